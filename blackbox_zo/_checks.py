@@ -1,0 +1,49 @@
+"""Checks of arguments, as sentences that name the argument, the value and the mend."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+__all__ = ["check_at_least", "check_choice", "check_positive", "check_rate", "check_share"]
+
+
+def check_positive(owner: str, **arguments: Any) -> None:
+    """Each argument is a positive finite number."""
+    for name, value in arguments.items():
+        if not _is_number(value) or not (math.isfinite(value) and value > 0):
+            raise ValueError(f"`{owner}({name}=...)` must be a positive number, got {value!r}.")
+
+
+def check_at_least(owner: str, low: int, **arguments: Any) -> None:
+    """Each argument is a whole number not below `low`."""
+    for name, value in arguments.items():
+        if not _is_number(value) or not math.isfinite(value) or value != int(value) or value < low:
+            raise ValueError(f"`{owner}({name}=...)` must be a whole number of at least {low}, got {value!r}.")
+
+
+def check_share(owner: str, **arguments: Any) -> None:
+    """Each argument is in [0, 1)."""
+    for name, value in arguments.items():
+        if not _is_number(value) or not 0 <= value < 1:
+            raise ValueError(f"`{owner}({name}=...)` must be at least 0 and below 1, got {value!r}.")
+
+
+def check_choice(owner: str, choices: tuple[str, ...], **arguments: Any) -> None:
+    """Each argument is one of `choices`."""
+    for name, value in arguments.items():
+        if value not in choices:
+            offered = ", ".join(map(repr, choices))
+            raise ValueError(f"`{owner}({name}=...)` must be one of {offered}; got {value!r}.")
+
+
+def check_rate(owner: str, value: Any) -> None:
+    """A learning rate: a positive number or a schedule."""
+    if not callable(value):
+        check_positive(owner, learning_rate=value)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float | np.number) and not isinstance(value, bool)

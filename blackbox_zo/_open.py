@@ -1,0 +1,112 @@
+"""Proposals that wait for answers, and the checks that an answer belongs to one of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from blackbox_zo._typing import Bools, Floats, Ints
+from blackbox_zo.errors import TellError
+from blackbox_zo.estimators import Estimator
+from blackbox_zo.feedback import Ranking
+from blackbox_zo.proposal import Proposal
+from blackbox_zo.steps import Queries
+
+if TYPE_CHECKING:
+    from blackbox_zo.search import Search
+
+__all__ = ["Open", "cannot_use", "find", "positions_of"]
+
+
+@dataclass(slots=True)
+class Open:
+    """A proposal that waits for answers, with what is needed to sample it again.
+
+    Attributes:
+        version: Number of moves made when it was sampled.
+        state: The estimator's state then.
+        queries: All its points.
+        first_id: The id of the first.
+        values: The answers so far, shape (n,).
+        waiting: Which are still to come, shape (n,).
+        rankings: Rankings told so far, each with the positions it is about.
+        handed: What `ask` has given out of it.
+    """
+
+    version: int
+    state: Any
+    queries: Queries
+    first_id: int
+    values: Floats
+    waiting: Bools
+    rankings: list[tuple[Ints, Ranking]]
+    handed: list[Proposal]
+
+
+def find(search: Search, proposal: Proposal) -> Open:
+    """The open proposal that `proposal` was handed out from.
+
+    Raises:
+        TellError: It is another search's, or has been told.
+    """
+    if not isinstance(proposal, Proposal):
+        raise TellError(f"`tell` needs a proposal that `ask` handed out, got {proposal!r:.60}.")
+    pending = search._open.get(proposal.step)
+    if pending is None and 0 <= proposal.step < search._step and proposal._variable is search.variable:
+        raise TellError(f"Step {proposal.step} has been told already; every query is answered once.")
+    if pending is None or not (any(p is proposal for p in pending.handed) or _same(proposal, pending)):
+        raise TellError(
+            f"Step {proposal.step} with ids {proposal.ids[0]} to {proposal.ids[-1]} was not asked by this search. "
+            "Tell each proposal to the search that asked it."
+        )
+    return pending
+
+
+def _same(proposal: Proposal, pending: Open) -> bool:
+    """Whether a proposal of another object, say of before a restart, asks about the very points that are open here."""
+    which = proposal.ids - pending.first_id
+    if which[0] < 0 or which[-1] >= pending.queries.n:
+        return False
+    mine, theirs = pending.queries.take(which), proposal.queries
+    return np.array_equal(mine.origin, theirs.origin) and np.array_equal(mine.points(), theirs.points())
+
+
+def positions_of(proposal: Proposal, pending: Open, ids: Any) -> Ints:
+    """Positions within the step of the queries that are told.
+
+    Raises:
+        TellError: An id is not the proposal's, is named twice, or has been told.
+    """
+    if ids is None or ids is proposal.ids:
+        positions: Ints = proposal.ids - pending.first_id
+    else:
+        told = np.atleast_1d(np.asarray(ids))
+        if told.ndim != 1 or told.size == 0 or told.dtype.kind not in "iu":
+            raise TellError(f"`tell(ids=...)` must be one or more of the proposal's ids, got {ids!r:.60}.")
+        strange = told[~np.isin(told, proposal.ids)]
+        if strange.size:
+            raise TellError(
+                f"`tell(ids=...)` names {strange[0]}, which is not an id of step {proposal.step}: "
+                f"those are {proposal.ids[0]} to {proposal.ids[-1]}."
+            )
+        if len(np.unique(told)) < len(told):
+            raise TellError("`tell(ids=...)` names an id twice; every query is answered once.")
+        positions = told.astype(np.intp) - pending.first_id
+    again = positions[~pending.waiting[positions]]
+    if again.size:
+        raise TellError(f"Query {again[0] + pending.first_id} has been told already; every query is answered once.")
+    return positions
+
+
+def cannot_use(estimator: Estimator, feedback: Any) -> str:
+    """Why an estimator refuses a kind of feedback."""
+    name, kind = type(estimator).__name__, type(feedback).__name__
+    if isinstance(feedback, Ranking):
+        return (
+            f"Cannot use `{name}` with this oracle: it needs the value of each query, but the oracle answered "
+            f"`{kind}`. Use `RankBased`."
+        )
+    accepted = " or ".join(f"`{t.__name__}`" for t in estimator.accepts)
+    return f"Cannot use `{name}` with this oracle: it needs {accepted}, but the oracle answered `{kind}`."

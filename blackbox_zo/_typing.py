@@ -1,0 +1,15 @@
+"""Array types used in annotations."""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+Floats: TypeAlias = npt.NDArray[np.float64]
+Ints: TypeAlias = npt.NDArray[np.intp]
+Bools: TypeAlias = npt.NDArray[np.bool_]
+Words: TypeAlias = npt.NDArray[np.uint64]
+Tree: TypeAlias = Any
+"""A number, an array, or a nested dict/list/tuple of them: whatever structure the user gave as `x0`."""

@@ -1,0 +1,136 @@
+"""What a direction is: the abstract `Directions`, and `Block`, the address of one tensor of x."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from blackbox_zo import randomness
+from blackbox_zo._typing import Floats, Ints
+
+__all__ = ["Block", "Directions"]
+
+
+@dataclass(frozen=True)
+class Block:
+    """One named tensor of x.
+
+    Attributes:
+        name: Unique within the variable; random directions depend on it, so renaming a block changes the draws.
+        shape: The tensor's shape; () for a number.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+
+    @cached_property
+    def size(self) -> int:
+        """Number of elements."""
+        return math.prod(self.shape)
+
+
+class Directions(ABC):
+    """`k` directions `u_1 … u_k` in the space of x, addressed block by block.
+
+    A subclass writes `add_`, the one numeric primitive; what else it overrides is only for speed. `rows` holds k × d
+    numbers once it is read, so code meant for large variables uses `add_` alone.
+
+    Attributes:
+        blocks: The blocks of x, in order.
+        k: Number of directions.
+    """
+
+    def __init__(self, blocks: tuple[Block, ...], k: int) -> None:
+        self.blocks = blocks
+        self.k = k
+
+    @property
+    def size(self) -> int:
+        """The dimension d, elements over all blocks."""
+        return sum(block.size for block in self.blocks)
+
+    @abstractmethod
+    def add_(self, out: Floats, block: Block, weights: Floats) -> None:
+        """`out += sum_j weights[j] u_j[block]`, in place.
+
+        Args:
+            out: Flat array of the block, shape (block.size,).
+            block: One of `blocks`.
+            weights: Shape (k,).
+        """
+
+    def draw(self) -> Floats:
+        """Compute all directions as rows, shape (k, d). `rows` keeps the result."""
+        out = np.zeros((self.k, self.size))
+        unit = np.eye(self.k)
+        for j in range(self.k):
+            start = 0
+            for block in self.blocks:
+                self.add_(out[j, start : start + block.size], block, unit[j])
+                start += block.size
+        return out
+
+    @cached_property
+    def rows(self) -> Floats:
+        """All directions, shape (k, d), read-only. Drawn at the first read and kept."""
+        out = self.draw()
+        out.flags.writeable = False
+        return out
+
+    def combine(self, weights: Floats) -> Floats:
+        """The sum `weights @ U`, shape (d,): the same bits whether or not `rows` has been read."""
+        if "rows" in self.__dict__:
+            return randomness.combine(weights, self.rows)
+        return self.combine_blocks(weights)
+
+    def combine_blocks(self, weights: Floats) -> Floats:
+        """The sum `weights @ U` by `add_` alone, shape (d,)."""
+        out, start = np.zeros(self.size), 0
+        for block in self.blocks:
+            self.add_(out[start : start + block.size], block, weights)
+            start += block.size
+        return out
+
+    def points(self, origin: Floats, index: Ints, scale: Floats) -> Floats:
+        """The displaced points `origin + scale[i] u_index[i]`, shape (n, d).
+
+        Args:
+            origin: Shape (d,).
+            index: Which direction each point follows, shape (n,).
+            scale: How far, shape (n,).
+        """
+        rows, n, d = self.rows, len(index), origin.size
+        if d <= randomness.TILE:
+            out = rows[index]
+            out *= scale[:, None]
+            out += origin
+            return out
+        out = np.empty((n, d))
+        for a in range(0, d, randomness.TILE):  # column tiles stay in the cache between the two passes
+            here = origin[a : a + randomness.TILE]
+            for i in range(n):
+                part = out[i, a : a + randomness.TILE]
+                np.multiply(rows[index[i], a : a + randomness.TILE], scale[i], out=part)
+                part += here
+        return out
+
+
+def draw_blocks(blocks: tuple[Block, ...], draw: Callable[[Block], Floats]) -> Floats:
+    """Join the (k, size) rows that `draw` gives for each block into (k, d)."""
+    parts = [draw(block) for block in blocks]
+    return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
+
+
+def column_slice(blocks: tuple[Block, ...], block: Block) -> slice:
+    """Where `block` lies in a flat array over `blocks`."""
+    start = 0
+    for other in blocks:
+        if other.name == block.name:
+            return slice(start, start + block.size)
+        start += other.size
+    raise KeyError(f"There is no block {block.name!r}; the blocks are {[b.name for b in blocks]}.")

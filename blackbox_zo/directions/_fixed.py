@@ -1,0 +1,64 @@
+"""Directions that are given rather than drawn: coordinate axes, and any rows."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from blackbox_zo import randomness
+from blackbox_zo._typing import Floats, Ints
+from blackbox_zo.directions._base import Block, Directions, column_slice
+
+__all__ = ["Coordinates", "Dense"]
+
+
+class Coordinates(Directions):
+    """The coordinate axes `e_i` for the flat indices i in `coordinates`; holds k numbers, not k × d.
+
+    Args:
+        blocks: The blocks of x.
+        coordinates: Flat indices into x, shape (k,), each at most once.
+    """
+
+    def __init__(self, blocks: tuple[Block, ...], coordinates: Ints) -> None:
+        super().__init__(blocks, len(coordinates))
+        self.coordinates = coordinates
+
+    def add_(self, out: Floats, block: Block, weights: Floats) -> None:
+        """See `Directions.add_`."""
+        where = column_slice(self.blocks, block)
+        inside = (self.coordinates >= where.start) & (self.coordinates < where.stop)
+        out[self.coordinates[inside] - where.start] += weights[inside]
+
+    def draw(self) -> Floats:
+        """See `Directions.draw`."""
+        out = np.zeros((self.k, self.size))
+        out[np.arange(self.k), self.coordinates] = 1.0
+        return out
+
+    def combine(self, weights: Floats) -> Floats:
+        """See `Directions.combine`."""
+        return self.combine_blocks(weights)
+
+    def points(self, origin: Floats, index: Ints, scale: Floats) -> Floats:
+        """See `Directions.points`; writes one element of each point."""
+        out = np.empty((len(index), origin.size))
+        out[:] = origin
+        out[np.arange(len(index)), self.coordinates[index]] += scale
+        return out
+
+
+class Dense(Directions):
+    """Any `k` rows.
+
+    Args:
+        blocks: The blocks of x.
+        rows: Shape (k, d); taken over, not copied.
+    """
+
+    def __init__(self, blocks: tuple[Block, ...], rows: Floats) -> None:
+        super().__init__(blocks, len(rows))
+        self.__dict__["rows"] = rows
+
+    def add_(self, out: Floats, block: Block, weights: Floats) -> None:
+        """See `Directions.add_`."""
+        out += randomness.combine(weights, self.rows[:, column_slice(self.blocks, block)])

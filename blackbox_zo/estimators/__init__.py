@@ -1,0 +1,9 @@
+"""Estimators and population methods: how a step asks, and what it makes of the answers."""
+
+from blackbox_zo.estimators._base import Estimator as Estimator
+from blackbox_zo.estimators._consensus_based import ConsensusBased as ConsensusBased
+from blackbox_zo.estimators._coordinatewise import Coordinatewise as Coordinatewise
+from blackbox_zo.estimators._evolution_strategy import EvolutionStrategy as EvolutionStrategy
+from blackbox_zo.estimators._random_vector import RandomVector as RandomVector
+from blackbox_zo.estimators._rank_based import RankBased as RankBased
+from blackbox_zo.estimators._surrogate import Surrogate as Surrogate

@@ -1,0 +1,117 @@
+"""`ConsensusBased`: consensus-based optimisation and consensus hopping."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, final
+
+import numpy as np
+
+from blackbox_zo import randomness
+from blackbox_zo._checks import check_at_least, check_choice, check_positive
+from blackbox_zo._typing import Floats
+from blackbox_zo.directions import Dense
+from blackbox_zo.estimators._base import Estimator
+from blackbox_zo.feedback import Feedback, Values
+from blackbox_zo.randomness import Key
+from blackbox_zo.steps import Queries, Step
+from blackbox_zo.variables import Vector
+
+__all__ = ["ConsensusBased"]
+
+
+class ConsensusState(NamedTuple):
+    """What the next particles are drawn around.
+
+    Attributes:
+        centers: Particle positions before their noise, shape (n, d); shape (1, d) while all share one.
+        spread: Standard deviation of the noise: shape (1, 1) for all, (n, 1) isotropic, (n, d) anisotropic.
+    """
+
+    centers: Floats
+    spread: Floats
+
+
+@final
+@dataclass(frozen=True)
+class ConsensusBased(Estimator):
+    """Particles that drift to their consensus `v = sum_i w_i V_i / sum_i w_i`, `w_i = exp(-alpha (f(V_i) - min f))`.
+
+    - scheme "cbo" (Pinnau et al. 2017, eq. (1.1); Carrillo et al. 2021 for the anisotropic noise): one Euler step of
+      `V_i <- V_i - lambda dt (V_i - v) + sigma sqrt(dt) s_i xi_i`, `s_i = ||V_i - v||`, or `|V_i - v|` per component;
+    - scheme "hopping" (Riedl et al. 2023, "Gradient is all you need?", eq. (5)): fresh particles each step,
+      `V_i = v + radius xi_i`. For a small radius the mean step is `-alpha radius² grad f`.
+
+    x is the consensus point, and the estimate is minus its move, to be used with `SGD(1.0)`.
+
+    Args:
+        radius: Standard deviation of the first particles around x0, and of every step's in "hopping".
+        n_queries: Number of particles.
+        alpha: Inverse temperature, positive; it has the unit of 1 / f.
+        scheme: "cbo" or "hopping".
+        noise: "anisotropic" or "isotropic"; only for "cbo".
+        drift: lambda, positive; only for "cbo".
+        diffusion: sigma, positive; only for "cbo".
+        dt: Time step, positive; only for "cbo".
+
+    Raises:
+        ValueError: An argument is out of its range.
+    """
+
+    radius: float
+    n_queries: int
+    alpha: float = 100.0
+    scheme: Literal["cbo", "hopping"] = "cbo"
+    noise: Literal["anisotropic", "isotropic"] = "anisotropic"
+    drift: float = 1.0
+    diffusion: float = 3.0
+    dt: float = 0.02
+
+    def __post_init__(self) -> None:
+        check_positive(
+            "ConsensusBased",
+            radius=self.radius,
+            alpha=self.alpha,
+            drift=self.drift,
+            diffusion=self.diffusion,
+            dt=self.dt,
+        )
+        check_at_least("ConsensusBased", 2, n_queries=self.n_queries)
+        check_choice("ConsensusBased", ("cbo", "hopping"), scheme=self.scheme)
+        check_choice("ConsensusBased", ("anisotropic", "isotropic"), noise=self.noise)
+
+    def start(self, variable: Vector) -> ConsensusState:
+        """See `Estimator.start`."""
+        return ConsensusState(variable.value[None, :], np.array([[self.radius]]))
+
+    def sample(self, state: ConsensusState, variable: Vector, key: Key) -> Queries:
+        """See `Estimator.sample`. The particles, as offsets from x; the noise of a step is drawn here."""
+        n = self.n_queries
+        offsets = randomness.normals(key, "particles", n, variable.size)
+        offsets *= state.spread
+        offsets += state.centers - variable.value
+        return Queries(Dense(variable.blocks, offsets), np.arange(n), np.ones(n), variable.value)
+
+    def estimate(
+        self, state: ConsensusState, variable: Vector, queries: Queries, feedback: Feedback
+    ) -> tuple[ConsensusState, Step]:
+        """See `Estimator.estimate`. Failed particles have no weight; without any answer x stays."""
+        assert isinstance(feedback, Values)
+        particles = queries.origin + queries.directions.rows
+        f = np.full(len(particles), np.nan)  # a budget that ends may leave the last particles unasked
+        f[: feedback.n] = feedback.values
+        usable = np.isfinite(f)
+        if not usable.any():
+            return state, Step(queries.directions, np.zeros(len(f)))
+        weights = np.exp(-self.alpha * (np.where(usable, f, np.inf) - f[usable].min()))
+        weights /= weights.sum()
+        consensus = randomness.combine(weights, particles)  # Pinnau et al. 2017, eq. (1.2)
+        if self.scheme == "hopping":
+            state = ConsensusState(consensus[None, :], state.spread)
+        else:
+            away = particles - consensus
+            spread = np.abs(away) if self.noise == "anisotropic" else np.sqrt((away * away).sum(1, keepdims=True))
+            state = ConsensusState(
+                particles - (self.drift * self.dt) * away, (self.diffusion * np.sqrt(self.dt)) * spread
+            )
+        return state, Step(Dense(variable.blocks, (variable.value - consensus)[None, :]), np.ones(1))

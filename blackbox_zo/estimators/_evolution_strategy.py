@@ -1,0 +1,216 @@
+"""`EvolutionStrategy`: weighted recombination of the best, with step-size and covariance adaptation (CMA-ES)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, final
+
+import numpy as np
+
+from blackbox_zo._checks import check_at_least, check_choice, check_positive
+from blackbox_zo._typing import Floats
+from blackbox_zo.directions import Dense, Directions, Gaussian
+from blackbox_zo.estimators._base import Estimator
+from blackbox_zo.estimators._cma_constants import Constants, constants, recombination
+from blackbox_zo.estimators._quadratic_model import coefficients, least_point
+from blackbox_zo.feedback import Feedback, Ranking, Values
+from blackbox_zo.randomness import Key, combine
+from blackbox_zo.steps import Queries, Step
+from blackbox_zo.variables import Vector
+
+__all__ = ["EvolutionStrategy"]
+
+
+class EvolutionState(NamedTuple):
+    """The search distribution N(x, radius² C) and its evolution paths.
+
+    Attributes:
+        radius: sigma.
+        generation: Number of generations used.
+        path_radius: p_sigma, shape (d,).
+        path_shape: p_c, shape (d,).
+        shape: C: shape (d, d) full, (d,) diagonal, (0,) isotropic.
+        axes: B, eigenvectors of C in columns, shape (d, d); (0, 0) unless full.
+        lengths: D, roots of the eigenvalues, shape (d,); (0,) for isotropic.
+        refreshed: The generation in which `axes` and `lengths` were computed.
+        points: The newest points asked about, shape (n, d), for the model; (0, d) without one.
+        values: Their finite values, shape (n,).
+    """
+
+    radius: float
+    generation: int
+    path_radius: Floats
+    path_shape: Floats
+    shape: Floats
+    axes: Floats
+    lengths: Floats
+    refreshed: int
+    points: Floats
+    values: Floats
+
+
+@final
+@dataclass(frozen=True)
+class EvolutionStrategy(Estimator):
+    """The (mu/mu_w, lambda)-CMA-ES (Hansen 2016, arXiv 1604.00772; equation numbers are that tutorial's).
+
+    Covariance "full" learns all of C, at O(d²) a query; "diagonal" is sep-CMA-ES (Ros & Hansen 2008), at O(d);
+    "isotropic" keeps C = I, and with `adapt_radius=False` too it is a plain evolution strategy, whose estimate stays a
+    combination of seeded directions. Only the order of the answers is used. Failures rank last and never attract.
+
+    With `model`, one query of each step is where a quadratic, fitted to the newest answers, is least (as an injected
+    solution: Hansen 2011, arXiv 1110.4181); it competes by its own value, so a bad model costs one query a step. On
+    smooth functions this converges like a Newton method; a fit costs O(d^6), so keep d to about 20.
+
+    The estimate is minus the move of the mean, to be used with `SGD(1.0)`.
+
+    Args:
+        radius: The first sigma, positive, in units of the variable: about a third of the distance to the optimum.
+        n_queries: lambda ≥ 2; by default `4 + floor(3 ln d)`.
+        covariance: "full", "diagonal" or "isotropic".
+        adapt_radius: Whether sigma follows the length of its path (CSA).
+        model: Whether to fit a quadratic; needs covariance "full", and values rather than rankings to be of use.
+
+    Raises:
+        ValueError: An argument is out of its range.
+    """
+
+    radius: float
+    n_queries: int | None = None
+    covariance: Literal["full", "diagonal", "isotropic"] = "full"
+    adapt_radius: bool = True
+    model: bool = False
+
+    accepts = (Values, Ranking)
+
+    def __post_init__(self) -> None:
+        check_positive("EvolutionStrategy", radius=self.radius)
+        if self.n_queries is not None:
+            check_at_least("EvolutionStrategy", 2, n_queries=self.n_queries)
+        check_choice("EvolutionStrategy", ("full", "diagonal", "isotropic"), covariance=self.covariance)
+        if self.model and self.covariance != "full":
+            raise ValueError(f'`EvolutionStrategy(model=True)` needs covariance="full", got {self.covariance!r}.')
+
+    def start(self, variable: Vector) -> EvolutionState:
+        """See `Estimator.start`."""
+        d = variable.size
+        full, diagonal = self.covariance == "full", self.covariance == "diagonal"
+        return EvolutionState(
+            radius=float(self.radius),
+            generation=0,
+            path_radius=np.zeros(d),
+            path_shape=np.zeros(d),
+            shape=np.eye(d) if full else np.ones(d if diagonal else 0),
+            axes=np.eye(d if full else 0),
+            lengths=np.ones(d if full or diagonal else 0),
+            refreshed=0,
+            points=np.empty((0, d)),
+            values=np.empty(0),
+        )
+
+    def population(self, d: int) -> int:
+        """Lambda for dimension d (eq. (48))."""
+        return self.n_queries or 4 + math.floor(3 * math.log(d))
+
+    def sample(self, state: EvolutionState, variable: Vector, key: Key) -> Queries:
+        """See `Estimator.sample`: `x + sigma y`, y ~ N(0, C) (eqs. (38)-(40))."""
+        n = self.population(variable.size)
+        directions: Directions = Gaussian(variable.blocks, n, key)
+        if self.covariance == "full":
+            rows = (directions.draw() * state.lengths) @ state.axes.T
+            best = self._model_step(state, variable.value)
+            if best is not None:
+                rows[0] = best
+            directions = Dense(variable.blocks, rows)
+        elif self.covariance == "diagonal":
+            directions = Dense(variable.blocks, directions.draw() * state.lengths)
+        return Queries(directions, np.arange(n), np.full(n, state.radius), variable.value)
+
+    def _model_step(self, s: EvolutionState, x: Floats) -> Floats | None:
+        """Where the model is least, as a displacement from x in units of sigma, shape (d,)."""
+        d = x.size
+        if not self.model or len(s.values) <= coefficients(d):
+            return None
+        z = ((s.points - x) @ s.axes) / (s.lengths * s.radius)
+        nearest = np.argsort(np.einsum("ij,ij->i", z, z), kind="stable")[: 2 * coefficients(d) + 1]
+        limit = math.sqrt(d) + 2 * d / (d + 2)  # Hansen 2011, table 1: c_y
+        q = least_point(z[nearest], s.values[nearest], limit)
+        return None if q is None else s.axes @ (s.lengths * q)
+
+    def estimate(
+        self, state: EvolutionState, variable: Vector, queries: Queries, feedback: Feedback
+    ) -> tuple[EvolutionState, Step]:
+        """See `Estimator.estimate`."""
+        if self.model and isinstance(feedback, Values):
+            state = self._remember(state, queries, feedback.values)
+        c = constants(variable.size, queries.directions.k, self.covariance)
+        ranking = feedback.ranking()
+        w = np.zeros(queries.directions.k)
+        if not ranking.n_edges:  # nothing known; on a plateau of equal values, look further
+            flat = isinstance(feedback, Values) and bool(np.isfinite(feedback.values).any())
+            grown = state.radius * math.exp(0.2 + c.c_sigma / c.d_sigma)
+            state = state._replace(radius=grown) if flat and self.adapt_radius else state
+            return state, Step(queries.directions, w)
+        w[: ranking.n] = recombination(c.weights, ranking)
+        if isinstance(feedback, Values):
+            failed = np.flatnonzero(np.isnan(feedback.values))
+            w[failed] = np.minimum(w[failed], 0.0)
+        positive = np.maximum(w, 0.0)
+        sigma = float(queries.scale[0])
+        if self.covariance == "isotropic" and not self.adapt_radius:
+            return state._replace(generation=state.generation + 1), Step(queries.directions, -sigma * positive)
+        y = queries.directions.rows
+        y_w = combine(positive, y)  # eq. (41)
+        move = Step(Dense(variable.blocks, y_w[None, :]), np.array([-sigma]))  # eq. (42), c_m = 1
+        if sigma != state.radius:  # a late answer: the same displacements in today's sigma
+            y, y_w = y * (sigma / state.radius), y_w * (sigma / state.radius)
+        return self._adapted(state, c, w, y, y_w), move
+
+    def _remember(self, s: EvolutionState, queries: Queries, values: Floats) -> EvolutionState:
+        """Add answers to the model's archive, dropping the oldest."""
+        usable, most = np.isfinite(values), 4 * coefficients(queries.origin.size)
+        points = np.concatenate((s.points, queries.points()[: len(values)][usable]))[-most:]
+        return s._replace(points=points, values=np.concatenate((s.values, values[usable]))[-most:])
+
+    def _adapted(self, s: EvolutionState, c: Constants, w: Floats, y: Floats, y_w: Floats) -> EvolutionState:
+        d, g = y_w.size, s.generation + 1
+        whitened = self._whiten(s, y_w)
+        p_sigma = (1 - c.c_sigma) * s.path_radius + math.sqrt(c.c_sigma * (2 - c.c_sigma) * c.mu_eff) * whitened  # (43)
+        length = math.sqrt(float(p_sigma @ p_sigma))
+        expected = math.sqrt(d) * (1 - 1 / (4 * d) + 1 / (21 * d * d))  # E||N(0, I)||
+        radius = s.radius
+        if self.adapt_radius:  # eq. (44)
+            radius *= math.exp(min(1.0, (c.c_sigma / c.d_sigma) * (length / expected - 1)))
+            radius = min(max(radius, 1e-16 * self.radius), 1e16 * self.radius)
+        s = s._replace(radius=radius, generation=g, path_radius=p_sigma)
+        if self.covariance == "isotropic":
+            return s
+        damped = length / math.sqrt(1 - (1 - c.c_sigma) ** (2 * g))
+        h_sigma = float(damped < (1.4 + 2 / (d + 1)) * expected)
+        p_c = (1 - c.c_c) * s.path_shape + h_sigma * math.sqrt(c.c_c * (2 - c.c_c) * c.mu_eff) * y_w  # eq. (45)
+        keep = 1 + c.c_1 * (1 - h_sigma) * c.c_c * (2 - c.c_c) - c.c_1 - c.c_mu * float(w.sum())  # eq. (47)
+        if self.covariance == "diagonal":
+            w = np.maximum(w, 0.0)
+            keep = 1 + c.c_1 * (1 - h_sigma) * c.c_c * (2 - c.c_c) - c.c_1 - c.c_mu * float(w.sum())
+            shape = keep * s.shape + c.c_1 * (p_c * p_c) + c.c_mu * combine(w, y * y)
+            return s._replace(path_shape=p_c, shape=shape, lengths=np.sqrt(shape), refreshed=g)
+        if (w < 0).any():  # eq. (46): long bad steps count by their direction only
+            z = self._whiten(s, y)
+            norms = np.einsum("ij,ij->i", z, z) + 1e-300
+            w = np.where(w < 0, w * np.minimum(d / norms, 1e16), w)
+        shape = keep * s.shape + c.c_1 * np.outer(p_c, p_c) + c.c_mu * ((y.T * w) @ y)  # eq. (47)
+        s = s._replace(path_shape=p_c, shape=shape)
+        if g - s.refreshed >= 1 / (10 * d * (c.c_1 + c.c_mu)):
+            values, axes = np.linalg.eigh((shape + shape.T) / 2)
+            lengths = np.sqrt(np.maximum(values, 1e-20 * values[-1]))
+            s = s._replace(axes=axes, lengths=lengths, refreshed=g)
+        return s
+
+    def _whiten(self, s: EvolutionState, y: Floats) -> Floats:
+        """`C^(-1/2) y` for one vector or for rows."""
+        if self.covariance == "isotropic":
+            return y
+        if self.covariance == "diagonal":
+            return y / s.lengths
+        return ((y @ s.axes) / s.lengths) @ s.axes.T

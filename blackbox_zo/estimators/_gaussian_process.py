@@ -1,0 +1,114 @@
+"""A Gaussian process with a Matérn 5/2 kernel, its length scale fitted by marginal likelihood.
+
+Equation numbers are those of Rasmussen & Williams 2006, "Gaussian Processes for Machine Learning".
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from blackbox_zo._typing import Floats
+
+__all__ = ["GaussianProcess", "fit"]
+
+_SQRT5 = 5.0**0.5
+
+
+@dataclass(frozen=True)
+class GaussianProcess:
+    """A posterior, ready to be asked for its mean and that mean's gradient.
+
+    Attributes:
+        points: X, shape (n, d).
+        alpha: `(K + noise I)^-1 (y - mean)`, shape (n,), in the units of y.
+        mean: The constant prior mean, estimated with K.
+        length: Length scale, in the units of X.
+        noise: Noise variance as a share of the signal's.
+    """
+
+    points: Floats
+    alpha: Floats
+    mean: float
+    length: float
+    noise: float
+
+    def predict(self, x: Floats) -> float:
+        """The posterior mean at x, shape (d,): `mean + k(x, X) alpha` (eq. (2.25))."""
+        return self.mean + float(matern(_distances(x[None, :], self.points), self.length)[0] @ self.alpha)
+
+    def gradient_weights(self, x: Floats) -> Floats:
+        """Weights w, shape (n,), with `grad predict(x) = sum_i w_i (x_i - x)`; eq. (9.1) for the mean.
+
+        `d k(r) / d x = 5 / (3 l²) (1 + sqrt(5) r / l) exp(-sqrt(5) r / l) (x_i - x)`.
+        """
+        s = _SQRT5 * _distances(x[None, :], self.points)[0] / self.length
+        slope: Floats = (5.0 / (3.0 * self.length**2)) * (1.0 + s) * np.exp(-s)
+        return slope * self.alpha
+
+
+def matern(r: Floats, length: float) -> Floats:
+    """`k(r) = (1 + s + s²/3) exp(-s)`, `s = sqrt(5) r / l` (eq. (4.17)), without signal variance."""
+    s = (_SQRT5 / length) * r
+    out: Floats = (1.0 + s + s * s / 3.0) * np.exp(-s)
+    return out
+
+
+def fit(points: Floats, values: Floats, guess: tuple[float, float] | None, noise: float | None) -> GaussianProcess:
+    """Fit length scale (and noise, unless given) by marginal likelihood, mean and signal variance in closed form.
+
+    Args:
+        points: X, shape (n, d), n ≥ 2, not all equal.
+        values: y, shape (n,), finite.
+        guess: Length scale and noise to start from, for example those of the step before.
+        noise: Noise variance as a share of the signal's, or None to fit it.
+    """
+    from scipy.linalg import cho_factor, cho_solve
+    from scipy.optimize import minimize
+
+    shift, spread = float(values.mean()), float(values.std()) or 1.0
+    y = (values - shift) / spread
+    distances = _distances(points, points)
+    typical = float(np.median(distances[distances > 0])) if (distances > 0).any() else 1.0
+    n, ones = len(y), np.ones(len(y))
+
+    def solve(length: float, eta: float) -> tuple[float, Floats, float]:
+        k = matern(distances, length)
+        k[np.diag_indices(n)] += eta
+        factor = cho_factor(k, lower=True, check_finite=False)
+        k_one, k_y = cho_solve(factor, ones, check_finite=False), cho_solve(factor, y, check_finite=False)
+        mean = float(ones @ k_y) / float(ones @ k_one)
+        alpha: Floats = k_y - mean * k_one
+        signal = max(float(y @ alpha) / n, 1e-300)  # the maximiser of (2.30) over the signal variance
+        half_log_det = float(np.log(np.diag(factor[0])).sum())
+        return 0.5 * n * np.log(signal) + half_log_det, alpha, mean  # minus (2.30), constants dropped
+
+    def objective(theta: Floats) -> float:
+        try:
+            return solve(typical * float(np.exp(theta[0])), noise or float(np.exp(theta[1])))[0]
+        except np.linalg.LinAlgError:
+            return 1e25
+
+    start = [1.0, np.log(1e-6)] if guess is None else [np.log(guess[0] / typical), np.log(max(guess[1], 1e-10))]
+    box = [(np.log(0.05), np.log(1e3)), (np.log(1e-10), np.log(10.0))]
+    free = 1 if noise else 2
+    theta0 = np.clip(start, *np.transpose(box))[:free]
+    found = minimize(objective, theta0, method="L-BFGS-B", bounds=box[:free], options={"maxiter": 20, "eps": 1e-3})
+    theta = found.x if found.fun <= objective(theta0) else theta0
+    length, eta = typical * float(np.exp(theta[0])), noise or float(np.exp(theta[1]))
+    while True:
+        try:
+            _, alpha, mean = solve(length, eta)
+            break
+        except np.linalg.LinAlgError:  # points that coincide: a little more noise makes K definite
+            eta = max(10.0 * eta, 1e-10)
+    return GaussianProcess(points, alpha * spread, shift + mean * spread, length, eta)
+
+
+def _distances(a: Floats, b: Floats) -> Floats:
+    """Euclidean distances, shape (len(a), len(b)); from differences, for near points must not cancel."""
+    from scipy.spatial.distance import cdist
+
+    out: Floats = cdist(a, b)
+    return out

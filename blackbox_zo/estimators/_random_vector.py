@@ -1,0 +1,162 @@
+"""`RandomVector`: finite differences along random directions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, final
+
+import numpy as np
+
+from blackbox_zo._checks import check_at_least, check_choice, check_positive
+from blackbox_zo._typing import Floats
+from blackbox_zo.directions import Block, Directions, Gaussian, LowRank, Orthogonal, Rademacher, Sphere
+from blackbox_zo.estimators._base import Estimator
+from blackbox_zo.feedback import Feedback, Values
+from blackbox_zo.randomness import Key
+from blackbox_zo.rules import Adam, Rule
+from blackbox_zo.steps import Queries, Step
+from blackbox_zo.variables import Vector
+
+__all__ = ["RandomVector"]
+
+
+class RandomVectorState(NamedTuple):
+    """The mean value of the last step, which only residual feedback uses; NaN before the first."""
+
+    previous: float
+
+
+@final
+@dataclass(frozen=True)
+class RandomVector(Estimator):
+    """Finite differences along k random directions u: an unbiased estimate of the gradient of a smoothed f.
+
+    With `mu` the radius and c = 1, or c = d for the unit vectors of "sphere" and "orthogonal":
+
+    - central: `g = c/k sum_j (f(x + mu u_j) - f(x - mu u_j)) / (2 mu) u_j`, 2 k queries
+      (Nesterov & Spokoiny 2017, eq. (26));
+    - forward: `g = c/k sum_j (f(x + mu u_j) - f(x)) / mu u_j`, k + 1 queries (ibid., eq. (22));
+    - residual: `g = c/k sum_j (f(x_t + mu u_j) - F_{t-1}) / mu u_j`, k queries, F the mean value of the step before
+      (Zhang et al. 2022, eq. (5), for k = 1). The first step gives no estimate.
+
+    The smoothed function is E f(x + mu u), u as drawn; for "sphere" and "orthogonal" u is uniform in the unit ball
+    (Flaxman et al. 2005, lemma 2.1).
+
+    Args:
+        radius: mu, positive, in units of the variable.
+        n_directions: k ≥ 1.
+        distribution: "gaussian" N(0, I); "sphere", uniform unit vectors; "rademacher", random signs (SPSA);
+            "orthogonal", orthonormal unit vectors; "lowrank", signs of rank `rank` for each matrix.
+        difference: "central", "forward" or "residual".
+        rank: Rank of "lowrank" directions.
+
+    Raises:
+        ValueError: An argument is out of its range.
+
+    Example:
+        >>> import blackbox_zo as bz, numpy as np
+        >>> g = bz.gradient(lambda x: x @ x, np.ones(3), bz.RandomVector(1e-3, 3, "orthogonal"))
+        >>> np.allclose(g, 2.0)
+        True
+    """
+
+    radius: float
+    n_directions: int = 1
+    distribution: Literal["gaussian", "sphere", "rademacher", "orthogonal", "lowrank"] = "gaussian"
+    difference: Literal["central", "forward", "residual"] = "central"
+    rank: int = 1
+
+    def __post_init__(self) -> None:
+        check_positive("RandomVector", radius=self.radius)
+        check_at_least("RandomVector", 1, n_directions=self.n_directions, rank=self.rank)
+        choices = ("gaussian", "sphere", "rademacher", "orthogonal", "lowrank")
+        check_choice("RandomVector", choices, distribution=self.distribution)
+        check_choice("RandomVector", ("central", "forward", "residual"), difference=self.difference)
+
+    @property
+    def warmup(self) -> int:  # type: ignore[override]
+        """Residual feedback compares with the step before, so its first step gives no estimate."""
+        return int(self.difference == "residual")
+
+    def rule(self) -> Rule:
+        """See `Estimator.rule`: Adam with moves as long as the radius, at least 0.01."""
+        return Adam(max(self.radius, 0.01))
+
+    def start(self, variable: Vector) -> RandomVectorState:
+        """See `Estimator.start`."""
+        return RandomVectorState(np.nan)
+
+    def sample(self, state: RandomVectorState, variable: Vector, key: Key) -> Queries:
+        """See `Estimator.sample`. Pairs stand side by side, so a budget that ends cuts at most one."""
+        k, mu = self.n_directions, self.radius
+        directions = self.directions(variable.blocks, key)
+        if self.difference == "central":
+            index = np.repeat(np.arange(k), 2)
+            scale = np.tile((mu, -mu), k)
+        elif self.difference == "forward":
+            index = np.concatenate(([0], np.arange(k)))
+            scale = np.full(k + 1, mu)
+            scale[0] = 0.0
+        else:
+            index = np.arange(k)
+            scale = np.full(k, mu)
+        return Queries(directions, index, scale, variable.value)
+
+    def directions(self, blocks: tuple[Block, ...], key: Key) -> Directions:
+        """The k directions of a step."""
+        match self.distribution:
+            case "gaussian":
+                return Gaussian(blocks, self.n_directions, key)
+            case "sphere":
+                return Sphere(blocks, self.n_directions, key)
+            case "rademacher":
+                return Rademacher(blocks, self.n_directions, key)
+            case "orthogonal":
+                return Orthogonal(blocks, self.n_directions, key)
+            case "lowrank":
+                return LowRank(blocks, self.n_directions, key, self.rank)
+
+    def estimate(
+        self, state: RandomVectorState, variable: Vector, queries: Queries, feedback: Feedback
+    ) -> tuple[RandomVectorState, Step]:
+        """See `Estimator.estimate`. A direction with a failed query is left out of the mean."""
+        assert isinstance(feedback, Values)
+        f = feedback.values
+        difference = differences(f, self.radius, self.difference, state.previous)
+        if self.distribution in ("sphere", "orthogonal"):
+            difference *= variable.size  # Flaxman et al. 2005, lemma 2.1
+        w = mean_weights(difference, self.n_directions)
+        if self.difference == "residual":
+            usable = f[np.isfinite(f)]
+            state = RandomVectorState(float(usable.mean()) if usable.size else state.previous)
+        return state, Step(queries.directions, w)
+
+
+def differences(f: Floats, radius: float, kind: str, previous: float = np.nan) -> Floats:
+    """The difference quotients along each direction, from answers in the order that `sample` asks them.
+
+    Args:
+        f: Values, NaN where a query failed; may end early.
+        radius: The step of the difference.
+        kind: "central", "forward" or "residual".
+        previous: The value that residual feedback compares with.
+    """
+    if kind == "central":
+        pairs = len(f) // 2
+        up, down, gap = f[0 : 2 * pairs : 2], f[1 : 2 * pairs : 2], 2.0 * radius
+    elif kind == "forward":
+        up, down, gap = f[1:], f[:1], radius
+    else:
+        up, down, gap = f, np.array([previous]), radius
+    quotients: Floats = (up - down) / gap
+    return quotients
+
+
+def mean_weights(difference: Floats, k: int) -> Floats:
+    """Weights, shape (k,), that average over the directions whose quotient is finite; all 0 if there is none."""
+    w = np.zeros(k)
+    usable = np.isfinite(difference)
+    count = np.count_nonzero(usable)
+    if count:
+        w[: len(difference)] = np.where(usable, difference, 0.0) / count
+    return w

@@ -1,0 +1,110 @@
+"""`Surrogate`: the gradient of a Gaussian-process posterior over the points asked so far."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple, final
+
+import numpy as np
+
+from blackbox_zo._checks import check_at_least, check_positive
+from blackbox_zo._typing import Floats
+from blackbox_zo.directions import Dense, Orthogonal
+from blackbox_zo.estimators._base import Estimator
+from blackbox_zo.estimators._gaussian_process import fit
+from blackbox_zo.feedback import Feedback, Values
+from blackbox_zo.randomness import Key
+from blackbox_zo.rules import Adam, Rule
+from blackbox_zo.steps import Queries, Step
+from blackbox_zo.variables import Vector
+
+__all__ = ["Surrogate"]
+
+
+class SurrogateState(NamedTuple):
+    """The newest points and their values, oldest first, and the last fit.
+
+    Attributes:
+        points: Shape (n, d), n ≤ history.
+        values: Shape (n,), finite.
+        length: The last length scale; NaN before the first fit.
+        noise: The last noise share; NaN before the first fit.
+    """
+
+    points: Floats
+    values: Floats
+    length: float
+    noise: float
+
+
+@final
+@dataclass(frozen=True)
+class Surrogate(Estimator):
+    """Trajectory-informed gradients (Shu et al. 2023, ZoRD, ICLR): every answer so far helps the next estimate.
+
+    A Gaussian process (Matérn 5/2) is fitted to the last `history` answers, its length scale by marginal likelihood.
+    The estimate is the exact gradient of its posterior mean at x,
+
+    `grad mean(x) = sum_i alpha_i k'(|x_i - x|) / |x_i - x| (x - x_i)`,
+
+    a combination of the directions from x to the points (Rasmussen & Williams 2006, eqs. (2.25), (2.30), (9.1)).
+    A step asks about x and about `n_queries - 1` orthonormal random directions from it.
+
+    Args:
+        radius: How far from x the queries lie, positive, in units of the variable.
+        n_queries: Queries a step, at least 1; the first of them is x itself.
+        history: How many of the newest answers are kept, at least 2. A step costs O(history³ + history² d).
+        noise: Noise variance as a share of the signal's; none fits it along with the length scale.
+
+    Raises:
+        ValueError: An argument is out of its range.
+    """
+
+    radius: float
+    n_queries: int
+    history: int
+    noise: float | None = None
+
+    def __post_init__(self) -> None:
+        check_positive("Surrogate", radius=self.radius)
+        check_at_least("Surrogate", 1, n_queries=self.n_queries)
+        check_at_least("Surrogate", 2, history=self.history)
+        if self.noise is not None:
+            check_positive("Surrogate", noise=self.noise)
+
+    def rule(self) -> Rule:
+        """See `Estimator.rule`: Adam with moves as long as the radius."""
+        return Adam(self.radius)
+
+    def start(self, variable: Vector) -> SurrogateState:
+        """See `Estimator.start`."""
+        return SurrogateState(np.empty((0, variable.size)), np.empty(0), np.nan, np.nan)
+
+    def sample(self, state: SurrogateState, variable: Vector, key: Key) -> Queries:
+        """See `Estimator.sample`."""
+        n = self.n_queries
+        directions = Orthogonal(variable.blocks, max(n - 1, 1), key)
+        index = np.concatenate(([0], np.arange(n - 1)))
+        scale = np.full(n, self.radius)
+        scale[0] = 0.0
+        return Queries(directions, index, scale, variable.value)
+
+    def estimate(
+        self, state: SurrogateState, variable: Vector, queries: Queries, feedback: Feedback
+    ) -> tuple[SurrogateState, Step]:
+        """See `Estimator.estimate`. Failed queries are left out; with fewer than two answers there is no estimate."""
+        assert isinstance(feedback, Values)
+        usable = np.isfinite(feedback.values)
+        points = np.concatenate((state.points, queries.points()[usable]))[-self.history :]
+        values = np.concatenate((state.values, feedback.values[usable]))[-self.history :]
+        if len(values) < 2 or np.ptp(values) == 0.0:
+            return SurrogateState(points, values, state.length, state.noise), Step(queries.directions, _zeros(queries))
+        guess = None if np.isnan(state.length) else (state.length, state.noise)
+        gp = fit(points, values, guess, self.noise)
+        x = variable.value
+        step = Step(Dense(variable.blocks, points - x), gp.gradient_weights(x))
+        return SurrogateState(points, values, gp.length, gp.noise), step
+
+
+def _zeros(queries: Queries) -> Floats:
+    return np.zeros(queries.directions.k)

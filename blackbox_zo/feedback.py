@@ -1,0 +1,167 @@
+"""What an oracle answers: a value for each query, or a ranking of the queries."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from blackbox_zo._typing import Floats, Ints
+from blackbox_zo.errors import TellError
+
+__all__ = ["Feedback", "Ranking", "Values"]
+
+
+class Values:
+    """One number per query; lower is better. A query that failed is NaN.
+
+    Args:
+        values: Shape (n,). Infinities are taken as failures too.
+        stderr: Standard error of each value, shape (n,), or none if unknown.
+        info: For each query None or a small JSON-able mapping for the journal (why it failed, how long it took).
+
+    Raises:
+        TellError: `values` is not a flat array of numbers, or `stderr` or `info` has another length.
+    """
+
+    __slots__ = ("info", "stderr", "values")
+
+    def __init__(
+        self,
+        values: Any,
+        stderr: Any = None,
+        info: Sequence[Mapping[str, Any] | None] | None = None,
+    ) -> None:
+        try:
+            array = np.array(values, dtype=np.float64)
+        except (TypeError, ValueError):
+            raise TellError(f"`Values(values)` needs one number per query, got {values!r:.80}.") from None
+        if array.ndim != 1:
+            raise TellError(f"`Values(values)` needs shape (n,), one number per query; got shape {array.shape}.")
+        array[~np.isfinite(array)] = np.nan
+        self.values: Floats = array
+        self.stderr: Floats | None = None if stderr is None else np.array(stderr, dtype=np.float64)
+        self.info = None if info is None else tuple(info)
+        for name, other in (("stderr", self.stderr), ("info", self.info)):
+            if other is not None and len(other) != len(array):
+                raise TellError(f"`Values` has {len(array)} values but {len(other)} entries in `{name}`.")
+
+    @property
+    def n(self) -> int:
+        """Number of queries answered."""
+        return len(self.values)
+
+    def ranking(self, n_ranked: int | None = None) -> Ranking:
+        """The weaker view: which query is better. Equal values tie; failures are not ranked.
+
+        Args:
+            n_ranked: Rank only this many of the best (more if the last place is shared); none means all.
+        """
+        _, level = np.unique(self.values, return_inverse=True)  # NaNs come last, as one group
+        level = level.reshape(-1).astype(np.intp)
+        if n_ranked is not None and n_ranked < len(level):
+            level = np.minimum(level, np.sort(level)[n_ranked - 1] + 1)
+        return Ranking.from_levels(level)
+
+    def __repr__(self) -> str:
+        return f"Values({self.values!r})"
+
+
+class Ranking:
+    """Some queries in order, best first; the rest are only known to be worse than those.
+
+    An answer is a directed graph: an edge i -> j says that i is better than j. There is no edge between queries of one
+    tie group, nor between two that are not ranked. Rankings of separate parts of a step add their edges up.
+
+    Args:
+        groups: Positions of queries, best first. A tuple or list inside is a group of ties.
+        n: How many queries were shown. Those that `groups` leaves out are worse than all ranked ones.
+
+    Raises:
+        TellError: A position is repeated, negative, not below `n`, or not an integer.
+
+    Example:
+        >>> Ranking([2, (0, 3)], n=5).net_losses()
+        array([-2,  3, -4, -2,  3])
+    """
+
+    __slots__ = ("levels",)
+
+    def __init__(self, groups: Iterable[int | Sequence[int]], n: int) -> None:
+        level = np.full(n, -1, dtype=np.intp)
+        place = 0
+        for group in groups:
+            members = tuple(group) if isinstance(group, Sequence | np.ndarray) else (group,)
+            for i in members:
+                if isinstance(i, bool) or not isinstance(i, int | np.integer) or not 0 <= i < n:
+                    raise TellError(
+                        f"`Ranking(groups)` names {i!r}, but the positions of {n} queries run from 0 to {n - 1}."
+                    )
+                if level[i] >= 0:
+                    raise TellError(f"`Ranking(groups)` names position {int(i)} twice; each query has one place.")
+                level[i] = place
+            place += bool(members)
+        level[level < 0] = place
+        self.levels: Ints = level[None, :]
+
+    @classmethod
+    def from_levels(cls, levels: Ints) -> Ranking:
+        """From the place of each query, shape (n,) or (parts, n): lower is better, equal is no edge, -1 is absent."""
+        self = cls.__new__(cls)
+        self.levels = np.atleast_2d(levels)
+        return self
+
+    @classmethod
+    def join(cls, parts: Iterable[tuple[Ints, Ranking]], n: int) -> Ranking:
+        """One ranking of `n` queries from rankings of some of their positions; edges of all parts count."""
+        rows = []
+        for positions, ranking in parts:
+            for level in ranking.levels:
+                row = np.full(n, -1, dtype=np.intp)
+                row[positions] = level
+                rows.append(row)
+        return cls.from_levels(np.array(rows, dtype=np.intp).reshape(-1, n))
+
+    @property
+    def n(self) -> int:
+        """Number of queries shown."""
+        return self.levels.shape[1]
+
+    @property
+    def n_edges(self) -> int:
+        """|E|, the number of known comparisons."""
+        total = 0
+        for level in self.levels:
+            counts = np.bincount(level[level >= 0])
+            m = int(counts.sum())
+            total += (m * m - int(counts @ counts)) // 2
+        return total
+
+    def net_losses(self) -> Ints:
+        """For each query its indegree minus its outdegree: how many are better, less how many are worse. Sums to 0."""
+        net = np.zeros(self.n, dtype=np.intp)
+        for level in self.levels:
+            inside = level >= 0
+            counts = np.bincount(level[inside])
+            before = np.cumsum(counts)
+            net[inside] += (2 * before - counts - before[-1])[level[inside]] if len(counts) else 0
+        return net
+
+    def groups(self) -> list[list[int]]:
+        """The tie groups of the first part, best first, without the last place (which may be the unranked rest)."""
+        level = self.levels[0]
+        return [np.flatnonzero(level == place).tolist() for place in range(int(level.max(initial=0)))]
+
+    def ranking(self, n_ranked: int | None = None) -> Ranking:
+        """Itself, or only its `n_ranked` best places: the view that `Values` offers too."""
+        if n_ranked is None or len(self.levels) != 1 or n_ranked >= self.n:
+            return self
+        level = self.levels[0]
+        return Ranking.from_levels(np.minimum(level, np.sort(level)[n_ranked - 1] + 1))
+
+    def __repr__(self) -> str:
+        return f"Ranking({self.groups()}, n={self.n})"
+
+
+Feedback: TypeAlias = Values | Ranking

@@ -1,0 +1,289 @@
+"""`minimize`: one call around a search, and the same as a method for `scipy.optimize.minimize`."""
+
+from __future__ import annotations
+
+import inspect
+import math
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from blackbox_zo._checks import check_at_least, check_choice, check_positive
+from blackbox_zo._progress import Progress, progress_of
+from blackbox_zo._typing import Floats, Tree
+from blackbox_zo.errors import FeedbackError, TellError
+from blackbox_zo.estimators import Estimator, EvolutionStrategy
+from blackbox_zo.feedback import Values
+from blackbox_zo.function import FunctionOracle
+from blackbox_zo.journal import Journal
+from blackbox_zo.oracle import Oracle, Part
+from blackbox_zo.proposal import Proposal
+from blackbox_zo.rules import Rule
+from blackbox_zo.search import Report, Search
+from blackbox_zo.variables import Vector
+
+if TYPE_CHECKING:
+    from scipy.optimize import OptimizeResult
+
+__all__ = ["Method", "auto", "minimize", "scipy_method"]
+
+Method = str | Estimator | tuple[Estimator, Rule]
+
+BUDGET, CALLBACK, TIME, INTERRUPTED, RAISED, ALL_FAILED = range(6)
+
+
+def minimize(
+    fun: Callable[..., Any] | Oracle,
+    x0: Tree,
+    method: Method = "auto",
+    budget: int = 2000,
+    bounds: Any = None,
+    seed: int = 0,
+    vectorized: bool = False,
+    workers: int = 1,
+    executor: Executor | None = None,
+    journal: str | Path | Journal | None = None,
+    callback: Callable[..., Any] | None = None,
+    progress: bool | Callable[[Report], Any] | None = None,
+    *,
+    on_error: Literal["raise", "fail", "skip"] = "raise",
+    time_limit: float | None = None,
+    unit: Any = None,
+    args: tuple[Any, ...] = (),
+) -> OptimizeResult:
+    """Minimise a function by asking for its values.
+
+    Args:
+        fun: From x, in the structure of x0, to one number; lower is better. NaN or infinity is a failed query, which is
+            counted. With `vectorized`, from all n points of a step, shape (n, d), to n numbers. Or an `Oracle`.
+        x0: The start: a number, an array, or nested dicts, lists and tuples of them.
+        method: "auto", an estimator, or a pair of estimator and rule. See `auto` for what it chooses.
+        budget: Most calls of `fun`. It is never exceeded: the last step is cut short instead.
+        bounds: None, one (low, high) pair for all elements, or one pair per element; points never leave them.
+        seed: All randomness is a function of it.
+        vectorized: See `fun`.
+        workers: Number of worker processes.
+        executor: A `concurrent.futures.Executor` to use instead of `workers`.
+        journal: A file that records every answer. If it exists, the run it holds goes on: nothing is asked again.
+        callback: Called after every step with an `OptimizeResult`, by keyword if its only parameter is named
+            `intermediate_result`. To stop, raise StopIteration or return True.
+        progress: True for a live bar on a terminal and plain lines elsewhere (on stderr); or a function of each step's
+            `Report`.
+        on_error: What an exception in `fun` does: "raise" it, "fail" (stop, and return the best so far), or "skip" (a
+            failed query).
+        time_limit: Seconds after which to stop; the query under way is finished first.
+        unit: What counts as one unit of movement, a positive number or one per element; estimators' radii are in it.
+        args: More arguments for `fun`, after x.
+
+    Returns:
+        `OptimizeResult`: the best evaluated point `x` and its value `fun`; `nfev`, the number of calls made (resumed
+        ones included); `nit`, steps; `success`; `status` (0 budget spent, 1 stopped by the callback, 2 time limit, 3
+        interrupted, 4 `fun` raised, 5 every query failed); `message`; also `nfailed`, and `center`, where the search
+        stands, which under noise is a better estimate than the luckiest sample `x`.
+
+    Raises:
+        ValueError: An argument is out of its range.
+        TypeError: An argument, or what `fun` returns, is of the wrong type.
+        JournalError: The journal is damaged, or of another problem or version.
+
+    Example:
+        >>> import blackbox_zo as bz
+        >>> r = bz.minimize(lambda x: (x[0] - 1) ** 2 + (x[1] + 2) ** 2, [0.0, 0.0], budget=400)
+        >>> r.nfev, bool(r.fun < 1e-6)
+        (400, True)
+    """
+    check_at_least("minimize", 1, budget=budget)
+    check_choice("minimize", ("raise", "fail", "skip"), on_error=on_error)
+    if time_limit is not None:
+        check_positive("minimize", time_limit=time_limit)
+    oracle = (
+        fun
+        if isinstance(fun, Oracle)
+        else FunctionOracle(
+            fun,
+            vectorized=vectorized,
+            workers=workers,
+            executor=executor,
+            on_error="skip" if on_error == "skip" else "raise",
+            args=args,
+        )
+    )
+    start = Vector(x0, bounds, unit)
+    if isinstance(method, str):
+        if method != "auto":
+            raise ValueError(f'`method` must be "auto", an estimator, or (estimator, rule); got {method!r}.')
+        start, method = auto(start, x0, bounds, unit)
+    estimator, rule = method if isinstance(method, tuple) else (method, None)
+    search = Search(start, estimator, rule, seed=seed, budget=int(budget), journal=journal)
+    run = _Run(search, oracle, callback, progress_of(progress, int(budget)), time_limit)
+    try:
+        return run.to_the_end(on_error)
+    finally:
+        search.close()
+        if oracle is not fun:
+            oracle.close()
+
+
+def auto(start: Vector, x0: Tree, bounds: Any, unit: Any) -> tuple[Vector, Estimator]:
+    """What `method="auto"` is: a CMA-ES, which needs no scale of f, stands noise and failures, and learns the metric.
+
+    Up to 20 dimensions a quadratic model proposes one query of each step; up to 100 the covariance is full, above
+    that diagonal. The first radius is 0.3 units; the unit of an element with two bounds is half their distance, if
+    none is given.
+    """
+    if unit is None and start.bounded:
+        width = (start.upper - start.lower) / 2.0
+        start = Vector(x0, bounds, np.where(np.isfinite(width), width, 1.0))
+    d = start.size
+    return start, EvolutionStrategy(0.3, covariance="full" if d <= 100 else "diagonal", model=d <= 20)
+
+
+class _Run:
+    """One call of `minimize`: a search that may end in several ways."""
+
+    def __init__(
+        self,
+        search: Search,
+        oracle: Oracle,
+        callback: Callable[..., Any] | None,
+        progress: Progress,
+        time_limit: float | None,
+    ) -> None:
+        self.search = search
+        self.oracle = oracle
+        self.callback = callback
+        self.progress = progress
+        self.deadline = math.inf if time_limit is None else time.monotonic() + time_limit
+        self.resumed = search.nfev
+        self.calls_before = getattr(oracle, "calls", 0)
+        self.first_failure = ""
+
+    def to_the_end(self, on_error: str) -> OptimizeResult:
+        search = self.search
+        status, message = BUDGET, f"The budget of {search.budget} queries is spent."
+        try:
+            with self.progress:
+                for report in search.run(_Watched(self)):
+                    self.progress(report)
+                    if self._stopped():
+                        status, message = CALLBACK, "The callback asked to stop."
+                        break
+        except _TimeUp:
+            status, message = TIME, "The time limit is reached."
+        except KeyboardInterrupt:
+            status, message = INTERRUPTED, "Interrupted; what had been answered is kept."
+        except (FeedbackError, TellError):
+            raise
+        except Exception as error:
+            if on_error != "fail":
+                if search.best.id >= 0:
+                    error.add_note(
+                        f"Best so far, after {search.nfev} queries: f = {search.best.value} at {search.best.x}"
+                    )
+                raise
+            status, message = RAISED, f"`fun` raised {type(error).__name__}: {error}"
+        if search.nfev and search.failed == search.nfev and status in (BUDGET, CALLBACK, TIME):
+            reason = f" The first failure: {self.first_failure}" if self.first_failure else ""
+            status, message = ALL_FAILED, f"All {search.nfev} queries failed (NaN or infinite).{reason}"
+        return self.result(status, message)
+
+    def _stopped(self) -> bool:
+        if self.callback is None:
+            return False
+        so_far = self.result(BUDGET, "running")
+        try:
+            if set(inspect.signature(self.callback).parameters) == {"intermediate_result"}:
+                return self.callback(intermediate_result=so_far) is True
+            return self.callback(so_far) is True
+        except StopIteration:
+            return True
+
+    def result(self, status: int, message: str) -> OptimizeResult:
+        """Where things stand."""
+        from scipy.optimize import OptimizeResult
+
+        search, best = self.search, self.search.best
+        calls = getattr(self.oracle, "calls", None)
+        nfev = search.nfev if calls is None else self.resumed + calls - self.calls_before
+        return OptimizeResult(
+            x=best.x,
+            fun=best.value,
+            nfev=nfev,
+            nit=search.variable.version,
+            success=status in (BUDGET, CALLBACK, TIME),
+            status=status,
+            message=message,
+            nfailed=search.failed,
+            center=search.x,
+        )
+
+
+class _TimeUp(Exception):
+    pass
+
+
+class _Watched(Oracle):
+    """The oracle of a run: stops between two answers when time is up, and keeps the first failure's reason."""
+
+    def __init__(self, run: _Run) -> None:
+        self.run = run
+
+    def answer(self, proposal: Proposal) -> Any:
+        return self.run.oracle.answer(proposal)
+
+    def parts(self, proposal: Proposal) -> Iterator[Part]:
+        inner = self.run.oracle.parts(proposal)
+        try:
+            for ids, part in inner:
+                if not self.run.first_failure and isinstance(part, Values):
+                    self._look(part)
+                yield ids, part
+                if time.monotonic() > self.run.deadline:
+                    raise _TimeUp
+        finally:
+            if hasattr(inner, "close"):
+                inner.close()
+
+    def _look(self, part: Values) -> None:
+        for value, info in zip(part.values, part.info or (), strict=False):
+            if np.isnan(value) and info and "error" in info:
+                self.run.first_failure = str(info["error"])
+                return
+
+
+def scipy_method(method: Method = "auto", **options: Any) -> Callable[..., OptimizeResult]:
+    """A method for `scipy.optimize.minimize(fun, x0, method=bz.scipy_method(...))`.
+
+    Args:
+        method: As for `minimize`.
+        **options: Any further arguments of `minimize`; `options={...}` given to scipy override them, and scipy's own
+            `maxfev` means `budget`.
+
+    Returns:
+        A function that scipy calls. It refuses `constraints`, and ignores derivatives, which it has no use for.
+
+    Example:
+        >>> import scipy.optimize
+        >>> import blackbox_zo as bz
+        >>> r = scipy.optimize.minimize(lambda x: x @ x, [1.0, 2.0], method=bz.scipy_method(budget=300))
+        >>> bool(r.fun < 1e-4)
+        True
+    """
+
+    def run(fun: Callable[..., Any], x0: Floats, args: tuple[Any, ...] = (), **given: Any) -> OptimizeResult:
+        for ignored in ("jac", "hess", "hessp", "tol"):
+            given.pop(ignored, None)
+        constraints = given.pop("constraints", ())
+        if constraints is not None and constraints != () and constraints != []:
+            raise ValueError("`constraints` cannot be used with blackbox_zo; add a penalty to `fun`, or use `bounds`.")
+        if "maxfev" in given:
+            given["budget"] = given.pop("maxfev")
+        given.pop("disp", None)
+        given = {k: v for k, v in given.items() if not (v is None and k in ("bounds", "callback"))}
+        return minimize(fun, x0, method, **{**options, **given}, args=args)
+
+    return run

@@ -1,0 +1,174 @@
+"""Random numbers as pure functions of (run seed, step, block name, row, element).
+
+Nothing here carries a stream from call to call: every array is drawn from a generator whose whole state is a hash of
+its address. Blocks, rows and steps may therefore be drawn in any order, by any worker, in any process.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from blackbox_zo._typing import Floats, Words
+
+__all__ = ["TILE", "Key", "add_normals", "normals", "signs"]
+
+TILE = 1 << 14
+"""Elements drawn from one hashed state. To read one element, at most this many are drawn."""
+
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+_MIX1 = np.uint64(0xBF58476D1CE4E5B9)
+_MIX2 = np.uint64(0x94D049BB133111EB)
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """What a random direction depends on, besides its own row, block and element.
+
+    Attributes:
+        seed: The seed of the run, any integer.
+        step: The number of the proposal, from 0.
+    """
+
+    seed: int
+    step: int
+
+    def digest(self, name: str, row: int = 0, column: int = 0, size: int = 24) -> bytes:
+        """Hash an address to `size` bytes (at most 64)."""
+        address = f"{self.seed}|{self.step}|{row}|{column}|{name}"
+        return hashlib.blake2b(address.encode(), digest_size=size).digest()
+
+    def generator(self, name: str) -> np.random.Generator:
+        """A fresh numpy generator for anything that is not a direction (a permutation, a candidate set)."""
+        return np.random.Generator(np.random.SFC64(int.from_bytes(self.digest(name), "little")))
+
+
+class _Normal(threading.local):
+    """One generator per thread, whose state is replaced before every draw (1 µs; making one takes 11)."""
+
+    def __init__(self) -> None:
+        self.bits = np.random.SFC64(0)
+        self.draw = np.random.Generator(self.bits).standard_normal
+        self.words = np.ones(4, dtype=np.uint64)
+        self.state: Any = {"bit_generator": "SFC64", "state": {"state": self.words}, "has_uint32": 0, "uinteger": 0}
+
+    def fill(self, out: Floats, digest: bytes) -> None:
+        """Draw into the contiguous array `out` from the state that the 24 bytes of `digest` spell."""
+        self.words[:3] = np.frombuffer(digest, dtype="<u8")
+        self.words[3] = 1  # SFC64's own counter starts at 1
+        self.bits.state = self.state
+        self.draw(out=out)
+
+
+_normal = _Normal()
+
+
+def normals(key: Key, name: str, k: int, size: int) -> Floats:
+    """`k` rows of `size` standard normals, shape (k, size), for the block called `name`.
+
+    Rows do not depend on `k`. Small rows share a tile, large rows span several.
+    """
+    out = np.empty((k, size))
+    if size <= TILE:
+        per_tile = max(1, TILE // max(size, 1))
+        for row in range(0, k, per_tile):
+            _normal.fill(out[row : row + per_tile], key.digest(name, row))
+    else:
+        for row in range(k):
+            for column in range(0, size, TILE):
+                _normal.fill(out[row, column : column + TILE], key.digest(name, row, column))
+    return out
+
+
+def add_normals(out: Floats, key: Key, name: str, weights: Floats, lengths: Floats | None = None) -> None:
+    """`out += weights @ (lengths * normals(key, name, len(weights), out.size))`, holding one tile at a time.
+
+    The same bits as `combine` of the stored rows.
+
+    Args:
+        out: Flat array of the block, shape (size,); written in place.
+        key: The key of the step.
+        name: The block's name.
+        weights: One weight per row, shape (k,).
+        lengths: A factor per row, shape (k,); none means 1.
+    """
+    size = out.size
+    if size <= TILE:
+        rows = normals(key, name, len(weights), size)
+        if lengths is not None:
+            rows *= lengths[:, None]
+        out += combine(weights, rows)
+        return
+    scratch, total = np.empty(TILE), np.empty(TILE)
+    for column in range(0, size, TILE):
+        width = min(TILE, size - column)
+        total[:width] = 0.0
+        for row, weight in enumerate(weights):
+            _normal.fill(scratch[:width], key.digest(name, row, column))
+            if lengths is not None:
+                scratch[:width] *= lengths[row]
+            scratch[:width] *= weight
+            total[:width] += scratch[:width]
+        out[column : column + width] += total[:width]
+
+
+def combine(weights: Floats, rows: Floats) -> Floats:
+    """`weights @ rows`, shape (d,), summed row by row in order.
+
+    A BLAS product would round differently with another number of threads; this gives the same bits on every machine,
+    which is what lets a journal be replayed elsewhere.
+    """
+    k, d = rows.shape
+    if d == 1:  # numpy would sum a single column pairwise, in another order
+        return np.add.accumulate(weights * rows[:, 0])[-1:]
+    if d <= TILE or k == 0:
+        out: Floats = np.add.reduce(weights[:, None] * rows, axis=0)
+        return out
+    out = np.empty(d)
+    scratch = np.empty(TILE)
+    for a in range(0, d, TILE):
+        total = out[a : a + TILE]
+        np.multiply(rows[0, a : a + TILE], weights[0], out=total)
+        part = scratch[: total.size]
+        for j in range(1, k):
+            np.multiply(rows[j, a : a + TILE], weights[j], out=part)
+            total += part
+    return out
+
+
+def _mix(z: Words) -> Words:
+    """The finaliser of SplitMix64 (Steele et al. 2014), in place."""
+    z ^= z >> np.uint64(30)
+    z *= _MIX1
+    z ^= z >> np.uint64(27)
+    z *= _MIX2
+    z ^= z >> np.uint64(31)
+    return z
+
+
+def words(key: Key, name: str, k: int, count: int) -> Words:
+    """`k` rows of `count` random 64-bit words, shape (k, count): word c = mix(k1 ^ mix(k0 + c golden)), c = j count + i.
+
+    Only additions, multiplications and shifts of integers: the same bits in numpy, in torch and on any device.
+    """
+    k0, k1 = np.frombuffer(key.digest(name, size=16), dtype="<u8")
+    z = np.arange(k * count, dtype=np.uint64)
+    z *= _GOLDEN
+    z += k0
+    _mix(z)
+    z ^= k1
+    return _mix(z).reshape(k, count)
+
+
+def signs(key: Key, name: str, k: int, size: int) -> Floats:
+    """`k` rows of `size` random signs, -1.0 or +1.0, shape (k, size). Element e is bit e % 64 of word e // 64."""
+    packed = words(key, name, k, -(-size // 64)).astype("<u8", copy=False).view(np.uint8)
+    bits = np.unpackbits(packed, axis=1, count=size, bitorder="little")
+    out = bits.astype(np.float64)
+    out *= -2.0
+    out += 1.0
+    return out

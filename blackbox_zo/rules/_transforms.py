@@ -1,0 +1,97 @@
+"""Links for a chain, which change a gradient and leave the step length to the rule after them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import final
+
+import numpy as np
+
+from blackbox_zo._checks import check_positive, check_share
+from blackbox_zo.rules._base import Rule
+from blackbox_zo.rules._normalised import length
+from blackbox_zo.steps import Step
+from blackbox_zo.variables import Variable
+
+__all__ = ["ClipNorm", "ClipScalar", "WeightDecay"]
+
+
+@final
+@dataclass(frozen=True)
+class ClipNorm(Rule):
+    """Shorten the gradient to at most `max_norm` (Pascanu et al. 2013, algorithm 1).
+
+    Args:
+        max_norm: Positive.
+
+    Raises:
+        ValueError: `max_norm` is not positive.
+    """
+
+    max_norm: float
+
+    def __post_init__(self) -> None:
+        check_positive("ClipNorm", max_norm=self.max_norm)
+
+    def start(self, variable: Variable) -> tuple[()]:
+        """See `Rule.start`."""
+        return ()
+
+    def update(self, state: tuple[()], gradient: Step) -> tuple[tuple[()], Step]:
+        """See `Rule.update`."""
+        norm = length(gradient.dense())
+        factor = min(1.0, self.max_norm / norm) if norm > 0 else 1.0
+        return state, Step(gradient.directions, gradient.w * factor, gradient.shrink)
+
+
+@final
+@dataclass(frozen=True)
+class ClipScalar(Rule):
+    """Clip each direction's weight to ±`limit`, before it is turned into a vector: the scalar of a two-point estimate.
+
+    Args:
+        limit: Positive.
+
+    Raises:
+        ValueError: `limit` is not positive.
+    """
+
+    limit: float
+
+    def __post_init__(self) -> None:
+        check_positive("ClipScalar", limit=self.limit)
+
+    def start(self, variable: Variable) -> tuple[()]:
+        """See `Rule.start`."""
+        return ()
+
+    def update(self, state: tuple[()], gradient: Step) -> tuple[tuple[()], Step]:
+        """See `Rule.update`."""
+        w = np.clip(gradient.w, -self.limit, self.limit)
+        return state, Step(gradient.directions, w, gradient.shrink)
+
+
+@final
+@dataclass(frozen=True)
+class WeightDecay(Rule):
+    """Decoupled weight decay (Loshchilov & Hutter 2019): x shrinks by `decay` times the learning rate that follows.
+
+    Args:
+        decay: In [0, 1).
+
+    Raises:
+        ValueError: `decay` is outside [0, 1).
+    """
+
+    decay: float
+
+    def __post_init__(self) -> None:
+        check_share("WeightDecay", decay=self.decay)
+
+    def start(self, variable: Variable) -> tuple[()]:
+        """See `Rule.start`."""
+        return ()
+
+    def update(self, state: tuple[()], gradient: Step) -> tuple[tuple[()], Step]:
+        """See `Rule.update`."""
+        return state, Step(gradient.directions, gradient.w, gradient.shrink + self.decay)

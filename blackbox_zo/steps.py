@@ -1,0 +1,79 @@
+"""The two records of the matrix form: what is asked, `x + C U`, and how x moves, `x <- (1 - shrink) x + w U`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from blackbox_zo._typing import Floats, Ints
+from blackbox_zo.directions import Directions
+
+__all__ = ["Queries", "Step"]
+
+
+@dataclass(frozen=True, slots=True)
+class Queries:
+    """The `n` points `origin + C U` of one step.
+
+    Every method asks along one direction at a time, so each row of C has one entry: row i is `scale[i]` in column
+    `index[i]`. A scale of 0 asks about the origin itself.
+
+    Attributes:
+        directions: The rows u_1 … u_k of U.
+        index: Which direction each point follows, shape (n,).
+        scale: How far along it, shape (n,).
+        origin: The variable's value when the points were chosen, shape (d,).
+    """
+
+    directions: Directions
+    index: Ints
+    scale: Floats
+    origin: Floats
+
+    @property
+    def n(self) -> int:
+        """Number of points."""
+        return len(self.index)
+
+    @property
+    def matrix(self) -> Floats:
+        """C as a dense array, shape (n, k)."""
+        out = np.zeros((self.n, self.directions.k))
+        out[np.arange(self.n), self.index] = self.scale
+        return out
+
+    def take(self, which: Ints | slice) -> Queries:
+        """Some of the points, about the same directions."""
+        return Queries(self.directions, self.index[which], self.scale[which], self.origin)
+
+    def points(self) -> Floats:
+        """The points in the variable's own coordinates, shape (n, d)."""
+        return self.directions.points(self.origin, self.index, self.scale)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A vector `w U`, with a pull to zero beside it. A gradient estimate and a move are both this.
+
+    Attributes:
+        directions: The rows of U.
+        w: Shape (k,).
+        shrink: The share of x that is taken away, 0 for none (weight decay).
+    """
+
+    directions: Directions
+    w: Floats
+    shrink: float = 0.0
+
+    def scaled(self, factor: float) -> Step:
+        """`factor` times the step, the pull included."""
+        return Step(self.directions, self.w * factor, self.shrink * factor)
+
+    def replaced(self, directions: Directions, w: Floats) -> Step:
+        """Another vector with the same pull."""
+        return replace(self, directions=directions, w=w)
+
+    def dense(self) -> Floats:
+        """The vector `w U`, shape (d,)."""
+        return self.directions.combine(self.w)

@@ -1,0 +1,4 @@
+"""Variables: where x lives."""
+
+from blackbox_zo.variables._base import Variable as Variable
+from blackbox_zo.variables._vector import Vector as Vector

@@ -1,0 +1,162 @@
+"""`Vector`: x as one array in memory, with bounds and units."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from blackbox_zo._typing import Floats, Tree
+from blackbox_zo.steps import Queries, Step
+from blackbox_zo.variables._base import Variable
+from blackbox_zo.variables._tree import flatten, names
+
+__all__ = ["Vector"]
+
+
+class Vector(Variable):
+    """x as a float64 array, in the structure the user gave.
+
+    Inside, x is `unit * z`; directions, radii and moves are in z. Under bounds the function searched is f(P(x)), P
+    the projection onto the box: points are clipped before they are asked about, and x after every move.
+
+    Args:
+        x0: The start: a number, an array, or nested dicts, lists and tuples of them.
+        bounds: None, one (low, high) pair for every element, or a sequence of d pairs; None or ±inf in a pair means
+            no bound on that side.
+        unit: What counts as one unit of movement: a positive number, or one per element, shape (d,). By default 1.
+
+    Attributes:
+        value: z, shape (d,), read-only. A move replaces it, so a reference to it is a snapshot.
+        version: Number of moves so far.
+
+    Raises:
+        ValueError: `x0` is empty or not finite, bounds cross or miss `x0`, or `unit` is not positive.
+        TypeError: `x0` or `bounds` is not numeric.
+    """
+
+    def __init__(self, x0: Tree, bounds: Any = None, unit: Any = None) -> None:
+        flat, self.treedef = flatten(x0)
+        self.blocks = self.treedef.blocks
+        self.version = 0
+        self.lower, self.upper = _bounds(bounds, flat, list(names(self.treedef)) if flat.size <= 1000 else None)
+        self.bounded = bool(np.isfinite(self.lower).any() or np.isfinite(self.upper).any())
+        self.unit = _unit(unit, flat.size)
+        self._set(flat if self.unit is None else flat / self.unit)
+
+    def _set(self, z: Floats) -> None:
+        z.flags.writeable = False
+        self.value = z
+
+    def add_(self, step: Step) -> None:
+        """See `Variable.add_`. Nothing is put off: the array is small enough."""
+        z = step.dense()
+        if step.shrink:
+            z += (1.0 - step.shrink) * self.value
+        else:
+            z += self.value
+        if self.bounded:
+            np.clip(z, self._inside(self.lower), self._inside(self.upper), out=z)
+        self._set(z)
+        self.version += 1
+
+    def _inside(self, x: Floats) -> Floats:
+        return x if self.unit is None else x / self.unit
+
+    def settle(self) -> None:
+        """Nothing to do: `add_` puts nothing off."""
+
+    def outside(self, z: Floats) -> Floats:
+        """X for z, shape (…, d): scaled by the unit and clipped into the bounds. `z` itself may be written to."""
+        if self.unit is not None:
+            z = z * self.unit
+        if self.bounded:
+            z = np.clip(z, self.lower, self.upper)
+        return z
+
+    def points(self, queries: Queries) -> Floats:
+        """The points to ask about, shape (n, d), read-only."""
+        points = self.outside(queries.points())
+        points.flags.writeable = False
+        return points
+
+    @property
+    def flat(self) -> Floats:
+        """X as a flat array, shape (d,)."""
+        return self.outside(self.value)
+
+    @property
+    def x(self) -> Tree:
+        """X in the user's structure, a copy."""
+        return self.treedef.unflatten(self.flat.copy())
+
+    def load(self, flat: Floats, version: int) -> None:
+        """Set z, shape (d,), and the number of moves."""
+        self._set(np.array(flat, dtype=np.float64))
+        self.version = version
+
+    def fingerprint(self) -> str:
+        """A short digest of start, bounds, units and structure, which tells two problems apart in a journal."""
+        h = hashlib.blake2b(digest_size=8)
+        h.update(repr([(b.name, b.shape) for b in self.blocks]).encode())
+        for part in (self.value, self.lower, self.upper, self.unit):
+            h.update(b"-" if part is None else np.ascontiguousarray(part, dtype="<f8").tobytes())
+        return h.hexdigest()
+
+
+def _unit(unit: Any, d: int) -> Floats | None:
+    if unit is None:
+        return None
+    array = np.asarray(unit, dtype=np.float64)
+    if array.shape not in ((), (d,)):
+        raise ValueError(f"`unit` has shape {array.shape}; give one number, or one per element, shape ({d},).")
+    if not (np.isfinite(array).all() and (array > 0).all()):
+        raise ValueError(f"`unit` must be positive and finite, got {unit!r:.80}.")
+    out = np.broadcast_to(array, (d,))
+    return None if (out == 1.0).all() else out.copy()
+
+
+def _bounds(bounds: Any, flat: Floats, labels: list[str] | None) -> tuple[Floats, Floats]:
+    d = flat.size
+    lower, upper = np.full(d, -np.inf), np.full(d, np.inf)
+    if bounds is None:
+        return lower, upper
+    if hasattr(bounds, "lb") and hasattr(bounds, "ub"):  # scipy.optimize.Bounds
+        lower[:], upper[:] = bounds.lb, bounds.ub
+    else:
+        pairs = _pairs(bounds, d)
+        lower[:] = [-np.inf if low is None else low for low, _ in pairs]
+        upper[:] = [np.inf if high is None else high for _, high in pairs]
+    for i in np.flatnonzero(~(lower < upper))[:1]:
+        raise ValueError(
+            f"`bounds` cross at {_label(labels, i)}: low {lower[i]} is not below high {upper[i]}. Swap or widen them."
+        )
+    for i in np.flatnonzero((flat < lower) | (flat > upper))[:1]:
+        raise ValueError(
+            f"`x0` is outside `bounds` at {_label(labels, i)}: {flat[i]} is not in [{lower[i]}, {upper[i]}]. "
+            "Move the start inside, or widen the bounds."
+        )
+    return lower, upper
+
+
+def _pairs(bounds: Any, d: int) -> Sequence[tuple[Any, Any]]:
+    def is_pair(pair: Any) -> bool:
+        return len(pair) == 2 and all(v is None or isinstance(v, int | float | np.number) for v in pair)
+
+    try:
+        items = list(bounds)
+        if len(items) == 2 and is_pair(items):
+            return [tuple(items)] * d
+        if len(items) == d and all(is_pair(list(pair)) for pair in items):
+            return [tuple(pair) for pair in items]
+    except TypeError:
+        pass
+    raise ValueError(
+        f"`bounds` must be one (low, high) pair or {d} of them, one per element of `x0`; got {bounds!r:.80}."
+    )
+
+
+def _label(labels: list[str] | None, i: int) -> str:
+    return f"element {i}" if labels is None else labels[i]

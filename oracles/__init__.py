@@ -1,0 +1,3 @@
+"""Oracles: what can be asked."""
+
+from blackbox_zo.function import FunctionOracle as FunctionOracle
