@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from blackbox_zo._state import pack, unpack
-from blackbox_zo.feedback import Ranking
+from blackbox_zo.feedback import Ranking, Values
 from blackbox_zo.randomness import Key
 
 if TYPE_CHECKING:
@@ -41,6 +41,8 @@ def save(search: Search) -> dict[str, Any]:
         out[f"{name}/origin"] = pending.queries.origin.copy()
         out[f"{name}/values"] = pending.values.copy()
         out[f"{name}/waiting"] = pending.waiting.copy()
+        if pending.stderr is not None:
+            out[f"{name}/stderr"] = pending.stderr.copy()
         for i, (positions, ranking) in enumerate(pending.rankings):
             out[f"{name}/ranking/{i}/positions"] = positions.copy()
             out[f"{name}/ranking/{i}/levels"] = ranking.levels.copy()
@@ -80,8 +82,14 @@ def _reopen(search: Search, step: int, state: dict[str, Any]) -> None:
     pending = search._hold(step, search.variable.version, old, queries, int(state[f"{name}/first_id"]))
     pending.values = np.array(state[f"{name}/values"])
     pending.waiting = np.array(state[f"{name}/waiting"])
+    if f"{name}/stderr" in state:
+        pending.stderr = np.array(state[f"{name}/stderr"])
+    pending.left = int(np.count_nonzero(pending.waiting))
+    if pending.left < queries.n:
+        pending.told_as = Values
     i = 0
     while f"{name}/ranking/{i}/positions" in state:
         levels = np.array(state[f"{name}/ranking/{i}/levels"])
         pending.rankings.append((np.array(state[f"{name}/ranking/{i}/positions"]), Ranking.from_levels(levels)))
+        pending.told_as = Ranking
         i += 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,7 +9,7 @@ import numpy as np
 from blackbox_zo._typing import Bools, Floats, Ints
 from blackbox_zo.errors import TellError
 from blackbox_zo.estimators import Estimator
-from blackbox_zo.feedback import Ranking
+from blackbox_zo.feedback import Feedback, Ranking, Values
 from blackbox_zo.proposal import Proposal
 from blackbox_zo.steps import Queries
 
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
 __all__ = ["Open", "cannot_use", "find", "positions_of"]
 
 
-@dataclass(slots=True)
 class Open:
     """A proposal that waits for answers, with what is needed to sample it again.
 
@@ -29,20 +27,47 @@ class Open:
         state: The estimator's state then.
         queries: All its points.
         first_id: The id of the first.
-        values: The answers so far, shape (n,).
-        waiting: Which are still to come, shape (n,).
-        rankings: Rankings told so far, each with the positions it is about.
         handed: What `ask` has given out of it.
+        every: The positions 0 … n - 1.
+        waiting: Which answers are still to come, shape (n,).
+        left: How many those are.
+        values: The values so far, shape (n,).
+        stderr: Their standard errors, shape (n,).
+        rankings: The rankings so far, each with the positions it is about.
+        told_as: The kind of feedback so far.
     """
 
-    version: int
-    state: Any
-    queries: Queries
-    first_id: int
-    values: Floats
-    waiting: Bools
-    rankings: list[tuple[Ints, Ranking]]
-    handed: list[Proposal]
+    __slots__ = (
+        "every", "first_id", "handed", "left", "queries", "rankings", "state", "stderr", "told_as", "values", "version",
+        "waiting",
+    )  # fmt: skip
+
+    def __init__(self, version: int, state: Any, queries: Queries, first_id: int) -> None:
+        self.version, self.state, self.queries, self.first_id = version, state, queries, first_id
+        self.handed: list[Proposal] = []
+        self.left = queries.n
+        self.every: Ints = np.arange(queries.n)
+        self.waiting: Bools = np.ones(queries.n, dtype=np.bool_)
+        self.values: Floats = np.full(queries.n, np.nan)
+        self.stderr: Floats | None = None
+        self.rankings: list[tuple[Ints, Ranking]] = []
+        self.told_as: type[Feedback] | None = None
+
+    def take(self, positions: Ints, feedback: Feedback) -> Feedback | None:
+        """Note the answers to some queries; once none is missing, the answer to all."""
+        if positions is self.every:
+            return feedback
+        self.waiting[positions] = False
+        self.left -= len(positions)
+        self.told_as = type(feedback)
+        if isinstance(feedback, Ranking):
+            self.rankings.append((positions, feedback))
+            return None if self.left else Ranking.join(self.rankings, self.queries.n)
+        self.values[positions] = feedback.values
+        if feedback.stderr is not None:
+            self.stderr = np.full(self.queries.n, np.nan) if self.stderr is None else self.stderr
+            self.stderr[positions] = feedback.stderr
+        return None if self.left else Values(self.values, self.stderr)
 
 
 def find(search: Search, proposal: Proposal) -> Open:
@@ -80,7 +105,7 @@ def positions_of(proposal: Proposal, pending: Open, ids: Any) -> Ints:
         TellError: An id is not the proposal's, is named twice, or has been told.
     """
     if ids is None or ids is proposal.ids:
-        positions: Ints = proposal.ids - pending.first_id
+        positions = pending.every if proposal.n == len(pending.every) else proposal.ids - pending.first_id
     else:
         told = np.atleast_1d(np.asarray(ids))
         if told.ndim != 1 or told.size == 0 or told.dtype.kind not in "iu":
@@ -94,6 +119,8 @@ def positions_of(proposal: Proposal, pending: Open, ids: Any) -> Ints:
         if len(np.unique(told)) < len(told):
             raise TellError("`tell(ids=...)` names an id twice; every query is answered once.")
         positions = told.astype(np.intp) - pending.first_id
+    if pending.left == len(pending.every):
+        return positions
     again = positions[~pending.waiting[positions]]
     if again.size:
         raise TellError(f"Query {again[0] + pending.first_id} has been told already; every query is answered once.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -21,11 +22,14 @@ class Values:
         stderr: Standard error of each value, shape (n,), or none if unknown.
         info: For each query None or a small JSON-able mapping for the journal (why it failed, how long it took).
 
+    Attributes:
+        n_failed: How many are NaN.
+
     Raises:
         TellError: `values` is not a flat array of numbers, or `stderr` or `info` has another length.
     """
 
-    __slots__ = ("info", "stderr", "values")
+    __slots__ = ("info", "n_failed", "stderr", "values")
 
     def __init__(
         self,
@@ -39,7 +43,10 @@ class Values:
             raise TellError(f"`Values(values)` needs one number per query, got {values!r:.80}.") from None
         if array.ndim != 1:
             raise TellError(f"`Values(values)` needs shape (n,), one number per query; got shape {array.shape}.")
-        array[~np.isfinite(array)] = np.nan
+        finite = np.isfinite(array)
+        self.n_failed = array.size - int(np.count_nonzero(finite))
+        if self.n_failed:
+            array[~finite] = np.nan
         self.values: Floats = array
         self.stderr: Floats | None = None if stderr is None else np.array(stderr, dtype=np.float64)
         self.info = None if info is None else tuple(info)
@@ -58,8 +65,19 @@ class Values:
         Args:
             n_ranked: Rank only this many of the best (more if the last place is shared); none means all.
         """
-        _, level = np.unique(self.values, return_inverse=True)  # NaNs come last, as one group
-        level = level.reshape(-1).astype(np.intp)
+        order = np.argsort(self.values, kind="stable")  # NaNs come last
+        ordered = self.values[order]
+        above = np.empty(len(order), dtype=np.intp)
+        above[:1] = 0
+        np.cumsum(ordered[1:] > ordered[:-1], out=above[1:])
+        level = np.empty_like(above)
+        level[order] = above
+        if self.n_failed:
+            level[np.isnan(self.values)] = above[-1] + 1
+        elif n_ranked is None and above[-1:] == len(above) - 1:  # no ties: the graph is known in closed form
+            ranking = Ranking.from_levels(level)
+            ranking.__dict__["graph"] = (2 * level - above[-1], len(above) * (len(above) - 1) // 2)
+            return ranking
         if n_ranked is not None and n_ranked < len(level):
             level = np.minimum(level, np.sort(level)[n_ranked - 1] + 1)
         return Ranking.from_levels(level)
@@ -83,10 +101,10 @@ class Ranking:
 
     Example:
         >>> Ranking([2, (0, 3)], n=5).net_losses()
-        array([-2,  3, -4, -2,  3])
+        array([-1,  3, -4, -1,  3])
     """
 
-    __slots__ = ("levels",)
+    __slots__ = ("__dict__", "levels")
 
     def __init__(self, groups: Iterable[int | Sequence[int]], n: int) -> None:
         level = np.full(n, -1, dtype=np.intp)
@@ -128,25 +146,27 @@ class Ranking:
         """Number of queries shown."""
         return self.levels.shape[1]
 
+    @cached_property
+    def graph(self) -> tuple[Ints, int]:
+        """For each query its indegree minus its outdegree, shape (n,); and |E|, the number of known comparisons."""
+        net, edges = np.zeros(self.n, dtype=np.intp), 0
+        for level in self.levels:
+            inside = slice(None) if level.size == 0 or level.min() >= 0 else level >= 0
+            place = level[inside]
+            counts = np.bincount(place)
+            worse_or_level = np.cumsum(counts[::-1])[::-1]  # queries at this place or below
+            net[inside] += (place.size + counts - 2 * worse_or_level)[place]
+            edges += (place.size**2 - int(counts @ counts)) // 2
+        return net, edges
+
     @property
     def n_edges(self) -> int:
         """|E|, the number of known comparisons."""
-        total = 0
-        for level in self.levels:
-            counts = np.bincount(level[level >= 0])
-            m = int(counts.sum())
-            total += (m * m - int(counts @ counts)) // 2
-        return total
+        return self.graph[1]
 
     def net_losses(self) -> Ints:
-        """For each query its indegree minus its outdegree: how many are better, less how many are worse. Sums to 0."""
-        net = np.zeros(self.n, dtype=np.intp)
-        for level in self.levels:
-            inside = level >= 0
-            counts = np.bincount(level[inside])
-            before = np.cumsum(counts)
-            net[inside] += (2 * before - counts - before[-1])[level[inside]] if len(counts) else 0
-        return net
+        """For each query how many are better, less how many are worse: indegree minus outdegree. They sum to 0."""
+        return self.graph[0]
 
     def groups(self) -> list[list[int]]:
         """The tie groups of the first part, best first, without the last place (which may be the unranked rest)."""

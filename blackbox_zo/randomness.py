@@ -13,11 +13,12 @@ from typing import Any
 
 import numpy as np
 
+from blackbox_zo._buffers import empty
 from blackbox_zo._typing import Floats, Words
 
 __all__ = ["TILE", "Key", "add_normals", "normals", "signs"]
 
-TILE = 1 << 14
+TILE = 1 << 15
 """Elements drawn from one hashed state. To read one element, at most this many are drawn."""
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
@@ -72,7 +73,7 @@ def normals(key: Key, name: str, k: int, size: int) -> Floats:
 
     Rows do not depend on `k`. Small rows share a tile, large rows span several.
     """
-    out = np.empty((k, size))
+    out = empty((k, size))
     if size <= TILE:
         per_tile = max(1, TILE // max(size, 1))
         for row in range(0, k, per_tile):
@@ -116,26 +117,36 @@ def add_normals(out: Floats, key: Key, name: str, weights: Floats, lengths: Floa
         out[column : column + width] += total[:width]
 
 
-def combine(weights: Floats, rows: Floats) -> Floats:
-    """`weights @ rows`, shape (d,), summed row by row in order.
+def combine(weights: Floats, rows: Floats, *, squared: bool = False) -> Floats:
+    """`weights @ rows`, shape (d,), summed row by row in order; or `weights @ rows**2`.
 
     A BLAS product would round differently with another number of threads; this gives the same bits on every machine,
     which is what lets a journal be replayed elsewhere.
     """
     k, d = rows.shape
-    if d == 1:  # numpy would sum a single column pairwise, in another order
-        return np.add.accumulate(weights * rows[:, 0])[-1:]
-    if d <= TILE or k == 0:
-        out: Floats = np.add.reduce(weights[:, None] * rows, axis=0)
-        return out
+    if k * d <= TILE:
+        if d >= 128 and np.count_nonzero(weights) < k:  # adding nothing changes no bit
+            used = np.flatnonzero(weights)
+            weights, rows = weights[used], rows[used]
+        terms = weights[:, None] * rows
+        if squared:
+            terms *= rows
+        if d == 1:  # numpy would sum a single column pairwise, in another order
+            return np.add.accumulate(terms[:, 0])[-1:]
+        small: Floats = np.add.reduce(terms, axis=0)
+        return small
     out = np.empty(d)
-    scratch = np.empty(TILE)
-    for a in range(0, d, TILE):
+    scratch = np.empty(min(d, TILE))
+    used = np.flatnonzero(weights)
+    for a in range(0, d, TILE):  # both scratch and total stay in the cache
         total = out[a : a + TILE]
-        np.multiply(rows[0, a : a + TILE], weights[0], out=total)
+        total[:] = 0.0
         part = scratch[: total.size]
-        for j in range(1, k):
-            np.multiply(rows[j, a : a + TILE], weights[j], out=part)
+        for j in used:
+            row = rows[j, a : a + TILE]
+            np.multiply(row, weights[j], out=part)
+            if squared:
+                part *= row
             total += part
     return out
 
@@ -168,7 +179,7 @@ def signs(key: Key, name: str, k: int, size: int) -> Floats:
     """`k` rows of `size` random signs, -1.0 or +1.0, shape (k, size). Element e is bit e % 64 of word e // 64."""
     packed = words(key, name, k, -(-size // 64)).astype("<u8", copy=False).view(np.uint8)
     bits = np.unpackbits(packed, axis=1, count=size, bitorder="little")
-    out = bits.astype(np.float64)
-    out *= -2.0
+    out = empty((k, size))
+    np.multiply(bits, -2.0, out=out)
     out += 1.0
     return out

@@ -186,14 +186,11 @@ class Search:
         return step
 
     def _hold(self, step: int, version: int, state: Any, queries: Queries, first_id: int) -> Open:
-        n = queries.n
-        self._open[step] = Open(
-            version, state, queries, first_id, np.full(n, np.nan), np.ones(n, dtype=np.bool_), [], []
-        )
+        self._open[step] = Open(version, state, queries, first_id)
         return self._open[step]
 
     def _hand(self, step: int, pending: Open) -> Proposal:
-        if pending.waiting.all():
+        if pending.left == pending.queries.n:
             proposal = Proposal.numbered(step, pending.first_id, pending.queries, self.variable)
         else:
             rest = np.flatnonzero(pending.waiting)
@@ -223,7 +220,11 @@ class Search:
             raise TellError(
                 f"`tell` got {feedback.n} answers for {len(positions)} queries; give one per id, NaN where it failed."
             )
-        complete = bool(np.count_nonzero(pending.waiting) == len(positions))
+        if pending.told_as not in (None, type(feedback)):
+            raise TellError(
+                f"Step {proposal.step} was told {pending.told_as.__name__} before; tell all of it the same way."
+            )
+        complete = pending.left == len(positions)
         if self._journal is not None:
             self._journal.write(_replay.lines(proposal.step, pending.version, positions + pending.first_id, feedback))
         self._take(proposal.step, pending, positions, feedback)
@@ -233,24 +234,23 @@ class Search:
     def _take(self, step: int, pending: Open, positions: Ints, feedback: Feedback) -> None:
         """Record answers that have been checked, and move if the step is complete."""
         self.nfev += len(positions)
-        pending.waiting[positions] = False
         if isinstance(feedback, Values):
-            pending.values[positions] = feedback.values
-            self.failed += int(np.count_nonzero(np.isnan(feedback.values)))
-            self._see_values(pending, positions, feedback.values)
+            self.failed += feedback.n_failed
+            if feedback.n_failed < feedback.n:
+                self._see_values(pending, positions, feedback.values)
         else:
-            pending.rankings.append((positions, feedback))
             self._see_ranking(pending, positions, feedback)
-        if not pending.waiting.any():
+        whole = pending.take(positions, feedback)
+        if whole is not None:
             del self._open[step]
-            self._move(pending)
+            self._move(pending, whole)
 
     def _see_values(self, pending: Open, positions: Ints, values: Floats) -> None:
-        best = int(np.argmin(np.where(np.isnan(values), np.inf, values)))
-        value, query = float(values[best]), int(positions[best]) + pending.first_id
-        better = value < self._best_value or (value == self._best_value and query < self._best_id)
-        if better or (np.isnan(self._best_value) and not np.isnan(value)):
-            self._keep(pending, int(positions[best]), value)
+        value = float(np.fmin.reduce(values))  # fmin passes over NaN
+        if not (value > self._best_value):  # better, or as good, or the first
+            position = int(positions[values == value].min())
+            if value != self._best_value or position + pending.first_id < self._best_id:
+                self._keep(pending, position, value)
 
     def _see_ranking(self, pending: Open, positions: Ints, ranking: Ranking) -> None:
         if ranking.n_edges:
@@ -261,14 +261,9 @@ class Search:
         self._best_x = self.variable.outside(point)[0]
         self._best_value, self._best_id = value, position + pending.first_id
 
-    def _move(self, pending: Open) -> None:
+    def _move(self, pending: Open, feedback: Feedback) -> None:
         if self.variable.version - pending.version > self.max_staleness:
             return
-        feedback: Feedback = Values(pending.values)
-        if pending.rankings:
-            n = pending.queries.n
-            whole = len(pending.rankings) == 1 and len(pending.rankings[0][0]) == n
-            feedback = pending.rankings[0][1] if whole else Ranking.join(pending.rankings, n)
         self._state, gradient = self.estimator.estimate(self._state, self.variable, pending.queries, feedback)
         self._rule_state, step = self.rule.update(self._rule_state, gradient)
         self.variable.add_(Step(step.directions, -step.w, step.shrink))

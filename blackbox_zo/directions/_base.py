@@ -11,6 +11,7 @@ from functools import cached_property
 import numpy as np
 
 from blackbox_zo import randomness
+from blackbox_zo._buffers import empty
 from blackbox_zo._typing import Floats, Ints
 
 __all__ = ["Block", "Directions"]
@@ -105,18 +106,25 @@ class Directions(ABC):
             scale: How far, shape (n,).
         """
         rows, n, d = self.rows, len(index), origin.size
-        if d <= randomness.TILE:
+        if n * d <= randomness.TILE:
             out = rows[index]
             out *= scale[:, None]
             out += origin
             return out
-        out = np.empty((n, d))
-        for a in range(0, d, randomness.TILE):  # column tiles stay in the cache between the two passes
+        out = empty((n, d))
+        product = np.empty(min(d, randomness.TILE))
+        for a in range(0, d, randomness.TILE):  # a column tile stays in the cache while all rows pass
             here = origin[a : a + randomness.TILE]
-            for i in range(n):
+            moved = product[: here.size]
+            last = (-1, 0.0)
+            for i, (j, far) in enumerate(zip(index.tolist(), scale.tolist(), strict=True)):
                 part = out[i, a : a + randomness.TILE]
-                np.multiply(rows[index[i], a : a + randomness.TILE], scale[i], out=part)
-                part += here
+                if last == (j, -far):  # the other end of a pair
+                    np.subtract(here, moved, out=part)
+                    continue
+                np.multiply(rows[j, a : a + randomness.TILE], far, out=moved)
+                np.add(here, moved, out=part)
+                last = (j, far)
         return out
 
 

@@ -50,6 +50,11 @@ def constants(d: int, n: int, covariance: str) -> Constants:
 def recombination(weights: Floats, ranking: Ranking) -> Floats:
     """The weight of each query: `weights` by place, ties sharing the mean of their places."""
     net = ranking.net_losses()
+    order = np.argsort(net, kind="stable")
+    if len(weights) == ranking.n and (np.diff(net[order]) > 0).all():
+        out = np.empty(ranking.n)
+        out[order] = weights
+        return out
     _, place, counts = np.unique(net, return_inverse=True, return_counts=True)
     if len(weights) != ranking.n:  # a step cut short by the budget
         weights = constants(1, max(ranking.n, 2), "isotropic").weights[: ranking.n]

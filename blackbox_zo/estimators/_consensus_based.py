@@ -8,9 +8,10 @@ from typing import Literal, NamedTuple, final
 import numpy as np
 
 from blackbox_zo import randomness
+from blackbox_zo._buffers import empty
 from blackbox_zo._checks import check_at_least, check_choice, check_positive
 from blackbox_zo._typing import Floats
-from blackbox_zo.directions import Dense
+from blackbox_zo.directions import Dense, Gaussian
 from blackbox_zo.estimators._base import Estimator
 from blackbox_zo.feedback import Feedback, Values
 from blackbox_zo.randomness import Key
@@ -21,7 +22,7 @@ __all__ = ["ConsensusBased"]
 
 
 class ConsensusState(NamedTuple):
-    """What the next particles are drawn around.
+    """What the next particles of "cbo" are drawn around.
 
     Attributes:
         centers: Particle positions before their noise, shape (n, d); shape (1, d) while all share one.
@@ -82,11 +83,15 @@ class ConsensusBased(Estimator):
 
     def start(self, variable: Vector) -> ConsensusState:
         """See `Estimator.start`."""
+        if self.scheme == "hopping":  # nothing to remember: the particles are always around x
+            return ConsensusState(np.empty((0, variable.size)), np.empty((0, 1)))
         return ConsensusState(variable.value[None, :], np.array([[self.radius]]))
 
     def sample(self, state: ConsensusState, variable: Vector, key: Key) -> Queries:
-        """See `Estimator.sample`. The particles, as offsets from x; the noise of a step is drawn here."""
+        """See `Estimator.sample`. The noise of a step is drawn here."""
         n = self.n_queries
+        if self.scheme == "hopping":
+            return Queries(Gaussian(variable.blocks, n, key), np.arange(n), np.full(n, self.radius), variable.value)
         offsets = randomness.normals(key, "particles", n, variable.size)
         offsets *= state.spread
         offsets += state.centers - variable.value
@@ -97,21 +102,24 @@ class ConsensusBased(Estimator):
     ) -> tuple[ConsensusState, Step]:
         """See `Estimator.estimate`. Failed particles have no weight; without any answer x stays."""
         assert isinstance(feedback, Values)
-        particles = queries.origin + queries.directions.rows
-        f = np.full(len(particles), np.nan)  # a budget that ends may leave the last particles unasked
-        f[: feedback.n] = feedback.values
-        usable = np.isfinite(f)
-        if not usable.any():
-            return state, Step(queries.directions, np.zeros(len(f)))
-        weights = np.exp(-self.alpha * (np.where(usable, f, np.inf) - f[usable].min()))
-        weights /= weights.sum()
-        consensus = randomness.combine(weights, particles)  # Pinnau et al. 2017, eq. (1.2)
+        f, directions = feedback.values, queries.directions
+        w = np.zeros(directions.k)  # a budget that ends may leave the last particles unasked
+        if feedback.n_failed == feedback.n:
+            return state, Step(directions, w)
+        w[: len(f)] = np.exp(-self.alpha * (np.where(np.isnan(f), np.inf, f) - np.fmin.reduce(f)))
+        w /= w.sum()  # Pinnau et al. 2017, eq. (1.2)
         if self.scheme == "hopping":
-            state = ConsensusState(consensus[None, :], state.spread)
+            return state, Step(directions, -self.radius * w)
+        particles = np.add(queries.origin, directions.rows, out=empty(directions.rows.shape))
+        consensus = randomness.combine(w, particles)
+        away = np.subtract(particles, consensus, out=empty(particles.shape))
+        scale = self.diffusion * np.sqrt(self.dt)
+        if self.noise == "anisotropic":
+            spread = np.abs(away, out=empty(away.shape))
+            spread *= scale
         else:
-            away = particles - consensus
-            spread = np.abs(away) if self.noise == "anisotropic" else np.sqrt((away * away).sum(1, keepdims=True))
-            state = ConsensusState(
-                particles - (self.drift * self.dt) * away, (self.diffusion * np.sqrt(self.dt)) * spread
-            )
-        return state, Step(Dense(variable.blocks, (variable.value - consensus)[None, :]), np.ones(1))
+            spread = scale * np.sqrt(np.einsum("ij,ij->i", away, away))[:, None]
+        away *= self.drift * self.dt
+        particles -= away
+        move = Dense(variable.blocks, (variable.value - consensus)[None, :])
+        return ConsensusState(particles, spread), Step(move, np.ones(1))

@@ -11,7 +11,7 @@ from blackbox_zo._checks import check_choice, check_positive
 from blackbox_zo._typing import Ints
 from blackbox_zo.directions import Coordinates
 from blackbox_zo.estimators._base import Estimator
-from blackbox_zo.estimators._random_vector import differences
+from blackbox_zo.estimators._random_vector import differences, plan
 from blackbox_zo.feedback import Feedback, Values
 from blackbox_zo.randomness import Key
 from blackbox_zo.rules import Adam, Rule
@@ -89,12 +89,7 @@ class Coordinatewise(Estimator):
     def sample(self, state: tuple[()], variable: Vector, key: Key) -> Queries:
         """See `Estimator.sample`. Nothing is random."""
         axes = Coordinates(variable.blocks, self.chosen(key.step, variable.size))
-        k, h = axes.k, self.radius
-        if self.difference == "central":
-            index, scale = np.repeat(np.arange(k), 2), np.tile((h, -h), k)
-        else:
-            index, scale = np.concatenate(([0], np.arange(k))), np.full(k + 1, h)
-            scale[0] = 0.0
+        index, scale = plan(axes.k, self.radius, self.difference)
         return Queries(axes, index, scale, variable.value)
 
     def estimate(

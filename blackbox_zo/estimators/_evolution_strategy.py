@@ -124,7 +124,9 @@ class EvolutionStrategy(Estimator):
                 rows[0] = best
             directions = Dense(variable.blocks, rows)
         elif self.covariance == "diagonal":
-            directions = Dense(variable.blocks, directions.draw() * state.lengths)
+            rows = directions.draw()
+            rows *= state.lengths
+            directions = Dense(variable.blocks, rows)
         return Queries(directions, np.arange(n), np.full(n, state.radius), variable.value)
 
     def _model_step(self, s: EvolutionState, x: Floats) -> Floats | None:
@@ -153,7 +155,7 @@ class EvolutionStrategy(Estimator):
             state = state._replace(radius=grown) if flat and self.adapt_radius else state
             return state, Step(queries.directions, w)
         w[: ranking.n] = recombination(c.weights, ranking)
-        if isinstance(feedback, Values):
+        if isinstance(feedback, Values) and feedback.n_failed:
             failed = np.flatnonzero(np.isnan(feedback.values))
             w[failed] = np.minimum(w[failed], 0.0)
         positive = np.maximum(w, 0.0)
@@ -165,7 +167,7 @@ class EvolutionStrategy(Estimator):
         move = Step(Dense(variable.blocks, y_w[None, :]), np.array([-sigma]))  # eq. (42), c_m = 1
         if sigma != state.radius:  # a late answer: the same displacements in today's sigma
             y, y_w = y * (sigma / state.radius), y_w * (sigma / state.radius)
-        return self._adapted(state, c, w, y, y_w), move
+        return self._adapted(state, c, w, positive, y, y_w), move
 
     def _remember(self, s: EvolutionState, queries: Queries, values: Floats) -> EvolutionState:
         """Add answers to the model's archive, dropping the oldest."""
@@ -173,39 +175,53 @@ class EvolutionStrategy(Estimator):
         points = np.concatenate((s.points, queries.points()[: len(values)][usable]))[-most:]
         return s._replace(points=points, values=np.concatenate((s.values, values[usable]))[-most:])
 
-    def _adapted(self, s: EvolutionState, c: Constants, w: Floats, y: Floats, y_w: Floats) -> EvolutionState:
+    def _adapted(
+        self, s: EvolutionState, c: Constants, w: Floats, positive: Floats, y: Floats, y_w: Floats
+    ) -> EvolutionState:
+        """The next search distribution, from displacements y, shape (n, d), in units of sigma, and their mean y_w."""
         d, g = y_w.size, s.generation + 1
         whitened = self._whiten(s, y_w)
-        p_sigma = (1 - c.c_sigma) * s.path_radius + math.sqrt(c.c_sigma * (2 - c.c_sigma) * c.mu_eff) * whitened  # (43)
+        p_sigma = (1 - c.c_sigma) * s.path_radius  # eq. (43)
+        p_sigma += math.sqrt(c.c_sigma * (2 - c.c_sigma) * c.mu_eff) * whitened
         length = math.sqrt(float(p_sigma @ p_sigma))
         expected = math.sqrt(d) * (1 - 1 / (4 * d) + 1 / (21 * d * d))  # E||N(0, I)||
         radius = s.radius
         if self.adapt_radius:  # eq. (44)
             radius *= math.exp(min(1.0, (c.c_sigma / c.d_sigma) * (length / expected - 1)))
             radius = min(max(radius, 1e-16 * self.radius), 1e16 * self.radius)
-        s = s._replace(radius=radius, generation=g, path_radius=p_sigma)
         if self.covariance == "isotropic":
-            return s
+            return s._replace(radius=radius, generation=g, path_radius=p_sigma)
         damped = length / math.sqrt(1 - (1 - c.c_sigma) ** (2 * g))
         h_sigma = float(damped < (1.4 + 2 / (d + 1)) * expected)
-        p_c = (1 - c.c_c) * s.path_shape + h_sigma * math.sqrt(c.c_c * (2 - c.c_c) * c.mu_eff) * y_w  # eq. (45)
-        keep = 1 + c.c_1 * (1 - h_sigma) * c.c_c * (2 - c.c_c) - c.c_1 - c.c_mu * float(w.sum())  # eq. (47)
+        p_c = (1 - c.c_c) * s.path_shape  # eq. (45)
+        p_c += (h_sigma * math.sqrt(c.c_c * (2 - c.c_c) * c.mu_eff)) * y_w
+        decay = 1 + c.c_1 * (1 - h_sigma) * c.c_c * (2 - c.c_c) - c.c_1  # eq. (47), but for the weights
+        s = s._replace(radius=radius, generation=g, path_radius=p_sigma, path_shape=p_c)
         if self.covariance == "diagonal":
-            w = np.maximum(w, 0.0)
-            keep = 1 + c.c_1 * (1 - h_sigma) * c.c_c * (2 - c.c_c) - c.c_1 - c.c_mu * float(w.sum())
-            shape = keep * s.shape + c.c_1 * (p_c * p_c) + c.c_mu * combine(w, y * y)
-            return s._replace(path_shape=p_c, shape=shape, lengths=np.sqrt(shape), refreshed=g)
-        if (w < 0).any():  # eq. (46): long bad steps count by their direction only
+            return self._diagonal(s, c, decay - c.c_mu * float(positive.sum()), positive, y)
+        return self._full(s, c, decay - c.c_mu * float(w.sum()), w, y)
+
+    def _diagonal(self, s: EvolutionState, c: Constants, keep: float, w: Floats, y: Floats) -> EvolutionState:
+        """Eq. (47) for the diagonal alone, without negative weights (Ros & Hansen 2008)."""
+        shape = combine(w, y, squared=True)
+        shape *= c.c_mu
+        shape += keep * s.shape
+        shape += c.c_1 * (s.path_shape * s.path_shape)
+        return s._replace(shape=shape, lengths=np.sqrt(shape), refreshed=s.generation)
+
+    def _full(self, s: EvolutionState, c: Constants, keep: float, w: Floats, y: Floats) -> EvolutionState:
+        """Eqs. (46) and (47), and now and then the eigenvectors."""
+        d = s.path_shape.size
+        if w.min() < 0:  # eq. (46): long bad steps count by their direction only
             z = self._whiten(s, y)
             norms = np.einsum("ij,ij->i", z, z) + 1e-300
-            w = np.where(w < 0, w * np.minimum(d / norms, 1e16), w)
-        shape = keep * s.shape + c.c_1 * np.outer(p_c, p_c) + c.c_mu * ((y.T * w) @ y)  # eq. (47)
-        s = s._replace(path_shape=p_c, shape=shape)
-        if g - s.refreshed >= 1 / (10 * d * (c.c_1 + c.c_mu)):
-            values, axes = np.linalg.eigh((shape + shape.T) / 2)
-            lengths = np.sqrt(np.maximum(values, 1e-20 * values[-1]))
-            s = s._replace(axes=axes, lengths=lengths, refreshed=g)
-        return s
+            w = np.where(w < 0, w * (d / norms), w)
+        shape = keep * s.shape + c.c_1 * np.outer(s.path_shape, s.path_shape) + c.c_mu * ((y.T * w) @ y)  # eq. (47)
+        if s.generation - s.refreshed < 1 / (10 * d * (c.c_1 + c.c_mu)):
+            return s._replace(shape=shape)
+        values, axes = np.linalg.eigh((shape + shape.T) / 2)
+        lengths = np.sqrt(np.maximum(values, 1e-20 * values[-1]))
+        return s._replace(shape=shape, axes=axes, lengths=lengths, refreshed=s.generation)
 
     def _whiten(self, s: EvolutionState, y: Floats) -> Floats:
         """`C^(-1/2) y` for one vector or for rows."""

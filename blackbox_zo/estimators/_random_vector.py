@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal, NamedTuple, final
 
 import numpy as np
 
 from blackbox_zo._checks import check_at_least, check_choice, check_positive
-from blackbox_zo._typing import Floats
+from blackbox_zo._typing import Floats, Ints
 from blackbox_zo.directions import Block, Directions, Gaussian, LowRank, Orthogonal, Rademacher, Sphere
 from blackbox_zo.estimators._base import Estimator
 from blackbox_zo.feedback import Feedback, Values
@@ -88,19 +89,8 @@ class RandomVector(Estimator):
 
     def sample(self, state: RandomVectorState, variable: Vector, key: Key) -> Queries:
         """See `Estimator.sample`. Pairs stand side by side, so a budget that ends cuts at most one."""
-        k, mu = self.n_directions, self.radius
-        directions = self.directions(variable.blocks, key)
-        if self.difference == "central":
-            index = np.repeat(np.arange(k), 2)
-            scale = np.tile((mu, -mu), k)
-        elif self.difference == "forward":
-            index = np.concatenate(([0], np.arange(k)))
-            scale = np.full(k + 1, mu)
-            scale[0] = 0.0
-        else:
-            index = np.arange(k)
-            scale = np.full(k, mu)
-        return Queries(directions, index, scale, variable.value)
+        index, scale = plan(self.n_directions, self.radius, self.difference)
+        return Queries(self.directions(variable.blocks, key), index, scale, variable.value)
 
     def directions(self, blocks: tuple[Block, ...], key: Key) -> Directions:
         """The k directions of a step."""
@@ -132,6 +122,20 @@ class RandomVector(Estimator):
         return state, Step(queries.directions, w)
 
 
+@lru_cache(maxsize=64)
+def plan(k: int, radius: float, kind: str) -> tuple[Ints, Floats]:
+    """Which direction each query follows and how far, for differences along k directions."""
+    if kind == "central":
+        index, scale = np.repeat(np.arange(k), 2), np.tile((radius, -radius), k)
+    elif kind == "forward":
+        index, scale = np.concatenate(([0], np.arange(k))), np.full(k + 1, radius)
+        scale[0] = 0.0
+    else:
+        index, scale = np.arange(k), np.full(k, radius)
+    index.flags.writeable = scale.flags.writeable = False
+    return index, scale
+
+
 def differences(f: Floats, radius: float, kind: str, previous: float = np.nan) -> Floats:
     """The difference quotients along each direction, from answers in the order that `sample` asks them.
 
@@ -154,9 +158,11 @@ def differences(f: Floats, radius: float, kind: str, previous: float = np.nan) -
 
 def mean_weights(difference: Floats, k: int) -> Floats:
     """Weights, shape (k,), that average over the directions whose quotient is finite; all 0 if there is none."""
-    w = np.zeros(k)
     usable = np.isfinite(difference)
     count = np.count_nonzero(usable)
+    if count == k:
+        return difference / k
+    w = np.zeros(k)
     if count:
         w[: len(difference)] = np.where(usable, difference, 0.0) / count
     return w
