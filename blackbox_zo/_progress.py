@@ -18,6 +18,9 @@ class Progress:
     def __call__(self, report: Report) -> None:
         """Show a report."""
 
+    def note(self, text: str) -> None:
+        """Show a line of text."""
+
     def __enter__(self) -> Progress:
         return self
 
@@ -48,7 +51,11 @@ class Lines(Progress):
         now, share = time.monotonic(), report.nfev / self.budget
         if (share >= self.next_share and now - self.last >= self.seconds) or share >= 1.0:
             self.next_share, self.last = (int(share * 10) + 1) / 10, now
-            print(f"{report.nfev}/{self.budget} queries, best {report.best:.6g}{_failed(report)}", file=self.stream)
+            print(f"{report.nfev}/{self.budget} queries, {_best(report)}{_failed(report)}", file=self.stream)
+
+    def note(self, text: str) -> None:
+        """Print it."""
+        print(text, file=self.stream, flush=True)
 
 
 class Bar(Progress):
@@ -65,8 +72,12 @@ class Bar(Progress):
 
     def __call__(self, report: Report) -> None:
         """Redraw."""
-        text = f"best {report.best:.6g}{_failed(report)}"
+        text = f"{_best(report)}{_failed(report)}"
         self.rich.update(self.task, completed=report.nfev, description=text)
+
+    def note(self, text: str) -> None:
+        """Print it above the bar."""
+        self.rich.console.print(text, markup=False, highlight=False)
 
     def __enter__(self) -> Bar:
         self.rich.start()
@@ -74,6 +85,10 @@ class Bar(Progress):
 
     def __exit__(self, *args: object) -> None:
         self.rich.stop()
+
+
+def _best(report: Report) -> str:
+    return "no value yet" if report.best != report.best else f"best {report.best:.6g}"
 
 
 def _failed(report: Report) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from blackbox_zo.errors import FeedbackError
 from blackbox_zo.estimators import Estimator
 from blackbox_zo.feedback import Values
 from blackbox_zo.function import number
@@ -26,7 +27,8 @@ def as_autograd(
     """Wrap a black box so that torch can differentiate through it; the backward pass asks the queries.
 
     Forward is `fun(x)`. Backward estimates the gradient at x with `estimator`, and multiplies it by what comes from
-    above. Each backward pass draws new directions, the same in every run with this seed.
+    above. Each backward pass draws new directions, the same in every run with this seed, and starts the estimator
+    afresh. There are no second derivatives.
 
     Args:
         fun: From a detached tensor, of x's shape, dtype and device, to one number. With `vectorized`, from n of them
@@ -40,8 +42,10 @@ def as_autograd(
 
     Raises:
         ImportError: torch is not installed.
-        ValueError: `estimator` needs more than one step for an estimate (residual feedback), or keeps a history.
-        TypeError: `estimator` takes no values, or `fun` gives no number.
+        ValueError: `estimator` needs more than one step for an estimate (residual feedback).
+        FeedbackError: `estimator` takes no values.
+        TypeError: `fun` gives no number.
+        RuntimeError: Second derivatives are taken.
 
     Example:
         >>> import torch
@@ -54,6 +58,8 @@ def as_autograd(
     """
     import torch
 
+    if Values not in estimator.accepts:
+        raise FeedbackError(f"Cannot use `{type(estimator).__name__}` with `as_autograd`: it takes no values.")
     if estimator.warmup:
         raise ValueError("`as_autograd` needs an estimate from one step; residual feedback needs two. Use `central`.")
     count = 0
@@ -72,7 +78,7 @@ def as_autograd(
         @staticmethod
         def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
             ctx.save_for_backward(x)
-            return torch.tensor(ask(x.detach()[None])[0], dtype=x.dtype, device=x.device)
+            return torch.tensor(ask(x.detach().clone()[None])[0], dtype=x.dtype, device=x.device)
 
         @staticmethod
         def backward(ctx: Any, grad_output: torch.Tensor) -> torch.Tensor:
@@ -85,10 +91,22 @@ def as_autograd(
             points = torch.as_tensor(variable.points(queries).copy()).to(x.dtype).to(x.device)
             values = Values(ask(points.reshape(-1, *x.shape)))
             _, estimate = estimator.estimate(state, variable, queries, values)
-            return grad_output * _like(estimate, x)
+            return once(grad_output * _like(estimate, x), x)
+
+    class Once(torch.autograd.Function):
+        """Passes a gradient on. Differentiated again, it refuses, for the estimate would count as a constant."""
+
+        @staticmethod
+        def forward(ctx: Any, gradient: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+            return gradient.clone()
+
+        @staticmethod
+        def backward(ctx: Any, grad_output: torch.Tensor) -> Any:
+            raise RuntimeError("`as_autograd` has no second derivatives: a gradient estimate cannot be differentiated.")
 
     def _like(estimate: Step, x: torch.Tensor) -> torch.Tensor:
         return torch.as_tensor(estimate.dense()).to(x.dtype).to(x.device).reshape(x.shape)
 
+    once: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] = Once.apply
     apply: Callable[[torch.Tensor], torch.Tensor] = BlackBox.apply
     return apply

@@ -148,7 +148,7 @@ class Ranking:
 
     @cached_property
     def graph(self) -> tuple[Ints, int]:
-        """For each query its indegree minus its outdegree, shape (n,); and |E|, the number of known comparisons."""
+        """For each query its indegree minus its outdegree, shape (n,); and `|E|`, the number of known comparisons."""
         net, edges = np.zeros(self.n, dtype=np.intp), 0
         for level in self.levels:
             inside = slice(None) if level.size == 0 or level.min() >= 0 else level >= 0
@@ -161,12 +161,14 @@ class Ranking:
 
     @property
     def n_edges(self) -> int:
-        """|E|, the number of known comparisons."""
+        """`|E|`, the number of known comparisons."""
         return self.graph[1]
 
     def net_losses(self) -> Ints:
         """For each query how many are better, less how many are worse: indegree minus outdegree. They sum to 0."""
-        return self.graph[0]
+        net = self.graph[0]
+        net.flags.writeable = False  # it is kept
+        return net
 
     def groups(self) -> list[list[int]]:
         """The tie groups of the first part, best first, without the last place (which may be the unranked rest)."""
@@ -178,7 +180,8 @@ class Ranking:
         if n_ranked is None or len(self.levels) != 1 or n_ranked >= self.n:
             return self
         level = self.levels[0]
-        return Ranking.from_levels(np.minimum(level, np.sort(level)[n_ranked - 1] + 1))
+        places = np.sort(level[level >= 0])
+        return self if n_ranked >= len(places) else Ranking.from_levels(np.minimum(level, places[n_ranked - 1] + 1))
 
     def __repr__(self) -> str:
         return f"Ranking({self.groups()}, n={self.n})"

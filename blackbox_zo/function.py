@@ -14,6 +14,7 @@ from blackbox_zo._workers import Workers
 from blackbox_zo.feedback import Values
 from blackbox_zo.oracle import Oracle, Part, gather
 from blackbox_zo.proposal import Proposal
+from blackbox_zo.variables._tree import like
 
 __all__ = ["FunctionOracle", "number"]
 
@@ -108,21 +109,23 @@ class FunctionOracle(Oracle):
 
     def _spread(self, proposal: Proposal) -> Iterator[Part]:
         """Ask on an executor, yielding answers as they come."""
-        suspects: list[int] = []
+        rest, suspects = list(range(proposal.n - 1, -1, -1)), list[int]()
         running: dict[Future[float], int] = {}
+        most = proposal.n if self._workers is None else self._workers.n  # a kill loses only what is under way
         try:
-            for i in range(proposal.n):
-                running[self._submit(proposal.tree(i))] = i
-            while running:
+            while rest or running or suspects:
+                while rest and len(running) < most and not suspects:
+                    i = rest.pop()
+                    running[self._submit(proposal.tree(i))] = i
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
                     i = running.pop(future)
                     if isinstance(future.exception(), BrokenExecutor) and self._workers is not None:
                         suspects.append(i)  # some query killed a worker, and all under way went down with it
                     else:
                         yield proposal.ids[i : i + 1], self._result(future)
-            for i in sorted(suspects):
-                self.calls -= 1
-                yield proposal.ids[i : i + 1], self._again(proposal.tree(i))
+                while suspects and not running:
+                    i = suspects.pop()
+                    yield proposal.ids[i : i + 1], self._again(proposal.tree(i))
         finally:
             if running:
                 self.calls -= sum(future.cancel() for future in running)
@@ -140,7 +143,7 @@ class FunctionOracle(Oracle):
         """Ask once more, alone, on a fresh worker, a query that was under way when a worker died."""
         assert self._workers is not None
         self._workers.kill()
-        future = self._submit(x)
+        future = self._workers.submit(x)
         wait([future])
         if isinstance(future.exception(), BrokenExecutor):
             self._workers.kill()
@@ -186,13 +189,15 @@ def number(result: Any) -> float:
 
 
 def _numbers(result: Any, n: int) -> Floats:
+    if result is None:
+        number(result)
     try:
         array = np.asarray(result, dtype=np.float64)
     except (TypeError, ValueError):
         raise TypeError(f"`fun` returned {result!r:.60}; with `vectorized=True` it must return {n} numbers.") from None
     if array.shape != (n,):
         raise TypeError(
-            f"`fun` returned shape {array.shape}; with `vectorized=True` it must return one number per point, shape ({n},)."
+            f"`fun` returned shape {array.shape}; with `vectorized=True` one number a point is needed, shape ({n},)."
         )
     return array
 
@@ -202,5 +207,5 @@ def _writable(tree: Tree) -> Tree:
     if isinstance(tree, dict):
         return {k: _writable(v) for k, v in tree.items()}
     if isinstance(tree, list | tuple):
-        return type(tree)(_writable(v) for v in tree)
+        return like(tree, [_writable(v) for v in tree])
     return np.array(tree)

@@ -25,7 +25,7 @@ class Journal:
     The first line is the header: format and library version, estimator, rule, seed, dimension and start. Then comes
     one line per answer. Every line is handed to the operating system before the search goes on, so a killed process
     loses nothing that was answered; at the end of a step the file is also flushed to the disk (`fsync`), in a thread
-    of its own while the next step is being asked, so a power cut loses at most the step under way.
+    of its own while the next step is being asked, so a power cut loses at most the step under way and the one before.
 
     Args:
         path: The file; made if missing.
@@ -186,9 +186,14 @@ def _compare(found: dict[str, Any], mine: dict[str, Any], path: Path) -> None:
                 f"Resume it with that version, or use another file."
             )
         if name == "start":
-            theirs, ours = f"fingerprint {theirs}", f"fingerprint {ours} (x0, bounds, unit or structure differ)"
+            for part in ("x0", "lower", "upper", "unit"):
+                a, b = (h.get("variable", {}).get(part) for h in (found, mine))
+                if a != b:
+                    name, theirs, ours = f"variable's {part}", a, b
+                    break
         raise JournalError(
-            f"Journal '{path}' belongs to another run: its {name} is {spell(theirs)}, here it is {spell(ours)}. "
+            f"Journal '{path}' belongs to another run: "
+            f"its {name} is {spell(theirs):.200}, here it is {spell(ours):.200}. "
             "Use another file, or the same arguments as before."
         )
 

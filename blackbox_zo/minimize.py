@@ -83,7 +83,7 @@ def minimize(
         `OptimizeResult`: the best evaluated point `x` and its value `fun`; `nfev`, the number of calls made (resumed
         ones included); `nit`, steps; `success`; `status` (0 budget spent, 1 stopped by the callback, 2 time limit, 3
         interrupted, 4 `fun` raised, 5 every query failed); `message`; also `nfailed`, and `center`, where the search
-        stands, which under noise is a better estimate than the luckiest sample `x`.
+        stands: with many queries a step it is, under noise, nearer to the optimum than the luckiest sample `x`.
 
     Raises:
         ValueError: An argument is out of its range.
@@ -283,6 +283,9 @@ def scipy_method(method: Method = "auto", **options: Any) -> Callable[..., Optim
         if "maxfev" in given:
             given["budget"] = given.pop("maxfev")
         given.pop("disp", None)
+        callback = given.get("callback")
+        if callback is not None and set(inspect.signature(callback).parameters) != {"intermediate_result"}:
+            given["callback"] = lambda so_far: callback(np.copy(so_far.x))  # as scipy's own methods call it
         given = {k: v for k, v in given.items() if not (v is None and k in ("bounds", "callback"))}
         return minimize(fun, x0, method, **{**options, **given}, args=args)
 

@@ -46,6 +46,10 @@ class Proposal:
         """The points, shape (n, d), read-only, in the units of x and inside its bounds. Computed when first read."""
         return self._variable.points(self.queries)
 
+    def take(self, which: Ints) -> Proposal:
+        """Some of the points, by their positions, under the same step and ids."""
+        return Proposal(self.step, self.ids[which], self.queries.take(which), self._variable)
+
     def row(self, i: int) -> Floats:
         """Point i alone, shape (d,), a copy of its own; along coordinate axes it takes O(d) memory."""
         if "points" in self.__dict__:

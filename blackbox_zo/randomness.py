@@ -128,11 +128,11 @@ def combine(weights: Floats, rows: Floats, *, squared: bool = False) -> Floats:
         if d >= 128 and np.count_nonzero(weights) < k:  # adding nothing changes no bit
             used = np.flatnonzero(weights)
             weights, rows = weights[used], rows[used]
-        terms = weights[:, None] * rows
+        terms = np.multiply(weights[:, None], rows, order="C")  # in another layout numpy would sum pairwise
         if squared:
             terms *= rows
-        if d == 1:  # numpy would sum a single column pairwise, in another order
-            return np.add.accumulate(terms[:, 0])[-1:]
+        if d == 1 and k:  # numpy would sum a single column pairwise, in another order
+            return np.add.accumulate(terms[:, 0])[-1:] + 0.0  # never -0.0, as below
         small: Floats = np.add.reduce(terms, axis=0)
         return small
     out = np.empty(d)
@@ -162,7 +162,9 @@ def _mix(z: Words) -> Words:
 
 
 def words(key: Key, name: str, k: int, count: int) -> Words:
-    """`k` rows of `count` random 64-bit words, shape (k, count): word c = mix(k1 ^ mix(k0 + c golden)), c = j count + i.
+    """`k` rows of `count` random 64-bit words, shape (k, count).
+
+    Word c = j count + i of row j is `mix(k1 ^ mix(k0 + c golden))`, where k0 and k1 are the two halves of the digest.
 
     Only additions, multiplications and shifts of integers: the same bits in numpy, in torch and on any device.
     """

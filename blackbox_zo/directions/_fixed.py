@@ -57,7 +57,9 @@ class Dense(Directions):
 
     def __init__(self, blocks: tuple[Block, ...], rows: Floats) -> None:
         super().__init__(blocks, len(rows))
-        self.__dict__["rows"] = rows
+        mine = rows.view()
+        mine.flags.writeable = False
+        self.__dict__["rows"] = mine
 
     def add_(self, out: Floats, block: Block, weights: Floats) -> None:
         """See `Directions.add_`."""

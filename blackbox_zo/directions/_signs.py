@@ -76,9 +76,9 @@ class LowRank(Directions):
         if len(block.shape) < 2:
             out += randomness.combine(weights, self.block_rows(block))
             return
-        a, b = self.factors(block)
-        left = (a * (weights / np.sqrt(self.rank))[:, None, None]).transpose(1, 0, 2).reshape(a.shape[1], -1)
-        right = b.transpose(1, 0, 2).reshape(b.shape[1], -1)
+        (a, b), columns = self.factors(block), self.k * self.rank
+        left = (a * (weights / np.sqrt(self.rank))[:, None, None]).transpose(1, 0, 2).reshape(a.shape[1], columns)
+        right = b.transpose(1, 0, 2).reshape(b.shape[1], columns)
         out += (left @ right.T).reshape(-1)  # one GEMM over all k directions: (m, k r) (k r, n)
 
     def draw(self) -> Floats:

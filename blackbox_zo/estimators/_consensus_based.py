@@ -38,9 +38,9 @@ class ConsensusState(NamedTuple):
 class ConsensusBased(Estimator):
     """Particles that drift to their consensus `v = sum_i w_i V_i / sum_i w_i`, `w_i = exp(-alpha (f(V_i) - min f))`.
 
-    - scheme "cbo" (Pinnau et al. 2017, eq. (1.1); Carrillo et al. 2021 for the anisotropic noise): one Euler step of
+    - scheme "cbo" (Pinnau et al. 2017; Carrillo et al. 2021 for the anisotropic noise): one Euler step of
       `V_i <- V_i - lambda dt (V_i - v) + sigma sqrt(dt) s_i xi_i`, `s_i = ||V_i - v||`, or `|V_i - v|` per component;
-    - scheme "hopping" (Riedl et al. 2023, "Gradient is all you need?", eq. (5)): fresh particles each step,
+    - scheme "hopping" (Riedl et al. 2023, "Gradient is all you need?", the CH scheme): fresh particles each step,
       `V_i = v + radius xi_i`. For a small radius the mean step is `-alpha radius² grad f`.
 
     x is the consensus point, and the estimate is minus its move, to be used with `SGD(1.0)`.

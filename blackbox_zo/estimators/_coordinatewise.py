@@ -24,10 +24,11 @@ __all__ = ["Coordinatewise"]
 @final
 @dataclass(frozen=True)
 class Coordinatewise(Estimator):
-    """Finite differences along coordinate axes (CGE; Chen et al. 2024, DeepZero, eq. (1)).
+    """Finite differences along coordinate axes (CGE; Chen et al. 2024, DeepZero, eq. (1) for the forward one).
 
     `g_i = (f(x + h e_i) - f(x - h e_i)) / (2 h)` for the chosen i, 0 for the others. Central differences are exact on
-    quadratics. At a bound, points are clipped, so the difference is one-sided there.
+    quadratics. Points are clipped at a bound, beyond which f counts as flat, so a central difference there is half the
+    inward slope.
 
     Args:
         radius: h, positive, in units of the variable.

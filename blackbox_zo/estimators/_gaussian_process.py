@@ -11,7 +11,7 @@ import numpy as np
 
 from blackbox_zo._typing import Floats
 
-__all__ = ["GaussianProcess", "fit"]
+__all__ = ["GaussianProcess", "fit", "uncertain"]
 
 _SQRT5 = 5.0**0.5
 
@@ -94,7 +94,7 @@ def fit(points: Floats, values: Floats, guess: tuple[float, float] | None, noise
     box = [(np.log(0.05), np.log(1e3)), (np.log(1e-10), np.log(10.0))]
     free = 1 if noise else 2
     theta0 = np.clip(start, *np.transpose(box))[:free]
-    found = minimize(objective, theta0, method="L-BFGS-B", bounds=box[:free], options={"maxiter": 20, "eps": 1e-3})
+    found = minimize(objective, theta0, method="L-BFGS-B", bounds=box[:free], options={"maxiter": 10, "eps": 1e-3})
     theta = found.x if found.fun <= objective(theta0) else theta0
     length, eta = typical * float(np.exp(theta[0])), noise or float(np.exp(theta[1]))
     while True:
@@ -104,6 +104,37 @@ def fit(points: Floats, values: Floats, guess: tuple[float, float] | None, noise
         except np.linalg.LinAlgError:  # points that coincide: a little more noise makes K definite
             eta = max(10.0 * eta, 1e-10)
     return GaussianProcess(points, alpha * spread, shift + mean * spread, length, eta)
+
+
+def uncertain(points: Floats, x: Floats, length: float, noise: float, xi: Floats) -> Floats:
+    """Turn random rows toward where the gradient at x is least known: `xi Sigma`, Sigma its posterior covariance.
+
+    `Sigma = k''(0) I - J' (K + noise I)^-1 J`, J the gradients of k(., x_i) at x (eqs. (2.26), (9.1)): about `k''(0) I`
+    across directions that no point lies in, and small along those that were asked about nearby.
+
+    Args:
+        points: X, shape (n, d).
+        x: Shape (d,).
+        length: Length scale.
+        noise: Noise variance as a share of the signal's.
+        xi: Rows to turn, shape (m, d).
+
+    Returns:
+        Shape (m, d), in no particular length; `xi` itself if K is singular.
+    """
+    from scipy.linalg import cho_factor, cho_solve
+
+    k = matern(_distances(points, points), length)
+    k[np.diag_indices(len(k))] += max(noise, 1e-10)
+    away = points - x
+    s = _SQRT5 * _distances(x[None, :], points)[0] / length
+    j = (5.0 / (3.0 * length**2)) * ((1.0 + s) * np.exp(-s))[:, None] * away
+    try:
+        factor = cho_factor(k, lower=True, check_finite=False)
+    except np.linalg.LinAlgError:
+        return xi
+    known: Floats = cho_solve(factor, j @ xi.T, check_finite=False).T @ j
+    return (5.0 / (3.0 * length**2)) * xi - known
 
 
 def _distances(a: Floats, b: Floats) -> Floats:

@@ -30,18 +30,19 @@ class RandomVectorState(NamedTuple):
 @final
 @dataclass(frozen=True)
 class RandomVector(Estimator):
-    """Finite differences along k random directions u: an unbiased estimate of the gradient of a smoothed f.
+    """Finite differences along k random directions u, an unbiased estimate of the gradient of a smoothed f.
 
     With `mu` the radius and c = 1, or c = d for the unit vectors of "sphere" and "orthogonal":
 
     - central: `g = c/k sum_j (f(x + mu u_j) - f(x - mu u_j)) / (2 mu) u_j`, 2 k queries
-      (Nesterov & Spokoiny 2017, eq. (26));
-    - forward: `g = c/k sum_j (f(x + mu u_j) - f(x)) / mu u_j`, k + 1 queries (ibid., eq. (22));
+      (Nesterov & Spokoiny 2017, eq. (30), item 2);
+    - forward: `g = c/k sum_j (f(x + mu u_j) - f(x)) / mu u_j`, k + 1 queries (ibid., item 1);
     - residual: `g = c/k sum_j (f(x_t + mu u_j) - F_{t-1}) / mu u_j`, k queries, F the mean value of the step before
-      (Zhang et al. 2022, eq. (5), for k = 1). The first step gives no estimate.
+      (the residual feedback of Zhang et al. 2022, for k = 1). The first step gives no estimate.
 
-    The smoothed function is E f(x + mu u), u as drawn; for "sphere" and "orthogonal" u is uniform in the unit ball
-    (Flaxman et al. 2005, lemma 2.1).
+    For "gaussian" the smoothed function is `E f(x + mu u)` (ibid., eq. (21)); for "sphere" and "orthogonal" u in it is
+    uniform in the unit ball (Flaxman et al. 2005, lemma 2.1). With the signs of "rademacher" and "lowrank" the mean is
+    the gradient of f itself, exactly on quadratics and up to O(mu²) elsewhere.
 
     Args:
         radius: mu, positive, in units of the variable.
@@ -80,8 +81,8 @@ class RandomVector(Estimator):
         return int(self.difference == "residual")
 
     def rule(self) -> Rule:
-        """See `Estimator.rule`: Adam with moves as long as the radius, at least 0.01."""
-        return Adam(max(self.radius, 0.01))
+        """See `Estimator.rule`: Adam with moves of 0.05."""
+        return Adam(0.05)
 
     def start(self, variable: Vector) -> RandomVectorState:
         """See `Estimator.start`."""

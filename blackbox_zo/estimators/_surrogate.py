@@ -9,11 +9,12 @@ import numpy as np
 
 from blackbox_zo._checks import check_at_least, check_positive
 from blackbox_zo._typing import Floats
-from blackbox_zo.directions import Dense, Orthogonal
+from blackbox_zo.directions import Dense
 from blackbox_zo.estimators._base import Estimator
-from blackbox_zo.estimators._gaussian_process import fit
+from blackbox_zo.estimators._gaussian_process import fit, uncertain
+from blackbox_zo.estimators._random_vector import plan
 from blackbox_zo.feedback import Feedback, Values
-from blackbox_zo.randomness import Key
+from blackbox_zo.randomness import Key, normals
 from blackbox_zo.rules import Adam, Rule
 from blackbox_zo.steps import Queries, Step
 from blackbox_zo.variables import Vector
@@ -48,11 +49,12 @@ class Surrogate(Estimator):
     `grad mean(x) = sum_i alpha_i k'(|x_i - x|) / |x_i - x| (x - x_i)`,
 
     a combination of the directions from x to the points (Rasmussen & Williams 2006, eqs. (2.25), (2.30), (9.1)).
-    A step asks about x and about `n_queries - 1` orthonormal random directions from it.
+    A step asks about x, and about `n_queries - 1` orthonormal directions from it, drawn at random toward where the
+    posterior knows the gradient least.
 
     Args:
         radius: How far from x the queries lie, positive, in units of the variable.
-        n_queries: Queries a step, at least 1; the first of them is x itself.
+        n_queries: Queries a step, at least 2; the first of them is x itself.
         history: How many of the newest answers are kept, at least 2. A step costs O(history³ + history² d).
         noise: Noise variance as a share of the signal's; none fits it along with the length scale.
 
@@ -67,7 +69,7 @@ class Surrogate(Estimator):
 
     def __post_init__(self) -> None:
         check_positive("Surrogate", radius=self.radius)
-        check_at_least("Surrogate", 1, n_queries=self.n_queries)
+        check_at_least("Surrogate", 2, n_queries=self.n_queries)
         check_at_least("Surrogate", 2, history=self.history)
         if self.noise is not None:
             check_positive("Surrogate", noise=self.noise)
@@ -82,12 +84,14 @@ class Surrogate(Estimator):
 
     def sample(self, state: SurrogateState, variable: Vector, key: Key) -> Queries:
         """See `Estimator.sample`."""
-        n = self.n_queries
-        directions = Orthogonal(variable.blocks, max(n - 1, 1), key)
-        index = np.concatenate(([0], np.arange(n - 1)))
-        scale = np.full(n, self.radius)
-        scale[0] = 0.0
-        return Queries(directions, index, scale, variable.value)
+        k = self.n_queries - 1
+        xi = normals(key, "surrogate", k, variable.size)
+        if not np.isnan(state.length):
+            xi = uncertain(state.points, variable.value, state.length, state.noise, xi)
+        for a in range(0, k, variable.size):
+            xi[a : a + variable.size] = np.linalg.qr(xi[a : a + variable.size].T)[0].T
+        index, scale = plan(k, self.radius, "forward")
+        return Queries(Dense(variable.blocks, xi), index, scale, variable.value)
 
     def estimate(
         self, state: SurrogateState, variable: Vector, queries: Queries, feedback: Feedback

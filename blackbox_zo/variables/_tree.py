@@ -11,7 +11,7 @@ import numpy as np
 from blackbox_zo._typing import Floats, Tree
 from blackbox_zo.directions import Block
 
-__all__ = ["TreeDef", "flatten"]
+__all__ = ["TreeDef", "flatten", "leaf_numbers", "like", "names"]
 
 
 @dataclass(frozen=True)
@@ -50,12 +50,17 @@ def flatten(tree: Tree, name: str = "x0") -> tuple[Floats, TreeDef]:
         name: What to call it in an error.
 
     Raises:
-        ValueError: It is empty or holds NaN or infinity.
+        ValueError: It is empty, holds NaN or infinity, or two of its entries have one name.
         TypeError: A leaf is not numeric.
     """
     blocks: list[Block] = []
     arrays: list[Floats] = []
     template = _walk(tree, name, "", blocks, arrays)
+    seen: set[str] = set()
+    for block in blocks:
+        if block.name in seen:
+            raise ValueError(f"`{name}` has two entries called {block.name!r}; rename one of them.")
+        seen.add(block.name)
     flat = np.concatenate([a.reshape(-1) for a in arrays]) if arrays else np.empty(0)
     if flat.size == 0:
         raise ValueError(f"`{name}` is empty; give at least one number to search over.")
@@ -69,7 +74,7 @@ def _walk(tree: Any, name: str, path: str, blocks: list[Block], arrays: list[Flo
     if isinstance(tree, Mapping):
         return {k: _walk(v, name, f"{path}/{k}", blocks, arrays) for k, v in tree.items()}
     if isinstance(tree, list | tuple) and not _is_numeric(tree):
-        return type(tree)([_walk(v, name, f"{path}/{i}", blocks, arrays) for i, v in enumerate(tree)])
+        return like(tree, [_walk(v, name, f"{path}/{i}", blocks, arrays) for i, v in enumerate(tree)])
     where = f"`{name}`" + (f" at {path[1:]!r}" if path else "")
     try:
         raw = np.asarray(tree)
@@ -98,8 +103,25 @@ def _fill(template: Any, leaves: list[Any]) -> Any:
     if isinstance(template, dict):
         return {k: _fill(v, leaves) for k, v in template.items()}
     if isinstance(template, list | tuple):
-        return type(template)(_fill(v, leaves) for v in template)
+        return like(template, [_fill(v, leaves) for v in template])
     return leaves[template]
+
+
+def like(sequence: list[Any] | tuple[Any, ...], items: list[Any]) -> Any:
+    """`items` as the type of `sequence`: a list, a tuple, or a named tuple."""
+    return type(sequence)(*items) if hasattr(sequence, "_fields") else type(sequence)(items)
+
+
+def leaf_numbers(template: Any) -> Iterator[int]:
+    """The leaves below some node of a template, in order."""
+    if isinstance(template, dict):
+        for below in template.values():
+            yield from leaf_numbers(below)
+    elif isinstance(template, list | tuple):
+        for below in template:
+            yield from leaf_numbers(below)
+    else:
+        yield template
 
 
 def names(treedef: TreeDef) -> Iterator[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,8 @@ import numpy as np
 from blackbox_zo._typing import Floats, Tree
 from blackbox_zo.steps import Queries, Step
 from blackbox_zo.variables._base import Variable
-from blackbox_zo.variables._tree import flatten, names
+from blackbox_zo.variables._bounds import read_bounds
+from blackbox_zo.variables._tree import flatten
 
 __all__ = ["Vector"]
 
@@ -24,8 +24,8 @@ class Vector(Variable):
 
     Args:
         x0: The start: a number, an array, or nested dicts, lists and tuples of them.
-        bounds: None, one (low, high) pair for every element, or a sequence of d pairs; None or ±inf in a pair means
-            no bound on that side.
+        bounds: None; one (low, high) pair for every element; a sequence of d pairs; or, where x0 is a dict, a dict
+            with any of these for some of its keys. None or ±inf in a pair means no bound on that side.
         unit: What counts as one unit of movement: a positive number, or one per element, shape (d,). By default 1.
 
     Attributes:
@@ -41,7 +41,7 @@ class Vector(Variable):
         flat, self.treedef = flatten(x0)
         self.blocks = self.treedef.blocks
         self.version = 0
-        self.lower, self.upper = _bounds(bounds, flat, list(names(self.treedef)) if flat.size <= 1000 else None)
+        self.lower, self.upper = read_bounds(bounds, flat, self.treedef)
         self.bounded = bool(np.isfinite(self.lower).any() or np.isfinite(self.upper).any())
         self.unit = _unit(unit, flat.size)
         self._set(flat if self.unit is None else flat / self.unit)
@@ -116,47 +116,3 @@ def _unit(unit: Any, d: int) -> Floats | None:
         raise ValueError(f"`unit` must be positive and finite, got {unit!r:.80}.")
     out = np.broadcast_to(array, (d,))
     return None if (out == 1.0).all() else out.copy()
-
-
-def _bounds(bounds: Any, flat: Floats, labels: list[str] | None) -> tuple[Floats, Floats]:
-    d = flat.size
-    lower, upper = np.full(d, -np.inf), np.full(d, np.inf)
-    if bounds is None:
-        return lower, upper
-    if hasattr(bounds, "lb") and hasattr(bounds, "ub"):  # scipy.optimize.Bounds
-        lower[:], upper[:] = bounds.lb, bounds.ub
-    else:
-        pairs = _pairs(bounds, d)
-        lower[:] = [-np.inf if low is None else low for low, _ in pairs]
-        upper[:] = [np.inf if high is None else high for _, high in pairs]
-    for i in np.flatnonzero(~(lower < upper))[:1]:
-        raise ValueError(
-            f"`bounds` cross at {_label(labels, i)}: low {lower[i]} is not below high {upper[i]}. Swap or widen them."
-        )
-    for i in np.flatnonzero((flat < lower) | (flat > upper))[:1]:
-        raise ValueError(
-            f"`x0` is outside `bounds` at {_label(labels, i)}: {flat[i]} is not in [{lower[i]}, {upper[i]}]. "
-            "Move the start inside, or widen the bounds."
-        )
-    return lower, upper
-
-
-def _pairs(bounds: Any, d: int) -> Sequence[tuple[Any, Any]]:
-    def is_pair(pair: Any) -> bool:
-        return len(pair) == 2 and all(v is None or isinstance(v, int | float | np.number) for v in pair)
-
-    try:
-        items = list(bounds)
-        if len(items) == 2 and is_pair(items):
-            return [tuple(items)] * d
-        if len(items) == d and all(is_pair(list(pair)) for pair in items):
-            return [tuple(pair) for pair in items]
-    except TypeError:
-        pass
-    raise ValueError(
-        f"`bounds` must be one (low, high) pair or {d} of them, one per element of `x0`; got {bounds!r:.80}."
-    )
-
-
-def _label(labels: list[str] | None, i: int) -> str:
-    return f"element {i}" if labels is None else labels[i]

@@ -1,0 +1,93 @@
+"""Bounds, in any of the forms a user may give them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from blackbox_zo._typing import Floats
+from blackbox_zo.directions import Block
+from blackbox_zo.variables._tree import TreeDef, leaf_numbers, names
+
+__all__ = ["read_bounds"]
+
+
+def read_bounds(bounds: Any, flat: Floats, treedef: TreeDef) -> tuple[Floats, Floats]:
+    """Low and high for every element of `flat`, each of shape (d,), infinite where there is no bound.
+
+    Args:
+        bounds: See `Vector`; a `scipy.optimize.Bounds` will do too.
+        flat: The start, shape (d,).
+        treedef: Its structure.
+
+    Raises:
+        ValueError: The bounds cross, miss the start, or do not fit its structure.
+    """
+    d = flat.size
+    lower, upper = np.full(d, -np.inf), np.full(d, np.inf)
+    if bounds is None:
+        return lower, upper
+    labels = list(names(treedef)) if d <= 1000 else None
+    if isinstance(bounds, Mapping):
+        bounds = _of_tree(treedef.template, bounds, treedef.blocks, "bounds")
+    if hasattr(bounds, "lb") and hasattr(bounds, "ub"):  # scipy.optimize.Bounds
+        try:
+            lower[:], upper[:] = bounds.lb, bounds.ub
+        except ValueError:
+            raise _misfit(bounds, d) from None
+    else:
+        pairs = _pairs(bounds, d)
+        lower[:] = [-np.inf if low is None else low for low, _ in pairs]
+        upper[:] = [np.inf if high is None else high for _, high in pairs]
+    for i in np.flatnonzero(~(lower < upper))[:1]:
+        raise ValueError(
+            f"`bounds` cross at {_label(labels, i)}: low {lower[i]} is not below high {upper[i]}. Swap or widen them."
+        )
+    for i in np.flatnonzero((flat < lower) | (flat > upper))[:1]:
+        raise ValueError(
+            f"`x0` is outside `bounds` at {_label(labels, i)}: {flat[i]} is not in [{lower[i]}, {upper[i]}]. "
+            "Move the start inside, or widen the bounds."
+        )
+    return lower, upper
+
+
+def _of_tree(template: Any, bounds: Any, blocks: tuple[Block, ...], path: str) -> list[tuple[Any, Any]]:
+    """One pair per element, from bounds that follow the structure of x0 down to some depth."""
+    if not isinstance(bounds, Mapping):
+        leaves = list(leaf_numbers(template))
+        d = sum(blocks[i].size for i in leaves)
+        return [(None, None)] * d if bounds is None else list(_pairs(bounds, d))
+    if not isinstance(template, dict) or not bounds.keys() <= template.keys():
+        strange = [k for k in bounds if not isinstance(template, dict) or k not in template]
+        offered = list(template) if isinstance(template, dict) else "no keys"
+        raise ValueError(f"`{path}` names {strange[0]!r}, which `x0` does not have there: it has {offered}.")
+    return [
+        pair for key, below in template.items() for pair in _of_tree(below, bounds.get(key), blocks, f"{path}[{key!r}]")
+    ]
+
+
+def _pairs(bounds: Any, d: int) -> Sequence[tuple[Any, Any]]:
+    def is_pair(pair: Any) -> bool:
+        return len(pair) == 2 and all(v is None or isinstance(v, int | float | np.number) for v in pair)
+
+    try:
+        items = list(bounds)
+        if len(items) == 2 and is_pair(items):
+            return [tuple(items)] * d
+        if len(items) == d and all(is_pair(list(pair)) for pair in items):
+            return [tuple(pair) for pair in items]
+    except TypeError:
+        pass
+    raise _misfit(bounds, d)
+
+
+def _misfit(bounds: Any, d: int) -> ValueError:
+    return ValueError(
+        f"`bounds` must be one (low, high) pair or {d} of them, one per element of `x0`; got {bounds!r:.80}."
+    )
+
+
+def _label(labels: list[str] | None, i: int) -> str:
+    return f"element {i}" if labels is None else labels[i]

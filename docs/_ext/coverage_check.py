@@ -1,0 +1,67 @@
+"""Fail the build when a public name has no entry on an API page.
+
+Public is what a package's `__init__.py` re-exports as itself: `from … import name as name`. Documented is what an
+`autoclass`, `autofunction`, `autoexception`, `autodata` or `automodule` directive on a page of `docs/api` names.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+PACKAGES = ("blackbox_zo", "blackbox_zo.testing", "oracles")
+
+_DIRECTIVE = re.compile(
+    r"^[ \t]*\.\. auto(?:class|function|exception|data|module):: +([\w.]+)[ \t]*$", re.MULTILINE
+)
+
+
+def public_names(package: str) -> set[str]:
+    """Full names of what a package re-exports, found without importing it."""
+    spec = importlib.util.find_spec(package)
+    if spec is None or spec.origin is None:
+        raise ModuleNotFoundError(f"There is no package {package!r} to document.")
+    tree = ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
+    return {
+        f"{package}.{alias.name}"
+        for node in tree.body
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for alias in node.names
+        if alias.asname == alias.name and not alias.name.startswith("_")
+    }
+
+
+def documented_names(pages: Iterable[str]) -> set[str]:
+    """Full names that the text of some pages documents."""
+    return {name for page in pages for name in _DIRECTIVE.findall(page)}
+
+
+def undocumented(pages: Iterable[str], packages: Iterable[str] = PACKAGES) -> list[str]:
+    """Public names that no page documents, sorted."""
+    public = {name for package in packages for name in public_names(package)}
+    return sorted(public - documented_names(pages))
+
+
+def read_pages(folder: Path) -> list[str]:
+    """The text of all API pages below `folder`."""
+    return [path.read_text(encoding="utf-8") for path in sorted((folder / "api").glob("*.md"))]
+
+
+def _check(app: Any) -> None:
+    from sphinx.util import logging
+
+    for name in undocumented(read_pages(Path(app.srcdir))):
+        logging.getLogger(__name__).error(
+            "%s is public, but has no entry on a page of docs/api", name
+        )
+        app.statuscode = 1
+
+
+def setup(app: Any) -> dict[str, Any]:
+    """Register the check with Sphinx."""
+    app.connect("builder-inited", _check)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,0 +1,201 @@
+"""What a journal tells about a run, ready to be drawn."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blackbox_zo import _replay
+from blackbox_zo.errors import JournalError
+from blackbox_zo.feedback import Ranking
+from blackbox_zo.journal import read
+from blackbox_zo.variables._tree import names
+from oracles.command import CommandOracle
+from oracles.parameters import Choice, Parameter, Value, parameters_of_problem
+
+__all__ = ["Axis", "History", "history_of"]
+
+Floats = NDArray[np.float64]
+
+_MOST_AXES = 12
+_MOST_NUMBERS = 50_000_000
+"""Coordinates times queries, beyond which points are not rebuilt: they would not fit in memory."""
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One parameter over the run.
+
+    Attributes:
+        name: Its name.
+        values: Its value in each query, shape (n,); for a choice the number of the option; NaN where unknown.
+        log: Whether equal steps multiply it.
+        options: What the numbers of a choice stand for.
+    """
+
+    name: str
+    values: Floats
+    log: bool = False
+    options: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class History:
+    """A run, one row per answered query, in the order of their numbers.
+
+    Attributes:
+        path: Of the journal.
+        header: Of the journal.
+        ids: Numbers of the queries, shape (n,).
+        values: Their values with the sign that the program printed, shape (n,); NaN for a failure or a ranking.
+        place: In a run of rankings, each query's place within its step, 0 for the best to 1; else empty.
+        infos: What was recorded beside each value.
+        axes: All parameters.
+        drawn: At most twelve of them, those that vary most if there are more.
+        no_axes: Why there are none, if there are none.
+    """
+
+    path: Path
+    header: dict[str, Any]
+    ids: NDArray[np.intp]
+    values: Floats
+    place: Floats
+    infos: Sequence[Mapping[str, Any]]
+    axes: list[Axis] = field(default_factory=list)
+    drawn: list[Axis] = field(default_factory=list)
+    no_axes: str = ""
+
+    @property
+    def n(self) -> int:
+        """Number of answered queries."""
+        return len(self.ids)
+
+    @property
+    def ranked(self) -> bool:
+        """Whether the answers are rankings."""
+        return len(self.place) > 0
+
+    @property
+    def maximize(self) -> bool:
+        """Whether a higher value is better."""
+        problem = self.header.get("problem")
+        return isinstance(problem, dict) and problem.get("maximize") is True
+
+    @property
+    def failed(self) -> NDArray[np.intp]:
+        """Rows of the failed queries."""
+        return np.flatnonzero(np.isnan(self.values)) if not self.ranked else np.empty(0, dtype=np.intp)
+
+    @property
+    def order(self) -> NDArray[np.intp]:
+        """Rows of the queries that have a value, best first."""
+        rows = np.flatnonzero(~np.isnan(self.values))
+        return rows[np.argsort(-self.values[rows] if self.maximize else self.values[rows], kind="stable")]
+
+    @property
+    def best_so_far(self) -> Floats:
+        """The best value up to each query, shape (n,); NaN before the first."""
+        better = np.fmax if self.maximize else np.fmin
+        return np.asarray(better.accumulate(self.values), dtype=np.float64) if self.n else self.values
+
+    def oracle(self) -> CommandOracle | None:
+        """The program that was run, if it was one and can still be found."""
+        if "parameters" not in (self.header.get("problem") or {}):
+            return None
+        try:
+            return CommandOracle.of_problem(self.header["problem"], cwd=(self.header.get("settings") or {}).get("cwd"))
+        except (ValueError, TypeError, KeyError):
+            return None
+
+
+def history_of(path: Path) -> History:
+    """Read a journal, which may still be written to.
+
+    Raises:
+        JournalError: It is empty, damaged, or no journal.
+        OSError: It cannot be read.
+    """
+    header, records = read(path)
+    ids = np.array([i for r in records for i in (r["ids"] if "ids" in r else [r["id"]])], dtype=np.intp)
+    values = np.array(
+        [v for r in records for v in ([math.nan] * len(r["ids"]) if "ids" in r else [_value(r)])], dtype=np.float64
+    )
+    place = np.array([v for r in records if "ids" in r for v in _places(r)], dtype=np.float64)
+    infos = [info for r in records for info in ([{}] * len(r["ids"]) if "ids" in r else [r.get("info") or {}])]
+    order = np.argsort(ids, kind="stable")
+    problem = header.get("problem")
+    if isinstance(problem, dict) and problem.get("maximize") is True:
+        values = -values
+    axes, spread, why = _axes(header, records, infos)
+    axes = [Axis(a.name, a.values[order], a.log, a.options) for a in axes]
+    most = sorted(np.argsort(-spread, kind="stable")[:_MOST_AXES].tolist())
+    return History(
+        path=path,
+        header=header,
+        ids=ids[order],
+        values=values[order],
+        place=place[order] if len(place) == len(ids) else np.empty(0),
+        infos=[infos[i] for i in order],
+        axes=axes,
+        drawn=[axes[i] for i in most],
+        no_axes=why,
+    )
+
+
+def _value(record: Mapping[str, Any]) -> float:
+    return math.nan if record["value"] is None else float(record["value"])
+
+
+def _places(record: Mapping[str, Any]) -> Floats:
+    """The place of each query of a ranking, from 0 for the best to 1 for the worst."""
+    losses = Ranking.from_levels(np.array(record["levels"], dtype=np.intp)).net_losses().astype(np.float64)
+    width = np.ptp(losses)
+    return (losses - losses.min()) / width if width else np.zeros(len(losses))
+
+
+def _axes(
+    header: dict[str, Any], records: list[dict[str, Any]], infos: list[Mapping[str, Any]]
+) -> tuple[list[Axis], Floats, str]:
+    """The parameters in the order of the records, how much each varies, and why they are missing if they are."""
+    if not records:
+        return [], np.empty(0), ""
+    problem = header.get("problem") or {}
+    try:
+        if isinstance(problem, dict) and "parameters" in problem and all("params" in info for info in infos):
+            return *_from_infos(problem, infos), ""
+        return *_from_replay(header, records, len(infos)), ""
+    except (ValueError, TypeError, KeyError, JournalError) as error:
+        return [], np.empty(0), str(error)
+
+
+def _from_infos(problem: Mapping[str, Any], infos: list[Mapping[str, Any]]) -> tuple[list[Axis], Floats]:
+    parameters = parameters_of_problem(problem)
+    axes = [_axis(name, p, [info["params"][name] for info in infos]) for name, p in parameters.items()]
+    coordinates = [[p.encode(info["params"][name]) for info in infos] for name, p in parameters.items()]
+    return axes, np.std(coordinates, axis=1)
+
+
+def _from_replay(header: dict[str, Any], records: list[dict[str, Any]], n: int) -> tuple[list[Axis], Floats]:
+    if header["dimension"] * n > _MOST_NUMBERS:
+        raise ValueError(f"{n:,} points of dimension {header['dimension']:,} are too many to rebuild.")
+    variable, _, _ = _replay.restore(header)
+    points = np.concatenate([points for _, points in _replay.history(header, records)])
+    spread = points.std(axis=0) / (1.0 if variable.unit is None else variable.unit)
+    problem = header.get("problem") or {}
+    if isinstance(problem, dict) and "parameters" in problem:
+        pairs = zip(parameters_of_problem(problem).items(), points.T.tolist(), strict=True)
+        return [_axis(name, p, [p.decode(u) for u in column]) for (name, p), column in pairs], spread
+    return [Axis(name, column) for name, column in zip(names(variable.treedef), points.T, strict=True)], spread
+
+
+def _axis(name: str, parameter: Parameter, values: Sequence[Value]) -> Axis:
+    if isinstance(parameter, Choice):
+        options = tuple(str(option) for option in parameter.options)
+        return Axis(name, np.array([options.index(str(v)) for v in values], dtype=np.float64), False, options)
+    return Axis(name, np.array(values, dtype=np.float64), parameter.log)

@@ -1,0 +1,254 @@
+"""`CommandOracle`: any program as an oracle. It is run with arguments, and its output is read for one number."""
+
+from __future__ import annotations
+
+import math
+import os
+import queue
+import shlex
+import shutil
+import signal
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from blackbox_zo._checks import check_at_least, check_positive
+from blackbox_zo._describe import describe
+from blackbox_zo._typing import Floats
+from blackbox_zo.feedback import Values
+from blackbox_zo.oracle import Oracle, Part, gather
+from blackbox_zo.proposal import Proposal
+from oracles._program import Program, end
+from oracles._reading import Unreadable, lines_of, reader_of
+from oracles._template import Template, did_you_mean
+from oracles.parameters import Parameter, Value, parameters_of, parameters_of_problem
+
+__all__ = ["CommandOracle"]
+
+_TAIL_CHARACTERS = 4000
+
+
+class CommandOracle(Oracle):
+    r"""Ask a program: give it arguments, run it, read one number.
+
+    The search moves in the unit cube, one coordinate a parameter. No shell is involved: a value with spaces, quotes or
+    `$` in it arrives as one argument, as it is. A program that exits with an error, is killed, takes too long, or
+    prints no number is a failed query, kept with its last lines; it never raises.
+
+    Args:
+        run: The command, split as a shell would, or a list of arguments. `{name}` stands for a parameter, also inside
+            an argument; `{python}` for this Python, `{id}` for the query's number, `{{` and `}}` for braces.
+        parameters: Names with a `Float`, `Integer` or `Choice`, or with its text; or a list of "name=low:high:log".
+        read: Where the number is. "last": the last word of the last line of stdout that is not blank. "json:a.b": a
+            field of the last line of stdout that is a JSON object, or of stdout as a whole. "file:PATH": the last word
+            of a file that this run wrote; PATH may hold placeholders. "regex:PATTERN": group 1 of the last match in
+            stdout followed by stderr, `^` and `$` matching at lines. Of each stream the last MiB is kept.
+        timeout: Seconds for one run; then the program is ended with all its descendants.
+        workers: Number of programs at a time.
+        maximize: Whether a higher number is better. The search then sees its negative.
+        cwd: Folder to run in; none is the present one.
+        env: Environment variables to add to the present ones.
+        tail: How many last lines of a failed run to keep.
+        start: Where to begin: values of some or all parameters. The rest begin at the middle of their range.
+
+    Attributes:
+        x0: The start, shape (d,).
+        bounds: (0, 1) for each parameter.
+        calls: Number of programs started.
+        problem: What is minimised, for the header of a journal: `Journal(path, problem=oracle.problem)`.
+
+    Raises:
+        ValueError: The program cannot be found, a placeholder is unknown, a parameter is not used, or an argument is
+            out of its range.
+        TypeError: An argument is of the wrong type.
+
+    Example:
+        >>> import blackbox_zo as bz
+        >>> oracle = CommandOracle("{python} -c 'print(({x} - 3) ** 2)'", ["x=0:10"])
+        >>> r = bz.minimize(oracle, oracle.x0, bounds=oracle.bounds, budget=20)
+        >>> abs(oracle.decode(r.x)["x"] - 3) < 0.1
+        True
+    """
+
+    def __init__(
+        self,
+        run: str | Sequence[str],
+        parameters: Mapping[str, Parameter | str] | Iterable[str],
+        *,
+        read: str = "last",
+        timeout: float | None = None,
+        workers: int = 1,
+        maximize: bool = False,
+        cwd: str | os.PathLike[str] | None = None,
+        env: Mapping[str, str] | None = None,
+        tail: int = 20,
+        start: Mapping[str, Value] | None = None,
+    ) -> None:
+        if timeout is not None:
+            check_positive("CommandOracle", timeout=timeout)
+        check_at_least("CommandOracle", 1, workers=workers)
+        check_at_least("CommandOracle", 0, tail=tail)
+        self.parameters = parameters_of(parameters)
+        self.timeout, self.workers, self.maximize, self.tail = timeout, workers, maximize, tail
+        self.cwd = None if cwd is None else os.fspath(cwd)
+        self.env = None if env is None else {**os.environ, **env}
+        self.run, self.read, self.calls = run if isinstance(run, str) else list(run), read, 0
+        known = [*self.parameters, "python", "id"]
+        self._command = Template(_split(run), known, "`run`")
+        for name in self.parameters:
+            if name not in self._command.names:
+                raise ValueError(f"`run` never uses parameter {name!r}; put {{{name}}} where its value belongs.")
+        self._reader = reader_of(read, known, self.cwd, workers)
+        self.x0 = self.encode({} if start is None else start)
+        self.bounds = [(0.0, 1.0)] * len(self.parameters)
+        self.problem: dict[str, Any] = {
+            "run": self.run,
+            "parameters": describe(self.parameters),
+            "read": read,
+            "maximize": bool(maximize),
+        }
+        self._running: set[Program] = set()
+        _check_program(self.command(self.x0)[0], self.cwd, self.env)
+
+    @classmethod
+    def of_problem(cls, problem: Mapping[str, Any], **settings: Any) -> CommandOracle:
+        """The oracle of a journal.
+
+        Args:
+            problem: From the header.
+            **settings: Any further arguments.
+        """
+        parameters = parameters_of_problem(problem)
+        return cls(problem["run"], parameters, read=problem["read"], maximize=problem["maximize"], **settings)
+
+    def decode(self, x: Any) -> dict[str, Value]:
+        """The parameters' values at a point of the search, shape (d,).
+
+        Raises:
+            ValueError: It has another number of coordinates than there are parameters.
+        """
+        u = np.asarray(x, dtype=np.float64).reshape(-1)
+        if len(u) != len(self.parameters):
+            raise ValueError(
+                f"There are {len(self.parameters)} parameters, but the point has {len(u)} coordinates; "
+                "start the search from `oracle.x0`."
+            )
+        return {name: p.decode(value) for (name, p), value in zip(self.parameters.items(), u.tolist(), strict=True)}
+
+    def encode(self, values: Mapping[str, Value]) -> Floats:
+        """The point of some or all parameters' values, shape (d,); the middle of the range for the others.
+
+        Raises:
+            ValueError: A name is unknown, or a value is out of its range.
+        """
+        for name in values:
+            if name not in self.parameters:
+                hint = did_you_mean(name, self.parameters)
+                raise ValueError(
+                    f"`start` names {name!r}, which is no parameter{hint}; there are {', '.join(self.parameters)}."
+                )
+        point = np.full(len(self.parameters), 0.5)
+        for i, (name, parameter) in enumerate(self.parameters.items()):
+            if name in values:
+                try:
+                    point[i] = parameter.encode(values[name])
+                except ValueError as error:
+                    raise ValueError(f"`start` of parameter {name!r}: {error}") from None
+        return point
+
+    def command(self, x: Any, query: int = 0) -> list[str]:
+        """The arguments that the program is run with at a point, as query number `query`."""
+        return self.filled(self.decode(x), query)
+
+    def filled(self, values: Mapping[str, Value], query: int = 0) -> list[str]:
+        """The arguments that the program is run with for some values of all parameters."""
+        return self._command.fill({**values, "python": sys.executable, "id": query})
+
+    def answer(self, proposal: Proposal) -> Values:
+        """See `Oracle.answer`."""
+        return gather(proposal, self.parts(proposal))
+
+    def parts(self, proposal: Proposal) -> Iterator[Part]:
+        """See `Oracle.parts`: one part per program, as each ends. Closing the iterator ends those under way."""
+        done: queue.SimpleQueue[int] = queue.SimpleQueue()
+        mine: dict[int, tuple[Program, dict[str, Value], Any]] = {}
+        left = iter(range(proposal.n))
+        try:
+            while True:
+                while len(mine) < self.workers and (i := next(left, None)) is not None:
+                    values, query = self.decode(proposal.points[i]), int(proposal.ids[i])
+                    before = self._reader.before({**values, "python": sys.executable, "id": query})
+                    program = Program(self.filled(values, query), self.cwd, self.env, self.timeout)
+                    mine[i] = program, values, before
+                    self._running.add(program)
+                    self.calls += 1
+                    program.start(lambda i=i: done.put(i))  # type: ignore[misc]
+                if not mine:
+                    return
+                i = done.get()
+                program, values, before = mine.pop(i)
+                self._running.discard(program)
+                yield proposal.ids[i : i + 1], self._value(program, values, before)
+        finally:
+            under_way = [program for program, _, _ in mine.values()]
+            end(under_way)
+            self._running.difference_update(under_way)
+
+    def _value(self, program: Program, values: dict[str, Value], before: Any) -> Values:
+        """The answer of a program that has ended."""
+        number, trouble = math.nan, program.trouble
+        if program.code is None and not trouble:
+            trouble = "the program was ended before it began"
+        elif not trouble and program.code:
+            trouble = f"exit code {program.code}" if program.code > 0 else f"killed by {_signal_name(-program.code)}"
+        elif not trouble:
+            try:
+                number = self._reader.number(program.stdout, program.stderr, before)
+                trouble = "" if math.isfinite(number) else f"the number is {number}"
+            except Unreadable as error:
+                trouble = str(error)
+        info: dict[str, Any] = {"params": values, "seconds": round(program.seconds, 3)}
+        if trouble:
+            last = [*lines_of(program.stdout), *lines_of(program.stderr)][-self.tail :] if self.tail else []
+            return Values([np.nan], info=[{**info, "error": trouble, "tail": "\n".join(last)[-_TAIL_CHARACTERS:]}])
+        return Values([-number if self.maximize else number], info=[info])
+
+    def close(self) -> None:
+        """End all programs that are still running."""
+        end(self._running)
+
+
+def _split(run: str | Sequence[str]) -> list[str]:
+    if not isinstance(run, str):
+        tokens = list(run)
+        if not all(isinstance(token, str) for token in tokens):
+            raise TypeError(f"`run` must be text or a list of texts, got {tokens!r:.80}.")
+    else:
+        try:
+            tokens = shlex.split(run)
+        except ValueError as error:
+            raise ValueError(f"`run={run!r}` cannot be split into arguments: {error}; check its quotes.") from None
+    if not tokens:
+        raise ValueError("`run` is empty; give a command such as 'python train.py --lr {lr}'.")
+    return tokens
+
+
+def _check_program(program: str, cwd: str | None, env: Mapping[str, str] | None) -> None:
+    """Refuse a program that is not there, before the first query."""
+    if cwd is not None and not Path(cwd).is_dir():
+        raise ValueError(f"`cwd={cwd!r}` is not a folder.")
+    place = os.path.join(cwd or os.curdir, program) if os.path.dirname(program) else program  # noqa: PTH118, PTH120
+    if shutil.which(place, path=(env or os.environ).get("PATH", os.defpath)) is None:
+        raise ValueError(
+            f"`run` begins with {program!r}, which is no program that can be found; check its name or path."
+        )
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return f"signal {number} ({signal.Signals(number).name})"
+    except ValueError:
+        return f"signal {number}"

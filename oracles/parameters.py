@@ -1,0 +1,324 @@
+"""Parameters of a program: each maps one coordinate in [0, 1] to a value, and back."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias, final
+
+from blackbox_zo._describe import rebuild
+
+__all__ = [
+    "Choice",
+    "Float",
+    "Integer",
+    "Parameter",
+    "Value",
+    "parameters_of",
+    "parameters_of_problem",
+    "parse_parameter",
+]
+
+Value: TypeAlias = float | int | str
+"""What a program is given; it sees `str(value)`."""
+
+_WIDEST = 2**40
+"""Beyond this, neighbouring whole numbers are too close to tell their shares of [0, 1] apart in double precision."""
+
+
+@final
+@dataclass(frozen=True)
+class Float:
+    """A real number between two others.
+
+    Args:
+        low: Its value at 0.
+        high: Its value at 1.
+        log: Whether equal steps multiply it instead of adding to it.
+
+    Raises:
+        ValueError: The ends are not finite, cross, or are not positive with `log`.
+
+    Example:
+        >>> round(Float(1e-4, 1.0, log=True).decode(0.5), 9)
+        0.01
+    """
+
+    low: float
+    high: float
+    log: bool = False
+
+    def __post_init__(self) -> None:
+        _check_ends("Float", self.low, self.high, self.log)
+
+    def decode(self, u: float) -> float:
+        """The value at `u`, which is first clipped into [0, 1]."""
+        u = _inside(u)
+        if self.log:
+            value = math.exp((1 - u) * math.log(self.low) + u * math.log(self.high))
+        else:
+            value = (1 - u) * self.low + u * self.high
+        return float(min(max(value, self.low), self.high))
+
+    def encode(self, value: Value) -> float:
+        """The coordinate of a value, given as a number or as text; `decode` gives the value back, up to rounding.
+
+        Raises:
+            ValueError: It is not a number, or out of range.
+        """
+        number = _in_range(self, value)
+        if self.log:
+            low, high, number = math.log(self.low), math.log(self.high), math.log(number)
+        else:  # halves, because the whole width may overflow
+            low, high, number = self.low / 2, self.high / 2, number / 2
+        return (number - low) / (high - low)
+
+
+@final
+@dataclass(frozen=True)
+class Integer:
+    """A whole number from `low` to `high`, both included.
+
+    Every value has an equal share of [0, 1]; with `log`, value v has the share of log((v + 1) / v).
+
+    Args:
+        low: The smallest value.
+        high: The largest.
+        log: See above.
+
+    Raises:
+        ValueError: The ends are not whole, too large, cross, or are not positive with `log`.
+
+    Example:
+        >>> [Integer(1, 4).decode(u) for u in (0.0, 0.25, 0.5, 0.9, 1.0)]
+        [1, 2, 3, 4, 4]
+    """
+
+    low: int
+    high: int
+    log: bool = False
+
+    def __post_init__(self) -> None:
+        _check_ends("Integer", self.low, self.high, self.log)
+        for name, end in (("low", self.low), ("high", self.high)):
+            if end != int(end) or abs(end) > _WIDEST:
+                raise ValueError(
+                    f"`Integer({name}=...)` must be whole and within ±2**40, got {end!r}; use `Float`, or round it."
+                )
+            object.__setattr__(self, name, int(end))
+
+    def decode(self, u: float) -> int:
+        """The value at `u`, which is first clipped into [0, 1]."""
+        u = _inside(u)
+        if self.log:
+            value = math.floor(self.low * math.exp(u * math.log((self.high + 1) / self.low)))
+        else:
+            value = self.low + math.floor(u * (self.high + 1 - self.low))
+        return min(max(value, self.low), self.high)
+
+    def encode(self, value: Value) -> float:
+        """The middle of a value's share of [0, 1]; `decode` gives the value back.
+
+        Raises:
+            ValueError: It is not a whole number, or out of range.
+        """
+        number = _in_range(self, value)
+        if number != int(number):
+            raise ValueError(f"{value!r} is not a whole number; round it.")
+        if self.log:
+            return math.log((number + 0.5) / self.low) / math.log((self.high + 1) / self.low)
+        return (number + 0.5 - self.low) / (self.high + 1 - self.low)
+
+
+@final
+@dataclass(frozen=True)
+class Choice:
+    """One of several options, each with an equal share of [0, 1], in the order given.
+
+    Neighbours in the order are neighbours for the search, so put options that behave alike next to each other.
+
+    Args:
+        options: At least two different ones.
+
+    Raises:
+        ValueError: There are fewer than two, one is empty, or one is named twice.
+
+    Example:
+        >>> Choice(("sgd", "adam")).decode(0.7)
+        'adam'
+    """
+
+    options: tuple[Value, ...]
+
+    def __post_init__(self) -> None:
+        options = tuple(self.options)
+        object.__setattr__(self, "options", options)
+        texts = [str(option) for option in options]
+        if len(options) < 2:
+            raise ValueError(
+                f"`Choice(options)` needs at least two options, got {list(options)!r}; fix the value instead."
+            )
+        if "" in texts:
+            raise ValueError(f"`Choice(options)` has an empty option in {list(options)!r}; remove it.")
+        for text in texts:
+            if texts.count(text) > 1:
+                raise ValueError(f"`Choice(options)` names {text!r} twice; each option is named once.")
+
+    def decode(self, u: float) -> Value:
+        """The option at `u`, which is first clipped into [0, 1]."""
+        n = len(self.options)
+        return self.options[min(math.floor(_inside(u) * n), n - 1)]
+
+    def encode(self, value: Value) -> float:
+        """The middle of an option's share of [0, 1]; `decode` gives the option back.
+
+        Raises:
+            ValueError: It is not one of the options.
+        """
+        texts = [str(option) for option in self.options]
+        if str(value) not in texts:
+            raise ValueError(f"{value!r} is not one of {', '.join(texts)}.")
+        return (texts.index(str(value)) + 0.5) / len(texts)
+
+
+Parameter: TypeAlias = Float | Integer | Choice
+
+
+def parse_parameter(text: str) -> tuple[str, Parameter]:
+    """A parameter as it is written on a command line.
+
+    Args:
+        text: `name=low:high` for a real number, with `:log` and `:int` after it in any order, or `name=a,b,c`.
+
+    Returns:
+        The name and the parameter.
+
+    Raises:
+        ValueError: It is not written so, or its ends are wrong.
+
+    Example:
+        >>> parse_parameter("lr=1e-4:1e-1:log")
+        ('lr', Float(low=0.0001, high=0.1, log=True))
+        >>> parse_parameter("depth=2:12:int")
+        ('depth', Integer(low=2, high=12, log=False))
+        >>> parse_parameter("rule=sgd,adam")
+        ('rule', Choice(options=('sgd', 'adam')))
+    """
+    name, equals, spec = text.partition("=")
+    if not equals:
+        raise ValueError(f"Parameter {text!r} has no '='; write name=low:high or name=a,b,c.")
+    check_name(name, text)
+    try:
+        return name, _parse(spec)
+    except ValueError as error:
+        raise ValueError(f"Parameter {text!r}: {error}") from None
+
+
+def parameters_of(given: Mapping[str, Parameter | str] | Iterable[str]) -> dict[str, Parameter]:
+    """Parameters by name, from a mapping of names to parameters or what follows `name=`, or a list of `name=...`.
+
+    Raises:
+        ValueError: There is none, a name is used twice, or one is not written right.
+        TypeError: An entry is neither a parameter nor text.
+    """
+    if isinstance(given, str):
+        given = [given]
+    out: dict[str, Parameter] = {}
+    pairs = given.items() if isinstance(given, Mapping) else ((None, entry) for entry in given)
+    for name, entry in pairs:
+        if isinstance(entry, str):
+            name, parameter = parse_parameter(entry if name is None else f"{name}={entry}")
+        elif name is not None and isinstance(entry, Float | Integer | Choice):
+            check_name(name, name)
+            parameter = entry
+        else:
+            raise TypeError(f"Parameter {name!r} must be a Float, an Integer, a Choice or text, got {entry!r:.60}.")
+        if name in out:
+            raise ValueError(f"Parameter {name!r} is given twice; each name is used once.")
+        out[name] = parameter
+    if not out:
+        raise ValueError("There is no parameter; give at least one, such as lr=1e-4:1e-1:log.")
+    return out
+
+
+def parameters_of_problem(problem: Mapping[str, Any]) -> dict[str, Parameter]:
+    """The parameters that `CommandOracle.problem` describes, as found in the header of a journal.
+
+    Raises:
+        ValueError: They are not described right.
+        KeyError: They are of an unknown kind.
+    """
+    kinds = {"Float": Float, "Integer": Integer, "Choice": Choice}
+    return {name: rebuild(entry, kinds.__getitem__) for name, entry in problem["parameters"].items()}
+
+
+def check_name(name: str, text: str) -> None:
+    """A name can stand in `{name}` and means nothing else there.
+
+    Raises:
+        ValueError: It cannot, or does.
+    """
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_-]*", name):
+        raise ValueError(f"Parameter {text!r}: {name!r} is no name; use letters, digits, '_' and '-', a letter first.")
+    if name in ("python", "id"):
+        raise ValueError(f"Parameter {text!r}: {{{name}}} has a meaning of its own in a command; choose another name.")
+
+
+def _parse(spec: str) -> Parameter:
+    if "," in spec:
+        options = tuple(part.strip() for part in spec.split(","))
+        if any(part in ("log", "int") for part in options) and any(":" in part for part in options):
+            raise ValueError("a range is written with ':' throughout, such as 1e-4:1e-1:log.")
+        return Choice(options)
+    low, *rest = spec.split(":")
+    if not rest:
+        raise ValueError(f"{spec!r} is neither a range low:high nor a choice a,b,c.")
+    high, *suffixes = rest
+    for suffix in suffixes:
+        if suffix not in ("log", "int"):
+            raise ValueError(f"unknown suffix {':' + suffix!r}; there are ':log' and ':int'.")
+        if suffixes.count(suffix) > 1:
+            raise ValueError(f"suffix {':' + suffix!r} is given twice; once is enough.")
+    ends = _number(low), _number(high)
+    if "int" not in suffixes:
+        return Float(*ends, log="log" in suffixes)
+    for end in ends:
+        if end != math.floor(end) or math.isinf(end):
+            raise ValueError(f"with ':int' both ends must be whole, got {end!r}; round it, or leave ':int' out.")
+    return Integer(int(ends[0]), int(ends[1]), log="log" in suffixes)
+
+
+def _check_ends(owner: str, low: object, high: object, log: bool) -> None:
+    for name, end in (("low", low), ("high", high)):
+        if isinstance(end, bool) or not isinstance(end, int | float) or not math.isfinite(end):
+            raise ValueError(f"`{owner}({name}=...)` must be a finite number, got {end!r}.")
+        if log and end <= 0:
+            raise ValueError(
+                f"`{owner}({name}=...)` must be above 0 on a log scale, got {end!r}; raise it, or leave `log` out."
+            )
+    assert isinstance(low, int | float) and isinstance(high, int | float)
+    if not low < high:
+        raise ValueError(f"`{owner}`: `low` must be below `high`, got {low!r} and {high!r}; swap or widen them.")
+
+
+def _number(text: Value) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is not a number.") from None
+    if math.isnan(number):
+        raise ValueError(f"{text!r} is not a number.")
+    return number
+
+
+def _in_range(parameter: Float | Integer, value: Value) -> float:
+    number = _number(value)
+    if not parameter.low <= number <= parameter.high:
+        raise ValueError(f"{value!r} is not between {parameter.low!r} and {parameter.high!r}.")
+    return number
+
+
+def _inside(u: float) -> float:
+    return min(max(float(u), 0.0), 1.0)

@@ -1,0 +1,235 @@
+"""Wrappers: each is an oracle around an oracle."""
+
+from __future__ import annotations
+
+import hashlib
+import queue
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any, final
+
+import numpy as np
+
+from blackbox_zo._checks import check_at_least, check_positive
+from blackbox_zo._typing import Floats
+from blackbox_zo.errors import FeedbackError
+from blackbox_zo.feedback import Feedback, Ranking, Values
+from blackbox_zo.oracle import Answers, Oracle, Part, gather, parts_of
+from blackbox_zo.proposal import Proposal
+
+__all__ = ["Cache", "RankOnly", "Repeat", "Timeout"]
+
+
+class _Wrapper(Oracle):
+    """An oracle around another one, which it counts and closes."""
+
+    def __init__(self, oracle: Answers) -> None:
+        if not callable(getattr(oracle, "answer", None)):
+            raise TypeError(
+                f"`{type(self).__name__}(oracle)` needs an oracle, got {oracle!r:.60}; see `FunctionOracle`."
+            )
+        self.oracle = oracle
+
+    @property
+    def calls(self) -> int:
+        """How often the oracle inside was called.
+
+        Raises:
+            AttributeError: It does not count.
+        """
+        return int(self.oracle.calls)  # type: ignore[attr-defined]
+
+    def close(self) -> None:
+        """Close the oracle inside."""
+        if isinstance(self.oracle, Oracle):
+            self.oracle.close()
+
+    def _values(self, part: Feedback) -> Values:
+        if not isinstance(part, Values):
+            raise FeedbackError(
+                f"Cannot use `{type(self).__name__}` with this oracle: it needs the value of each query, but the "
+                f"oracle answered `{type(part).__name__}`."
+            )
+        return part
+
+
+@final
+class Repeat(_Wrapper):
+    """Asks everything `n` times and answers the mean, against noise.
+
+    A repetition that failed is left out of the mean; where all failed, the query failed. The standard error is that of
+    the mean, from the scatter of the repetitions. The budget of a search counts queries, each of them `n` calls. The
+    oracle must answer afresh each time: one whose randomness is fixed by the step or by the query's id gives the same
+    answer n times.
+
+    Args:
+        oracle: An oracle that answers values.
+        n: Number of repetitions.
+    """
+
+    def __init__(self, oracle: Answers, n: int) -> None:
+        super().__init__(oracle)
+        check_at_least("Repeat", 1, n=n)
+        self.n = n
+
+    def answer(self, proposal: Proposal) -> Values:
+        """See `Oracle.answer`."""
+        return gather(proposal, self.parts(proposal))
+
+    def parts(self, proposal: Proposal) -> Iterator[Part]:
+        """See `Oracle.parts`: the whole proposal n times over, so that workers stay busy; answers in the last round."""
+        found: dict[int, list[tuple[float, Any]]] = {int(i): [] for i in proposal.ids}
+        for _ in range(self.n):
+            for ids, part in parts_of(self.oracle, proposal):
+                values = self._values(part)
+                for i, value, info in zip(ids.tolist(), values.values, values.info or [None] * part.n, strict=True):
+                    found[i].append((float(value), info))
+                full = np.array([i for i in ids.tolist() if len(found[i]) == self.n], dtype=np.intp)
+                if full.size:
+                    yield full, self._mean([found[i] for i in full.tolist()])
+
+    def _mean(self, found: list[list[tuple[float, Any]]]) -> Values:
+        means, errors, notes = [], [], []
+        for answers in found:
+            good = np.array([value for value, _ in answers if np.isfinite(value)])
+            bad = [info for value, info in answers if not np.isfinite(value)]
+            means.append(good.mean() if good.size else np.nan)
+            errors.append(good.std(ddof=1) / np.sqrt(good.size) if good.size > 1 else np.nan)
+            note = next((info for value, info in answers if np.isfinite(value) or not good.size), None)
+            notes.append({**(note or {}), "failed_repetitions": len(bad)} if bad and good.size else note)
+        return Values(means, errors, notes if any(notes) else None)
+
+
+@final
+class RankOnly(_Wrapper):
+    """Turns values into a ranking, best first; failed queries are not ranked.
+
+    A ranking compares all queries of a step, so it is answered in one part, when the last value is there.
+
+    Args:
+        oracle: Any oracle.
+        n_ranked: Rank only this many of the best; none ranks all.
+    """
+
+    def __init__(self, oracle: Answers, n_ranked: int | None = None) -> None:
+        super().__init__(oracle)
+        if n_ranked is not None:
+            check_at_least("RankOnly", 1, n_ranked=n_ranked)
+        self.n_ranked = n_ranked
+
+    def answer(self, proposal: Proposal) -> Ranking:
+        """See `Oracle.answer`."""
+        return self.oracle.answer(proposal).ranking(self.n_ranked)
+
+
+@final
+class Cache(_Wrapper):
+    """Asks about the same point, bit for bit, once, within a proposal and across proposals; failures are kept too.
+
+    What it remembers is in memory, and grows by about 200 bytes a point.
+
+    Args:
+        oracle: An oracle that answers values.
+    """
+
+    def __init__(self, oracle: Answers) -> None:
+        super().__init__(oracle)
+        self._known: dict[bytes, tuple[float, float, Any]] = {}
+
+    def answer(self, proposal: Proposal) -> Values:
+        """See `Oracle.answer`; in the order of `proposal.ids`."""
+        return gather(proposal, self.parts(proposal))
+
+    def parts(self, proposal: Proposal) -> Iterator[Part]:
+        """See `Oracle.parts`: first what is known, then the rest as it arrives, each with the queries equal to it."""
+        where: dict[bytes, list[int]] = {}
+        for i in range(proposal.n):
+            where.setdefault(_digest(proposal.points[i]), []).append(i)
+        known = [key for key in where if key in self._known]
+        if known:
+            yield self._part(proposal, where, known)
+        fresh = {int(proposal.ids[where[key][0]]): key for key in where if key not in self._known}
+        if not fresh:
+            return
+        rest = proposal.take(np.array([where[key][0] for key in fresh.values()], dtype=np.intp))
+        for ids, part in parts_of(self.oracle, rest):
+            values, keys = self._values(part), [fresh[i] for i in ids.tolist()]
+            stderr = np.full(part.n, np.nan) if values.stderr is None else values.stderr
+            rows = zip(values.values.tolist(), stderr.tolist(), values.info or [None] * part.n, strict=True)
+            self._known.update(zip(keys, rows, strict=True))
+            yield self._part(proposal, where, keys)
+
+    def _part(self, proposal: Proposal, where: dict[bytes, list[int]], keys: list[bytes]) -> Part:
+        positions = np.array([i for key in keys for i in where[key]], dtype=np.intp)
+        rows = [self._known[key] for key in keys for _ in where[key]]
+        values, stderr, info = zip(*rows, strict=True)
+        known = None if np.isnan(stderr).all() else stderr
+        return proposal.ids[positions], Values(values, known, info if any(info) else None)
+
+
+def _digest(point: Floats) -> bytes:
+    return hashlib.blake2b(np.ascontiguousarray(point).tobytes(), digest_size=16).digest()
+
+
+@final
+class Timeout(_Wrapper):
+    """Answers that have not arrived `seconds` after the proposal was given are failed queries.
+
+    The oracle inside is asked on a thread; when time is up that thread is abandoned, and the next proposal gets a new
+    one at once. An abandoned thread stops at its next answer, which is dropped. What it is doing until then cannot be
+    stopped from outside: a Python function goes on, and may be called anew meanwhile, so it must bear that. Programs
+    can be stopped: give `CommandOracle` a `timeout` of its own.
+
+    Args:
+        oracle: An oracle that answers values.
+        seconds: Time for all answers of one proposal.
+    """
+
+    def __init__(self, oracle: Answers, seconds: float) -> None:
+        super().__init__(oracle)
+        check_positive("Timeout", seconds=seconds)
+        self.seconds = seconds
+
+    def answer(self, proposal: Proposal) -> Values:
+        """See `Oracle.answer`."""
+        return gather(proposal, self.parts(proposal))
+
+    def parts(self, proposal: Proposal) -> Iterator[Part]:
+        """See `Oracle.parts`: as they arrive, and at the end of time one part with the failures."""
+        deadline = time.monotonic() + self.seconds
+        arrived: queue.SimpleQueue[Part | BaseException | None] = queue.SimpleQueue()
+        over = threading.Event()
+        threading.Thread(target=self._ask, args=(proposal, arrived, over), daemon=True, name="timeout").start()
+        waiting = dict.fromkeys(proposal.ids.tolist())
+        try:
+            while waiting:
+                try:
+                    entry = arrived.get(timeout=max(deadline - time.monotonic(), 0.0))
+                except queue.Empty:
+                    ids = np.array(list(waiting), dtype=np.intp)
+                    info = {"error": f"no answer within {self.seconds:g} s"}
+                    yield ids, Values(np.full(len(ids), np.nan), info=[info] * len(ids))
+                    return
+                if isinstance(entry, BaseException):
+                    raise entry
+                if entry is None:  # it left some unanswered; the search says so
+                    return
+                for i in entry[0].tolist():
+                    waiting.pop(i, None)
+                yield entry[0], self._values(entry[1])
+        finally:
+            over.set()
+
+    def _ask(self, proposal: Proposal, arrived: queue.SimpleQueue[Any], over: threading.Event) -> None:
+        try:
+            parts = parts_of(self.oracle, proposal)
+            for part in parts:
+                if over.is_set():
+                    if hasattr(parts, "close"):
+                        parts.close()
+                    return
+                arrived.put(part)
+            arrived.put(None)
+        except BaseException as error:  # handed to whoever waits; nobody does once time is up
+            arrived.put(error)

@@ -1,0 +1,162 @@
+"""Every estimator through every law. A new method needs one row here, and no other test to be held to the contract."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+import blackbox_zo as bz
+from blackbox_zo._typing import Floats
+from blackbox_zo.testing import check_estimator
+
+from ..helpers import bits, run, sphere
+from ..rules.test_rules import RULES
+
+
+@dataclass(frozen=True)
+class Row:
+    """One configuration to be checked.
+
+    Attributes:
+        estimator: The configuration.
+        rule: The rule it is used with; none is its own.
+        budget: Queries in which it must make progress on the sphere.
+        least_d: The smallest dimension it can be used in.
+    """
+
+    estimator: bz.Estimator
+    rule: bz.Rule | None = None
+    budget: int = 1000
+    least_d: int = 1
+
+
+def random_vectors() -> list[Row]:
+    distributions: tuple[Any, ...] = ("gaussian", "sphere", "rademacher", "orthogonal", "lowrank")
+    differences: tuple[Any, ...] = ("central", "forward", "residual")
+    rules = {"central": bz.SGD(0.1), "forward": bz.SGD(0.1), "residual": bz.Adam(0.01)}
+    return [Row(bz.RandomVector(0.05, 3, a, b), rules[b], 1500) for a in distributions for b in differences]
+
+
+ROWS = [
+    *random_vectors(),
+    Row(bz.RandomVector(0.05)),
+    Row(bz.RandomVector(0.05, 1, difference="residual"), bz.Adam(0.01), budget=2000),
+    Row(bz.RandomVector(0.05, 7, "orthogonal"), bz.Momentum(0.05, nesterov=True)),
+    Row(bz.RandomVector(0.05, 2, "lowrank", rank=2)),
+    Row(bz.Coordinatewise(0.1)),
+    Row(bz.Coordinatewise(0.1, difference="forward")),
+    Row(bz.Coordinatewise(0.1, "block:3")),
+    Row(bz.Coordinatewise(0.1, (3, 0, 2)), least_d=4),
+    Row(bz.RankBased(0.1, 8)),
+    Row(bz.RankBased(0.1, 8, 3)),
+    Row(bz.RankBased(0.1, 2, 1), budget=2000),
+    Row(bz.Surrogate(0.1, 3, 20), budget=150),
+    Row(bz.Surrogate(0.1, 2, 9, noise=1e-4), bz.SGD(0.1), budget=150),
+    Row(bz.EvolutionStrategy(0.5)),
+    Row(bz.EvolutionStrategy(0.5, 7, model=True)),
+    Row(bz.EvolutionStrategy(0.5, covariance="diagonal")),
+    Row(bz.EvolutionStrategy(0.5, covariance="isotropic")),
+    Row(bz.EvolutionStrategy(0.2, 12, "isotropic", adapt_radius=False)),
+    Row(bz.ConsensusBased(0.5, 20, alpha=30.0)),
+    Row(bz.ConsensusBased(0.5, 20, noise="isotropic"), budget=2000),
+    Row(bz.ConsensusBased(0.2, 20, alpha=30.0, scheme="hopping")),
+]
+
+each = pytest.mark.parametrize("row", ROWS, ids=lambda row: repr(row.estimator))
+
+
+@each
+def test_laws(row: Row) -> None:
+    check_estimator(row.estimator, rule=row.rule, budget=row.budget)
+
+
+@each
+def test_laws_in_a_tree_within_bounds(row: Row) -> None:
+    tree = {"w": np.array([[0.5, -0.9], [0.99, 0.1]]), "more": [0.3, np.array([-0.2])]}
+    check_estimator(row.estimator, rule=row.rule, x0=tree, bounds=(-1.0, 1.0), seed=5, budget=0)
+
+
+@pytest.mark.parametrize("row", [row for row in ROWS if row.least_d == 1], ids=lambda row: repr(row.estimator))
+def test_laws_for_a_single_number(row: Row) -> None:
+    check_estimator(row.estimator, rule=row.rule, x0=1.0, seed=7, budget=0)
+
+
+def bowl(points: Floats) -> Floats:
+    """Bounded, so that no rate is too high for it."""
+    return np.asarray(1.0 - 1.0 / (1.0 + sphere(points)))
+
+
+@pytest.mark.parametrize("rule", [rule for rule, _ in RULES], ids=repr)
+@each
+def test_any_rule_goes_with_any_estimator(row: Row, rule: bz.Rule) -> None:
+    """The budget is spent to the last query, nothing leaves the finite numbers, and the run can be repeated."""
+
+    def search() -> bz.Search:
+        s = bz.Search(np.linspace(-1.0, 1.0, 6), row.estimator, rule, seed=2, budget=31)
+        while not s.exhausted:
+            run(s, bowl, 1)
+        return s
+
+    first, second = search(), search()
+    assert first.nfev == 31
+    assert np.isfinite(first.x).all() and np.isfinite(first.best.value)
+    assert bits(first.x) == bits(second.x) and first.best.id == second.best.id
+
+
+@each
+def test_workers_that_share_values_make_the_same_move(row: Row) -> None:
+    """Each computes its own queries and the step; only numbers are exchanged."""
+    one, other = (bz.Search(np.ones(6), row.estimator, row.rule, seed=4) for _ in range(2))
+    for _ in range(row.estimator.warmup + 2):
+        mine, theirs = one.ask(), other.ask()
+        half = mine.n // 2
+        values = np.concatenate((sphere(mine.points[:half]), sphere(theirs.points[half:])))
+        for search, proposal in ((one, mine), (other, theirs)):
+            search.tell(proposal, bz.Values(values))
+    assert bits(one.x) == bits(other.x)
+
+
+@each
+def test_gradient_has_the_structure_of_x(row: Row) -> None:
+    x = {"w": np.ones((2, 2)), "b": 0.5}
+    g = bz.gradient(lambda x: float((x["w"] ** 2).sum() + x["b"] ** 2), x, row.estimator, seed=1)
+    assert list(g) == ["w", "b"] and g["w"].shape == (2, 2) and isinstance(g["b"], float)
+    assert np.isfinite(g["w"]).all() and g["w"].any()
+
+
+@pytest.mark.parametrize("radius", [0, 0.0, -0.1, float("nan"), float("inf"), None, "1", True], ids=str)
+@each
+def test_radius_must_be_positive(row: Row, radius: Any) -> None:
+    assert "radius" in {f.name for f in fields(row.estimator)}  # type: ignore[arg-type]
+    with pytest.raises(ValueError) as error:
+        replace(row.estimator, radius=radius)  # type: ignore[type-var]
+    name = type(row.estimator).__name__
+    assert str(error.value) == f"`{name}(radius=...)` must be a positive number, got {radius!r}."
+
+
+@pytest.mark.parametrize(
+    "row", [row for row in ROWS if bz.Ranking not in row.estimator.accepts], ids=lambda row: repr(row.estimator)
+)
+def test_rankings_are_refused_by_name(row: Row) -> None:
+    search = bz.Search(np.ones(6), row.estimator, row.rule)
+    proposal = search.ask()
+    with pytest.raises(bz.FeedbackError) as error:
+        search.tell(proposal, bz.Ranking([0], proposal.n))
+    name = type(row.estimator).__name__
+    assert str(error.value) == (
+        f"Cannot use `{name}` with this oracle: it needs the value of each query, but the oracle answered `Ranking`. "
+        "Use `RankBased`."
+    )
+
+
+def test_every_estimator_has_a_row() -> None:
+    public = {v for v in vars(bz).values() if isinstance(v, type) and issubclass(v, bz.Estimator)} - {bz.Estimator}
+    assert {type(row.estimator) for row in ROWS} == public
+
+
+def test_every_rule_has_a_row() -> None:
+    public = {v for v in vars(bz).values() if isinstance(v, type) and issubclass(v, bz.Rule)} - {bz.Rule}
+    assert {type(rule) for rule, _ in RULES} >= public

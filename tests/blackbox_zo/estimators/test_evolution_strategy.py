@@ -1,0 +1,311 @@
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import blackbox_zo as bz
+from blackbox_zo._typing import Floats
+from blackbox_zo.estimators._cma_constants import constants, recombination
+from blackbox_zo.estimators._quadratic_model import coefficients, least_point
+
+from ..helpers import Quadratic, bits, few, laws, one_step, run, sphere
+
+D = 4
+X0 = np.array([1.0, -0.5, 2.0, 0.3])
+
+
+def ellipsoid(points: Floats) -> Floats:
+    d = points.shape[-1]
+    return np.asarray((10.0 ** (6 * np.arange(d) / (d - 1)) * points**2).sum(axis=-1))
+
+
+class Tutorial:
+    """Hansen 2016, arXiv 1604.00772: figure 6 and table 1, one formula after another; sep-CMA as Ros & Hansen 2008."""
+
+    def __init__(self, d: int, lam: int, sigma: float, separable: bool) -> None:
+        self.d, self.lam, self.sigma, self.separable = d, lam, sigma, separable
+        mu = lam // 2
+        w = [math.log((lam + 1) / 2) - math.log(i) for i in range(1, lam + 1)]
+        self.mu_eff = sum(w[:mu]) ** 2 / sum(v**2 for v in w[:mu])
+        mu_eff_minus = sum(w[mu:]) ** 2 / sum(v**2 for v in w[mu:])
+        self.c_c = (4 + self.mu_eff / d) / (d + 4 + 2 * self.mu_eff / d)
+        self.c_1 = 2 / ((d + 1.3) ** 2 + self.mu_eff)
+        self.c_mu = 2 * (1 / 4 + self.mu_eff + 1 / self.mu_eff - 2) / ((d + 2) ** 2 + 2 * self.mu_eff / 2)
+        if separable:
+            self.c_1, self.c_mu = self.c_1 * (d + 2) / 3, self.c_mu * (d + 2) / 3
+        self.c_mu = min(1 - self.c_1, self.c_mu)
+        alpha = min(
+            1 + self.c_1 / self.c_mu,
+            1 + 2 * mu_eff_minus / (self.mu_eff + 2),
+            (1 - self.c_1 - self.c_mu) / (d * self.c_mu),
+        )
+        plus, minus = sum(v for v in w if v > 0), -sum(v for v in w if v < 0)
+        self.w = [v / plus if v >= 0 else v * alpha / minus for v in w]
+        self.c_sigma = (self.mu_eff + 2) / (d + self.mu_eff + 5)
+        self.d_sigma = 1 + 2 * max(0, math.sqrt((self.mu_eff - 1) / (d + 1)) - 1) + self.c_sigma
+        self.chi = math.sqrt(d) * (1 - 1 / (4 * d) + 1 / (21 * d**2))
+        self.g, self.p_sigma, self.p_c, self.c = 0, np.zeros(d), np.zeros(d), np.eye(d)
+
+    def generation(self, y: Floats) -> Floats:
+        """Take the displacements in units of sigma, best first; gives the move of the mean."""
+        d, mu = self.d, self.lam // 2
+        values, b = np.linalg.eigh(self.c)
+        whiten = b @ np.diag(values**-0.5) @ b.T
+        y_w = np.sum([self.w[i] * y[i] for i in range(mu)], axis=0)
+        move = self.sigma * y_w
+        self.p_sigma = (1 - self.c_sigma) * self.p_sigma + math.sqrt(
+            self.c_sigma * (2 - self.c_sigma) * self.mu_eff
+        ) * whiten @ y_w
+        length = float(np.linalg.norm(self.p_sigma))
+        threshold = (1.4 + 2 / (d + 1)) * self.chi
+        h = 1.0 if length / math.sqrt(1 - (1 - self.c_sigma) ** (2 * (self.g + 1))) < threshold else 0.0
+        self.p_c = (1 - self.c_c) * self.p_c + h * math.sqrt(self.c_c * (2 - self.c_c) * self.mu_eff) * y_w
+        change = (self.c_sigma / self.d_sigma) * (length / self.chi - 1)
+        assert change < 1  # where a safeguard, not in the tutorial, would set in
+        self.sigma *= math.exp(change)
+        w = [max(v, 0.0) for v in self.w] if self.separable else self.w
+        w_o = [w[i] * (1.0 if w[i] >= 0 else d / float(np.linalg.norm(whiten @ y[i])) ** 2) for i in range(self.lam)]
+        delta = (1 - h) * self.c_c * (2 - self.c_c)
+        self.c = (
+            (1 + self.c_1 * delta - self.c_1 - self.c_mu * sum(w)) * self.c
+            + self.c_1 * np.outer(self.p_c, self.p_c)
+            + self.c_mu * np.sum([w_o[i] * np.outer(y[i], y[i]) for i in range(self.lam)], axis=0)
+        )
+        if self.separable:
+            self.c = np.diag(np.diag(self.c))
+        self.g += 1
+        return move
+
+
+@pytest.mark.parametrize("covariance", ["full", "diagonal"])
+@pytest.mark.parametrize("lam", [5, 8, 21])
+def test_generations_are_those_of_the_tutorial(covariance: Any, lam: int) -> None:
+    search = bz.Search(X0, bz.EvolutionStrategy(0.5, lam, covariance), seed=1)
+    literal, x = Tutorial(D, lam, 0.5, covariance == "diagonal"), X0
+    for _ in range(25):
+        proposal = search.ask()
+        values = ellipsoid(proposal.points)
+        y = (proposal.points - x) / literal.sigma
+        x = x + literal.generation(y[np.argsort(values)])
+        search.tell(proposal, bz.Values(values))
+        s = search._state
+        np.testing.assert_allclose(search.x, x, rtol=1e-8, atol=1e-10)
+        np.testing.assert_allclose(s.radius, literal.sigma, rtol=1e-8)
+        np.testing.assert_allclose(s.path_radius, literal.p_sigma, rtol=1e-6, atol=1e-8)
+        np.testing.assert_allclose(s.path_shape, literal.p_c, rtol=1e-6, atol=1e-8)
+        c = s.shape if covariance == "full" else np.diag(s.shape)
+        np.testing.assert_allclose(c, literal.c, rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.parametrize("covariance", ["full", "diagonal"])
+def test_samples_have_the_covariance_of_the_state(covariance: Any) -> None:
+    """Many points of one step, after some steps that made C uneven."""
+    small = run(bz.Search(X0, bz.EvolutionStrategy(0.5, 8, covariance), seed=1), ellipsoid, 40)
+    many = bz.EvolutionStrategy(0.5, 40_000, covariance)
+    y = many.sample(small._state, small.variable, bz.Key(0, 0)).directions.rows
+    c = small._state.shape if covariance == "full" else np.diag(small._state.shape)
+    root = np.linalg.cholesky(np.linalg.inv(c))
+    np.testing.assert_allclose(root.T @ (y.T @ y / len(y)) @ root, np.eye(D), atol=0.05)
+
+
+def test_default_population_is_equation_48() -> None:
+    sizes = [bz.EvolutionStrategy(0.1).population(d) for d in (1, 2, 10, 100)]
+    assert sizes == [4, 6, 10, 17]
+
+
+@pytest.mark.parametrize(("covariance", "peer"), [("full", 1989), ("diagonal", 1539)])
+def test_converges_as_fast_as_the_cmaes_package(covariance: Any, peer: int) -> None:
+    """A 6-d ellipsoid of condition 1e6 from x0 = 3, sigma = 2 to 1e-8: median of 9 runs; `peer` is cmaes 0.13.1."""
+    needed = []
+    for seed in range(5):
+        search = bz.Search(np.full(6, 3.0), bz.EvolutionStrategy(2.0, covariance=covariance), seed=seed)
+        while not search.best.value < 1e-8:
+            run(search, ellipsoid, 1)
+            assert search.nfev < 3 * peer
+        needed.append(search.nfev)
+    assert 0.75 * peer < np.median(needed) < 1.25 * peer
+
+
+def test_isotropic_converges_on_the_sphere() -> None:
+    search = run(bz.Search(np.full(6, 3.0), bz.EvolutionStrategy(1.0, covariance="isotropic")), sphere, 150)
+    assert sphere(search.x) < 1e-8
+
+
+@pytest.mark.parametrize("covariance", ["full", "diagonal", "isotropic"])
+def test_only_the_order_of_values_matters(covariance: Any) -> None:
+    def search() -> bz.Search:
+        return bz.Search(X0, bz.EvolutionStrategy(0.5, covariance=covariance), seed=2)
+
+    plain = run(search(), sphere, 30)
+    transformed = run(search(), lambda p: np.log(sphere(p)) * 5 - 3, 30)
+    ranked = search()
+    for _ in range(30):
+        proposal = ranked.ask()
+        ranked.tell(proposal, bz.Ranking(np.argsort(sphere(proposal.points)).tolist(), proposal.n))
+    assert bits(plain.x) == bits(transformed.x) == bits(ranked.x)
+
+
+def test_plain_strategy_is_a_combination_of_seeded_directions() -> None:
+    """So that nothing of the size of x is stored; the weights are those of table 1."""
+    estimator = bz.EvolutionStrategy(0.5, 6, "isotropic", adapt_radius=False)
+    state, queries, step = one_step(estimator, sphere, X0)
+    assert isinstance(step.directions, bz.Gaussian) and state.radius == 0.5
+    order = np.argsort(sphere(queries.points()))
+    expected = np.zeros(6)
+    expected[order] = np.maximum(constants(D, 6, "isotropic").weights, 0.0)
+    np.testing.assert_allclose(step.w, -0.5 * expected, rtol=1e-12)
+    assert estimator.rule() == bz.SGD(1.0)
+
+
+@few
+@given(d=st.integers(1, 200), n=st.integers(2, 60), covariance=st.sampled_from(["full", "diagonal", "isotropic"]))
+def test_constants(d: int, n: int, covariance: str) -> None:
+    c = constants(d, n, covariance)
+    assert c.weights[c.weights > 0].sum() == pytest.approx(1.0)
+    assert (np.diff(c.weights) <= 0).all() and c.weights[0] > 0
+    assert 0 < c.c_1 and 0 < c.c_mu and c.c_1 + c.c_mu <= 1 + 1e-12
+    assert 0 < c.c_sigma < 1 and 0 < c.c_c <= 1 and c.d_sigma > 0
+    # C stays positive definite: what is left of it outweighs the negative terms
+    bad = c.weights[c.weights < 0].sum()
+    assert 1 - c.c_1 - c.c_mu * c.weights.sum() + d * c.c_mu * bad >= -1e-12
+
+
+@laws
+@given(st.lists(st.integers(0, 4), min_size=2, max_size=9))
+def test_ties_share_the_weights_of_their_places(values: list[int]) -> None:
+    n = len(values)
+    weights = constants(3, n, "full").weights
+    order = sorted(range(n), key=lambda i: values[i])
+    shares: dict[int, list[float]] = {}
+    for place, i in enumerate(order):
+        shares.setdefault(values[i], []).append(float(weights[place]))
+    expected = [sum(shares[v]) / len(shares[v]) for v in values]
+    found = recombination(weights, bz.Values(np.array(values, dtype=float)).ranking())
+    np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-12)
+
+
+def test_failures_never_attract() -> None:
+    """Even where so few succeed that failures come to places with positive weights."""
+    variable, estimator = bz.Vector(X0), bz.EvolutionStrategy(0.5, 8)
+    state = estimator.start(variable)
+    queries = estimator.sample(state, variable, bz.Key(0, 0))
+    values = np.full(8, np.nan)
+    values[5] = 1.0
+    _, step = estimator.estimate(state, variable, queries, bz.Values(values))
+    move = -step.dense()
+    u = queries.directions.rows[5]
+    assert move @ u / np.linalg.norm(move) / np.linalg.norm(u) > 1 - 1e-12
+
+
+def test_a_plateau_widens_the_search() -> None:
+    search = bz.Search(X0, bz.EvolutionStrategy(0.5))
+    run(search, lambda p: np.zeros(len(p)), 5)
+    assert bits(search.x) == bits(X0) and search._state.radius > 1.0
+    run(search, lambda p: np.full(len(p), np.nan), 5)
+    assert bits(search.x) == bits(X0)
+
+
+def test_a_late_answer_is_taken_in_units_of_todays_radius() -> None:
+    """Two equal strategies; one hears of its first step after the second."""
+    search = bz.Search(X0, bz.EvolutionStrategy(0.5), seed=3)
+    first, second = search.ask(), search.ask()
+    search.tell(second, bz.Values(sphere(second.points)))
+    x, radius = np.array(search.x), search._state.radius
+    assert radius != 0.5
+    search.tell(first, bz.Values(sphere(first.points)))
+    order = np.argsort(sphere(first.points))
+    w = np.maximum(constants(D, first.n, "full").weights, 0.0)
+    np.testing.assert_allclose(search.x - x, w @ (first.points - X0)[order], rtol=1e-10)
+    assert np.isfinite(search._state.shape).all()
+
+
+# ------------------------------------------------------------------------------------------------ the quadratic model
+
+
+@few
+@given(d=st.integers(1, 6), seed=st.integers(0, 50))
+def test_model_finds_the_least_point_of_a_quadratic(d: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    a = rng.standard_normal((d, d))
+    a = a @ a.T + np.eye(d)
+    least = 0.3 * rng.standard_normal(d)
+    z = rng.standard_normal((2 * coefficients(d) + 1, d))
+    values = 0.5 * np.einsum("ni,ij,nj->n", z - least, a, z - least) + 7.0
+    found = least_point(z, values, limit=100.0)
+    assert found is not None
+    np.testing.assert_allclose(found, least, atol=1e-5)
+
+
+@few
+@given(seed=st.integers(0, 50), limit=st.floats(0.1, 2.0))
+def test_model_stays_in_the_trust_region_and_is_least_there(seed: int, limit: float) -> None:
+    """Any Hessian, positive or not; against all directions in the plane."""
+    rng = np.random.default_rng(seed)
+    a = rng.standard_normal((2, 2))
+    a, b = a + a.T, 3.0 * rng.standard_normal(2)
+    z = rng.standard_normal((20, 2))
+
+    def q(x: Floats) -> Floats:
+        return np.asarray(0.5 * np.einsum("...i,ij,...j->...", x, a, x) + x @ b)
+
+    found = least_point(z, q(z), limit)
+    assert found is not None and np.linalg.norm(found) <= limit * (1 + 1e-6)
+    angle = np.linspace(0, 2 * np.pi, 721)
+    disc = np.concatenate([r * limit * np.stack((np.cos(angle), np.sin(angle)), axis=1) for r in np.linspace(0, 1, 41)])
+    assert float(q(found)) <= q(disc).min() + 1e-3 * np.ptp(q(disc))
+
+
+def test_model_needs_more_points_than_coefficients() -> None:
+    z = np.random.default_rng(0).standard_normal((coefficients(3), 3))
+    assert least_point(z, sphere(z), 1.0) is None
+
+
+def test_model_of_a_constant_says_nothing() -> None:
+    z = np.random.default_rng(0).standard_normal((20, 2))
+    found = least_point(z, np.ones(20), 1.0)
+    assert found is None or np.linalg.norm(found) <= 1.0 + 1e-9
+
+
+def test_with_a_model_a_quadratic_is_solved_in_a_few_steps() -> None:
+    f = Quadratic(6)
+    f.a = f.a @ f.a + np.eye(6)
+    least = float(f(np.linalg.solve(f.a, -f.b)))
+    with_model, without = (
+        run(bz.Search(f.x, bz.EvolutionStrategy(1.0, 9, model=m), seed=1), f, 30) for m in (True, False)
+    )
+    assert with_model.best.value - least < 1e-10 < without.best.value - least
+
+
+def test_model_takes_rankings_too() -> None:
+    """They teach it nothing; the strategy goes on without."""
+    search = bz.Search(X0, bz.EvolutionStrategy(0.5, 9, model=True))
+    for _ in range(40):
+        proposal = search.ask()
+        search.tell(proposal, bz.Values(sphere(proposal.points)).ranking())
+    assert sphere(search.x) < 1e-3 * sphere(X0) and len(search._state.values) == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"radius": 0}, "`EvolutionStrategy(radius=...)` must be a positive number, got 0."),
+        ({"n_queries": 1}, "`EvolutionStrategy(n_queries=...)` must be a whole number of at least 2, got 1."),
+        (
+            {"covariance": "rank one"},
+            "`EvolutionStrategy(covariance=...)` must be one of 'full', 'diagonal', 'isotropic'; ",
+        ),
+        (
+            {"covariance": "diagonal", "model": True},
+            "`EvolutionStrategy(model=True)` needs covariance=\"full\", got 'diagonal'.",
+        ),
+    ],
+)
+def test_bad_arguments(arguments: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError) as error:
+        bz.EvolutionStrategy(**{"radius": 0.1, **arguments})
+    assert words in str(error.value)

@@ -1,0 +1,235 @@
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+import blackbox_zo as bz
+from blackbox_zo._typing import Floats
+from blackbox_zo.rules import Rule, Schedule
+from blackbox_zo.testing import check_rule
+
+from ..helpers import bits, laws
+
+D = 5
+GRADIENTS = np.random.default_rng(0).standard_normal((30, D)) * 10.0 ** np.arange(-2, 3)
+
+
+def trajectory(rule: Rule, x0: Floats, gradients: Floats) -> Floats:
+    """Where x stands after each gradient, shape (steps, d)."""
+    variable = bz.Vector(x0)
+    state = rule.start(variable)
+    out = []
+    for g in gradients:
+        state, step = rule.update(state, bz.Step(bz.Dense(variable.blocks, g[None, :]), np.ones(1)))
+        variable.add_(bz.Step(step.directions, -step.w, step.shrink))
+        out.append(variable.value)
+    return np.array(out)
+
+
+def torch_trajectory(
+    make: Callable[..., torch.optim.Optimizer], x0: Floats, gradients: Floats, **options: Any
+) -> Floats:
+    x = torch.nn.Parameter(torch.tensor(x0))
+    optimizer = make([x], **options)
+    out = []
+    for g in gradients:
+        x.grad = torch.tensor(g)
+        optimizer.step()
+        out.append(x.detach().numpy().copy())
+    return np.array(out)
+
+
+X0 = np.linspace(-1.0, 2.0, D)
+
+
+@pytest.mark.parametrize(
+    ("rule", "make", "options"),
+    [
+        (bz.SGD(0.1), torch.optim.SGD, {"lr": 0.1}),
+        (bz.Momentum(0.1), torch.optim.SGD, {"lr": 0.1, "momentum": 0.9}),
+        (bz.Momentum(0.1, 0.5, nesterov=True), torch.optim.SGD, {"lr": 0.1, "momentum": 0.5, "nesterov": True}),
+        (bz.Adam(0.1), torch.optim.Adam, {"lr": 0.1}),
+        (bz.Adam(0.01, 0.5, 0.9, 1e-3), torch.optim.Adam, {"lr": 0.01, "betas": (0.5, 0.9), "eps": 1e-3}),
+        (bz.chain(bz.WeightDecay(0.3), bz.Adam(0.1)), torch.optim.AdamW, {"lr": 0.1, "weight_decay": 0.3}),
+        (bz.chain(bz.WeightDecay(0.3), bz.SGD(0.1)), torch.optim.SGD, {"lr": 0.1, "weight_decay": 0.3}),
+    ],
+    ids=lambda v: repr(v) if isinstance(v, Rule) else "",
+)
+def test_same_trajectory_as_torch(rule: Rule, make: Any, options: dict[str, Any]) -> None:
+    found, expected = trajectory(rule, X0, GRADIENTS), torch_trajectory(make, X0, GRADIENTS, **options)
+    np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-13)
+
+
+def test_sign_sgd_moves_every_coordinate_by_the_rate() -> None:
+    expected = X0 - 0.1 * np.cumsum(np.sign(GRADIENTS), axis=0)
+    np.testing.assert_allclose(trajectory(bz.SignSGD(0.1), X0, GRADIENTS), expected, atol=1e-12)
+
+
+def clip_up(x: Floats, gradients: Floats, alpha: float, v_max: float, m: float) -> Floats:
+    """Toklu, Liskowski & Srivastava 2020, algorithm 1 (for descent)."""
+    v = np.zeros_like(x)
+    out = []
+    for g in gradients:
+        v = m * v + alpha * (g / np.linalg.norm(g))
+        if np.linalg.norm(v) > v_max:
+            v = v_max * (v / np.linalg.norm(v))
+        x = x - v
+        out.append(x)
+    return np.array(out)
+
+
+@pytest.mark.parametrize(("speed", "limit"), [(None, 0.2), (0.12, 0.12), (10.0, 10.0)])
+def test_clip_up_is_algorithm_1(speed: float | None, limit: float) -> None:
+    found = trajectory(bz.ClipUp(0.1, speed), X0, GRADIENTS)
+    np.testing.assert_allclose(found, clip_up(X0, GRADIENTS, 0.1, limit, 0.9), rtol=1e-12)
+
+
+def test_clip_up_keeps_below_its_speed() -> None:
+    moves = np.diff(trajectory(bz.ClipUp(0.1), X0, GRADIENTS), axis=0)
+    assert np.linalg.norm(moves, axis=1).max() <= 0.2 * (1 + 1e-12)
+
+
+@laws
+@given(st.integers(-300, 300))
+def test_clip_up_does_not_depend_on_scale(exponent: int) -> None:
+    """Without overflow or underflow of the norm."""
+    g = np.array([[3.0, -4.0, 0.0]])
+    moved = trajectory(bz.ClipUp(0.1), np.zeros(3), g * 10.0**exponent)
+    np.testing.assert_allclose(moved, [[-0.06, 0.08, 0.0]], rtol=1e-12)
+
+
+@pytest.mark.parametrize("norm", [0.1, 5.0, 1e9])
+def test_clip_norm_shortens_and_keeps_the_direction(norm: float) -> None:
+    for g, x in zip(GRADIENTS, trajectory(bz.ClipNorm(norm), np.zeros(D), GRADIENTS[:1]), strict=False):
+        np.testing.assert_allclose(-x, g * min(1.0, norm / float(np.linalg.norm(g))), rtol=1e-12)
+
+
+def test_clip_scalar_clips_weights_not_the_vector() -> None:
+    blocks = bz.Vector(np.zeros(2)).blocks
+    gradient = bz.Step(bz.Dense(blocks, np.array([[3.0, 0.0], [0.0, 1.0]])), np.array([7.0, -0.5]), 0.1)
+    _, step = bz.ClipScalar(2.0).update((), gradient)
+    assert step.w.tolist() == [2.0, -0.5] and step.shrink == 0.1
+
+
+def test_sgd_keeps_the_weights_over_directions() -> None:
+    """So that nothing of the size of x is stored."""
+    gradient = bz.Step(bz.Gaussian(bz.Vector(np.zeros(9)).blocks, 2, bz.Key(0, 0)), np.array([1.0, -2.0]))
+    _, step = bz.SGD(0.5).update(bz.SGD(0.5).start(bz.Vector(np.zeros(9))), gradient)
+    assert step.directions is gradient.directions and step.w.tolist() == [0.5, -1.0]
+
+
+def test_weight_decay_alone_shrinks() -> None:
+    rule = bz.chain(bz.WeightDecay(0.25), bz.SGD(0.5))
+    moved = trajectory(rule, X0, np.zeros((3, D)))
+    np.testing.assert_allclose(moved, X0 * 0.875 ** np.arange(1, 4)[:, None], rtol=1e-12)
+
+
+def test_chain_applies_in_order() -> None:
+    g = np.array([[3.0, 4.0]])
+    clipped_first = trajectory(bz.chain(bz.ClipNorm(1.0), bz.SGD(10.0)), np.zeros(2), g)
+    clipped_last = trajectory(bz.chain(bz.SGD(10.0), bz.ClipNorm(1.0)), np.zeros(2), g)
+    np.testing.assert_allclose(clipped_first, [[-6.0, -8.0]])
+    np.testing.assert_allclose(clipped_last, [[-0.6, -0.8]])
+
+
+def test_chain_of_one_is_that_rule() -> None:
+    assert bz.chain(bz.SGD(0.1)) == bz.SGD(0.1)
+
+
+# ------------------------------------------------------------------------------------------------------ schedules
+
+
+def test_linear() -> None:
+    assert [bz.Linear(1.0, 0.2, 4)(t) for t in (0, 1, 2, 4, 9)] == pytest.approx([1.0, 0.8, 0.6, 0.2, 0.2])
+
+
+def test_cosine() -> None:
+    rates = [bz.Cosine(1.0, 0.2, 4)(t) for t in (0, 1, 2, 3, 4, 9)]
+    quarter = 0.2 + 0.8 * (1 + math.sqrt(0.5)) / 2
+    assert rates == pytest.approx([1.0, quarter, 0.6, 1.2 - quarter, 0.2, 0.2])
+
+
+def test_warmup_of_a_rate_and_of_a_schedule() -> None:
+    assert [bz.Warmup(4, 0.8)(t) for t in (0, 1, 3, 4, 9)] == pytest.approx([0.2, 0.4, 0.8, 0.8, 0.8])
+    assert [bz.Warmup(2, bz.Linear(1.0, 0.0, 4))(t) for t in range(5)] == pytest.approx([0.5, 0.75, 0.5, 0.25, 0.0])
+
+
+def halving(step: int) -> float:
+    return 0.1 * 0.5**step
+
+
+@pytest.mark.parametrize("make", [bz.SGD, bz.Momentum, bz.Adam, bz.SignSGD, bz.ClipUp], ids=lambda m: m.__name__)
+def test_rules_ask_the_schedule_with_the_number_of_moves(make: Callable[[float | Schedule], Rule]) -> None:
+    """A schedule that gives one rate at step t is the same as that rate at step t."""
+    variable = bz.Vector(X0)
+    schedule, state = make(halving), make(0.1).start(variable)
+    for t, g in enumerate(GRADIENTS[:4]):
+        gradient = bz.Step(bz.Dense(variable.blocks, g[None, :]), np.ones(1), 0.1)
+        (_, found), (state, expected) = schedule.update(state, gradient), make(halving(t)).update(state, gradient)
+        assert bits(found.dense()) == bits(expected.dense()) and found.shrink == expected.shrink
+
+
+# ----------------------------------------------------------------------------------------------------------- laws
+
+RULES: list[tuple[Rule, bool]] = [  # and whether the move depends on the vector w U alone
+    (bz.SGD(0.1), True),
+    (bz.SGD(bz.Linear(0.1, 0.01, 3)), True),
+    (bz.Momentum(0.1), True),
+    (bz.Momentum(0.1, nesterov=True), True),
+    (bz.Adam(0.1), True),
+    (bz.SignSGD(0.1), True),
+    (bz.ClipUp(0.1), True),
+    (bz.ClipNorm(0.5), True),
+    (bz.ClipScalar(0.5), False),
+    (bz.WeightDecay(0.1), True),
+    (bz.chain(bz.ClipNorm(1.0), bz.WeightDecay(0.1), bz.Adam(bz.Warmup(3, bz.Cosine(0.1, 0.01, 9)))), True),
+]
+
+
+@pytest.mark.parametrize(("rule", "of_vector"), RULES, ids=lambda v: repr(v) if isinstance(v, Rule) else "")
+def test_rules_obey_the_laws(rule: Rule, of_vector: bool) -> None:
+    check_rule(rule, of_vector=of_vector)
+
+
+nan = float("nan")
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: bz.SGD(0), "`SGD(learning_rate=...)` must be a positive number, got 0."),
+        (lambda: bz.SGD(nan), "`SGD(learning_rate=...)` must be a positive number, got nan."),
+        (lambda: bz.SGD("fast"), "`SGD(learning_rate=...)` must be a positive number, got 'fast'."),
+        (lambda: bz.SGD(True), "`SGD(learning_rate=...)` must be a positive number, got True."),
+        (lambda: bz.Momentum(-1), "`Momentum(learning_rate=...)` must be a positive number, got -1."),
+        (lambda: bz.Momentum(0.1, 1.0), "`Momentum(beta=...)` must be at least 0 and below 1, got 1.0."),
+        (lambda: bz.Adam(float("inf")), "`Adam(learning_rate=...)` must be a positive number, got inf."),
+        (lambda: bz.Adam(0.1, -0.1), "`Adam(beta1=...)` must be at least 0 and below 1, got -0.1."),
+        (lambda: bz.Adam(0.1, beta2=1.5), "`Adam(beta2=...)` must be at least 0 and below 1, got 1.5."),
+        (lambda: bz.Adam(0.1, epsilon=0.0), "`Adam(epsilon=...)` must be a positive number, got 0.0."),
+        (lambda: bz.SignSGD(0.0), "`SignSGD(learning_rate=...)` must be a positive number, got 0.0."),
+        (lambda: bz.ClipUp(0.0), "`ClipUp(learning_rate=...)` must be a positive number, got 0.0."),
+        (lambda: bz.ClipUp(0.1, 0.0), "`ClipUp(max_speed=...)` must be a positive number, got 0.0."),
+        (lambda: bz.ClipUp(0.1, momentum=1), "`ClipUp(momentum=...)` must be at least 0 and below 1, got 1."),
+        (lambda: bz.ClipNorm(0), "`ClipNorm(max_norm=...)` must be a positive number, got 0."),
+        (lambda: bz.ClipScalar(-2), "`ClipScalar(limit=...)` must be a positive number, got -2."),
+        (lambda: bz.WeightDecay(1.0), "`WeightDecay(decay=...)` must be at least 0 and below 1, got 1.0."),
+        (lambda: bz.Linear(0.0, 1.0, 3), "`Linear(start=...)` must be a positive number, got 0.0."),
+        (lambda: bz.Linear(1.0, 0.1, 0), "`Linear(steps=...)` must be a whole number of at least 1, got 0."),
+        (lambda: bz.Cosine(1.0, 0.1, 2.5), "`Cosine(steps=...)` must be a whole number of at least 1, got 2.5."),
+        (lambda: bz.Cosine(nan, 0.1, 2), "`Cosine(start=...)` must be a positive number, got nan."),
+        (lambda: bz.Warmup(0, 0.1), "`Warmup(steps=...)` must be a whole number of at least 1, got 0."),
+        (lambda: bz.chain(), "`chain()` needs at least one rule, for example `chain(ClipNorm(1.0), SGD(0.1))`."),
+    ],
+)
+def test_bad_arguments(make: Callable[[], Any], words: str) -> None:
+    with pytest.raises(ValueError) as error:
+        make()
+    assert str(error.value) == words

@@ -1,0 +1,218 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import blackbox_zo as bz
+from blackbox_zo._typing import Ints
+from blackbox_zo.feedback import Ranking, Values
+
+from .helpers import laws
+
+Edges = set[tuple[int, int]]
+
+
+def graph_of_values(values: list[float], n_ranked: int | None = None) -> Edges:
+    """Edge (i, j): i is better. Failures are last; with `n_ranked`, only edges from one of the best are known."""
+    key = [np.inf if np.isnan(v) else v for v in values]
+    limit = sorted(key)[(n_ranked or len(key)) - 1]
+    return {(i, j) for i, a in enumerate(key) for j, b in enumerate(key) if a < b and a <= limit}
+
+
+def graph_of_groups(groups: list[list[int]], n: int) -> Edges:
+    rest = set(range(n)) - {i for group in groups for i in group}
+    order = [*groups, sorted(rest)]
+    return {(i, j) for a, better in enumerate(order) for worse in order[a + 1 :] for i in better for j in worse}
+
+
+def degrees(edges: Edges, n: int) -> list[int]:
+    """Indegree minus outdegree."""
+    return [sum(j == v for _, j in edges) - sum(i == v for i, _ in edges) for v in range(n)]
+
+
+def assert_is_graph(ranking: Ranking, edges: Edges) -> None:
+    assert ranking.net_losses().tolist() == degrees(edges, ranking.n)
+    assert ranking.n_edges == len(edges)
+
+
+values_with_ties = st.lists(st.sampled_from([0.0, 1.0, 2.0, -1.5, 3.0, float("nan")]), min_size=1, max_size=9)
+
+
+@st.composite
+def grouped(draw: Callable[..., Any]) -> tuple[list[list[int]], int]:
+    """Tie groups over some of n positions."""
+    n = draw(st.integers(1, 9))
+    order = draw(st.permutations(range(n)))[: draw(st.integers(0, n))]
+    cuts = sorted(draw(st.sets(st.integers(1, max(len(order) - 1, 1)))))
+    groups = [order[a:b] for a, b in zip([0, *cuts], [*cuts, len(order)], strict=True)]
+    return [g for g in groups if g], n
+
+
+@laws
+@given(values_with_ties)
+def test_values_as_a_graph(values: list[float]) -> None:
+    assert_is_graph(Values(values).ranking(), graph_of_values(values))
+
+
+@laws
+@given(values_with_ties, st.integers(1, 9))
+def test_the_best_of_values_as_a_graph(values: list[float], n_ranked: int) -> None:
+    n_ranked = min(n_ranked, len(values))
+    assert_is_graph(Values(values).ranking(n_ranked), graph_of_values(values, n_ranked))
+
+
+@laws
+@given(grouped())
+def test_tie_groups_as_a_graph(case: tuple[list[list[int]], int]) -> None:
+    groups, n = case
+    assert_is_graph(Ranking(groups, n), graph_of_groups(groups, n))
+    assert_is_graph(Ranking([tuple(g) if len(g) > 1 else g[0] for g in groups], n), graph_of_groups(groups, n))
+
+
+@laws
+@given(grouped())
+def test_net_losses_sum_to_zero(case: tuple[list[list[int]], int]) -> None:
+    assert int(Ranking(*case).net_losses().sum()) == 0
+
+
+@laws
+@given(grouped())
+def test_groups_say_it_again(case: tuple[list[list[int]], int]) -> None:
+    ranking = Ranking(*case)
+    assert_is_graph(Ranking(ranking.groups(), ranking.n), graph_of_groups(*case))
+
+
+@laws
+@given(st.lists(grouped(), min_size=1, max_size=3), st.randoms(use_true_random=False))
+def test_parts_add_their_edges_up(cases: list[tuple[list[list[int]], int]], random: Any) -> None:
+    """Each part ranks some of the queries; the others are absent from it."""
+    total = sum(n for _, n in cases)
+    positions = list(range(total))
+    random.shuffle(positions)
+    parts, edges, start = [], set(), 0
+    for groups, n in cases:
+        mine = positions[start : start + n]
+        parts.append((np.array(mine, dtype=np.intp), Ranking(groups, n)))
+        edges |= {(mine[i], mine[j]) for i, j in graph_of_groups(groups, n)}
+        start += n
+    assert_is_graph(Ranking.join(parts, total), edges)
+
+
+@laws
+@given(grouped(), st.integers(1, 9))
+def test_the_best_of_a_ranking_as_a_graph(case: tuple[list[list[int]], int], n_ranked: int) -> None:
+    groups, n = case
+    n_ranked = min(n_ranked, n)
+    place = {i: p for p, group in enumerate(groups) for i in group}
+    values = [float(place.get(i, len(groups))) for i in range(n)]
+    assert_is_graph(Ranking(groups, n).ranking(n_ranked), graph_of_values(values, n_ranked))
+
+
+def test_the_best_of_a_part_pass_over_the_absent() -> None:
+    part = Ranking.join([(np.array([2, 3, 4, 5]), Ranking([0, 1, 2, 3], 4))], 6)
+    assert_is_graph(part.ranking(1), {(2, 3), (2, 4), (2, 5)})
+
+
+@pytest.mark.parametrize(("m", "k"), [(10, 10), (15, 5), (6, 1), (8, 3), (2, 1)])
+def test_closed_form_of_the_m_k_oracle(m: int, k: int) -> None:
+    ranking = Ranking(range(k), m)
+    assert ranking.net_losses().tolist() == [-(m - 1 - 2 * r) for r in range(k)] + [k] * (m - k)
+    assert ranking.n_edges == k * (k - 1) // 2 + k * (m - k)
+
+
+@laws
+@given(grouped(), st.randoms(use_true_random=False))
+def test_display_order_does_not_matter(case: tuple[list[list[int]], int], random: Any) -> None:
+    groups, n = case
+    shown = list(range(n))
+    random.shuffle(shown)
+    moved = Ranking([[shown[i] for i in group] for group in groups], n)
+    expected: Ints = Ranking(groups, n).net_losses()
+    assert moved.net_losses()[shown].tolist() == expected.tolist()
+
+
+@laws
+@given(st.lists(st.integers(-9, 9), min_size=1, max_size=9))
+def test_monotone_transforms_do_not_matter(values: list[int]) -> None:
+    v = np.array(values, dtype=float)
+    for same in (3.0 * v - 5.0, np.exp(v), v**3, np.arctan(v)):
+        assert Values(same).ranking().net_losses().tolist() == Values(v).ranking().net_losses().tolist()
+
+
+def test_infinities_are_failures() -> None:
+    values = Values([1.0, np.inf, -np.inf, np.nan, 0.0])
+    assert np.isnan(values.values).tolist() == [False, True, True, True, False]
+    assert values.n_failed == 3
+    assert_is_graph(values.ranking(), {(4, 0), *((i, j) for i in (4, 0) for j in (1, 2, 3))})
+
+
+def test_values_are_a_copy() -> None:
+    mine = np.array([1.0, np.inf])
+    values = Values(mine)
+    mine[0] = 5.0
+    assert values.values[0] == 1.0 and mine[1] == np.inf
+
+
+def test_empty_groups_and_nothing_ranked() -> None:
+    assert_is_graph(Ranking([[], [1], []], 3), {(1, 0), (1, 2)})
+    assert Ranking([], 4).n_edges == 0
+    assert Ranking([], 0).net_losses().tolist() == []
+
+
+def test_arrays_and_numpy_integers_are_positions() -> None:
+    assert_is_graph(Ranking([np.int64(2), np.array([0, 1])], 3), {(2, 0), (2, 1)})  # type: ignore[list-item]
+
+
+def test_net_losses_are_kept_and_read_only() -> None:
+    ranking = Values([3.0, 1.0, 2.0]).ranking()
+    with pytest.raises(ValueError, match="read-only"):
+        ranking.net_losses()[:] = 0
+
+
+def test_none_is_a_failure() -> None:
+    assert Values([None, 1.0]).n_failed == 1
+
+
+@pytest.mark.parametrize(
+    ("groups", "words"),
+    [
+        ([0, 3], "`Ranking(groups)` names 3, but the positions of 3 queries run from 0 to 2."),
+        ([-1], "`Ranking(groups)` names -1, but"),
+        ([0.5], "`Ranking(groups)` names 0.5, but"),
+        ([True], "`Ranking(groups)` names True, but"),
+        (["0"], "`Ranking(groups)` names '0', but"),
+        ([0, 1, 0], "`Ranking(groups)` names position 0 twice; each query has one place."),
+        ([(1, 1)], "`Ranking(groups)` names position 1 twice"),
+        ([(0, 2), 2], "`Ranking(groups)` names position 2 twice"),
+    ],
+)
+def test_bad_rankings(groups: list[Any], words: str) -> None:
+    with pytest.raises(bz.TellError) as error:
+        Ranking(groups, 3)
+    assert words in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ((["a"],), "`Values(values)` needs one number per query, got ['a']"),
+        ((5.0,), "shape (n,), one number per query; got shape ()"),
+        (([[1.0, 2.0]],), "got shape (1, 2)"),
+        (([1.0, 2.0], [0.1]), "`Values` has 2 values but 1 entries in `stderr`"),
+        (([1.0], None, [None, None]), "`Values` has 1 values but 2 entries in `info`"),
+    ],
+)
+def test_bad_values(arguments: tuple[Any, ...], words: str) -> None:
+    with pytest.raises(bz.TellError) as error:
+        Values(*arguments)
+    assert words in str(error.value)
+
+
+def test_repr_reads_like_the_constructor() -> None:
+    assert repr(Ranking([2, (0, 3)], 5)) == "Ranking([[2], [0, 3]], n=5)"
+    assert "1." in repr(Values([1.0]))

@@ -1,0 +1,402 @@
+"""The journal: kill -9 and go on with the same bits, torn lines, locks, refusals."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import blackbox_zo as bz
+from blackbox_zo import _replay, journal
+from blackbox_zo._typing import Floats
+
+ESTIMATORS = [
+    bz.RandomVector(0.1, 3),
+    bz.RandomVector(0.1, 5, "lowrank", "residual"),
+    bz.RankBased(0.2, 6, 3),
+    bz.Surrogate(0.2, 3, 12),
+    bz.EvolutionStrategy(0.3, model=True),
+    bz.EvolutionStrategy(0.3, covariance="diagonal"),
+    bz.ConsensusBased(1.0, 6),
+]
+
+
+def bowl(x: Floats) -> float:
+    return float(((x - 1.0) ** 2).sum())
+
+
+def search(path: Path | None, estimator: bz.Estimator = ESTIMATORS[0], **options: Any) -> bz.Search:
+    return bz.Search(np.zeros(4), estimator, bz.Adam(0.05), journal=path, **options)
+
+
+def steps(s: bz.Search, n: int) -> bz.Search:
+    for _ in range(n):
+        p = s.ask()
+        s.tell(p, bz.Values([bowl(x) for x in p.points]))
+    return s
+
+
+def same(a: bz.Search, b: bz.Search) -> bool:
+    one, two = a.state_dict(), b.state_dict()
+    return one.keys() == two.keys() and all(np.array_equal(one[k], two[k], equal_nan=True) for k in one)
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS, ids=repr)
+def test_replay_is_resume_to_the_bit(estimator: bz.Estimator, tmp_path: Path) -> None:
+    path = tmp_path / "run.jsonl"
+    with search(path, estimator) as s:
+        steps(s, 7)
+    with search(path, estimator) as resumed:
+        assert same(steps(resumed, 5), steps(search(None, estimator), 12))
+
+
+def test_every_answer_told_before_a_kill_is_kept_even_of_a_step_half_told(tmp_path: Path) -> None:
+    path = tmp_path / "run.jsonl"
+    s = steps(search(path), 2)
+    p = s.ask()
+    s.tell(p, bz.Values([5.0, np.nan]), ids=p.ids[[4, 1]])
+    copy = tmp_path / "as_the_kill_left_it.jsonl"
+    copy.write_bytes(path.read_bytes())  # nothing was closed or flushed
+    s.close()
+    with search(copy) as resumed:
+        rest = resumed.ask()
+        assert rest.step == p.step
+        assert rest.ids.tolist() == p.ids[[0, 2, 3, 5]].tolist()
+        np.testing.assert_array_equal(rest.points, p.points[[0, 2, 3, 5]])
+        assert (resumed.nfev, resumed.failed) == (14, 1)
+
+
+def test_out_of_order_answers_replay_to_the_bit(tmp_path: Path) -> None:
+    def scramble(s: bz.Search, order: random.Random, answers: int) -> bz.Search:
+        asked: list[tuple[bz.Proposal, int]] = []
+        for _ in range(answers):
+            if len(asked) < 9:
+                p = s.ask()
+                asked += [(p, i) for i in range(p.n)]
+            p, i = asked.pop(order.randrange(len(asked)))
+            s.tell(p, bz.Values([bowl(p.points[i])]), ids=[p.ids[i]])
+        return s
+
+    path = tmp_path / "run.jsonl"
+    with search(path) as s:
+        scramble(s, random.Random(3), 200)
+        before = s.state_dict()
+    with search(path) as resumed:
+        after = resumed.state_dict()
+        known = {k for k in before if not k.startswith("open/")}
+        assert s.variable.version > 15
+        assert all(np.array_equal(before[k], after[k], equal_nan=True) for k in known - {"step", "asked"})
+        for k in (k for k in after if k.startswith("open/")):  # steps without any answer are simply asked again
+            assert np.array_equal(before[k], after[k], equal_nan=True), k
+
+
+def test_rankings_in_parts_are_kept(tmp_path: Path) -> None:
+    path = tmp_path / "run.jsonl"
+    with search(path, bz.RankBased(0.2, 6)) as s:
+        p = s.ask()
+        s.tell(p, bz.Ranking([2, (0, 1)], 4), ids=p.ids[:4])
+        s.tell(p, bz.Ranking([1], 2), ids=p.ids[4:])
+        x = s.x
+    with search(path, bz.RankBased(0.2, 6)) as resumed:
+        np.testing.assert_array_equal(resumed.x, x)
+        assert resumed.nfev == 6
+
+
+def test_one_header_line_then_one_line_per_answer(tmp_path: Path) -> None:
+    path = tmp_path / "run.jsonl"
+    with search(path, seed=7) as s:
+        p = s.ask()
+        s.tell(p, bz.Values([1.5, np.nan, 2, 3, 4, 5], stderr=[0.1] * 6, info=[None, {"error": "why"}, *[None] * 4]))
+    header, *lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert header["journal"] == "blackbox_zo"
+    assert header["format"] == 1
+    assert header["library"] == bz.__version__
+    assert header["estimator"]["name"] == "RandomVector"
+    assert header["rule"] == {"name": "Adam", "learning_rate": 0.05, "beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8}
+    assert (header["seed"], header["dimension"]) == (7, 4)
+    assert lines[0] == {"step": 0, "at": 0, "id": 0, "value": 1.5, "stderr": 0.1}
+    assert lines[1] == {"step": 0, "at": 0, "id": 1, "value": None, "stderr": 0.1, "info": {"error": "why"}}
+    assert [line["id"] for line in lines] == list(range(6))
+
+
+@pytest.mark.parametrize("keep", [0.0, 0.3, 0.999])
+def test_a_torn_last_line_is_repaired(keep: float, tmp_path: Path) -> None:
+    path = tmp_path / "run.jsonl"
+    with search(path) as s:
+        steps(s, 3)
+    *whole, last = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(whole) + last[: int(len(last) * keep)])
+    with search(path) as resumed:
+        rest = resumed.ask()
+        assert rest.ids.tolist() == [17]  # only the query whose answer was torn
+        resumed.tell(rest, bz.Values([bowl(rest.points[0])]))
+        assert same(resumed, steps(search(None), 3))
+    assert path.read_bytes() == b"".join(whole) + last
+
+
+def test_a_torn_header_is_as_good_as_no_file(tmp_path: Path) -> None:
+    path = tmp_path / "run.jsonl"
+    with search(path) as s:
+        steps(s, 1)
+    path.write_bytes(path.read_bytes()[:40])
+    with search(path) as again:
+        assert again.nfev == 0
+        steps(again, 1)
+    assert len(path.read_text().splitlines()) == 7
+
+
+def test_damage_in_the_middle_is_refused_by_line(tmp_path: Path) -> None:
+    path = tmp_path / "run.jsonl"
+    with search(path) as s:
+        steps(s, 2)
+    lines = path.read_text().splitlines(keepends=True)
+    lines[4] = "rubbish\n"
+    path.write_text("".join(lines))
+    with pytest.raises(bz.JournalError, match="is damaged at line 5: b'rubbish'"):
+        search(path)
+
+
+def test_a_file_that_is_no_journal_is_refused_and_left_alone(tmp_path: Path) -> None:
+    for text in ('{"a": 1}\n', "hello", "hello\nworld\n"):
+        path = tmp_path / "notes.txt"
+        path.write_text(text)
+        with pytest.raises(bz.JournalError, match=r"not a journal of blackbox_zo|is damaged at line 1"):
+            search(path)
+        assert path.read_text() == text
+
+
+def test_an_answer_that_was_never_asked_for_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "run.jsonl"
+    with search(path) as s:
+        steps(s, 1)
+    with path.open("a") as file:
+        file.write('{"step": 1, "at": 1, "id": 99, "value": 1.0}\n{"step": 1, "at": 1, "id": 7, "value": 1.0}\n')
+    with pytest.raises(bz.JournalError, match="Line 8 of the journal answers a query twice, or one that was not asked"):
+        search(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"estimator": bz.RandomVector(0.2, 3)},
+            r"its estimator is RandomVector\(radius=0.1.* here it is RandomVector\(radius=0.2",
+        ),
+        ({"rule": bz.SGD(0.1)}, r"its rule is Adam\(.* here it is SGD\(learning_rate=0.1\)"),
+        ({"seed": 1}, "its seed is 0, here it is 1"),
+        ({"x0": np.zeros(5)}, "its dimension is 4, here it is 5"),
+        ({"x0": np.ones(4)}, r"its variable's x0 is \[0.0, .* here it is \[1.0, "),
+        ({"x0": bz.Vector(np.zeros(4), (-1, 1))}, r"its variable's lower is None, here it is \[-1.0, "),
+        ({"x0": np.zeros((2, 2))}, r"its variable's x0 is \[0.0, 0.0, 0.0, 0.0\], here it is \[\[0.0, 0.0\], "),
+        ({"max_staleness": 1}, "its max_staleness is 8, here it is 1"),
+    ],
+)
+def test_a_journal_of_another_problem_is_refused_by_name(change: dict[str, Any], message: str, tmp_path: Path) -> None:
+    path = tmp_path / "run.jsonl"
+    with search(path) as s:
+        steps(s, 1)
+    given = {"x0": np.zeros(4), "estimator": ESTIMATORS[0], "rule": bz.Adam(0.05), **change}
+    with pytest.raises(bz.JournalError, match=message):
+        bz.Search(**given, journal=path)
+
+
+def test_another_problem_of_the_users_own_naming_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "run.jsonl"
+    bz.Search(np.zeros(4), ESTIMATORS[0], journal=bz.Journal(path, problem={"data": "a.csv"})).close()
+    with pytest.raises(bz.JournalError, match="its problem is {'data': 'a.csv'}, here it is {'data': 'b.csv'}"):
+        bz.Search(np.zeros(4), ESTIMATORS[0], journal=bz.Journal(path, problem={"data": "b.csv"}))
+
+
+@pytest.mark.parametrize(("field", "value"), [("format", 2), ("library", "99.0.0")])
+def test_a_journal_of_another_version_is_refused(field: str, value: Any, tmp_path: Path) -> None:
+    path = tmp_path / "run.jsonl"
+    search(path).close()
+    header = json.loads(path.read_text())
+    header[field] = value
+    path.write_text(json.dumps(header) + "\n")
+    with pytest.raises(bz.JournalError, match=f"written by {field} version {str(value)[:2]}"):
+        search(path)
+
+
+def test_a_second_writer_is_refused_in_this_process_and_in_another(tmp_path: Path) -> None:
+    path = tmp_path / "run.jsonl"
+    with search(path) as s:
+        with pytest.raises(bz.JournalLocked, match="is being written by another search"):
+            search(path)
+        code = f"import blackbox_zo as bz; bz.Journal({str(path)!r}).open({{}})"
+        other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+        assert "JournalLocked" in other.stderr
+        steps(s, 1)
+    search(path).close()
+
+
+def _hold(path: str) -> None:
+    s = search(Path(path))
+    steps(s, 1)
+    worker = multiprocessing.get_context("fork").Process(target=time.sleep, args=(3,))
+    worker.start()
+    Path(path + ".pid").write_text(str(worker.pid))
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_forked_child_that_outlives_its_parent_does_not_hold_the_lock(tmp_path: Path) -> None:
+    path = tmp_path / "run.jsonl"
+    process = multiprocessing.get_context("fork").Process(target=_hold, args=(str(path),))
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    child = int(Path(str(path) + ".pid").read_text())
+    try:
+        os.kill(child, 0)  # it is still there
+        search(path).close()
+    finally:
+        os.kill(child, signal.SIGKILL)
+
+
+def test_a_lower_budget_than_the_journal_holds_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "run.jsonl"
+    with search(path) as s:
+        steps(s, 2)
+    with pytest.raises(bz.JournalError, match="holds 12 answers, more than budget=10"):
+        search(path, budget=10)
+
+
+def test_a_larger_budget_completes_the_step_that_the_smaller_one_cut(tmp_path: Path) -> None:
+    path = tmp_path / "run.jsonl"
+
+    def spend(s: bz.Search) -> bz.Search:
+        while not s.exhausted:
+            steps(s, 1)
+        return s
+
+    with search(path, budget=9) as s:
+        spend(s)
+    with search(path, budget=20) as resumed:
+        assert same(spend(resumed), spend(search(None, budget=20)))
+
+
+def test_read_leaves_the_file_alone_and_history_finds_the_points(tmp_path: Path) -> None:
+    path = tmp_path / "run.jsonl"
+    asked: list[Floats] = []
+    with bz.Search(
+        {"a": 1.0, "b": np.zeros((2, 2))}, bz.RankBased(0.1, 3), bz.ClipUp(bz.Cosine(0.1, 0.01, 5)), journal=path
+    ) as s:
+        for _ in range(3):
+            p = s.ask()
+            asked.append(p.points)
+            s.tell(p, bz.Values(p.points.sum(axis=1)))
+        before = path.read_bytes()
+        header, records = journal.read(path)  # while it is locked
+    assert path.read_bytes() == before
+    points = np.concatenate([found for _, found in _replay.history(header, records)])
+    np.testing.assert_array_equal(points, np.concatenate(asked))
+
+
+def test_a_run_with_a_method_of_the_users_own_cannot_be_rebuilt_but_resumes(tmp_path: Path) -> None:
+    path = tmp_path / "run.jsonl"
+
+    def slower(step: int) -> float:
+        return 0.1 / (1 + step)
+
+    for _ in range(2):
+        with bz.Search(np.zeros(2), ESTIMATORS[0], bz.SGD(slower), journal=path) as s:
+            steps(s, 1)
+    assert s.nfev == 12
+    with pytest.raises(ValueError, match="slower` is not part of blackbox_zo"):
+        _replay.history(*journal.read(path))
+
+
+# ------------------------------------------------------------------------------------------- a real kill -9
+
+SCRIPT = """
+import sys, time
+from pathlib import Path
+import numpy as np
+import blackbox_zo as bz
+
+def f(x):
+    with Path(sys.argv[2]).open("a") as file:
+        file.write(repr(x.tolist()) + "\\n")
+    time.sleep(0.002)
+    return float(((x - 1) ** 2).sum())
+
+r = bz.minimize(f, np.zeros(4), budget=120, seed=5, journal=sys.argv[1], workers=int(sys.argv[3]))
+print(r.x.tolist(), r.fun, r.center.tolist(), r.nit, r.nfev)
+"""
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_killed_at_random_instants_it_ends_as_if_never_killed_and_asks_nothing_twice(
+    workers: int, tmp_path: Path
+) -> None:
+    script, calls, path = tmp_path / "script.py", tmp_path / "calls.txt", tmp_path / "run.jsonl"
+    script.write_text(SCRIPT)
+    command = [sys.executable, str(script), str(path), str(calls), str(workers)]
+    unbroken = subprocess.run(
+        [sys.executable, str(script), str(tmp_path / "other.jsonl"), str(tmp_path / "other.txt"), str(workers)],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    instants, kills = random.Random(workers), 0
+    while True:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        before = path.stat().st_size if path.exists() else 0
+        if kills < 5:
+            deadline = time.monotonic() + 20
+            grow = instants.randrange(200, 2500)  # kill once the journal has grown by so many bytes: in mid-step
+            while process.poll() is None and time.monotonic() < deadline:
+                if path.exists() and path.stat().st_size > before + grow:
+                    process.kill()
+                    kills += 1
+                    break
+                time.sleep(0.001)
+        out, err = process.communicate(timeout=60)
+        if process.returncode == 0:
+            break
+        assert process.returncode == -signal.SIGKILL, err
+    assert kills >= 3
+    assert out == unbroken.stdout
+    answered = len(path.read_text().splitlines()) - 1
+    assert answered == 120
+    repeated = len(calls.read_text().splitlines()) - 120
+    assert 0 <= repeated <= kills * workers  # what was under way at a kill
+
+
+def test_a_killed_parent_takes_its_workers_with_it(tmp_path: Path) -> None:
+    code = """
+import os, sys, time
+from pathlib import Path
+import numpy as np, blackbox_zo as bz
+def f(x):
+    (Path(sys.argv[1]) / str(os.getpid())).touch()
+    time.sleep(60)
+    return 0.0
+bz.minimize(f, np.zeros(2), budget=4, workers=2)
+"""
+    process = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)])
+    while len(list(tmp_path.iterdir())) < 2:
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    workers = [int(p.name) for p in tmp_path.iterdir()]
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline and any(_alive(pid) for pid in workers):
+        time.sleep(0.02)
+    assert not any(_alive(pid) for pid in workers)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
+    return stat.rsplit(")", 1)[1].split()[0] != "Z"

@@ -1,0 +1,369 @@
+"""The one call: what it finds, what it returns at every exit, what it refuses."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import scipy.optimize
+
+import blackbox_zo as bz
+from blackbox_zo._typing import Floats
+
+
+def bowl(x: Floats) -> float:
+    return float(((x - 1.0) ** 2).sum())
+
+
+def rosenbrock(x: Floats) -> float:
+    return float((100 * (x[1:] - x[:-1] ** 2) ** 2 + (1 - x[:-1]) ** 2).sum())
+
+
+class Counted:
+    """A function that counts its calls and remembers where they were."""
+
+    def __init__(self, fun: Any = bowl) -> None:
+        self.fun, self.seen = fun, list[tuple[Floats, float]]()
+
+    def __call__(self, x: Any) -> float:
+        value = self.fun(x)
+        self.seen.append((np.array(x), value))
+        return float(value)
+
+
+# ------------------------------------------------------------------------------------------- auto
+
+
+@pytest.mark.parametrize("x0", [np.zeros(6), np.array([-1.2, 1.0] * 3), np.full(6, 2.0), np.full(6, -1.0)], ids=str)
+def test_auto_takes_rosenbrock_in_six_dimensions_below_a_hundredth(x0: Floats) -> None:
+    found = [bz.minimize(rosenbrock, x0, budget=1500, seed=seed).fun for seed in range(4)]
+    assert max(found) < 1e-2
+
+
+def test_auto_stands_noise() -> None:
+    noise = np.random.default_rng(0)
+    r = bz.minimize(lambda x: bowl(x) + noise.normal(), np.full(10, 3.0), budget=2000)
+    assert bowl(np.full(10, 3.0)) == 40.0
+    assert bowl(r.center) < 1.5
+
+
+def test_auto_stands_failures_and_plateaus() -> None:
+    def rugged(x: Floats) -> float:
+        return float("nan") if x[0] < -0.1 else float(np.floor(bowl(x) * 20))
+
+    r = bz.minimize(rugged, np.zeros(4), budget=800)
+    assert r.fun <= 1.0
+    assert r.nfailed > 0
+
+
+@pytest.mark.parametrize("d", [1, 2, 30, 150])
+def test_auto_works_in_any_dimension(d: int) -> None:
+    r = bz.minimize(bowl, np.zeros(d), budget=60 * d + 200)
+    assert r.fun < 0.1 * d
+
+
+def test_auto_under_bounds_searches_in_their_width() -> None:
+    r = bz.minimize(lambda x: (x[0] / 1e6 - 0.3) ** 2 + (x[1] / 1e-3 - 0.7) ** 2, [5e5, 5e-4], bounds=[(0, 1e6), (0, 1e-3)], budget=500)
+    np.testing.assert_allclose(r.x, [3e5, 7e-4], rtol=1e-3)
+
+
+def test_an_optimum_on_the_bound_is_found() -> None:
+    fun = Counted()
+    r = bz.minimize(fun, np.zeros(3), bounds=(-0.5, 0.25), budget=400)
+    np.testing.assert_allclose(r.x, 0.25, atol=1e-6)
+    asked = np.array([x for x, _ in fun.seen])
+    assert asked.min() >= -0.5
+    assert asked.max() <= 0.25
+
+
+# ------------------------------------------------------------------------------------------- inputs
+
+
+def test_a_scalar_start_gives_a_scalar() -> None:
+    r = bz.minimize(lambda x: (x - 2.0) ** 2, 0.0, budget=200)
+    assert isinstance(r.x, float)
+    assert r.x == pytest.approx(2.0, abs=1e-3)
+
+
+def test_a_structured_start_gives_its_structure() -> None:
+    def fun(x: Any) -> float:
+        return float(((x["layers"][0] - 1) ** 2).sum() + (x["layers"][1] ** 2).sum() + (x["rate"] - 0.5) ** 2)
+
+    r = bz.minimize(fun, {"layers": [np.zeros((2, 2)), np.zeros(3)], "rate": 0.0}, bounds={"rate": (0, 1)}, budget=1500)
+    assert r.x["layers"][0].shape == (2, 2)
+    assert fun(r.x) == r.fun < 1e-3
+
+
+def test_vectorized_workers_and_executor_ask_the_same_points() -> None:
+    plain = bz.minimize(bowl, np.zeros(3), budget=50)
+    rows = bz.minimize(lambda x: ((x - 1.0) ** 2).sum(axis=1), np.zeros(3), budget=50, vectorized=True)
+    forked = bz.minimize(bowl, np.zeros(3), budget=50, workers=2)
+    with ThreadPoolExecutor(3) as executor:
+        threads = bz.minimize(bowl, np.zeros(3), budget=50, executor=executor)
+    for other in (rows, forked, threads):
+        np.testing.assert_array_equal(plain.x, other.x)
+        assert (plain.fun, plain.nfev, plain.nit) == (other.fun, other.nfev, other.nit)
+
+
+def test_more_arguments_reach_the_function() -> None:
+    r = bz.minimize(lambda x, shift: float(((x - shift) ** 2).sum()), np.zeros(2), budget=300, args=(3.0,))
+    np.testing.assert_allclose(r.x, 3.0, atol=1e-2)
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        bz.RandomVector(0.01, 4),
+        (bz.RandomVector(0.01, 4, "orthogonal"), bz.SGD(0.1)),
+        bz.Coordinatewise(0.01),
+        bz.RankBased(0.1, 8),
+        bz.Surrogate(0.1, 4, 40),
+        bz.EvolutionStrategy(0.3, covariance="diagonal"),
+        bz.ConsensusBased(1.0, 20),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_every_method_goes_down(method: Any) -> None:
+    assert bz.minimize(bowl, np.zeros(4), method, budget=600).fun < 0.2 * bowl(np.zeros(4))
+
+
+# ------------------------------------------------------------------------------------------- exits
+
+
+@pytest.mark.parametrize("budget", [1, 2, 13, 100])
+@pytest.mark.parametrize("method", ["auto", bz.RandomVector(0.1, 7), bz.Coordinatewise(0.1, difference="forward")], ids=str)
+def test_the_budget_is_spent_exactly_and_the_best_point_comes_back(budget: int, method: Any) -> None:
+    fun = Counted()
+    r = bz.minimize(fun, np.zeros(5), method, budget=budget)
+    assert r.nfev == len(fun.seen) == budget
+    best = min(fun.seen, key=lambda pair: pair[1])
+    assert r.fun == best[1]
+    np.testing.assert_array_equal(r.x, best[0])
+    assert (r.success, r.status) == (True, 0)
+
+
+def best_of(fun: Counted) -> float:
+    return min(value for _, value in fun.seen)
+
+
+def test_a_time_limit_stops_within_a_step() -> None:
+    fun = Counted(lambda x: time.sleep(0.02) or bowl(x))
+    start = time.monotonic()
+    r = bz.minimize(fun, np.zeros(3), bz.RandomVector(0.1, 100), time_limit=0.2)
+    assert time.monotonic() - start < 1.0
+    assert (r.success, r.status) == (True, 2)
+    assert r.nfev == len(fun.seen) < 200
+    assert r.fun == best_of(fun)
+
+
+def test_an_interrupt_keeps_the_best() -> None:
+    def fun(x: Floats) -> float:
+        if len(counted.seen) == 20:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(1)
+        return bowl(x)
+
+    counted = Counted(fun)
+    r = bz.minimize(counted, np.zeros(3))
+    assert (r.success, r.status) == (False, 3)
+    assert r.fun == best_of(counted)
+    assert r.nfev == 21  # the call that was interrupted was a call
+
+
+def raising(x: Floats) -> float:
+    if bowl(x) < 1.0:
+        raise RuntimeError("too good")
+    return bowl(x)
+
+
+def test_an_exception_is_raised_with_the_best_so_far_in_a_note() -> None:
+    with pytest.raises(RuntimeError, match="too good") as caught:
+        bz.minimize(raising, np.zeros(3))
+    assert re.search(r"Best so far, after \d+ queries: f = 1\.", caught.value.__notes__[0])
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_an_exception_can_be_an_exit(workers: int) -> None:
+    r = bz.minimize(raising, np.zeros(3), on_error="fail", workers=workers)
+    assert (r.success, r.status) == (False, 4)
+    assert r.message == "`fun` raised RuntimeError: too good"
+    assert 1.0 <= r.fun < 3.0
+
+
+def test_an_exception_can_be_a_failed_query() -> None:
+    fun = Counted(raising)
+    r = bz.minimize(fun, np.zeros(3), budget=300, on_error="skip")
+    assert r.nfev == 300
+    assert r.nfailed == 300 - len(fun.seen) > 0
+    assert 1.0 <= r.fun < 1.5
+
+
+def test_nan_is_counted_and_fails() -> None:
+    r = bz.minimize(lambda x: float("nan") if x[0] > 0.2 else bowl(x), np.zeros(2), budget=200)
+    assert r.nfev == 200
+    assert r.nfailed > 0
+    assert r.x[0] <= 0.2
+
+
+def test_where_every_query_fails_the_start_comes_back_with_the_first_reason() -> None:
+    r = bz.minimize(lambda x: 1 / 0, np.ones(2), budget=20, on_error="skip")
+    assert (r.success, r.status, r.nfev, r.nfailed) == (False, 5, 20, 20)
+    assert r.message == "All 20 queries failed (NaN or infinite). The first failure: ZeroDivisionError: division by zero"
+    np.testing.assert_array_equal(r.x, np.ones(2))
+    assert np.isnan(r.fun)
+
+
+def test_callbacks_see_each_step_and_can_stop() -> None:
+    seen: list[int] = []
+
+    def by_keyword(intermediate_result: Any) -> None:
+        seen.append(intermediate_result.nfev)
+        if len(seen) == 3:
+            raise StopIteration
+
+    r = bz.minimize(bowl, np.zeros(3), bz.RandomVector(0.1, 4), callback=by_keyword)
+    assert seen == [8, 16, 24]
+    assert (r.status, r.nfev) == (1, 24)
+    assert bz.minimize(bowl, np.zeros(3), bz.RandomVector(0.1, 4), callback=lambda r: r.nfev >= 16).nfev == 16
+
+
+def test_progress_may_be_a_function_or_plain_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    reports: list[bz.Report] = []
+    bz.minimize(bowl, np.zeros(3), budget=30, progress=reports.append)
+    assert [r.step for r in reports] == list(range(len(reports)))
+    bz.minimize(bowl, np.zeros(3), budget=30, progress=True)
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert re.search(r"^30/30 queries, best \S+$", err, re.MULTILINE)
+
+
+def test_progress_is_a_live_bar_on_a_terminal() -> None:
+    import pty
+
+    code = "import time, numpy as np, blackbox_zo as bz; bz.minimize(lambda x: time.sleep(0.01) or float(x @ x), np.ones(3), budget=40, progress=True)"
+    main, other = pty.openpty()
+    process = subprocess.Popen([sys.executable, "-c", code], stderr=other, env={**os.environ, "TERM": "xterm-256color", "COLUMNS": "100"})
+    os.close(other)
+    shown = b""
+    while True:
+        try:
+            some = os.read(main, 4096)
+        except OSError:
+            break
+        if not some:
+            break
+        shown += some
+    assert process.wait() == 0
+    assert b"40/40" in shown
+    assert "━".encode() in shown
+
+
+# ------------------------------------------------------------------------------------------- journal
+
+
+def test_a_second_call_with_the_journal_goes_on_and_asks_nothing_again(tmp_path: Path) -> None:
+    first, second = Counted(), Counted()
+    path = tmp_path / "run.jsonl"
+    a = bz.minimize(first, np.zeros(3), budget=45, journal=path)
+    b = bz.minimize(second, np.zeros(3), budget=100, journal=path)
+    unbroken = bz.minimize(bowl, np.zeros(3), budget=100)
+    assert (a.nfev, len(second.seen), b.nfev) == (45, 55, 100)
+    np.testing.assert_array_equal(b.center, unbroken.center)
+    assert b.fun == unbroken.fun
+
+
+def test_a_finished_journal_answers_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "run.jsonl"
+    done = bz.minimize(bowl, np.zeros(3), budget=45, journal=path)
+    again = bz.minimize(lambda x: 1 / 0, np.zeros(3), budget=45, journal=path)
+    assert (again.fun, again.nfev) == (done.fun, 45)
+
+
+def test_an_exception_is_not_an_answer_so_a_mended_function_goes_on(tmp_path: Path) -> None:
+    path = tmp_path / "run.jsonl"
+    with pytest.raises(RuntimeError):
+        bz.minimize(raising, np.zeros(3), budget=60, journal=path)
+    r = bz.minimize(bowl, np.zeros(3), budget=60, journal=path)
+    assert (r.nfailed, r.fun) == (0, bz.minimize(bowl, np.zeros(3), budget=60).fun)
+
+
+# ------------------------------------------------------------------------------------------- scipy
+
+
+def test_scipy_minimize_takes_it_as_a_method() -> None:
+    r = scipy.optimize.minimize(bowl, np.zeros(3), method=bz.scipy_method(budget=300))
+    assert r.nfev == 300
+    np.testing.assert_allclose(r.x, 1.0, atol=1e-4)
+
+
+def test_scipys_arguments_are_understood() -> None:
+    seen: list[Floats] = []
+    r = scipy.optimize.minimize(
+        lambda x, shift: float(((x - shift) ** 2).sum()),
+        np.zeros(2),
+        args=(3.0,),
+        method=bz.scipy_method((bz.RandomVector(0.01, 2), bz.SGD(0.1)), budget=1000),
+        bounds=scipy.optimize.Bounds([-1, -1], [2, 4]),
+        callback=seen.append,
+        options={"maxfev": 200, "seed": 3},
+    )
+    assert r.nfev == 200
+    np.testing.assert_allclose(r.x, [2, 3], atol=0.1)
+    assert len(seen) == 50
+    assert seen[0].shape == (2,)
+
+
+def test_constraints_are_refused() -> None:
+    with pytest.raises(ValueError, match="`constraints` cannot be used with blackbox_zo; add a penalty"):
+        scipy.optimize.minimize(bowl, np.zeros(2), method=bz.scipy_method(), constraints={"type": "eq", "fun": bowl})
+
+
+# ------------------------------------------------------------------------------------------- refusals
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"x0": []}, "`x0` is empty"),
+        ({"x0": {}}, "`x0` is empty"),
+        ({"x0": [0.0, np.nan]}, "`x0` holds nan at flat index 1"),
+        ({"x0": "start"}, "`x0` is 'start', which is not a number"),
+        ({"x0": [[1.0], [1.0, 2.0], "a"]}, "`x0` at '2' is 'a'"),
+        ({"bounds": (1, 0)}, "`bounds` cross at x\\[0\\]: low 1.0 is not below high 0.0"),
+        ({"bounds": (2, 3)}, "`x0` is outside `bounds` at x\\[0\\]: 0.0 is not in \\[2.0, 3.0\\]"),
+        ({"bounds": [(0, 1)] * 3}, "`bounds` must be one \\(low, high\\) pair or 2 of them"),
+        ({"budget": 0}, "`minimize\\(budget=...\\)` must be a whole number of at least 1, got 0"),
+        ({"budget": 0.5}, "`minimize\\(budget=...\\)` .* got 0.5"),
+        ({"method": "bfgs"}, "`method` must be \"auto\", an estimator, or \\(estimator, rule\\); got 'bfgs'"),
+        ({"method": 3}, "`estimator` must be an estimator such as .* got 3"),
+        ({"unit": 0}, "`unit` must be positive and finite, got 0"),
+        ({"unit": [1, 2, 3]}, "`unit` has shape \\(3,\\)"),
+        ({"time_limit": -1}, "`minimize\\(time_limit=...\\)` must be a positive number, got -1"),
+        ({"on_error": "x"}, "`minimize\\(on_error=...\\)` must be one of .* got 'x'"),
+        ({"progress": "yes"}, "`progress` must be True, False, None or a function of a report, got 'yes'"),
+        ({"fun": 3}, "`fun` must be a function of x, got 3"),
+        ({"workers": 0}, "workers=...\\)` must be a whole number of at least 1, got 0"),
+        ({"seed": "a"}, "`seed` must be a whole number, got 'a'"),
+        ({"fun": lambda x: x}, "`fun` returned an array of shape \\(2,\\); it must return one number"),
+        ({"fun": lambda x: None}, "`fun` returned None"),
+        ({"fun": lambda x: "0.1"}, "`fun` returned '0.1'"),
+    ],
+)
+def test_bad_input_is_a_sentence(change: dict[str, Any], message: str) -> None:
+    with pytest.raises((ValueError, TypeError), match=message):
+        bz.minimize(**{"fun": bowl, "x0": np.zeros(2), **change})
+
+
+def test_importing_is_light() -> None:
+    code = "import sys, blackbox_zo; print(sorted({'torch', 'scipy', 'gymnasium', 'rich', 'matplotlib'} & set(sys.modules)))"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout == "[]\n"

@@ -1,0 +1,394 @@
+"""The one interface: ask, tell, any order, parts, budget, staleness, saving."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import blackbox_zo as bz
+from blackbox_zo._typing import Floats
+
+
+def sphere(points: Floats) -> Floats:
+    out: Floats = ((points - 1.0) ** 2).sum(axis=1)
+    return out
+
+
+def search(**options: Any) -> bz.Search:
+    return bz.Search(np.zeros(3), bz.RandomVector(0.1, 4), bz.SGD(0.05), **options)
+
+
+def state_equal(a: bz.Search, b: bz.Search) -> bool:
+    one, two = a.state_dict(), b.state_dict()
+    return one.keys() == two.keys() and all(np.array_equal(one[k], two[k], equal_nan=True) for k in one)
+
+
+def run(s: bz.Search, steps: int) -> bz.Search:
+    for _ in range(steps):
+        p = s.ask()
+        s.tell(p, bz.Values(sphere(p.points)))
+    return s
+
+
+# ---------------------------------------------------------------------------------------------------- asking
+
+
+def test_points_are_read_only_and_are_x_plus_c_u() -> None:
+    p = search().ask()
+    expected = p.queries.origin + p.queries.matrix @ p.queries.directions.rows
+    np.testing.assert_allclose(p.points, expected, rtol=0, atol=1e-15)
+    assert p.points.shape == (8, 3)
+    with pytest.raises(ValueError, match="read-only"):
+        p.points[0, 0] = 1.0
+
+
+def test_steps_and_ids_count_up() -> None:
+    s = search()
+    first, second = s.ask(), s.ask()
+    assert (first.step, second.step) == (0, 1)
+    assert first.ids.tolist() == list(range(8))
+    assert second.ids.tolist() == list(range(8, 16))
+
+
+def test_two_searches_with_one_seed_are_the_same_and_another_seed_is_not() -> None:
+    assert state_equal(run(search(seed=5), 3), run(search(seed=5), 3))
+    assert not np.array_equal(run(search(seed=5), 3).x, run(search(seed=6), 3).x)
+
+
+def test_single_rows_equal_the_points() -> None:
+    p = search().ask()
+    rows = [p.row(i) for i in range(p.n)]  # before the points have been computed
+    np.testing.assert_array_equal(rows, p.points)
+
+
+# ---------------------------------------------------------------------------------------------------- telling
+
+
+@pytest.mark.parametrize(
+    "estimator", [bz.RandomVector(0.1, 4), bz.EvolutionStrategy(0.3, 8, model=True), bz.ConsensusBased(1.0, 8)]
+)
+def test_parts_in_any_order_give_the_same_bits(estimator: bz.Estimator) -> None:
+    whole, parts = bz.Search(np.zeros(3), estimator), bz.Search(np.zeros(3), estimator)
+    shuffle = np.random.default_rng(0)
+    for _ in range(6):
+        p, q = whole.ask(), parts.ask()
+        whole.tell(p, bz.Values(sphere(p.points)))
+        ids = shuffle.permutation(q.ids)
+        for some in np.array_split(ids, 3):
+            parts.tell(q, bz.Values(sphere(q.points[some - q.ids[0]])), ids=some)
+    assert state_equal(whole, parts)
+
+
+def test_a_step_moves_only_with_its_last_answer() -> None:
+    s = search()
+    p = s.ask()
+    values = sphere(p.points)
+    s.tell(p, bz.Values(values[:7]), ids=p.ids[:7])
+    assert np.array_equal(s.x, np.zeros(3))
+    assert s.nfev == 7
+    s.tell(p, bz.Values(values[7:]), ids=[7])
+    assert not np.array_equal(s.x, np.zeros(3))
+
+
+def test_several_open_proposals_answered_backwards() -> None:
+    s = search()
+    asked = [s.ask() for _ in range(4)]
+    for p in reversed(asked):
+        s.tell(p, bz.Values(sphere(p.points)))
+    assert s.nfev == 32
+    assert s.variable.version == 4
+
+
+def test_an_estimate_staler_than_the_bound_moves_nothing_but_counts() -> None:
+    s = search(max_staleness=2)
+    late = s.ask()
+    run(s, 3)
+    before = s.x
+    s.tell(late, bz.Values(np.full(8, -1.0)))
+    assert np.array_equal(s.x, before)
+    assert s.nfev == 32
+    assert s.best.value == -1.0
+
+
+def test_an_estimate_at_the_bound_still_moves() -> None:
+    s = search(max_staleness=2)
+    late = s.ask()
+    run(s, 2)
+    before = s.x
+    s.tell(late, bz.Values(sphere(late.points)))
+    assert not np.array_equal(s.x, before)
+
+
+def test_best_is_the_best_point_asked_about_not_where_the_search_stands() -> None:
+    s = search()
+    assert np.isnan(s.best.value)
+    assert s.best.id == -1
+    p = s.ask()
+    values = sphere(p.points)
+    s.tell(p, bz.Values(values))
+    winner = int(values.argmin())
+    assert s.best.value == values[winner]
+    assert s.best.id == p.ids[winner]
+    np.testing.assert_array_equal(s.best.x, p.points[winner])
+
+
+def test_equal_bests_keep_the_first_asked_whatever_the_order_of_answers() -> None:
+    s = search()
+    p = s.ask()
+    s.tell(p, bz.Values([0.5] * 4), ids=[7, 6, 5, 4])
+    s.tell(p, bz.Values([0.5] * 4), ids=[3, 1, 2, 0])
+    assert s.best.id == 0
+
+
+def test_failed_queries_are_counted_and_never_best() -> None:
+    s = search()
+    p = s.ask()
+    values = sphere(p.points)
+    values[values.argmin()] = -np.inf  # infinite: a failure, not a triumph
+    s.tell(p, bz.Values(values))
+    assert s.failed == 1
+    assert s.nfev == 8
+    assert np.isfinite(s.best.value)
+
+
+def test_a_ranking_told_in_parts_adds_its_edges_up() -> None:
+    s = bz.Search(np.zeros(3), bz.RankBased(0.1, 6), bz.SGD(1.0))
+    p = s.ask()
+    s.tell(p, bz.Ranking([1, 0, 2], 3), ids=[0, 1, 2])
+    s.tell(p, bz.Ranking([(0, 1)], 3), ids=[5, 3, 4])
+    net, edges = np.array([0, -2, 2, -1, 2, -1]), 5
+    np.testing.assert_allclose(s.x, -(net / edges) @ p.queries.directions.rows, atol=1e-15)
+
+
+def test_the_winner_of_the_newest_ranking_is_the_best() -> None:
+    s = bz.Search(np.zeros(3), bz.RankBased(0.1, 4), bz.SGD(1.0))
+    p = s.ask()
+    s.tell(p, bz.Ranking([2, 0], 4))
+    np.testing.assert_array_equal(s.best.x, p.points[2])
+    assert np.isnan(s.best.value)
+
+
+# ---------------------------------------------------------------------------------------------------- refusals
+
+
+def test_telling_twice_is_refused() -> None:
+    s = search()
+    p = s.ask()
+    s.tell(p, bz.Values(sphere(p.points)))
+    with pytest.raises(bz.TellError, match="Step 0 has been told already"):
+        s.tell(p, bz.Values(sphere(p.points)))
+
+
+def test_telling_a_part_twice_is_refused_and_changes_nothing() -> None:
+    s = search()
+    p = s.ask()
+    s.tell(p, bz.Values([1.0, 2.0]), ids=[0, 3])
+    with pytest.raises(bz.TellError, match="Query 3 has been told already"):
+        s.tell(p, bz.Values([1.0, 2.0]), ids=[2, 3])
+    assert s.nfev == 2
+
+
+def test_an_id_named_twice_is_refused() -> None:
+    s = search()
+    p = s.ask()
+    with pytest.raises(bz.TellError, match="names an id twice"):
+        s.tell(p, bz.Values([1.0, 2.0]), ids=[2, 2])
+
+
+def test_anothers_proposal_is_refused() -> None:
+    s, other = search(seed=1), search(seed=2)
+    s.ask()
+    with pytest.raises(bz.TellError, match="was not asked by this search"):
+        s.tell(other.ask(), bz.Values(np.zeros(8)))
+
+
+def test_anothers_ids_are_refused() -> None:
+    s = search()
+    p = s.ask()
+    with pytest.raises(bz.TellError, match=r"names 99, which is not an id of step 0: those are 0 to 7"):
+        s.tell(p, bz.Values([1.0]), ids=[99])
+
+
+def test_a_proposal_never_asked_is_refused() -> None:
+    other = run(search(), 3)
+    with pytest.raises(bz.TellError, match="was not asked by this search"):
+        search().tell(other.ask(), bz.Values(np.zeros(8)))
+
+
+@pytest.mark.parametrize("wrong", [bz.Values(np.zeros(7)), bz.Values(np.zeros(9))])
+def test_the_wrong_number_of_answers_is_refused(wrong: bz.Values) -> None:
+    s = search()
+    with pytest.raises(bz.TellError, match=f"got {wrong.n} answers for 8 queries"):
+        s.tell(s.ask(), wrong)
+
+
+def test_a_ranking_is_refused_by_an_estimator_that_needs_values() -> None:
+    s = search()
+    with pytest.raises(
+        bz.FeedbackError,
+        match="Cannot use `RandomVector` with this oracle: it needs the value of each query, but the oracle answered `Ranking`. Use `RankBased`.",
+    ):
+        s.tell(s.ask(), bz.Ranking(range(8), 8))
+
+
+def test_values_and_rankings_of_one_step_do_not_mix() -> None:
+    s = bz.Search(np.zeros(3), bz.RankBased(0.1, 4), bz.SGD(1.0))
+    p = s.ask()
+    s.tell(p, bz.Values([1.0, 2.0]), ids=[0, 1])
+    with pytest.raises(bz.TellError, match="was told Values before"):
+        s.tell(p, bz.Ranking([0, 1], 2), ids=[2, 3])
+
+
+def test_what_is_not_a_proposal_is_refused() -> None:
+    with pytest.raises(bz.TellError, match="needs a proposal that `ask` handed out, got 7"):
+        search().tell(7, bz.Values([1.0]))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"estimator": "es"}, "`estimator` must be an estimator such as .* got 'es'"),
+        ({"rule": 0.1}, "`rule` must be a rule such as .* got 0.1"),
+        ({"seed": 0.5}, "`seed` must be a whole number, got 0.5"),
+        ({"budget": 0}, r"`Search\(budget=...\)` must be a whole number of at least 1, got 0"),
+        ({"max_staleness": -1}, r"`Search\(max_staleness=...\)` .* got -1"),
+    ],
+)
+def test_bad_arguments_are_named(arguments: dict[str, Any], message: str) -> None:
+    given = {"x0": np.zeros(2), "estimator": bz.RandomVector(0.1), "rule": bz.SGD(0.1), **arguments}
+    with pytest.raises((TypeError, ValueError), match=message):
+        bz.Search(**given)
+
+
+# ---------------------------------------------------------------------------------------------------- budget
+
+
+@pytest.mark.parametrize("budget", [1, 7, 8, 9, 30])
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        bz.RandomVector(0.1, 4),
+        bz.RankBased(0.1, 5),
+        bz.EvolutionStrategy(0.3),
+        bz.ConsensusBased(1.0, 6),
+        bz.Surrogate(0.1, 3, 10),
+        bz.Coordinatewise(0.1),
+    ],
+)
+def test_exactly_the_budget_is_asked(budget: int, estimator: bz.Estimator) -> None:
+    s = bz.Search(np.zeros(3), estimator, budget=budget)
+    total = 0
+    while not s.exhausted:
+        p = s.ask()
+        total += p.n
+        s.tell(p, bz.Values(sphere(p.points)))
+    assert total == s.nfev == budget
+    with pytest.raises(bz.BudgetExhausted, match=f"All {budget} queries"):
+        s.ask()
+    assert np.isfinite(s.x).all()
+
+
+def test_run_needs_an_end() -> None:
+    with pytest.raises(ValueError, match="`run\\(steps=...\\)` is needed"):
+        next(search().run(_Sphere()))
+
+
+class _Sphere:
+    """The least an oracle can be: not even a subclass."""
+
+    def answer(self, proposal: bz.Proposal) -> bz.Values:
+        return bz.Values(sphere(proposal.points))
+
+
+def test_run_reports_each_step() -> None:
+    reports = list(search(budget=20).run(_Sphere()))
+    assert [r.nfev for r in reports] == [8, 16, 20]
+    assert [r.step for r in reports] == [0, 1, 2]
+    assert reports[-1].best == min(r.best for r in reports)
+
+
+def test_run_stops_after_the_steps_it_was_given_and_can_go_on() -> None:
+    s, unbroken = search(), search()
+    assert len(list(s.run(_Sphere(), steps=2))) == 2
+    list(s.run(_Sphere(), steps=3))
+    list(unbroken.run(_Sphere(), steps=5))
+    assert state_equal(s, unbroken)
+
+
+# ---------------------------------------------------------------------------------------------------- saving
+
+RULES = [
+    bz.SGD(0.05),
+    bz.Momentum(0.01),
+    bz.Adam(0.05),
+    bz.SignSGD(0.01),
+    bz.ClipUp(0.05),
+    bz.chain(bz.ClipNorm(1.0), bz.WeightDecay(0.1), bz.Adam(0.02)),
+]
+
+
+@pytest.mark.parametrize("rule", RULES, ids=repr)
+def test_a_saved_search_goes_on_bit_for_bit(rule: bz.Rule, tmp_path: Path) -> None:
+    def fresh() -> bz.Search:
+        return bz.Search({"a": np.zeros(3), "b": 0.5}, bz.EvolutionStrategy(0.3, model=True), rule, seed=3)
+
+    unbroken, broken = run(fresh(), 12), run(fresh(), 7)
+    np.savez(tmp_path / "state.npz", **broken.state_dict())
+    loaded = fresh()
+    loaded.load_state_dict(dict(np.load(tmp_path / "state.npz")))
+    assert state_equal(run(loaded, 5), unbroken)
+
+
+def test_open_proposals_are_saved_with_the_answers_they_have(tmp_path: Path) -> None:
+    def half_way() -> tuple[bz.Search, list[bz.Proposal]]:
+        s = run(search(), 2)
+        asked = [s.ask(), s.ask()]
+        s.tell(asked[1], bz.Values(sphere(asked[1].points)[:5]), ids=asked[1].ids[:5])
+        run(s, 1)
+        return s, asked
+
+    unbroken, asked = half_way()
+    for p, which in ((asked[0], np.arange(8)), (asked[1], np.arange(5, 8))):
+        unbroken.tell(p, bz.Values(sphere(p.points[which])), ids=p.ids[which])
+
+    saved, asked = half_way()
+    np.savez(tmp_path / "state.npz", **saved.state_dict())
+    loaded = search()
+    loaded.load_state_dict(dict(np.load(tmp_path / "state.npz")))
+    rest = [loaded.ask(), loaded.ask()]
+    assert [p.step for p in rest] == [2, 3]
+    assert rest[1].ids.tolist() == asked[1].ids[5:].tolist()
+    for p in rest:
+        loaded.tell(p, bz.Values(sphere(p.points)))
+    assert state_equal(loaded, unbroken)
+
+
+def test_a_proposal_from_before_the_save_can_be_told_after_the_load() -> None:
+    s = search()
+    p = s.ask()
+    loaded = search()
+    loaded.load_state_dict(s.state_dict())
+    loaded.tell(p, bz.Values(sphere(p.points)))
+    assert loaded.nfev == 8
+
+
+def test_a_state_holds_arrays_and_numbers_alone() -> None:
+    s = run(bz.Search(np.zeros(2), bz.Surrogate(0.1, 3, 10), bz.Adam(0.1)), 4)
+    s.ask()
+    assert all(isinstance(v, np.ndarray | int | float) for v in s.state_dict().values())
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        (bz.Search(np.zeros(4), bz.RandomVector(0.1, 4), bz.SGD(0.05)), r"x of shape \(4,\)"),
+        (bz.Search(np.zeros(3), bz.RandomVector(0.1, 4), bz.SGD(0.05), seed=9), "seed 9"),
+        (bz.Search(np.zeros(3), bz.RankBased(0.1, 4), bz.SGD(0.05)), "no entry 'estimator/previous'"),
+    ],
+)
+def test_a_state_of_another_search_is_refused(other: bz.Search, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        search().load_state_dict(other.state_dict())

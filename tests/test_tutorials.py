@@ -1,0 +1,48 @@
+"""Each tutorial runs, in little time, and shows what it promises."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+SECONDS = 60
+"""Far more than any takes, for a machine that is busy."""
+
+SHOWS = {
+    "01_minimize": r"blackbox_zo:  f = \d\.\d+e-(0[89]|[12]\d) after 1500 calls[\s\S]*the same through scipy: True",
+    "02_noise_and_failures": r"of which (1|2|3)\d\d failed[\s\S]*out: True[\s\S]*status 4, `fun` raised RuntimeError",
+    "03_ask_tell": r"any order give the same run: True\n.*400 answers, f = \d\.\de-0[3-9]",
+    "04_rankings": r"all eight: after 640 candidates, distance 0\.[0-2][\s\S]*agree: True\nCannot use `RandomVector`",
+    "05_structured_x0": r"-> 0\.000\d\d; weight has shape \(3, 2\)\nwithin bounds: a = 0\.7000",
+    "06_resume": r"signal 9; the journal holds 122 answers\nresumed: 178 new calls, 300 in all\n.*never killed: True",
+    "07_gradients": r"coordinatewise +16 +\d\.\d+e-(0[6-9]|1\d)[\s\S]*all unbiased",
+    "08_torch": r"settings chosen: \[(3\.0|2\.99\d|3\.00\d), -(1\.0|0\.99\d|1\.00\d)\]",
+    "09_command": r"80 runs, [1-9]\d* failed; best loss 0\.0[\s\S]*depth = 6, kind = fancy",
+    "10_new_estimator": r"keeps the laws[\s\S]*and Backwards does not: `Backwards",
+}
+
+
+def test_every_tutorial_is_listed() -> None:
+    assert sorted(SHOWS) == sorted(path.stem for path in (ROOT / "tutorials").glob("[0-9]*.py"))
+
+
+@pytest.mark.parametrize("name", SHOWS)
+def test_tutorial(name: str, tmp_path: Path) -> None:
+    if name == "08_torch" and importlib.util.find_spec("torch") is None:
+        pytest.skip("torch is not installed")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "error"}
+    script = ROOT / "tutorials" / f"{name}.py"
+    done = subprocess.run(
+        [sys.executable, str(script)], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=SECONDS
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(SHOWS[name], done.stdout), done.stdout
+    assert list(tmp_path.iterdir()) == [], "a tutorial leaves nothing behind"
+    assert len(script.read_text("utf-8").splitlines()) <= 70, "a tutorial is short"
