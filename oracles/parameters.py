@@ -285,7 +285,7 @@ def _parse(spec: str) -> Parameter:
     if "int" not in suffixes:
         return Float(*ends, log="log" in suffixes)
     for end in ends:
-        if end != math.floor(end) or math.isinf(end):
+        if not end.is_integer():
             raise ValueError(f"with ':int' both ends must be whole, got {end!r}; round it, or leave ':int' out.")
     return Integer(int(ends[0]), int(ends[1]), log="log" in suffixes)
 

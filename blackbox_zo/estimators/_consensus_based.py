@@ -107,7 +107,7 @@ class ConsensusBased(Estimator):
         if feedback.n_failed == feedback.n:
             return state, Step(directions, w)
         w[: len(f)] = np.exp(-self.alpha * (np.where(np.isnan(f), np.inf, f) - np.fmin.reduce(f)))
-        w /= w.sum()  # Pinnau et al. 2017, eq. (1.2)
+        w /= w.sum()
         if self.scheme == "hopping":
             return state, Step(directions, -self.radius * w)
         particles = np.add(queries.origin, directions.rows, out=empty(directions.rows.shape))

@@ -115,19 +115,22 @@ class EvolutionStrategy(Estimator):
 
     def sample(self, state: EvolutionState, variable: Vector, key: Key) -> Queries:
         """See `Estimator.sample`: `x + sigma y`, y ~ N(0, C) (eqs. (38)-(40))."""
-        n = self.population(variable.size)
+        n, x = self.population(variable.size), variable.value
         directions: Directions = Gaussian(variable.blocks, n, key)
-        if self.covariance == "full":
-            rows = (directions.draw() * state.lengths) @ state.axes.T
-            best = self._model_step(state, variable.value)
-            if best is not None:
-                rows[0] = best
-            directions = Dense(variable.blocks, rows)
-        elif self.covariance == "diagonal":
+        bounded = variable.bounded and (self.adapt_radius or self.covariance != "isotropic")
+        if self.covariance != "isotropic" or bounded:
             rows = directions.draw()
-            rows *= state.lengths
+            if self.covariance == "full":
+                rows = (rows * state.lengths) @ state.axes.T
+                best = self._model_step(state, x)
+                if best is not None:
+                    rows[0] = best
+            elif self.covariance == "diagonal":
+                rows *= state.lengths
+            if bounded:  # learn from the steps that were really taken, or sigma grows without end behind the bound
+                rows = (variable.project(x + state.radius * rows) - x) / state.radius
             directions = Dense(variable.blocks, rows)
-        return Queries(directions, np.arange(n), np.full(n, state.radius), variable.value)
+        return Queries(directions, np.arange(n), np.full(n, state.radius), x)
 
     def _model_step(self, s: EvolutionState, x: Floats) -> Floats | None:
         """Where the model is least, as a displacement from x in units of sigma, shape (d,)."""

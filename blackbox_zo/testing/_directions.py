@@ -71,8 +71,7 @@ def check_directions(
         require(
             same(make(blocks, k + 2, key).rows[:k], rows),
             f"The first {k} of {k + 2} directions of `{name}` differ from {k} directions with the same key. Let row j "
-            "depend "
-            "on the key and j alone; where rows are drawn jointly by design, pass `nested=False`.",
+            "depend on the key and j alone; where rows are drawn jointly by design, pass `nested=False`.",
         )
     if local:
         start = 0
@@ -81,8 +80,7 @@ def check_directions(
             require(
                 same(alone, rows[:, start : start + block.size]),
                 f"The entries of `{name}` in block {block.name!r} depend on which other blocks there are. Let them "
-                "depend on "
-                "the block's name; where blocks are drawn jointly by design, pass `local=False`.",
+                "depend on the block's name; where blocks are drawn jointly by design, pass `local=False`.",
             )
             start += block.size
     if variance is not None:
@@ -108,8 +106,7 @@ def _check_algebra(fresh: Callable[[], Directions], blocks: tuple[Block, ...], k
     require(
         all(same(forward[b], backward[b]) for b in blocks),
         f"`{name}.add_` gives other bits when blocks come in another order. Draw every block from a hash of its "
-        "address, "
-        "never from a generator that is carried along.",
+        "address, never from a generator that is carried along.",
     )
     rows = u.rows
     require(
@@ -127,8 +124,7 @@ def _check_algebra(fresh: Callable[[], Directions], blocks: tuple[Block, ...], k
         require(
             same(fresh().combine(weights), u.combine(weights)) and same(u.combine(weights), u.combine_blocks(weights)),
             f"`{name}.combine({weights})` gives other bits once `rows` has been read; a replayed run would drift from "
-            "the "
-            "first. Sum in the same order both ways (`blackbox_zo.randomness.combine`).",
+            "the first. Sum in the same order both ways (`blackbox_zo.randomness.combine`).",
         )
     index, lengths, origin = np.arange(2 * k) % k, np.sin(np.arange(2 * k)), np.cos(np.arange(d))
     kept = origin.copy()
@@ -193,6 +189,5 @@ def _check_moments(make: Make, blocks: tuple[Block, ...], k: int, variance: floa
     require(
         away < 6.0,
         f"E u u' of `{name}` over {len(samples)} draws is not {variance:.4g} I: it is {away:.1f} standard errors "
-        "away, with "
-        f"{np.diag(covariance).mean():.4g} on its diagonal.",
+        f"away, with {np.diag(covariance).mean():.4g} on its diagonal.",
     )

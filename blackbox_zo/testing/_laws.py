@@ -77,8 +77,7 @@ def check_state(state: Any, owner: str, path: str = "state") -> None:
     require(
         numeric,
         f"The state of {owner} holds {type(state).__name__} at `{path}`; a state that can be saved without pickle is "
-        "made "
-        "of numbers, numeric arrays, and (named) tuples of them.",
+        "made of numbers, numeric arrays, and (named) tuples of them.",
     )
     loaded = unpack("state", state, saved_and_loaded(pack("state", state)))
     require(
@@ -94,8 +93,7 @@ def check_configuration(thing: Any) -> None:
     require(
         is_dataclass(thing) and not isinstance(thing, type) and _frozen(thing),
         f"{owner} is not a frozen dataclass, so its arguments could change in mid-run and are not in the journal's "
-        "header. "
-        "Write `@dataclass(frozen=True)` above the class, and keep what changes in the state.",
+        "header. Write `@dataclass(frozen=True)` above the class, and keep what changes in the state.",
     )
     try:
         hash(thing)
@@ -113,8 +111,7 @@ def check_configuration(thing: Any) -> None:
     except (TypeError, ValueError) as error:
         raise AssertionError(
             f"{owner} cannot be written to the header of a journal ({error}). Its fields must be numbers, strings, "
-            "None, "
-            "tuples of those, or other such dataclasses."
+            "None, tuples of those, or other such dataclasses."
         ) from None
 
 

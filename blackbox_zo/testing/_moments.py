@@ -31,19 +31,24 @@ class Moment:
 
     @property
     def where(self) -> str:
+        """How to name it in a sentence."""
         return f"of `{self.estimator!r:.120}` at {self.key}, x = {np.array2string(self.variable.flat, threshold=6)}"
 
     def sample(self) -> Queries:
+        """See `Estimator.sample`."""
         return self.estimator.sample(self.state, self.variable, self.key)
 
     def estimate(self, queries: Queries, feedback: Feedback) -> tuple[Any, Step]:
+        """See `Estimator.estimate`."""
         return self.estimator.estimate(self.state, self.variable, queries, feedback)
 
     def usual(self, values: Values) -> Feedback:
+        """The values, or their ranking where the estimator takes no values."""
         return values if Values in self.estimator.accepts else values.ranking()
 
 
 def advance(case: Case, steps: int) -> Moment:
+    """A fresh run after some steps."""
     search = case.search()
     for _ in range(steps):
         proposal = search.ask()
@@ -52,6 +57,7 @@ def advance(case: Case, steps: int) -> Moment:
 
 
 def check_pure(m: Moment) -> None:
+    """The same arguments give the same bits, nothing is written to, and all has its shape."""
     require(
         same(m.estimator.start(m.variable), m.estimator.start(m.variable)),
         f"`start` {m.where} gives another state twice.",
@@ -101,8 +107,7 @@ def _check_step(m: Moment, step: Step, when: str) -> Floats:
     require(
         step.w.shape == (step.directions.k,) and bool(np.isfinite(step.w).all()),
         f"`estimate` {m.where}{when} gives the weights {step.w} for {step.directions.k} directions; it must be one "
-        "finite "
-        "number for each. Leave out what is not known (weight 0).",
+        "finite number for each. Leave out what is not known (weight 0).",
     )
     g = step.dense()
     require(bool(np.isfinite(g).all()), f"`estimate` {m.where}{when} gives an estimate that is not finite: {g}.")
@@ -110,6 +115,7 @@ def _check_step(m: Moment, step: Step, when: str) -> Floats:
 
 
 def check_failures(m: Moment) -> None:
+    """Failed queries and a budget that ends do no harm."""
     q = m.sample()
     values = answers(q).values
     nothing = m.usual(Values(np.full(q.n, np.nan)))
@@ -140,18 +146,19 @@ def _holding_nan(state: Any) -> set[str]:
 
 
 def check_order(m: Moment) -> None:
+    """A ranking and values in that order make the same step."""
     q = m.sample()
     values = answers(q)
     by_value, by_order = m.estimate(q, values)[1].dense(), m.estimate(q, values.ranking())[1].dense()
     require(
         same(by_value, by_order),
         f"`estimate` {m.where} makes another step from a ranking than from values in that order; use "
-        "`feedback.ranking()`, "
-        "or pass `order_only=False`.",
+        "`feedback.ranking()`, or pass `order_only=False`.",
     )
 
 
 def check_warmup(case: Case) -> None:
+    """There is an estimate after `warmup` steps."""
     m = advance(case, case.estimator.warmup)
     q = m.sample()
     g = m.estimate(q, m.usual(answers(q)))[1].dense()

@@ -72,8 +72,7 @@ def check_oracle(
             require(
                 _content(again) == _content(answered),
                 f"{name} answers {again} about step 0, but {answered} the first time. Draw its randomness from a hash "
-                "of "
-                "`proposal.step` and the id, or pass `repeatable=False`.",
+                "of `proposal.step` and the id, or pass `repeatable=False`.",
             )
         if isinstance(answered, Values):
             found = np.array([parts[int(i)] for i in first.ids])
@@ -103,8 +102,7 @@ def _answer(oracle: Answers, proposal: Proposal, name: str) -> Feedback:
     except Exception as error:
         raise AssertionError(
             f"{name} raised {type(error).__name__}: {error}. A query that fails is NaN in `Values` (or unranked), so "
-            "that "
-            "the others count; say why in `Values(info=...)`."
+            "that the others count; say why in `Values(info=...)`."
         ) from error
     require(
         isinstance(feedback, Values | Ranking),
@@ -138,9 +136,8 @@ def _check_split(oracle: Answers, variable: Vector, whole: Proposal, answered: V
         require(
             isinstance(again, Values) and same(again.values, answered.values[which]),
             f"{name} answers {again} to the queries {some.ids} of step {whole.step}, but {answered.values[which]} "
-            "when it is "
-            "asked about the whole step. An answer must depend on the step, the id and the point alone, in the order "
-            "asked.",
+            "when it is asked about the whole step. An answer must depend on the step, the id and the point alone, "
+            "in the order asked.",
         )
 
 

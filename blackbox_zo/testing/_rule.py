@@ -100,8 +100,7 @@ def _check_first(rule: Rule, start: Any, gradient: Step, name: str) -> None:
     require(
         along > 0.0,
         f"The first step of {name} points away from the gradient: their inner product is {along:.3g}. A rule gives "
-        "what is "
-        "subtracted from x, so it changes no sign.",
+        "what is subtracted from x, so it changes no sign.",
     )
     nothing = Step(gradient.directions, np.zeros(gradient.directions.k))
     still = _vector(rule.update(start, nothing)[1], d, name)

@@ -93,8 +93,7 @@ def check_shift(case: Case) -> None:
     require(
         close(ends[0], ends[1], moved, 1e-4),
         f"{case.name} goes to {ends[1]} instead of {ends[0]} when 1024 is added to f. Use differences of values; "
-        "where single "
-        "values are used by design, pass `shift_invariant=False`.",
+        "where single values are used by design, pass `shift_invariant=False`.",
     )
 
 
@@ -127,8 +126,7 @@ def check_resume(case: Case) -> None:
     require(
         same(first.variable.value, second.variable.value) and bits(first._state) == bits(second._state),
         f"{case.name} ends at {second.x} after save and load in mid-run, but at {first.x} without. Keep all that "
-        "`estimate` "
-        "and `update` depend on in their states.",
+        "`estimate` and `update` depend on in their states.",
     )
 
 
@@ -161,7 +159,7 @@ def check_progress(case: Case, budget: int, progress: float) -> None:
     require(
         end < progress * start,
         f"{case.name} brings the sum of squares from {start:.3g} to {end:.3g} in {budget} queries, not below "
-        f"{progress} of "
-        "the start. Does `estimate` give the gradient, rather than minus it? Is the rule's rate right? Or pass another "
+        f"{progress} of the start. Does `estimate` give the gradient, rather than minus it? Is the rule's rate right? "
+        "Or pass another "
         "`rule`, `budget` or `progress`.",
     )

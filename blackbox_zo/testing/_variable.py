@@ -108,8 +108,7 @@ def _check_moves(make: Callable[[], Variable], read: Callable[[Variable], Floats
     require(
         same(np.array(read(lazy)), there),
         f"A `{name}` settled once after four moves differs from one settled after each, or a second `settle` changes "
-        "it. "
-        "Apply pending moves in order, and forget them when they are done.",
+        "it. Apply pending moves in order, and forget them when they are done.",
     )
     require(lazy.version == eager.version, f"`{name}.settle` changes `version`; only `add_` does.")
 

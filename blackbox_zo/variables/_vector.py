@@ -57,10 +57,12 @@ class Vector(Variable):
             z += (1.0 - step.shrink) * self.value
         else:
             z += self.value
-        if self.bounded:
-            np.clip(z, self._inside(self.lower), self._inside(self.upper), out=z)
-        self._set(z)
+        self._set(self.project(z))
         self.version += 1
+
+    def project(self, z: Floats) -> Floats:
+        """z, shape (…, d), moved to the nearest point inside the bounds."""
+        return np.clip(z, self._inside(self.lower), self._inside(self.upper)) if self.bounded else z
 
     def _inside(self, x: Floats) -> Floats:
         return x if self.unit is None else x / self.unit

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from oracles.cli._history import Axis, Floats, History
-from oracles.cli._scale import Scale, fixed, log_ticks, number, ticks
+from oracles.cli._scale import Scale, fixed, log_ticks, number, round_ticks
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -77,7 +77,7 @@ def convergence(ax: Axes, history: History, theme: Theme) -> None:
         _ring(ax, history.ids[top], history.values[top], theme)
     last = int(history.ids[-1]) if history.n else 1
     ax.set_xlim(-0.02 * max(last, 1) - 0.5, last * 1.02 + 0.5)
-    ax.set_xticks(ticks(0, last, 6, whole=True))
+    ax.set_xticks(round_ticks(0, last, 6, whole=True))
     ax.xaxis.set_major_formatter(lambda v, _: number(v))
     ax.set_xlabel("query", color=theme.muted)
     ax.set_ylabel("value" + (" (higher is better)" if history.maximize else ""), color=theme.muted)
@@ -99,7 +99,7 @@ def parameter(ax: Axes, history: History, axis: Axis, theme: Theme) -> None:
         _dots(ax, history.ids[first], axis.values[first], first, history.n, None)
         ax.set_xlabel("query; the best of each step stands out", color=theme.muted, fontsize=8.5)
         _parameter_ticks(ax.yaxis, axis, vertical=True)
-        ax.set_xticks(ticks(0, int(history.ids[-1]), 4, whole=True))
+        ax.set_xticks(round_ticks(0, int(history.ids[-1]), 4, whole=True))
         ax.xaxis.set_major_formatter(lambda v, _: number(v))
         return
     rows = np.flatnonzero(known & ~np.isnan(history.values))
@@ -225,7 +225,7 @@ def _parameter_ticks(axis: Any, parameter: Axis, *, vertical: bool) -> None:
         span = (high - low) or abs(high) * 0.1 or 1.0
         low, high = low - 0.05 * span, high + 0.05 * span
         limits(low, high)
-        fixed(axis, ticks(low, high, 4))
+        fixed(axis, round_ticks(low, high, 4))
 
 
 def _jitter(n: int) -> Floats:

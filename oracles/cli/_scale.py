@@ -11,11 +11,23 @@ import numpy as np
 
 from oracles.cli._history import Floats
 
-__all__ = ["Scale", "fixed", "log_ticks", "number", "ticks"]
+__all__ = ["Scale", "fixed", "log_ticks", "number", "round_ticks"]
 
 
 class Scale:
-    """The axis of the values: logarithmic where that helps, and cut where a few are far off."""
+    """The axis of the values: logarithmic where that helps, and cut where a few are far off.
+
+    Args:
+        low: The lowest value shown.
+        high: The highest.
+        log: Whether the axis is logarithmic.
+        worse: 1 if higher is worse, -1 if lower is.
+        cut: Where the axis ends although there are worse values; none if all are shown.
+
+    Attributes:
+        beyond: How many values are not shown.
+        empty: Whether there is no value at all.
+    """
 
     def __init__(self, low: float, high: float, log: bool, worse: int, cut: float | None) -> None:
         self.low, self.high, self.log, self.worse, self.cut = low, high, log, worse, cut
@@ -23,6 +35,7 @@ class Scale:
 
     @classmethod
     def of(cls, values: Floats, maximize: bool) -> Scale:
+        """The scale that suits some values; NaNs count for nothing."""
         found = values[~np.isnan(values)]
         if not found.size:
             nothing = cls(0.0, 1.0, False, 1, None)
@@ -43,9 +56,6 @@ class Scale:
             scale.beyond = int(len(found) - len(inner))
         return scale
 
-    def clip(self, values: Floats) -> Floats:
-        return np.clip(values, self.low, self.high)
-
     def apply(self, axis: Any) -> None:
         """Set limits and ticks."""
         if self.empty:
@@ -60,7 +70,7 @@ class Scale:
             span = (self.high - self.low) or abs(self.high) * 0.1 or 1.0
             low, high = self.low - 0.06 * span, self.high + 0.1 * span
             axis.axes.set_ylim(low, high)
-            fixed(axis, ticks(low, high, 5))
+            fixed(axis, round_ticks(low, high, 5))
 
 
 def number(value: float) -> str:
@@ -70,6 +80,7 @@ def number(value: float) -> str:
 
 
 def fixed(axis: Any, ticks: Sequence[float]) -> None:
+    """Put these numbers beside a matplotlib axis, and no others."""
     from matplotlib.ticker import NullLocator
 
     axis.set_ticks(list(ticks), [number(tick) for tick in ticks])
@@ -87,10 +98,10 @@ def log_ticks(low: float, high: float, most: int) -> list[float]:
         ticks = [f * 10.0**k for k in range(first, last + 1) for f in factors if low <= f * 10.0**k <= high]
         if len(ticks) >= 2:
             return ticks if len(ticks) <= most + 1 else ticks[:: math.ceil(len(ticks) / most)]
-    return ticks(low, high, most)
+    return round_ticks(low, high, most)
 
 
-def ticks(low: float, high: float, most: int, whole: bool = False) -> list[float]:
+def round_ticks(low: float, high: float, most: int, whole: bool = False) -> list[float]:
     """Round numbers between two others."""
     span = high - low
     if not span > 0:

@@ -33,12 +33,15 @@ class Quadratic:
     def __init__(self, d: int, seed: int = 0) -> None:
         rng = np.random.default_rng(seed)
         a = rng.standard_normal((d, d))
-        self.a = a + a.T
-        self.b = rng.standard_normal(d)
-        self.x = rng.standard_normal(d)
+        self.a: Floats = a + a.T
+        self.b: Floats = rng.standard_normal(d)
+        self.x: Floats = rng.standard_normal(d)
 
     def __call__(self, points: Floats) -> Floats:
         return np.asarray(0.5 * np.einsum("...i,ij,...j->...", points, self.a, points) + points @ self.b + 3.0)
+
+    def minimum(self) -> float:
+        return float(self(np.asarray(np.linalg.solve(self.a, -self.b), dtype=np.float64)))
 
     def gradient(self, x: Floats) -> Floats:
         return np.asarray(self.a @ x + self.b)

@@ -6,14 +6,17 @@ import numpy as np
 import pytest
 
 import blackbox_zo as bz
+from blackbox_zo._typing import Floats
 from blackbox_zo.randomness import Key
 
 from .helpers import BLOCKS, bits
 
+ORIGIN: Floats = np.arange(11.0) / 7
+
 
 def queries() -> bz.Queries:
     index, scale = np.array([0, 0, 2, 1]), np.array([0.5, -0.5, 0.0, 2.0])
-    return bz.Queries(bz.Gaussian(BLOCKS, 3, Key(0, 0)), index, scale, np.linspace(0.0, 1.0, 11))
+    return bz.Queries(bz.Gaussian(BLOCKS, 3, Key(0, 0)), index, scale, ORIGIN)
 
 
 def test_matrix_form() -> None:
@@ -24,7 +27,7 @@ def test_matrix_form() -> None:
 
 
 def test_scale_zero_asks_about_the_origin_itself() -> None:
-    assert bits(queries().points()[2]) == bits(np.linspace(0.0, 1.0, 11))
+    assert bits(queries().points()[2]) == bits(ORIGIN)
 
 
 @pytest.mark.parametrize("which", [slice(1, 3), np.array([3, 0]), slice(0)])

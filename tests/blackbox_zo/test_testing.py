@@ -66,7 +66,7 @@ class Ordered(Streaming):
 
 class Writable(bz.Gaussian):
     @property
-    def rows(self) -> Floats:  # type: ignore[override]
+    def rows(self) -> Floats:
         return self.draw()
 
 
@@ -175,7 +175,7 @@ def test_correct_estimator() -> None:
 
 
 class Thawed(bz.Estimator):
-    start, sample, estimate, rule = TwoPoint.start, TwoPoint.sample, TwoPoint.estimate, TwoPoint.rule  # type: ignore[assignment]
+    start, sample, estimate, rule = TwoPoint.start, TwoPoint.sample, TwoPoint.estimate, TwoPoint.rule
     radius = 0.1
 
 

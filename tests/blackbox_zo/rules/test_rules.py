@@ -46,7 +46,7 @@ def torch_trajectory(
     return np.array(out)
 
 
-X0 = np.linspace(-1.0, 2.0, D)
+X0: Floats = np.array([-1.0, -0.3, 0.4, 1.1, 1.8])
 
 
 @pytest.mark.parametrize(
@@ -131,6 +131,14 @@ def test_weight_decay_alone_shrinks() -> None:
     np.testing.assert_allclose(moved, X0 * 0.875 ** np.arange(1, 4)[:, None], rtol=1e-12)
 
 
+def test_decays_add_up() -> None:
+    twice, once = (
+        bz.chain(bz.WeightDecay(0.1), bz.WeightDecay(0.2), bz.SGD(0.5)),
+        bz.chain(bz.WeightDecay(0.3), bz.SGD(0.5)),
+    )
+    np.testing.assert_allclose(trajectory(twice, X0, GRADIENTS), trajectory(once, X0, GRADIENTS), rtol=1e-9)
+
+
 def test_chain_applies_in_order() -> None:
     g = np.array([[3.0, 4.0]])
     clipped_first = trajectory(bz.chain(bz.ClipNorm(1.0), bz.SGD(10.0)), np.zeros(2), g)
@@ -201,12 +209,17 @@ def test_rules_obey_the_laws(rule: Rule, of_vector: bool) -> None:
 nan = float("nan")
 
 
+def wrong(value: Any) -> Any:
+    """Past the type checker."""
+    return value
+
+
 @pytest.mark.parametrize(
     ("make", "words"),
     [
         (lambda: bz.SGD(0), "`SGD(learning_rate=...)` must be a positive number, got 0."),
         (lambda: bz.SGD(nan), "`SGD(learning_rate=...)` must be a positive number, got nan."),
-        (lambda: bz.SGD("fast"), "`SGD(learning_rate=...)` must be a positive number, got 'fast'."),
+        (lambda: bz.SGD(wrong("fast")), "`SGD(learning_rate=...)` must be a positive number, got 'fast'."),
         (lambda: bz.SGD(True), "`SGD(learning_rate=...)` must be a positive number, got True."),
         (lambda: bz.Momentum(-1), "`Momentum(learning_rate=...)` must be a positive number, got -1."),
         (lambda: bz.Momentum(0.1, 1.0), "`Momentum(beta=...)` must be at least 0 and below 1, got 1.0."),
@@ -223,7 +236,7 @@ nan = float("nan")
         (lambda: bz.WeightDecay(1.0), "`WeightDecay(decay=...)` must be at least 0 and below 1, got 1.0."),
         (lambda: bz.Linear(0.0, 1.0, 3), "`Linear(start=...)` must be a positive number, got 0.0."),
         (lambda: bz.Linear(1.0, 0.1, 0), "`Linear(steps=...)` must be a whole number of at least 1, got 0."),
-        (lambda: bz.Cosine(1.0, 0.1, 2.5), "`Cosine(steps=...)` must be a whole number of at least 1, got 2.5."),
+        (lambda: bz.Cosine(1.0, 0.1, wrong(2.5)), "`Cosine(steps=...)` must be a whole number of at least 1, got 2.5."),
         (lambda: bz.Cosine(nan, 0.1, 2), "`Cosine(start=...)` must be a positive number, got nan."),
         (lambda: bz.Warmup(0, 0.1), "`Warmup(steps=...)` must be a whole number of at least 1, got 0."),
         (lambda: bz.chain(), "`chain()` needs at least one rule, for example `chain(ClipNorm(1.0), SGD(0.1))`."),

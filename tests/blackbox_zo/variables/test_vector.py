@@ -79,7 +79,7 @@ def test_batches_have_the_leading_axis_on_every_leaf(tree: Any, n: int) -> None:
         flat, treedef = flatten(tree)
     except ValueError:
         return
-    rows = np.arange(float(n * flat.size)).reshape(n, flat.size)
+    rows: Floats = np.arange(n * flat.size, dtype=np.float64).reshape(n, flat.size)
     batch = flatten_leaves(treedef.unflatten(rows))
     for i in range(n):
         alone = flatten_leaves(treedef.unflatten(rows[i]))

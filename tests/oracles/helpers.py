@@ -1,0 +1,101 @@
+"""What several test files share: asking about chosen points, real programs, and the command line as a process."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import blackbox_zo as bz
+
+ROOT = Path(__file__).parents[2]
+
+
+def proposal_of(points: Any, step: int = 0, first_id: int = 0) -> bz.Proposal:
+    """A proposal about exactly these points, shape (n, d)."""
+    rows = np.array(points, dtype=np.float64)
+    variable = bz.Vector(np.zeros(rows.shape[1]))
+    queries = bz.Queries(
+        bz.Dense(variable.blocks, rows), np.arange(len(rows)), np.ones(len(rows)), np.zeros(rows.shape[1])
+    )
+    return bz.Proposal.numbered(step, first_id, queries, variable)
+
+
+def script(folder: Path, text: str, name: str = "program.py") -> Path:
+    """A Python program in a file."""
+    path = folder / name
+    path.write_text(text)
+    return path
+
+
+def arguments(*given: str | Path) -> list[str]:
+    """The command line as a program of its own."""
+    return [sys.executable, "-m", "oracles.cli.main", *map(str, given)]
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error"}
+
+
+def cli(*given: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """Run the command line to its end."""
+    return subprocess.run(
+        arguments(*given), capture_output=True, text=True, cwd=cwd, env=environment(), timeout=120, check=False
+    )
+
+
+def wait_for(true: Callable[[], object], seconds: float = 30.0) -> None:
+    """Wait until something is so, or fail."""
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline, "waited too long"
+        time.sleep(0.01)
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs; one that has ended and waits to be collected does not."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return not Path("/proc/self").exists()
+
+
+def lines(path: Path) -> list[str]:
+    return path.read_text().splitlines() if path.exists() else []
+
+
+class Scripted(bz.Oracle):
+    """Answers what it is told to, one part a query, and counts."""
+
+    def __init__(self, answer: Callable[[int, Any], float | tuple[float, dict[str, Any]]]) -> None:
+        self.reply = answer
+        self.calls = 0
+        self.closed = 0
+        self.asked: list[int] = []
+
+    def answer(self, proposal: bz.Proposal) -> bz.Feedback:
+        raise AssertionError("the parts are asked for instead")
+
+    def parts(self, proposal: bz.Proposal) -> Iterator[tuple[Any, bz.Feedback]]:
+        for i in self.order(proposal.n):
+            self.calls += 1
+            self.asked.append(int(proposal.ids[i]))
+            reply = self.reply(int(proposal.ids[i]), proposal.points[i])
+            value, info = reply if isinstance(reply, tuple) else (reply, None)
+            yield proposal.ids[i : i + 1], bz.Values([value], info=[info])
+
+    def order(self, n: int) -> Sequence[int]:
+        return range(n)
+
+    def close(self) -> None:
+        self.closed += 1
