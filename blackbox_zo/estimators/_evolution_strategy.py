@@ -115,40 +115,40 @@ class EvolutionStrategy(Estimator):
 
     def sample(self, state: EvolutionState, variable: Vector, key: Key) -> Queries:
         """See `Estimator.sample`: `x + sigma y`, y ~ N(0, C) (eqs. (38)-(40))."""
-        n, x = self.population(variable.size), variable.value
+        n = self.population(variable.size)
         directions: Directions = Gaussian(variable.blocks, n, key)
-        bounded = variable.bounded and (self.adapt_radius or self.covariance != "isotropic")
-        if self.covariance != "isotropic" or bounded:
-            rows = directions.draw()
-            if self.covariance == "full":
-                rows = (rows * state.lengths) @ state.axes.T
-                best = self._model_step(state, x)
-                if best is not None:
-                    rows[0] = best
-            elif self.covariance == "diagonal":
-                rows *= state.lengths
-            if bounded:  # learn from the steps that were really taken, or sigma grows without end behind the bound
-                rows = (variable.project(x + state.radius * rows) - x) / state.radius
+        if self.covariance == "full":
+            rows = (directions.draw() * state.lengths) @ state.axes.T
+            best = self._model_step(state, variable)
+            if best is not None:
+                rows[0] = best
             directions = Dense(variable.blocks, rows)
-        return Queries(directions, np.arange(n), np.full(n, state.radius), x)
+        elif self.covariance == "diagonal":
+            rows = directions.draw()
+            rows *= state.lengths
+            directions = Dense(variable.blocks, rows)
+        return Queries(directions, np.arange(n), np.full(n, state.radius), variable.value)
 
-    def _model_step(self, s: EvolutionState, x: Floats) -> Floats | None:
+    def _model_step(self, s: EvolutionState, variable: Vector) -> Floats | None:
         """Where the model is least, as a displacement from x in units of sigma, shape (d,)."""
-        d = x.size
+        d, x = variable.size, variable.value
         if not self.model or len(s.values) <= coefficients(d):
             return None
         z = ((s.points - x) @ s.axes) / (s.lengths * s.radius)
         nearest = np.argsort(np.einsum("ij,ij->i", z, z), kind="stable")[: 2 * coefficients(d) + 1]
         limit = math.sqrt(d) + 2 * d / (d + 2)  # Hansen 2011, table 1: c_y
         q = least_point(z[nearest], s.values[nearest], limit)
-        return None if q is None else s.axes @ (s.lengths * q)
+        if q is None:
+            return None
+        y: Floats = s.axes @ (s.lengths * q)
+        return (variable.project(x + s.radius * y) - x) / s.radius if variable.bounded else y
 
     def estimate(
         self, state: EvolutionState, variable: Vector, queries: Queries, feedback: Feedback
     ) -> tuple[EvolutionState, Step]:
         """See `Estimator.estimate`."""
         if self.model and isinstance(feedback, Values):
-            state = self._remember(state, queries, feedback.values)
+            state = self._remember(state, variable, queries, feedback.values)
         c = constants(variable.size, queries.directions.k, self.covariance)
         ranking = feedback.ranking()
         w = np.zeros(queries.directions.k)
@@ -157,6 +157,8 @@ class EvolutionStrategy(Estimator):
             grown = state.radius * math.exp(0.2 + c.c_sigma / c.d_sigma)
             state = state._replace(radius=grown) if flat and self.adapt_radius else state
             return state, Step(queries.directions, w)
+        if variable.bounded:
+            ranking = self._penalised(state, variable, queries, ranking)
         w[: ranking.n] = recombination(c.weights, ranking)
         if isinstance(feedback, Values) and feedback.n_failed:
             failed = np.flatnonzero(np.isnan(feedback.values))
@@ -172,10 +174,23 @@ class EvolutionStrategy(Estimator):
             y, y_w = y * (sigma / state.radius), y_w * (sigma / state.radius)
         return self._adapted(state, c, w, positive, y, y_w), move
 
-    def _remember(self, s: EvolutionState, queries: Queries, values: Floats) -> EvolutionState:
+    def _penalised(self, s: EvolutionState, variable: Vector, queries: Queries, ranking: Ranking) -> Ranking:
+        """Rank a point lower the further outside the bounds it was drawn.
+
+        Points are asked about inside, so f is flat beyond a bound, and without this sigma would grow there without end.
+        A standard deviation outside in one coordinate counts as much as the middle half of the places.
+        """
+        z = queries.points()
+        z -= variable.project(z)
+        z /= queries.scale[:, None]
+        if self.covariance != "isotropic":
+            z /= np.sqrt(np.diagonal(s.shape) if self.covariance == "full" else s.shape)
+        return Values(ranking.net_losses() + ranking.n * np.einsum("ij,ij->i", z, z)).ranking()
+
+    def _remember(self, s: EvolutionState, variable: Vector, queries: Queries, values: Floats) -> EvolutionState:
         """Add answers to the model's archive, dropping the oldest."""
         usable, most = np.isfinite(values), 4 * coefficients(queries.origin.size)
-        points = np.concatenate((s.points, queries.points()[: len(values)][usable]))[-most:]
+        points = np.concatenate((s.points, variable.project(queries.points())[usable]))[-most:]
         return s._replace(points=points, values=np.concatenate((s.values, values[usable]))[-most:])
 
     def _adapted(

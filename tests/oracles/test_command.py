@@ -18,6 +18,7 @@ import pytest
 
 import blackbox_zo as bz
 from blackbox_zo.journal import Journal, read
+from blackbox_zo.testing import check_oracle
 from oracles import Choice, CommandOracle, Float, Integer
 from tests.oracles.helpers import alive, lines, proposal_of, script, wait_for
 
@@ -414,6 +415,12 @@ def test_minimize_a_program(tmp_path: Path) -> None:
         assert record["value"] == pytest.approx(
             (record["info"]["params"]["x"] - 2) ** 2 + (record["info"]["params"]["n"] - 5) ** 2
         )
+
+
+def test_a_program_is_an_oracle(tmp_path: Path) -> None:
+    path = script(tmp_path, "import sys; x = float(sys.argv[1]); sys.exit(1) if x == 1 else print(x * x)")
+    oracle = CommandOracle(["{python}", "-I", "-S", str(path), "{x}", "{y}"], ["x=0:1", "y=a,b"], workers=2)
+    check_oracle(oracle, oracle.x0, bounds=oracle.bounds, failing=[1.0, 0.5], n=3)
 
 
 def test_the_problem_is_what_is_minimised() -> None:

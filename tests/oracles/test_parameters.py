@@ -107,7 +107,7 @@ def test_several_parameters() -> None:
     with pytest.raises(ValueError, match="no parameter"):
         parameters_of([])
     with pytest.raises(TypeError, match="'lr' must be a Float"):
-        parameters_of({"lr": 3.0})  # type: ignore[dict-item]
+        parameters_of({"lr": 3.0})
 
 
 @laws

@@ -27,13 +27,14 @@ WRAPPERS: list[Callable[[Any], Any]] = [
 
 def values(answer: bz.Feedback) -> list[float]:
     assert isinstance(answer, bz.Values)
-    return answer.values.tolist()
+    return [float(value) for value in answer.values]
 
 
 @pytest.mark.parametrize("wrap", WRAPPERS)
 def test_each_wrapper_is_an_oracle(wrap: Callable[[Any], Any]) -> None:
-    inner = FunctionOracle(lambda x: float(x @ x))
-    check_oracle(wrap(inner), proposal_of(np.arange(12.0).reshape(6, 2)))
+    failing = np.array([7.0, 7.0])
+    inner = FunctionOracle(lambda x: NAN if np.array_equal(x, failing) else float(x @ x))
+    check_oracle(wrap(inner), [1.0, 2.0], failing=failing)
 
 
 @pytest.mark.parametrize("wrap", WRAPPERS)
@@ -100,8 +101,8 @@ def test_repeat_answers_the_mean_and_its_error() -> None:
     answer = Repeat(inner, 3).answer(proposal_of([[0.0], [0.0], [0.0], [0.0]]))
     assert inner.calls == 12 and inner.asked == [0, 1, 2, 3] * 3
     assert answer.stderr is not None
-    np.testing.assert_allclose(answer.values, [3.0, 6.0, NAN, 5.0])
-    np.testing.assert_allclose(answer.stderr, [np.std([1, 2, 6], ddof=1) / 3**0.5, 2.0, NAN, NAN])
+    np.testing.assert_allclose(answer.values, np.array([3.0, 6.0, NAN, 5.0]))
+    np.testing.assert_allclose(answer.stderr, np.array([np.sqrt(7 / 3), 2.0, NAN, NAN]))
     assert answer.info == (
         {"note": 1.0},
         {"note": 4.0, "failed_repetitions": 1},
@@ -167,9 +168,8 @@ def test_cache_asks_once_within_and_across_proposals() -> None:
 
 def test_cache_tells_points_apart_by_their_bits() -> None:
     inner = Scripted(lambda i, x: float(i))
-    points = [[1.0], [np.nextafter(1.0, 2.0)], [0.0], [-0.0], [1.0]]
-    assert values(Cache(inner).answer(proposal_of(points)))[:3] == [0.0, 1.0, 2.0]
-    assert inner.calls == 4 if np.signbit(proposal_of(points).points[3, 0]) else inner.calls == 3
+    points = [[1.0], [np.nextafter(1.0, 2.0)], [0.0], [1.0]]
+    assert values(Cache(inner).answer(proposal_of(points))) == [0.0, 1.0, 2.0, 0.0]
 
 
 def test_cache_streams_the_known_first() -> None:
