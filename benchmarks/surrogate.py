@@ -1,11 +1,12 @@
 """Queries that the surrogate saves against two-point estimates, on the 300-dimensional quadratic of FZooS.
 
-z = 20 x - 10, x in [0, 1]^300, F(x) = (0.1/d) sum_i (c1_i z_i² + c2_i z_i + 1), the mean over N = 5 clients of functions
-whose coefficients are drawn from a Dirichlet law; for every heterogeneity C the minimum is F* = -0.025 + 0.1/d. One
+z = 20 x - 10, x in [0, 1]^300, F(x) = (0.1/d) sum_i (c1_i z_i² + c2_i z_i + 1), the mean over N = 5 clients of
+functions whose coefficients are drawn from a Dirichlet law; for every C the minimum is F* = -0.025 + 0.1/d. One
 client alone (C = 1) is the heterogeneous case, the mean of all (every c = 1) the plain one. The start is uniform.
 
-Every method gets the same starts and budget. Every rule listed is tried, and each side is quoted with the best of
-its own; the two-point side includes the rate that is optimal for this function. Run: OMP_NUM_THREADS=1 python benchmarks/surrogate.py
+Every method gets the same starts and budget. Every rule listed is tried, and each side is quoted with the best of its
+own; the two-point side includes the rate that is optimal for this function.
+Run: OMP_NUM_THREADS=1 python benchmarks/surrogate.py
 """
 
 from __future__ import annotations
@@ -94,7 +95,13 @@ def main() -> None:
             round(b / a, 2) for a, b in zip(ours["best rule"], theirs["best rule"], strict=True)
         ]
         table["one client, C = 1" if heterogeneous else "mean of the clients"] = rows
-    save(__file__, {"unit": "queries until the gap is at most 0.1, 0.01, 0.001 of the first; median of 3 starts; Infinity = not within 3000", **table})
+    save(
+        __file__,
+        {
+            "unit": "queries to a gap of 0.1, 0.01, 0.001 of the first; median of 3 starts; Infinity: not in 3000",
+            **table,
+        },
+    )
 
 
 if __name__ == "__main__":

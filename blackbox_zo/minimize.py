@@ -61,7 +61,9 @@ def minimize(
         fun: From x, in the structure of x0, to one number; lower is better. NaN or infinity is a failed query, which is
             counted. With `vectorized`, from all n points of a step, shape (n, d), to n numbers. Or an `Oracle`.
         x0: The start: a number, an array, or nested dicts, lists and tuples of them.
-        method: "auto", an estimator, or a pair of estimator and rule. See `auto` for what it chooses.
+        method: "auto", an estimator, or a pair of estimator and rule. "auto" is a CMA-ES,
+            up to 20 dimensions with a quadratic model, above 100 with a diagonal covariance; its first radius is 0.3
+            units, and the unit of an element with two bounds is half their distance.
         budget: Most calls of `fun`. It is never exceeded: the last step is cut short instead.
         bounds: None, one (low, high) pair for all elements, or one pair per element; points never leave them.
         seed: All randomness is a function of it.
@@ -117,7 +119,9 @@ def minimize(
         if method != "auto":
             raise ValueError(f'`method` must be "auto", an estimator, or (estimator, rule); got {method!r}.')
         start, method = auto(start, x0, bounds, unit)
-    estimator, rule = method if isinstance(method, tuple) else (method, None)
+    estimator, rule = method if isinstance(method, tuple) and len(method) == 2 else (method, None)
+    if not isinstance(estimator, Estimator) or not (rule is None or isinstance(rule, Rule)):
+        raise TypeError(f'`method` must be "auto", an estimator, or (estimator, rule); got {method!r:.80}.')
     search = Search(start, estimator, rule, seed=seed, budget=int(budget), journal=journal)
     run = _Run(search, oracle, callback, progress_of(progress, int(budget)), time_limit)
     try:
@@ -207,8 +211,9 @@ class _Run:
         from scipy.optimize import OptimizeResult
 
         search, best = self.search, self.search.best
-        calls = getattr(self.oracle, "calls", None)
-        nfev = search.nfev if calls is None else self.resumed + calls - self.calls_before
+        nfev = search.nfev
+        if isinstance(self.oracle, FunctionOracle):  # calls that were interrupted or raised were calls too
+            nfev = self.resumed + self.oracle.calls - self.calls_before
         return OptimizeResult(
             x=best.x,
             fun=best.value,

@@ -109,6 +109,8 @@ class Search:
         check_at_least("Search", 0, max_staleness=max_staleness)
         if isinstance(seed, bool) or not isinstance(seed, int | np.integer):
             raise TypeError(f"`seed` must be a whole number, got {seed!r:.60}.")
+        if not -(2**63) <= seed < 2**63:
+            raise ValueError(f"`seed` must fit 64 bits, got {seed}.")
         self.variable = x0 if isinstance(x0, Vector) else Vector(x0)
         self.estimator = estimator
         self.rule = rule or estimator.rule()

@@ -85,9 +85,12 @@ def test_the_function_may_write_to_its_argument() -> None:
 
 def test_structured_points_arrive_in_their_structure() -> None:
     seen: list[Any] = []
-    FunctionOracle(lambda x: seen.append(x) or 1.0).answer(
-        proposal(3, {"w": np.zeros((2, 2)), "b": [1.0, 2.0], "s": 3})
-    )
+
+    def fun(x: Any) -> float:
+        seen.append(x)
+        return 1.0
+
+    FunctionOracle(fun).answer(proposal(3, {"w": np.zeros((2, 2)), "b": [1.0, 2.0], "s": 3}))
     assert seen[0]["w"].shape == (2, 2)
     assert seen[0]["b"].shape == (2,)
     assert isinstance(seen[0]["s"], float)
@@ -96,7 +99,12 @@ def test_structured_points_arrive_in_their_structure() -> None:
 def test_vectorized_points_arrive_at_once() -> None:
     seen: list[Any] = []
     p = proposal(5, {"w": np.zeros((2, 2)), "s": 3.0})
-    FunctionOracle(lambda x: seen.append(x) or x["s"], vectorized=True).answer(p)
+
+    def fun(x: Any) -> Any:
+        seen.append(x)
+        return x["s"]
+
+    FunctionOracle(fun, vectorized=True).answer(p)
     assert len(seen) == 1
     assert seen[0]["w"].shape == (5, 2, 2)
     assert seen[0]["s"].shape == (5,)
@@ -189,7 +197,12 @@ def test_an_exception_in_a_worker_comes_back() -> None:
 def test_an_executor_is_used_and_left_open() -> None:
     with ThreadPoolExecutor(2) as executor:
         names: set[str] = set()
-        oracle = FunctionOracle(lambda x: names.add(threading.current_thread().name) or total(x), executor=executor)
+
+        def fun(x: Any) -> float:
+            names.add(threading.current_thread().name)
+            return total(x)
+
+        oracle = FunctionOracle(fun, executor=executor)
         p = proposal(5)
         np.testing.assert_array_equal(oracle.answer(p).values, [total(x) for x in p.points])
         oracle.close()

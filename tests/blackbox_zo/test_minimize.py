@@ -18,6 +18,7 @@ import scipy.optimize
 
 import blackbox_zo as bz
 from blackbox_zo._typing import Floats
+from oracles import FunctionOracle, Repeat
 
 
 def bowl(x: Floats) -> float:
@@ -72,7 +73,12 @@ def test_auto_works_in_any_dimension(d: int) -> None:
 
 
 def test_auto_under_bounds_searches_in_their_width() -> None:
-    r = bz.minimize(lambda x: (x[0] / 1e6 - 0.3) ** 2 + (x[1] / 1e-3 - 0.7) ** 2, [5e5, 5e-4], bounds=[(0, 1e6), (0, 1e-3)], budget=500)
+    r = bz.minimize(
+        lambda x: (x[0] / 1e6 - 0.3) ** 2 + (x[1] / 1e-3 - 0.7) ** 2,
+        [5e5, 5e-4],
+        bounds=[(0, 1e6), (0, 1e-3)],
+        budget=500,
+    )
     np.testing.assert_allclose(r.x, [3e5, 7e-4], rtol=1e-3)
 
 
@@ -140,7 +146,9 @@ def test_every_method_goes_down(method: Any) -> None:
 
 
 @pytest.mark.parametrize("budget", [1, 2, 13, 100])
-@pytest.mark.parametrize("method", ["auto", bz.RandomVector(0.1, 7), bz.Coordinatewise(0.1, difference="forward")], ids=str)
+@pytest.mark.parametrize(
+    "method", ["auto", bz.RandomVector(0.1, 7), bz.Coordinatewise(0.1, difference="forward")], ids=str
+)
 def test_the_budget_is_spent_exactly_and_the_best_point_comes_back(budget: int, method: Any) -> None:
     fun = Counted()
     r = bz.minimize(fun, np.zeros(5), method, budget=budget)
@@ -151,12 +159,21 @@ def test_the_budget_is_spent_exactly_and_the_best_point_comes_back(budget: int, 
     assert (r.success, r.status) == (True, 0)
 
 
+def test_an_oracle_is_counted_in_queries_whatever_one_costs_it() -> None:
+    r = bz.minimize(Repeat(FunctionOracle(bowl), 4), np.zeros(3), budget=40)
+    assert r.nfev == 40
+
+
 def best_of(fun: Counted) -> float:
     return min(value for _, value in fun.seen)
 
 
 def test_a_time_limit_stops_within_a_step() -> None:
-    fun = Counted(lambda x: time.sleep(0.02) or bowl(x))
+    def slow(x: Floats) -> float:
+        time.sleep(0.02)
+        return bowl(x)
+
+    fun = Counted(slow)
     start = time.monotonic()
     r = bz.minimize(fun, np.zeros(3), bz.RandomVector(0.1, 100), time_limit=0.2)
     assert time.monotonic() - start < 1.0
@@ -217,7 +234,9 @@ def test_nan_is_counted_and_fails() -> None:
 def test_where_every_query_fails_the_start_comes_back_with_the_first_reason() -> None:
     r = bz.minimize(lambda x: 1 / 0, np.ones(2), budget=20, on_error="skip")
     assert (r.success, r.status, r.nfev, r.nfailed) == (False, 5, 20, 20)
-    assert r.message == "All 20 queries failed (NaN or infinite). The first failure: ZeroDivisionError: division by zero"
+    assert (
+        r.message == "All 20 queries failed (NaN or infinite). The first failure: ZeroDivisionError: division by zero"
+    )
     np.testing.assert_array_equal(r.x, np.ones(2))
     assert np.isnan(r.fun)
 
@@ -249,9 +268,12 @@ def test_progress_may_be_a_function_or_plain_lines(capsys: pytest.CaptureFixture
 def test_progress_is_a_live_bar_on_a_terminal() -> None:
     import pty
 
-    code = "import time, numpy as np, blackbox_zo as bz; bz.minimize(lambda x: time.sleep(0.01) or float(x @ x), np.ones(3), budget=40, progress=True)"
+    code = "import time, numpy as np, blackbox_zo as bz\n"
+    code += "bz.minimize(lambda x: time.sleep(0.01) or float(x @ x), np.ones(3), budget=40, progress=True)"
     main, other = pty.openpty()
-    process = subprocess.Popen([sys.executable, "-c", code], stderr=other, env={**os.environ, "TERM": "xterm-256color", "COLUMNS": "100"})
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stderr=other, env={**os.environ, "TERM": "xterm-256color", "COLUMNS": "100"}
+    )
     os.close(other)
     shown = b""
     while True:
@@ -344,7 +366,8 @@ def test_constraints_are_refused() -> None:
         ({"budget": 0}, "`minimize\\(budget=...\\)` must be a whole number of at least 1, got 0"),
         ({"budget": 0.5}, "`minimize\\(budget=...\\)` .* got 0.5"),
         ({"method": "bfgs"}, "`method` must be \"auto\", an estimator, or \\(estimator, rule\\); got 'bfgs'"),
-        ({"method": 3}, "`estimator` must be an estimator such as .* got 3"),
+        ({"method": 3}, '`method` must be "auto", an estimator, or \\(estimator, rule\\); got 3'),
+        ({"method": (bz.RandomVector(0.1), 3)}, "`method` must be .* got \\(RandomVector"),
         ({"unit": 0}, "`unit` must be positive and finite, got 0"),
         ({"unit": [1, 2, 3]}, "`unit` has shape \\(3,\\)"),
         ({"time_limit": -1}, "`minimize\\(time_limit=...\\)` must be a positive number, got -1"),
@@ -364,6 +387,7 @@ def test_bad_input_is_a_sentence(change: dict[str, Any], message: str) -> None:
 
 
 def test_importing_is_light() -> None:
-    code = "import sys, blackbox_zo; print(sorted({'torch', 'scipy', 'gymnasium', 'rich', 'matplotlib'} & set(sys.modules)))"
+    heavy = {"torch", "scipy", "gymnasium", "rich", "matplotlib"}
+    code = f"import sys, blackbox_zo; print(sorted({heavy} & set(sys.modules)))"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout == "[]\n"

@@ -229,7 +229,7 @@ def test_a_ranking_is_refused_by_an_estimator_that_needs_values() -> None:
     s = search()
     with pytest.raises(
         bz.FeedbackError,
-        match="Cannot use `RandomVector` with this oracle: it needs the value of each query, but the oracle answered `Ranking`. Use `RankBased`.",
+        match=r"^Cannot use `RandomVector` with.*: it needs the value.* answered `Ranking`\. Use `RankBased`\.$",
     ):
         s.tell(s.ask(), bz.Ranking(range(8), 8))
 
@@ -292,7 +292,7 @@ def test_exactly_the_budget_is_asked(budget: int, estimator: bz.Estimator) -> No
 
 
 def test_run_needs_an_end() -> None:
-    with pytest.raises(ValueError, match="`run\\(steps=...\\)` is needed"):
+    with pytest.raises(ValueError, match=r"`run\(steps=...\)` is needed"):
         next(search().run(_Sphere()))
 
 
