@@ -12,6 +12,7 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from multiprocessing.connection import wait
 from typing import Any
 
+from blackbox_zo._number import number
 from blackbox_zo._typing import Tree
 
 __all__ = ["Workers"]
@@ -74,7 +75,5 @@ def _die_with_parent() -> None:
 
 
 def _ask(x: Tree) -> float:
-    from blackbox_zo.function import number
-
     assert _fun is not None
     return number(_fun(x))

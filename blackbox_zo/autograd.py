@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from blackbox_zo._number import number
 from blackbox_zo.errors import FeedbackError
 from blackbox_zo.estimators import Estimator
 from blackbox_zo.feedback import Values
-from blackbox_zo.function import number
 from blackbox_zo.randomness import Key
 from blackbox_zo.steps import Step
 from blackbox_zo.variables import Vector

@@ -9,14 +9,15 @@ from typing import Any, Literal
 import numpy as np
 
 from blackbox_zo._checks import check_at_least, check_choice
-from blackbox_zo._typing import Floats, Tree
+from blackbox_zo._number import number, numbers
+from blackbox_zo._typing import Tree
 from blackbox_zo._workers import Workers
 from blackbox_zo.feedback import Values
 from blackbox_zo.oracle import Oracle, Part, gather
 from blackbox_zo.proposal import Proposal
 from blackbox_zo.variables._tree import like
 
-__all__ = ["FunctionOracle", "number"]
+__all__ = ["FunctionOracle"]
 
 
 class FunctionOracle(Oracle):
@@ -100,7 +101,7 @@ class FunctionOracle(Oracle):
     def _all(self, proposal: Proposal) -> Values:
         self.calls += proposal.n
         try:
-            return Values(_numbers(self.fun(_writable(proposal.trees())), proposal.n))
+            return Values(numbers(self.fun(_writable(proposal.trees())), proposal.n))
         except Exception as error:
             if self.on_error == "raise":
                 raise
@@ -166,40 +167,6 @@ class FunctionOracle(Oracle):
 
 def _call(fun: Callable[[Tree], Any], x: Tree) -> float:
     return number(fun(x))
-
-
-def number(result: Any) -> float:
-    """What a function returned, as a float.
-
-    Raises:
-        TypeError: It is not one real number.
-    """
-    if isinstance(result, float | int | np.floating | np.integer | np.bool_):
-        return float(result)
-    if getattr(result, "shape", None) == () and not isinstance(result, np.complexfloating):  # 0-d array or tensor
-        return float(result)
-    if hasattr(result, "shape"):
-        raise TypeError(
-            f"`fun` returned an array of shape {tuple(result.shape)}; it must return one number. "
-            "Sum or average it, or set `vectorized=True` if `fun` takes all points at once."
-        )
-    if result is None:
-        raise TypeError("`fun` returned None; it must return one number. Is a `return` missing?")
-    raise TypeError(f"`fun` returned {result!r:.60} ({type(result).__name__}); it must return one number.")
-
-
-def _numbers(result: Any, n: int) -> Floats:
-    if result is None:
-        number(result)
-    try:
-        array = np.asarray(result, dtype=np.float64)
-    except (TypeError, ValueError):
-        raise TypeError(f"`fun` returned {result!r:.60}; with `vectorized=True` it must return {n} numbers.") from None
-    if array.shape != (n,):
-        raise TypeError(
-            f"`fun` returned shape {array.shape}; with `vectorized=True` one number a point is needed, shape ({n},)."
-        )
-    return array
 
 
 def _writable(tree: Tree) -> Tree:

@@ -91,6 +91,19 @@ def test_an_optimum_on_the_bound_is_found() -> None:
     assert asked.max() <= 0.25
 
 
+def test_auto_finds_an_optimum_on_several_bounds_that_pull_on_each_other() -> None:
+    rng = np.random.default_rng(0)
+    a, b = rng.standard_normal((5, 5)), 5 * rng.standard_normal(5)
+    a = a @ a.T + np.eye(5)
+
+    def fun(x: Floats) -> float:
+        return float(0.5 * x @ a @ x - b @ x)
+
+    least = scipy.optimize.minimize(fun, np.zeros(5), bounds=[(-0.5, 0.5)] * 5).fun
+    for seed in range(4):
+        assert bz.minimize(fun, np.zeros(5), bounds=(-0.5, 0.5), budget=1000, seed=seed).fun - least < 1e-3
+
+
 # ------------------------------------------------------------------------------------------- inputs
 
 

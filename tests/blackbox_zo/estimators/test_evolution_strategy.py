@@ -235,6 +235,7 @@ def test_a_late_answer_is_taken_in_units_of_todays_radius() -> None:
 @pytest.mark.parametrize(
     "estimator",
     [
+        bz.EvolutionStrategy(0.5),
         bz.EvolutionStrategy(0.5, model=True),
         bz.EvolutionStrategy(0.5, covariance="diagonal"),
         bz.EvolutionStrategy(0.5, covariance="isotropic"),
