@@ -110,20 +110,23 @@ def positions_of(proposal: Proposal, pending: Open, ids: Any) -> Ints:
         told = np.atleast_1d(np.asarray(ids))
         if told.ndim != 1 or told.size == 0 or told.dtype.kind not in "iu":
             raise TellError(f"`tell(ids=...)` must be one or more of the proposal's ids, got {ids!r:.60}.")
-        strange = told[~np.isin(told, proposal.ids)]
-        if strange.size:
+        place = np.searchsorted(proposal.ids, told)
+        known = proposal.ids[np.minimum(place, proposal.n - 1)] == told
+        if not known.all():
             raise TellError(
-                f"`tell(ids=...)` names {strange[0]}, which is not an id of step {proposal.step}: "
+                f"`tell(ids=...)` names {told[~known][0]}, which is not an id of step {proposal.step}: "
                 f"those are {proposal.ids[0]} to {proposal.ids[-1]}."
             )
-        if len(np.unique(told)) < len(told):
+        if len(set(told.tolist())) < told.size:
             raise TellError("`tell(ids=...)` names an id twice; every query is answered once.")
         positions = told.astype(np.intp) - pending.first_id
     if pending.left == len(pending.every):
         return positions
-    again = positions[~pending.waiting[positions]]
-    if again.size:
-        raise TellError(f"Query {again[0] + pending.first_id} has been told already; every query is answered once.")
+    waiting = pending.waiting[positions]
+    if not waiting.all():
+        raise TellError(
+            f"Query {positions[~waiting][0] + pending.first_id} has been told already; every query is answered once."
+        )
     return positions
 
 

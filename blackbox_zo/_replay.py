@@ -50,13 +50,11 @@ def lines(step: int, version: int, ids: Ints, feedback: Feedback) -> str:
     if isinstance(feedback, Ranking):
         entry = {"step": step, "at": version, "ids": ids.tolist(), "levels": feedback.levels.tolist()}
         return json.dumps(entry) + "\n"
-    out = []
+    head, out = f'{{"step": {step}, "at": {version}, "id": ', []
     for i, (query, value) in enumerate(zip(ids.tolist(), feedback.values.tolist(), strict=True)):
-        text = "null" if value != value else repr(value)
-        line = f'{{"step": {step}, "at": {version}, "id": {query}, "value": {text}'
-        if feedback.stderr is not None:
-            error = float(feedback.stderr[i])
-            line += f', "stderr": {error!r}' if np.isfinite(error) else ""
+        line = f'{head}{query}, "value": {"null" if value != value else repr(value)}'
+        if feedback.stderr is not None and np.isfinite(feedback.stderr[i]):
+            line += f', "stderr": {float(feedback.stderr[i])!r}'
         if feedback.info is not None and feedback.info[i]:
             line += f', "info": {json.dumps(feedback.info[i])}'
         out.append(line + "}\n")

@@ -248,7 +248,7 @@ class Search:
             self._move(pending, whole)
 
     def _see_values(self, pending: Open, positions: Ints, values: Floats) -> None:
-        value = float(np.fmin.reduce(values))  # fmin passes over NaN
+        value = float(values[0]) if len(values) == 1 else float(np.fmin.reduce(values))  # fmin passes over NaN
         if not (value > self._best_value):  # better, or as good, or the first
             position = int(positions[values == value].min())
             if value != self._best_value or position + pending.first_id < self._best_id:
@@ -298,27 +298,54 @@ class Search:
             done += 1
 
     def _answer(self, oracle: Answers, proposal: Proposal) -> float:
-        """Have one proposal answered and told; the mean of its values."""
+        """Have one proposal answered and told; the mean of its values.
+
+        Parts go to the journal one by one, and into the search together: nothing moves before the last one.
+        """
         total, count = 0.0, 0
+        left = set(proposal.ids.tolist())
         held: list[tuple[Ints, Values]] = []
         try:
             for ids, part in parts_of(oracle, proposal):
                 if isinstance(part, Values):
-                    usable = part.values[np.isfinite(part.values)]
-                    total, count = total + float(usable.sum()), count + usable.size
-                if self._journal is None and isinstance(part, Values) and len(ids) < proposal.n:
-                    held.append((ids, part))  # told together below: one call is cheaper than many
+                    usable = part.values if not part.n_failed else part.values[np.isfinite(part.values)]
+                    total, count = total + float(np.add.reduce(usable)), count + usable.size
+                told = ids.tolist()
+                before = len(left)
+                left.difference_update(told)
+                each_once = before - len(left) == len(told) == part.n
+                regular = isinstance(part, Values) and each_once and len(told) < proposal.n
+                if regular and Values in self.estimator.accepts:
+                    assert isinstance(part, Values)
+                    if self._journal is not None:
+                        version = self._open[proposal.step].version
+                        self._journal.write(_replay.lines(proposal.step, version, ids, part))
+                    held.append((ids, part))
                 else:
                     self.tell(proposal, part, ids)
         finally:
             if held:
-                ids = np.concatenate([i for i, _ in held])
-                self.tell(proposal, Values(np.concatenate([part.values for _, part in held])), ids)
-        pending = self._open.get(proposal.step)
-        if pending is not None and pending.waiting[proposal.ids - pending.first_id].any():
-            left = int(np.count_nonzero(pending.waiting[proposal.ids - pending.first_id]))
-            raise TellError(f"The oracle left {left} of {proposal.n} queries of step {proposal.step} unanswered.")
+                self._take_held(proposal, held)
+        if left:
+            raise TellError(f"The oracle left {len(left)} of {proposal.n} queries of step {proposal.step} unanswered.")
         return total / count if count else np.nan
+
+    def _take_held(self, proposal: Proposal, held: list[tuple[Ints, Values]]) -> None:
+        """Take parts that are in the journal already."""
+        pending = self._open[proposal.step]
+        positions = np.concatenate([ids for ids, _ in held]) - pending.first_id
+        stderr = None
+        if any(part.stderr is not None for _, part in held):
+            stderr = np.concatenate([np.full(p.n, np.nan) if p.stderr is None else p.stderr for _, p in held])
+        feedback = Values(np.concatenate([part.values for _, part in held]), stderr)
+        order = np.argsort(positions)
+        whole = len(order) == len(pending.every)
+        if whole:
+            feedback.values, positions = feedback.values[order], pending.every
+            feedback.stderr = None if stderr is None else stderr[order]
+        self._take(proposal.step, pending, positions, feedback)
+        if self._journal is not None and proposal.step not in self._open:
+            self._journal.sync()
 
     def close(self) -> None:
         """Close the journal, with everything on disk."""

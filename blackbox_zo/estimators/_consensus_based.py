@@ -85,13 +85,15 @@ class ConsensusBased(Estimator):
         """See `Estimator.start`."""
         if self.scheme == "hopping":  # nothing to remember: the particles are always around x
             return ConsensusState(np.empty((0, variable.size)), np.empty((0, 1)))
-        return ConsensusState(variable.value[None, :], np.array([[self.radius]]))
+        return ConsensusState(variable.value[None, :], np.array([[float(self.radius)]]))
 
     def sample(self, state: ConsensusState, variable: Vector, key: Key) -> Queries:
         """See `Estimator.sample`. The noise of a step is drawn here."""
         n = self.n_queries
         if self.scheme == "hopping":
-            return Queries(Gaussian(variable.blocks, n, key), np.arange(n), np.full(n, self.radius), variable.value)
+            return Queries(
+                Gaussian(variable.blocks, n, key), np.arange(n), np.full(n, float(self.radius)), variable.value
+            )
         offsets = randomness.normals(key, "particles", n, variable.size)
         offsets *= state.spread
         offsets += state.centers - variable.value

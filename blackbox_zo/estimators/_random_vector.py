@@ -126,6 +126,7 @@ class RandomVector(Estimator):
 @lru_cache(maxsize=64)
 def plan(k: int, radius: float, kind: str) -> tuple[Ints, Floats]:
     """Which direction each query follows and how far, for differences along k directions."""
+    radius = float(radius)
     if kind == "central":
         index, scale = np.repeat(np.arange(k), 2), np.tile((radius, -radius), k)
     elif kind == "forward":

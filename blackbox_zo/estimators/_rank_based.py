@@ -70,7 +70,7 @@ class RankBased(Estimator):
         """See `Estimator.sample`."""
         m = self.n_queries
         xi = Gaussian(variable.blocks, m, key)
-        return Queries(xi, np.arange(m), np.full(m, self.radius), variable.value)
+        return Queries(xi, np.arange(m), np.full(m, float(self.radius)), variable.value)
 
     def estimate(
         self, state: tuple[()], variable: Vector, queries: Queries, feedback: Feedback
