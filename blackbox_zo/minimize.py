@@ -142,8 +142,7 @@ def auto(start: Vector, x0: Tree, bounds: Any, unit: Any) -> tuple[Vector, Estim
     if unit is None and start.bounded:
         width = (start.upper - start.lower) / 2.0
         start = Vector(x0, bounds, np.where(np.isfinite(width), width, 1.0))
-    d = start.size
-    return start, EvolutionStrategy(0.3, covariance="full" if d <= 100 else "diagonal", model=d <= 20)
+    return start, EvolutionStrategy(0.3, model=start.size <= 20)
 
 
 class _Run:

@@ -94,10 +94,10 @@ class Search:
         x0: Tree | Vector,
         estimator: Estimator,
         rule: Rule | None = None,
-        *,
         seed: int = 0,
         budget: int | None = None,
         journal: str | Path | Journal | None = None,
+        *,
         max_staleness: int = 8,
     ) -> None:
         if not isinstance(estimator, Estimator):

@@ -68,7 +68,7 @@ class EvolutionStrategy(Estimator):
     Args:
         radius: The first sigma, positive, in units of the variable: about a third of the distance to the optimum.
         n_queries: lambda ≥ 2; by default `4 + floor(3 ln d)`.
-        covariance: "full", "diagonal" or "isotropic".
+        covariance: "full", "diagonal" or "isotropic"; by default full up to 100 dimensions, diagonal above.
         adapt_radius: Whether sigma follows the length of its path (CSA).
         model: Whether to fit a quadratic; needs covariance "full", and values rather than rankings to be of use.
 
@@ -78,7 +78,7 @@ class EvolutionStrategy(Estimator):
 
     radius: float
     n_queries: int | None = None
-    covariance: Literal["full", "diagonal", "isotropic"] = "full"
+    covariance: Literal["full", "diagonal", "isotropic"] | None = None
     adapt_radius: bool = True
     model: bool = False
 
@@ -88,14 +88,16 @@ class EvolutionStrategy(Estimator):
         check_positive("EvolutionStrategy", radius=self.radius)
         if self.n_queries is not None:
             check_at_least("EvolutionStrategy", 2, n_queries=self.n_queries)
-        check_choice("EvolutionStrategy", ("full", "diagonal", "isotropic"), covariance=self.covariance)
-        if self.model and self.covariance != "full":
+        if self.covariance is not None:
+            check_choice("EvolutionStrategy", ("full", "diagonal", "isotropic"), covariance=self.covariance)
+        if self.model and self.covariance not in (None, "full"):
             raise ValueError(f'`EvolutionStrategy(model=True)` needs covariance="full", got {self.covariance!r}.')
 
     def start(self, variable: Vector) -> EvolutionState:
         """See `Estimator.start`."""
         d = variable.size
-        full, diagonal = self.covariance == "full", self.covariance == "diagonal"
+        covariance = self.covariance or ("full" if d <= 100 or self.model else "diagonal")
+        full, diagonal = covariance == "full", covariance == "diagonal"
         return EvolutionState(
             radius=float(self.radius),
             generation=0,
@@ -117,13 +119,14 @@ class EvolutionStrategy(Estimator):
         """See `Estimator.sample`: `x + sigma y`, y ~ N(0, C) (eqs. (38)-(40))."""
         n = self.population(variable.size)
         directions: Directions = Gaussian(variable.blocks, n, key)
-        if self.covariance == "full":
+        kind = _kind(state)
+        if kind == "full":
             rows = (directions.draw() * state.lengths) @ state.axes.T
             best = self._model_step(state, variable)
             if best is not None:
                 rows[0] = best
             directions = Dense(variable.blocks, rows)
-        elif self.covariance == "diagonal":
+        elif kind == "diagonal":
             rows = directions.draw()
             rows *= state.lengths
             directions = Dense(variable.blocks, rows)
@@ -149,7 +152,7 @@ class EvolutionStrategy(Estimator):
         """See `Estimator.estimate`."""
         if self.model and isinstance(feedback, Values):
             state = self._remember(state, variable, queries, feedback.values)
-        c = constants(variable.size, queries.directions.k, self.covariance)
+        c = constants(variable.size, queries.directions.k, _kind(state))
         ranking = feedback.ranking()
         w = np.zeros(queries.directions.k)
         if not ranking.n_edges:  # nothing known; on a plateau of equal values, look further
@@ -165,7 +168,7 @@ class EvolutionStrategy(Estimator):
             w[failed] = np.minimum(w[failed], 0.0)
         positive = np.maximum(w, 0.0)
         sigma = float(queries.scale[0])
-        if self.covariance == "isotropic" and not self.adapt_radius:
+        if _kind(state) == "isotropic" and not self.adapt_radius:
             return state._replace(generation=state.generation + 1), Step(queries.directions, -sigma * positive)
         y = queries.directions.rows
         y_w = combine(positive, y)  # eq. (41)
@@ -183,8 +186,8 @@ class EvolutionStrategy(Estimator):
         z = queries.points()
         z -= variable.project(z)
         z /= queries.scale[:, None]
-        if self.covariance != "isotropic":
-            z /= np.sqrt(np.diagonal(s.shape) if self.covariance == "full" else s.shape)
+        if _kind(s) != "isotropic":
+            z /= np.sqrt(np.diagonal(s.shape) if _kind(s) == "full" else s.shape)
         return Values(ranking.net_losses() + ranking.n * np.einsum("ij,ij->i", z, z)).ranking()
 
     def _remember(self, s: EvolutionState, variable: Vector, queries: Queries, values: Floats) -> EvolutionState:
@@ -207,7 +210,7 @@ class EvolutionStrategy(Estimator):
         if self.adapt_radius:  # eq. (44)
             radius *= math.exp(min(1.0, (c.c_sigma / c.d_sigma) * (length / expected - 1)))
             radius = min(max(radius, 1e-16 * self.radius), 1e16 * self.radius)
-        if self.covariance == "isotropic":
+        if _kind(s) == "isotropic":
             return s._replace(radius=radius, generation=g, path_radius=p_sigma)
         damped = length / math.sqrt(1 - (1 - c.c_sigma) ** (2 * g))
         h_sigma = float(damped < (1.4 + 2 / (d + 1)) * expected)
@@ -215,7 +218,7 @@ class EvolutionStrategy(Estimator):
         p_c += (h_sigma * math.sqrt(c.c_c * (2 - c.c_c) * c.mu_eff)) * y_w
         decay = 1 + c.c_1 * (1 - h_sigma) * c.c_c * (2 - c.c_c) - c.c_1  # eq. (47), but for the weights
         s = s._replace(radius=radius, generation=g, path_radius=p_sigma, path_shape=p_c)
-        if self.covariance == "diagonal":
+        if _kind(s) == "diagonal":
             return self._diagonal(s, c, decay - c.c_mu * float(positive.sum()), positive, y)
         return self._full(s, c, decay - c.c_mu * float(w.sum()), w, y)
 
@@ -243,8 +246,15 @@ class EvolutionStrategy(Estimator):
 
     def _whiten(self, s: EvolutionState, y: Floats) -> Floats:
         """`C^(-1/2) y` for one vector or for rows."""
-        if self.covariance == "isotropic":
+        if _kind(s) == "isotropic":
             return y
-        if self.covariance == "diagonal":
+        if _kind(s) == "diagonal":
             return y / s.lengths
         return ((y @ s.axes) / s.lengths) @ s.axes.T
+
+
+def _kind(state: EvolutionState) -> str:
+    """Which covariance a state keeps: its arrays say so."""
+    if state.shape.ndim == 2:
+        return "full"
+    return "diagonal" if state.shape.size else "isotropic"
