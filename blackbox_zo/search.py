@@ -11,12 +11,13 @@ import numpy as np
 from blackbox_zo import _checkpoint, _replay
 from blackbox_zo._checks import check_at_least
 from blackbox_zo._open import Open, cannot_use, find, positions_of
+from blackbox_zo._running import answer
 from blackbox_zo._typing import Floats, Ints, Tree
 from blackbox_zo.errors import BudgetExhausted, FeedbackError, TellError
 from blackbox_zo.estimators import Estimator
 from blackbox_zo.feedback import Feedback, Ranking, Values
 from blackbox_zo.journal import Journal
-from blackbox_zo.oracle import Answers, parts_of
+from blackbox_zo.oracle import Answers
 from blackbox_zo.proposal import Proposal
 from blackbox_zo.randomness import Key
 from blackbox_zo.rules import Rule
@@ -293,59 +294,9 @@ class Search:
                 proposal = self.ask()
             except BudgetExhausted:  # the rest is in other hands
                 return
-            value = self._answer(oracle, proposal)
+            value = answer(self, oracle, proposal)
             yield Report(proposal.step, self.nfev, value, self._best_value, self.failed)
             done += 1
-
-    def _answer(self, oracle: Answers, proposal: Proposal) -> float:
-        """Have one proposal answered and told; the mean of its values.
-
-        Parts go to the journal one by one, and into the search together: nothing moves before the last one.
-        """
-        total, count = 0.0, 0
-        left = set(proposal.ids.tolist())
-        held: list[tuple[Ints, Values]] = []
-        try:
-            for ids, part in parts_of(oracle, proposal):
-                if isinstance(part, Values):
-                    usable = part.values if not part.n_failed else part.values[np.isfinite(part.values)]
-                    total, count = total + float(np.add.reduce(usable)), count + usable.size
-                told = ids.tolist()
-                before = len(left)
-                left.difference_update(told)
-                each_once = before - len(left) == len(told) == part.n
-                regular = isinstance(part, Values) and each_once and len(told) < proposal.n
-                if regular and Values in self.estimator.accepts:
-                    assert isinstance(part, Values)
-                    if self._journal is not None:
-                        version = self._open[proposal.step].version
-                        self._journal.write(_replay.lines(proposal.step, version, ids, part))
-                    held.append((ids, part))
-                else:
-                    self.tell(proposal, part, ids)
-        finally:
-            if held:
-                self._take_held(proposal, held)
-        if left:
-            raise TellError(f"The oracle left {len(left)} of {proposal.n} queries of step {proposal.step} unanswered.")
-        return total / count if count else np.nan
-
-    def _take_held(self, proposal: Proposal, held: list[tuple[Ints, Values]]) -> None:
-        """Take parts that are in the journal already."""
-        pending = self._open[proposal.step]
-        positions = np.concatenate([ids for ids, _ in held]) - pending.first_id
-        stderr = None
-        if any(part.stderr is not None for _, part in held):
-            stderr = np.concatenate([np.full(p.n, np.nan) if p.stderr is None else p.stderr for _, p in held])
-        feedback = Values(np.concatenate([part.values for _, part in held]), stderr)
-        order = np.argsort(positions)
-        whole = len(order) == len(pending.every)
-        if whole:
-            feedback.values, positions = feedback.values[order], pending.every
-            feedback.stderr = None if stderr is None else stderr[order]
-        self._take(proposal.step, pending, positions, feedback)
-        if self._journal is not None and proposal.step not in self._open:
-            self._journal.sync()
 
     def close(self) -> None:
         """Close the journal, with everything on disk."""
