@@ -32,6 +32,7 @@ def answer(search: Search, oracle: Answers, proposal: Proposal) -> float:
             if isinstance(part, Values):
                 usable = part.values if not part.n_failed else part.values[np.isfinite(part.values)]
                 total, count = total + float(np.add.reduce(usable)), count + usable.size
+            ids = np.asarray(ids)
             told = ids.tolist()
             before = len(left)
             left.difference_update(told)
@@ -43,7 +44,10 @@ def answer(search: Search, oracle: Answers, proposal: Proposal) -> float:
                     version = search._open[proposal.step].version
                     search.journal.write(_replay.lines(proposal.step, version, ids, part))
                 held.append((ids, part))
-            else:
+            else:  # `tell` checks the rest, and must know what came before
+                if held:
+                    _take_held(search, proposal, held)
+                    held = []
                 search.tell(proposal, part, ids)
     finally:
         if held:

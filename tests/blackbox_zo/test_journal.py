@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -127,6 +128,39 @@ def test_one_header_line_then_one_line_per_answer(tmp_path: Path) -> None:
     assert lines[0] == {"step": 0, "at": 0, "id": 0, "value": 1.5, "stderr": 0.1}
     assert lines[1] == {"step": 0, "at": 0, "id": 1, "value": None, "stderr": 0.1, "info": {"error": "why"}}
     assert [line["id"] for line in lines] == list(range(6))
+
+
+class _Parts(bz.Oracle):
+    """Answers in parts, with the ids it is given."""
+
+    def __init__(self, *positions: Any) -> None:
+        self.positions = positions
+
+    def answer(self, proposal: bz.Proposal) -> bz.Values:
+        return bz.Values([bowl(x) for x in proposal.points])
+
+    def parts(self, proposal: bz.Proposal) -> Iterator[Any]:
+        for some in self.positions:
+            yield [proposal.ids[0] + i for i in some], bz.Values([bowl(proposal.points[i % 6]) for i in some])
+
+
+@pytest.mark.parametrize("positions", [((0,), (0,)), ((1,), (0, 0)), ((2,), (99,)), ((3, 4), (4, 5))])
+def test_an_oracle_that_answers_wrongly_does_no_harm_to_the_journal(positions: Any, tmp_path: Path) -> None:
+    path = tmp_path / "run.jsonl"
+    with search(path) as s, pytest.raises(bz.TellError, match=r"told already|names an id twice|not an id of step 0"):
+        list(s.run(_Parts(*positions), steps=1))
+    kept = positions[0]
+    with search(path) as resumed:
+        assert resumed.nfev == len(kept)
+        assert resumed.ask().ids.tolist() == [i for i in range(6) if i not in kept]
+
+
+def test_parts_may_name_their_ids_in_lists_and_in_any_order(tmp_path: Path) -> None:
+    with search(tmp_path / "run.jsonl") as s:
+        assert [r.nfev for r in s.run(_Parts((5, 1), (0,), (2, 4, 3)), steps=2)] == [6, 12]
+        assert same(s, steps(search(None), 2))
+    with search(tmp_path / "run.jsonl") as resumed:
+        assert same(resumed, steps(search(None), 2))
 
 
 @pytest.mark.parametrize("keep", [0.0, 0.3, 0.999])
