@@ -85,6 +85,24 @@ def normals(key: Key, name: str, k: int, size: int) -> Floats:
     return out
 
 
+def normals_between(key: Key, name: str, row: int, size: int, start: int, stop: int) -> Floats:
+    """Elements `start` to `stop` of row `row` of `normals`, shape (stop - start,), from the tiles that hold them."""
+    if size <= TILE:
+        per_tile = max(1, TILE // max(size, 1))
+        first = row - row % per_tile
+        return normals_tile(key, name, first, (row - first + 1) * size)[(row - first) * size :][start:stop]
+    columns = range(start - start % TILE, stop, TILE)
+    tiles = [normals_tile(key, name, row, min(TILE, size - column), column) for column in columns]
+    return np.concatenate(tiles)[start - columns.start :][: stop - start] if tiles else np.empty(0)
+
+
+def normals_tile(key: Key, name: str, row: int, count: int, column: int = 0) -> Floats:
+    """The first `count` normals of one tile, shape (count,)."""
+    out = np.empty(count)
+    _normal.fill(out, key.digest(name, row, column))
+    return out
+
+
 def add_normals(out: Floats, key: Key, name: str, weights: Floats, lengths: Floats | None = None) -> None:
     """`out += weights @ (lengths * normals(key, name, len(weights), out.size))`, holding one tile at a time.
 
@@ -168,20 +186,33 @@ def words(key: Key, name: str, k: int, count: int) -> Words:
 
     Only additions, multiplications and shifts of integers: the same bits in numpy, in torch and on any device.
     """
+    return _words(key, name, 0, k * count).reshape(k, count)
+
+
+def words_between(key: Key, name: str, row: int, count: int, start: int, stop: int) -> Words:
+    """Words `start` to `stop` of row `row` of `words(key, name, k, count)`, shape (stop - start,)."""
+    return _words(key, name, row * count + start, stop - start)
+
+
+def _words(key: Key, name: str, first: int, count: int) -> Words:
     k0, k1 = np.frombuffer(key.digest(name, size=16), dtype="<u8")
-    z = np.arange(k * count, dtype=np.uint64)
+    z = np.arange(first, first + count, dtype=np.uint64)
     z *= _GOLDEN
     z += k0
     _mix(z)
     z ^= k1
-    return _mix(z).reshape(k, count)
+    return _mix(z)
 
 
 def signs(key: Key, name: str, k: int, size: int) -> Floats:
     """`k` rows of `size` random signs, -1.0 or +1.0, shape (k, size). Element e is bit e % 64 of word e // 64."""
-    packed = words(key, name, k, -(-size // 64)).astype("<u8", copy=False).view(np.uint8)
-    bits = np.unpackbits(packed, axis=1, count=size, bitorder="little")
-    out = empty((k, size))
+    return unpacked(words(key, name, k, -(-size // 64)), size)
+
+
+def unpacked(words: Words, size: int) -> Floats:
+    """The signs in rows of words, shape (k, size): -1.0 for a bit that is set, else 1.0."""
+    bits = np.unpackbits(words.astype("<u8", copy=False).view(np.uint8), axis=1, count=size, bitorder="little")
+    out = empty((len(words), size))
     np.multiply(bits, -2.0, out=out)
     out += 1.0
     return out

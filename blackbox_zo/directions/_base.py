@@ -12,7 +12,7 @@ import numpy as np
 
 from blackbox_zo import randomness
 from blackbox_zo._buffers import empty
-from blackbox_zo._typing import Floats, Ints
+from blackbox_zo._typing import Floats, Ints, Words
 
 __all__ = ["Block", "Directions"]
 
@@ -64,6 +64,25 @@ class Directions(ABC):
             block: One of `blocks`.
             weights: Shape (k,).
         """
+
+    def touches(self, block: Block) -> bool:
+        """Whether any direction may have an element other than 0 in a block."""
+        return True
+
+    def part(self, block: Block, j: int, start: int, stop: int) -> Floats:
+        """Elements `start` to `stop` of direction j in a block, flat. Subclasses that can, draw no more than those."""
+        out, unit = np.zeros(block.size), np.zeros(self.k)
+        unit[j] = 1.0
+        self.add_(out, block, unit)
+        return out[start:stop]
+
+    def factors(self, block: Block) -> tuple[Floats, Floats] | None:
+        """A (k, m, r) and B (k, n, r) with `u_j = A_j B_j'` where the block is such a product; else None."""
+        return None
+
+    def bits(self, block: Block, j: int, start: int, stop: int) -> Words | None:
+        """Elements `start` (a multiple of 64) to `stop` of direction j where they are signs: 64 a word, 1 for -1."""
+        return None
 
     def draw(self) -> Floats:
         """Compute all directions as rows, shape (k, d). `rows` keeps the result."""

@@ -64,3 +64,7 @@ class Dense(Directions):
     def add_(self, out: Floats, block: Block, weights: Floats) -> None:
         """See `Directions.add_`."""
         out += randomness.combine(weights, self.rows[:, column_slice(self.blocks, block)])
+
+    def part(self, block: Block, j: int, start: int, stop: int) -> Floats:
+        """See `Directions.part`."""
+        return self.rows[j, column_slice(self.blocks, block)][start:stop]

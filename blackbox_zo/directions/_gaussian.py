@@ -30,6 +30,10 @@ class Gaussian(Directions):
         """See `Directions.add_`."""
         randomness.add_normals(out, self.key, block.name, weights)
 
+    def part(self, block: Block, j: int, start: int, stop: int) -> Floats:
+        """See `Directions.part`; draws the tiles that hold these elements."""
+        return randomness.normals_between(self.key, block.name, j, block.size, start, stop)
+
     def draw(self) -> Floats:
         """See `Directions.draw`."""
         return draw_blocks(self.blocks, lambda b: randomness.normals(self.key, b.name, self.k, b.size))
@@ -56,6 +60,10 @@ class Sphere(Directions):
     def add_(self, out: Floats, block: Block, weights: Floats) -> None:
         """See `Directions.add_`."""
         randomness.add_normals(out, self.gaussian.key, block.name, weights, self._lengths)
+
+    def part(self, block: Block, j: int, start: int, stop: int) -> Floats:
+        """See `Directions.part`."""
+        return self.gaussian.part(block, j, start, stop) * self._lengths[j]
 
     def draw(self) -> Floats:
         """See `Directions.draw`."""

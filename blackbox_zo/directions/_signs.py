@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from blackbox_zo import randomness
-from blackbox_zo._typing import Floats
+from blackbox_zo._typing import Floats, Words
 from blackbox_zo.directions._base import Block, Directions, draw_blocks
 
 __all__ = ["LowRank", "Rademacher"]
@@ -32,6 +32,16 @@ class Rademacher(Directions):
         """See `Directions.add_`."""
         out += randomness.combine(weights, self.block_rows(block))
 
+    def part(self, block: Block, j: int, start: int, stop: int) -> Floats:
+        """See `Directions.part`."""
+        first = start - start % 64
+        words = self.bits(block, j, first, stop)
+        return randomness.unpacked(words[None, :], stop - first)[0, start - first :]
+
+    def bits(self, block: Block, j: int, start: int, stop: int) -> Words:
+        """See `Directions.bits`."""
+        return randomness.words_between(self.key, block.name, j, -(-block.size // 64), start // 64, -(-stop // 64))
+
     def draw(self) -> Floats:
         """See `Directions.draw`."""
         return draw_blocks(self.blocks, self.block_rows)
@@ -55,19 +65,36 @@ class LowRank(Directions):
         self.key = key
         self.rank = rank
 
-    def factors(self, block: Block) -> tuple[Floats, Floats]:
-        """A, shape (k, m, r), and B, shape (k, n, r), of a block with at least two axes."""
+    def _signs(self, block: Block) -> tuple[Floats, Floats]:
+        """A, shape (k, m, r), and B, shape (k, n, r), of a block with at least two axes: signs alone."""
         m, r = block.shape[0], self.rank
         n = block.size // max(m, 1)
         a = randomness.signs(self.key, block.name + "|A", self.k, m * r).reshape(self.k, m, r)
         b = randomness.signs(self.key, block.name + "|B", self.k, n * r).reshape(self.k, n, r)
         return a, b
 
+    def factors(self, block: Block) -> tuple[Floats, Floats] | None:
+        """See `Directions.factors`; A is divided by sqrt(r). A vector has none."""
+        if len(block.shape) < 2:
+            return None
+        a, b = self._signs(block)
+        return a / np.sqrt(self.rank), b
+
+    def part(self, block: Block, j: int, start: int, stop: int) -> Floats:
+        """See `Directions.part`; multiplies the factors' rows that hold these elements."""
+        if len(block.shape) < 2:
+            return self.block_rows(block)[j, start:stop]
+        a, b = self._signs(block)
+        width = b.shape[1]
+        first, last = start // width, -(-stop // width)
+        rows: Floats = (a[j, first:last] @ b[j].T).reshape(-1) / np.sqrt(self.rank)
+        return rows[start - first * width : stop - first * width]
+
     def block_rows(self, block: Block) -> Floats:
         """The directions' parts in one block, shape (k, block.size)."""
         if len(block.shape) < 2:
             return randomness.signs(self.key, block.name, self.k, block.size)
-        a, b = self.factors(block)
+        a, b = self._signs(block)
         out: Floats = (a @ b.transpose(0, 2, 1)).reshape(self.k, block.size) / np.sqrt(self.rank)
         return out
 
@@ -76,7 +103,7 @@ class LowRank(Directions):
         if len(block.shape) < 2:
             out += randomness.combine(weights, self.block_rows(block))
             return
-        (a, b), columns = self.factors(block), self.k * self.rank
+        (a, b), columns = self._signs(block), self.k * self.rank
         left = (a * (weights / np.sqrt(self.rank))[:, None, None]).transpose(1, 0, 2).reshape(a.shape[1], columns)
         right = b.transpose(1, 0, 2).reshape(b.shape[1], columns)
         out += (left @ right.T).reshape(-1)  # one GEMM over all k directions: (m, k r) (k r, n)

@@ -1,0 +1,1 @@
+"""Torch modules: their parameters as a variable, and two ways to answer queries about them."""

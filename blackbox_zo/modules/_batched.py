@@ -1,0 +1,337 @@
+"""Batched: one run of a model answers all queries of a step.
+
+The batch is stacked n times, and each operation that uses a searched parameter treats each query's rows as that query
+displaces it. A linear map under a low-rank direction reads its weight once for all queries: `y = x W' + (x B_i) c_i A_i'`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, cast
+
+import torch
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
+
+from blackbox_zo.modules._displaced import Displaced, Displacements
+from blackbox_zo.modules._scratch import leaves, linear, reads_only_metadata, refuse_noise, replaced
+
+__all__ = ["Batched", "Unstackable"]
+
+
+class Unstackable(RuntimeError):
+    """A model cannot answer several queries in one run; by scratch it can."""
+
+
+class Family(torch.Tensor):
+    """n tensors in place of one, where a value depends on the query but not on the batch: `1 + weight`, say.
+
+    It looks like its first member; `Batched` sees every operation on it and does that n times.
+    """
+
+    members: list[torch.Tensor]
+
+    @classmethod
+    def of(cls, members: list[torch.Tensor]) -> Family:
+        """Wrap the n members."""
+        out = cast(Family, torch.Tensor._make_subclass(cls, members[0]))
+        out.members = members
+        return out
+
+
+class Batched(TorchFunctionMode):
+    """Inside it, rows of the batch that belong to query i see the parameters as query i displaces them.
+
+    Give the model inputs that went through `stack`. What it makes of them is followed from operation to operation: a
+    tensor made from a stacked one is stacked along its first axis. Where that does not hold (the model moves the batch
+    to another axis, or picks rows from it), `Unstackable` is raised.
+
+    Args:
+        displacements: The step's.
+        rows: How many examples each query sees.
+    """
+
+    def __init__(self, displacements: Displacements, rows: int) -> None:
+        super().__init__()
+        self.displacements, self.rows, self.n = displacements, rows, displacements.n
+        self.joined: dict[tuple[int, int], tuple[torch.Tensor, torch.Tensor]] = {}
+
+    def stack(self, tree: Any) -> Any:
+        """Repeat everything with the batch as its first axis (tensors, and lists of as many) once per query."""
+
+        def one(value: Any) -> Any:
+            if isinstance(value, torch.Tensor):
+                if value.dim() and value.shape[0] == self.rows:
+                    return mark(value.repeat(self.n, *[1] * (value.dim() - 1)))
+                return value
+            if isinstance(value, dict):
+                return type(value)({k: one(v) for k, v in value.items()})
+            if hasattr(value, "data") and isinstance(value.data, dict):  # transformers' BatchEncoding
+                return type(value)({k: one(v) for k, v in value.data.items()})
+            if isinstance(value, list) and len(value) == self.rows and not _holds_tensors(value):
+                return value * self.n
+            if isinstance(value, tuple | list):
+                return type(value)(*[one(v) for v in value]) if hasattr(value, "_fields") else type(value)(map(one, value))
+            return value
+
+        return one(tree)
+
+    # ------------------------------------------------------------------------------------------ every operation
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run one operation for all queries."""
+        kwargs = kwargs or {}
+        if reads_only_metadata(func):
+            return func(*args, **kwargs)
+        of = self.displacements.of
+        displaced = follows = False
+        for t in _quick_leaves(args, kwargs):
+            if id(t) in of or type(t) is Family:
+                displaced = True
+            elif _is_marked(t):
+                follows = True
+        if not displaced:
+            refuse_noise(func, args, kwargs)
+            out = func(*args, **kwargs)
+            if follows:
+                _mark_all(out)
+            return out
+        rule = _RULES.get(func)
+        if rule is not None:
+            out = rule(self, *args, **kwargs)
+            if out is not NotImplemented:
+                return out
+        refuse_noise(func, args, kwargs)
+        return self._each(func, args, kwargs)
+
+    def is_stacked(self, t: torch.Tensor) -> bool:
+        """Whether a tensor's first axis is the stacked batch (or that axis with others merged into it)."""
+        if not _is_marked(t) or not t.dim():
+            return False
+        if t.shape[0] % (self.n * self.rows) or not t.shape[0]:
+            raise Unstackable(
+                f"A value of shape {tuple(t.shape)} made from the batch meets a searched parameter, but its first axis "
+                f"is not the batch of {self.n} x {self.rows}. Use sweep='scratch' for this model."
+            )
+        return True
+
+    def _each(self, func: Any, args: Any, kwargs: Any) -> Any:
+        """Any operation, once per query on its rows and its values."""
+        stacked = [t for t in leaves((args, kwargs)) if _is_marked(t) and self.is_stacked(t)]
+        outs = []
+        for i in range(self.n):
+
+            def one(t: torch.Tensor, i: int = i) -> torch.Tensor:
+                if type(t) is Family:
+                    return t.members[i]
+                hit = self.displacements.of.get(id(t))
+                if hit is not None:
+                    return hit.whole(i, self.displacements.buffers)
+                return t.unflatten(0, (self.n, -1))[i] if any(t is s for s in stacked) else t
+
+            outs.append(func(*replaced(args, one), **replaced(kwargs, one)))
+        join: Callable[[list[torch.Tensor]], Any] = _cat if stacked else Family.of
+        return _zip(outs, join)
+
+    # ------------------------------------------------------------------------------------------ known operations
+
+    def _linear(self, x: Any, weight: Any, bias: Any = None) -> Any:
+        if type(x) is Family or type(weight) is Family or type(bias) is Family or not self.is_stacked(x):
+            return NotImplemented
+        w, b = self.displacements.of.get(id(weight)), self._of(bias)
+        if w is None:
+            y = F.linear(x, weight, bias)
+            assert b is not None
+            view = y.view(self.n, -1, y.shape[-1])
+            view += b.offsets[:, None].to(y.dtype)
+            return mark(y)
+        if w.factors is None:
+            outs = [linear(w, i, part, self._member(bias, b, i), self.displacements)
+                    for i, part in enumerate(x.unflatten(0, (self.n, -1)))]  # fmt: skip
+            return _cat(outs)
+        y = F.linear(x, weight, bias)
+        left, right = self._factors(w, b, bias)
+        return self._add_product(y, x, right, left)
+
+    def _addmm(self, bias: Any, x: Any, weight: Any, *, beta: Any = 1, alpha: Any = 1) -> Any:
+        if beta != 1 or alpha != 1 or type(x) is Family or type(weight) is Family or type(bias) is Family:
+            return NotImplemented
+        w, b = self.displacements.of.get(id(weight)), self._of(bias)
+        if w is None or w.factors is None or not self.is_stacked(x) or bias.dim() != 1:
+            return NotImplemented
+        y = torch.addmm(bias, x, weight)
+        key = (id(weight), id(bias))
+        if key not in self.joined:
+            left, right = w.factors  # W is (in, out): u = A B' with A along the input
+            self.joined[key] = self._with_bias(right.transpose(1, 2), left.transpose(1, 2), b)
+        out, into = self.joined[key]
+        return self._add_product(y, x, into, out)
+
+    def _factors(self, w: Displaced, b: Displaced | None, bias: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        key = (id(w.p), id(bias))
+        if key not in self.joined:
+            assert w.factors is not None
+            self.joined[key] = self._with_bias(*w.factors, b)
+        return self.joined[key]
+
+    def _with_bias(self, out: torch.Tensor, into: torch.Tensor, b: Displaced | None) -> tuple[torch.Tensor, torch.Tensor]:
+        """The factors (n, r, out) and (n, in, r), with the bias's offsets as one more row of the first."""
+        if b is not None:
+            out = torch.cat([out, b.offsets[:, None]], 1)
+        return out.contiguous(), into.contiguous()
+
+    def _add_product(self, y: torch.Tensor, x: torch.Tensor, into: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
+        """`y_i += [x_i into_i, 1] out_i` in place."""
+        x3, y3 = x.reshape(self.n, -1, x.shape[-1]), y.view(self.n, -1, y.shape[-1])
+        r = into.shape[2]
+        t = torch.empty(self.n, x3.shape[1], out.shape[1], dtype=y.dtype, device=y.device)
+        t[:, :, :r] = torch.bmm(x3.to(y.dtype), into.to(y.dtype))
+        if out.shape[1] > r:
+            t[:, :, r] = 1.0
+        y3.baddbmm_(t, out.to(y.dtype))
+        return mark(y)
+
+    def _embedding(self, ids: Any, weight: Any, *args: Any, **kwargs: Any) -> Any:
+        max_norm = kwargs.get("max_norm", args[1] if len(args) > 1 else None)
+        w = self.displacements.of.get(id(weight))
+        if w is None or max_norm is not None or type(ids) is Family or not self.is_stacked(ids):
+            return NotImplemented
+        y = F.embedding(ids, weight, *args, **kwargs)
+        for i, (out, looked) in enumerate(zip(y.view(self.n, -1, y.shape[-1]), ids.reshape(self.n, -1), strict=True)):
+            out += w.looked_up(i, looked).to(y.dtype)
+        return mark(y)
+
+    def _layer_norm(
+        self, x: Any, shape: Any, weight: Any = None, bias: Any = None, eps: float = 1e-5, *rest: Any
+    ) -> Any:
+        if type(x) is Family or len(shape) != 1 or not self.is_stacked(x) or weight is None:
+            return NotImplemented
+        y = F.layer_norm(x, shape, None, None, eps)
+        y3 = y.view(self.n, -1, y.shape[-1])
+        scale = self._stack(weight)
+        if scale is None:
+            return NotImplemented
+        if bias is None:
+            y3 *= scale.to(y.dtype)
+        else:
+            shift = self._stack(bias)
+            if shift is None:
+                return NotImplemented
+            torch.addcmul(shift.to(y.dtype), y3, scale.to(y.dtype), out=y3)
+        return mark(y)
+
+    def _rms_norm(self, x: Any, shape: Any, weight: Any = None, eps: float | None = None) -> Any:
+        scale = None if weight is None else self._stack(weight)
+        if type(x) is Family or len(shape) != 1 or scale is None or not self.is_stacked(x):
+            return NotImplemented
+        y = F.rms_norm(x, shape, None, eps)
+        view = y.view(self.n, -1, y.shape[-1])
+        view *= scale.to(y.dtype)
+        return mark(y)
+
+    def _mul(self, a: Any, b: Any) -> Any:
+        return self._broadcast(torch.mul, a, b)
+
+    def _add(self, a: Any, b: Any, *, alpha: Any = 1) -> Any:
+        return self._broadcast(torch.add, a, b) if alpha == 1 else NotImplemented
+
+    def _broadcast(self, func: Any, a: Any, b: Any) -> Any:
+        """A vector that depends on the query, times or plus a stacked value."""
+        for vector, x in ((a, b), (b, a)):
+            if isinstance(x, torch.Tensor) and type(x) is not Family and _is_marked(x) and self.is_stacked(x):
+                stack = self._stack(vector) if isinstance(vector, torch.Tensor) else None
+                if stack is None or stack.shape[-1] not in (1, x.shape[-1]):
+                    return NotImplemented
+                x3 = x.reshape(self.n, -1, x.shape[-1])
+                return mark(func(x3, stack).view(x.shape))
+        return NotImplemented
+
+    # ------------------------------------------------------------------------------------------ values by query
+
+    def _of(self, bias: Any) -> Displaced | None:
+        return None if bias is None else self.displacements.of.get(id(bias))
+
+    def _member(self, bias: Any, b: Displaced | None, i: int) -> Any:
+        return bias if b is None else b.whole(i, self.displacements.buffers)
+
+    def _stack(self, vector: torch.Tensor) -> torch.Tensor | None:
+        """A vector as (n or 1, 1, d), whether it depends on the query or not; None if it is no vector."""
+        if vector.dim() != 1:
+            return None
+        if type(vector) is Family:
+            return torch.stack(vector.members)[:, None]
+        hit = self.displacements.of.get(id(vector))
+        if hit is None:
+            return None if _is_marked(vector) else vector[None, None]
+        return hit.stacked[:, None]
+
+
+_RULES: dict[Any, Callable[..., Any]] = {
+    F.linear: Batched._linear,
+    F.embedding: Batched._embedding,
+    F.layer_norm: Batched._layer_norm,
+    torch.layer_norm: Batched._layer_norm,
+    F.rms_norm: Batched._rms_norm,
+    torch.rms_norm: Batched._rms_norm,
+    torch.addmm: Batched._addmm,
+    torch.mul: Batched._mul,
+    torch.Tensor.mul: Batched._mul,
+    torch.Tensor.__mul__: Batched._mul,
+    torch.Tensor.__rmul__: Batched._mul,
+    torch.add: Batched._add,
+    torch.Tensor.add: Batched._add,
+    torch.Tensor.__add__: Batched._add,
+    torch.Tensor.__radd__: Batched._add,
+}
+
+
+def mark(t: torch.Tensor) -> torch.Tensor:
+    """Note that a tensor's first axis is the stacked batch."""
+    t._zo_stacked = True  # type: ignore[attr-defined]
+    return t
+
+
+def _is_marked(t: torch.Tensor) -> bool:
+    return hasattr(t, "_zo_stacked")
+
+
+def _mark_all(out: Any) -> None:
+    if isinstance(out, torch.Tensor):
+        out._zo_stacked = True  # type: ignore[attr-defined]
+    elif isinstance(out, tuple | list):
+        for t in out:
+            _mark_all(t)
+
+
+def _quick_leaves(args: Any, kwargs: Any) -> list[torch.Tensor]:
+    found = []
+    for a in args:
+        if isinstance(a, torch.Tensor):
+            found.append(a)
+        elif isinstance(a, tuple | list):
+            found.extend(leaves(a))
+    for a in kwargs.values():
+        if isinstance(a, torch.Tensor):
+            found.append(a)
+        elif isinstance(a, tuple | list | dict):
+            found.extend(leaves(a))
+    return found
+
+
+def _holds_tensors(values: list[Any]) -> bool:
+    return any(isinstance(v, torch.Tensor | dict | list | tuple) for v in values)
+
+
+def _cat(outs: list[torch.Tensor]) -> torch.Tensor:
+    return mark(torch.cat(outs))
+
+
+def _zip(outs: list[Any], join: Callable[[list[torch.Tensor]], Any]) -> Any:
+    """Join the outputs of one operation for n queries, tensor by tensor."""
+    first = outs[0]
+    if isinstance(first, torch.Tensor):
+        return join(outs)
+    if isinstance(first, tuple | list):
+        parts = [_zip(list(part), join) for part in zip(*outs, strict=True)]
+        return type(first)(*parts) if hasattr(first, "_fields") else type(first)(parts)
+    return first

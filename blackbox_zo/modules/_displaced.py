@@ -1,0 +1,179 @@
+"""One step's queries as displaced parameters: `w + c u`, made where it is needed."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import numpy as np
+import torch
+
+from blackbox_zo.directions import Block, Directions
+from blackbox_zo.modules._masks import Mask
+from blackbox_zo.modules._module import Module
+from blackbox_zo.modules._tensors import GRAIN, add_direction_, factors_of, row_chunks, rows_of
+from blackbox_zo.steps import Queries
+
+__all__ = ["Displaced", "Displacements"]
+
+LARGE = 1 << 16
+"""Elements from which a parameter is displaced chunk by chunk rather than once for all queries."""
+
+
+class Displaced:
+    """One parameter under the n queries of a step.
+
+    Args:
+        block: Its block.
+        p: The parameter; it is only read.
+        directions: The step's.
+        index: The direction of each query, shape (n,).
+        scale: How far along it in the parameter's own units, shape (n,).
+        mask: Which elements are searched; none means all.
+    """
+
+    def __init__(
+        self, block: Block, p: torch.Tensor, directions: Directions, index: list[int], scale: list[float], mask: Mask | None
+    ) -> None:
+        self.block, self.p, self.directions, self.mask = block, p.detach(), directions, mask
+        self.index, self.scale = index, scale
+
+    @property
+    def small(self) -> bool:
+        """Whether all queries' values are kept at once."""
+        return self.block.size < LARGE and len(self.block.shape) < 2
+
+    @cached_property
+    def factors(self) -> tuple[torch.Tensor, torch.Tensor] | None:
+        """`c_i A_i` as (n, r, rows) and B_i as (n, columns, r), fp32; None where the direction is no plain product."""
+        found = None if self.mask is not None else factors_of(self.directions, self.block, self.p.device)
+        if found is None:
+            return None
+        a, b = found
+        scale = torch.tensor(self.scale, dtype=torch.float32, device=self.p.device)
+        index = torch.tensor(self.index, device=self.p.device)
+        return (a[index] * scale[:, None, None]).transpose(1, 2).contiguous(), b[index]
+
+    @cached_property
+    def offsets(self) -> torch.Tensor:
+        """`c_i u_i` of a small parameter, shape (n, *shape), fp32."""
+        rows = rows_of(self.directions, self.block, self.p.device)
+        scale = torch.tensor(self.scale, dtype=torch.float32, device=self.p.device)
+        out = rows[torch.tensor(self.index, device=self.p.device)] * scale.view(-1, *[1] * self.p.dim())
+        if self.mask is not None:
+            out *= self.mask(self.p.reshape(-1), 0).view(self.p.shape)
+        return out
+
+    @cached_property
+    def stacked(self) -> torch.Tensor:
+        """`w + c_i u_i` of a small parameter, shape (n, *shape), in its own type."""
+        return (self.p.float() + self.offsets).to(self.p.dtype)
+
+    @cached_property
+    def chunks(self) -> list[tuple[int, int]]:
+        """Runs of rows that are displaced at a time."""
+        return row_chunks(self.block.shape)
+
+    def rows(self, i: int, a: int, b: int, scratch: Buffers) -> torch.Tensor:
+        """Rows a … b of `w + c_i u_i`, shape (b - a, …), in scratch memory that the next call overwrites."""
+        width = self.block.size // max(1, self.block.shape[0] if self.block.shape else 1)
+        part = self.p.view(-1)[a * width : b * width]
+        out = scratch.get("value", part.numel(), torch.float32, self.p.device)
+        if self.factors is not None:
+            left, right = self.factors
+            w = part.view(b - a, width)
+            if w.dtype is not torch.float32:
+                w = out[: part.numel()].view(b - a, width).copy_(w)
+            torch.addmm(w, left[i, :, a:b].t(), right[i].t(), out=out[: part.numel()].view(b - a, width))
+        else:
+            other = scratch.get("direction", part.numel(), torch.float32, self.p.device)
+            self._add(out, other, part, i, a * width)
+        value = out[: part.numel()]
+        if self.p.dtype is not torch.float32:
+            low = scratch.get("low", part.numel(), self.p.dtype, self.p.device)[: part.numel()]
+            value = low.copy_(value)
+        return value.view(b - a, *self.block.shape[1:]) if self.block.shape else value.view(())
+
+    def _add(self, out: torch.Tensor, other: torch.Tensor, part: torch.Tensor, i: int, start: int) -> None:
+        """`out = part + c_i u_i`."""
+        value = out[: part.numel()]
+        if self.mask is None:
+            value.copy_(part)
+            add_direction_(value, self.directions, self.block, self.index[i], self.scale[i], start, other)
+            return
+        value.zero_()
+        add_direction_(value, self.directions, self.block, self.index[i], self.scale[i], start, other)
+        value *= self.mask(part, start)
+        value += part
+
+    def whole(self, i: int, scratch: Buffers) -> torch.Tensor:
+        """`w + c_i u_i` in memory of its own, shape of the parameter."""
+        if self.small:
+            return self.stacked[i]
+        out = torch.empty_like(self.p)
+        for a, b in self.chunks:
+            if self.block.shape:
+                out[a:b] = self.rows(i, a, b, scratch)
+            else:
+                out.copy_(self.rows(i, a, b, scratch))
+        return out
+
+    def looked_up(self, i: int, ids: torch.Tensor) -> torch.Tensor:
+        """Rows `ids` of `c_i u_i` of a matrix, shape (*ids.shape, columns), fp32; the rest is never made."""
+        flat = ids.reshape(-1)
+        if self.factors is not None:
+            left, right = self.factors
+            return (left[i].t()[flat] @ right[i].t()).view(*ids.shape, -1)
+        width = self.block.size // self.block.shape[0]
+        unique, where = torch.unique(flat, return_inverse=True)
+        rows = np.empty((len(unique), width), dtype=np.float32)
+        for place, row in enumerate(unique.tolist()):
+            u = self.directions.part(self.block, self.index[i], row * width, (row + 1) * width)
+            rows[place] = u * self.scale[i]
+        found = torch.from_numpy(rows).to(self.p.device)
+        if self.mask is not None:
+            table = self.p.view(-1)
+            for place, row in enumerate(unique.tolist()):
+                part = table[row * width : (row + 1) * width]
+                found[place] *= self.mask(part, row * width)
+        return found[where].view(*ids.shape, width)
+
+
+class Buffers:
+    """Scratch memory by purpose, grown as needed and used again."""
+
+    def __init__(self) -> None:
+        self.held: dict[tuple[str, torch.dtype, torch.device], torch.Tensor] = {}
+
+    def get(self, what: str, size: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+        """Flat memory for at least `size` elements, rounded up to `GRAIN`, with whatever is in it."""
+        size = -(-size // GRAIN) * GRAIN
+        have = self.held.get((what, dtype, device))
+        if have is None or have.numel() < size:
+            have = self.held[what, dtype, device] = torch.empty(size, dtype=dtype, device=device)
+        return have
+
+
+class Displacements:
+    """All parameters that a step's queries displace.
+
+    Args:
+        module: The variable.
+        queries: The queries; their origin must be where the module stands.
+    """
+
+    def __init__(self, module: Module, queries: Queries) -> None:
+        if queries.origin != module.version:
+            raise RuntimeError(
+                f"These queries start from the weights after {queries.origin} moves, but the module has made "
+                f"{module.version}. Answer each proposal before the next move."
+            )
+        self.module, self.queries, self.n = module, queries, queries.n
+        self.buffers = Buffers()
+        index, scale = queries.index.tolist(), queries.scale.tolist()
+        self.of: dict[int, Displaced] = {}
+        for block in module.blocks:
+            if queries.directions.touches(block):
+                p, unit = module.parameters[block.name], module.units[block.name]
+                mine = [c * unit for c in scale]
+                mask = module.masks.get(block.name)
+                self.of[id(p)] = Displaced(block, p, queries.directions, index, mine, mask)

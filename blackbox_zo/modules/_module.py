@@ -1,0 +1,220 @@
+"""`Module`: x is the parameters of a torch model, moved in place."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+
+from blackbox_zo.directions import Block
+from blackbox_zo.modules._masks import Mask, make_mask
+from blackbox_zo.modules._rounding import round_into_
+from blackbox_zo.modules._select import Select, select_parameters
+from blackbox_zo.modules._tensors import CHUNK, GRAIN, add_direction_, factors_of, row_chunks
+from blackbox_zo.steps import Step
+from blackbox_zo.variables import Variable
+
+__all__ = ["Module"]
+
+MaskSpec: TypeAlias = float | Mapping[str, torch.Tensor] | Callable[[str, torch.Tensor], torch.Tensor]
+
+
+class Module(Variable):
+    """The chosen parameters of a torch model as one variable. Queries never touch them; a move changes them in place.
+
+    Tied parameters are one block, with one direction. Nothing of the size of the model is stored beside it: what a
+    query adds to a weight is made from the step's seed where it is used, and forgotten.
+
+    Args:
+        model: Any module. It stays the user's: nothing is patched or wrapped.
+        select: Which parameters: "all" (those that require grad); "lora", "bias", "prefix"; a regular expression that
+            is searched in their names; a list of names; or a function of (name, parameter).
+        mask: Which elements of them; the rest is neither asked about nor moved. A share in (0, 1) takes that share of
+            smallest absolute values in each matrix, by a threshold fixed now and compared anew with the weights
+            at every use (Sparse-MeZO, Liu et al. 2024); also a function of (name, tensor), or tensors by name.
+        unit: What counts as one unit of movement: a number, or numbers by pattern, the first that is found in a
+            parameter's name counts, the rest have 1. Queries and moves are scaled alike, so moves go with its square:
+            these are the parameter groups.
+        no_decay: A pattern; weight decay leaves the parameters alone in whose names it is found.
+        rounding: How a move ends in bf16 and fp16 parameters: "stochastic", so that small moves are right on average
+            (the random bits are a function of block and move), or "nearest", which loses them.
+
+    Attributes:
+        model: The model.
+        parameters: The chosen parameters, by block name.
+        version: Number of moves so far.
+
+    Raises:
+        ValueError: No parameter matches, one is not contiguous or not loaded, or another argument is out of range.
+        TypeError: An argument is of a wrong kind.
+
+    Example:
+        >>> import torch, blackbox_zo as bz
+        >>> model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Linear(4, 1))
+        >>> bz.Module(model, "bias").blocks
+        (Block(name='0.bias', shape=(4,)), Block(name='1.bias', shape=(1,)))
+    """
+
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        select: Select = "all",
+        mask: MaskSpec | None = None,
+        *,
+        unit: float | Mapping[str, float] = 1.0,
+        no_decay: str | None = None,
+        rounding: str = "stochastic",
+    ) -> None:
+        if rounding not in ("stochastic", "nearest"):
+            raise ValueError(f"`Module(rounding=...)` must be 'stochastic' or 'nearest', got {rounding!r}.")
+        self.model = model
+        self.parameters = select_parameters(model, select)
+        self.blocks = tuple(Block(name, tuple(p.shape)) for name, p in self.parameters.items())
+        self.masks: dict[str, Mask] = make_mask(self.parameters, mask)
+        self.units = _units(self.parameters, unit)
+        self.undecayed = frozenset(n for n in self.parameters if no_decay is not None and re.search(no_decay, n))
+        self.rounding = rounding
+        self.version = 0
+
+    @property
+    def origin(self) -> int:
+        """Where queries start from: the weights after this many moves. They can only be asked about before the next."""
+        return self.version
+
+    @torch.no_grad()
+    def add_(self, step: Step) -> None:
+        """See `Variable.add_`. Arithmetic is in fp32 whatever the parameters' type."""
+        scratch = _Scratch()
+        for block in self.blocks:
+            p = self.parameters[block.name]
+            keep = 1.0 if block.name in self.undecayed else 1.0 - step.shrink
+            moved = np.any(step.w) and step.directions.touches(block)
+            if moved or keep != 1.0:
+                self._add_block(block, p.detach(), step, keep, bool(moved), scratch)
+        self.version += 1
+
+    def _add_block(
+        self, block: Block, p: torch.Tensor, step: Step, keep: float, moved: bool, scratch: _Scratch
+    ) -> None:
+        w = step.w * self.units[block.name]
+        mask = self.masks.get(block.name)
+        factors = factors_of(step.directions, block, p.device) if moved else None
+        if factors is not None:
+            left, right = _joined(*factors, w)
+            if p.dtype is torch.float32 and mask is None:
+                _matrix(p).addmm_(left, right, beta=keep)
+                return
+        width = max(1, block.size // max(1, block.shape[0] if block.shape else 1))
+        flat = p.view(-1)
+        for a, b in row_chunks(block.shape):
+            part = flat[a * width : b * width]
+            delta = scratch.zeros(0, part)
+            if factors is not None:
+                torch.mm(left[a:b], right, out=delta.view(b - a, -1))
+            elif moved:
+                for j in np.flatnonzero(w).tolist():
+                    extra = scratch.get(1, part)
+                    add_direction_(delta, step.directions, block, j, float(w[j]), a * width, extra)
+            if mask is not None:
+                delta *= mask(part, a * width)
+            if p.dtype is torch.float32:
+                part.mul_(keep).add_(delta)
+            else:
+                delta.add_(part.float(), alpha=keep)
+                seed = (self.version, block.name, a) if self.rounding == "stochastic" else None
+                round_into_(part, delta, seed)
+
+    def settle(self) -> None:
+        """Nothing to do: `add_` puts nothing off."""
+
+    def fingerprint(self) -> str:
+        """A short digest of all the model's weights and of what is selected; takes about a second per gigabyte."""
+        h = hashlib.blake2b(digest_size=8)
+        h.update(repr([(b.name, b.shape, self.units[b.name]) for b in self.blocks]).encode())
+        h.update(repr(sorted(self.undecayed)).encode())
+        h.update(repr([(n, m.describe()) for n, m in self.masks.items()]).encode())
+        tensors = [(n, p) for n, p in self.model.named_parameters() if not p.is_meta]
+        with ThreadPoolExecutor(2) as pool:  # hashing lets other threads run
+            for digest in pool.map(lambda item: _digest(*item), tensors):
+                h.update(digest)
+        return h.hexdigest()
+
+    def state(self) -> dict[str, Any]:
+        """The chosen parameters as arrays of their bits, by name."""
+        return {name: _bits(p).copy() for name, p in self.parameters.items()}
+
+    @torch.no_grad()
+    def load(self, state: Mapping[str, Any], version: int) -> None:
+        """Set the chosen parameters from `state()`, and the number of moves.
+
+        Raises:
+            ValueError: A parameter is missing or has another shape or type.
+        """
+        for name, p in self.parameters.items():
+            mine = _bits(p)
+            theirs = state.get(name)
+            if theirs is None or np.shape(theirs) != mine.shape or theirs.dtype != mine.dtype:
+                raise ValueError(f"The state has no parameter {name!r} of this model's shape and type.")
+        for name, p in self.parameters.items():
+            array = np.ascontiguousarray(state[name])
+            p.copy_(torch.from_numpy(array.copy()).view(p.dtype).view(p.shape))
+        self.version = version
+
+
+class _Scratch:
+    """A few fp32 buffers that grow to the largest chunk and are used again."""
+
+    def __init__(self) -> None:
+        self.buffers: dict[tuple[int, torch.device], torch.Tensor] = {}
+
+    def get(self, which: int, like: torch.Tensor) -> torch.Tensor:
+        """Buffer `which`, at least as large as `like`, rounded up to `GRAIN`; flat, with whatever is in it."""
+        size = -(-like.numel() // GRAIN) * GRAIN
+        have = self.buffers.get((which, like.device))
+        if have is None or have.numel() < size:
+            have = torch.empty(max(size, min(CHUNK, 2 * size)), dtype=torch.float32, device=like.device)
+            self.buffers[which, like.device] = have
+        return have
+
+    def zeros(self, which: int, like: torch.Tensor) -> torch.Tensor:
+        """The front of buffer `which`, as large as `like`, set to 0."""
+        return self.get(which, like)[: like.numel()].zero_()
+
+
+def _joined(a: torch.Tensor, b: torch.Tensor, w: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    """`sum_j w_j A_j B_j'` as one product: (m, k r) times (k r, n)."""
+    k, m, r = a.shape
+    weights = torch.from_numpy(np.asarray(w, dtype=np.float32)).to(a.device)
+    left = (a * weights[:, None, None]).permute(1, 0, 2).reshape(m, k * r)
+    return left, b.permute(0, 2, 1).reshape(k * r, b.shape[1])
+
+
+def _matrix(p: torch.Tensor) -> torch.Tensor:
+    return p.view(p.shape[0], -1)
+
+
+def _bits(p: torch.Tensor) -> np.ndarray[Any, Any]:
+    """The parameter as an array; 16-bit types, which numpy lacks in part, as int16."""
+    t = p.detach().cpu().contiguous()
+    return (t.view(torch.int16) if t.element_size() == 2 else t).numpy()
+
+
+def _digest(name: str, p: torch.Tensor) -> bytes:
+    h = hashlib.blake2b(f"{name}|{tuple(p.shape)}|{p.dtype}|".encode(), digest_size=16)
+    h.update(_bits(p).data if p.dim() else _bits(p).tobytes())
+    return h.digest()
+
+
+def _units(parameters: Mapping[str, Any], unit: float | Mapping[str, float]) -> dict[str, float]:
+    table = unit if isinstance(unit, Mapping) else {"": unit}
+    for pattern, value in table.items():
+        if not (isinstance(value, int | float) and value > 0 and np.isfinite(value)):
+            raise ValueError(f"`Module(unit=...)` must be positive, got {value!r:.40} for {pattern!r}.")
+        if not any(re.search(pattern, name) for name in parameters):
+            raise ValueError(f"`Module(unit=...)`: no selected parameter matches {pattern!r}.")
+    return {n: next((float(u) for pattern, u in table.items() if re.search(pattern, n)), 1.0) for n in parameters}

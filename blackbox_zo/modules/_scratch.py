@@ -1,0 +1,139 @@
+"""Scratch: a model runs once a query, and each displaced weight exists only while the operation that needs it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
+
+from blackbox_zo.modules._displaced import Displaced, Displacements
+
+__all__ = ["Scratch", "linear", "refuse_noise", "reads_only_metadata", "replaced"]
+
+_READ = frozenset({"size", "dim", "numel", "nelement", "element_size", "is_floating_point", "is_contiguous", "stride"})
+_KEEP_VALUE = frozenset({"T", "mT", "H", "mH", "data", "real", "imag", "grad"})
+
+
+class Scratch(TorchFunctionMode):
+    """Inside it, every torch operation sees the parameters as one query displaces them.
+
+    The model itself is untouched: an operation that is given a searched parameter gets `w + c u` in its place. Linear
+    maps and embeddings make only the rows they are working on, other operations the whole parameter for as long as it
+    is used. Works for any module whose parameters are used through torch's Python functions.
+
+    Args:
+        displacements: The step's.
+        i: Which query.
+    """
+
+    def __init__(self, displacements: Displacements, i: int) -> None:
+        super().__init__()
+        self.displacements, self.i = displacements, i
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run one operation, displaced."""
+        kwargs = kwargs or {}
+        of = self.displacements.of
+        found = of.get(id(args[1])) if len(args) > 1 else None
+        if found is not None:
+            if func is F.linear:
+                return self._linear(found, *args, **kwargs)
+            if func is F.embedding and _plain_embedding(args, kwargs):
+                y = func(*args, **kwargs)
+                y += found.looked_up(self.i, args[0]).to(y.dtype)
+                return y
+        if reads_only_metadata(func):
+            return func(*args, **kwargs)
+        refuse_noise(func, args, kwargs)
+        buffers = self.displacements.buffers
+
+        def one(leaf: Any) -> Any:
+            hit = of.get(id(leaf))
+            return leaf if hit is None else hit.whole(self.i, buffers)
+
+        return func(*replaced(args, one), **replaced(kwargs, one))
+
+    def _linear(self, w: Displaced, x: torch.Tensor, weight: Any, bias: torch.Tensor | None = None) -> torch.Tensor:
+        if bias is not None and (hit := self.displacements.of.get(id(bias))) is not None:
+            bias = hit.whole(self.i, self.displacements.buffers)
+        return linear(w, self.i, x, bias, self.displacements)
+
+
+def linear(
+    w: Displaced, i: int, x: torch.Tensor, bias: torch.Tensor | None, displacements: Displacements
+) -> torch.Tensor:
+    """`F.linear` with query i's weight, which exists only a run of rows at a time."""
+    rows = w.block.shape[0]
+    flat = x.reshape(-1, x.shape[-1])
+    if torch.is_autocast_enabled(x.device.type):
+        return F.linear(x, w.whole(i, displacements.buffers), bias)
+    y = torch.empty(flat.shape[0], rows, dtype=x.dtype, device=x.device)
+    for a, b in w.chunks:
+        part = w.rows(i, a, b, displacements.buffers)
+        out = y[:, a:b] if len(w.chunks) > 1 else y
+        if bias is None:
+            torch.mm(flat, part.t(), out=out)
+        else:
+            torch.addmm(bias[a:b], flat, part.t(), out=out)
+    return y.view(*x.shape[:-1], rows)
+
+
+def replaced(tree: Any, one: Callable[[Any], Any]) -> Any:
+    """Arguments with each tensor put through `one`; looks into tuples, lists and dicts."""
+    if isinstance(tree, torch.Tensor):
+        return one(tree)
+    if isinstance(tree, tuple | list):
+        return type(tree)(*[replaced(t, one) for t in tree]) if hasattr(tree, "_fields") else type(tree)(
+            replaced(t, one) for t in tree
+        )
+    if isinstance(tree, dict):
+        return {k: replaced(v, one) for k, v in tree.items()}
+    return tree
+
+
+def leaves(tree: Any) -> Iterator[torch.Tensor]:
+    """All tensors among the arguments of an operation."""
+    if isinstance(tree, torch.Tensor):
+        yield tree
+    elif isinstance(tree, tuple | list):
+        for t in tree:
+            yield from leaves(t)
+    elif isinstance(tree, dict):
+        for t in tree.values():
+            yield from leaves(t)
+
+
+def reads_only_metadata(func: Any) -> bool:
+    """Whether an operation looks at shape, type and the like alone, so that no displaced value need be made."""
+    name = getattr(func, "__name__", "")
+    if name == "__get__":
+        return getattr(getattr(func, "__self__", None), "__name__", "") not in _KEEP_VALUE
+    return name in _READ
+
+
+def refuse_noise(func: Any, args: Any, kwargs: Any) -> None:
+    """Refuse dropout: two queries would be compared under different noise."""
+    name = getattr(func, "__name__", "")
+    if name == "scaled_dot_product_attention":
+        p = kwargs.get("dropout_p", args[4] if len(args) > 4 else 0.0)
+        active = p > 0.0
+    elif "dropout" in name:
+        p = kwargs.get("p", args[1] if len(args) > 1 else 0.5)
+        active = bool(kwargs.get("training", kwargs.get("train", args[2] if len(args) > 2 else True))) and p > 0.0
+    elif name in ("batch_norm", "instance_norm"):
+        active = bool(kwargs.get("training", kwargs.get("use_input_stats", args[5] if len(args) > 5 else False)))
+    else:
+        return
+    if active:
+        raise RuntimeError(
+            f"The model is in training mode and uses `{name}`, which makes every answer different. Call `model.eval()`."
+        )
+
+
+def _plain_embedding(args: Any, kwargs: Any) -> bool:
+    """Whether an embedding only looks rows up (`max_norm` would change the table)."""
+    max_norm = kwargs.get("max_norm", args[3] if len(args) > 3 else None)
+    return max_norm is None

@@ -1,0 +1,82 @@
+"""Which parameters of a model are searched."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
+
+import torch
+
+__all__ = ["Select", "select_parameters"]
+
+Select: TypeAlias = str | Sequence[str] | Callable[[str, torch.nn.Parameter], bool]
+
+_PRESETS = {"lora": r"(^|\.)lora_", "bias": r"(^|[._])bias$", "prefix": r"prompt_encoder|prompt_embeddings|prefix"}
+
+
+def select_parameters(model: torch.nn.Module, select: Select) -> dict[str, torch.nn.Parameter]:
+    """The chosen floating-point parameters by name; tied ones once, under their first name.
+
+    Raises:
+        TypeError: `select` is of no known kind, or `model` is no module.
+        ValueError: Nothing matches, a listed name does not exist, or a pattern is no regular expression.
+    """
+    if not isinstance(model, torch.nn.Module):
+        raise TypeError(f"`Module(model)` needs a torch.nn.Module, got {model!r:.60}.")
+    everything = {n: p for n, p in model.named_parameters() if p.is_floating_point()}
+    if isinstance(select, str):
+        found, what = _by_pattern(everything, select), repr(select)
+    elif callable(select):
+        found, what = {n: p for n, p in everything.items() if select(n, p)}, "the function"
+    elif isinstance(select, Sequence) and all(isinstance(n, str) for n in select):
+        found, what = _by_name(model, everything, select), "the list"
+    else:
+        raise TypeError(
+            f"`Module(select=...)` must be 'all', 'lora', 'bias', 'prefix', a pattern, a list of names or a function "
+            f"of (name, parameter), got {select!r:.60}."
+        )
+    if not found:
+        raise ValueError(_nothing(everything, select, what))
+    for name, p in found.items():
+        if p.is_meta:
+            raise ValueError(f"Parameter {name!r} is on the meta device: the model's weights have not been loaded.")
+        if not p.is_contiguous():
+            raise ValueError(f"Parameter {name!r} is not contiguous; assign `p.data = p.data.contiguous()` first.")
+    return found
+
+
+def _by_pattern(everything: dict[str, torch.nn.Parameter], select: str) -> dict[str, torch.nn.Parameter]:
+    if select == "all":
+        return {n: p for n, p in everything.items() if p.requires_grad}
+    try:
+        pattern = re.compile(_PRESETS.get(select, select))
+    except re.error as error:
+        raise ValueError(f"`Module(select={select!r})` is no regular expression: {error}.") from None
+    return {n: p for n, p in everything.items() if pattern.search(n)}
+
+
+def _by_name(
+    model: torch.nn.Module, everything: dict[str, torch.nn.Parameter], names: Sequence[str]
+) -> dict[str, torch.nn.Parameter]:
+    first = {id(p): n for n, p in everything.items()}
+    aliases = {n: first.get(id(p)) for n, p in model.named_parameters(remove_duplicate=False)}
+    wanted = set()
+    for name in names:
+        known = aliases.get(name)
+        if known is None:
+            close = [n for n in everything if name.split(".")[-1] == n.split(".")[-1]][:3]
+            hint = f" Did you mean {', '.join(map(repr, close))}?" if close else ""
+            raise ValueError(f"`Module(select=...)` names {name!r}, which is no parameter of this model.{hint}")
+        wanted.add(known)
+    return {n: p for n, p in everything.items() if n in wanted}
+
+
+def _nothing(everything: dict[str, torch.nn.Parameter], select: Select, what: str) -> str:
+    if not everything:
+        return "`Module(model)`: the model has no floating-point parameters to search."
+    if select == "all":
+        return "`Module(select='all')`: no parameter requires grad. Call `model.requires_grad_()`, or select by name."
+    some = list(everything)
+    shown = ", ".join(repr(n) for n in (some if len(some) <= 4 else [*some[:2], *some[-2:]]))
+    return f"`Module(select=...)`: no trainable parameter matches {what}. The model's {len(some)} are {shown} …"

@@ -1,0 +1,105 @@
+"""Directions as torch tensors: made chunk by chunk, so that nothing of the size of a large matrix is ever held twice.
+
+A block of a module is flat here, in the order of its elements, and chunks start at multiples of `GRAIN`.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from blackbox_zo.directions import Block, Directions
+
+if TYPE_CHECKING:
+    from blackbox_zo._typing import Words
+
+__all__ = ["add_direction_", "factors_of", "row_chunks", "rows_of", "spread"]
+
+GRAIN = 64
+"""Chunks start at multiples of this many elements: one word of sign bits."""
+
+CHUNK = 1 << 20
+"""Elements worked on at a time: 4 MiB in fp32, which stays in the cache while it is made and used."""
+
+_SIGN = -(2**31)
+
+
+def row_chunks(shape: tuple[int, ...]) -> list[tuple[int, int]]:
+    """Cut the rows (first axis) of a block into runs of about `CHUNK` elements that start at multiples of `GRAIN`.
+
+    A number counts as one row.
+    """
+    rows = shape[0] if shape else 1
+    width = max(1, math.prod(shape[1:]))
+    multiple = GRAIN // math.gcd(width, GRAIN)
+    step = max(1, CHUNK // (width * multiple)) * multiple
+    return [(a, min(a + step, rows)) for a in range(0, rows, step)]
+
+
+def spread(words: Words, out: torch.Tensor, scale: float) -> torch.Tensor:
+    """`scale * sign` for each bit of `words`, written to the front of `out`; that front is returned.
+
+    Args:
+        words: 64 signs each, the lowest bit first; a 1 is -1.
+        out: Flat fp32, at least 64 elements a word.
+        scale: Any number.
+    """
+    packed = torch.from_numpy(words.astype("<u8", copy=False).view(np.int32)).to(out.device)
+    front = out[: 64 * len(words)]
+    ints = front.view(torch.int32).view(-1, 32)
+    torch.bitwise_left_shift(packed[:, None], _shifts(out.device), out=ints)  # the wanted bit becomes the sign
+    ints &= _SIGN
+    ints ^= struct.unpack("<i", struct.pack("<f", scale))[0]
+    return front
+
+
+_shift_cache: dict[torch.device, torch.Tensor] = {}
+
+
+def _shifts(device: torch.device) -> torch.Tensor:
+    if device not in _shift_cache:
+        _shift_cache[device] = torch.arange(31, -1, -1, dtype=torch.int32, device=device)
+    return _shift_cache[device]
+
+
+def factors_of(directions: Directions, block: Block, device: torch.device) -> tuple[torch.Tensor, torch.Tensor] | None:
+    """A (k, m, r) and B (k, n, r) in fp32 with `u_j = A_j B_j'` in the block seen as (m, n); None if it has none."""
+    found = directions.factors(block)
+    if found is None:
+        return None
+    a, b = (torch.from_numpy(np.asarray(f, dtype=np.float32)).to(device) for f in found)
+    return a, b
+
+
+def rows_of(directions: Directions, block: Block, device: torch.device) -> torch.Tensor:
+    """All directions in a small block, shape (k, *block.shape), fp32."""
+    parts = [directions.part(block, j, 0, block.size) for j in range(directions.k)]
+    rows = np.array(parts, dtype=np.float32).reshape(directions.k, *block.shape)
+    return torch.from_numpy(rows).to(device)
+
+
+def add_direction_(
+    out: torch.Tensor, directions: Directions, block: Block, j: int, scale: float, start: int, scratch: torch.Tensor
+) -> None:
+    """`out += scale * u_j[block][start : start + out.numel()]`.
+
+    Args:
+        out: A chunk of the block, flat, fp32.
+        directions: Any.
+        block: The block.
+        j: Which direction.
+        scale: Any number.
+        start: A multiple of `GRAIN`.
+        scratch: Flat fp32, at least as large as `out` rounded up to a multiple of `GRAIN`.
+    """
+    stop = start + out.numel()
+    words = directions.bits(block, j, start, stop)
+    if words is not None:
+        out += spread(words, scratch, scale)[: out.numel()]
+    else:
+        u = directions.part(block, j, start, stop)
+        out += torch.from_numpy((u * scale).astype(np.float32)).to(out.device)
