@@ -57,5 +57,12 @@ def empty(shape: tuple[int, ...]) -> Floats:
             if _pool[i].size == size:
                 memory = _pool.pop(i)
                 break
-    out: Floats = np.asarray(_Lease(np.empty(size) if memory is None else memory)).reshape(shape)
+    out: Floats = np.asarray(_Lease(_aligned(size) if memory is None else memory)).reshape(shape)
     return out
+
+
+def _aligned(size: int) -> Floats:
+    """Memory that starts with a cache line: matrix products are slower elsewhere."""
+    memory = np.empty(size + 8)
+    start = -memory.ctypes.data % 64 // 8
+    return memory[start : start + size]

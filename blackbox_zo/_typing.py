@@ -10,6 +10,8 @@ import numpy.typing as npt
 Floats: TypeAlias = npt.NDArray[np.float64]
 Ints: TypeAlias = npt.NDArray[np.intp]
 Bools: TypeAlias = npt.NDArray[np.bool_]
+Signs: TypeAlias = npt.NDArray[np.float32]
+"""-1 and +1, which fp32 holds exactly."""
 Words: TypeAlias = npt.NDArray[np.uint64]
 Tree: TypeAlias = Any
 """A number, an array, or a nested dict/list/tuple of them: whatever structure the user gave as `x0`."""

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from blackbox_zo._buffers import empty
-from blackbox_zo._typing import Floats, Words
+from blackbox_zo._typing import Floats, Signs, Words
 
-__all__ = ["TILE", "Key", "add_normals", "normals", "signs"]
+__all__ = ["TILE", "Key", "SignTable", "add_normals", "normals", "signs"]
 
 TILE = 1 << 15
 """Elements drawn from one hashed state. To read one element, at most this many are drawn."""
@@ -171,11 +171,12 @@ def combine(weights: Floats, rows: Floats, *, squared: bool = False) -> Floats:
 
 def _mix(z: Words) -> Words:
     """The finaliser of SplitMix64 (Steele et al. 2014), in place."""
-    z ^= z >> np.uint64(30)
-    z *= _MIX1
-    z ^= z >> np.uint64(27)
-    z *= _MIX2
-    z ^= z >> np.uint64(31)
+    shifted = np.empty_like(z)
+    for shift, factor in ((30, _MIX1), (27, _MIX2), (31, None)):
+        np.right_shift(z, np.uint64(shift), out=shifted)
+        z ^= shifted
+        if factor is not None:
+            z *= factor
     return z
 
 
@@ -202,6 +203,40 @@ def _words(key: Key, name: str, first: int, count: int) -> Words:
     _mix(z)
     z ^= k1
     return _mix(z)
+
+
+class SignTable:
+    """`signs(key, name, k, size)` for many names with few elements each, drawn in one go and held as fp32.
+
+    Args:
+        key: The key of the step.
+        k: Number of rows.
+        sizes: For each name its number of elements.
+
+    Attributes:
+        signs: All of them, shape (k, total); each name starts at a multiple of 64.
+        starts: For each name its first column.
+    """
+
+    def __init__(self, key: Key, k: int, sizes: dict[str, int]) -> None:
+        counts = np.array([-(-size // 64) for size in sizes.values()], dtype=np.uint64)
+        halves = np.array([np.frombuffer(key.digest(name, size=16), dtype="<u8") for name in sizes]).reshape(-1, 2)
+        ends, repeats = np.cumsum(counts), counts.astype(np.intp)
+        z = np.arange(repeats.sum(), dtype=np.uint64) - np.repeat(ends - counts, repeats)
+        z = z[None, :] + np.arange(k, dtype=np.uint64)[:, None] * np.repeat(counts, repeats)[None, :]
+        z *= _GOLDEN
+        z += np.repeat(halves[:, 0], repeats)
+        _mix(z)
+        z ^= np.repeat(halves[:, 1], repeats)
+        bits = np.unpackbits(_mix(z).astype("<u8", copy=False).view(np.uint8), axis=1, bitorder="little")
+        self.signs: Signs = np.multiply(bits, np.float32(-2.0), dtype=np.float32)
+        self.signs += np.float32(1.0)
+        self.starts = dict(zip(sizes, (64 * (ends - counts)).tolist(), strict=True))
+
+    def of(self, name: str, size: int) -> Signs:
+        """The signs of one name, shape (k, size)."""
+        start = self.starts[name]
+        return self.signs[:, start : start + size]
 
 
 def signs(key: Key, name: str, k: int, size: int) -> Floats:

@@ -12,7 +12,7 @@ import numpy as np
 
 from blackbox_zo import randomness
 from blackbox_zo._buffers import empty
-from blackbox_zo._typing import Floats, Ints, Words
+from blackbox_zo._typing import Floats, Ints, Signs, Words
 
 __all__ = ["Block", "Directions"]
 
@@ -76,9 +76,17 @@ class Directions(ABC):
         self.add_(out, block, unit)
         return out[start:stop]
 
-    def factors(self, block: Block) -> tuple[Floats, Floats] | None:
-        """A (k, m, r) and B (k, n, r) with `u_j = A_j B_j'` where the block is such a product; else None."""
+    table: randomness.SignTable | None = None
+    """Where directions are signs: those of the small blocks, by name, drawn together."""
+
+    def factors(self, block: Block) -> tuple[Signs, Signs] | None:
+        """A (k, r, m) and B (k, r, n) with `u_j = factor_scale A_j' B_j`, where a block is such a product; else None."""
         return None
+
+    @property
+    def factor_scale(self) -> float:
+        """See `factors`."""
+        return 1.0
 
     def bits(self, block: Block, j: int, start: int, stop: int) -> Words | None:
         """Elements `start` (a multiple of 64) to `stop` of direction j where they are signs: 64 a word, 1 for -1."""

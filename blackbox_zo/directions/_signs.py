@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import math
+from functools import cached_property
+
 import numpy as np
 
 from blackbox_zo import randomness
-from blackbox_zo._typing import Floats, Words
+from blackbox_zo._typing import Floats, Signs, Words
 from blackbox_zo.directions._base import Block, Directions, draw_blocks
 
 __all__ = ["LowRank", "Rademacher"]
+
+_FEW = 1 << 16
+"""Elements up to which a block is drawn together with others."""
 
 
 class Rademacher(Directions):
@@ -23,6 +29,11 @@ class Rademacher(Directions):
     def __init__(self, blocks: tuple[Block, ...], k: int, key: randomness.Key) -> None:
         super().__init__(blocks, k)
         self.key = key
+
+    @cached_property
+    def table(self) -> randomness.SignTable:
+        """See `Directions.table`."""
+        return randomness.SignTable(self.key, self.k, {b.name: b.size for b in self.blocks if b.size < _FEW})
 
     def block_rows(self, block: Block) -> Floats:
         """The directions' parts in one block, shape (k, block.size)."""
@@ -48,7 +59,7 @@ class Rademacher(Directions):
 
 
 class LowRank(Directions):
-    """Rank-r signs: a matrix block viewed as (m, n) has `u = A B' / sqrt(r)`, with A (m, r) and B (n, r) of signs.
+    """Rank-r signs: a matrix block viewed as (m, n) has `u = A' B / sqrt(r)`, with A (r, m) and B (r, n) of signs.
 
     The elements of u have mean 0, variance 1 and are uncorrelated, so the estimate is unbiased up to O(radius²) like
     any other. Vectors and numbers have full signs.
@@ -65,48 +76,64 @@ class LowRank(Directions):
         self.key = key
         self.rank = rank
 
-    def _signs(self, block: Block) -> tuple[Floats, Floats]:
-        """A, shape (k, m, r), and B, shape (k, n, r), of a block with at least two axes: signs alone."""
-        m, r = block.shape[0], self.rank
-        n = block.size // max(m, 1)
-        a = randomness.signs(self.key, block.name + "|A", self.k, m * r).reshape(self.k, m, r)
-        b = randomness.signs(self.key, block.name + "|B", self.k, n * r).reshape(self.k, n, r)
-        return a, b
+    @cached_property
+    def table(self) -> randomness.SignTable:
+        """See `Directions.table`: the vectors and numbers."""
+        return randomness.SignTable(self.key, self.k, {b.name: b.size for b in self.blocks if len(b.shape) < 2})
 
-    def factors(self, block: Block) -> tuple[Floats, Floats] | None:
-        """See `Directions.factors`; A is divided by sqrt(r). A vector has none."""
+    @cached_property
+    def _factors(self) -> randomness.SignTable:
+        """The factors of all matrices."""
+        sizes = {}
+        for block in self.blocks:
+            if len(block.shape) >= 2:
+                m = block.shape[0]
+                sizes[f"{block.name}|A"] = m * self.rank
+                sizes[f"{block.name}|B"] = block.size // max(m, 1) * self.rank
+        return randomness.SignTable(self.key, self.k, sizes)
+
+    def factors(self, block: Block) -> tuple[Signs, Signs] | None:
+        """See `Directions.factors`. A vector has none."""
         if len(block.shape) < 2:
             return None
-        a, b = self._signs(block)
-        return a / np.sqrt(self.rank), b
+        m = block.shape[0]
+        a = self._factors.of(f"{block.name}|A", m * self.rank)
+        b = self._factors.of(f"{block.name}|B", block.size // max(m, 1) * self.rank)
+        return a.reshape(self.k, self.rank, -1), b.reshape(self.k, self.rank, -1)
+
+    @property
+    def factor_scale(self) -> float:
+        """See `Directions.factor_scale`."""
+        return 1.0 / math.sqrt(self.rank)
 
     def part(self, block: Block, j: int, start: int, stop: int) -> Floats:
         """See `Directions.part`; multiplies the factors' rows that hold these elements."""
-        if len(block.shape) < 2:
-            return self.block_rows(block)[j, start:stop]
-        a, b = self._signs(block)
-        width = b.shape[1]
+        found = self.factors(block)
+        if found is None:
+            return self.table.of(block.name, block.size)[j, start:stop].astype(np.float64)
+        a, b = found
+        width = b.shape[2]
         first, last = start // width, -(-stop // width)
-        rows: Floats = (a[j, first:last] @ b[j].T).reshape(-1) / np.sqrt(self.rank)
-        return rows[start - first * width : stop - first * width]
+        rows = (a[j, :, first:last].T @ b[j]).reshape(-1)  # small whole numbers, which fp32 holds exactly
+        return rows[start - first * width : stop - first * width].astype(np.float64) * self.factor_scale
 
     def block_rows(self, block: Block) -> Floats:
         """The directions' parts in one block, shape (k, block.size)."""
-        if len(block.shape) < 2:
-            return randomness.signs(self.key, block.name, self.k, block.size)
-        a, b = self._signs(block)
-        out: Floats = (a @ b.transpose(0, 2, 1)).reshape(self.k, block.size) / np.sqrt(self.rank)
-        return out
+        found = self.factors(block)
+        if found is None:
+            return self.table.of(block.name, block.size).astype(np.float64)
+        a, b = found
+        return (a.transpose(0, 2, 1) @ b).reshape(self.k, block.size).astype(np.float64) * self.factor_scale
 
     def add_(self, out: Floats, block: Block, weights: Floats) -> None:
         """See `Directions.add_`."""
-        if len(block.shape) < 2:
+        found = self.factors(block)
+        if found is None:
             out += randomness.combine(weights, self.block_rows(block))
             return
-        (a, b), columns = self._signs(block), self.k * self.rank
-        left = (a * (weights / np.sqrt(self.rank))[:, None, None]).transpose(1, 0, 2).reshape(a.shape[1], columns)
-        right = b.transpose(1, 0, 2).reshape(b.shape[1], columns)
-        out += (left @ right.T).reshape(-1)  # one GEMM over all k directions: (m, k r) (k r, n)
+        (a, b), columns = found, self.k * self.rank
+        left = (a * (weights * self.factor_scale)[:, None, None]).reshape(columns, -1)
+        out += (left.T @ b.reshape(columns, -1).astype(np.float64)).reshape(-1)  # one GEMM over all k directions
 
     def draw(self) -> Floats:
         """See `Directions.draw`."""

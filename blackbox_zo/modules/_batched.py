@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, cast
 
+import numpy as np
 import torch
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
+from blackbox_zo._buffers import empty
 from blackbox_zo.modules._displaced import Displaced, Displacements
 from blackbox_zo.modules._scratch import leaves, linear, reads_only_metadata, refuse_noise, replaced
 
@@ -54,7 +56,7 @@ class Batched(TorchFunctionMode):
     def __init__(self, displacements: Displacements, rows: int) -> None:
         super().__init__()
         self.displacements, self.rows, self.n = displacements, rows, displacements.n
-        self.joined: dict[tuple[int, int], tuple[torch.Tensor, torch.Tensor]] = {}
+        self.runs = _runs(displacements.queries.index.tolist())
 
     def stack(self, tree: Any) -> Any:
         """Repeat everything with the batch as its first axis (tensors, and lists of as many) once per query."""
@@ -91,6 +93,8 @@ class Batched(TorchFunctionMode):
             elif _is_marked(t):
                 follows = True
         if not displaced:
+            if follows and func in _ACTIVATIONS and len(args) == 1 and (x := args[0]).is_contiguous():
+                return mark(_ACTIVATIONS[func](x, leased(x.numel(), 1, x).view(x.shape), **kwargs))
             refuse_noise(func, args, kwargs)
             out = func(*args, **kwargs)
             if follows:
@@ -122,16 +126,21 @@ class Batched(TorchFunctionMode):
         for i in range(self.n):
 
             def one(t: torch.Tensor, i: int = i) -> torch.Tensor:
-                if type(t) is Family:
-                    return t.members[i]
                 hit = self.displacements.of.get(id(t))
                 if hit is not None:
                     return hit.whole(i, self.displacements.buffers)
-                return t.unflatten(0, (self.n, -1))[i] if any(t is s for s in stacked) else t
+                value = t.members[i] if type(t) is Family else t
+                return value.unflatten(0, (self.n, -1))[i] if self._has_the_batch(t, stacked) else value
 
             outs.append(func(*replaced(args, one), **replaced(kwargs, one)))
         join: Callable[[list[torch.Tensor]], Any] = _cat if stacked else Family.of
         return _zip(outs, join)
+
+    def _has_the_batch(self, t: torch.Tensor, stacked: list[torch.Tensor]) -> bool:
+        """Whether a value is to be cut by query: stacked, or made in the stacked batch's shape (a mask of ones, say)."""
+        if any(t is s for s in stacked):
+            return True
+        return bool(stacked) and t.dim() == stacked[0].dim() and t.shape[0] == self.n * self.rows
 
     # ------------------------------------------------------------------------------------------ known operations
 
@@ -149,9 +158,10 @@ class Batched(TorchFunctionMode):
             outs = [linear(w, i, part, self._member(bias, b, i), self.displacements)
                     for i, part in enumerate(x.unflatten(0, (self.n, -1)))]  # fmt: skip
             return _cat(outs)
-        y = F.linear(x, weight, bias)
-        left, right = self._factors(w, b, bias)
-        return self._add_product(y, x, right, left)
+        if torch.is_autocast_enabled(x.device.type):
+            return NotImplemented
+        out, into = w.factors
+        return self._product(w, x, weight.t(), into, out, bias, b)
 
     def _addmm(self, bias: Any, x: Any, weight: Any, *, beta: Any = 1, alpha: Any = 1) -> Any:
         if beta != 1 or alpha != 1 or type(x) is Family or type(weight) is Family or type(bias) is Family:
@@ -159,43 +169,60 @@ class Batched(TorchFunctionMode):
         w, b = self.displacements.of.get(id(weight)), self._of(bias)
         if w is None or w.factors is None or not self.is_stacked(x) or bias.dim() != 1:
             return NotImplemented
-        y = torch.addmm(bias, x, weight)
-        key = (id(weight), id(bias))
-        if key not in self.joined:
-            left, right = w.factors  # W is (in, out): u = A B' with A along the input
-            self.joined[key] = self._with_bias(right.transpose(1, 2), left.transpose(1, 2), b)
-        out, into = self.joined[key]
-        return self._add_product(y, x, into, out)
+        into, out = w.factors  # W is (in, out), so A is along the input
+        return self._product(w, x, weight, into, out, bias, b)
 
-    def _factors(self, w: Displaced, b: Displaced | None, bias: Any) -> tuple[torch.Tensor, torch.Tensor]:
-        key = (id(w.p), id(bias))
-        if key not in self.joined:
-            assert w.factors is not None
-            self.joined[key] = self._with_bias(*w.factors, b)
-        return self.joined[key]
+    def _product(
+        self,
+        w: Displaced,
+        x: torch.Tensor,
+        weight: torch.Tensor,
+        into: torch.Tensor,
+        out: torch.Tensor,
+        bias: Any,
+        b: Displaced | None,
+    ) -> torch.Tensor:
+        """`x_i (W + into_i' out_i) + bias_i`.
 
-    def _with_bias(self, out: torch.Tensor, into: torch.Tensor, b: Displaced | None) -> tuple[torch.Tensor, torch.Tensor]:
-        """The factors (n, r, out) and (n, in, r), with the bias's offsets as one more row of the first."""
-        if b is not None:
-            out = torch.cat([out, b.offsets[:, None]], 1)
-        return out.contiguous(), into.contiguous()
+        The small term and the bias are written first and the large product is added to them: one pass over the output
+        less than the other way round.
 
-    def _add_product(self, y: torch.Tensor, x: torch.Tensor, into: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
-        """`y_i += [x_i into_i, 1] out_i` in place."""
-        x3, y3 = x.reshape(self.n, -1, x.shape[-1]), y.view(self.n, -1, y.shape[-1])
-        r = into.shape[2]
-        t = torch.empty(self.n, x3.shape[1], out.shape[1], dtype=y.dtype, device=y.device)
-        t[:, :, :r] = torch.bmm(x3.to(y.dtype), into.to(y.dtype))
-        if out.shape[1] > r:
-            t[:, :, r] = 1.0
-        y3.baddbmm_(t, out.to(y.dtype))
-        return mark(y)
+        Args:
+            w: The weight's displacement.
+            x: Stacked, (…, in).
+            weight: (in, out).
+            into: (k, r, in).
+            out: (k, r, out).
+            bias: (out,) or none.
+            b: The same, if it is searched.
+        """
+        x2, size, (k, r, _) = x.reshape(-1, x.shape[-1]), out.shape[-1], into.shape
+        each = len(x2) // self.n
+        out = out.expand(self.n, -1, -1) if k == 1 else out[torch.from_numpy(w.index).to(x.device)]
+        if bias is not None:
+            last = bias.detach()[None, None].expand(self.n, 1, size) if b is None else b.stacked[:, None]
+            out = torch.cat([out, last.to(out.dtype)], 1)
+        t = torch.ones(self.n, each, out.shape[1], dtype=x.dtype, device=x.device)
+        into = into.to(x.dtype)
+        for j, start, stop in self.runs:
+            torch.mul(
+                F.linear(x2[start * each : stop * each], into[j]).view(stop - start, each, r),
+                torch.from_numpy(w.far[start:stop].astype(np.float32)).to(x.device, x.dtype)[:, None, None],
+                out=t[start:stop, :, :r],
+            )
+        y = leased(len(x2), size, x)
+        torch.bmm(t, out.to(x.dtype), out=y.view(self.n, -1, size))
+        y.addmm_(x2, weight)
+        return mark(y.view(*x.shape[:-1], size))
 
     def _embedding(self, ids: Any, weight: Any, *args: Any, **kwargs: Any) -> Any:
         max_norm = kwargs.get("max_norm", args[1] if len(args) > 1 else None)
         w = self.displacements.of.get(id(weight))
-        if w is None or max_norm is not None or type(ids) is Family or not self.is_stacked(ids):
+        if w is None or max_norm is not None or type(ids) is Family:
             return NotImplemented
+        if not self.is_stacked(ids):
+            plain = F.embedding(ids, weight, *args, **kwargs)
+            return Family.of([plain + w.looked_up(i, ids).to(plain.dtype) for i in range(self.n)])
         y = F.embedding(ids, weight, *args, **kwargs)
         for i, (out, looked) in enumerate(zip(y.view(self.n, -1, y.shape[-1]), ids.reshape(self.n, -1), strict=True)):
             out += w.looked_up(i, looked).to(y.dtype)
@@ -285,6 +312,28 @@ _RULES: dict[Any, Callable[..., Any]] = {
 }
 
 
+def _relu(x: torch.Tensor, out: torch.Tensor, inplace: bool = False) -> torch.Tensor:
+    return torch.clamp_min(x, 0.0, out=out)
+
+
+def _silu(x: torch.Tensor, out: torch.Tensor, inplace: bool = False) -> torch.Tensor:
+    return torch.ops.aten.silu.out(x, out=out)  # type: ignore[no-any-return]
+
+
+def _gelu(x: torch.Tensor, out: torch.Tensor, approximate: str = "none") -> torch.Tensor:
+    return torch.ops.aten.gelu.out(x, approximate=approximate, out=out)  # type: ignore[no-any-return]
+
+
+_ACTIVATIONS: dict[Any, Callable[..., torch.Tensor]] = {
+    F.relu: _relu,
+    torch.relu: _relu,
+    F.silu: _silu,
+    torch._C._nn.silu: _silu,
+    F.gelu: _gelu,
+}
+"""The largest temporaries of a transformer, into leased memory. `F.gelu` is what its module calls too."""
+
+
 def mark(t: torch.Tensor) -> torch.Tensor:
     """Note that a tensor's first axis is the stacked batch."""
     t._zo_stacked = True  # type: ignore[attr-defined]
@@ -322,8 +371,22 @@ def _holds_tensors(values: list[Any]) -> bool:
     return any(isinstance(v, torch.Tensor | dict | list | tuple) for v in values)
 
 
+def leased(rows: int, columns: int, like: torch.Tensor) -> torch.Tensor:
+    """An empty matrix whose memory goes back to a pool; fresh memory of that size would cost a fault per page."""
+    if like.device.type != "cpu" or like.dtype is not torch.float32:
+        return torch.empty(rows, columns, dtype=like.dtype, device=like.device)
+    size = rows * columns
+    return torch.from_numpy(empty((-(-size // 2),)).view(np.float32)[:size]).view(rows, columns)
+
+
 def _cat(outs: list[torch.Tensor]) -> torch.Tensor:
     return mark(torch.cat(outs))
+
+
+def _runs(index: list[int]) -> list[tuple[int, int, int]]:
+    """(direction, start, stop) for each run of queries along one direction."""
+    starts = [i for i in range(len(index)) if i == 0 or index[i] != index[i - 1]]
+    return [(index[a], a, b) for a, b in zip(starts, [*starts[1:], len(index)], strict=True)]
 
 
 def _zip(outs: list[Any], join: Callable[[list[torch.Tensor]], Any]) -> Any:

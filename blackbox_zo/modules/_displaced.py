@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 import torch
 
-from blackbox_zo.directions import Block, Directions
+from blackbox_zo._typing import Floats
+from blackbox_zo.directions import Block
 from blackbox_zo.modules._masks import Mask
 from blackbox_zo.modules._module import Module
-from blackbox_zo.modules._tensors import GRAIN, add_direction_, factors_of, row_chunks, rows_of
+from blackbox_zo.modules._tensors import GRAIN, Small, add_direction_, factors_of, row_chunks, rows_of
 from blackbox_zo.steps import Queries
 
 __all__ = ["Displaced", "Displacements"]
@@ -25,17 +26,14 @@ class Displaced:
     Args:
         block: Its block.
         p: The parameter; it is only read.
-        directions: The step's.
-        index: The direction of each query, shape (n,).
-        scale: How far along it in the parameter's own units, shape (n,).
+        shared: What all parameters have in common.
+        unit: Of the block.
         mask: Which elements are searched; none means all.
     """
 
-    def __init__(
-        self, block: Block, p: torch.Tensor, directions: Directions, index: list[int], scale: list[float], mask: Mask | None
-    ) -> None:
-        self.block, self.p, self.directions, self.mask = block, p.detach(), directions, mask
-        self.index, self.scale = index, scale
+    def __init__(self, block: Block, p: torch.Tensor, shared: Displacements, unit: float, mask: Mask | None) -> None:
+        self.block, self.p, self.shared, self.unit, self.mask = block, p.detach(), shared, unit, mask
+        self.directions, self.index = shared.queries.directions, shared.queries.index
 
     @property
     def small(self) -> bool:
@@ -44,23 +42,25 @@ class Displaced:
 
     @cached_property
     def factors(self) -> tuple[torch.Tensor, torch.Tensor] | None:
-        """`c_i A_i` as (n, r, rows) and B_i as (n, columns, r), fp32; None where the direction is no plain product."""
-        found = None if self.mask is not None else factors_of(self.directions, self.block, self.p.device)
-        if found is None:
-            return None
-        a, b = found
-        scale = torch.tensor(self.scale, dtype=torch.float32, device=self.p.device)
-        index = torch.tensor(self.index, device=self.p.device)
-        return (a[index] * scale[:, None, None]).transpose(1, 2).contiguous(), b[index]
+        """A (k, r, rows) and B (k, r, columns) where direction j is `A_j' B_j` times a scale; None where it is not."""
+        return None if self.mask is not None else factors_of(self.directions, self.block, self.p.device)
 
     @cached_property
+    def far(self) -> Floats:
+        """How far each query goes along `A_j' B_j` (where there are factors) or u_j, shape (n,)."""
+        unit = self.unit if self.factors is None else self.unit * self.directions.factor_scale
+        return self.shared.queries.scale * unit
+
+    @property
     def offsets(self) -> torch.Tensor:
         """`c_i u_i` of a small parameter, shape (n, *shape), fp32."""
-        rows = rows_of(self.directions, self.block, self.p.device)
-        scale = torch.tensor(self.scale, dtype=torch.float32, device=self.p.device)
-        out = rows[torch.tensor(self.index, device=self.p.device)] * scale.view(-1, *[1] * self.p.dim())
+        found = self.shared.small(self.p.device).of(self.block)
+        if found is None:
+            rows = rows_of(self.directions, self.block, self.p.device)
+            found = torch.tensordot(self.shared.matrix(self.p.device), rows, 1)
+        out = found if self.unit == 1.0 else found * self.unit
         if self.mask is not None:
-            out *= self.mask(self.p.reshape(-1), 0).view(self.p.shape)
+            out = out * self.mask(self.p.reshape(-1), 0).view(self.p.shape)
         return out
 
     @cached_property
@@ -79,11 +79,12 @@ class Displaced:
         part = self.p.view(-1)[a * width : b * width]
         out = scratch.get("value", part.numel(), torch.float32, self.p.device)
         if self.factors is not None:
-            left, right = self.factors
+            left, right = (f[self.index[i]] for f in self.factors)
+            far = float(self.far[i])
             w = part.view(b - a, width)
             if w.dtype is not torch.float32:
                 w = out[: part.numel()].view(b - a, width).copy_(w)
-            torch.addmm(w, left[i, :, a:b].t(), right[i].t(), out=out[: part.numel()].view(b - a, width))
+            torch.addmm(w, left[:, a:b].t(), right, alpha=far, out=out[: part.numel()].view(b - a, width))
         else:
             other = scratch.get("direction", part.numel(), torch.float32, self.p.device)
             self._add(out, other, part, i, a * width)
@@ -95,13 +96,12 @@ class Displaced:
 
     def _add(self, out: torch.Tensor, other: torch.Tensor, part: torch.Tensor, i: int, start: int) -> None:
         """`out = part + c_i u_i`."""
-        value = out[: part.numel()]
+        value, j, scale = out[: part.numel()], int(self.index[i]), float(self.far[i])
         if self.mask is None:
-            value.copy_(part)
-            add_direction_(value, self.directions, self.block, self.index[i], self.scale[i], start, other)
+            add_direction_(value, self.directions, self.block, j, scale, start, other, part)
             return
         value.zero_()
-        add_direction_(value, self.directions, self.block, self.index[i], self.scale[i], start, other)
+        add_direction_(value, self.directions, self.block, j, scale, start, other)
         value *= self.mask(part, start)
         value += part
 
@@ -121,14 +121,14 @@ class Displaced:
         """Rows `ids` of `c_i u_i` of a matrix, shape (*ids.shape, columns), fp32; the rest is never made."""
         flat = ids.reshape(-1)
         if self.factors is not None:
-            left, right = self.factors
-            return (left[i].t()[flat] @ right[i].t()).view(*ids.shape, -1)
+            left, right = (f[self.index[i]] for f in self.factors)
+            return torch.mm(left.t()[flat] * float(self.far[i]), right).view(*ids.shape, -1)
         width = self.block.size // self.block.shape[0]
         unique, where = torch.unique(flat, return_inverse=True)
         rows = np.empty((len(unique), width), dtype=np.float32)
         for place, row in enumerate(unique.tolist()):
-            u = self.directions.part(self.block, self.index[i], row * width, (row + 1) * width)
-            rows[place] = u * self.scale[i]
+            u = self.directions.part(self.block, int(self.index[i]), row * width, (row + 1) * width)
+            rows[place] = u * self.far[i]
         found = torch.from_numpy(rows).to(self.p.device)
         if self.mask is not None:
             table = self.p.view(-1)
@@ -169,11 +169,18 @@ class Displacements:
             )
         self.module, self.queries, self.n = module, queries, queries.n
         self.buffers = Buffers()
-        index, scale = queries.index.tolist(), queries.scale.tolist()
         self.of: dict[int, Displaced] = {}
         for block in module.blocks:
             if queries.directions.touches(block):
                 p, unit = module.parameters[block.name], module.units[block.name]
-                mine = [c * unit for c in scale]
-                mask = module.masks.get(block.name)
-                self.of[id(p)] = Displaced(block, p, queries.directions, index, mine, mask)
+                self.of[id(p)] = Displaced(block, p, self, unit, module.masks.get(block.name))
+
+    @lru_cache  # noqa: B019 - as short-lived as the step
+    def matrix(self, device: torch.device) -> torch.Tensor:
+        """C, shape (n, k), fp32."""
+        return torch.from_numpy(self.queries.matrix.astype(np.float32)).to(device)
+
+    @lru_cache  # noqa: B019
+    def small(self, device: torch.device) -> Small:
+        """`C U` in the small blocks that are drawn together."""
+        return Small(self.queries.directions, self.matrix(device))

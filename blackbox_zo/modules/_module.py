@@ -11,11 +11,12 @@ from typing import Any, TypeAlias
 import numpy as np
 import torch
 
+from blackbox_zo._typing import Floats
 from blackbox_zo.directions import Block
 from blackbox_zo.modules._masks import Mask, make_mask
 from blackbox_zo.modules._rounding import round_into_
 from blackbox_zo.modules._select import Select, select_parameters
-from blackbox_zo.modules._tensors import CHUNK, GRAIN, add_direction_, factors_of, row_chunks
+from blackbox_zo.modules._tensors import CHUNK, GRAIN, Small, add_direction_, factors_of, row_chunks, rows_of, weights_of
 from blackbox_zo.steps import Step
 from blackbox_zo.variables import Variable
 
@@ -90,12 +91,19 @@ class Module(Variable):
     def add_(self, step: Step) -> None:
         """See `Variable.add_`. Arithmetic is in fp32 whatever the parameters' type."""
         scratch = _Scratch()
+        first = next(iter(self.parameters.values()))
+        small = Small(step.directions, weights_of(step.w, first.device)) if np.any(step.w) else None
         for block in self.blocks:
-            p = self.parameters[block.name]
+            p = self.parameters[block.name].detach()
             keep = 1.0 if block.name in self.undecayed else 1.0 - step.shrink
-            moved = np.any(step.w) and step.directions.touches(block)
+            moved = small is not None and step.directions.touches(block)
             if moved or keep != 1.0:
-                self._add_block(block, p.detach(), step, keep, bool(moved), scratch)
+                delta = small.of(block) if small is not None and moved else None
+                if delta is not None and p.dtype is torch.float32 and p.device == first.device and not self.masks:
+                    p.mul_(keep) if keep != 1.0 else None
+                    p.add_(delta, alpha=self.units[block.name])
+                else:
+                    self._add_block(block, p, step, keep, moved, scratch)
         self.version += 1
 
     def _add_block(
@@ -103,31 +111,46 @@ class Module(Variable):
     ) -> None:
         w = step.w * self.units[block.name]
         mask = self.masks.get(block.name)
+        if moved and mask is None and p.dtype is torch.float32:
+            self._add_exactly(block, p, step, w, keep, scratch)
+            return
         factors = factors_of(step.directions, block, p.device) if moved else None
-        if factors is not None:
-            left, right = _joined(*factors, w)
-            if p.dtype is torch.float32 and mask is None:
-                _matrix(p).addmm_(left, right, beta=keep)
-                return
+        left, right = _joined(*factors, w * step.directions.factor_scale) if factors is not None else (None, None)
         width = max(1, block.size // max(1, block.shape[0] if block.shape else 1))
         flat = p.view(-1)
         for a, b in row_chunks(block.shape):
             part = flat[a * width : b * width]
             delta = scratch.zeros(0, part)
-            if factors is not None:
+            if left is not None and right is not None:
                 torch.mm(left[a:b], right, out=delta.view(b - a, -1))
             elif moved:
                 for j in np.flatnonzero(w).tolist():
-                    extra = scratch.get(1, part)
-                    add_direction_(delta, step.directions, block, j, float(w[j]), a * width, extra)
+                    add_direction_(delta, step.directions, block, j, float(w[j]), a * width, scratch.get(1, part))
             if mask is not None:
                 delta *= mask(part, a * width)
-            if p.dtype is torch.float32:
-                part.mul_(keep).add_(delta)
-            else:
-                delta.add_(part.float(), alpha=keep)
-                seed = (self.version, block.name, a) if self.rounding == "stochastic" else None
-                round_into_(part, delta, seed)
+            delta.add_(part.float(), alpha=keep)
+            seed = (self.version, block.name, a) if self.rounding == "stochastic" else None
+            round_into_(part, delta, seed)
+
+    def _add_exactly(
+        self, block: Block, p: torch.Tensor, step: Step, w: Floats, keep: float, scratch: _Scratch
+    ) -> None:
+        """Add to an fp32 parameter in place."""
+        factors = factors_of(step.directions, block, p.device)
+        if factors is not None:
+            left, right = _joined(*factors, w * step.directions.factor_scale)
+            p.view(p.shape[0], -1).addmm_(left, right, beta=keep)
+            return
+        if keep != 1.0:
+            p.mul_(keep)
+        if block.size < GRAIN * GRAIN:
+            p += torch.tensordot(weights_of(w, p.device), rows_of(step.directions, block, p.device), 1)
+            return
+        flat, width = p.view(-1), block.size // block.shape[0]
+        for a, b in row_chunks(block.shape):
+            part = flat[a * width : b * width]
+            for j in np.flatnonzero(w).tolist():
+                add_direction_(part, step.directions, block, j, float(w[j]), a * width, scratch.get(1, part))
 
     def settle(self) -> None:
         """Nothing to do: `add_` puts nothing off."""
@@ -186,16 +209,11 @@ class _Scratch:
         return self.get(which, like)[: like.numel()].zero_()
 
 
-def _joined(a: torch.Tensor, b: torch.Tensor, w: Any) -> tuple[torch.Tensor, torch.Tensor]:
-    """`sum_j w_j A_j B_j'` as one product: (m, k r) times (k r, n)."""
-    k, m, r = a.shape
-    weights = torch.from_numpy(np.asarray(w, dtype=np.float32)).to(a.device)
-    left = (a * weights[:, None, None]).permute(1, 0, 2).reshape(m, k * r)
-    return left, b.permute(0, 2, 1).reshape(k * r, b.shape[1])
-
-
-def _matrix(p: torch.Tensor) -> torch.Tensor:
-    return p.view(p.shape[0], -1)
+def _joined(a: torch.Tensor, b: torch.Tensor, w: Floats) -> tuple[torch.Tensor, torch.Tensor]:
+    """`sum_j w_j A_j' B_j` as one product: (m, k r) times (k r, n)."""
+    k, r, m = a.shape
+    left = a.reshape(k * r, m) * weights_of(w, a.device).repeat_interleave(r)[:, None]
+    return left.t(), b.reshape(k * r, -1)
 
 
 def _bits(p: torch.Tensor) -> np.ndarray[Any, Any]:

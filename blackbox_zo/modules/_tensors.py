@@ -15,9 +15,9 @@ import torch
 from blackbox_zo.directions import Block, Directions
 
 if TYPE_CHECKING:
-    from blackbox_zo._typing import Words
+    from blackbox_zo._typing import Floats, Words
 
-__all__ = ["add_direction_", "factors_of", "row_chunks", "rows_of", "spread"]
+__all__ = ["Small", "add_direction_", "factors_of", "row_chunks", "rows_of", "spread", "weights_of"]
 
 GRAIN = 64
 """Chunks start at multiples of this many elements: one word of sign bits."""
@@ -67,25 +67,57 @@ def _shifts(device: torch.device) -> torch.Tensor:
 
 
 def factors_of(directions: Directions, block: Block, device: torch.device) -> tuple[torch.Tensor, torch.Tensor] | None:
-    """A (k, m, r) and B (k, n, r) in fp32 with `u_j = A_j B_j'` in the block seen as (m, n); None if it has none."""
+    """`Directions.factors` as tensors, A (k, r, m) and B (k, r, n); A is still to be scaled by `factor_scale`."""
     found = directions.factors(block)
     if found is None:
         return None
-    a, b = (torch.from_numpy(np.asarray(f, dtype=np.float32)).to(device) for f in found)
-    return a, b
+    a, b = found
+    return torch.from_numpy(a).to(device), torch.from_numpy(b).to(device)
 
 
 def rows_of(directions: Directions, block: Block, device: torch.device) -> torch.Tensor:
     """All directions in a small block, shape (k, *block.shape), fp32."""
-    parts = [directions.part(block, j, 0, block.size) for j in range(directions.k)]
-    rows = np.array(parts, dtype=np.float32).reshape(directions.k, *block.shape)
-    return torch.from_numpy(rows).to(device)
+    rows = np.array([directions.part(block, j, 0, block.size) for j in range(directions.k)], dtype=np.float32)
+    return torch.from_numpy(rows).to(device).reshape(directions.k, *block.shape)
+
+
+class Small:
+    """`weights @ u` in the small blocks that directions keep in a table, for one or several sets of weights.
+
+    Args:
+        directions: Any; without a table nothing is found.
+        weights: Shape (n, k) or (k,), fp32, where the results are wanted.
+    """
+
+    def __init__(self, directions: Directions, weights: torch.Tensor) -> None:
+        table = directions.table
+        self.starts = {} if table is None else table.starts
+        self.sums = None if table is None else weights @ torch.from_numpy(table.signs).to(weights.device)
+
+    def of(self, block: Block) -> torch.Tensor | None:
+        """The sums in a block, shape (n, *block.shape) or its shape; None if it is not in the table."""
+        start = self.starts.get(block.name)
+        if start is None or self.sums is None:
+            return None
+        return self.sums[..., start : start + block.size].view(*self.sums.shape[:-1], *block.shape)
+
+
+def weights_of(w: Floats, device: torch.device) -> torch.Tensor:
+    """Weights in fp32."""
+    return torch.from_numpy(np.asarray(w, dtype=np.float32)).to(device)
 
 
 def add_direction_(
-    out: torch.Tensor, directions: Directions, block: Block, j: int, scale: float, start: int, scratch: torch.Tensor
+    out: torch.Tensor,
+    directions: Directions,
+    block: Block,
+    j: int,
+    scale: float,
+    start: int,
+    scratch: torch.Tensor,
+    base: torch.Tensor | None = None,
 ) -> None:
-    """`out += scale * u_j[block][start : start + out.numel()]`.
+    """`out = base + scale * u_j[block][start : start + out.numel()]`.
 
     Args:
         out: A chunk of the block, flat, fp32.
@@ -95,11 +127,12 @@ def add_direction_(
         scale: Any number.
         start: A multiple of `GRAIN`.
         scratch: Flat fp32, at least as large as `out` rounded up to a multiple of `GRAIN`.
+        base: Of the same size, any type; none takes `out` itself.
     """
-    stop = start + out.numel()
+    base, stop = out if base is None else base, start + out.numel()
     words = directions.bits(block, j, start, stop)
     if words is not None:
-        out += spread(words, scratch, scale)[: out.numel()]
+        torch.add(base, spread(words, scratch, scale)[: out.numel()], out=out)
     else:
         u = directions.part(block, j, start, stop)
-        out += torch.from_numpy((u * scale).astype(np.float32)).to(out.device)
+        torch.add(base, torch.from_numpy((u * scale).astype(np.float32)).to(out.device), out=out)
