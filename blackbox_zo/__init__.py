@@ -1,5 +1,8 @@
 """Optimise what can only be asked: zeroth-order estimators and population methods behind one ask/tell interface."""
 
+from typing import TYPE_CHECKING as _TYPE_CHECKING
+from typing import Any as _Any
+
 from blackbox_zo import rules as rules
 from blackbox_zo._version import __version__ as __version__
 from blackbox_zo.autograd import as_autograd as as_autograd
@@ -8,7 +11,9 @@ from blackbox_zo.directions import Coordinates as Coordinates
 from blackbox_zo.directions import Dense as Dense
 from blackbox_zo.directions import Directions as Directions
 from blackbox_zo.directions import Gaussian as Gaussian
+from blackbox_zo.directions import Joined as Joined
 from blackbox_zo.directions import LowRank as LowRank
+from blackbox_zo.directions import OnBlocks as OnBlocks
 from blackbox_zo.directions import Orthogonal as Orthogonal
 from blackbox_zo.directions import Rademacher as Rademacher
 from blackbox_zo.directions import Sphere as Sphere
@@ -45,6 +50,7 @@ from blackbox_zo.rules import Linear as Linear
 from blackbox_zo.rules import Momentum as Momentum
 from blackbox_zo.rules import Rule as Rule
 from blackbox_zo.rules import SignSGD as SignSGD
+from blackbox_zo.rules import StdNorm as StdNorm
 from blackbox_zo.rules import Warmup as Warmup
 from blackbox_zo.rules import WeightDecay as WeightDecay
 from blackbox_zo.rules import chain as chain
@@ -55,3 +61,15 @@ from blackbox_zo.steps import Queries as Queries
 from blackbox_zo.steps import Step as Step
 from blackbox_zo.variables import Variable as Variable
 from blackbox_zo.variables import Vector as Vector
+
+if _TYPE_CHECKING:
+    from blackbox_zo.modules import Module as Module
+
+
+def __getattr__(name: str) -> _Any:
+    """`Module` needs torch, which is imported when it is first used."""
+    if name == "Module":
+        from blackbox_zo.modules import Module
+
+        return Module
+    raise AttributeError(f"module 'blackbox_zo' has no attribute {name!r}")

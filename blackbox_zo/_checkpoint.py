@@ -20,7 +20,7 @@ def save(search: Search) -> dict[str, Any]:
     """See `Search.state_dict`. An open proposal is kept as what it takes to sample it again, and its answers so far."""
     out: dict[str, Any] = {
         "format": 1,
-        "x": search.variable.value.copy(),
+        **{f"x/{name}": array for name, array in search.variable.state().items()},
         "version": search.variable.version,
         "seed": search.seed,
         "step": search._step,
@@ -38,7 +38,12 @@ def save(search: Search) -> dict[str, Any]:
         out[f"{name}/version"] = pending.version
         out[f"{name}/first_id"] = pending.first_id
         out[f"{name}/n"] = pending.queries.n
-        out[f"{name}/origin"] = pending.queries.origin.copy()
+        if search.variable.dense:
+            out[f"{name}/origin"] = pending.queries.origin.copy()
+        elif pending.version != search.variable.version:
+            raise ValueError(
+                f"Step {step} was asked before the last move, so its answers are of no use; tell it first."
+            )
         out[f"{name}/values"] = pending.values.copy()
         out[f"{name}/waiting"] = pending.waiting.copy()
         if pending.stderr is not None:
@@ -57,8 +62,8 @@ def load(search: Search, state: dict[str, Any]) -> None:
     for name, mine in (("format", 1), ("seed", search.seed)):
         if name not in state or int(state[name]) != mine:
             raise ValueError(f"The state has {name} {state.get(name)}, this search {mine}; they must agree.")
-    if np.shape(state["x"]) != (search.variable.size,):
-        raise ValueError(f"The state has x of shape {np.shape(state['x'])}, this search ({search.variable.size},).")
+    x = {name[2:]: value for name, value in state.items() if name.startswith("x/")}
+    search.variable.load(x, int(state["version"]))
     estimator_state = unpack("estimator", search._state, state)
     rule_state = unpack("rule", search._rule_state, state)
     search._state, search._rule_state = estimator_state, rule_state
@@ -69,13 +74,15 @@ def load(search: Search, state: dict[str, Any]) -> None:
     search._open.clear()
     for step in sorted({int(name.split("/")[1]) for name in state if name.startswith("open/")}):
         _reopen(search, step, state)
-    search.variable.load(state["x"], int(state["version"]))
+    if search.variable.dense:
+        search.variable.load(x, int(state["version"]))
 
 
 def _reopen(search: Search, step: int, state: dict[str, Any]) -> None:
     """Sample an open proposal again, where and as it was sampled first."""
     name = f"open/{step}"
-    search.variable.load(state[f"{name}/origin"], int(state[f"{name}/version"]))
+    if search.variable.dense:
+        search.variable.load({"z": state[f"{name}/origin"]}, int(state[f"{name}/version"]))
     old = unpack(f"{name}/estimator", search._state, state)
     queries = search.estimator.sample(old, search.variable, Key(search.seed, step))
     queries = queries.take(slice(int(state[f"{name}/n"])))

@@ -79,7 +79,7 @@ def find(search: Search, proposal: Proposal) -> Open:
     if not isinstance(proposal, Proposal):
         raise TellError(f"`tell` needs a proposal that `ask` handed out, got {proposal!r:.60}.")
     pending = search._open.get(proposal.step)
-    if pending is None and 0 <= proposal.step < search._step and proposal._variable is search.variable:
+    if pending is None and 0 <= proposal.step < search._step and proposal.variable is search.variable:
         raise TellError(f"Step {proposal.step} has been told already; every query is answered once.")
     if pending is None or not (any(p is proposal for p in pending.handed) or _same(proposal, pending)):
         raise TellError(
@@ -95,6 +95,9 @@ def _same(proposal: Proposal, pending: Open) -> bool:
     if which[0] < 0 or which[-1] >= pending.queries.n:
         return False
     mine, theirs = pending.queries.take(which), proposal.queries
+    if not proposal.variable.dense:
+        same = np.array_equal(mine.index, theirs.index) and np.array_equal(mine.scale, theirs.scale)
+        return same and mine.origin == theirs.origin
     return np.array_equal(mine.origin, theirs.origin) and np.array_equal(mine.points(), theirs.points())
 
 

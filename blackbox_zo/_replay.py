@@ -35,7 +35,7 @@ def header(search: Search) -> dict[str, Any]:
         "max_staleness": search.max_staleness,
         "numpy": np.__version__,
     }
-    if v.size <= _SMALL:
+    if isinstance(v, Vector) and v.size <= _SMALL:
         out["variable"] = {
             "x0": describe(v.treedef.unflatten(v.flat)),
             "lower": [None if not np.isfinite(b) else b for b in v.lower.tolist()] if v.bounded else None,
@@ -45,11 +45,18 @@ def header(search: Search) -> dict[str, Any]:
     return out
 
 
-def lines(step: int, version: int, ids: Ints, feedback: Feedback) -> str:
-    """One line per value, or one for a ranking. "at" is the number of moves made when the step was asked."""
+def lines(step: int, version: int, ids: Ints, feedback: Feedback, whole: bool = False) -> str:
+    """One line per value, or one for a ranking, or one for a whole step of bare values.
+
+    "at" is the number of moves made when the step was asked; a whole step leaves it out where it is the step's number.
+    """
     if isinstance(feedback, Ranking):
         entry = {"step": step, "at": version, "ids": ids.tolist(), "levels": feedback.levels.tolist()}
         return json.dumps(entry) + "\n"
+    if whole and len(ids) > 1 and feedback.stderr is None and feedback.info is None:
+        values = ", ".join("null" if v != v else repr(v) for v in feedback.values.tolist())
+        at = "" if version == step else f'"at": {version}, '
+        return f'{{"step": {step}, {at}"id": {ids[0]}, "values": [{values}]}}\n'
     head, out = f'{{"step": {step}, "at": {version}, "id": ', []
     for i, (query, value) in enumerate(zip(ids.tolist(), feedback.values.tolist(), strict=True)):
         line = f'{head}{query}, "value": {"null" if value != value else repr(value)}'
@@ -96,7 +103,7 @@ def replay(
         ids = np.array(record["ids"] if "ids" in record else [record["id"]], dtype=np.intp) - pending.first_id
         if ids.min() < 0 or ids.max() >= pending.queries.n or not pending.waiting[ids].all():
             raise JournalError(f"Line {number + 2} of the journal answers a query twice, or one that was not asked.")
-        if see is not None:
+        if see is not None and isinstance(search.variable, Vector):
             see(record, search.variable.points(pending.queries.take(ids)))
         search._take(record["step"], pending, ids, _feedback(record))
 

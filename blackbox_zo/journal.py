@@ -195,13 +195,22 @@ def _parse(raw: bytes, path: Path) -> tuple[dict[str, Any] | None, list[dict[str
             ) from None
         if not parsed and entry.get("journal") != "blackbox_zo":
             raise JournalError(f"'{path}' is not a journal of blackbox_zo; choose another file for `journal`.")
-        parsed.append(entry)
+        parsed.extend(_single(entry))
         good += len(line) + 1
     if not parsed:
         if raw and not raw.startswith(b'{"journal"'[: len(raw)]):
             raise JournalError(f"'{path}' is not a journal of blackbox_zo; choose another file for `journal`.")
         return None, [], 0
     return parsed[0], parsed[1:], good
+
+
+def _single(entry: dict[str, Any]) -> list[dict[str, Any]]:
+    """A line that holds a whole step, as one record per value; any other line as it is."""
+    if "values" not in entry or "id" not in entry:
+        return [entry]
+    step, first = entry["step"], entry["id"]
+    at = entry.get("at", step)
+    return [{"step": step, "at": at, "id": first + i, "value": value} for i, value in enumerate(entry["values"])]
 
 
 def _compare(found: dict[str, Any], mine: dict[str, Any], path: Path) -> None:

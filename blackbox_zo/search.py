@@ -22,7 +22,7 @@ from blackbox_zo.proposal import Proposal
 from blackbox_zo.randomness import Key
 from blackbox_zo.rules import Rule
 from blackbox_zo.steps import Queries, Step
-from blackbox_zo.variables import Vector
+from blackbox_zo.variables import Variable, Vector
 
 __all__ = ["Best", "Report", "Search"]
 
@@ -31,7 +31,7 @@ class Best(NamedTuple):
     """The best point asked about so far.
 
     Attributes:
-        x: In the user's structure.
+        x: In the user's structure; None for a variable whose points are never written out.
         value: Its value; NaN where it was the winner of the newest ranking, or where nothing has been answered.
         id: The number of its query; -1 for none yet.
     """
@@ -67,7 +67,7 @@ class Search:
     points were chosen moves nothing; its answers still count for `best` and `nfev`.
 
     Args:
-        x0: The start (a number, an array, nested dicts and lists of them), or a `Vector`, which is then moved.
+        x0: The start (a number, an array, nested dicts and lists of them), or a `Variable`, which is then moved.
         estimator: How to ask, and what to make of the answers.
         rule: How an estimate becomes a move; none takes the estimator's own.
         seed: All randomness is a function of it.
@@ -92,7 +92,7 @@ class Search:
 
     def __init__(
         self,
-        x0: Tree | Vector,
+        x0: Tree | Variable,
         estimator: Estimator,
         rule: Rule | None = None,
         seed: int = 0,
@@ -112,7 +112,7 @@ class Search:
             raise TypeError(f"`seed` must be a whole number, got {seed!r:.60}.")
         if not -(2**63) <= seed < 2**63:
             raise ValueError(f"`seed` must fit 64 bits, got {seed}.")
-        self.variable = x0 if isinstance(x0, Vector) else Vector(x0)
+        self.variable: Variable = x0 if isinstance(x0, Variable) else Vector(x0)
         self.estimator = estimator
         self.rule = rule or estimator.rule()
         self.seed, self.budget, self.max_staleness = int(seed), budget, max_staleness
@@ -123,7 +123,7 @@ class Search:
         self._state = estimator.start(self.variable)
         self._rule_state = self.rule.start(self.variable)
         self._open: dict[int, Open] = {}
-        self._best_x = self.variable.flat
+        self._best_x: Any = self.variable.flat if isinstance(self.variable, Vector) else None
         self._best_value, self._best_id = np.nan, -1
         self._journal: Journal | None = None
         if journal is not None:
@@ -145,7 +145,10 @@ class Search:
     @property
     def best(self) -> Best:
         """The best point asked about so far; x0 with the value NaN before the first answer."""
-        return Best(self.variable.treedef.unflatten(self._best_x.copy()), self._best_value, self._best_id)
+        x = None
+        if isinstance(self.variable, Vector):
+            x = self.variable.treedef.unflatten(self._best_x.copy())
+        return Best(x, self._best_value, self._best_id)
 
     @property
     def exhausted(self) -> bool:
@@ -229,7 +232,9 @@ class Search:
             )
         complete = pending.left == len(positions)
         if self._journal is not None:
-            self._journal.write(_replay.lines(proposal.step, pending.version, positions + pending.first_id, feedback))
+            whole = positions is pending.every
+            ids = positions + pending.first_id
+            self._journal.write(_replay.lines(proposal.step, pending.version, ids, feedback, whole))
         self._take(proposal.step, pending, positions, feedback)
         if complete and self._journal is not None:
             self._journal.sync()
@@ -260,8 +265,9 @@ class Search:
             self._keep(pending, int(positions[np.argmin(ranking.net_losses())]), np.nan)
 
     def _keep(self, pending: Open, position: int, value: float) -> None:
-        point = pending.queries.take(np.array([position])).points()
-        self._best_x = self.variable.outside(point)[0]
+        if isinstance(self.variable, Vector):
+            point = pending.queries.take(np.array([position])).points()
+            self._best_x = self.variable.outside(point)[0]
         self._best_value, self._best_id = value, position + pending.first_id
 
     def _move(self, pending: Open, feedback: Feedback) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -23,13 +24,13 @@ class Queries:
         directions: The rows u_1 … u_k of U.
         index: Which direction each point follows, shape (n,).
         scale: How far along it, shape (n,).
-        origin: The variable's value when the points were chosen, shape (d,).
+        origin: The variable's `origin` when the points were chosen: an array (d,), or the number of moves till then.
     """
 
     directions: Directions
     index: Ints
     scale: Floats
-    origin: Floats
+    origin: Any
 
     @property
     def n(self) -> int:

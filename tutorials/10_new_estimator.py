@@ -26,7 +26,7 @@ class ThreePoints(bz.Estimator):
     def sample(self, state, variable, key):
         """Three points along one direction, which is drawn from the key alone."""
         u = bz.Sphere(variable.blocks, 1, key)
-        return bz.Queries(u, np.zeros(3, dtype=int), np.array([0.0, self.radius, -self.radius]), variable.value)
+        return bz.Queries(u, np.zeros(3, dtype=int), np.array([0.0, self.radius, -self.radius]), variable.origin)
 
     def estimate(self, state, variable, queries, feedback):
         """Minus the move, so that `SGD(1.0)`, the rule of all population methods, makes it."""

@@ -65,6 +65,14 @@ class Directions(ABC):
             weights: Shape (k,).
         """
 
+    def at(self, key: randomness.Key) -> Directions:
+        """Directions of the same kind drawn from another key.
+
+        Raises:
+            TypeError: They are not a function of a key.
+        """
+        raise TypeError(f"`{type(self).__name__}` directions are given, not drawn, so they cannot be drawn again.")
+
     def touches(self, block: Block) -> bool:
         """Whether any direction may have an element other than 0 in a block."""
         return True

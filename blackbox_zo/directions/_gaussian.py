@@ -26,6 +26,10 @@ class Gaussian(Directions):
         super().__init__(blocks, k)
         self.key = key
 
+    def at(self, key: randomness.Key) -> Gaussian:
+        """See `Directions.at`."""
+        return Gaussian(self.blocks, self.k, key)
+
     def add_(self, out: Floats, block: Block, weights: Floats) -> None:
         """See `Directions.add_`."""
         randomness.add_normals(out, self.key, block.name, weights)
@@ -44,6 +48,7 @@ class Sphere(Directions):
 
     def __init__(self, blocks: tuple[Block, ...], k: int, key: randomness.Key) -> None:
         super().__init__(blocks, k)
+        self.key = key
         self.gaussian = Gaussian(blocks, k, key)
 
     @cached_property
@@ -56,6 +61,10 @@ class Sphere(Directions):
                 self.gaussian.add_(u, block, unit)
                 squares[j] += np.add.reduce(u * u)
         return 1.0 / np.sqrt(squares)
+
+    def at(self, key: randomness.Key) -> Sphere:
+        """See `Directions.at`."""
+        return Sphere(self.blocks, self.k, key)
 
     def add_(self, out: Floats, block: Block, weights: Floats) -> None:
         """See `Directions.add_`."""
@@ -87,7 +96,12 @@ class Orthogonal(Directions):
 
     def __init__(self, blocks: tuple[Block, ...], k: int, key: randomness.Key) -> None:
         super().__init__(blocks, k)
+        self.key = key
         self.gaussian = Gaussian(blocks, k, key)
+
+    def at(self, key: randomness.Key) -> Orthogonal:
+        """See `Directions.at`."""
+        return Orthogonal(self.blocks, self.k, key)
 
     def add_(self, out: Floats, block: Block, weights: Floats) -> None:
         """See `Directions.add_`."""

@@ -35,6 +35,10 @@ class Rademacher(Directions):
         """See `Directions.table`."""
         return randomness.SignTable(self.key, self.k, {b.name: b.size for b in self.blocks if b.size < _FEW})
 
+    def at(self, key: randomness.Key) -> Rademacher:
+        """See `Directions.at`."""
+        return Rademacher(self.blocks, self.k, key)
+
     def block_rows(self, block: Block) -> Floats:
         """The directions' parts in one block, shape (k, block.size)."""
         return randomness.signs(self.key, block.name, self.k, block.size)
@@ -91,6 +95,10 @@ class LowRank(Directions):
                 sizes[f"{block.name}|A"] = m * self.rank
                 sizes[f"{block.name}|B"] = block.size // max(m, 1) * self.rank
         return randomness.SignTable(self.key, self.k, sizes)
+
+    def at(self, key: randomness.Key) -> LowRank:
+        """See `Directions.at`."""
+        return LowRank(self.blocks, self.k, key, self.rank)
 
     def factors(self, block: Block) -> tuple[Signs, Signs] | None:
         """See `Directions.factors`. A vector has none."""

@@ -9,9 +9,9 @@ from blackbox_zo.feedback import Feedback, Ranking, Values
 from blackbox_zo.randomness import Key
 from blackbox_zo.rules import SGD, Rule
 from blackbox_zo.steps import Queries, Step
-from blackbox_zo.variables import Vector
+from blackbox_zo.variables import Variable, Vector
 
-__all__ = ["Estimator"]
+__all__ = ["Estimator", "vector_of"]
 
 
 class Estimator(ABC):
@@ -30,11 +30,11 @@ class Estimator(ABC):
     warmup: int = 0
 
     @abstractmethod
-    def start(self, variable: Vector) -> Any:
+    def start(self, variable: Variable) -> Any:
         """The state before the first step."""
 
     @abstractmethod
-    def sample(self, state: Any, variable: Vector, key: Key) -> Queries:
+    def sample(self, state: Any, variable: Variable, key: Key) -> Queries:
         """The points to ask about.
 
         Args:
@@ -44,7 +44,7 @@ class Estimator(ABC):
         """
 
     @abstractmethod
-    def estimate(self, state: Any, variable: Vector, queries: Queries, feedback: Feedback) -> tuple[Any, Step]:
+    def estimate(self, state: Any, variable: Variable, queries: Queries, feedback: Feedback) -> tuple[Any, Step]:
         """The next state, and the gradient estimate.
 
         Args:
@@ -57,3 +57,18 @@ class Estimator(ABC):
     def rule(self) -> Rule:
         """The rule that `minimize` uses when it is given the estimator alone."""
         return SGD(1.0)
+
+
+def vector_of(estimator: Estimator, variable: Variable) -> Vector:
+    """The variable as a `Vector`, which estimators need that keep points or distributions of the size of x.
+
+    Raises:
+        TypeError: It is of another kind.
+    """
+    if not isinstance(variable, Vector):
+        name, kind = type(estimator).__name__, type(variable).__name__
+        raise TypeError(
+            f"Cannot use `{name}` with a `{kind}`: it keeps whole points, which would not fit. Use `RandomVector`, "
+            "`RankBased` or `Coordinatewise`."
+        )
+    return variable

@@ -12,11 +12,11 @@ from blackbox_zo._buffers import empty
 from blackbox_zo._checks import check_at_least, check_choice, check_positive
 from blackbox_zo._typing import Floats
 from blackbox_zo.directions import Dense, Gaussian
-from blackbox_zo.estimators._base import Estimator
+from blackbox_zo.estimators._base import Estimator, vector_of
 from blackbox_zo.feedback import Feedback, Values
 from blackbox_zo.randomness import Key
 from blackbox_zo.steps import Queries, Step
-from blackbox_zo.variables import Vector
+from blackbox_zo.variables import Variable
 
 __all__ = ["ConsensusBased"]
 
@@ -81,14 +81,16 @@ class ConsensusBased(Estimator):
         check_choice("ConsensusBased", ("cbo", "hopping"), scheme=self.scheme)
         check_choice("ConsensusBased", ("anisotropic", "isotropic"), noise=self.noise)
 
-    def start(self, variable: Vector) -> ConsensusState:
+    def start(self, variable: Variable) -> ConsensusState:
         """See `Estimator.start`."""
+        variable = vector_of(self, variable)
         if self.scheme == "hopping":  # nothing to remember: the particles are always around x
             return ConsensusState(np.empty((0, variable.size)), np.empty((0, 1)))
         return ConsensusState(variable.value[None, :], np.array([[float(self.radius)]]))
 
-    def sample(self, state: ConsensusState, variable: Vector, key: Key) -> Queries:
+    def sample(self, state: ConsensusState, variable: Variable, key: Key) -> Queries:
         """See `Estimator.sample`. The noise of a step is drawn here."""
+        variable = vector_of(self, variable)
         n = self.n_queries
         if self.scheme == "hopping":
             return Queries(
@@ -100,9 +102,10 @@ class ConsensusBased(Estimator):
         return Queries(Dense(variable.blocks, offsets), np.arange(n), np.ones(n), variable.value)
 
     def estimate(
-        self, state: ConsensusState, variable: Vector, queries: Queries, feedback: Feedback
+        self, state: ConsensusState, variable: Variable, queries: Queries, feedback: Feedback
     ) -> tuple[ConsensusState, Step]:
         """See `Estimator.estimate`. Failed particles have no weight; without any answer x stays."""
+        variable = vector_of(self, variable)
         assert isinstance(feedback, Values)
         f, directions = feedback.values, queries.directions
         w = np.zeros(directions.k)  # a budget that ends may leave the last particles unasked

@@ -16,7 +16,7 @@ from blackbox_zo.feedback import Feedback, Values
 from blackbox_zo.randomness import Key
 from blackbox_zo.rules import Adam, Rule
 from blackbox_zo.steps import Queries, Step
-from blackbox_zo.variables import Vector
+from blackbox_zo.variables import Variable
 
 __all__ = ["Coordinatewise"]
 
@@ -68,7 +68,7 @@ class Coordinatewise(Estimator):
         """See `Estimator.rule`: Adam with moves of 0.05."""
         return Adam(0.05)
 
-    def start(self, variable: Vector) -> tuple[()]:
+    def start(self, variable: Variable) -> tuple[()]:
         """See `Estimator.start`."""
         if isinstance(self.coordinates, tuple) and max(self.coordinates) >= variable.size:
             raise ValueError(
@@ -87,14 +87,14 @@ class Coordinatewise(Estimator):
         first = (step % -(-d // m)) * m
         return np.arange(first, min(first + m, d))
 
-    def sample(self, state: tuple[()], variable: Vector, key: Key) -> Queries:
+    def sample(self, state: tuple[()], variable: Variable, key: Key) -> Queries:
         """See `Estimator.sample`. Nothing is random."""
         axes = Coordinates(variable.blocks, self.chosen(key.step, variable.size))
         index, scale = plan(axes.k, self.radius, self.difference)
-        return Queries(axes, index, scale, variable.value)
+        return Queries(axes, index, scale, variable.origin)
 
     def estimate(
-        self, state: tuple[()], variable: Vector, queries: Queries, feedback: Feedback
+        self, state: tuple[()], variable: Variable, queries: Queries, feedback: Feedback
     ) -> tuple[tuple[()], Step]:
         """See `Estimator.estimate`. An axis with a failed query has 0."""
         assert isinstance(feedback, Values)

@@ -11,13 +11,13 @@ import numpy as np
 from blackbox_zo._checks import check_at_least, check_choice, check_positive
 from blackbox_zo._typing import Floats
 from blackbox_zo.directions import Dense, Directions, Gaussian
-from blackbox_zo.estimators._base import Estimator
+from blackbox_zo.estimators._base import Estimator, vector_of
 from blackbox_zo.estimators._cma_constants import Constants, constants, recombination
 from blackbox_zo.estimators._quadratic_model import coefficients, least_point
 from blackbox_zo.feedback import Feedback, Ranking, Values
 from blackbox_zo.randomness import Key, combine
 from blackbox_zo.steps import Queries, Step
-from blackbox_zo.variables import Vector
+from blackbox_zo.variables import Variable, Vector
 
 __all__ = ["EvolutionStrategy"]
 
@@ -93,8 +93,9 @@ class EvolutionStrategy(Estimator):
         if self.model and self.covariance not in (None, "full"):
             raise ValueError(f'`EvolutionStrategy(model=True)` needs covariance="full", got {self.covariance!r}.')
 
-    def start(self, variable: Vector) -> EvolutionState:
+    def start(self, variable: Variable) -> EvolutionState:
         """See `Estimator.start`."""
+        variable = vector_of(self, variable)
         d = variable.size
         covariance = self.covariance or ("full" if d <= 100 or self.model else "diagonal")
         full, diagonal = covariance == "full", covariance == "diagonal"
@@ -115,8 +116,9 @@ class EvolutionStrategy(Estimator):
         """Lambda for dimension d (eq. (48))."""
         return self.n_queries or 4 + math.floor(3 * math.log(d))
 
-    def sample(self, state: EvolutionState, variable: Vector, key: Key) -> Queries:
+    def sample(self, state: EvolutionState, variable: Variable, key: Key) -> Queries:
         """See `Estimator.sample`: `x + sigma y`, y ~ N(0, C) (eqs. (38)-(40))."""
+        variable = vector_of(self, variable)
         n = self.population(variable.size)
         directions: Directions = Gaussian(variable.blocks, n, key)
         kind = _kind(state)
@@ -147,9 +149,10 @@ class EvolutionStrategy(Estimator):
         return (variable.project(x + s.radius * y) - x) / s.radius if variable.bounded else y
 
     def estimate(
-        self, state: EvolutionState, variable: Vector, queries: Queries, feedback: Feedback
+        self, state: EvolutionState, variable: Variable, queries: Queries, feedback: Feedback
     ) -> tuple[EvolutionState, Step]:
         """See `Estimator.estimate`."""
+        variable = vector_of(self, variable)
         if self.model and isinstance(feedback, Values):
             state = self._remember(state, variable, queries, feedback.values)
         c = constants(variable.size, queries.directions.k, _kind(state))

@@ -10,13 +10,13 @@ import numpy as np
 
 from blackbox_zo._checks import check_at_least, check_choice, check_positive
 from blackbox_zo._typing import Floats, Ints
-from blackbox_zo.directions import Block, Directions, Gaussian, LowRank, Orthogonal, Rademacher, Sphere
+from blackbox_zo.directions import Block, Directions, Gaussian, LowRank, OnBlocks, Orthogonal, Rademacher, Sphere
 from blackbox_zo.estimators._base import Estimator
 from blackbox_zo.feedback import Feedback, Values
 from blackbox_zo.randomness import Key
 from blackbox_zo.rules import Adam, Rule
 from blackbox_zo.steps import Queries, Step
-from blackbox_zo.variables import Vector
+from blackbox_zo.variables import Variable
 
 __all__ = ["RandomVector"]
 
@@ -51,6 +51,9 @@ class RandomVector(Estimator):
             "orthogonal", orthonormal unit vectors; "lowrank", signs of rank `rank` for each matrix.
         difference: "central", "forward" or "residual".
         rank: Rank of "lowrank" directions.
+        n_blocks: How many groups of blocks each step is about, drawn at random; none means all. A group is a layer
+            (blocks whose names agree up to the first number), or a block alone. Layers below all of them need only run
+            once for all queries of a step.
 
     Raises:
         ValueError: An argument is out of its range.
@@ -67,10 +70,13 @@ class RandomVector(Estimator):
     distribution: Literal["gaussian", "sphere", "rademacher", "orthogonal", "lowrank"] = "gaussian"
     difference: Literal["central", "forward", "residual"] = "central"
     rank: int = 1
+    n_blocks: int | None = None
 
     def __post_init__(self) -> None:
         check_positive("RandomVector", radius=self.radius)
         check_at_least("RandomVector", 1, n_directions=self.n_directions, rank=self.rank)
+        if self.n_blocks is not None:
+            check_at_least("RandomVector", 1, n_blocks=self.n_blocks)
         choices = ("gaussian", "sphere", "rademacher", "orthogonal", "lowrank")
         check_choice("RandomVector", choices, distribution=self.distribution)
         check_choice("RandomVector", ("central", "forward", "residual"), difference=self.difference)
@@ -84,17 +90,21 @@ class RandomVector(Estimator):
         """See `Estimator.rule`: Adam with moves of 0.05."""
         return Adam(0.05)
 
-    def start(self, variable: Vector) -> RandomVectorState:
+    def start(self, variable: Variable) -> RandomVectorState:
         """See `Estimator.start`."""
         return RandomVectorState(np.nan)
 
-    def sample(self, state: RandomVectorState, variable: Vector, key: Key) -> Queries:
+    def sample(self, state: RandomVectorState, variable: Variable, key: Key) -> Queries:
         """See `Estimator.sample`. Pairs stand side by side, so a budget that ends cuts at most one."""
         index, scale = plan(self.n_directions, self.radius, self.difference)
-        return Queries(self.directions(variable.blocks, key), index, scale, variable.value)
+        return Queries(self.directions(variable.blocks, key), index, scale, variable.origin)
 
     def directions(self, blocks: tuple[Block, ...], key: Key) -> Directions:
         """The k directions of a step."""
+        drawn = self._drawn(blocks, key)
+        return drawn if self.n_blocks is None else OnBlocks(drawn, self.n_blocks, key)
+
+    def _drawn(self, blocks: tuple[Block, ...], key: Key) -> Directions:
         match self.distribution:
             case "gaussian":
                 return Gaussian(blocks, self.n_directions, key)
@@ -108,7 +118,7 @@ class RandomVector(Estimator):
                 return LowRank(blocks, self.n_directions, key, self.rank)
 
     def estimate(
-        self, state: RandomVectorState, variable: Vector, queries: Queries, feedback: Feedback
+        self, state: RandomVectorState, variable: Variable, queries: Queries, feedback: Feedback
     ) -> tuple[RandomVectorState, Step]:
         """See `Estimator.estimate`. A direction with a failed query is left out of the mean."""
         assert isinstance(feedback, Values)

@@ -14,7 +14,7 @@ from blackbox_zo.feedback import Feedback, Ranking, Values
 from blackbox_zo.randomness import Key
 from blackbox_zo.rules import ClipUp, Rule
 from blackbox_zo.steps import Queries, Step
-from blackbox_zo.variables import Vector
+from blackbox_zo.variables import Variable
 
 __all__ = ["RankBased"]
 
@@ -62,18 +62,18 @@ class RankBased(Estimator):
         """See `Estimator.rule`: ClipUp with moves of half the radius, for rankings say nothing about scale."""
         return ClipUp(0.5 * self.radius)
 
-    def start(self, variable: Vector) -> tuple[()]:
+    def start(self, variable: Variable) -> tuple[()]:
         """See `Estimator.start`."""
         return ()
 
-    def sample(self, state: tuple[()], variable: Vector, key: Key) -> Queries:
+    def sample(self, state: tuple[()], variable: Variable, key: Key) -> Queries:
         """See `Estimator.sample`."""
         m = self.n_queries
         xi = Gaussian(variable.blocks, m, key)
-        return Queries(xi, np.arange(m), np.full(m, float(self.radius)), variable.value)
+        return Queries(xi, np.arange(m), np.full(m, float(self.radius)), variable.origin)
 
     def estimate(
-        self, state: tuple[()], variable: Vector, queries: Queries, feedback: Feedback
+        self, state: tuple[()], variable: Variable, queries: Queries, feedback: Feedback
     ) -> tuple[tuple[()], Step]:
         """See `Estimator.estimate`."""
         ranking = feedback.ranking(self.n_ranked)

@@ -10,14 +10,14 @@ import numpy as np
 from blackbox_zo._checks import check_at_least, check_positive
 from blackbox_zo._typing import Floats
 from blackbox_zo.directions import Dense
-from blackbox_zo.estimators._base import Estimator
+from blackbox_zo.estimators._base import Estimator, vector_of
 from blackbox_zo.estimators._gaussian_process import fit, uncertain
 from blackbox_zo.estimators._random_vector import plan
 from blackbox_zo.feedback import Feedback, Values
 from blackbox_zo.randomness import Key, normals
 from blackbox_zo.rules import Adam, Rule
 from blackbox_zo.steps import Queries, Step
-from blackbox_zo.variables import Vector
+from blackbox_zo.variables import Variable
 
 __all__ = ["Surrogate"]
 
@@ -78,12 +78,14 @@ class Surrogate(Estimator):
         """See `Estimator.rule`: Adam with moves as long as the radius."""
         return Adam(self.radius)
 
-    def start(self, variable: Vector) -> SurrogateState:
+    def start(self, variable: Variable) -> SurrogateState:
         """See `Estimator.start`."""
+        variable = vector_of(self, variable)
         return SurrogateState(np.empty((0, variable.size)), np.empty(0), np.nan, np.nan)
 
-    def sample(self, state: SurrogateState, variable: Vector, key: Key) -> Queries:
+    def sample(self, state: SurrogateState, variable: Variable, key: Key) -> Queries:
         """See `Estimator.sample`."""
+        variable = vector_of(self, variable)
         k = self.n_queries - 1
         xi = normals(key, "surrogate", k, variable.size)
         if not np.isnan(state.length):
@@ -94,9 +96,10 @@ class Surrogate(Estimator):
         return Queries(Dense(variable.blocks, xi), index, scale, variable.value)
 
     def estimate(
-        self, state: SurrogateState, variable: Vector, queries: Queries, feedback: Feedback
+        self, state: SurrogateState, variable: Variable, queries: Queries, feedback: Feedback
     ) -> tuple[SurrogateState, Step]:
         """See `Estimator.estimate`. Failed queries are left out; with fewer than two answers there is no estimate."""
+        variable = vector_of(self, variable)
         assert isinstance(feedback, Values)
         usable = np.isfinite(feedback.values)
         points = np.concatenate((state.points, queries.points()[usable]))[-self.history :]

@@ -18,7 +18,7 @@ from blackbox_zo._buffers import empty
 from blackbox_zo.modules._displaced import Displaced, Displacements
 from blackbox_zo.modules._scratch import leaves, linear, reads_only_metadata, refuse_noise, replaced
 
-__all__ = ["Batched", "Unstackable"]
+__all__ = ["Batched", "Unstackable", "mark", "take_rows"]
 
 
 class Unstackable(RuntimeError):
@@ -58,25 +58,15 @@ class Batched(TorchFunctionMode):
         self.displacements, self.rows, self.n = displacements, rows, displacements.n
         self.runs = _runs(displacements.queries.index.tolist())
 
-    def stack(self, tree: Any) -> Any:
-        """Repeat everything with the batch as its first axis (tensors, and lists of as many) once per query."""
+    def stack(self, batch: Any, which: torch.Tensor, size: int) -> Any:
+        """Rows of a batch for each query in turn, as inputs of the model.
 
-        def one(value: Any) -> Any:
-            if isinstance(value, torch.Tensor):
-                if value.dim() and value.shape[0] == self.rows:
-                    return mark(value.repeat(self.n, *[1] * (value.dim() - 1)))
-                return value
-            if isinstance(value, dict):
-                return type(value)({k: one(v) for k, v in value.items()})
-            if hasattr(value, "data") and isinstance(value.data, dict):  # transformers' BatchEncoding
-                return type(value)({k: one(v) for k, v in value.data.items()})
-            if isinstance(value, list) and len(value) == self.rows and not _holds_tensors(value):
-                return value * self.n
-            if isinstance(value, tuple | list):
-                return type(value)(*[one(v) for v in value]) if hasattr(value, "_fields") else type(value)(map(one, value))
-            return value
-
-        return one(tree)
+        Args:
+            batch: Tensors and lists in dicts, tuples and lists.
+            which: Row numbers, those of query 0 first, shape (n * rows,).
+            size: The number of examples of the batch; tensors and lists with as many entries are taken from.
+        """
+        return take_rows(batch, which, size, mark)
 
     # ------------------------------------------------------------------------------------------ every operation
 
@@ -312,6 +302,27 @@ _RULES: dict[Any, Callable[..., Any]] = {
 }
 
 
+def take_rows(batch: Any, which: torch.Tensor, size: int, then: Callable[[torch.Tensor], torch.Tensor]) -> Any:
+    """Rows `which` of every tensor and list of a batch that has `size` of them; each tensor taken goes through `then`."""
+
+    def one(value: Any) -> Any:
+        if isinstance(value, torch.Tensor):
+            return then(value[which.to(value.device)]) if value.dim() and value.shape[0] == size else value
+        inner = getattr(value, "data", None)
+        if isinstance(inner, dict) and not isinstance(value, dict):  # transformers' BatchEncoding
+            return type(value)({k: one(v) for k, v in inner.items()})
+        if isinstance(value, dict):
+            return {k: one(v) for k, v in value.items()}
+        if isinstance(value, list) and len(value) == size and not any(isinstance(v, torch.Tensor) for v in value):
+            return [value[i] for i in which.tolist()]
+        if isinstance(value, tuple | list):
+            parts = [one(v) for v in value]
+            return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
+        return value
+
+    return one(batch)
+
+
 def _relu(x: torch.Tensor, out: torch.Tensor, inplace: bool = False) -> torch.Tensor:
     return torch.clamp_min(x, 0.0, out=out)
 
@@ -365,10 +376,6 @@ def _quick_leaves(args: Any, kwargs: Any) -> list[torch.Tensor]:
         elif isinstance(a, tuple | list | dict):
             found.extend(leaves(a))
     return found
-
-
-def _holds_tensors(values: list[Any]) -> bool:
-    return any(isinstance(v, torch.Tensor | dict | list | tuple) for v in values)
 
 
 def leased(rows: int, columns: int, like: torch.Tensor) -> torch.Tensor:

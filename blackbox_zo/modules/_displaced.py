@@ -175,6 +175,10 @@ class Displacements:
                 p, unit = module.parameters[block.name], module.units[block.name]
                 self.of[id(p)] = Displaced(block, p, self, unit, module.masks.get(block.name))
 
+    def take(self, which: slice) -> Displacements:
+        """Some of the queries."""
+        return Displacements(self.module, self.queries.take(which))
+
     @lru_cache  # noqa: B019 - as short-lived as the step
     def matrix(self, device: torch.device) -> torch.Tensor:
         """C, shape (n, k), fp32."""

@@ -16,7 +16,16 @@ from blackbox_zo.directions import Block
 from blackbox_zo.modules._masks import Mask, make_mask
 from blackbox_zo.modules._rounding import round_into_
 from blackbox_zo.modules._select import Select, select_parameters
-from blackbox_zo.modules._tensors import CHUNK, GRAIN, Small, add_direction_, factors_of, row_chunks, rows_of, weights_of
+from blackbox_zo.modules._tensors import (
+    CHUNK,
+    GRAIN,
+    Small,
+    add_direction_,
+    factors_of,
+    row_chunks,
+    rows_of,
+    weights_of,
+)
 from blackbox_zo.steps import Step
 from blackbox_zo.variables import Variable
 
@@ -86,6 +95,11 @@ class Module(Variable):
     def origin(self) -> int:
         """Where queries start from: the weights after this many moves. They can only be asked about before the next."""
         return self.version
+
+    @property
+    def x(self) -> torch.nn.Module:
+        """See `Variable.x`: the model."""
+        return self.model
 
     @torch.no_grad()
     def add_(self, step: Step) -> None:

@@ -86,8 +86,10 @@ def replaced(tree: Any, one: Callable[[Any], Any]) -> Any:
     if isinstance(tree, torch.Tensor):
         return one(tree)
     if isinstance(tree, tuple | list):
-        return type(tree)(*[replaced(t, one) for t in tree]) if hasattr(tree, "_fields") else type(tree)(
-            replaced(t, one) for t in tree
+        return (
+            type(tree)(*[replaced(t, one) for t in tree])
+            if hasattr(tree, "_fields")
+            else type(tree)(replaced(t, one) for t in tree)
         )
     if isinstance(tree, dict):
         return {k: replaced(v, one) for k, v in tree.items()}

@@ -13,4 +13,5 @@ from blackbox_zo.rules._sgd import SGD as SGD
 from blackbox_zo.rules._sgd import Momentum as Momentum
 from blackbox_zo.rules._transforms import ClipNorm as ClipNorm
 from blackbox_zo.rules._transforms import ClipScalar as ClipScalar
+from blackbox_zo.rules._transforms import StdNorm as StdNorm
 from blackbox_zo.rules._transforms import WeightDecay as WeightDecay

@@ -7,9 +7,10 @@ from typing import NamedTuple, final
 
 import numpy as np
 
-from blackbox_zo._checks import check_rate, check_share
-from blackbox_zo._typing import Floats
-from blackbox_zo.directions import Dense
+from blackbox_zo._checks import check_at_least, check_rate, check_share
+from blackbox_zo._typing import Floats, Ints
+from blackbox_zo.directions import Dense, Joined
+from blackbox_zo.randomness import Key
 from blackbox_zo.rules._base import Rule, Schedule, rate_at
 from blackbox_zo.steps import Step
 from blackbox_zo.variables import Variable
@@ -52,10 +53,21 @@ class SGD(Rule):
 
 
 class MomentumState(NamedTuple):
-    """Number of moves made, and the velocity, shape (d,)."""
+    """Number of moves made, and the velocity: a vector (d,), or what the last few estimates were made of.
+
+    Attributes:
+        step: Number of moves made.
+        m: Shape (d,); empty where `memory` is used.
+        seed: Of the run.
+        steps: The step numbers of the kept estimates, newest last, shape (K,).
+        weights: Their weights, shape (K, k).
+    """
 
     step: int
     m: Floats
+    seed: int
+    steps: Ints
+    weights: Floats
 
 
 @final
@@ -63,33 +75,67 @@ class MomentumState(NamedTuple):
 class Momentum(Rule):
     """Heavy ball, or Nesterov's: `m <- beta m + g`, `x <- x - learning_rate * m` (Sutskever et al. 2013, eqs. (1)-(4)).
 
+    With `memory` no velocity is stored: the last K estimates are kept as their seeds and weights, and
+    `m = sum_{i < K} beta^i g_{t-i}` is made of them anew at each move. What is cut off is `beta^K` of the velocity.
+
     Args:
         learning_rate: A positive number or a schedule.
         beta: Share of the velocity that is kept, in [0, 1).
         nesterov: Step along `beta m + g` instead.
+        memory: K, at least 1; none keeps the velocity as a vector of the size of x. Needs directions that are drawn.
 
     Raises:
-        ValueError: `learning_rate` is not positive, or `beta` outside [0, 1).
+        ValueError: `learning_rate` is not positive, `beta` outside [0, 1), or `memory` below 1.
     """
 
     learning_rate: float | Schedule
     beta: float = 0.9
     nesterov: bool = False
+    memory: int | None = None
 
     def __post_init__(self) -> None:
         check_rate("Momentum", self.learning_rate)
         check_share("Momentum", beta=self.beta)
+        if self.memory is not None:
+            check_at_least("Momentum", 1, memory=self.memory)
 
     def start(self, variable: Variable) -> MomentumState:
         """See `Rule.start`."""
-        return MomentumState(0, np.zeros(variable.size))
+        d = variable.size if self.memory is None else 0
+        return MomentumState(0, np.zeros(d), 0, np.zeros(0, dtype=np.intp), np.zeros((0, 0)))
 
     def update(self, state: MomentumState, gradient: Step) -> tuple[MomentumState, Step]:
-        """See `Rule.update`."""
+        """See `Rule.update`.
+
+        Raises:
+            TypeError: With `memory`, the directions are not functions of a key.
+        """
+        rate = rate_at(self.learning_rate, state.step)
+        if self.memory is not None:
+            return self._from_memory(state, gradient, self.memory, rate)
         g = gradient.dense()
         m = self.beta * state.m + g
         step = self.beta * m + g if self.nesterov else m
-        return MomentumState(state.step + 1, m), rescaled(gradient, step, rate_at(self.learning_rate, state.step))
+        return state._replace(step=state.step + 1, m=m), rescaled(gradient, step, rate)
+
+    def _from_memory(self, s: MomentumState, gradient: Step, memory: int, rate: float) -> tuple[MomentumState, Step]:
+        key = getattr(gradient.directions, "key", None)
+        if not isinstance(key, Key):
+            kind = type(gradient.directions).__name__
+            raise TypeError(f"`Momentum(memory=...)` needs directions drawn from a seed, not `{kind}`.")
+        k = max(gradient.directions.k, s.weights.shape[1])
+        steps = np.append(s.steps, key.step)[-memory:]
+        old = np.pad(s.weights, ((0, 0), (0, k - s.weights.shape[1])))
+        weights = np.vstack([old, np.pad(gradient.w, (0, k - len(gradient.w)))])[-memory:]
+        shares = self.beta ** np.arange(len(steps) - 1, -1, -1.0)
+        if self.nesterov:
+            shares *= self.beta
+            shares[-1] += 1.0
+        past = [gradient.directions.at(Key(key.seed, int(t))) for t in steps[:-1]]
+        parts = [*past, gradient.directions]
+        kept = [w[: part.k] * (share * rate) for w, share, part in zip(weights, shares, parts, strict=True)]
+        state = MomentumState(s.step + 1, s.m, key.seed, steps, weights)
+        return state, Step(Joined(parts), np.concatenate(kept), gradient.shrink * rate)
 
 
 def rescaled(gradient: Step, vector: Floats, rate: float) -> Step:

@@ -13,7 +13,7 @@ from blackbox_zo.rules._normalised import length
 from blackbox_zo.steps import Step
 from blackbox_zo.variables import Variable
 
-__all__ = ["ClipNorm", "ClipScalar", "WeightDecay"]
+__all__ = ["ClipNorm", "ClipScalar", "StdNorm", "WeightDecay"]
 
 
 @final
@@ -69,6 +69,27 @@ class ClipScalar(Rule):
         """See `Rule.update`."""
         w = np.clip(gradient.w, -self.limit, self.limit)
         return state, Step(gradient.directions, w, gradient.shrink)
+
+
+@final
+@dataclass(frozen=True)
+class StdNorm(Rule):
+    """Divide the weights by k times their standard deviation over the step's k directions (FZOO, Dang et al. 2026).
+
+    After one-sided differences the move is then `rate sum_j (f_j - f_0) / (k std(f)) u_j`, whatever the scale of f and
+    of the radius. A step with one direction, or without any spread, is left as it is.
+    """
+
+    def start(self, variable: Variable) -> tuple[()]:
+        """See `Rule.start`."""
+        return ()
+
+    def update(self, state: tuple[()], gradient: Step) -> tuple[tuple[()], Step]:
+        """See `Rule.update`."""
+        spread = float(np.std(gradient.w))
+        if spread == 0.0:
+            return state, gradient
+        return state, Step(gradient.directions, gradient.w / (len(gradient.w) * spread), gradient.shrink)
 
 
 @final

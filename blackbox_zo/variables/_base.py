@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 from blackbox_zo.directions import Block
 from blackbox_zo.steps import Step
@@ -20,11 +22,23 @@ class Variable(ABC):
 
     blocks: tuple[Block, ...]
     version: int
+    dense: ClassVar[bool] = False
+    """Whether x and the points asked about are arrays that can be written out."""
 
     @property
     def size(self) -> int:
         """The dimension d."""
         return sum(block.size for block in self.blocks)
+
+    @property
+    @abstractmethod
+    def origin(self) -> Any:
+        """What queries sampled now start from: z itself where it is an array, else the number of moves made."""
+
+    @property
+    @abstractmethod
+    def x(self) -> Any:
+        """X as the user knows it."""
 
     @abstractmethod
     def add_(self, step: Step) -> None:
@@ -33,3 +47,19 @@ class Variable(ABC):
     @abstractmethod
     def settle(self) -> None:
         """Carry out whatever `add_` has put off."""
+
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """A short digest of the start and all that belongs to it, which tells two problems apart in a journal."""
+
+    @abstractmethod
+    def state(self) -> dict[str, Any]:
+        """X as arrays by name, for a checkpoint."""
+
+    @abstractmethod
+    def load(self, state: Mapping[str, Any], version: int) -> None:
+        """Set x from `state()`, and the number of moves.
+
+        Raises:
+            ValueError: It is of another variable.
+        """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -50,6 +51,13 @@ class Vector(Variable):
         z.flags.writeable = False
         self.value = z
 
+    dense = True
+
+    @property
+    def origin(self) -> Floats:
+        """See `Variable.origin`: z, shape (d,), read-only."""
+        return self.value
+
     def add_(self, step: Step) -> None:
         """See `Variable.add_`. Nothing is put off: the array is small enough."""
         z = step.dense()
@@ -94,9 +102,15 @@ class Vector(Variable):
         """X in the user's structure, a copy."""
         return self.treedef.unflatten(self.flat.copy())
 
-    def load(self, flat: Floats, version: int) -> None:
-        """Set z, shape (d,), and the number of moves."""
-        self._set(np.array(flat, dtype=np.float64))
+    def state(self) -> dict[str, Any]:
+        """See `Variable.state`: z under the name "z"."""
+        return {"z": self.value.copy()}
+
+    def load(self, state: Mapping[str, Any], version: int) -> None:
+        """See `Variable.load`."""
+        if np.shape(state.get("z")) != (self.size,):
+            raise ValueError(f"The state has x of shape {np.shape(state.get('z'))}, this search ({self.size},).")
+        self._set(np.array(state["z"], dtype=np.float64))
         self.version = version
 
     def fingerprint(self) -> str:

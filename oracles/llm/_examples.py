@@ -1,0 +1,120 @@
+"""Examples of tokens, and batches of them that are padded on the left."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, final
+
+import torch
+
+from blackbox_zo._checks import check_at_least
+from blackbox_zo.randomness import Key
+
+__all__ = ["UNSCORED", "Examples", "Shuffled"]
+
+UNSCORED = -100
+"""The label of a token that does not count."""
+
+
+@final
+@dataclass(frozen=True)
+class Examples:
+    """Examples of any length, and what belongs to each.
+
+    Args:
+        tokens: For each example its tokens.
+        pad: The token to pad with.
+        label: For each example its class, for `LabelWords`.
+        labels: For each example what `Completion` counts: as many as tokens, -100 where one does not count.
+        reference: For each example what `Generation` compares with.
+    """
+
+    tokens: Sequence[Sequence[int]]
+    pad: int
+    label: Sequence[int] | None = None
+    labels: Sequence[Sequence[int]] | None = None
+    reference: Sequence[Any] | None = None
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def batch(self, indices: Iterable[int]) -> dict[str, Any]:
+        """Some of the examples, padded on the left to the longest of them.
+
+        Returns:
+            `input_ids` and `attention_mask`, (B, T), `example_id`, (B,), and of `label`, (B,), `labels`, (B, T),
+            and `reference`, a list of B, those that the examples have.
+        """
+        chosen = [int(i) for i in indices]
+        tokens = [self.tokens[i] for i in chosen]
+        batch: dict[str, Any] = {
+            "input_ids": _left(tokens, self.pad),
+            "attention_mask": _left([[1] * len(t) for t in tokens], 0),
+            "example_id": torch.tensor(chosen),
+        }
+        if self.label is not None:
+            batch["label"] = torch.tensor([self.label[i] for i in chosen])
+        if self.labels is not None:
+            batch["labels"] = _left([self.labels[i] for i in chosen], UNSCORED)
+        if self.reference is not None:
+            batch["reference"] = [self.reference[i] for i in chosen]
+        return batch
+
+    def batches(self, batch_size: int) -> list[dict[str, Any]]:
+        """All examples in order; the last batch may be smaller."""
+        check_at_least("batches", 1, batch_size=batch_size)
+        return [self.batch(range(a, min(a + batch_size, len(self)))) for a in range(0, len(self), batch_size)]
+
+    def shuffled(self, batch_size: int, seed: int = 0) -> Shuffled:
+        """A function from the number of a step to its batch; see `Shuffled`."""
+        return Shuffled(self, batch_size, seed)
+
+    def take(self, n: int) -> Examples:
+        """The first n examples, or all if there are fewer."""
+        check_at_least("take", 1, n=n)
+        cut = {
+            name: value[:n] for name in ("label", "labels", "reference") if (value := getattr(self, name)) is not None
+        }
+        return replace(self, tokens=self.tokens[:n], **cut)
+
+
+@final
+@dataclass(frozen=True)
+class Shuffled:
+    """The batch of a step, a function of the seed and the step alone.
+
+    Each epoch goes through the examples in an order of its own. What is left at its end is too few for a batch, and is
+    left out; if all examples are too few, each batch is all of them.
+
+    Args:
+        examples: The examples.
+        batch_size: How many a step sees.
+        seed: Of the orders.
+
+    Raises:
+        ValueError: There is no example, or `batch_size` is not positive.
+    """
+
+    examples: Examples
+    batch_size: int
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_at_least("shuffled", 1, batch_size=self.batch_size)
+        if not len(self.examples):
+            raise ValueError("`shuffled` needs at least one example, there are none.")
+
+    def __call__(self, step: int) -> dict[str, Any]:
+        """The batch of a step, from 0."""
+        count = len(self.examples)
+        size = min(self.batch_size, count)
+        epoch, i = divmod(step, count // size)
+        order = Key(self.seed, epoch).generator("batches").permutation(count)
+        return self.examples.batch(order[i * size : (i + 1) * size])
+
+
+def _left(rows: list[Sequence[int]], pad: int) -> torch.Tensor:
+    """Rows of any length as a matrix, (B, T), that ends where they end."""
+    width = max(map(len, rows), default=0)
+    return torch.tensor([[pad] * (width - len(row)) + list(row) for row in rows], dtype=torch.int64)

@@ -1,0 +1,127 @@
+"""`Generation`: let the model write, and score what it has written."""
+
+from __future__ import annotations
+
+import re
+import string
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, final
+
+import torch
+
+from blackbox_zo._checks import check_at_least
+from oracles.llm._tokens import pad_token
+
+__all__ = ["Generation", "exact_match", "f1"]
+
+
+@final
+@dataclass(frozen=True)
+class Generation:
+    """1 - score of what the model writes after each prompt, taking the most likely token each time.
+
+    A batch has `input_ids` and `attention_mask`, (B, T), padded on the left, and `reference`, a list of B.
+
+    Args:
+        tokenizer: Turns the new tokens into text, without special tokens and without white space around it.
+        score: Called with the text and its reference; higher is better, such as `f1` or `exact_match`.
+        max_new_tokens: How long it may write.
+        stop: The text ends before this, such as a line break; none means at the model's end-of-text token only.
+
+    Raises:
+        ValueError: `max_new_tokens` is not positive, or `stop` is empty.
+    """
+
+    tokenizer: Any
+    score: Callable[[str, Any], float]
+    max_new_tokens: int = 8
+    stop: str | None = None
+
+    def __post_init__(self) -> None:
+        check_at_least("Generation", 1, max_new_tokens=self.max_new_tokens)
+        if self.stop == "":
+            raise ValueError("`Generation(stop='')` is empty; give the text to end at, or None.")
+
+    def __call__(self, model: Any, batch: Mapping[str, Any]) -> torch.Tensor:
+        """The losses, (B,).
+
+        Raises:
+            ValueError: The prompts are padded on the right, or the batch lacks `reference` or has not B of them.
+            RuntimeError: The score failed; the message has the text.
+        """
+        references = batch.get("reference")
+        if references is None or len(references) != len(batch["input_ids"]):
+            have = "none" if references is None else str(len(references))
+            raise ValueError(f"`batch['reference']` must hold {len(batch['input_ids'])} references, there are {have}.")
+        losses = [1.0 - self._scored(*pair) for pair in zip(self.texts(model, batch), references, strict=True)]
+        return torch.tensor(losses, device=batch["input_ids"].device)
+
+    def texts(self, model: Any, batch: Mapping[str, Any]) -> list[str]:
+        """What the model writes after each prompt."""
+        ids, mask = batch["input_ids"], batch["attention_mask"]
+        if not bool((mask[:, -1] == 1).all()):
+            raise ValueError("`Generation` writes on after the last column, so prompts must be padded on the left.")
+        new = model.generate(
+            input_ids=ids,
+            attention_mask=mask,
+            max_new_tokens=self.max_new_tokens,
+            do_sample=False,
+            use_cache=True,
+            pad_token_id=pad_token(self.tokenizer),
+        )[:, ids.shape[1] :]
+        return [self._cut(self.tokenizer.decode(row, skip_special_tokens=True)) for row in new.tolist()]
+
+    def _cut(self, text: str) -> str:
+        return (text if self.stop is None else text.partition(self.stop)[0]).strip()
+
+    def _scored(self, text: str, reference: Any) -> float:
+        try:
+            return float(self.score(text, reference))
+        except Exception as error:
+            raise RuntimeError(
+                f"`Generation(score=...)` failed on the text {text!r} with reference {reference!r:.200}: "
+                f"{type(error).__name__}: {error}"
+            ) from error
+
+
+def exact_match(text: str, reference: str | list[str]) -> float:
+    """1 if a text equals a reference, or one of several, as SQuAD compares them; else 0.
+
+    In lower case, without punctuation, articles and repeated white space (Rajpurkar et al. 2016).
+
+    Raises:
+        ValueError: There is no reference.
+    """
+    return max(float(_words(text) == _words(one)) for one in _several(reference))
+
+
+def f1(text: str, reference: str | list[str]) -> float:
+    """Harmonic mean of precision and recall of the words of a text; the best of several references counts.
+
+    Words are normalised as in `exact_match`. Two texts without words agree.
+
+    Raises:
+        ValueError: There is no reference.
+    """
+    return max(_overlap(_words(text), _words(one)) for one in _several(reference))
+
+
+def _overlap(a: list[str], b: list[str]) -> float:
+    if not a or not b:
+        return float(a == b)
+    common = sum((Counter(a) & Counter(b)).values())
+    return 2.0 * common / (len(a) + len(b))
+
+
+def _words(text: str) -> list[str]:
+    plain = text.lower().translate(str.maketrans("", "", string.punctuation))
+    return re.sub(r"\b(a|an|the)\b", " ", plain).split()
+
+
+def _several(reference: str | list[str]) -> list[str]:
+    several = [reference] if isinstance(reference, str) else list(reference)
+    if not several:
+        raise ValueError("The list of references is empty; give at least one, or a text.")
+    return several

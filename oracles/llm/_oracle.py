@@ -1,0 +1,327 @@
+"""`LossOracle`: a model's loss under each query of a step, from forward passes alone."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import torch
+
+from blackbox_zo._typing import Floats
+from blackbox_zo.errors import OracleError
+from blackbox_zo.feedback import Feedback, Values
+from blackbox_zo.modules import Displacements, Module, Unstackable
+from blackbox_zo.oracle import Oracle
+from blackbox_zo.proposal import Proposal
+from oracles.llm._passes import Passes, batch_size, is_out_of_memory
+from oracles.llm._reuse import KEPT_BYTES, Features, Trunk
+from oracles.llm._sweeps import BatchedSweep, ScratchSweep, Sweep
+
+__all__ = ["Batches", "Loss", "LossOracle"]
+
+Loss: TypeAlias = Callable[[torch.nn.Module, Any], torch.Tensor]
+Batches: TypeAlias = Sequence[Any] | Callable[[int], Any]
+
+MOST_BAD_STEPS = 10
+"""Steps without any finite loss, one after another, after which a run stops."""
+
+
+class LossOracle(Oracle):
+    """Answers with the mean loss of the step's batch, under each query, from forward passes alone.
+
+    The batch depends on the step's number only, so all queries of a step see the same examples and a replay sees the
+    same batches. The weights are never changed: see `blackbox_zo.modules`.
+
+    Args:
+        model: The model whose parameters the search's `Module` holds. In evaluation mode, or without dropout.
+        batches: A sequence of batches, used in turn, or a function from the step's number to a batch. A batch is
+            tensors (and lists) with the examples along the first axis, in dicts or tuples.
+        loss: A function of (model, batch) giving one value per example, shape (B,), each of its own row alone. It need
+            not be differentiable. A scalar, the mean over the batch, is accepted by "scratch" alone.
+        sweep: "batched" runs the model once for all queries, "scratch" once a query; "auto" takes "batched" where
+            directions are of low rank and the model allows it, which is tried on two examples at the first step.
+        directions_per: "step": every query sees the whole batch. "example": direction j sees only its own share of it,
+            examples `j B/k` to `(j + 1) B/k`, for the same forward passes in all as one direction on the whole batch.
+            The estimate is of the same gradient, with less variance. k must divide the batch.
+        micro_batch: Most examples (each query's counted) in one run of the model; none lets the oracle choose. The
+            result does not depend on it. When memory runs out it is halved, with a warning.
+        reuse: Whether layers below the lowest searched one run once for all queries of a step: True, False, or "keep",
+            which also remembers their output for each example from step to step (up to 2 GiB). With "keep" batches
+            need a tensor "example_id" of shape (B,).
+
+    Attributes:
+        sweep: What is used; `reason` says why "auto" fell back on "scratch".
+        forwards: Examples run through the model so far, times queries; layers that were reused are not counted apart.
+        bad_steps: Steps whose every loss was NaN so far.
+
+    Raises:
+        ValueError: An argument is out of its range.
+
+    Example:
+        >>> import torch, blackbox_zo as bz
+        >>> from oracles.llm import LossOracle
+        >>> model = torch.nn.Linear(3, 1)
+        >>> def loss(model, batch):
+        ...     return (model(batch["x"])[:, 0] - batch["y"]) ** 2
+        >>> torch.manual_seed(0)  # doctest: +ELLIPSIS
+        <torch._C.Generator object at ...>
+        >>> x = torch.randn(32, 3)
+        >>> oracle = LossOracle(model, [{"x": x, "y": x.sum(1)}], loss)
+        >>> search = bz.Search(bz.Module(model), bz.RandomVector(1e-3, 4, "lowrank"), bz.SGD(0.1))
+        >>> reports = list(search.run(oracle, steps=100))
+        >>> reports[-1].value < 1e-3 * reports[0].value
+        True
+    """
+
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        batches: Batches,
+        loss: Loss,
+        sweep: Literal["auto", "batched", "scratch"] = "auto",
+        directions_per: Literal["step", "example"] = "step",
+        *,
+        micro_batch: int | None = None,
+        reuse: bool | Literal["keep"] = True,
+    ) -> None:
+        if sweep not in ("auto", "batched", "scratch"):
+            raise ValueError(f"`LossOracle(sweep=...)` must be 'auto', 'batched' or 'scratch', got {sweep!r}.")
+        if directions_per not in ("step", "example"):
+            raise ValueError(f"`LossOracle(directions_per=...)` must be 'step' or 'example', got {directions_per!r}.")
+        if micro_batch is not None and micro_batch < 1:
+            raise ValueError(f"`LossOracle(micro_batch=...)` must be at least 1, got {micro_batch}.")
+        if reuse not in (True, False, "keep"):
+            raise ValueError(f"`LossOracle(reuse=...)` must be True, False or 'keep', got {reuse!r}.")
+        if not callable(batches) and not len(batches):
+            raise ValueError("`LossOracle(batches=...)` is empty; give at least one batch.")
+        if not callable(loss):
+            raise TypeError(f"`LossOracle(loss=...)` must be a function of (model, batch), got {loss!r:.60}.")
+        self.model, self.batches, self.loss = model, batches, loss
+        self.sweep, self.directions_per = sweep, directions_per
+        self.passes = Passes(micro_batch)
+        self.trunk = Trunk(model) if reuse else None
+        self.keep = _Kept() if reuse == "keep" else None
+        self.forwards = 0
+        self.bad_steps = self._bad_in_a_row = 0
+        self.reason = ""
+        self._checked: set[str] = set()
+
+    # ------------------------------------------------------------------------------------------------- answering
+
+    @torch.no_grad()
+    def answer(self, proposal: Proposal) -> Feedback:
+        """See `Oracle.answer`. Losses are means in fp64, kept to nine digits, which is what a journal holds.
+
+        Raises:
+            TypeError: The search's variable is no `Module` of this model, or the loss is of a wrong shape.
+            OracleError: The weights have moved since the proposal was made, or ten steps in a row had only NaN.
+            RuntimeError: The model uses dropout or batch statistics in training mode.
+        """
+        displacements = self._displacements(proposal)
+        batch = self.batch(proposal.step)
+        values = self.values(displacements, batch)
+        rounded = [float(f"{v:.9g}") for v in values.tolist()]
+        self._watch(bool(np.isfinite(values).any()))
+        return Values(rounded)
+
+    def batch(self, step: int) -> Any:
+        """The batch of a step."""
+        return self.batches(step) if callable(self.batches) else self.batches[step % len(self.batches)]
+
+    def values(self, displacements: Displacements, batch: Any) -> Floats:
+        """The mean loss of a batch under each query, shape (n,)."""
+        size, n = batch_size(batch), displacements.n
+        rows = torch.arange(size).expand(n, size)
+        if self.directions_per == "example":
+            rows = self._shares(displacements, size)
+        features = self._features(displacements, batch)
+        sweep = self._sweep(displacements, batch, features)
+        means: Floats = self._losses(sweep, displacements, batch, rows, features).mean(axis=1)
+        at_x = displacements.queries.scale == 0.0
+        if self.directions_per == "example" and at_x.any():  # one-sided differences, each on its own share
+            each = self._losses(self._scratch, None, batch, torch.arange(size)[None], features)[0]
+            means = np.where(at_x, 0.0, means - each[rows.numpy()].mean(axis=1)) + each.mean()
+        return means
+
+    def _displacements(self, proposal: Proposal) -> Displacements:
+        variable = proposal.variable
+        if not isinstance(variable, Module) or variable.model is not self.model:
+            raise TypeError(
+                "`LossOracle` answers about the parameters of its own model: search a `bz.Module` of that model, "
+                f"not {'another model' if isinstance(variable, Module) else 'a ' + type(variable).__name__}."
+            )
+        try:
+            return Displacements(variable, proposal.queries)
+        except RuntimeError as error:
+            raise OracleError(str(error)) from None
+
+    def _watch(self, good: bool) -> None:
+        """Count steps without any finite loss; too many in a row end the run."""
+        self._bad_in_a_row = 0 if good else self._bad_in_a_row + 1
+        self.bad_steps += not good
+        if self._bad_in_a_row >= MOST_BAD_STEPS:
+            raise OracleError(
+                f"The loss was NaN or infinite in {MOST_BAD_STEPS} steps in a row; none of them moved the weights, "
+                "which are those of the last good step. Use a smaller learning rate or radius, or fp32."
+            )
+
+    # ------------------------------------------------------------------------------------------------- sweeps
+
+    def _losses(
+        self,
+        sweep: Sweep,
+        displacements: Displacements | None,
+        batch: Any,
+        rows: torch.Tensor,
+        features: Features | None,
+    ) -> Floats:
+        """The losses of the rows (n, m) that each query sees, same shape; runs get smaller when memory runs out."""
+        size, (n, m) = batch_size(batch), rows.shape
+        while True:
+            most, used = self.passes.examples(batch, size), 0
+            out = np.empty((n, m))
+            try:
+                for which, part in self.passes.plan(n, m, most):
+                    taken = rows[which, part]
+                    used = taken.numel()
+                    out[which, part] = sweep(displacements, which, batch, size, taken, features)
+                    self.forwards += used
+                return out
+            except Exception as error:
+                if not is_out_of_memory(error) or not self.passes.halve(used):
+                    raise
+                warnings.warn(
+                    f"Out of memory with {used} examples in a run; going on with {self.passes.limit}.", stacklevel=2
+                )
+
+    @property
+    def _scratch(self) -> Sweep:
+        return ScratchSweep(self.model, self.loss)
+
+    def _sweep(self, displacements: Displacements, batch: Any, features: Features | None) -> Sweep:
+        """The sweep to use, tried on a few examples before it is first relied on."""
+        low_rank = all(hit.factors is not None or hit.small for hit in displacements.of.values())
+        if self.sweep == "scratch" or (self.sweep == "auto" and not low_rank):
+            return self._scratch
+        batched, what = BatchedSweep(self.model, self.loss), f"batched {low_rank}"
+        if what not in self._checked:
+            try:
+                self._check(batched, displacements, batch, features)
+            except (Unstackable, _Disagreement) as error:
+                if self.sweep == "batched":
+                    raise OracleError(str(error)) from None
+                self.sweep, self.reason = "scratch", str(error)
+                return self._scratch
+            self._checked.add(what)
+        return batched
+
+    def _check(self, batched: Sweep, displacements: Displacements, batch: Any, features: Features | None) -> None:
+        """Compare with scratch on two examples and four queries.
+
+        Raises:
+            Unstackable: The model cannot run stacked.
+            _Disagreement: The losses differ by more than rounding.
+        """
+        size, some = batch_size(batch), slice(0, min(displacements.n, 4))
+        rows = torch.arange(min(size, 2)).expand(some.stop, -1)
+        got = batched(displacements, some, batch, size, rows, features)
+        want = self._scratch(displacements, some, batch, size, rows)
+        exact = next(self.model.parameters()).dtype in (torch.float32, torch.float64)
+        spread, largest = float(np.ptp(want, axis=0).max()), float(np.abs(want).max())
+        allowed = 0.02 * spread + 1e-5 * largest if exact else 0.5 * spread + 0.02 * largest
+        away = float(np.abs(got - want).max())
+        if np.isfinite(want).all() and not away <= allowed:
+            raise _Disagreement(
+                f"One run for all queries gives losses that differ by {away:.1e} from those of one run a query. "
+                "Does the loss of an example depend on its own row alone?"
+            )
+
+    # ------------------------------------------------------------------------------------------------- features
+
+    def _features(self, displacements: Displacements, batch: Any) -> Features | None:
+        """What the layers below all searched ones make of the batch, if that can be used again."""
+        if self.trunk is None:
+            return None
+
+        def run() -> Any:
+            return self.loss(self.model, batch)
+
+        cut = self.trunk.cut(displacements, run)
+        if not cut:
+            return None
+        if self.keep is not None:
+            found = self.keep.find(self.trunk, cut, batch)
+            if found is not None:
+                return found
+        features = self.trunk.features(cut, run)
+        if features is None or not self._reusable(features, batch):
+            self.trunk = None
+            return None
+        if self.keep is not None:
+            self.keep.add(features, batch)
+        return features
+
+    def _reusable(self, features: Features, batch: Any) -> bool:
+        """Whether running on the features gives what running the whole model gives; tried once per model."""
+        if "reuse" not in self._checked:
+            size = batch_size(batch)
+            rows = torch.arange(min(size, 2))[None]
+            want = self._scratch(None, slice(0, 1), batch, size, rows)
+            got = self._scratch(None, slice(0, 1), batch, size, rows, features)
+            if not np.allclose(got, want, rtol=1e-4, atol=1e-5, equal_nan=True):
+                return False
+            self._checked.add("reuse")
+        return True
+
+    # ------------------------------------------------------------------------------------------------- per example
+
+    def _shares(self, displacements: Displacements, size: int) -> torch.Tensor:
+        """The rows that each query sees, shape (n, B/k)."""
+        k = displacements.queries.directions.k
+        if size % k:
+            raise ValueError(
+                f"`directions_per='example'` shares {size} examples among {k} directions, which must divide them. "
+                f"Use `n_directions={size}`, one for each, or another divisor."
+            )
+        return torch.arange(size).view(k, -1)[torch.from_numpy(displacements.queries.index)]
+
+
+class _Disagreement(RuntimeError):
+    """Two sweeps give different losses."""
+
+
+class _Kept:
+    """Features of single examples, from step to step."""
+
+    def __init__(self) -> None:
+        self.rows: dict[tuple[int, int, int], torch.Tensor] = {}
+        self.structure: Any = None
+        self.bytes = 0
+
+    def _keys(self, cut: int, batch: Any, length: int) -> list[tuple[int, int, int]]:
+        ids = batch.get("example_id") if isinstance(batch, dict) else None
+        if ids is None:
+            raise ValueError("`LossOracle(reuse='keep')` needs a tensor 'example_id' in each batch.")
+        return [(int(i), cut, length) for i in ids]
+
+    def find(self, trunk: Trunk, cut: int, batch: Any) -> Features | None:
+        """The features of a batch, if those of all its examples are there."""
+        length = next(v.shape[1] for v in batch.values() if isinstance(v, torch.Tensor) and v.dim() == 2)
+        found = [self.rows.get(key) for key in self._keys(cut, batch, length)]
+        rows = [row for row in found if row is not None]
+        if len(rows) < len(found):
+            return None
+        hidden = torch.stack(rows)
+        output = (hidden, *self.structure[1:]) if isinstance(self.structure, tuple) else hidden
+        return Features(trunk, cut, output)
+
+    def add(self, features: Features, batch: Any) -> None:
+        """Keep the features of a batch, while there is room."""
+        self.structure = features.output if isinstance(features.output, tuple) else None
+        for key, row in zip(self._keys(features.cut, batch, features.hidden.shape[1]), features.hidden, strict=True):
+            size = row.numel() * row.element_size()
+            if key not in self.rows and self.bytes + size <= KEPT_BYTES:
+                self.rows[key] = row.clone()
+                self.bytes += size

@@ -1,0 +1,109 @@
+"""How many queries and examples go into one run of a model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+
+__all__ = ["Passes", "batch_size", "is_out_of_memory", "tokens_in"]
+
+CPU_TOKENS = 1024
+"""Tokens in one run on a CPU: larger activations leave the cache, smaller ones read the weights too often."""
+
+
+class Passes:
+    """Cuts n queries of B examples into runs.
+
+    Args:
+        micro_batch: Most examples in a run, over all its queries; none lets the device decide.
+
+    Attributes:
+        limit: The same, after it was halved for want of memory; none is no limit.
+    """
+
+    def __init__(self, micro_batch: int | None) -> None:
+        self.limit = micro_batch
+
+    def examples(self, batch: Any, size: int) -> int:
+        """How many examples, each query's counted, a run may have."""
+        if self.limit is not None:
+            return self.limit
+        tokens = tokens_in(batch, size)
+        if tokens is None or _device(batch).type != "cpu":
+            return 2**31
+        return max(1, CPU_TOKENS // max(1, tokens))
+
+    def plan(self, n: int, rows: int, most: int) -> Iterator[tuple[slice, slice]]:
+        """Runs of some queries on some rows: as many queries as fit with one row, then as many rows as fit.
+
+        Args:
+            n: Number of queries.
+            rows: Rows that each query sees.
+            most: From `examples`.
+        """
+        queries = min(n, max(1, most))
+        queries -= queries % 2 if queries < n and queries > 2 else 0  # pairs stay together
+        each = max(1, most // queries)
+        for a in range(0, n, queries):
+            for b in range(0, rows, each):
+                yield slice(a, min(a + queries, n)), slice(b, min(b + each, rows))
+
+    def halve(self, used: int) -> bool:
+        """Allow half of what was used in a run; False if that was one example."""
+        if used <= 1:
+            return False
+        self.limit = used // 2
+        return True
+
+
+def batch_size(batch: Any) -> int:
+    """The number of examples: the first axis of the first tensor, or the length of the first list.
+
+    Raises:
+        TypeError: There is neither.
+    """
+    for value in _values(batch):
+        if isinstance(value, torch.Tensor) and value.dim():
+            return value.shape[0]
+        if isinstance(value, list) and value:
+            return len(value)
+    raise TypeError(f"A batch must hold a tensor whose first axis is the examples, got {batch!r:.80}.")
+
+
+def tokens_in(batch: Any, size: int) -> int | None:
+    """The length of each example in tokens, where the batch has (B, T) token ids."""
+    for value in _values(batch):
+        if isinstance(value, torch.Tensor) and value.dim() == 2 and not value.is_floating_point():
+            return value.shape[1] if value.shape[0] == size else None
+    return None
+
+
+def _device(batch: Any) -> torch.device:
+    return next((v.device for v in _values(batch) if isinstance(v, torch.Tensor)), torch.device("cpu"))
+
+
+def _values(batch: Any) -> Iterator[Any]:
+    inner = getattr(batch, "data", None)
+    if isinstance(batch, torch.Tensor):
+        yield batch
+    elif isinstance(batch, dict) or isinstance(inner, dict):
+        for value in (batch if isinstance(batch, dict) else inner).values():
+            yield from _values(value)
+    elif isinstance(batch, tuple):
+        for value in batch:
+            yield from _values(value)
+    elif isinstance(batch, list):
+        if batch and isinstance(batch[0], torch.Tensor):
+            yield from batch
+        else:
+            yield batch
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an exception says that memory ran out, on any device."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    text = str(error).lower()
+    return isinstance(error, RuntimeError) and ("can't allocate memory" in text or "out of memory" in text)

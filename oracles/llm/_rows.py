@@ -1,0 +1,191 @@
+"""Rows of a data file, and the text that a template makes of a row."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, final
+
+__all__ = ["Template", "read_rows"]
+
+_PIECE = re.compile(r"\{\{|\}\}|\{([^{}:]*)(?::([^{}]*))?\}|[{}]")
+_LIMIT = re.compile(r"[1-9][0-9]*t?")
+
+
+def read_rows(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
+    """The rows of a data file.
+
+    Args:
+        path: A .jsonl file with an object a line, a .json file with a list of objects, or a .csv or .tsv file whose
+            first line has the names of the fields. In UTF-8.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It is of another kind, empty, not UTF-8, or has a line or row that is not as above.
+    """
+    path = Path(path)
+    readers = {".jsonl": _jsonl, ".json": _json, ".csv": _csv, ".tsv": _csv}
+    reader = readers.get(path.suffix.lower())
+    if reader is None:
+        raise ValueError(f"`read_rows({str(path)!r})`: the name must end in {', '.join(readers)}.")
+    if not path.is_file():
+        raise FileNotFoundError(f"`read_rows({str(path)!r})`: there is no such file; check the path.")
+    try:
+        rows = reader(path)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"File {str(path)!r} is not UTF-8 text ({error.reason}); save it as UTF-8.") from None
+    if not rows:
+        raise ValueError(f"File {str(path)!r} has no rows; it is empty.")
+    return rows
+
+
+def _jsonl(path: Path) -> list[dict[str, Any]]:
+    rows = []
+    with path.open(encoding="utf-8-sig") as file:
+        for number, line in enumerate(file, 1):
+            if line.strip():
+                where = f"Line {number} of {str(path)!r}"
+                try:
+                    row = json.loads(line)
+                except ValueError as error:
+                    raise ValueError(f"{where} is not JSON: {error}; there must be one object a line.") from None
+                rows.append(_object(row, where))
+    return rows
+
+
+def _json(path: Path) -> list[dict[str, Any]]:
+    text = path.read_text(encoding="utf-8-sig")
+    if not text.strip():
+        return []
+    try:
+        rows = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"Line {error.lineno} of {str(path)!r} is not JSON: {error}.") from None
+    if not isinstance(rows, list):
+        raise ValueError(f"File {str(path)!r} must hold a list of objects, got {type(rows).__name__}.")
+    return [_object(row, f"Row {i} of {str(path)!r}, counted from 0,") for i, row in enumerate(rows)]
+
+
+def _object(row: Any, where: str) -> dict[str, Any]:
+    if not isinstance(row, dict):
+        raise ValueError(f'{where} must be an object such as {{"text": "…", "label": "…"}}, got {row!r:.80}.')
+    return row
+
+
+def _csv(path: Path) -> list[dict[str, Any]]:
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        lines = csv.reader(file, delimiter="\t" if path.suffix.lower() == ".tsv" else ",", strict=True)
+        try:
+            names = next(lines, [])
+            if len(set(names)) < len(names):
+                raise ValueError(f"The first line of {str(path)!r} must have different names, got {names}.")
+            return [_named(names, line, f"Line {lines.line_num} of {str(path)!r}") for line in lines if line]
+        except csv.Error as error:
+            raise ValueError(f"Line {lines.line_num} of {str(path)!r} cannot be read: {error}.") from None
+
+
+def _named(names: list[str], values: list[str], where: str) -> dict[str, Any]:
+    if len(values) != len(names):
+        raise ValueError(f"{where} has {len(values)} fields, but the first line names {len(names)}: {names}.")
+    return dict(zip(names, values, strict=True))
+
+
+@final
+@dataclass(frozen=True)
+class Template:
+    """A text with a row's fields in it.
+
+    Args:
+        text: `{name}` stands for a field, `{name:57}` for its first 57 characters, and `{name:57t}` for its first
+            57 tokens, counted on the field alone. `{{` and `}}` are braces.
+
+    Attributes:
+        names: The fields.
+        tail: What comes after the last field.
+
+    Raises:
+        ValueError: A brace stands alone, or a limit is not a positive number.
+
+    Example:
+        >>> Template("{text:12} It was").fill({"text": "Too salty for me."})
+        'Too salty fo It was'
+    """
+
+    text: str
+    names: tuple[str, ...] = field(init=False)
+    tail: str = field(init=False)
+    _pieces: tuple[tuple[str, str, str], ...] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        pieces, tail = self._parse()
+        object.__setattr__(self, "_pieces", pieces)
+        object.__setattr__(self, "names", tuple(name for _, name, _ in pieces))
+        object.__setattr__(self, "tail", tail)
+
+    def _parse(self) -> tuple[tuple[tuple[str, str, str], ...], str]:
+        """The text as (plain text, the field after it, the field's limit), and what is left."""
+        pieces, plain, at = [], "", 0
+        for match in _PIECE.finditer(self.text):
+            plain, at = plain + self.text[at : match.start()], match.end()
+            found, name, limit = match.group(), match.group(1), match.group(2)
+            if found in ("{{", "}}"):
+                plain += found[0]
+            elif not name:
+                raise ValueError(
+                    f"`Template({self.text!r})` has {found!r} without a field; write {{name}}, or {{{{ and }}}}."
+                )
+            elif limit is not None and not _LIMIT.fullmatch(limit):
+                raise ValueError(
+                    f"`Template({self.text!r})`: {found} must end in a number of characters, such as {{{name}:57}}, "
+                    f"or of tokens, such as {{{name}:57t}}."
+                )
+            else:
+                pieces.append((plain, name, limit or ""))
+                plain = ""
+        return tuple(pieces), plain + self.text[at:]
+
+    def fill(self, row: Mapping[str, Any], tokenizer: Any = None, index: int = 0) -> str:
+        """The text of a row.
+
+        Args:
+            row: Its fields.
+            tokenizer: Needed where a limit is in tokens.
+            index: The row's number, for errors.
+
+        Raises:
+            ValueError: A field is missing, null or not text or a number; or there is no tokenizer for a limit.
+        """
+        parts = [text + _cut(self._value(row, name, index), limit, tokenizer) for text, name, limit in self._pieces]
+        return "".join(parts) + self.tail
+
+    def _value(self, row: Mapping[str, Any], name: str, index: int) -> str:
+        value = row.get(name)
+        if value is None:
+            there = "is null" if name in row else f"is missing; the row has {', '.join(map(repr, row))}"
+            raise ValueError(f"rows[{index}]: field {name!r} of `Template({self.text!r})` {there}.")
+        if not isinstance(value, str | int | float):
+            raise ValueError(f"rows[{index}]: field {name!r} must be text or a number, got {value!r:.80}.")
+        return str(value)
+
+
+def _cut(value: str, limit: str, tokenizer: Any) -> str:
+    """The beginning of a field, as long as its limit allows."""
+    if not limit:
+        return value
+    if not limit.endswith("t"):
+        return value[: int(limit)]
+    if tokenizer is None:
+        raise ValueError(f"A field is limited to {limit!r}, a number of tokens; give `fill` the tokenizer.")
+    most = int(limit[:-1])
+    found = tokenizer(value, add_special_tokens=False, return_offsets_mapping=tokenizer.is_fast)
+    if len(found["input_ids"]) <= most:
+        return value
+    if not tokenizer.is_fast:
+        return str(tokenizer.decode(found["input_ids"][:most]))
+    end, next_start = found["offset_mapping"][most - 1][1], found["offset_mapping"][most][0]
+    return value[: min(end, next_start)]  # a character of several tokens is kept whole or left out

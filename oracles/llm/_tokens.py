@@ -1,0 +1,106 @@
+"""Texts as tokens: what stands before them, what comes after them, and whether they fit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from oracles.llm._rows import Template
+
+__all__ = ["continuation", "fitting", "label_tokens", "pad_token", "template_of", "tokens_of", "with_start"]
+
+_COMMON = ("great", "terrible", "good", "bad", "yes", "no", "true", "false", "positive", "negative")
+
+
+def label_tokens(tokenizer: Any, labels: Sequence[str], template: Template | str = "") -> tuple[int, ...]:
+    """The one token of each label's word, as it comes after the template.
+
+    Args:
+        tokenizer: The model's.
+        labels: A word for each class. A space is put before it, unless it begins with one, or the template ends in one.
+        template: What the words come after.
+
+    Raises:
+        ValueError: A word is not one token, or two words are the same one.
+
+    Example:
+        `label_tokens(tokenizer, ["great", "terrible"])`
+    """
+    tail = template_of(template).tail
+    tokens = [_label_token(tokenizer, word, tail) for word in labels]
+    for i, token in enumerate(tokens):
+        if token in tokens[:i]:
+            raise ValueError(
+                f"Labels {labels[tokens.index(token)]!r} and {labels[i]!r} are the same token; change one."
+            )
+    return tuple(tokens)
+
+
+def _label_token(tokenizer: Any, word: str, tail: str) -> int:
+    ids = _word(tokenizer, word, tail)
+    if len(ids) == 1 and ids[0] != tokenizer.unk_token_id:
+        return ids[0]
+    pieces = ", ".join(repr(tokenizer.decode([i])) for i in ids)
+    trouble = f"is {len(ids)} tokens ({pieces})" if len(ids) > 1 else "is not in the tokenizer's vocabulary"
+    known = [w for w in _COMMON if len(c := _word(tokenizer, w, tail)) == 1 and c[0] != tokenizer.unk_token_id]
+    hint = f", such as {', '.join(map(repr, known))}" if known else ""
+    raise ValueError(f"Label {word!r} {trouble}, but it must be one; choose another word{hint}.")
+
+
+def _word(tokenizer: Any, word: str, tail: str) -> list[int]:
+    if tail[-1:].isspace():
+        return tokens_of(tokenizer, word.lstrip())
+    return continuation(tokenizer, tail or ".", word if word[:1].isspace() else " " + word)
+
+
+def tokens_of(tokenizer: Any, text: str) -> list[int]:
+    """The tokens of a text, without any that stand for its beginning or end."""
+    return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
+def continuation(tokenizer: Any, before: str, after: str) -> list[int]:
+    """The tokens of a text as it comes after another, whose own tokens stay as they are."""
+    start, both = tokens_of(tokenizer, before), tokens_of(tokenizer, before + after)
+    return both[len(start) :] if both[: len(start)] == start else tokens_of(tokenizer, after)
+
+
+def with_start(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
+    """The tokens of texts, after those that the tokenizer puts at a beginning; what it puts at an end is left out."""
+    if not texts:
+        return []
+    start = _start(tokenizer)
+    return [start + list(ids) for ids in tokenizer(list(texts), add_special_tokens=False)["input_ids"]]
+
+
+def _start(tokenizer: Any) -> list[int]:
+    bare, full = tokens_of(tokenizer, "a"), list(tokenizer("a")["input_ids"])
+    return next((full[:i] for i in range(len(full)) if full[i : i + len(bare)] == bare), [])
+
+
+def fitting(tokens: list[list[int]], tokenizer: Any, max_length: int | None) -> list[list[int]]:
+    """The same, if none is longer than `max_length` or, without one, than the tokenizer's own limit.
+
+    Raises:
+        ValueError: One is longer, or empty.
+    """
+    most = tokenizer.model_max_length if max_length is None else max_length
+    for i, ids in enumerate(tokens):
+        if len(ids) > most:
+            raise ValueError(
+                f"rows[{i}] has {len(ids)} tokens, more than `max_length={most}`; cut its field in the template, "
+                "as `{text:57t}` does after 57 tokens."
+            )
+        if not ids:
+            raise ValueError(f"rows[{i}] has no token; leave it out.")
+    return tokens
+
+
+def pad_token(tokenizer: Any) -> int:
+    """The token to pad with: its own, or else its end of text; 0 without either."""
+    token = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+    return 0 if token is None else int(token)
+
+
+def template_of(template: Template | str) -> Template:
+    """A template, or the one that a text spells."""
+    return Template(template) if isinstance(template, str) else template
