@@ -188,7 +188,7 @@ class Batched(TorchFunctionMode):
         """
         x2, size, (k, r, _) = x.reshape(-1, x.shape[-1]), out.shape[-1], into.shape
         each = len(x2) // self.n
-        out = out.expand(self.n, -1, -1) if k == 1 else out[torch.from_numpy(w.index).to(x.device)]
+        out = out.expand(self.n, -1, -1) if k == 1 else out[self.displacements.along(x.device)]
         if bias is not None:
             last = bias.detach()[None, None].expand(self.n, 1, size) if b is None else b.stacked[:, None]
             out = torch.cat([out, last.to(out.dtype)], 1)

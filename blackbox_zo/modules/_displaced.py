@@ -175,11 +175,16 @@ class Displacements:
                 p, unit = module.parameters[block.name], module.units[block.name]
                 self.of[id(p)] = Displaced(block, p, self, unit, module.masks.get(block.name))
 
+    @lru_cache  # noqa: B019 - as short-lived as the step
+    def along(self, device: torch.device) -> torch.Tensor:
+        """The direction of each query, shape (n,)."""
+        return torch.tensor(self.queries.index, device=device)
+
     def take(self, which: slice) -> Displacements:
         """Some of the queries."""
         return Displacements(self.module, self.queries.take(which))
 
-    @lru_cache  # noqa: B019 - as short-lived as the step
+    @lru_cache  # noqa: B019
     def matrix(self, device: torch.device) -> torch.Tensor:
         """C, shape (n, k), fp32."""
         return torch.from_numpy(self.queries.matrix.astype(np.float32)).to(device)

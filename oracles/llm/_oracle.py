@@ -16,7 +16,7 @@ from blackbox_zo.modules import Displacements, Module, Unstackable
 from blackbox_zo.oracle import Oracle
 from blackbox_zo.proposal import Proposal
 from oracles.llm._passes import Passes, batch_size, is_out_of_memory
-from oracles.llm._reuse import KEPT_BYTES, Features, Trunk
+from oracles.llm._reuse import FeatureCache, Features
 from oracles.llm._sweeps import BatchedSweep, ScratchSweep, Sweep
 
 __all__ = ["Batches", "Loss", "LossOracle"]
@@ -101,8 +101,7 @@ class LossOracle(Oracle):
         self.model, self.batches, self.loss = model, batches, loss
         self.sweep, self.directions_per = sweep, directions_per
         self.passes = Passes(micro_batch)
-        self.trunk = Trunk(model) if reuse else None
-        self.keep = _Kept() if reuse == "keep" else None
+        self.features = FeatureCache(model, loss, keep=reuse == "keep") if reuse else None
         self.forwards = 0
         self.bad_steps = self._bad_in_a_row = 0
         self.reason = ""
@@ -136,7 +135,8 @@ class LossOracle(Oracle):
         rows = torch.arange(size).expand(n, size)
         if self.directions_per == "example":
             rows = self._shares(displacements, size)
-        features = self._features(displacements, batch)
+        searched = {key: hit.block.name for key, hit in displacements.of.items()}
+        features = None if self.features is None else self.features.of(searched, batch)
         sweep = self._sweep(displacements, batch, features)
         means: Floats = self._losses(sweep, displacements, batch, rows, features).mean(axis=1)
         at_x = displacements.queries.scale == 0.0
@@ -238,43 +238,6 @@ class LossOracle(Oracle):
                 "Does the loss of an example depend on its own row alone?"
             )
 
-    # ------------------------------------------------------------------------------------------------- features
-
-    def _features(self, displacements: Displacements, batch: Any) -> Features | None:
-        """What the layers below all searched ones make of the batch, if that can be used again."""
-        if self.trunk is None:
-            return None
-
-        def run() -> Any:
-            return self.loss(self.model, batch)
-
-        cut = self.trunk.cut(displacements, run)
-        if not cut:
-            return None
-        if self.keep is not None:
-            found = self.keep.find(self.trunk, cut, batch)
-            if found is not None:
-                return found
-        features = self.trunk.features(cut, run)
-        if features is None or not self._reusable(features, batch):
-            self.trunk = None
-            return None
-        if self.keep is not None:
-            self.keep.add(features, batch)
-        return features
-
-    def _reusable(self, features: Features, batch: Any) -> bool:
-        """Whether running on the features gives what running the whole model gives; tried once per model."""
-        if "reuse" not in self._checked:
-            size = batch_size(batch)
-            rows = torch.arange(min(size, 2))[None]
-            want = self._scratch(None, slice(0, 1), batch, size, rows)
-            got = self._scratch(None, slice(0, 1), batch, size, rows, features)
-            if not np.allclose(got, want, rtol=1e-4, atol=1e-5, equal_nan=True):
-                return False
-            self._checked.add("reuse")
-        return True
-
     # ------------------------------------------------------------------------------------------------- per example
 
     def _shares(self, displacements: Displacements, size: int) -> torch.Tensor:
@@ -285,43 +248,8 @@ class LossOracle(Oracle):
                 f"`directions_per='example'` shares {size} examples among {k} directions, which must divide them. "
                 f"Use `n_directions={size}`, one for each, or another divisor."
             )
-        return torch.arange(size).view(k, -1)[torch.from_numpy(displacements.queries.index)]
+        return torch.arange(size).view(k, -1)[displacements.along(torch.device("cpu"))]
 
 
 class _Disagreement(RuntimeError):
     """Two sweeps give different losses."""
-
-
-class _Kept:
-    """Features of single examples, from step to step."""
-
-    def __init__(self) -> None:
-        self.rows: dict[tuple[int, int, int], torch.Tensor] = {}
-        self.structure: Any = None
-        self.bytes = 0
-
-    def _keys(self, cut: int, batch: Any, length: int) -> list[tuple[int, int, int]]:
-        ids = batch.get("example_id") if isinstance(batch, dict) else None
-        if ids is None:
-            raise ValueError("`LossOracle(reuse='keep')` needs a tensor 'example_id' in each batch.")
-        return [(int(i), cut, length) for i in ids]
-
-    def find(self, trunk: Trunk, cut: int, batch: Any) -> Features | None:
-        """The features of a batch, if those of all its examples are there."""
-        length = next(v.shape[1] for v in batch.values() if isinstance(v, torch.Tensor) and v.dim() == 2)
-        found = [self.rows.get(key) for key in self._keys(cut, batch, length)]
-        rows = [row for row in found if row is not None]
-        if len(rows) < len(found):
-            return None
-        hidden = torch.stack(rows)
-        output = (hidden, *self.structure[1:]) if isinstance(self.structure, tuple) else hidden
-        return Features(trunk, cut, output)
-
-    def add(self, features: Features, batch: Any) -> None:
-        """Keep the features of a batch, while there is room."""
-        self.structure = features.output if isinstance(features.output, tuple) else None
-        for key, row in zip(self._keys(features.cut, batch, features.hidden.shape[1]), features.hidden, strict=True):
-            size = row.numel() * row.element_size()
-            if key not in self.rows and self.bytes + size <= KEPT_BYTES:
-                self.rows[key] = row.clone()
-                self.bytes += size

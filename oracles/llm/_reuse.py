@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch.overrides import TorchFunctionMode
 
-from blackbox_zo.modules import Displacements
-from blackbox_zo.modules._batched import mark
+from blackbox_zo.modules import mark, take_rows
 from blackbox_zo.modules._scratch import leaves
 
-__all__ = ["Features", "Trunk"]
+__all__ = ["FeatureCache", "Features", "Trunk", "is_faithful"]
 
 KEPT_BYTES = 2 << 30
 """Most memory for kept features."""
@@ -42,28 +41,21 @@ class Trunk:
         self.layers = list(stacks[self.name]) if stacks else []
         self._before: set[int] | None = None
 
-    def cut(self, displacements: Displacements, run: Callable[[], Any]) -> int:
+    def cut(self, searched: Mapping[int, str], run: Callable[[], Any]) -> int:
         """How many layers, from the first, give the same for all queries; 0 if none.
 
         Args:
-            displacements: The step's.
+            searched: Names of the searched parameters, by the id of the parameter.
             run: Runs the model once, unperturbed; called at the first time only, to see what is used before the stack.
         """
-        lowest, others = len(self.layers), False
-        for hit in displacements.of.values():
-            found = re.match(re.escape(self.name) + r"\.(\d+)\.", hit.block.name)
-            if found:
-                lowest = min(lowest, int(found[1]))
-            else:
-                others = True
-        if lowest < 1 or not self.layers:
+        inside = {key: re.match(re.escape(self.name) + r"\.(\d+)\.", name) for key, name in searched.items()}
+        lowest = min((int(found[1]) for found in inside.values() if found), default=len(self.layers))
+        outside = [key for key, found in inside.items() if not found]
+        if lowest < 1 or not self.layers or not searched:
             return 0
-        if others:
-            if self._before is None:
-                self._before = self._used_before_the_end(run)
-            if any(key in self._before for key in displacements.of):
-                return 0
-        return lowest
+        if outside and self._before is None:
+            self._before = self._used_before_the_end(run)
+        return 0 if any(key in (self._before or ()) for key in outside) else lowest
 
     def _used_before_the_end(self, run: Callable[[], Any]) -> set[int]:
         """Ids of parameters outside the stack that are used before its last layer is done."""
@@ -154,3 +146,99 @@ class Features:
 def _tensor_of(output: Any) -> torch.Tensor | None:
     first = output[0] if isinstance(output, tuple) and output else output
     return first if isinstance(first, torch.Tensor) and first.dim() >= 2 else None
+
+
+@torch.no_grad()
+def is_faithful(features: Features, model: torch.nn.Module, loss: Callable[..., Any], batch: Any) -> bool:
+    """Whether a loss of two examples on the features is what the whole model gives."""
+    rows = torch.arange(min(2, len(features.hidden)))
+    part = take_rows(batch, rows, len(features.hidden), lambda t: t)
+    runs = 0
+
+    def count(*_: Any) -> None:
+        nonlocal runs
+        runs += 1
+
+    handle = features.trunk.layers[0].register_forward_hook(count)
+    try:
+        want = loss(model, part)
+    finally:
+        handle.remove()
+    if runs != 1:  # it generates, say: features of the first run would stand in for all
+        return False
+    try:
+        with features.instead(rows):
+            got = loss(model, part)
+    except (RuntimeError, ValueError, IndexError):  # the model looks at the layers in a way of its own
+        return False
+    return torch.allclose(got.float(), want.float(), rtol=1e-4, atol=1e-5, equal_nan=True)
+
+
+class FeatureCache:
+    """Features of batches, made when asked for, and kept if so wished.
+
+    Args:
+        model: The model.
+        loss: What is run, from (model, batch) to a value per example.
+        keep: Whether features of single examples are kept, up to 2 GiB. Batches then need a tensor "example_id".
+    """
+
+    def __init__(self, model: torch.nn.Module, loss: Callable[[torch.nn.Module, Any], Any], keep: bool) -> None:
+        self.model, self.loss, self.keep = model, loss, keep
+        self.trunk: Trunk | None = Trunk(model)
+        self.rows: dict[tuple[int, int, int], torch.Tensor] = {}
+        self.structure: Any = None
+        self.bytes = 0
+        self._tried = False
+
+    def of(self, searched: Mapping[int, str], batch: Any) -> Features | None:
+        """What the layers below all searched parameters make of a batch; None if that cannot be used again.
+
+        Raises:
+            ValueError: Features are to be kept, but the batch has no "example_id".
+        """
+        if self.trunk is None:
+            return None
+
+        def run() -> Any:
+            return self.loss(self.model, batch)
+
+        cut = self.trunk.cut(searched, run)
+        if not cut:
+            return None
+        found = self._find(self.trunk, cut, batch) if self.keep else None
+        if found is None:
+            found = self.trunk.features(cut, run)
+            if found is None or not (self._tried or self._is_faithful(found, batch)):
+                self.trunk = None
+                return None
+            if self.keep:
+                self._add(found, batch)
+        return found
+
+    def _is_faithful(self, features: Features, batch: Any) -> bool:
+        self._tried = is_faithful(features, self.model, self.loss, batch)
+        return self._tried
+
+    def _keys(self, cut: int, batch: Any, length: int) -> list[tuple[int, int, int]]:
+        ids = batch.get("example_id") if isinstance(batch, Mapping) else None
+        if ids is None:
+            raise ValueError("`LossOracle(reuse='keep')` needs a tensor 'example_id' in each batch.")
+        return [(int(i), cut, length) for i in ids]
+
+    def _find(self, trunk: Trunk, cut: int, batch: Any) -> Features | None:
+        length = next((v.shape[1] for v in batch.values() if isinstance(v, torch.Tensor) and v.dim() == 2), 0)
+        found = [self.rows.get(key) for key in self._keys(cut, batch, length)]
+        rows = [row for row in found if row is not None]
+        if len(rows) < len(found):
+            return None
+        hidden = torch.stack(rows)
+        return Features(trunk, cut, (hidden, *self.structure[1:]) if self.structure is not None else hidden)
+
+    def _add(self, features: Features, batch: Any) -> None:
+        self.structure = features.output if isinstance(features.output, tuple) else None
+        for key, row in zip(self._keys(features.cut, batch, features.hidden.shape[1]), features.hidden, strict=True):
+            size = row.numel() * row.element_size()
+            if key not in self.rows and self.bytes + size <= KEPT_BYTES:
+                self.rows[key] = row.clone()
+                self.bytes += size

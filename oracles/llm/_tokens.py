@@ -40,14 +40,17 @@ def _label_token(tokenizer: Any, word: str, tail: str) -> int:
     ids = _word(tokenizer, word, tail)
     if len(ids) == 1 and ids[0] != tokenizer.unk_token_id:
         return ids[0]
-    pieces = ", ".join(repr(tokenizer.decode([i])) for i in ids)
-    trouble = f"is {len(ids)} tokens ({pieces})" if len(ids) > 1 else "is not in the tokenizer's vocabulary"
+    trouble = "is not in the tokenizer's vocabulary"
+    if len(ids) > 1:
+        trouble = f"is {len(ids)} tokens ({', '.join(repr(tokenizer.decode([i])) for i in ids)})"
     known = [w for w in _COMMON if len(c := _word(tokenizer, w, tail)) == 1 and c[0] != tokenizer.unk_token_id]
     hint = f", such as {', '.join(map(repr, known))}" if known else ""
     raise ValueError(f"Label {word!r} {trouble}, but it must be one; choose another word{hint}.")
 
 
 def _word(tokenizer: Any, word: str, tail: str) -> list[int]:
+    if not word.strip():
+        return []
     if tail[-1:].isspace():
         return tokens_of(tokenizer, word.lstrip())
     return continuation(tokenizer, tail or ".", word if word[:1].isspace() else " " + word)

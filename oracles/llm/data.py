@@ -1,0 +1,155 @@
+"""Rows of text as examples of tokens, for the losses of `oracles.llm.losses`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from oracles.llm._examples import UNSCORED
+from oracles.llm._examples import Examples as Examples
+from oracles.llm._examples import Shuffled as Shuffled
+from oracles.llm._rows import Template as Template
+from oracles.llm._rows import read_rows as read_rows
+from oracles.llm._tokens import continuation, fitting, pad_token, template_of, with_start
+from oracles.llm._tokens import label_tokens as label_tokens
+
+__all__ = [
+    "Examples",
+    "Shuffled",
+    "Template",
+    "classification",
+    "completion",
+    "label_tokens",
+    "prompts",
+    "read_rows",
+    "text",
+]
+
+Rows = Sequence[Mapping[str, Any]]
+
+
+def classification(
+    rows: Rows,
+    tokenizer: Any,
+    template: Template | str,
+    labels: Sequence[str],
+    label_field: str = "label",
+    max_length: int | None = None,
+    values: Sequence[Any] | None = None,
+) -> Examples:
+    """Examples for `LabelWords`: the template's text, and the class.
+
+    Args:
+        rows: The rows, from `read_rows` for instance.
+        tokenizer: The model's.
+        template: The text, with fields of the row in it.
+        labels: A word for each class, the same as for `label_tokens`.
+        label_field: The field with the class.
+        max_length: Most tokens; none takes the tokenizer's own limit.
+        values: What the field holds for each class, where that is not the word itself.
+
+    Raises:
+        ValueError: A row lacks a field, is of no class or too long; or there is not one value for each label.
+    """
+    names = [str(v).strip() for v in (labels if values is None else values)]
+    if len(names) != len(labels) or len(set(names)) < len(names):
+        raise ValueError(f"There must be one value for each of {list(labels)}, all different, got `values={names}`.")
+    classes = []
+    for i, row in enumerate(rows):
+        value = _required(row, label_field, i)
+        if str(value).strip() not in names:
+            raise ValueError(
+                f"rows[{i}]: field {label_field!r} is {value!r:.80}, which is none of {names}; "
+                "name the data's own values in `values`, in the order of `labels`."
+            )
+        classes.append(names.index(str(value).strip()))
+    return Examples(_prompt_tokens(rows, tokenizer, template, max_length), pad_token(tokenizer), label=classes)
+
+
+def completion(
+    rows: Rows,
+    tokenizer: Any,
+    template: Template | str,
+    answer_template: Template | str = " {answer}",
+    max_length: int | None = None,
+) -> Examples:
+    """Examples for `Completion`: the template's text, which is not counted, and an answer, which is.
+
+    Args:
+        rows: The rows.
+        tokenizer: The model's.
+        template: The text before the answer.
+        answer_template: The answer. Where the model is to learn to stop, put its end-of-text token here.
+        max_length: Most tokens of both; none takes the tokenizer's own limit.
+
+    Raises:
+        ValueError: A row lacks a field, is too long, or has an empty answer.
+    """
+    before, after = _texts(rows, tokenizer, template), _texts(rows, tokenizer, answer_template)
+    asked_all, tokens, labels = with_start(tokenizer, before), [], []
+    for i, (asked, answer) in enumerate(zip(asked_all, after, strict=True)):
+        said = continuation(tokenizer, before[i], answer)
+        if not said or not asked:
+            what = "answer" if asked else "text before the answer"
+            raise ValueError(f"rows[{i}]: the {what} is empty; leave the row out.")
+        tokens.append(asked + said)
+        labels.append([UNSCORED] * len(asked) + said)
+    return Examples(fitting(tokens, tokenizer, max_length), pad_token(tokenizer), labels=labels)
+
+
+def text(rows: Rows, tokenizer: Any, field: str = "text", max_length: int | None = None) -> Examples:
+    """Examples for `Completion`: a whole text, of which all tokens but the first are counted.
+
+    Args:
+        rows: The rows.
+        tokenizer: The model's.
+        field: The field with the text; "text:200t" takes its first 200 tokens.
+        max_length: Most tokens; none takes the tokenizer's own limit.
+
+    Raises:
+        ValueError: A row lacks the field, is too long, or has fewer than two tokens.
+    """
+    tokens = _prompt_tokens(rows, tokenizer, f"{{{field}}}", max_length)
+    for i, found in enumerate(tokens):
+        if len(found) < 2:
+            raise ValueError(f"rows[{i}]: field {field!r} has {len(found)} tokens; two are needed, so leave it out.")
+    return Examples(tokens, pad_token(tokenizer), labels=[[UNSCORED, *found[1:]] for found in tokens])
+
+
+def prompts(
+    rows: Rows,
+    tokenizer: Any,
+    template: Template | str,
+    reference_field: str = "answer",
+    max_length: int | None = None,
+) -> Examples:
+    """Examples for `Generation`: the template's text, and what the model's answer is compared with.
+
+    Args:
+        rows: The rows.
+        tokenizer: The model's.
+        template: The text that the model continues.
+        reference_field: The field with the reference, of any kind that the score understands.
+        max_length: Most tokens, without the new ones; none takes the tokenizer's own limit.
+
+    Raises:
+        ValueError: A row lacks a field, or is too long.
+    """
+    references = [_required(row, reference_field, i) for i, row in enumerate(rows)]
+    tokens = _prompt_tokens(rows, tokenizer, template, max_length)
+    return Examples(tokens, pad_token(tokenizer), reference=references)
+
+
+def _texts(rows: Rows, tokenizer: Any, template: Template | str) -> list[str]:
+    filled = template_of(template)
+    return [filled.fill(row, tokenizer, i) for i, row in enumerate(rows)]
+
+
+def _prompt_tokens(rows: Rows, tokenizer: Any, template: Template | str, max_length: int | None) -> list[list[int]]:
+    return fitting(with_start(tokenizer, _texts(rows, tokenizer, template)), tokenizer, max_length)
+
+
+def _required(row: Mapping[str, Any], name: str, index: int) -> Any:
+    if name not in row:
+        raise ValueError(f"rows[{index}]: field {name!r} is missing; the row has {', '.join(map(repr, row))}.")
+    return row[name]

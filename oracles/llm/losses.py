@@ -1,0 +1,193 @@
+"""Losses of a causal language model on a batch, one value per example: lower is better.
+
+A batch is a dict of tensors and lists whose first axis is the B examples. A value depends on its own example only, so
+a batch may be stacked, and the examples padded on either side.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, final
+
+import torch
+
+from blackbox_zo._checks import check_choice
+from oracles.llm._examples import UNSCORED
+from oracles.llm._generation import Generation as Generation
+from oracles.llm._generation import exact_match as exact_match
+from oracles.llm._generation import f1 as f1
+
+__all__ = ["Accuracy", "Completion", "Generation", "LabelWords", "exact_match", "f1"]
+
+
+@final
+@dataclass(frozen=True)
+class LabelWords:
+    """Classification by one word per class: cross-entropy of the right word after the last token of the text.
+
+    `-log softmax(z)[right]`, z the scores of the next token. Only there are scores computed, where the model can do so.
+
+    A batch has `input_ids` and `attention_mask`, (B, T), and `label`, (B,), the index of the right class.
+
+    Args:
+        token_ids: The token of each class's word.
+        over: What the softmax is over: the whole "vocabulary", or the "labels" only.
+
+    Raises:
+        ValueError: Fewer than two tokens, or the same one twice.
+    """
+
+    token_ids: tuple[int, ...]
+    over: str = "vocabulary"
+
+    def __post_init__(self) -> None:
+        check_choice("LabelWords", ("vocabulary", "labels"), over=self.over)
+        object.__setattr__(self, "token_ids", tuple(int(token) for token in self.token_ids))
+        if len(self.token_ids) < 2 or len(set(self.token_ids)) < len(self.token_ids) or min(self.token_ids) < 0:
+            raise ValueError(
+                f"`LabelWords(token_ids=...)` must be two or more different tokens, one a class, got {self.token_ids}."
+            )
+
+    def __call__(self, model: Any, batch: Mapping[str, Any]) -> torch.Tensor:
+        """The losses, (B,).
+
+        Raises:
+            ValueError: A label is no class, an example has no token, or the batch lacks a field.
+        """
+        label = _labels(batch, len(self.token_ids))
+        z = _next_token(model, batch)
+        words = torch.tensor(self.token_ids, device=z.device)
+        if self.over == "labels":
+            return _cross_entropy(z.index_select(-1, words), label)
+        return _cross_entropy(z, words[label])
+
+    def scores(self, model: Any, batch: Mapping[str, Any]) -> torch.Tensor:
+        """The logits of the classes' words, (B, number of classes). `label` is not needed."""
+        z = _next_token(model, batch)
+        return z.index_select(-1, torch.tensor(self.token_ids, device=z.device))
+
+    def predict(self, model: Any, batch: Mapping[str, Any]) -> torch.Tensor:
+        """The index of the most likely class, (B,). `label` is not needed."""
+        return self.scores(model, batch).argmax(-1)
+
+
+@final
+@dataclass(frozen=True)
+class Accuracy:
+    """0 where `LabelWords` predicts the right class, 1 where it does not: its mean is 1 - accuracy.
+
+    Args:
+        words: The classes.
+    """
+
+    words: LabelWords
+
+    def __call__(self, model: Any, batch: Mapping[str, Any]) -> torch.Tensor:
+        """The losses, (B,). Raises what `LabelWords` does."""
+        label = _labels(batch, len(self.words.token_ids))
+        return (self.words.predict(model, batch) != label).float()
+
+
+@final
+@dataclass(frozen=True)
+class Completion:
+    """Cross-entropy of chosen tokens, such as an answer's, or of a whole text; the mean over each example's.
+
+    A batch has `input_ids`, `attention_mask` and `labels`, (B, T). The label at t is the token at t, which is predicted
+    from the tokens before it, or -100 where it does not count. A text's first token is never counted.
+    """
+
+    def __call__(self, model: Any, batch: Mapping[str, Any]) -> torch.Tensor:
+        """The losses, (B,).
+
+        Raises:
+            ValueError: An example has no token that counts, or the batch lacks a field.
+        """
+        ids, mask, labels = _fields(model, batch, "input_ids", "attention_mask", "labels")
+        targets = labels[:, 1:]
+        counted = (targets != UNSCORED) & (mask[:, :-1] == 1)
+        first = _first(counted)
+        z = _logits(model, ids[:, :-1], mask[:, :-1], counted.shape[1] - first)
+        targets, counted = targets[:, first:], counted[:, first:]
+        losses = _cross_entropy(z, targets.clamp(min=0))
+        return torch.where(counted, losses, 0.0).sum(1) / counted.sum(1)
+
+
+def _first(counted: torch.Tensor) -> int:
+    """The first column of (B, T) in which any example has a token that counts."""
+    width = counted.shape[1]
+    columns = torch.arange(width, device=counted.device)
+    starts = torch.where(counted, columns, width).amin(1).tolist() if width else [0] * len(counted)
+    if width in starts:
+        raise ValueError(
+            f"Example {starts.index(width)} of the batch has no token that counts: its `labels` are {UNSCORED} "
+            "everywhere after its first token. Give it an answer, or leave it out."
+        )
+    return int(min(starts))
+
+
+def _next_token(model: Any, batch: Mapping[str, Any]) -> torch.Tensor:
+    """The logits of the token after each text, (B, V)."""
+    ids, mask = _fields(model, batch, "input_ids", "attention_mask")
+    width = ids.shape[1]
+    ends = (mask * torch.arange(1, width + 1, device=mask.device)).amax(1)  # number of columns up to the last real one
+    first = min(ends.tolist())
+    if first == 0:
+        raise ValueError(f"Example {ends.tolist().index(0)} of the batch has no token; its `attention_mask` is all 0.")
+    z = _logits(model, ids, mask, width - first + 1)
+    if z.shape[1] == 1:
+        return z[:, 0]
+    return z.take_along_dim((ends - first)[:, None, None], 1)[:, 0]
+
+
+def _logits(model: Any, ids: torch.Tensor, mask: torch.Tensor, keep: int) -> torch.Tensor:
+    """The logits at the last `keep` columns, (B, keep, V), in fp32 or better."""
+    accepted, inputs = _accepted(model), {"input_ids": ids.contiguous(), "attention_mask": mask.contiguous()}
+    if "position_ids" in accepted and not _places_itself(model):
+        inputs["position_ids"] = (mask.cumsum(1) - 1).clamp(min=0)  # the padding of other examples must not count
+    settings = {"use_cache": False, "logits_to_keep": keep}
+    z = model(**inputs, **{name: value for name, value in settings.items() if name in accepted}).logits
+    return z[:, -keep:].to(torch.promote_types(z.dtype, torch.float32))  # type: ignore[no-any-return]
+
+
+def _accepted(model: Any) -> Mapping[str, inspect.Parameter]:
+    """The arguments of a model's forward; of the model inside, if it is compiled or has an adapter of peft."""
+    model = getattr(model, "_orig_mod", model)
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    return inspect.signature(base.forward).parameters
+
+
+def _places_itself(model: Any) -> bool:
+    """Whether peft puts tokens of its own before the text, and refuses position ids; a prefix of keys shifts them."""
+    config = getattr(getattr(model, "_orig_mod", model), "active_peft_config", None)
+    return config is not None and config.is_prompt_learning and "PREFIX" not in str(config.peft_type)
+
+
+def _cross_entropy(z: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+    """`-log softmax(z)[right]` over the last axis."""
+    return z.logsumexp(-1) - z.gather(-1, right[..., None])[..., 0]
+
+
+def _labels(batch: Mapping[str, Any], classes: int) -> torch.Tensor:
+    label = _field(batch, "label")
+    if label.numel() and not 0 <= int(label.min()) <= int(label.max()) < classes:
+        raise ValueError(f"`batch['label']` must be from 0 to {classes - 1}, got {label.tolist()!r:.80}.")
+    return label
+
+
+def _fields(model: Any, batch: Mapping[str, Any], *names: str) -> list[torch.Tensor]:
+    """Fields of (B, T). Where the model puts tokens before the text, padding goes to the right, out from between."""
+    fields = [_field(batch, name) for name in names]
+    if not _places_itself(model):
+        return fields
+    order = _field(batch, "attention_mask").argsort(dim=1, descending=True, stable=True)
+    return [field.gather(1, order) for field in fields]
+
+
+def _field(batch: Mapping[str, Any], name: str) -> torch.Tensor:
+    if name not in batch:
+        raise ValueError(f"The batch has no {name!r}, which this loss needs; it has {', '.join(map(repr, batch))}.")
+    value: torch.Tensor = batch[name]
+    return value
