@@ -12,16 +12,12 @@ from blackbox_zo._describe import describe, rebuild
 from blackbox_zo._typing import Floats, Ints
 from blackbox_zo.errors import JournalError
 from blackbox_zo.feedback import Feedback, Ranking, Values
-from blackbox_zo.variables import Vector
+from blackbox_zo.variables import SMALL, Vector
 
 if TYPE_CHECKING:
     from blackbox_zo.search import Search
 
-__all__ = ["header", "history", "lines", "replay", "restore"]
-
-_SMALL = 4096
-"""Up to this dimension the start itself is in the header, so that a report can replay the run."""
-
+__all__ = ["find_public", "header", "history", "lines", "replay", "restore"]
 
 def header(search: Search) -> dict[str, Any]:
     """What tells this run from others."""
@@ -35,13 +31,9 @@ def header(search: Search) -> dict[str, Any]:
         "max_staleness": search.max_staleness,
         "numpy": np.__version__,
     }
-    if isinstance(v, Vector) and v.size <= _SMALL:
-        out["variable"] = {
-            "x0": describe(v.treedef.unflatten(v.flat)),
-            "lower": [None if not np.isfinite(b) else b for b in v.lower.tolist()] if v.bounded else None,
-            "upper": [None if not np.isfinite(b) else b for b in v.upper.tolist()] if v.bounded else None,
-            "unit": None if v.unit is None else v.unit.tolist(),
-        }
+    described = v.describe()
+    if described is not None:
+        out["variable"] = described
     return out
 
 
@@ -69,7 +61,10 @@ def lines(step: int, version: int, ids: Ints, feedback: Feedback, whole: bool = 
 
 
 def replay(
-    search: Search, records: list[dict[str, Any]], see: Callable[[dict[str, Any], Floats], None] | None = None
+    search: Search,
+    records: list[dict[str, Any]],
+    see: Callable[[dict[str, Any], Floats], None] | None = None,
+    moves: int | None = None,
 ) -> None:
     """Feed recorded answers to a fresh search, asking each step after as many moves as when it was first asked.
 
@@ -77,6 +72,7 @@ def replay(
         search: As it was when the journal was begun.
         records: From `journal.read`.
         see: Called with each record and the points it answers, shape (m, d), before it is told.
+        moves: Stop after so many moves; none goes to the end.
 
     Raises:
         JournalError: A record does not fit the run.
@@ -93,6 +89,8 @@ def replay(
     for step in range(max(asked_at, default=-1), -1, -1):  # a step without answers was asked no later than the next one
         later = asked_at.setdefault(step, later)
     for number, record in enumerate(records):
+        if moves is not None and search.variable.version >= moves:
+            return
         while asked_at.get(search._step, search.variable.version + 1) <= search.variable.version:
             search._begin()
         pending = search._open.get(record["step"])
@@ -137,19 +135,27 @@ def restore(header: dict[str, Any]) -> tuple[Vector, Any, Any]:
     Raises:
         ValueError: The run is too large to be in the header, or uses an estimator or rule of the user's own.
     """
-    import blackbox_zo
-
-    def find(name: str) -> Any:
-        found = getattr(blackbox_zo, name, None) or getattr(blackbox_zo.rules._base, name, None)
-        if found is None:
-            raise ValueError(f"`{name}` is not part of blackbox_zo, so the run cannot be rebuilt from its journal.")
-        return found
-
     if "variable" not in header:
-        raise ValueError(f"The start is kept in journals up to dimension {_SMALL}; this one has {header['dimension']}.")
+        raise ValueError(f"The start is kept in journals up to dimension {SMALL}; this one has {header['dimension']}.")
     v = header["variable"]
+    if "x0" not in v:
+        raise ValueError("The run searches the parameters of a model, which are not in its journal.")
     bounds = None
     if v["lower"] is not None:
         bounds = list(zip(v["lower"], v["upper"], strict=True))
     vector = Vector(v["x0"], bounds, v["unit"])
-    return vector, rebuild(header["estimator"], find), rebuild(header["rule"], find)
+    return vector, rebuild(header["estimator"], find_public), rebuild(header["rule"], find_public)
+
+
+def find_public(name: str) -> Any:
+    """The estimator, rule or schedule of a name in a header.
+
+    Raises:
+        ValueError: There is none.
+    """
+    import blackbox_zo
+
+    found = getattr(blackbox_zo, name, None) or getattr(blackbox_zo.rules._base, name, None)
+    if found is None:
+        raise ValueError(f"`{name}` is not part of blackbox_zo, so the run cannot be rebuilt from its journal.")
+    return found

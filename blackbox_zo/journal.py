@@ -228,7 +228,7 @@ def _compare(found: dict[str, Any], mine: dict[str, Any], path: Path) -> None:
                 f"Resume it with that version, or use another file."
             )
         if name == "start":
-            for part in ("x0", "lower", "upper", "unit"):
+            for part in ("select", "mask", "unit", "no_decay", "rounding", "x0", "lower", "upper"):
                 a, b = (h.get("variable", {}).get(part) for h in (found, mine))
                 if a != b:
                     name, theirs, ours = f"variable's {part}", a, b

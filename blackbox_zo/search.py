@@ -143,6 +143,11 @@ class Search:
         return self.variable.x
 
     @property
+    def steps(self) -> int:
+        """How many steps have been asked so far, resumed ones included."""
+        return self._step
+
+    @property
     def best(self) -> Best:
         """The best point asked about so far; x0 with the value NaN before the first answer."""
         x = None

@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import torch
 
+from blackbox_zo._describe import describe
 from blackbox_zo._typing import Floats
 from blackbox_zo.directions import Block
 from blackbox_zo.modules._masks import Mask, make_mask
@@ -90,6 +91,7 @@ class Module(Variable):
         self.undecayed = frozenset(n for n in self.parameters if no_decay is not None and re.search(no_decay, n))
         self.rounding = rounding
         self.version = 0
+        self._arguments = {"select": select, "mask": mask, "unit": unit, "no_decay": no_decay, "rounding": rounding}
 
     @property
     def origin(self) -> int:
@@ -180,6 +182,10 @@ class Module(Variable):
             for digest in pool.map(lambda item: _digest(*item), tensors):
                 h.update(digest)
         return h.hexdigest()
+
+    def describe(self) -> dict[str, Any]:
+        """See `Variable.describe`: the arguments but the model. Functions and tensors are only named."""
+        return {"name": "Module", **{name: describe(value) for name, value in self._arguments.items()}}
 
     def state(self) -> dict[str, Any]:
         """The chosen parameters as arrays of their bits, by name."""

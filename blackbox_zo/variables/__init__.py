@@ -1,4 +1,5 @@
 """Variables: where x lives."""
 
 from blackbox_zo.variables._base import Variable as Variable
+from blackbox_zo.variables._vector import SMALL as SMALL
 from blackbox_zo.variables._vector import Vector as Vector

@@ -52,6 +52,10 @@ class Variable(ABC):
     def fingerprint(self) -> str:
         """A short digest of the start and all that belongs to it, which tells two problems apart in a journal."""
 
+    def describe(self) -> dict[str, Any] | None:
+        """What the header of a journal says of it as JSON, as far as that is short."""
+        return None
+
     @abstractmethod
     def state(self) -> dict[str, Any]:
         """X as arrays by name, for a checkpoint."""

@@ -8,13 +8,17 @@ from typing import Any
 
 import numpy as np
 
+from blackbox_zo._describe import describe
 from blackbox_zo._typing import Floats, Tree
 from blackbox_zo.steps import Queries, Step
 from blackbox_zo.variables._base import Variable
 from blackbox_zo.variables._bounds import read_bounds
 from blackbox_zo.variables._tree import flatten
 
-__all__ = ["Vector"]
+__all__ = ["SMALL", "Vector"]
+
+SMALL = 4096
+"""Up to this dimension the start itself is in a journal's header, so that a report can replay the run."""
 
 
 class Vector(Variable):
@@ -101,6 +105,17 @@ class Vector(Variable):
     def x(self) -> Tree:
         """X in the user's structure, a copy."""
         return self.treedef.unflatten(self.flat.copy())
+
+    def describe(self) -> dict[str, Any] | None:
+        """See `Variable.describe`: start, bounds and unit, up to dimension 4096."""
+        if self.size > SMALL:
+            return None
+        return {
+            "x0": describe(self.treedef.unflatten(self.flat)),
+            "lower": [None if not np.isfinite(b) else b for b in self.lower.tolist()] if self.bounded else None,
+            "upper": [None if not np.isfinite(b) else b for b in self.upper.tolist()] if self.bounded else None,
+            "unit": None if self.unit is None else self.unit.tolist(),
+        }
 
     def state(self) -> dict[str, Any]:
         """See `Variable.state`: z under the name "z"."""

@@ -1,3 +1,23 @@
 """Oracles about language models: losses of a model on a batch, data, and loading. They need torch and transformers."""
 
+from oracles.llm._evaluate import evaluate as evaluate
+from oracles.llm._finetune import FineTune as FineTune
+from oracles.llm._finetune import Point as Point
+from oracles.llm._finetune import finetune as finetune
+from oracles.llm._finetune import replay as replay
 from oracles.llm._oracle import LossOracle as LossOracle
+from oracles.llm.data import Examples as Examples
+from oracles.llm.data import Template as Template
+from oracles.llm.data import classification as classification
+from oracles.llm.data import completion as completion
+from oracles.llm.data import label_tokens as label_tokens
+from oracles.llm.data import prompts as prompts
+from oracles.llm.data import read_rows as read_rows
+from oracles.llm.data import text as text
+from oracles.llm.losses import Accuracy as Accuracy
+from oracles.llm.losses import Completion as Completion
+from oracles.llm.losses import Generation as Generation
+from oracles.llm.losses import LabelWords as LabelWords
+from oracles.llm.losses import exact_match as exact_match
+from oracles.llm.losses import f1 as f1
+from oracles.llm.models import load_model as load_model
