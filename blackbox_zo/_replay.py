@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["find_public", "header", "history", "lines", "replay", "restore"]
 
+
 def header(search: Search) -> dict[str, Any]:
     """What tells this run from others."""
     v = search.variable

@@ -84,11 +84,13 @@ class Directions(ABC):
         self.add_(out, block, unit)
         return out[start:stop]
 
-    table: randomness.SignTable | None = None
-    """Where directions are signs: those of the small blocks, by name, drawn together."""
+    @property
+    def table(self) -> randomness.SignTable | None:
+        """Where directions are signs: those of the small blocks, by name, drawn together."""
+        return None
 
     def factors(self, block: Block) -> tuple[Signs, Signs] | None:
-        """A (k, r, m) and B (k, r, n) with `u_j = factor_scale A_j' B_j`, where a block is such a product; else None."""
+        """A (k, r, m) and B (k, r, n) with `u_j = factor_scale A_j' B_j` where a block is such a product."""
         return None
 
     @property

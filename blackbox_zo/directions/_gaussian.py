@@ -72,7 +72,9 @@ class Sphere(Directions):
 
     def part(self, block: Block, j: int, start: int, stop: int) -> Floats:
         """See `Directions.part`."""
-        return self.gaussian.part(block, j, start, stop) * self._lengths[j]
+        u = self.gaussian.part(block, j, start, stop)
+        u *= self._lengths[j]
+        return u
 
     def draw(self) -> Floats:
         """See `Directions.draw`."""

@@ -123,7 +123,9 @@ class LowRank(Directions):
         width = b.shape[2]
         first, last = start // width, -(-stop // width)
         rows = (a[j, :, first:last].T @ b[j]).reshape(-1)  # small whole numbers, which fp32 holds exactly
-        return rows[start - first * width : stop - first * width].astype(np.float64) * self.factor_scale
+        out: Floats = rows[start - first * width : stop - first * width].astype(np.float64)
+        out *= self.factor_scale
+        return out
 
     def block_rows(self, block: Block) -> Floats:
         """The directions' parts in one block, shape (k, block.size)."""
@@ -131,7 +133,9 @@ class LowRank(Directions):
         if found is None:
             return self.table.of(block.name, block.size).astype(np.float64)
         a, b = found
-        return (a.transpose(0, 2, 1) @ b).reshape(self.k, block.size).astype(np.float64) * self.factor_scale
+        rows: Floats = (a.transpose(0, 2, 1) @ b).reshape(self.k, block.size).astype(np.float64)
+        rows *= self.factor_scale
+        return rows
 
     def add_(self, out: Floats, block: Block, weights: Floats) -> None:
         """See `Directions.add_`."""

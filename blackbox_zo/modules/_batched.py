@@ -1,13 +1,14 @@
 """Batched: one run of a model answers all queries of a step.
 
 The batch is stacked n times, and each operation that uses a searched parameter treats each query's rows as that query
-displaces it. A linear map under a low-rank direction reads its weight once for all queries: `y = x W' + (x B_i) c_i A_i'`.
+displaces it. A linear map under a low-rank direction reads its weight once for all queries:
+`y = x W' + (x B_i) c_i A_i'`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,6 +20,9 @@ from blackbox_zo.modules._displaced import Displaced, Displacements
 from blackbox_zo.modules._scratch import leaves, linear, reads_only_metadata, refuse_noise, replaced
 
 __all__ = ["Batched", "Unstackable", "mark", "take_rows"]
+
+LARGE = 1 << 21
+"""Elements from which memory is leased; smaller blocks the allocator itself uses again."""
 
 
 class Unstackable(RuntimeError):
@@ -36,7 +40,7 @@ class Family(torch.Tensor):
     @classmethod
     def of(cls, members: list[torch.Tensor]) -> Family:
         """Wrap the n members."""
-        out = cast(Family, torch.Tensor._make_subclass(cls, members[0]))
+        out = torch.Tensor._make_subclass(cls, members[0])
         out.members = members
         return out
 
@@ -120,14 +124,14 @@ class Batched(TorchFunctionMode):
                 if hit is not None:
                     return hit.whole(i, self.displacements.buffers)
                 value = t.members[i] if type(t) is Family else t
-                return value.unflatten(0, (self.n, -1))[i] if self._has_the_batch(t, stacked) else value
+                return value.reshape(self.n, -1, *value.shape[1:])[i] if self._has_the_batch(t, stacked) else value
 
             outs.append(func(*replaced(args, one), **replaced(kwargs, one)))
         join: Callable[[list[torch.Tensor]], Any] = _cat if stacked else Family.of
         return _zip(outs, join)
 
     def _has_the_batch(self, t: torch.Tensor, stacked: list[torch.Tensor]) -> bool:
-        """Whether a value is to be cut by query: stacked, or made in the stacked batch's shape (a mask of ones, say)."""
+        """Whether a value is to be cut by query: stacked, or made in the stacked batch's shape (say a mask)."""
         if any(t is s for s in stacked):
             return True
         return bool(stacked) and t.dim() == stacked[0].dim() and t.shape[0] == self.n * self.rows
@@ -303,7 +307,7 @@ _RULES: dict[Any, Callable[..., Any]] = {
 
 
 def take_rows(batch: Any, which: torch.Tensor, size: int, then: Callable[[torch.Tensor], torch.Tensor]) -> Any:
-    """Rows `which` of every tensor and list of a batch that has `size` of them; each tensor taken goes through `then`."""
+    """Rows `which` of every tensor and list of a batch that has `size`; each tensor taken goes through `then`."""
 
     def one(value: Any) -> Any:
         if isinstance(value, torch.Tensor):
@@ -380,7 +384,7 @@ def _quick_leaves(args: Any, kwargs: Any) -> list[torch.Tensor]:
 
 def leased(rows: int, columns: int, like: torch.Tensor) -> torch.Tensor:
     """An empty matrix whose memory goes back to a pool; fresh memory of that size would cost a fault per page."""
-    if like.device.type != "cpu" or like.dtype is not torch.float32:
+    if like.device.type != "cpu" or like.dtype is not torch.float32 or rows * columns < LARGE:
         return torch.empty(rows, columns, dtype=like.dtype, device=like.device)
     size = rows * columns
     return torch.from_numpy(empty((-(-size // 2),)).view(np.float32)[:size]).view(rows, columns)

@@ -11,7 +11,7 @@ from torch.overrides import TorchFunctionMode
 
 from blackbox_zo.modules._displaced import Displaced, Displacements
 
-__all__ = ["Scratch", "linear", "refuse_noise", "reads_only_metadata", "replaced"]
+__all__ = ["Scratch", "linear", "reads_only_metadata", "refuse_noise", "replaced"]
 
 _READ = frozenset({"size", "dim", "numel", "nelement", "element_size", "is_floating_point", "is_contiguous", "stride"})
 _KEEP_VALUE = frozenset({"T", "mT", "H", "mH", "data", "real", "imag", "grad"})

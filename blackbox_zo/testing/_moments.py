@@ -14,7 +14,7 @@ from blackbox_zo.feedback import Feedback, Values
 from blackbox_zo.randomness import Key
 from blackbox_zo.steps import Queries, Step
 from blackbox_zo.testing._laws import answers, bits, check_state, copied, require, same
-from blackbox_zo.testing._runs import Case
+from blackbox_zo.testing._runs import Case, vector
 from blackbox_zo.variables import Vector
 
 __all__ = ["Moment", "advance", "check_failures", "check_order", "check_pure", "check_warmup"]
@@ -53,7 +53,7 @@ def advance(case: Case, steps: int) -> Moment:
     for _ in range(steps):
         proposal = search.ask()
         search.tell(proposal, case.feedback(proposal))
-    return Moment(case.estimator, copied(search._state), search.variable, Key(case.seed, search._step))
+    return Moment(case.estimator, copied(search._state), vector(search), Key(case.seed, search._step))
 
 
 def check_pure(m: Moment) -> None:

@@ -17,7 +17,16 @@ from blackbox_zo.search import Search
 from blackbox_zo.testing._laws import bits, close, require, same, saved_and_loaded, waves
 from blackbox_zo.variables import Vector
 
-__all__ = ["Case", "check_budget", "check_feedback", "check_parts", "check_progress", "check_resume", "check_shift"]
+__all__ = [
+    "Case",
+    "check_budget",
+    "check_feedback",
+    "check_parts",
+    "check_progress",
+    "check_resume",
+    "check_shift",
+    "vector",
+]
 
 
 @dataclass(frozen=True)
@@ -43,6 +52,12 @@ class Case:
         """Answers of the kind that the estimator takes, to some of the points."""
         values = Values(waves(proposal.points[which]) + shift)
         return values if Values in self.estimator.accepts else values.ranking()
+
+
+def vector(search: Search) -> Vector:
+    """The variable of a run over arrays."""
+    assert isinstance(search.variable, Vector)
+    return search.variable
 
 
 def check_feedback(case: Case) -> None:
@@ -73,11 +88,11 @@ def check_parts(case: Case) -> None:
                 if which.size:
                     parts.tell(in_parts, case.feedback(in_parts, which), in_parts.ids[which])
     require(
-        same(whole.variable.value, parts.variable.value) and bits(whole._state) == bits(parts._state),
+        same(vector(whole).value, vector(parts).value) and bits(whole._state) == bits(parts._state),
         f"{case.name} ends elsewhere when answers are told in parts: {parts.x} instead of {whole.x}. "
         "Let `estimate` depend on the feedback's values in the order of the queries alone.",
     )
-    require(bool(np.isfinite(whole.variable.value).all()), f"{case.name} left the finite numbers: x = {whole.x}.")
+    require(bool(np.isfinite(vector(whole).value).all()), f"{case.name} left the finite numbers: x = {whole.x}.")
 
 
 def check_shift(case: Case) -> None:
@@ -88,8 +103,8 @@ def check_shift(case: Case) -> None:
         for _ in range(case.estimator.warmup + 4):
             proposal = search.ask()
             search.tell(proposal, case.feedback(proposal, shift=shift))
-        ends.append(search.variable.value)
-    moved = float(np.abs(ends[0] - case.search().variable.value).max())
+        ends.append(vector(search).value)
+    moved = float(np.abs(ends[0] - vector(case.search()).value).max())
     require(
         close(ends[0], ends[1], moved, 1e-4),
         f"{case.name} goes to {ends[1]} instead of {ends[0]} when 1024 is added to f. Use differences of values; "
@@ -124,7 +139,7 @@ def check_resume(case: Case) -> None:
             proposal = search.ask()
             search.tell(proposal, case.feedback(proposal))
     require(
-        same(first.variable.value, second.variable.value) and bits(first._state) == bits(second._state),
+        same(vector(first).value, vector(second).value) and bits(first._state) == bits(second._state),
         f"{case.name} ends at {second.x} after save and load in mid-run, but at {first.x} without. Keep all that "
         "`estimate` and `update` depend on in their states.",
     )
@@ -139,7 +154,7 @@ def check_budget(case: Case) -> None:
             proposal = search.ask()
             search.tell(proposal, case.feedback(proposal))
         require(search.nfev == budget, f"{case.name} made {search.nfev} queries of a budget of {budget}.")
-        require(bool(np.isfinite(search.variable.value).all()), f"{case.name} ends at {search.x} with budget={budget}.")
+        require(bool(np.isfinite(vector(search).value).all()), f"{case.name} ends at {search.x} with budget={budget}.")
 
 
 def check_progress(case: Case, budget: int, progress: float) -> None:
@@ -149,13 +164,13 @@ def check_progress(case: Case, budget: int, progress: float) -> None:
         return np.asarray(np.add.reduce(points * points, axis=-1))
 
     search = case.search(budget)
-    start = float(squares(search.variable.flat))
+    start = float(squares(vector(search).flat))
     with np.errstate(over="ignore", invalid="ignore"):  # a run that leaves the finite numbers is told so below
         while not search.exhausted:
             proposal = search.ask()
             values = Values(squares(proposal.points))
             search.tell(proposal, values if Values in case.estimator.accepts else values.ranking())
-        end = float(squares(search.variable.flat))
+        end = float(squares(vector(search).flat))
     require(
         end < progress * start,
         f"{case.name} brings the sum of squares from {start:.3g} to {end:.3g} in {budget} queries, not below "

@@ -123,9 +123,10 @@ class Vector(Variable):
 
     def load(self, state: Mapping[str, Any], version: int) -> None:
         """See `Variable.load`."""
-        if np.shape(state.get("z")) != (self.size,):
-            raise ValueError(f"The state has x of shape {np.shape(state.get('z'))}, this search ({self.size},).")
-        self._set(np.array(state["z"], dtype=np.float64))
+        z = np.array(state.get("z", ()), dtype=np.float64)
+        if z.shape != (self.size,):
+            raise ValueError(f"The state has x of shape {z.shape}, this search ({self.size},).")
+        self._set(z)
         self.version = version
 
     def fingerprint(self) -> str:

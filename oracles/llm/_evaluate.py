@@ -80,9 +80,7 @@ class Evaluator:
         return total
 
 
-def evaluate(
-    model: torch.nn.Module, batches: Sequence[Any], measures: Mapping[str, Measure]
-) -> dict[str, float]:
+def evaluate(model: torch.nn.Module, batches: Sequence[Any], measures: Mapping[str, Measure]) -> dict[str, float]:
     """The mean of each measure over all examples of some batches.
 
     Args:

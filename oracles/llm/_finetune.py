@@ -87,6 +87,7 @@ def finetune(
     directions_per: Literal["step", "example"] | None = None,
     micro_batch: int | None = None,
     reuse: bool | Literal["keep"] = True,
+    measured: Mapping[int, Mapping[str, float]] | None = None,
     progress: Callable[[Point], Any] | None = None,
 ) -> FineTune:
     """Fine-tune a model by forward passes alone.
@@ -110,6 +111,8 @@ def finetune(
             examples, else "step".
         micro_batch: See `LossOracle`.
         reuse: See `LossOracle`.
+        measured: Validations that an earlier part of the run has made, by step. They are not made again, and where
+            there are any, the run does not go on with one that it would not have made unbroken.
         progress: Called with each `Point`.
 
     Returns:
@@ -132,7 +135,7 @@ def finetune(
     run = FineTune(model, oracle=oracle)
     with Search(variable, estimator, rule, seed=seed, journal=journal) as search:
         run.search = search
-        _go(run, search, oracle, evaluator, steps, evaluate_every, progress or (lambda _: None))
+        _go(run, search, oracle, evaluator, steps, evaluate_every, measured or {}, progress or (lambda _: None))
     return run
 
 
@@ -143,23 +146,26 @@ def _go(
     evaluator: Evaluator | None,
     steps: int,
     every: int,
+    measured: Mapping[int, Mapping[str, float]],
     progress: Callable[[Point], Any],
 ) -> None:
     begun = time.perf_counter()
 
+    def due(step: int) -> bool:
+        return step in (0, steps) or (every > 0 and step % every == 0)
+
     def note(loss: float, now: bool) -> None:
-        measured = evaluator() if evaluator is not None and now else None
-        point = Point(search.steps, loss, measured, time.perf_counter() - begun, oracle.forwards)
+        found = evaluator() if evaluator is not None and now else None
+        point = Point(search.steps, loss, found, time.perf_counter() - begun, oracle.forwards)
         run.points.append(point)
         progress(point)
 
-    note(math.nan, True)
+    note(math.nan, not measured or (due(search.steps) and search.steps not in measured))
     if search.steps >= steps:
         return
     try:
         for report in search.run(oracle, steps=steps - search.steps):
-            done = search.steps
-            note(report.value, done == steps or (every > 0 and done % every == 0))
+            note(report.value, due(search.steps))
     except OracleError as error:
         run.stopped = str(error)
 

@@ -88,9 +88,11 @@ def _values(batch: Any) -> Iterator[Any]:
     inner = getattr(batch, "data", None)
     if isinstance(batch, torch.Tensor):
         yield batch
-    elif isinstance(batch, dict) or isinstance(inner, dict):
-        for value in (batch if isinstance(batch, dict) else inner).values():
+    elif isinstance(batch, dict):
+        for value in batch.values():
             yield from _values(value)
+    elif isinstance(inner, dict):  # transformers' BatchEncoding
+        yield from _values(inner)
     elif isinstance(batch, tuple):
         for value in batch:
             yield from _values(value)

@@ -67,9 +67,7 @@ class ScratchSweep(Sweep):
         for place, i in enumerate(range(which.start, which.stop)):
             mine = rows[place]
             part = take_rows(batch, mine, size, lambda t: t)
-            under: AbstractContextManager[Any] = (
-                nullcontext() if displacements is None else Scratch(displacements, i)
-            )
+            under: AbstractContextManager[Any] = nullcontext() if displacements is None else Scratch(displacements, i)
             with _instead(features, mine), under:
                 values = self.loss(self.model, part)
             out[place] = _checked(values, len(mine), mean_too=True)

@@ -130,6 +130,22 @@ def test_one_header_line_then_one_line_per_answer(tmp_path: Path) -> None:
     assert [line["id"] for line in lines] == list(range(6))
 
 
+def test_a_whole_step_of_bare_values_is_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "run.jsonl"
+    with search(path, max_staleness=1) as s:
+        late = s.ask()
+        steps(s, 1)
+        s.tell(late, bz.Values([1.5, np.nan, 2, 3, 4, 5]))
+    lines = path.read_text().splitlines()[1:]
+    assert json.loads(lines[0]).keys() == {"step", "at", "id", "values"}  # step 1, asked before the first move
+    assert json.loads(lines[1]) == {"step": 0, "id": 0, "values": [1.5, None, 2, 3, 4, 5]}
+    _, records = journal.read(path)
+    assert [record["id"] for record in records] == [6, 7, 8, 9, 10, 11, 0, 1, 2, 3, 4, 5]
+    assert {(record["step"], record["at"]) for record in records} == {(0, 0), (1, 0)}
+    with search(path, max_staleness=1) as resumed:
+        assert same(resumed, s) and resumed.failed == 1
+
+
 class _Parts(bz.Oracle):
     """Answers in parts, with the ids it is given."""
 
@@ -164,16 +180,20 @@ def test_parts_may_name_their_ids_in_lists_and_in_any_order(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("keep", [0.0, 0.3, 0.999])
-def test_a_torn_last_line_is_repaired(keep: float, tmp_path: Path) -> None:
+@pytest.mark.parametrize("at_once", [True, False])
+def test_a_torn_last_line_is_repaired(keep: float, at_once: bool, tmp_path: Path) -> None:
     path = tmp_path / "run.jsonl"
     with search(path) as s:
-        steps(s, 3)
+        steps(s, 2)
+        p = s.ask()
+        for ids in [p.ids] if at_once else p.ids[:, None]:
+            s.tell(p, bz.Values([bowl(p.points[i - 12]) for i in ids]), ids=ids)
     *whole, last = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join(whole) + last[: int(len(last) * keep)])
     with search(path) as resumed:
         rest = resumed.ask()
-        assert rest.ids.tolist() == [17]  # only the query whose answer was torn
-        resumed.tell(rest, bz.Values([bowl(rest.points[0])]))
+        assert rest.ids.tolist() == (p.ids.tolist() if at_once else [17])  # only what the torn line answered
+        resumed.tell(rest, bz.Values([bowl(x) for x in rest.points]))
         assert same(resumed, steps(search(None), 3))
     assert path.read_bytes() == b"".join(whole) + last
 
@@ -186,17 +206,17 @@ def test_a_torn_header_is_as_good_as_no_file(tmp_path: Path) -> None:
     with search(path) as again:
         assert again.nfev == 0
         steps(again, 1)
-    assert len(path.read_text().splitlines()) == 7
+    assert len(path.read_text().splitlines()) == 2
 
 
 def test_damage_in_the_middle_is_refused_by_line(tmp_path: Path) -> None:
     path = tmp_path / "run.jsonl"
     with search(path) as s:
-        steps(s, 2)
+        steps(s, 5)
     lines = path.read_text().splitlines(keepends=True)
-    lines[4] = "rubbish\n"
+    lines[2] = "rubbish\n"
     path.write_text("".join(lines))
-    with pytest.raises(bz.JournalError, match="is damaged at line 5: b'rubbish'"):
+    with pytest.raises(bz.JournalError, match="is damaged at line 3: b'rubbish'"):
         search(path)
 
 

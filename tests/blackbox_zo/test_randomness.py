@@ -10,7 +10,18 @@ from hypothesis import strategies as st
 
 import blackbox_zo as bz
 from blackbox_zo._typing import Floats
-from blackbox_zo.randomness import TILE, Key, add_normals, combine, normals, signs, words
+from blackbox_zo.randomness import (
+    TILE,
+    Key,
+    SignTable,
+    add_normals,
+    combine,
+    normals,
+    normals_between,
+    signs,
+    words,
+    words_between,
+)
 
 from .helpers import bits, few, laws
 
@@ -189,9 +200,45 @@ def test_rademacher_is_the_same_bits_in_torch() -> None:
 
 def test_low_rank_factors_are_the_same_bits_in_torch() -> None:
     key, block = Key(8, 9), bz.Block("a", (5, 30))
-    a, b = bz.LowRank((block,), 3, key, rank=2).factors(block)
-    assert bits(a) == bits(torch_signs(key, "a|A", 3, 10).reshape(3, 5, 2).numpy())
-    assert bits(b) == bits(torch_signs(key, "a|B", 3, 60).reshape(3, 30, 2).numpy())
+    found = bz.LowRank((block,), 3, key, rank=2).factors(block)
+    assert found is not None
+    a, b = found
+    assert bits(a) == bits(torch_signs(key, "a|A", 3, 10).reshape(3, 2, 5).float().numpy())
+    assert bits(b) == bits(torch_signs(key, "a|B", 3, 60).reshape(3, 2, 30).float().numpy())
+
+
+@pytest.mark.parametrize("k", [1, 3])
+def test_a_table_of_signs_is_the_same_bits_in_torch(k: int) -> None:
+    """Names with few elements are drawn together, and as if each were drawn alone."""
+    key, sizes = Key(5, 1), {"a": 1, "b": 64, "c": 65, "none": 0, "d": 200}
+    table = SignTable(key, k, sizes)
+    assert table.signs.dtype == np.float32 and table.signs.shape == (k, 64 * 8)
+    assert list(table.starts.values()) == [0, 64, 128, 256, 256]
+    for name, size in sizes.items():
+        assert bits(table.of(name, size)) == bits(torch_signs(key, name, k, size).float().numpy())
+    assert SignTable(key, k, {}).signs.shape == (k, 0)
+
+
+@few
+@given(start=st.integers(0, 20), length=st.integers(0, 20), row=st.integers(0, 4))
+def test_some_words_are_those_of_the_whole(start: int, length: int, row: int) -> None:
+    whole = words(Key(2, 7), "w", 5, 40)[row, start : start + length]
+    assert bits(words_between(Key(2, 7), "w", row, 40, start, start + length)) == bits(whole)
+
+
+@pytest.mark.parametrize("size", [5, TILE // 2 + 1, TILE, TILE + 1, 2 * TILE + 9])
+@pytest.mark.parametrize("row", [0, 1, 4])
+def test_some_normals_are_those_of_the_whole(size: int, row: int) -> None:
+    whole = normals(Key(2, 7), "w", 5, size)[row]
+    for start, stop in (
+        (0, size),
+        (1, 4),
+        (3, 3),
+        (size - 2, size),
+        (size // 3, size - 1),
+        (min(TILE, size - 1), size),
+    ):
+        assert bits(normals_between(Key(2, 7), "w", row, size, start, stop)) == bits(whole[start:stop])
 
 
 def test_signs_are_balanced_and_independent() -> None:

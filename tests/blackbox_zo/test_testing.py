@@ -153,14 +153,14 @@ class TwoPoint(bz.Estimator):
 
     radius: float = 0.1
 
-    def start(self, variable: bz.Vector) -> Any:
+    def start(self, variable: Any) -> Any:
         return ()
 
-    def sample(self, state: Any, variable: bz.Vector, key: Key) -> bz.Queries:
+    def sample(self, state: Any, variable: Any, key: Key) -> bz.Queries:
         u = bz.Gaussian(variable.blocks, 1, key)
         return bz.Queries(u, np.array([0, 0]), np.array([self.radius, -self.radius]), variable.value)
 
-    def estimate(self, state: Any, variable: bz.Vector, queries: bz.Queries, feedback: Feedback) -> tuple[Any, bz.Step]:
+    def estimate(self, state: Any, variable: Any, queries: bz.Queries, feedback: Feedback) -> tuple[Any, bz.Step]:
         assert isinstance(feedback, Values)
         f = feedback.values
         slope = (f[0] - f[1]) / (2 * self.radius) if len(f) == 2 else 0.0
@@ -188,64 +188,64 @@ class Unhashable(TwoPoint):
 
 
 class Blank(TwoPoint):
-    def sample(self, state: Any, variable: bz.Vector, key: Key) -> bz.Queries:
+    def sample(self, state: Any, variable: Any, key: Key) -> bz.Queries:
         return super().sample(state, variable, key).take(slice(0))
 
 
 class Carrying(TwoPoint):
     generator = np.random.default_rng(0)
 
-    def sample(self, state: Any, variable: bz.Vector, key: Key) -> bz.Queries:
+    def sample(self, state: Any, variable: Any, key: Key) -> bz.Queries:
         return super().sample(state, variable, Key(int(self.generator.integers(1000)), 0))
 
 
 class CopyingTheOrigin(TwoPoint):
-    def sample(self, state: Any, variable: bz.Vector, key: Key) -> bz.Queries:
+    def sample(self, state: Any, variable: Any, key: Key) -> bz.Queries:
         q = super().sample(state, variable, key)
         return bz.Queries(q.directions, q.index, q.scale, q.origin.copy())
 
 
 class ListState(TwoPoint):
-    def start(self, variable: bz.Vector) -> Any:
+    def start(self, variable: Any) -> Any:
         return (1, [2.0])
 
 
 class SinglePrecisionState(TwoPoint):
-    def start(self, variable: bz.Vector) -> Any:
+    def start(self, variable: Any) -> Any:
         return (np.ones(2, dtype=np.float32), "text")
 
 
 class PassingNaN(TwoPoint):
-    def estimate(self, state: Any, variable: bz.Vector, queries: bz.Queries, feedback: Feedback) -> tuple[Any, bz.Step]:
+    def estimate(self, state: Any, variable: Any, queries: bz.Queries, feedback: Feedback) -> tuple[Any, bz.Step]:
         assert isinstance(feedback, Values)
         f = feedback.values
         return state, bz.Step(queries.directions, (f[:1] - f[-1:]) / (2 * self.radius))
 
 
 class KeepingNaN(TwoPoint):
-    def start(self, variable: bz.Vector) -> Any:
+    def start(self, variable: Any) -> Any:
         return (0.0,)
 
-    def estimate(self, state: Any, variable: bz.Vector, queries: bz.Queries, feedback: Feedback) -> tuple[Any, bz.Step]:
+    def estimate(self, state: Any, variable: Any, queries: bz.Queries, feedback: Feedback) -> tuple[Any, bz.Step]:
         assert isinstance(feedback, Values)
         _, step = super().estimate(state, variable, queries, feedback)
         return (float(feedback.values.sum()),), step
 
 
 class ManyWeights(TwoPoint):
-    def estimate(self, state: Any, variable: bz.Vector, queries: bz.Queries, feedback: Feedback) -> tuple[Any, bz.Step]:
+    def estimate(self, state: Any, variable: Any, queries: bz.Queries, feedback: Feedback) -> tuple[Any, bz.Step]:
         state, step = super().estimate(state, variable, queries, feedback)
         return state, bz.Step(step.directions, np.repeat(step.w, 2))
 
 
 class MovingWithoutAnswers(TwoPoint):
-    def estimate(self, state: Any, variable: bz.Vector, queries: bz.Queries, feedback: Feedback) -> tuple[Any, bz.Step]:
+    def estimate(self, state: Any, variable: Any, queries: bz.Queries, feedback: Feedback) -> tuple[Any, bz.Step]:
         state, step = super().estimate(state, variable, queries, feedback)
         return state, bz.Step(step.directions, step.w + 0.1)
 
 
 class WritingToFeedback(TwoPoint):
-    def estimate(self, state: Any, variable: bz.Vector, queries: bz.Queries, feedback: Feedback) -> tuple[Any, bz.Step]:
+    def estimate(self, state: Any, variable: Any, queries: bz.Queries, feedback: Feedback) -> tuple[Any, bz.Step]:
         found = super().estimate(state, variable, queries, feedback)
         assert isinstance(feedback, Values)
         feedback.values[:] = 0.0
@@ -253,10 +253,10 @@ class WritingToFeedback(TwoPoint):
 
 
 class WritingToState(TwoPoint):
-    def start(self, variable: bz.Vector) -> Any:
+    def start(self, variable: Any) -> Any:
         return (np.zeros(1),)
 
-    def estimate(self, state: Any, variable: bz.Vector, queries: bz.Queries, feedback: Feedback) -> tuple[Any, bz.Step]:
+    def estimate(self, state: Any, variable: Any, queries: bz.Queries, feedback: Feedback) -> tuple[Any, bz.Step]:
         state[0][:] = 1.0
         return super().estimate(state, variable, queries, feedback)
 
@@ -266,15 +266,15 @@ class Remembering(TwoPoint):
 
     memory: dict[str, float] = {}  # noqa: RUF012
 
-    def start(self, variable: bz.Vector) -> Any:
+    def start(self, variable: Any) -> Any:
         self.memory["count"] = 0.0
         return ()
 
-    def sample(self, state: Any, variable: bz.Vector, key: Key) -> bz.Queries:
+    def sample(self, state: Any, variable: Any, key: Key) -> bz.Queries:
         q = super().sample(state, variable, key)
         return bz.Queries(q.directions, q.index, q.scale * (1.0 + self.memory["count"]), q.origin)
 
-    def estimate(self, state: Any, variable: bz.Vector, queries: bz.Queries, feedback: Feedback) -> tuple[Any, bz.Step]:
+    def estimate(self, state: Any, variable: Any, queries: bz.Queries, feedback: Feedback) -> tuple[Any, bz.Step]:
         found = super().estimate(state, variable, queries, feedback)
         self.memory["count"] += 0.125
         return found
@@ -283,34 +283,34 @@ class Remembering(TwoPoint):
 class IntegerAtTheStart(TwoPoint):
     """A saved state is rebuilt with the types of the first one."""
 
-    def start(self, variable: bz.Vector) -> Any:
+    def start(self, variable: Any) -> Any:
         return (0,)
 
-    def sample(self, state: Any, variable: bz.Vector, key: Key) -> bz.Queries:
+    def sample(self, state: Any, variable: Any, key: Key) -> bz.Queries:
         q = super().sample(state, variable, key)
         return bz.Queries(q.directions, q.index, q.scale * (1.0 + state[0]), q.origin)
 
-    def estimate(self, state: Any, variable: bz.Vector, queries: bz.Queries, feedback: Feedback) -> tuple[Any, bz.Step]:
+    def estimate(self, state: Any, variable: Any, queries: bz.Queries, feedback: Feedback) -> tuple[Any, bz.Step]:
         return (state[0] + 0.125,), super().estimate(state, variable, queries, feedback)[1]
 
 
 class RanksInName(TwoPoint):
     accepts = (Values, Ranking)
 
-    def estimate(self, state: Any, variable: bz.Vector, queries: bz.Queries, feedback: Feedback) -> tuple[Any, bz.Step]:
+    def estimate(self, state: Any, variable: Any, queries: bz.Queries, feedback: Feedback) -> tuple[Any, bz.Step]:
         values = feedback if isinstance(feedback, Values) else Values(feedback.net_losses())
         return super().estimate(state, variable, queries, values)
 
 
 class OnePoint(TwoPoint):
-    def estimate(self, state: Any, variable: bz.Vector, queries: bz.Queries, feedback: Feedback) -> tuple[Any, bz.Step]:
+    def estimate(self, state: Any, variable: Any, queries: bz.Queries, feedback: Feedback) -> tuple[Any, bz.Step]:
         assert isinstance(feedback, Values)
         f = float(np.nan_to_num(feedback.values[0]))
         return state, bz.Step(queries.directions, np.array([f / self.radius]))
 
 
 class Uphill(TwoPoint):
-    def estimate(self, state: Any, variable: bz.Vector, queries: bz.Queries, feedback: Feedback) -> tuple[Any, bz.Step]:
+    def estimate(self, state: Any, variable: Any, queries: bz.Queries, feedback: Feedback) -> tuple[Any, bz.Step]:
         state, step = super().estimate(state, variable, queries, feedback)
         return state, step.scaled(-1.0)
 
@@ -318,10 +318,10 @@ class Uphill(TwoPoint):
 class Slow(TwoPoint):
     """Gives no estimate in its first two steps, and does not say so."""
 
-    def start(self, variable: bz.Vector) -> Any:
+    def start(self, variable: Any) -> Any:
         return (0,)
 
-    def estimate(self, state: Any, variable: bz.Vector, queries: bz.Queries, feedback: Feedback) -> tuple[Any, bz.Step]:
+    def estimate(self, state: Any, variable: Any, queries: bz.Queries, feedback: Feedback) -> tuple[Any, bz.Step]:
         _, step = super().estimate(state, variable, queries, feedback)
         return (state[0] + 1,), step.scaled(float(state[0] >= 2))
 
@@ -553,6 +553,23 @@ def test_a_lazy_variable_that_is_correct() -> None:
 
         def settle(self) -> None:
             self.inner.settle()
+
+        @property
+        def origin(self) -> int:
+            return self.version
+
+        @property
+        def x(self) -> Any:
+            return self.inner.x
+
+        def fingerprint(self) -> str:
+            return self.inner.fingerprint()
+
+        def state(self) -> dict[str, Any]:
+            return self.inner.state()
+
+        def load(self, state: Any, version: int) -> None:
+            self.inner.load(state, version)
 
     testing.check_variable(Wrapped, read=lambda v: read(v.inner))  # type: ignore[attr-defined]
     with pytest.raises(TypeError, match=r"`check_variable\(read=...\)` must say how to read"):

@@ -46,6 +46,8 @@ ROWS = [
     Row(bz.RandomVector(0.05, 1, difference="residual"), bz.Adam(0.01), budget=2000),
     Row(bz.RandomVector(0.05, 7, "orthogonal"), bz.Momentum(0.05, nesterov=True)),
     Row(bz.RandomVector(0.05, 2, "lowrank", rank=2)),
+    Row(bz.RandomVector(0.05, 3, n_blocks=1), bz.SGD(0.1), 1500),
+    Row(bz.RandomVector(0.05, 2, "lowrank", n_blocks=2), bz.SGD(0.1), 1500),
     Row(bz.Coordinatewise(0.1)),
     Row(bz.Coordinatewise(0.1, difference="forward")),
     Row(bz.Coordinatewise(0.1, "block:3")),

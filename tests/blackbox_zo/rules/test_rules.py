@@ -118,6 +118,96 @@ def test_clip_scalar_clips_weights_not_the_vector() -> None:
     assert step.w.tolist() == [2.0, -0.5] and step.shrink == 0.1
 
 
+def test_std_norm_after_one_sided_differences_is_fzoo() -> None:
+    """`x <- x - rate / (k std(f_1 … f_k)) sum_j (f_j - f_0) u_j`, with no radius in it."""
+    x0, rate, k = np.array([0.5, -1.0, 2.0]), 0.1, 4
+    for radius in (0.3, 1e-3):
+        rule = bz.chain(bz.StdNorm(), bz.SGD(rate))
+        search = bz.Search(x0, bz.RandomVector(radius, k, "rademacher", "forward"), rule, seed=3)
+        proposal = search.ask()
+        f = np.exp(proposal.points @ np.array([0.3, 0.2, -0.1]))
+        search.tell(proposal, bz.Values(f))
+        u = proposal.queries.directions.rows
+        expected = x0 - rate / (k * np.std(f[1:])) * (f[1:] - f[0]) @ u
+        np.testing.assert_allclose(search.x, expected, rtol=1e-9)
+
+
+@pytest.mark.parametrize("w", [[3.0], [2.0, 2.0, 2.0], [0.0, 0.0]], ids=str)
+def test_std_norm_without_any_spread_leaves_the_gradient(w: list[float]) -> None:
+    directions = bz.Gaussian(bz.Vector(X0).blocks, len(w), bz.Key(0, 0))
+    gradient = bz.Step(directions, np.array(w), 0.2)
+    assert bz.StdNorm().update((), gradient) == ((), gradient)
+
+
+def test_std_norm_does_not_depend_on_scale_and_keeps_the_pull() -> None:
+    directions = bz.Gaussian(bz.Vector(X0).blocks, 3, bz.Key(0, 0))
+    w = np.array([1.0, -2.0, 4.0])
+    one, other = (bz.StdNorm().update((), bz.Step(directions, w * scale, 0.2))[1] for scale in (1.0, 1e-9))
+    np.testing.assert_allclose(one.w, other.w, rtol=1e-12)
+    assert np.std(one.w) == pytest.approx(1 / 3) and one.shrink == 0.2
+
+
+# --------------------------------------------------------------------------------------- momentum without a velocity
+
+
+def drawn_trajectory(rule: Rule, steps: int, directions: Callable[[int], bz.Directions] | None = None) -> Floats:
+    """Where x stands after each of some gradients along drawn directions, shape (steps, d)."""
+    variable = bz.Vector(X0)
+    make = directions or (lambda t: bz.LowRank(variable.blocks, 2, bz.Key(9, t)))
+    state, out = rule.start(variable), []
+    for t in range(steps):
+        state, step = rule.update(state, bz.Step(make(t), GRADIENTS[t, :2] + 1.0, 0.01))
+        variable.add_(bz.Step(step.directions, -step.w, step.shrink))
+        out.append(variable.value)
+    return np.array(out)
+
+
+@pytest.mark.parametrize("nesterov", [False, True])
+@pytest.mark.parametrize("memory", [20, 50])
+def test_momentum_from_memory_is_momentum(nesterov: bool, memory: int) -> None:
+    found = drawn_trajectory(bz.Momentum(0.1, 0.8, nesterov, memory), 20)
+    np.testing.assert_allclose(found, drawn_trajectory(bz.Momentum(0.1, 0.8, nesterov), 20), rtol=1e-10)
+
+
+def test_momentum_of_one_estimate_is_sgd() -> None:
+    found = drawn_trajectory(bz.Momentum(0.1, 0.8, memory=1), 9)
+    np.testing.assert_allclose(found, drawn_trajectory(bz.SGD(0.1), 9), rtol=1e-12)
+
+
+def test_what_a_short_memory_cuts_off_shrinks_with_its_length() -> None:
+    exact = drawn_trajectory(bz.Momentum(0.1, 0.5), 20)
+    away = [np.abs(drawn_trajectory(bz.Momentum(0.1, 0.5, memory=n), 20) - exact).max() for n in (2, 4, 8)]
+    size = np.abs(np.diff(exact, axis=0)).max()
+    assert [a < 20 * size * 0.5**n for a, n in zip(away, (2, 4, 8), strict=True)] == [True] * 3
+    assert away[0] > 2 * away[1] > 4 * away[2] > 0
+
+
+def test_momentum_from_memory_uses_the_last_gradients_by_hand() -> None:
+    variable, rule = bz.Vector(np.zeros(D)), bz.Momentum(0.1, 0.5, memory=2)
+    state = rule.start(variable)
+    gradients = [bz.Step(bz.Rademacher(variable.blocks, 2, bz.Key(4, t)), np.array([1.0, t])) for t in range(3)]
+    for gradient in gradients:
+        state, step = rule.update(state, gradient)
+    np.testing.assert_allclose(step.dense(), 0.1 * (gradients[2].dense() + 0.5 * gradients[1].dense()), rtol=1e-12)
+    assert state.m.size == 0 and state.steps.tolist() == [1, 2] and state.weights.tolist() == [[1, 1], [1, 2]]
+
+
+@pytest.mark.parametrize("make", [bz.Gaussian, bz.Sphere, bz.Orthogonal, bz.Rademacher, bz.LowRank])
+def test_momentum_from_memory_draws_any_directions_again(make: Any) -> None:
+    def some(t: int) -> bz.Directions:
+        return bz.OnBlocks(make((bz.Block("x", (D,)),), 2, bz.Key(9, t)), 1, bz.Key(9, t))
+
+    found = drawn_trajectory(bz.Momentum(0.1, memory=6), 6, some)
+    np.testing.assert_allclose(found, drawn_trajectory(bz.Momentum(0.1), 6, some), rtol=1e-10)
+
+
+def test_momentum_from_memory_needs_drawn_directions() -> None:
+    variable, rule = bz.Vector(X0), bz.Momentum(0.1, memory=3)
+    with pytest.raises(TypeError) as error:
+        rule.update(rule.start(variable), bz.Step(bz.Dense(variable.blocks, np.ones((1, D))), np.ones(1)))
+    assert str(error.value) == "`Momentum(memory=...)` needs directions drawn from a seed, not `Dense`."
+
+
 def test_sgd_keeps_the_weights_over_directions() -> None:
     """So that nothing of the size of x is stored."""
     gradient = bz.Step(bz.Gaussian(bz.Vector(np.zeros(9)).blocks, 2, bz.Key(0, 0)), np.array([1.0, -2.0]))
@@ -191,11 +281,15 @@ RULES: list[tuple[Rule, bool]] = [  # and whether the move depends on the vector
     (bz.SGD(bz.Linear(0.1, 0.01, 3)), True),
     (bz.Momentum(0.1), True),
     (bz.Momentum(0.1, nesterov=True), True),
+    (bz.Momentum(0.1, memory=5), False),
+    (bz.chain(bz.WeightDecay(0.1), bz.Momentum(0.1, 0.5, True, memory=2)), False),
     (bz.Adam(0.1), True),
     (bz.SignSGD(0.1), True),
     (bz.ClipUp(0.1), True),
     (bz.ClipNorm(0.5), True),
     (bz.ClipScalar(0.5), False),
+    (bz.StdNorm(), False),
+    (bz.chain(bz.StdNorm(), bz.SGD(0.1)), False),
     (bz.WeightDecay(0.1), True),
     (bz.chain(bz.ClipNorm(1.0), bz.WeightDecay(0.1), bz.Adam(bz.Warmup(3, bz.Cosine(0.1, 0.01, 9)))), True),
 ]
@@ -223,6 +317,7 @@ def wrong(value: Any) -> Any:
         (lambda: bz.SGD(True), "`SGD(learning_rate=...)` must be a positive number, got True."),
         (lambda: bz.Momentum(-1), "`Momentum(learning_rate=...)` must be a positive number, got -1."),
         (lambda: bz.Momentum(0.1, 1.0), "`Momentum(beta=...)` must be at least 0 and below 1, got 1.0."),
+        (lambda: bz.Momentum(0.1, memory=0), "`Momentum(memory=...)` must be a whole number of at least 1, got 0."),
         (lambda: bz.Adam(float("inf")), "`Adam(learning_rate=...)` must be a positive number, got inf."),
         (lambda: bz.Adam(0.1, -0.1), "`Adam(beta1=...)` must be at least 0 and below 1, got -0.1."),
         (lambda: bz.Adam(0.1, beta2=1.5), "`Adam(beta2=...)` must be at least 0 and below 1, got 1.5."),

@@ -198,9 +198,26 @@ def test_no_bounds_in_any_spelling() -> None:
 
 def test_load_sets_value_and_version() -> None:
     v, mine = bz.Vector(np.zeros(2)), np.ones(2)
-    v.load(mine, 7)
+    v.load({"z": mine}, 7)
     mine[0] = 5.0
     assert v.x.tolist() == [1.0, 1.0] and v.version == 7
+
+
+def test_state_is_a_copy_and_loads_again() -> None:
+    v, other = bz.Vector({"a": 3.0, "b": [1.0, 2.0]}, unit=2.0), bz.Vector({"a": 0.0, "b": [0.0, 0.0]}, unit=2.0)
+    state = v.state()
+    other.load(state, 4)
+    assert list(state) == ["z"] and other.flat.tolist() == v.flat.tolist() and other.version == 4
+    state["z"][:] = 9.0
+    assert v.flat.tolist() == [3.0, 1.0, 2.0]
+
+
+@pytest.mark.parametrize("state", [{}, {"z": np.zeros(3)}, {"x": np.zeros(2)}], ids=str)
+def test_a_state_of_another_variable_is_refused(state: dict[str, Any]) -> None:
+    v = bz.Vector(np.ones(2))
+    with pytest.raises(ValueError, match=r"The state has x of shape .*, this search \(2,\)"):
+        v.load(state, 1)
+    assert v.x.tolist() == [1.0, 1.0] and v.version == 0
 
 
 def test_fingerprint_tells_problems_apart() -> None:
