@@ -220,7 +220,9 @@ class SignTable:
 
     def __init__(self, key: Key, k: int, sizes: dict[str, int]) -> None:
         counts = np.array([-(-size // 64) for size in sizes.values()], dtype=np.uint64)
-        halves = np.array([np.frombuffer(key.digest(name, size=16), dtype="<u8") for name in sizes]).reshape(-1, 2)
+        halves = np.array(
+            [np.frombuffer(key.digest(name, size=16), dtype="<u8") for name in sizes], dtype=np.uint64
+        ).reshape(-1, 2)
         ends, repeats = np.cumsum(counts, dtype=np.uint64), counts.astype(np.intp)
         z = np.arange(repeats.sum(), dtype=np.uint64) - np.repeat(ends - counts, repeats)
         z = z[None, :] + np.arange(k, dtype=np.uint64)[:, None] * np.repeat(counts, repeats)[None, :]

@@ -22,6 +22,19 @@ def rank_two(blocks: tuple[bz.Block, ...], k: int, key: Key) -> bz.LowRank:
     return bz.LowRank(blocks, k, key, rank=2)
 
 
+def side_by_side(blocks: tuple[bz.Block, ...], k: int, key: Key) -> bz.Joined:
+    """Of different kinds and seeds."""
+    return bz.Joined([bz.Gaussian(blocks, 1, key), bz.LowRank(blocks, k - 1, Key(key.seed, key.step + 100))])
+
+
+def on_one(blocks: tuple[bz.Block, ...], k: int, key: Key) -> bz.OnBlocks:
+    return bz.OnBlocks(bz.Gaussian(blocks, k, key), 1, key)
+
+
+def signs_on_two(blocks: tuple[bz.Block, ...], k: int, key: Key) -> bz.OnBlocks:
+    return bz.OnBlocks(bz.Rademacher(blocks, k, key), 2, key)
+
+
 # name: make, nested, local, whether E u u' is I rather than I / d
 DRAWN: dict[str, tuple[Make, bool, bool, bool]] = {
     "gaussian": (bz.Gaussian, True, True, True),
@@ -30,6 +43,9 @@ DRAWN: dict[str, tuple[Make, bool, bool, bool]] = {
     "rademacher": (bz.Rademacher, True, True, True),
     "lowrank": (bz.LowRank, True, True, True),
     "rank two": (rank_two, True, True, True),
+    "joined": (side_by_side, True, True, True),
+    "on one block": (on_one, True, False, True),
+    "signs on two blocks": (signs_on_two, True, False, True),
 }
 drawn = pytest.mark.parametrize(("make", "nested", "local", "unit"), DRAWN.values(), ids=DRAWN)
 
