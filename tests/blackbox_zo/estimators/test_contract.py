@@ -89,7 +89,11 @@ def test_laws_for_a_single_number(row: Row) -> None:
 def draws_again(estimator: bz.Estimator) -> bool:
     """Whether its directions are functions of a key, so that momentum can draw old ones again."""
     x = bz.Vector(np.linspace(-1.0, 1.0, 6))
-    return hasattr(estimator.sample(estimator.start(x), x, bz.Key(2, 0)).directions, "key")
+    state = estimator.start(x)
+    queries = estimator.sample(state, x, bz.Key(2, 0))
+    values = bz.Values(sphere(x.points(queries)))
+    feedback = values if bz.Values in estimator.accepts else values.ranking()
+    return hasattr(estimator.estimate(state, x, queries, feedback)[1].directions, "key")
 
 
 def bowl(points: Floats) -> Floats:
