@@ -27,7 +27,7 @@ def save(search: Search) -> dict[str, Any]:
         "asked": search._asked,
         "nfev": search.nfev,
         "failed": search.failed,
-        "best_x": search._best_x.copy(),
+        **({"best_x": search._best_x.copy()} if search.variable.dense else {}),
         "best_value": search._best_value,
         "best_id": search._best_id,
         **pack("estimator", search._state),
@@ -69,7 +69,9 @@ def load(search: Search, state: dict[str, Any]) -> None:
     search._state, search._rule_state = estimator_state, rule_state
     search._step, search._asked = int(state["step"]), int(state["asked"])
     search.nfev, search.failed = int(state["nfev"]), int(state["failed"])
-    search._best_x, search._best_value = np.array(state["best_x"]), float(state["best_value"])
+    if search.variable.dense:
+        search._best_x = np.array(state["best_x"])
+    search._best_value = float(state["best_value"])
     search._best_id = int(state["best_id"])
     search._open.clear()
     for step in sorted({int(name.split("/")[1]) for name in state if name.startswith("open/")}):

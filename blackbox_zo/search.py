@@ -279,6 +279,9 @@ class Search:
         if self.variable.version - pending.version > self.max_staleness:
             return
         self._state, gradient = self.estimator.estimate(self._state, self.variable, pending.queries, feedback)
+        if isinstance(feedback, Values) and feedback.n_failed == feedback.n:  # nothing is known: no decay, no momentum
+            self.variable.add_(Step(gradient.directions, np.zeros_like(gradient.w)))
+            return
         self._rule_state, step = self.rule.update(self._rule_state, gradient)
         self.variable.add_(Step(step.directions, -step.w, step.shrink))
 

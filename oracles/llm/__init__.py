@@ -1,5 +1,8 @@
 """Oracles about language models: losses of a model on a batch, data, and loading. They need torch and transformers."""
 
+from typing import TYPE_CHECKING as _TYPE_CHECKING
+from typing import Any as _Any
+
 from oracles.llm._evaluate import evaluate as evaluate
 from oracles.llm._finetune import FineTune as FineTune
 from oracles.llm._finetune import Point as Point
@@ -21,3 +24,16 @@ from oracles.llm.losses import LabelWords as LabelWords
 from oracles.llm.losses import exact_match as exact_match
 from oracles.llm.losses import f1 as f1
 from oracles.llm.models import load_model as load_model
+
+if _TYPE_CHECKING:
+    from oracles.llm.trainer import ZOTrainer as ZOTrainer
+    from oracles.llm.trainer import ZOTrainingArguments as ZOTrainingArguments
+
+
+def __getattr__(name: str) -> _Any:
+    """The trainer needs transformers' own, which takes seconds to import: it is when it is first used."""
+    if name in ("ZOTrainer", "ZOTrainingArguments"):
+        from oracles.llm import trainer
+
+        return getattr(trainer, name)
+    raise AttributeError(f"module 'oracles.llm' has no attribute {name!r}")

@@ -1,0 +1,127 @@
+"""`ZOTrainingArguments`: what `ZOTrainer` can be told, and what it refuses."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainingArguments
+from transformers.trainer_utils import SchedulerType
+
+import blackbox_zo as bz
+from blackbox_zo._checks import check_at_least, check_choice, check_positive, check_share
+
+__all__ = ["ZOTrainingArguments", "estimator_of", "rule_of"]
+
+_NO_SHARDING = "there are no gradients and no optimiser state to shard; run one process without it"
+_OWN_WEIGHTS = "the queries' weights are made while the model's own code runs; leave it off"
+_REFUSED = {
+    "deepspeed": _NO_SHARDING,
+    "fsdp": _NO_SHARDING,
+    "torch_compile": _OWN_WEIGHTS,
+    "torch_compile_backend": _OWN_WEIGHTS,
+    "torch_compile_mode": _OWN_WEIGHTS,
+    "use_liger_kernel": _OWN_WEIGHTS,
+    "fp16": "load the model with `dtype=torch.bfloat16` instead; no second copy in fp32 is needed",
+    "bf16": "load the model with `dtype=torch.bfloat16` instead; no second copy in fp32 is needed",
+    "max_grad_norm": "there is no gradient to clip; use `clip_scalar`",
+    "label_smoothing_factor": "give `ZOTrainer(compute_per_example_loss=...)` a loss that smooths",
+    "neftune_noise_alpha": "all queries of a step must see the same inputs; leave it off",
+    "auto_find_batch_size": "batches are cut by themselves when memory runs out; leave it off",
+}
+
+
+def _help(default: Any, text: str) -> Any:
+    return field(default=default, metadata={"help": text})
+
+
+@dataclass
+class ZOTrainingArguments(TrainingArguments):
+    """`transformers.TrainingArguments` for training by forward passes alone.
+
+    `optim` and activation (or gradient) checkpointing are ignored: there is no backward pass. A learning rate is about
+    a thousandth of what Adam would get. `weight_decay` is decoupled.
+
+    Args:
+        learning_rate: Positive; the schedule is the Trainer's own.
+        lr_scheduler_type: Any of the Trainer's.
+        max_grad_norm: Must stay 0; see `clip_scalar`.
+        radius: How far queries are from the weights, positive.
+        n_directions: Directions a step.
+        distribution: See `blackbox_zo.RandomVector`, as for `difference` and `rank`.
+        rank: Rank of "lowrank" directions.
+        difference: "central", "forward" or "residual".
+        select: Which parameters: "all" (those that require grad), "lora", "bias", "prefix", or a regular expression.
+        sweep: See `oracles.llm.LossOracle`, as for `directions_per`.
+        directions_per: "step" or "example". With "example" every batch must be a multiple of `n_directions`, so
+            `dataloader_drop_last=True` is needed where the data are not.
+        momentum_memory: How many past estimates momentum is made of; none is no momentum.
+        momentum: Share of the velocity that is kept, in [0, 1); counts with `momentum_memory` only.
+        clip_scalar: Largest weight of a direction in an estimate; none does not clip.
+        no_decay: A pattern; weight decay leaves the parameters alone in whose names it is found.
+        journal: Name of a new file in `output_dir` for all answers; none writes no journal. It is a record to read:
+            a run resumes from its checkpoints, and then without a journal.
+
+    Raises:
+        ValueError: An argument is out of its range, or cannot be honoured without gradients.
+    """
+
+    learning_rate: float = _help(1e-6, "The initial learning rate.")
+    lr_scheduler_type: SchedulerType | str = _help("constant", "The scheduler type to use.")
+    max_grad_norm: float = _help(0.0, "Must stay 0, since there is no gradient; see clip_scalar.")
+    radius: float = _help(1e-3, "How far queries are from the weights.")
+    n_directions: int = _help(1, "Directions a step.")
+    distribution: str = _help("lowrank", "gaussian, sphere, rademacher, orthogonal or lowrank.")
+    rank: int = _help(1, "Rank of lowrank directions.")
+    difference: str = _help("central", "central, forward or residual.")
+    select: str = _help("all", "Parameters to train: all, lora, bias, prefix, or a pattern of their names.")
+    sweep: str = _help("auto", "auto, batched or scratch.")
+    directions_per: str = _help("step", "step or example.")
+    momentum_memory: int | None = _help(None, "How many past estimates momentum is made of.")
+    momentum: float = _help(0.9, "Share of the velocity that is kept; counts with momentum_memory only.")
+    clip_scalar: float | None = _help(None, "Largest weight of a direction in an estimate.")
+    no_decay: str = _help(r"bias|norm|ln_", "A pattern of the names of parameters without weight decay.")
+    journal: str | None = _help(None, "Name of a new file in output_dir for all answers.")
+
+    def __post_init__(self) -> None:
+        owner = type(self).__name__
+        for name, mend in _REFUSED.items():
+            if getattr(self, name):
+                raise ValueError(f"`{owner}({name}={getattr(self, name)!r})` cannot be honoured: {mend}.")
+        check_positive(owner, learning_rate=self.learning_rate, radius=self.radius)
+        check_share(owner, momentum=self.momentum, weight_decay=self.weight_decay)
+        check_choice(owner, ("auto", "batched", "scratch"), sweep=self.sweep)
+        check_choice(owner, ("step", "example"), directions_per=self.directions_per)
+        if self.momentum_memory is not None:
+            check_at_least(owner, 1, momentum_memory=self.momentum_memory)
+        if self.clip_scalar is not None:
+            check_positive(owner, clip_scalar=self.clip_scalar)
+        if self.journal is not None and (not self.journal or Path(self.journal).name != self.journal):
+            raise ValueError(
+                f"`{owner}(journal=...)` must be the name of a file in `output_dir`, got {self.journal!r}."
+            )
+        estimator_of(self)
+        super().__post_init__()  # type: ignore[no-untyped-call]
+        if self.mixed_precision != "no":
+            raise ValueError(f"Mixed precision {self.mixed_precision!r} cannot be honoured: {_REFUSED['bf16']}.")
+        self.activation_checkpointing = self.gradient_checkpointing = False
+
+
+def estimator_of(args: ZOTrainingArguments) -> bz.RandomVector:
+    """How the arguments say to ask."""
+    distribution: Any = args.distribution
+    difference: Any = args.difference
+    return bz.RandomVector(args.radius, args.n_directions, distribution, difference, args.rank)
+
+
+def rule_of(args: ZOTrainingArguments, rate: bz.rules.Schedule) -> bz.Rule:
+    """How the arguments say to move."""
+    links: list[bz.Rule] = []
+    if args.clip_scalar is not None:
+        links.append(bz.ClipScalar(args.clip_scalar))
+    if args.weight_decay:
+        links.append(bz.WeightDecay(args.weight_decay))
+    if args.momentum_memory is None:
+        return bz.chain(*links, bz.SGD(rate))
+    return bz.chain(*links, bz.Momentum(rate, args.momentum, memory=args.momentum_memory))

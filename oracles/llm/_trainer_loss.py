@@ -1,0 +1,158 @@
+"""The loss of a transformers model as one value per example."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from typing import Any, final
+
+import torch
+from torch.nn import functional as F
+
+from blackbox_zo.modules import take_rows
+from oracles.llm._examples import UNSCORED
+from oracles.llm._passes import batch_size
+
+__all__ = ["GivenLoss", "ModelLoss", "TrainerLoss"]
+
+
+class TrainerLoss(ABC):
+    """One value per example. A step's loss is their sum over the sum of the weights of its batches."""
+
+    @abstractmethod
+    def __call__(self, model: Any, inputs: Mapping[str, Any]) -> torch.Tensor:
+        """The values, (B,)."""
+
+    @abstractmethod
+    def weight(self, inputs: Mapping[str, Any]) -> float:
+        """What the values of a batch count."""
+
+    @abstractmethod
+    def check(self, model: Any, inputs: Mapping[str, Any]) -> None:
+        """Try the loss on the first examples of a batch.
+
+        Raises:
+            ValueError: It is not what the model itself computes.
+        """
+
+
+@final
+class GivenLoss(TrainerLoss):
+    """The user's, whose mean over the examples counts.
+
+    Args:
+        function: From (model, inputs) to values of shape (B,).
+    """
+
+    def __init__(self, function: Callable[[Any, Any], torch.Tensor]) -> None:
+        self.function = function
+
+    def __call__(self, model: Any, inputs: Mapping[str, Any]) -> torch.Tensor:
+        """See `TrainerLoss`."""
+        return self.function(model, inputs)
+
+    def weight(self, inputs: Mapping[str, Any]) -> float:
+        """See `TrainerLoss`: the number of examples."""
+        return batch_size(inputs)
+
+    def check(self, model: Any, inputs: Mapping[str, Any]) -> None:
+        """See `TrainerLoss`: nothing to compare with."""
+
+
+@final
+class ModelLoss(TrainerLoss):
+    """The model's own: cross-entropy summed over an example's labels (tokens, or its class), or mean squared error.
+
+    The sum over the number of labels, without those of -100, is what the model computes for a batch: the mean over
+    tokens, not over examples. A causal model's tokens are predicted from the tokens before them.
+
+    Args:
+        model: A transformers model, perhaps with an adapter of peft.
+    """
+
+    def __init__(self, model: Any) -> None:
+        base = model.get_base_model() if hasattr(model, "get_base_model") else model
+        config = getattr(base, "config", None)
+        self.encodes = bool(getattr(config, "is_encoder_decoder", False))
+        self.shifts = not self.encodes and getattr(base, "loss_type", "") not in _IN_PLACE
+        problem = getattr(config, "problem_type", None)
+        self.regression = problem == "regression" or (problem is None and getattr(config, "num_labels", 2) == 1)
+
+    def __call__(self, model: Any, inputs: Mapping[str, Any]) -> torch.Tensor:
+        """See `TrainerLoss`.
+
+        Raises:
+            ValueError: There are no labels, or the model gives no logits that fit them.
+        """
+        labels = _labels(inputs)
+        logits: torch.Tensor = model(**{k: v for k, v in inputs.items() if k != "labels" or self.encodes}).logits
+        z = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        if self._scores_classes(labels):
+            return self._cross_entropy(z, labels)
+        if z.numel() != labels.numel():
+            raise ValueError(_no_fit(z, labels))
+        z, y = z.reshape(len(labels), -1), labels.reshape(len(labels), -1).to(z.dtype)
+        distance = F.mse_loss if self.regression else F.binary_cross_entropy_with_logits
+        losses: torch.Tensor = distance(z, y, reduction="none")
+        return losses.mean(1)
+
+    def _scores_classes(self, labels: torch.Tensor) -> bool:
+        return not labels.is_floating_point() and not (self.regression and labels.numel() == len(labels))
+
+    def _cross_entropy(self, z: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        if labels.dim() == 2:
+            z = z[:, -labels.shape[1] :]  # an adapter may put tokens before the text
+            if self.shifts:
+                z, labels = z[:, :-1], labels[:, 1:]
+        if z.shape[:-1] != labels.shape:
+            raise ValueError(_no_fit(z, labels))
+        losses: torch.Tensor = F.cross_entropy(
+            z.flatten(0, -2), labels.flatten(), reduction="none", ignore_index=UNSCORED
+        )
+        return losses.view(len(labels), -1).sum(1)
+
+    def weight(self, inputs: Mapping[str, Any]) -> float:
+        """See `TrainerLoss`: the number of labels that count."""
+        labels = _labels(inputs)
+        if not self._scores_classes(labels):
+            return len(labels)
+        if labels.dim() == 2 and self.shifts:
+            labels = labels[:, 1:]
+        return int((labels != UNSCORED).sum())
+
+    @torch.no_grad()
+    def check(self, model: Any, inputs: Mapping[str, Any]) -> None:
+        """See `TrainerLoss`."""
+        size = batch_size(inputs)
+        part = take_rows(dict(inputs), torch.arange(min(2, size)), size, lambda t: t)
+        want, weight = model(**part).loss, self.weight(part)
+        if want is None or not weight:
+            return
+        got = float(self(model, part).sum()) / weight
+        if abs(got - float(want)) > 0.01 * abs(float(want)) + 1e-4:
+            raise ValueError(
+                f"The loss of {type(model).__name__} on two examples is {float(want):.6g}, but the cross-entropy or "
+                f"squared error of its logits is {got:.6g}. Give `ZOTrainer(compute_per_example_loss=...)` a function "
+                "of (model, inputs) with one value per example."
+            )
+
+
+_IN_PLACE = ("ForMaskedLM", "ForTokenClassification")
+"""Kinds of models whose label at t is about the token at t."""
+
+
+def _labels(inputs: Mapping[str, Any]) -> torch.Tensor:
+    labels = inputs.get("labels")
+    if not isinstance(labels, torch.Tensor):
+        raise ValueError(
+            f"The batch has no tensor 'labels'; it has {', '.join(map(repr, inputs))}. Add labels to the data, or give "
+            "`ZOTrainer(compute_per_example_loss=...)` a loss without them."
+        )
+    return labels
+
+
+def _no_fit(z: torch.Tensor, labels: torch.Tensor) -> str:
+    return (
+        f"Logits of shape {tuple(z.shape)} do not fit labels of shape {tuple(labels.shape)}. "
+        "Give `ZOTrainer(compute_per_example_loss=...)` a function of (model, inputs)."
+    )

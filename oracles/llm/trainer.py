@@ -1,0 +1,255 @@
+"""`ZOTrainer`: transformers' Trainer with forward passes alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import Trainer
+
+import blackbox_zo as bz
+from blackbox_zo.errors import OracleError
+from blackbox_zo.modules import Displacements, Module
+from oracles.llm._oracle import MOST_BAD_STEPS, LossOracle
+from oracles.llm._passes import batch_size
+from oracles.llm._trainer_arguments import ZOTrainingArguments as ZOTrainingArguments
+from oracles.llm._trainer_arguments import estimator_of, rule_of
+from oracles.llm._trainer_loss import GivenLoss, ModelLoss, TrainerLoss
+from oracles.llm._trainer_step import StepUnderWay, TrainerRate, ZOOptimizer, evaluating
+
+__all__ = ["ZOTrainer", "ZOTrainingArguments"]
+
+STATE_FILE = "zo_state.npz"
+"""What a checkpoint has of the search, beside the weights."""
+
+
+class ZOTrainer(Trainer):
+    """A `transformers.Trainer` that trains by zeroth-order estimates.
+
+    Callbacks, evaluation, logging, checkpoints, schedules, gradient accumulation and adapters of peft work as ever.
+    A step asks `blackbox_zo.Search` for queries, and answers them with the loss of all the step's micro-batches, from
+    forward passes in evaluation mode. The weights move at the optimiser's step. The model's class is not patched.
+
+    A checkpoint also has `zo_state.npz`, and a run that resumes from it goes on as if it had never stopped. A step
+    without any finite loss moves nothing; `zo_bad_steps` in the logs counts them, and ten in a row end the run.
+
+    Args:
+        model: See `Trainer`.
+        args: `ZOTrainingArguments`.
+        *rest: See `Trainer`.
+        compute_per_example_loss: From (model, inputs) to one value per example, shape (B,), each of its own row alone.
+            None takes the model's own loss: the mean over all labels that count. Evaluation reports the model's own.
+        **options: See `Trainer`; neither `optimizers`, `optimizer_cls_and_kwargs` nor `compute_loss_func`.
+
+    Attributes:
+        search: The search, from the first `train()` on; `search.close()` closes its journal.
+        oracle: What answers its queries, from then on.
+        bad_steps: Steps without any finite loss.
+
+    Raises:
+        TypeError: `args` are not `ZOTrainingArguments`.
+        ValueError: No parameter is selected, there are several devices, or an argument cannot be honoured.
+
+    Example:
+        >>> import tempfile, transformers
+        >>> from oracles.llm import ZOTrainer, ZOTrainingArguments
+        >>> config = transformers.LlamaConfig(
+        ...     vocab_size=32, hidden_size=16, intermediate_size=16, num_hidden_layers=2, num_attention_heads=2
+        ... )
+        >>> model = transformers.LlamaForCausalLM(config)
+        >>> rows = [{"input_ids": [1, 2, 3], "labels": [1, 2, 3]}] * 8
+        >>> folder = tempfile.mkdtemp()
+        >>> args = ZOTrainingArguments(folder, max_steps=2, use_cpu=True, report_to="none", disable_tqdm=True)
+        >>> trainer = ZOTrainer(model, args, train_dataset=rows)
+        >>> trainer.remove_callback(transformers.PrinterCallback)
+        >>> trainer.train().global_step
+        2
+    """
+
+    args: ZOTrainingArguments
+    model: Any
+    optimizer: Any
+
+    def __init__(
+        self,
+        model: Any = None,
+        args: ZOTrainingArguments | None = None,
+        *rest: Any,
+        compute_per_example_loss: Callable[[Any, Any], torch.Tensor] | None = None,
+        **options: Any,
+    ) -> None:
+        if not isinstance(args, ZOTrainingArguments):
+            raise TypeError(f"`ZOTrainer(args=...)` must be `ZOTrainingArguments`, got {type(args).__name__}.")
+        if compute_per_example_loss is not None and not callable(compute_per_example_loss):
+            raise TypeError(
+                "`ZOTrainer(compute_per_example_loss=...)` must be a function of (model, inputs), "
+                f"got {compute_per_example_loss!r:.60}."
+            )
+        super().__init__(model, args, *rest, **options)
+        self._refuse()
+        self.search: bz.Search | None = None
+        self.oracle: LossOracle | None = None
+        self.bad_steps = self._bad_in_a_row = 0
+        self._given = compute_per_example_loss
+        self._step: StepUnderWay | None = None
+        if model is not None:
+            self._variable()
+
+    def _refuse(self) -> None:
+        """Raise ValueError for what cannot be honoured."""
+        devices = max(self.args.n_gpu, self.args.world_size)
+        if devices > 1 or self.is_deepspeed_enabled or self.is_fsdp_enabled:
+            raise ValueError(
+                f"`ZOTrainer` runs in one process on one device, but there are {devices}, or DeepSpeed or FSDP is on. "
+                "Start it with `python`, and show it one device: CUDA_VISIBLE_DEVICES=0."
+            )
+        for name in ("optimizer", "lr_scheduler", "optimizer_cls_and_kwargs"):
+            if getattr(self, name, None) is not None:
+                raise ValueError(
+                    f"`ZOTrainer` makes its own {name}; leave out `optimizers` and `optimizer_cls_and_kwargs`, and use "
+                    "`learning_rate` and `lr_scheduler_type`."
+                )
+        if self.compute_loss_func is not None:
+            raise ValueError("`ZOTrainer(compute_loss_func=...)` gives one loss; use `compute_per_example_loss`.")
+
+    # ------------------------------------------------------------------------------------------------- the search
+
+    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+        """See `Trainer`: makes the search too, unless there is one of these parameters."""
+        if self.search is None or self.optimizer is None or self._is_stale(self.search.variable):
+            self._start()
+        if self._step is not None:  # what an earlier `train` left unfinished is asked again
+            self._step.sums, self._step.weight = np.zeros(len(self._step.sums)), 0.0
+        return self.optimizer  # type: ignore[no-any-return]
+
+    def _is_stale(self, variable: bz.Variable) -> bool:
+        """Whether the model or its parameters have been replaced."""
+        now = dict(self.model.named_parameters())
+        return not isinstance(variable, Module) or any(now.get(n) is not p for n, p in variable.parameters.items())
+
+    def _variable(self) -> Module:
+        return bz.Module(self.model, self.args.select, no_decay=self.args.no_decay)
+
+    def _start(self) -> None:
+        """Make the loss, the oracle, the optimiser and the search."""
+        args, variable = self.args, self._variable()
+        if self.search is not None:
+            self.search.close()
+        self._loss: TrainerLoss = ModelLoss(self.model) if self._given is None else GivenLoss(self._given)
+        sweep: Any = args.sweep
+        directions_per: Any = args.directions_per
+        self.oracle = LossOracle(self.model, [()], self._loss, sweep, directions_per)
+        self.optimizer = ZOOptimizer(variable.parameters.values(), args.learning_rate, self._move)
+        self._rate = TrainerRate(self.optimizer)
+        rule = rule_of(args, self._rate)
+        self.search = bz.Search(variable, estimator_of(args), rule, seed=args.seed, journal=self._journal())
+        self._step, self._checked = None, False
+
+    def _journal(self) -> Path | None:
+        """Where the journal is to be.
+
+        Raises:
+            ValueError: There is one already.
+        """
+        if self.args.journal is None:
+            return None
+        path = Path(self.args.output_dir or ".", self.args.journal)
+        if path.exists() and path.stat().st_size:
+            raise ValueError(
+                f"`ZOTrainingArguments(journal={self.args.journal!r})`: there is a journal '{path}' already. Give "
+                "another name; or `journal=None` to resume from a checkpoint."
+            )
+        return path
+
+    # ------------------------------------------------------------------------------------------------- a step
+
+    def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> torch.Tensor:
+        """Losses of a micro-batch under all queries of the step, from forward passes alone.
+
+        Returns:
+            The step's mean loss at its last micro-batch, 0 before.
+        """
+        assert self.search is not None and self.oracle is not None
+        inputs = self._prepare_inputs(inputs)
+        with torch.no_grad(), evaluating(self.model):
+            if not self._checked:
+                self._loss.check(self.model, inputs)
+                self._checked = True
+            step = self._step = self._step or self._ask(self.search)
+            step.sums += self.oracle.values(step.displacements, inputs) * batch_size(inputs)
+            step.weight += self._loss.weight(inputs)
+        mean = 0.0
+        if self.accelerator.sync_gradients:
+            values = step.values()
+            mean = float(values[np.isfinite(values)].mean()) if np.isfinite(values).any() else np.nan
+        return torch.tensor(mean, device=self.args.device)
+
+    def _ask(self, search: bz.Search) -> StepUnderWay:
+        variable = search.variable
+        assert isinstance(variable, Module)
+        proposal = search.ask()
+        return StepUnderWay(proposal, Displacements(variable, proposal.queries), np.zeros(proposal.queries.n))
+
+    def _move(self) -> None:
+        """Tell the step's losses, by which the weights move.
+
+        Raises:
+            OracleError: Ten steps in a row had no finite loss.
+        """
+        step, self._step = self._step, None
+        if step is None or self.search is None:
+            return
+        values = step.values()
+        self._rate.held = not np.isfinite(values).any()
+        self.search.tell(step.proposal, bz.Values(values))
+        self._bad_in_a_row = self._bad_in_a_row + 1 if self._rate.held else 0
+        self.bad_steps += self._rate.held
+        if self._bad_in_a_row >= MOST_BAD_STEPS:
+            raise OracleError(
+                f"The loss was NaN or infinite in {MOST_BAD_STEPS} steps in a row; none of them moved the weights, "
+                "which are those of the last good step. Use a smaller `learning_rate` or `radius`, or fp32."
+            )
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """See `Trainer`: with `zo_bad_steps`, and without the norm of a gradient that is not there."""
+        if "loss" in logs:
+            logs.pop("grad_norm", None)
+            logs["zo_bad_steps"] = self.bad_steps
+        super().log(logs, start_time)
+
+    # ------------------------------------------------------------------------------------------------- checkpoints
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        super()._save_optimizer_and_scheduler(output_dir)
+        if self.search is not None and self.args.should_save:
+            state = {k: v for k, v in self.search.state_dict().items() if not k.startswith("x/")}
+            state |= {"trainer/bad_steps": self.bad_steps, "trainer/bad_in_a_row": self._bad_in_a_row}
+            np.savez(Path(output_dir, STATE_FILE), **state)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        if checkpoint is None:
+            return
+        path = Path(checkpoint, STATE_FILE)
+        if not path.is_file():
+            raise ValueError(
+                f"Checkpoint '{checkpoint}' has no {STATE_FILE}: it was saved with `save_only_model=True`, or by "
+                "another Trainer. Load its model with `from_pretrained`, and train anew."
+            )
+        if self.args.journal is not None:
+            raise ValueError(
+                f"`ZOTrainingArguments(journal={self.args.journal!r})`: a journal is of a whole run, and cannot begin "
+                "at a checkpoint. Resume with `journal=None`."
+            )
+        super()._load_optimizer_and_scheduler(checkpoint)
+        self._load_search(dict(np.load(path)))
+
+    def _load_search(self, state: Mapping[str, Any]) -> None:
+        """Put the search where it was, with the weights that the model has."""
+        assert self.search is not None
+        weights = {f"x/{name}": value for name, value in self.search.variable.state().items()}
+        self.search.load_state_dict({**state, **weights})
+        self._step = None
+        self.bad_steps, self._bad_in_a_row = int(state["trainer/bad_steps"]), int(state["trainer/bad_in_a_row"])
