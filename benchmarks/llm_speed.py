@@ -12,11 +12,12 @@ import time
 import warnings
 from collections.abc import Callable
 
-import blackbox_zo as bz
 import torch
 import transformers
 from _common import save
 from _mezo import MeZO
+
+import blackbox_zo as bz
 from oracles.llm import LossOracle
 
 LENGTH = 64

@@ -9,7 +9,7 @@ from oracles.cli._history import History
 from oracles.cli._plots import EARLY, INK, LATE, convergence, drawing, parameter, svg
 from oracles.cli._summary import Failure, Summary
 
-__all__ = ["page"]
+__all__ = ["command", "document", "facts", "page", "tiles"]
 
 _STYLE = """
 :root { color-scheme: light dark; --bg: #f5f6f8; --card: #ffffff; --ink: #1c2430; --muted: #5f6b7d; --grid: #e3e7ee;
@@ -58,39 +58,44 @@ def page(history: History, summary: Summary) -> str:
     """The whole file as text."""
     body = [
         f"<h1>{escape(summary.title)}</h1>",
-        f'<pre class="command muted">{_command(summary.command)}</pre>' if summary.command else "",
+        f'<pre class="command muted">{command(summary.command)}</pre>' if summary.command else "",
         f'<p class="card note">{escape(summary.note)}</p>' if summary.note else "",
-        _tiles(summary),
+        tiles(summary.tiles),
         _best(summary),
         _convergence(history),
         _parameters(history),
         _table(summary),
         _failures(summary),
-        _facts(summary),
+        facts("The run", summary.facts),
     ]
+    return document(summary.title, body)
+
+
+def document(title: str, parts: Iterable[str]) -> str:
+    """A whole file around parts of a page; empty ones are left out."""
     style = _STYLE.replace("EARLY", EARLY).replace("LATE", LATE)
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'; "
         'img-src data:">\n'
-        f"<title>{escape(summary.title)} · blackbox-zo</title>\n<style>{style}</style>\n</head>\n<body>\n<main>\n"
-        + "\n".join(part for part in body if part)
+        f"<title>{escape(title)} · blackbox-zo</title>\n<style>{style}</style>\n</head>\n<body>\n<main>\n"
+        + "\n".join(part for part in parts if part)
         + "\n</main>\n</body>\n</html>\n"
     )
 
 
-def _command(text: str) -> str:
+def command(text: str) -> str:
     """A command that is broken between its words, not at their hyphens."""
     return " ".join(f"<span>{escape(word)}</span>" for word in text.split(" "))
 
 
-def _tiles(summary: Summary) -> str:
-    tiles = "".join(
-        f'<div class="card"><b>{escape(figure)}</b><span>{escape(label)}</span></div>'
-        for label, figure in summary.tiles
+def tiles(pairs: Iterable[tuple[str, str]]) -> str:
+    """Large figures, each with its label, from pairs of label and figure."""
+    cards = "".join(
+        f'<div class="card"><b>{escape(figure)}</b><span>{escape(label)}</span></div>' for label, figure in pairs
     )
-    return f'<div class="tiles">{tiles}</div>'
+    return f'<div class="tiles">{cards}</div>'
 
 
 def _best(summary: Summary) -> str:
@@ -100,8 +105,8 @@ def _best(summary: Summary) -> str:
     table = f'<div class="card scroll"><table>{rows}</table></div>'
     if not summary.best_command:
         return f"<h2>Best parameters</h2>{table}"
-    command = f'<div class="card"><pre>{_command(summary.best_command)}</pre></div>'
-    return f'<h2>Best parameters, and the command to run them</h2><div class="best">{table}{command}</div>'
+    again = f'<div class="card"><pre>{command(summary.best_command)}</pre></div>'
+    return f'<h2>Best parameters, and the command to run them</h2><div class="best">{table}{again}</div>'
 
 
 def _key(history: History) -> str:
@@ -186,6 +191,7 @@ def _visible(text: str) -> str:
     return "".join(c if c in "\n\t" or c.isprintable() else chr(0x2400 + ord(c)) if ord(c) < 32 else "�" for c in text)
 
 
-def _facts(summary: Summary) -> str:
-    facts = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in summary.facts)
-    return f'<h2>The run</h2><div class="card"><dl>{facts}</dl></div>'
+def facts(title: str, pairs: Iterable[tuple[str, str]]) -> str:
+    """A table of names and values under a heading."""
+    entries = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in pairs)
+    return f'<h2>{escape(title)}</h2><div class="card"><dl>{entries}</dl></div>'

@@ -19,7 +19,7 @@ from oracles.cli._scale import Scale, fixed, log_ticks, number, round_ticks
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["INK", "PAPER", "Theme", "convergence", "drawing", "parameter", "svg"]
+__all__ = ["INK", "PAPER", "Theme", "convergence", "drawing", "frame", "parameter", "ring", "svg"]
 
 EARLY, LATE, BAD = "#d99a2b", "#3b74d8", "#d3455b"
 """Colours of the first and the last query, and of a failure; each stands out on white and on near-black."""
@@ -64,7 +64,7 @@ def drawing() -> Iterator[None]:
 
 def convergence(ax: Axes, history: History, theme: Theme) -> None:
     """Each query's value as a dot, the best so far as a line, failures as crosses along the top."""
-    _frame(ax, theme)
+    frame(ax, theme)
     rows = np.flatnonzero(~np.isnan(history.values))
     scale = Scale.of(history.values, history.maximize)
     scale.apply(ax.yaxis)
@@ -74,7 +74,7 @@ def convergence(ax: Axes, history: History, theme: Theme) -> None:
         best = history.best_so_far
         ax.step(history.ids, best, where="post", color=theme.ink, linewidth=1.8, zorder=4, solid_capstyle="round")
         top = history.order[0]
-        _ring(ax, history.ids[top], history.values[top], theme)
+        ring(ax, history.ids[top], history.values[top], theme)
     last = int(history.ids[-1]) if history.n else 1
     ax.set_xlim(-0.02 * max(last, 1) - 0.5, last * 1.02 + 0.5)
     ax.set_xticks(round_ticks(0, last, 6, whole=True))
@@ -89,7 +89,7 @@ def convergence(ax: Axes, history: History, theme: Theme) -> None:
 
 def parameter(ax: Axes, history: History, axis: Axis, theme: Theme) -> None:
     """A parameter against the value; in a run of rankings, against the number of the query."""
-    _frame(ax, theme)
+    frame(ax, theme)
     ax.set_title(_short(axis.name, 34), color=theme.ink, fontsize=10.5, loc="left", fontweight="bold", pad=8)
     known = ~np.isnan(axis.values)
     if history.ranked:
@@ -111,7 +111,7 @@ def parameter(ax: Axes, history: History, axis: Axis, theme: Theme) -> None:
     _crosses(ax, x[failed])
     if rows.size:
         top = next(row for row in history.order if known[row])
-        _ring(ax, x[top], history.values[top], theme)
+        ring(ax, x[top], history.values[top], theme)
     _parameter_ticks(ax.xaxis, axis, vertical=False)
 
 
@@ -173,7 +173,7 @@ def _crosses(ax: Axes, x: Floats | Any) -> None:
         )
 
 
-def _ring(ax: Axes, x: float, y: float, theme: Theme) -> None:
+def ring(ax: Axes, x: float, y: float, theme: Theme) -> None:
     """The best query."""
     ax.plot(
         [x],
@@ -187,7 +187,8 @@ def _ring(ax: Axes, x: float, y: float, theme: Theme) -> None:
     )
 
 
-def _frame(ax: Axes, theme: Theme) -> None:
+def frame(ax: Axes, theme: Theme) -> None:
+    """Axes without a box: a line below, and a grid of heights."""
     ax.set_facecolor("none")
     for side in ("top", "right", "left"):
         ax.spines[side].set_visible(False)

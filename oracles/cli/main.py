@@ -1,4 +1,4 @@
-"""`blackbox-zo`: minimise what a program prints, go on with a run, report on it."""
+"""`blackbox-zo`: minimise what a program prints, fine-tune a language model, go on with a run, report on it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from blackbox_zo import __version__
 from blackbox_zo.errors import JournalError
-from oracles.cli import minimize, report, resume
+from oracles.cli import export, finetune, minimize, report, resume
 from oracles.cli._errors import BadInput
 
 __all__ = ["main"]
@@ -22,14 +22,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: What follows `blackbox-zo`; none takes them from the command line.
 
     Returns:
-        The exit code: 0 done, 1 every query failed, 2 bad input, 130 interrupted, 143 ended by SIGTERM.
+        The exit code: 0 done, 1 every query failed, or ten steps of a fine-tuning in a row, 2 bad input, 130
+        interrupted, 143 ended by SIGTERM.
     """
     parser = argparse.ArgumentParser(prog="blackbox-zo", description=__doc__, allow_abbrev=False)
     parser.add_argument("--version", action="version", version=f"blackbox-zo {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for module in (minimize, resume, report):
+    for module in (minimize, resume, finetune, export, report):
         module.add(commands)
-    given = parser.parse_args(arguments)
+    typed = sys.argv[1:] if arguments is None else list(arguments)
+    given = parser.parse_args(typed, argparse.Namespace(typed=typed))
     try:
         return int(given.command(given))
     except BrokenPipeError:  # whoever read our output has gone

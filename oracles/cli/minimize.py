@@ -11,7 +11,7 @@ from oracles.cli._errors import BadInput, told
 from oracles.cli._run import Run
 from oracles.command import CommandOracle
 
-__all__ = ["add", "add_limits"]
+__all__ = ["add", "add_limits", "whole"]
 
 _EXAMPLE = """example:
   blackbox-zo minimize --run 'python train.py --lr {lr} --depth {depth}' \\
@@ -71,10 +71,10 @@ def add_limits(parser: argparse.ArgumentParser, budget: int | None, workers: int
     """Add the arguments that may change when a run goes on."""
     unless = "as before" if budget is None else "%(default)s"
     parser.add_argument(
-        "--budget", type=_whole, default=budget, metavar="N", help=f"most times to run the program; default {unless}"
+        "--budget", type=whole, default=budget, metavar="N", help=f"most times to run the program; default {unless}"
     )
     parser.add_argument(
-        "--workers", type=_whole, default=workers, metavar="N", help=f"how many to run at a time; default {unless}"
+        "--workers", type=whole, default=workers, metavar="N", help=f"how many to run at a time; default {unless}"
     )
     parser.add_argument(
         "--timeout", type=_seconds, metavar="S", help="seconds for one run; a longer one is ended, and has failed"
@@ -117,7 +117,8 @@ def _values(pairs: list[str]) -> dict[str, str]:
     return out
 
 
-def _whole(text: str) -> int:
+def whole(text: str) -> int:
+    """A whole number of at least 1, for argparse."""
     try:
         number = int(text)
     except ValueError:

@@ -7,11 +7,13 @@ import os
 from pathlib import Path
 from typing import Any
 
+from blackbox_zo.journal import read
 from oracles.cli._errors import BadInput
+from oracles.cli._finetune_journal import is_finetuning
 from oracles.cli._history import history_of
 from oracles.cli._summary import summary_of
 
-__all__ = ["add"]
+__all__ = ["add", "write"]
 
 
 def add(commands: Any) -> None:
@@ -33,30 +35,54 @@ def add(commands: Any) -> None:
     )
 
 
-def _run(given: argparse.Namespace) -> int:
-    output: Path = given.output or given.journal.with_suffix(".html")
-    kind = output.suffix.lower()
-    if kind not in (".html", ".png"):
-        raise BadInput(f"--output {str(output)!r} must end in .html or .png.")
-    if not output.parent.is_dir():
-        raise BadInput(f"--output {str(output)!r} is in a folder that is not there; make it first.")
-    history = history_of(given.journal)
+def write(journal: Path, output: Path) -> str:
+    """Draw a journal to a file that appears at once and complete; what was drawn, in a line.
+
+    Raises:
+        JournalError: It is empty, damaged, or no journal.
+        BadInput: matplotlib is missing.
+        OSError: A file cannot be read or written.
+    """
+    header, _ = read(journal)
     try:
         import matplotlib  # noqa: F401
     except ImportError:
         raise BadInput("a report needs matplotlib; pip install 'blackbox-zo[cli]'") from None
     beside = output.with_name(f".{output.name}.{os.getpid()}")  # a reader never meets half a report
     try:
-        if kind == ".html":
-            from oracles.cli._page import page
+        if output.suffix.lower() == ".html" and is_finetuning(header):
+            from oracles.cli._finetune_history import tuning_of
+            from oracles.cli._finetune_page import page_of_tuning
 
-            beside.write_text(page(history, summary_of(history)), encoding="utf-8")
+            tuning = tuning_of(journal)
+            beside.write_text(page_of_tuning(tuning), encoding="utf-8")
+            what = f"{tuning.steps} steps"
         else:
-            from oracles.cli._picture import picture
-
-            picture(history, summary_of(history), beside)
+            what = _write_history(journal, output, beside)
         beside.replace(output)
     finally:
         beside.unlink(missing_ok=True)
-    print(f"{output}: {history.n} answers, {output.stat().st_size / 1000:,.0f} kB")
+    return f"{output}: {what}, {output.stat().st_size / 1000:,.0f} kB"
+
+
+def _write_history(journal: Path, output: Path, beside: Path) -> str:
+    history = history_of(journal)
+    if output.suffix.lower() == ".html":
+        from oracles.cli._page import page
+
+        beside.write_text(page(history, summary_of(history)), encoding="utf-8")
+    else:
+        from oracles.cli._picture import picture
+
+        picture(history, summary_of(history), beside)
+    return f"{history.n} answers"
+
+
+def _run(given: argparse.Namespace) -> int:
+    output: Path = given.output or given.journal.with_suffix(".html")
+    if output.suffix.lower() not in (".html", ".png"):
+        raise BadInput(f"--output {str(output)!r} must end in .html or .png.")
+    if not output.parent.is_dir():
+        raise BadInput(f"--output {str(output)!r} is in a folder that is not there; make it first.")
+    print(write(given.journal, output))
     return 0

@@ -9,6 +9,7 @@ from typing import Any
 from blackbox_zo import _replay
 from blackbox_zo.journal import Journal, read
 from oracles.cli._errors import BadInput, told
+from oracles.cli._finetune_journal import go_on, is_finetuning
 from oracles.cli._run import Run
 from oracles.cli.minimize import add_limits
 from oracles.command import CommandOracle
@@ -32,6 +33,11 @@ def add(commands: Any) -> None:
 def _run(given: argparse.Namespace) -> int:
     header, records = read(given.journal)
     problem, settings = header.get("problem"), header.get("settings") or {}
+    if is_finetuning(header) and "arguments" in settings:
+        raise BadInput(
+            f"'{given.journal}' fine-tunes a model. To go on, in folder {settings.get('cwd')!r}: "
+            + go_on(settings["arguments"])
+        )
     if not isinstance(problem, dict) or not {"run", "parameters", "read", "maximize"} <= problem.keys():
         raise BadInput(
             f"'{given.journal}' records a run of a Python function, which only your program can call; "

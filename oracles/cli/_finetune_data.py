@@ -1,0 +1,200 @@
+"""Rows, examples and losses of `blackbox-zo finetune`."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from blackbox_zo.randomness import Key
+from oracles.cli._errors import BadInput
+from oracles.cli._finetune_settings import Settings
+from oracles.llm import (
+    Accuracy,
+    Completion,
+    Examples,
+    Generation,
+    LabelWords,
+    Template,
+    classification,
+    completion,
+    exact_match,
+    f1,
+    label_tokens,
+    prompts,
+    read_rows,
+    text,
+)
+
+__all__ = ["Task", "fingerprint", "task_of"]
+
+Loss = Callable[[torch.nn.Module, Any], torch.Tensor]
+
+_SHARE, _MOST = 10, 400
+"""One row in so many is held out for validation, and at most so many."""
+
+_REFERENCE = ""
+"""The name of a row's field that no data file has."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is learnt.
+
+    Attributes:
+        train: Examples to learn from.
+        validation: Examples to validate on.
+        loss: What is minimised.
+        measures: What is measured in validation.
+        score: The measure, higher is better, that is one minus the loss; empty if there is none.
+    """
+
+    train: Examples
+    validation: Examples
+    loss: Loss
+    measures: Mapping[str, Loss]
+    score: str
+
+    def numbers(self, measured: Mapping[str, float]) -> dict[str, float]:
+        """Measures as they are shown."""
+        return {**measured, self.score: 1.0 - measured["loss"]} if self.score else dict(measured)
+
+
+def task_of(settings: Settings, tokenizer: Any, context: int) -> Task:
+    """Read the data.
+
+    Args:
+        settings: Of the run.
+        tokenizer: The model's.
+        context: Most tokens that the model can read.
+
+    Raises:
+        BadInput: The data does not fit the settings or the model.
+    """
+    given = settings.given
+    most = context - settings.max_new_tokens
+    with _spoken(given.data, most):
+        if settings.learns == "labels":
+            words = label_tokens(tokenizer, settings.labels, given.template)
+        everything = _examples(settings, read_rows(given.data), tokenizer, most)
+    if given.validation is not None:
+        with _spoken(given.validation, most):
+            train, validation = everything, _examples(settings, read_rows(given.validation), tokenizer, most)
+    else:
+        train, validation = _held_out(everything, given.seed, given.data)
+    if settings.generates:
+        score = exact_match if given.objective == "exact-match" else f1
+        loss: Loss = Generation(tokenizer, score, settings.max_new_tokens)
+        name = "accuracy" if given.objective == "exact-match" else "f1"
+        return Task(train, validation, loss, {"loss": loss}, name)
+    if settings.learns != "labels":
+        return Task(train, validation, Completion(), {"loss": Completion()}, "")
+    over = LabelWords(words, "labels" if given.objective == "labels" else "vocabulary")
+    measures = _Once(over)
+    loss = Accuracy(over) if given.objective == "accuracy" else over
+    return Task(train, validation, loss, {"loss": measures.losses, "accuracy": measures.right}, "")
+
+
+def fingerprint(examples: Examples) -> str:
+    """A short digest of all that the model sees of some examples, and of their order."""
+    h = hashlib.blake2b(digest_size=8)
+    columns = [c for c in (examples.label, examples.labels, examples.reference) if c is not None]
+    for row in zip(examples.tokens, *columns, strict=True):
+        h.update(json.dumps(row, default=str).encode())
+    return h.hexdigest()
+
+
+def _examples(settings: Settings, rows: list[dict[str, Any]], tokenizer: Any, most: int) -> Examples:
+    given = settings.given
+    if settings.learns == "text":
+        return text(rows, tokenizer, given.text, most)
+    if settings.learns == "labels":
+        field, values = given.label_field or "label", settings.values or settings.labels
+        return classification(rows, tokenizer, given.template, settings.labels, field, most, values)
+    if not settings.generates:
+        return completion(rows, tokenizer, given.template, given.answer, most)
+    answer = Template(given.answer)
+    asked = [{**row, _REFERENCE: _reference(answer, row, tokenizer, i)} for i, row in enumerate(rows)]
+    return prompts(asked, tokenizer, given.template, _REFERENCE, most)
+
+
+def _reference(answer: Template, row: Mapping[str, Any], tokenizer: Any, index: int) -> str | list[str]:
+    """What the model's writing is compared with: all answers of a list, or the text without special tokens."""
+    if len(answer.names) == 1 and isinstance(several := row.get(answer.names[0]), list):
+        return [str(one) for one in several]
+    said = answer.fill(row, tokenizer, index)
+    for token in tokenizer.all_special_tokens:
+        said = said.replace(token, "")
+    return said.strip()
+
+
+def _held_out(examples: Examples, seed: int, path: Path) -> tuple[Examples, Examples]:
+    """All but the last tenth of the examples in a shuffled order, and the last tenth."""
+    n = len(examples)
+    if n < 2:
+        raise BadInput(f"{str(path)!r} has one row; two are needed to hold one out, or give --validation.")
+    order = Key(seed, 0).generator("validation").permutation(n).tolist()
+    first = n - min(_MOST, max(1, n // _SHARE))
+    return _picked(examples, order[:first]), _picked(examples, order[first:])
+
+
+def _picked(examples: Examples, which: Sequence[int]) -> Examples:
+    parts: dict[str, Any] = {
+        name: [column[i] for i in which]
+        for name in ("tokens", "label", "labels", "reference")
+        if (column := getattr(examples, name)) is not None
+    }
+    return replace(examples, **parts)
+
+
+class _Once:
+    """Loss and accuracy of the same run of the model.
+
+    `right` takes what `losses` has seen of an example, once, and runs the model for what it has not.
+    """
+
+    def __init__(self, words: LabelWords) -> None:
+        self.words, self.seen = words, dict[int, float]()
+
+    def losses(self, model: torch.nn.Module, batch: Mapping[str, Any]) -> torch.Tensor:
+        """The losses, (B,)."""
+        scores: list[torch.Tensor] = []
+        handle = model.register_forward_hook(lambda *run: scores.append(run[-1].logits[:, -1]))  # padded on the left
+        try:
+            losses = self.words(model, batch)
+        finally:
+            handle.remove()
+        guess = scores[-1][:, list(self.words.token_ids)].argmax(-1)
+        right = torch.where(losses.isfinite(), (guess == batch["label"]).float(), torch.nan)
+        self.seen.update(zip(batch["example_id"].tolist(), right.tolist(), strict=True))
+        return losses
+
+    def right(self, model: torch.nn.Module, batch: Mapping[str, Any]) -> torch.Tensor:
+        """1 where the right class is the most likely, (B,)."""
+        ids = batch["example_id"].tolist()
+        if not all(i in self.seen for i in ids):
+            self.losses(model, batch)
+        return torch.tensor([self.seen.pop(i) for i in ids])
+
+
+@contextmanager
+def _spoken(path: Path, most: int) -> Iterator[None]:
+    """Inside this block a ValueError is about the user's data, and is told in terms of the command line."""
+    try:
+        yield
+    except ValueError as error:
+        words = re.sub(r"rows\[(\d+)\]", lambda m: f"row {int(m[1]) + 1} of {str(path)!r}", str(error))
+        words = words.replace(f"more than `max_length={most}`", f"more than the {most} that the model can read")
+        words = re.sub(r"`Template\((.*?)\)`", r"the template \1", words).replace("`values=", "`--values=")
+        for name in ("values", "labels"):
+            words = words.replace(f"`{name}`", f"--{name}")
+        raise BadInput(words[:1].upper() + words[1:]) from error
+    except FileNotFoundError:
+        raise BadInput(f"{str(path)!r} is not there; check the path.") from None

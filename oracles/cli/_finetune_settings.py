@@ -1,0 +1,233 @@
+"""What `blackbox-zo finetune` was asked to do: checked before anything large is loaded."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from blackbox_zo.estimators import RandomVector
+from blackbox_zo.rules import SGD, Adam, ClipScalar, Cosine, Linear, Momentum, Rule, Schedule, WeightDecay, chain
+from oracles.cli._errors import BadInput, told
+from oracles.cli._folders import check_new_file, check_target
+
+__all__ = ["OBJECTIVES", "RATES", "Settings", "settings_of"]
+
+RATES = {
+    ("sgd", "all"): 1e-4,
+    ("sgd", "few"): 1e-2,
+    ("momentum", "all"): 1e-5,
+    ("momentum", "few"): 1e-3,
+    ("adam", "all"): 1e-5,
+    ("adam", "few"): 1e-3,
+    ("mezo", "all"): 1e-6,
+}
+"""The learning rate where --lr is not given, by optimizer and selection; "few" is any but "all"."""
+
+OBJECTIVES = ("loss", "labels", "accuracy", "exact-match", "f1")
+"""All that --objective may be."""
+
+_FITTING = {"labels": OBJECTIVES[:3], "answer": ("loss", "exact-match", "f1"), "text": ("loss",)}
+
+_MEMORY = 20
+"""How many estimates --optimizer momentum keeps: what is cut off is 12 % of the velocity."""
+
+_NOT_WITH_MEZO = (
+    ("select", "--select"),
+    ("optimizer", "--optimizer"),
+    ("directions", "--directions"),
+    ("directions_per", "--directions-per"),
+    ("distribution", "--distribution"),
+    ("difference", "--difference"),
+    ("rank", "--rank"),
+    ("blocks", "--blocks"),
+    ("mask", "--mask"),
+)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The arguments, with what follows from them.
+
+    Attributes:
+        given: The arguments as argparse gives them; `typed` has them as they were typed.
+        learns: What the examples are made of: "labels", "answer" or "text".
+        labels: The words of the classes, with "labels".
+        values: What the data has for them.
+        select: Which parameters.
+    """
+
+    given: argparse.Namespace
+    learns: Literal["labels", "answer", "text"]
+    labels: tuple[str, ...]
+    values: tuple[str, ...]
+    select: str
+
+    @property
+    def generates(self) -> bool:
+        """Whether the objective needs what the model writes."""
+        return self.given.objective in ("exact-match", "f1")
+
+    @property
+    def max_new_tokens(self) -> int:
+        """How many tokens the model writes; 0 if it does not."""
+        return (self.given.max_new_tokens or 8) if self.generates else 0
+
+    @property
+    def model_name(self) -> str:
+        """The model's name without the place where it lies, which may change."""
+        name = str(self.given.model)
+        path = Path(name).expanduser()
+        return path.resolve().name if path.exists() else name
+
+    @property
+    def eval_every(self) -> int:
+        """Steps between validations."""
+        every = self.given.eval_every
+        return -(-self.given.steps // 5) if every is None else int(every)
+
+    @property
+    def rate(self) -> float:
+        """The learning rate, or where its schedule begins."""
+        optimizer = "mezo" if self.given.mezo else self.given.optimizer or "sgd"
+        return float(self.given.lr or RATES[optimizer, "all" if self.select == "all" else "few"])
+
+    def directions(self, size: int) -> int:
+        """How many directions a step of `size` examples has."""
+        return 1 if self.given.mezo else int(self.given.directions or size)
+
+    def directions_per(self, size: int) -> Literal["step", "example"]:
+        """What each direction is tried on.
+
+        Raises:
+            BadInput: The directions cannot share the examples.
+        """
+        k = self.directions(size)
+        if self.given.directions_per == "example" and size % k:
+            raise BadInput(
+                f"--directions-per example shares the {size} examples of a step among --directions {k}, "
+                "which must divide them."
+            )
+        wanted = self.given.directions_per or ("example" if k == size > 1 else "step")
+        return "example" if wanted == "example" else "step"
+
+    def estimator(self, size: int) -> RandomVector:
+        """How to ask in steps of `size` examples."""
+        given = self.given
+        with told():
+            return RandomVector(
+                given.radius,
+                self.directions(size),
+                "gaussian" if given.mezo else given.distribution or "lowrank",
+                given.difference or "central",
+                given.rank or 1,
+                given.blocks,
+            )
+
+    def rule(self, size: int) -> Rule:
+        """How an estimate from `size` examples becomes a move."""
+        given, links = self.given, list[Rule]()
+        with told():
+            if given.clip is not None:
+                links.append(ClipScalar(given.clip / self.directions(size)))  # a weight is the slope over k
+            if given.weight_decay is not None:
+                links.append(WeightDecay(given.weight_decay))
+            return chain(*links, self._move())
+
+    def _move(self) -> Rule:
+        rate: float | Schedule = self.rate
+        if self.given.lr_schedule != "constant":
+            rate = (Linear if self.given.lr_schedule == "linear" else Cosine)(self.rate, 0.0, self.given.steps)
+        match self.given.optimizer:
+            case "momentum":
+                return Momentum(rate, memory=_MEMORY)
+            case "adam":
+                return Adam(rate)
+        return SGD(rate)
+
+
+def settings_of(given: argparse.Namespace) -> Settings:
+    """Check the arguments together.
+
+    Raises:
+        BadInput: They do not go together, or a file is in the way.
+    """
+    named = [name for name in ("labels", "answer", "text") if getattr(given, name) is not None]
+    if len(named) != 1:
+        have = "none" if not named else " and ".join(f"--{name}" for name in named)
+        raise BadInput(f"Give one of --labels, --answer and --text, got {have}.")
+    learns: Any = named[0]
+    _check_task(given, learns)
+    _check_method(given)
+    _check_files(given)
+    labels, values = _words(given.labels, "--labels"), _words(given.values, "--values")
+    if given.labels is not None and len(labels) < 2:
+        raise BadInput(f"--labels must be two or more words, such as great,terrible, got {given.labels!r}.")
+    if values and len(values) != len(labels):
+        raise BadInput(f"--values must have one value for each of the {len(labels)} of --labels, got {len(values)}.")
+    return Settings(given, learns, labels, values, given.select or "all")
+
+
+def _words(text: str | None, option: str) -> tuple[str, ...]:
+    words = tuple(text.split(",")) if text is not None else ()
+    if any(not word.strip() for word in words):
+        raise BadInput(f"{option} {text!r} has an empty word; write it as great,terrible.")
+    return words
+
+
+def _check_task(given: argparse.Namespace, learns: str) -> None:
+    if given.objective not in _FITTING[learns]:
+        raise BadInput(
+            f"--objective {given.objective} does not go with --{learns}, which takes {', '.join(_FITTING[learns])}."
+        )
+    if learns == "text" and given.template is not None:
+        raise BadInput("--text takes a field as it is; leave --template out.")
+    if learns != "text" and given.template is None:
+        raise BadInput(f"--{learns} comes after a text; give it by --template, such as '{{text}} All in all, it was'.")
+    for name, option in (("values", "--values"), ("label_field", "--label-field")):
+        if getattr(given, name) is not None and learns != "labels":
+            raise BadInput(f"{option} goes with --labels only.")
+    if given.max_new_tokens is not None and given.objective not in ("exact-match", "f1"):
+        raise BadInput("--max-new-tokens goes with --objective exact-match or f1 only; nothing is written otherwise.")
+    if given.sweep == "batched" and given.objective in ("exact-match", "f1"):
+        raise BadInput(f"--sweep batched cannot write, which --objective {given.objective} needs; use scratch.")
+
+
+def _check_method(given: argparse.Namespace) -> None:
+    for name, option in _NOT_WITH_MEZO:
+        if given.mezo and getattr(given, name) is not None:
+            raise BadInput(f"--mezo fixes {option}; leave one of the two out.")
+    if given.rank is not None and given.distribution not in (None, "lowrank"):
+        raise BadInput(f"--rank goes with --distribution lowrank, not {given.distribution}.")
+    if given.mask is not None and given.mask >= 1:
+        raise BadInput(f"--mask must be a share between 0 and 1, got {given.mask:g}.")
+    if given.no_decay is not None and given.weight_decay is None:
+        raise BadInput("--no-decay goes with --weight-decay only.")
+    for name, option in (("select", "--select"), ("no_decay", "--no-decay")):
+        try:
+            re.compile(getattr(given, name) or "")
+        except re.error as error:
+            raise BadInput(f"{option} {getattr(given, name)!r} is no regular expression: {error}.") from None
+
+
+def _check_files(given: argparse.Namespace) -> None:
+    if given.journal is None and given.resume:
+        raise BadInput("--resume goes on with a journal; name it by --journal.")
+    if given.journal is None and given.report is not None:
+        raise BadInput("--report draws a journal; name one by --journal.")
+    if given.journal is not None:
+        check_new_file(given.journal, "--journal")
+        if given.journal.suffix == ".html" or given.journal == given.report:
+            raise BadInput(f"--journal {str(given.journal)!r} must not be the report's file; call it run.jsonl, say.")
+        if given.journal.exists() and given.journal.stat().st_size and not given.resume:
+            raise BadInput(
+                f"{str(given.journal)!r} holds a run already; go on with it by --resume, or name another --journal."
+            )
+    if given.report is not None:
+        check_new_file(given.report, "--report")
+        if given.report.suffix.lower() != ".html":
+            raise BadInput(f"--report {str(given.report)!r} must end in .html.")
+    if given.save is not None:
+        check_target(given.save, "--save", given.model)

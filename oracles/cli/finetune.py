@@ -1,0 +1,158 @@
+"""`blackbox-zo finetune`: fine-tune a language model by forward passes alone."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from oracles.cli._finetune_settings import OBJECTIVES, RATES, settings_of
+from oracles.cli.minimize import whole
+
+__all__ = ["add"]
+
+_EXAMPLE = """examples:
+  blackbox-zo finetune --model DIR --data train.jsonl --template '{text:57t} All in all, it was' \\
+      --labels great,terrible --values pos,neg --steps 500 --journal run.jsonl --save tuned
+  blackbox-zo finetune --model DIR --data qa.jsonl --template 'Q: {question} A:' --answer ' {answer}' --objective f1
+
+learning rates, where --lr is not given (few: anything but --select all):
+"""
+
+
+def add(commands: Any) -> None:
+    """Add the command's arguments."""
+    rates = "\n".join(f"  {optimizer:<8}  {select:<3}  {rate:g}" for (optimizer, select), rate in RATES.items())
+    parser: argparse.ArgumentParser = commands.add_parser(
+        "finetune",
+        help="fine-tune a language model by forward passes alone",
+        description="Fine-tune a language model by forward passes alone: no gradients, no memory but the model's own.",
+        epilog=_EXAMPLE + rates,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.set_defaults(command=_run)
+    _task(parser.add_argument_group("what is learnt"))
+    _method(parser.add_argument_group("how"))
+    _passes(parser.add_argument_group("how the model is run; the result is the same up to rounding"))
+    _kept(parser.add_argument_group("what is shown and kept"))
+
+
+def _run(given: argparse.Namespace) -> int:
+    settings = settings_of(given)
+    from oracles.cli._finetune_run import run
+
+    return run(settings)
+
+
+def _task(group: Any) -> None:
+    add = group.add_argument
+    add("--model", required=True, metavar="MODEL", help="a folder, a hub id, a .gguf file, or package:NAME")
+    add("--data", required=True, type=Path, metavar="FILE", help="rows to learn from: .jsonl, .json, .csv or .tsv")
+    add(
+        "--template",
+        metavar="TEXT",
+        help="what the model reads; {name} stands for a field, {name:57} for its first 57 characters, {name:57t} for "
+        "its first 57 tokens",
+    )
+    add("--labels", metavar="A,B", help="learn to say one of these words, each one token, after the template")
+    add("--values", metavar="A,B", help="what the data has for each of --labels; default the words themselves")
+    add("--label-field", metavar="NAME", help="the field with a row's class; default label")
+    add("--answer", metavar="TEXT", help="learn to say this template, such as ' {answer}', after --template")
+    add("--text", metavar="FIELD", help="learn the whole text of a field")
+    add(
+        "--objective",
+        choices=OBJECTIVES,
+        default="loss",
+        help="with --labels: loss (cross-entropy over the vocabulary), labels (over the labels) or accuracy; with "
+        "--answer: loss, exact-match or f1 of what the model writes; default %(default)s",
+    )
+    add("--max-new-tokens", type=whole, metavar="N", help="how much it may write, for exact-match and f1; default 8")
+    add(
+        "--validation",
+        type=Path,
+        metavar="FILE",
+        help="rows to validate on; default a tenth of --data, at most 400 rows, which are then not learnt from",
+    )
+
+
+def _method(group: Any) -> None:
+    add = group.add_argument
+    add("--steps", type=whole, default=500, metavar="N", help="steps of the whole run; default %(default)s")
+    add("--batch-size", type=whole, default=16, metavar="N", help="examples in a step; default %(default)s")
+    add("--select", metavar="WHICH", help="parameters: all, lora, bias, prefix or a regular expression; default all")
+    add("--optimizer", choices=("sgd", "momentum", "adam"), help="default sgd; adam keeps two vectors of the selection")
+    add("--lr", type=_positive, metavar="X", help="learning rate; default: see below")
+    add("--lr-schedule", choices=("constant", "linear", "cosine"), default="constant", help="default %(default)s")
+    add("--radius", type=_positive, default=1e-3, metavar="X", help="how far queries go; default %(default)s")
+    add("--directions", type=whole, metavar="N", help="directions of a step; default one for each of its examples")
+    add(
+        "--directions-per",
+        choices=("example", "step"),
+        help="example: each direction is tried on its own share of the batch, for as much work as one direction on all "
+        "of it; step: each on the whole batch; default example if there is one for each example, else step",
+    )
+    add("--distribution", choices=("lowrank", "rademacher", "gaussian"), help="of the directions; default lowrank")
+    add("--rank", type=whole, metavar="N", help="rank of lowrank directions; default 1")
+    add("--difference", choices=("central", "forward"), help="default central")
+    add("--blocks", type=whole, metavar="N", help="search only so many layers in each step, drawn at random")
+    add("--mask", type=_positive, metavar="SHARE", help="search only this share of each matrix, the smallest weights")
+    add("--weight-decay", type=_positive, metavar="X", help="shrink weights by X times the learning rate at each step")
+    add("--no-decay", metavar="REGEX", help="parameters that --weight-decay leaves alone")
+    add("--clip", type=_positive, metavar="X", help="clip the slope along each direction to between -X and X")
+    add("--mezo", action="store_true", help="the published MeZO: SGD along one Gaussian direction on the whole batch")
+    add("--seed", type=int, default=0, help="all randomness is a function of it; default %(default)s")
+
+
+def _passes(group: Any) -> None:
+    add = group.add_argument
+    add(
+        "--sweep",
+        choices=("auto", "batched", "scratch"),
+        default="auto",
+        help="batched: run the model once for all queries; scratch: once for each; default %(default)s",
+    )
+    reuse = group.add_mutually_exclusive_group()
+    reuse.add_argument(
+        "--reuse",
+        action="store_const",
+        const=True,
+        dest="reuse",
+        default=True,
+        help="run layers below the lowest searched one once for all queries of a step; this is the default",
+    )
+    reuse.add_argument("--no-reuse", action="store_const", const=False, dest="reuse", help="do not")
+    reuse.add_argument(
+        "--keep-features", action="store_const", const="keep", dest="reuse", help="also keep their output, up to 2 GiB"
+    )
+    add("--micro-batch", type=whole, metavar="N", help="most examples in one run of the model")
+    add("--dtype", choices=("float32", "bfloat16"), default="float32", help="of the weights; default %(default)s")
+
+
+def _kept(group: Any) -> None:
+    add = group.add_argument
+    add(
+        "--eval-every",
+        type=_count,
+        metavar="N",
+        help="steps between validations; 0: only before the first step and after the last; default a fifth of --steps",
+    )
+    add("--journal", type=Path, metavar="FILE", help="record every answer: the run can go on, and be exported")
+    add("--resume", action="store_true", help="go on with the run in --journal")
+    add("--save", type=Path, metavar="DIR", help="write the weights and the tokenizer there at the end")
+    add("--report", type=Path, metavar="FILE", help="draw the run to an .html file at the end")
+    add("--quiet", action="store_true", help="show no progress")
+
+
+def _positive(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < float("inf"):
+        raise argparse.ArgumentTypeError(f"must be a positive number, got {text!r}")
+    return number
+
+
+def _count(text: str) -> int:
+    return 0 if text.strip() == "0" else whole(text)

@@ -1,0 +1,530 @@
+"""`blackbox-zo finetune`, `export` and `report` on a tiny model: what they print, keep and refuse, and after a kill."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import pty
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import blackbox_zo as bz
+from blackbox_zo.journal import read
+from oracles.cli._finetune_validation import Validations, beside
+from oracles.cli._stop import Stop
+from oracles.cli.main import main
+from tests.oracles.helpers import ROOT, arguments, lines, wait_for
+from tests.oracles.llm.helpers import llama, tokenizer
+from tests.oracles.test_cli_report import Page
+
+TASK = ("--template", "{text} What is it?", "--labels", "great,terrible", "--values", "pos,neg")
+FAST = ("--optimizer", "adam", "--lr", "1e-2")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """The number of threads changes the last bits, and the processes of these tests have one."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a model, and rows of which the label can be learnt."""
+    folder = tmp_path_factory.mktemp("made")
+    llama().save_pretrained(folder / "tiny")
+    tokenizer().save_pretrained(folder / "tiny")
+    drawn = random.Random(0)
+    goods = [drawn.random() < 0.5 for _ in range(120)]
+    rows = [
+        {
+            "text": f"The cat sat. It was {'good' if good else 'bad'} on the mat.",
+            "label": "pos" if good else "neg",
+            "answer": "great" if good else "terrible",
+        }
+        for good in goods
+    ]
+    write(folder / "rows.jsonl", rows)
+    return folder
+
+
+@pytest.fixture
+def here(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of it, where the command is typed."""
+    shutil.copytree(made, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def write(path: Path, rows: list[dict[str, Any]]) -> None:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def typed(*more: str, task: tuple[str, ...] = TASK) -> list[str]:
+    return ["finetune", "--model", "tiny", "--data", "rows.jsonl", *task, *more]
+
+
+def weights(folder: Path) -> bytes:
+    return (folder / "model.safetensors").read_bytes()
+
+
+def environment() -> dict[str, str]:
+    """Without errors for warnings, of which transformers may have some at its import."""
+    return {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+
+
+def code_of(given: list[str]) -> Any:
+    try:
+        return main(given)
+    except SystemExit as stop:  # argparse's own
+        return stop.code
+
+
+def killed_after(count: int, journal: Path, number: int) -> threading.Thread:
+    """Send this process a signal once a journal has more than so many lines."""
+
+    def kill() -> None:
+        wait_for(lambda: len(lines(journal)) > count)
+        os.kill(os.getpid(), number)
+
+    thread = threading.Thread(target=kill)
+    thread.start()
+    return thread
+
+
+# ------------------------------------------------------------------------------------------------------- whole runs
+
+
+def test_a_run_learns_says_so_and_is_kept(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    more = ("--steps", "40", "--eval-every", "10", "--journal", "run.jsonl", "--save", "out", "--report", "seen.html")
+    assert main(typed(*FAST, *more)) == 0
+    out, err = capsys.readouterr()
+    head, loss, accuracy, counts, *rest = out.splitlines()
+    assert head.split() == ["validation", "zero-shot", "after", "step", "40"]
+    assert float(loss.split()[2]) < 0.5 * float(loss.split()[1])
+    assert float(accuracy.split()[1]) < 0.7 and float(accuracy.split()[2]) == 1.0
+    assert counts.startswith("40 of 40 steps, 1,280 forwards, ") and counts.endswith(" MB")
+    assert rest[0] == "weights after step 40: out" and rest[1].startswith("report: seen.html: 40 steps")
+    assert "to go on" not in out and "seen.html" in out
+    assert err.splitlines()[0].endswith("108 rows to learn from, 12 to validate on")
+    assert "step 10/40: validation loss " in err and "examples/s" in err and err.count("step 40/40: loss ") == 1
+    measured = Validations.of(beside(here / "run.jsonl"))
+    assert list(measured.measured) == [0, 10, 20, 30, 40]
+    assert measured.measured[40]["accuracy"] == 1.0 and measured.seconds[40] > measured.seconds[10] > 0
+    header, _ = read(here / "run.jsonl")
+    assert header["problem"]["model"] == "tiny" and header["problem"]["train"]["rows"] == 108
+    assert str(here) not in json.dumps(header["problem"])
+    assert sorted(p.name for p in here.iterdir() if p.name.startswith(".")) == []
+
+
+def test_saved_and_exported_weights_are_those_of_the_run(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    more = ("--steps", "12", "--journal", "run.jsonl", "--save", "out", "--quiet")
+    assert main(typed(*FAST, *more)) == 0
+    assert main(["export", "run.jsonl", "--model", "tiny", "-o", "last"]) == 0
+    assert main(["export", "run.jsonl", "--model", "tiny", "-o", "fifth", "--step", "5"]) == 0
+    assert main(typed(*FAST, "--steps", "5", "--save", "five", "--quiet")) == 0
+    out, err = capsys.readouterr()
+    assert "last: tiny after step 12 of run.jsonl" in out and err == ""
+    assert weights(here / "last") == weights(here / "out") != weights(here / "tiny")
+    assert weights(here / "fifth") == weights(here / "five")
+    words: Any = AutoTokenizer.from_pretrained(here / "last")
+    plain: Any = AutoModelForCausalLM.from_pretrained(here / "last")
+    assert plain(**words("It was", return_tensors="pt")).logits.shape[-1] == plain.config.vocab_size
+    assert code_of(["export", "run.jsonl", "--model", "out", "-o", "more"]) == 2
+    assert "began from other weights" in capsys.readouterr().err
+    assert code_of(["export", "run.jsonl", "--model", "tiny", "-o", "more", "--step", "13"]) == 2
+    assert "has 12 moves, fewer than the 13" in capsys.readouterr().err
+    assert code_of(["export", "run.jsonl", "--model", "tiny", "-o", "tiny"]) == 2
+    assert "the model's own folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("task", "more", "measures"),
+    [
+        (TASK, ("--objective", "labels", "--lr-schedule", "cosine", "--optimizer", "momentum"), {"loss", "accuracy"}),
+        (TASK, ("--objective", "accuracy", "--directions", "4"), {"loss", "accuracy"}),
+        (TASK, ("--mezo", "--lr-schedule", "linear"), {"loss", "accuracy"}),
+        (TASK, ("--weight-decay", "0.1", "--no-decay", "norm", "--clip", "1"), {"loss", "accuracy"}),
+        (TASK, ("--select", "layers", "--blocks", "1", "--rank", "2", "--difference", "forward"), {"loss", "accuracy"}),
+        (TASK, ("--select", "^model\\.norm", "--keep-features", "--directions-per", "step"), {"loss", "accuracy"}),
+        (TASK, ("--mask", "0.5", "--dtype", "bfloat16", "--sweep", "scratch", "--no-reuse"), {"loss", "accuracy"}),
+        (TASK, ("--micro-batch", "50", "--distribution", "rademacher", "--directions", "2"), {"loss", "accuracy"}),
+        (TASK, ("--batch-size", "200"), {"loss", "accuracy"}),
+        ((*TASK[:2], "--answer", " {answer}"), ("--validation", "rows.jsonl"), {"loss"}),
+        ((*TASK[:2], "--answer", " {answer}<end>"), ("--objective", "exact-match"), {"loss", "accuracy"}),
+        ((*TASK[:2], "--answer", " {answer}"), ("--objective", "f1", "--max-new-tokens", "2"), {"loss", "f1"}),
+        (("--text", "text"), ("--distribution", "gaussian", "--directions", "2"), {"loss"}),
+    ],
+)
+def test_each_task_and_method_runs_and_can_be_exported(
+    here: Path, task: tuple[str, ...], more: tuple[str, ...], measures: set[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = typed("--steps", "2", "--journal", "run.jsonl", "--save", "out", "--quiet", *more, task=task)
+    assert main(given) == 0, capsys.readouterr().err
+    measured = Validations.of(beside(here / "run.jsonl")).measured
+    assert list(measured) == [0, 1, 2] and all(set(numbers) == measures for numbers in measured.values())
+    assert main(["export", "run.jsonl", "--model", "tiny", "-o", "again"]) == 0
+    assert weights(here / "again") == weights(here / "out")
+    header, records = read(here / "run.jsonl")
+    assert len({record["step"] for record in records}) == 2
+    if "--clip" in more:  # a weight is the slope over the number of directions
+        clip, decay, move = header["rule"]["rules"]
+        assert (clip["limit"], decay["decay"], move["learning_rate"]) == (1 / 16, 0.1, 1e-4)
+        assert header["variable"]["no_decay"] == "norm"
+    if "--mezo" in more:
+        assert header["estimator"]["distribution"] == "gaussian" and header["estimator"]["n_directions"] == 1
+        assert header["rule"]["learning_rate"]["start"] == 1e-6 and header["problem"]["directions_per"] == "step"
+
+
+def test_loss_and_accuracy_of_one_run_of_the_model_are_those_of_two(here: Path) -> None:
+    import argparse
+
+    from oracles.cli._finetune_data import task_of
+    from oracles.cli._finetune_settings import settings_of
+    from oracles.cli.finetune import add
+    from oracles.llm import Accuracy, LabelWords, evaluate, label_tokens, load_model
+
+    parser = argparse.ArgumentParser()
+    add(parser.add_subparsers())
+    model, words = load_model("tiny")
+    task = task_of(settings_of(parser.parse_args(typed())), words, 64)
+    runs: list[Any] = []
+    model.register_forward_hook(lambda *run: runs.append(run))
+    found = evaluate(model, task.validation.batches(5), task.measures)
+    assert len(runs) == 3
+    labels = LabelWords(label_tokens(words, ["great", "terrible"], "{text} What is it?"))
+    want = evaluate(model, task.validation.batches(5), {"loss": labels, "accuracy": Accuracy(labels)})
+    assert found == {"loss": want["loss"], "accuracy": pytest.approx(1 - want["accuracy"])}
+    assert 0 < want["accuracy"] < 1
+
+
+def test_nothing_kept_is_said(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(typed("--steps", "1", "--quiet")) == 0
+    out, err = capsys.readouterr()
+    assert out.splitlines()[-1].startswith("Nothing was kept: --save DIR") and err == ""
+
+
+def test_ten_bad_steps_end_a_run_and_all_is_kept(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    given = typed("--lr", "1e37", "--steps", "40", "--journal", "run.jsonl", "--save", "out", "--quiet")
+    assert main(given) == 1
+    out, err = capsys.readouterr()
+    assert err.startswith("blackbox-zo: The loss was NaN or infinite in 10 steps in a row") and "Traceback" not in err
+    assert "10 of 40 steps, 9 without a finite loss" in out and "weights after step 10: out" in out
+    assert "to go on" not in out
+    assert len(lines(here / "run.jsonl")) == 11
+    assert main(["export", "run.jsonl", "--model", "tiny", "-o", "again"]) == 0
+    assert weights(here / "again") == weights(here / "out")
+    assert main(["report", "run.jsonl"]) == 0
+    assert "no finite loss" in Page((here / "run.html").read_text()).text
+
+
+# ------------------------------------------------------------------------------------------------- kill and Ctrl-C
+
+
+def test_killed_and_resumed_is_as_if_never_killed(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    how = (*FAST, "--steps", "60", "--eval-every", "15", "--quiet")
+    assert main(typed(*how, "--journal", "whole.jsonl", "--save", "whole")) == 0
+    given = typed(*how, "--journal", "run.jsonl", "--save", "out")
+    process = subprocess.Popen(arguments(*given), env=environment(), cwd=here, stdout=subprocess.DEVNULL)
+    wait_for(lambda: len(lines(here / "run.jsonl")) > 20, 90)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait(30) == -signal.SIGKILL
+    answered = len(read(here / "run.jsonl")[1]) // 32
+    assert 19 <= answered < 60 and not (here / "out").exists()
+    capsys.readouterr()
+    assert main([*given, "--resume"]) == 0
+    assert f"60 of 60 steps ({60 - answered} now)" in capsys.readouterr().out
+    assert weights(here / "out") == weights(here / "whole")
+    assert read(here / "run.jsonl")[1] == read(here / "whole.jsonl")[1]
+    measured = [Validations.of(beside(here / name)).measured for name in ("run.jsonl", "whole.jsonl")]
+    assert measured[0] == measured[1] and list(measured[0]) == [0, 15, 30, 45, 60]
+
+
+def test_torn_lines_and_later_validations_are_dropped(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    how = (*FAST, "--steps", "12", "--eval-every", "4", "--quiet")
+    assert main(typed(*how, "--journal", "run.jsonl", "--save", "whole")) == 0
+    journal, file = here / "run.jsonl", beside(here / "run.jsonl")
+    whole = file.read_text().splitlines()
+    journal.write_text("\n".join(journal.read_text().splitlines()[:7]) + '\n{"step": 6, "id": 19')  # six steps
+    file.write_text("\n".join(whole) + '\n{"step": 99, "loss"')
+    assert main(typed(*how, "--journal", "run.jsonl", "--save", "out", "--resume")) == 0
+    assert weights(here / "out") == weights(here / "whole")
+    again = [json.loads(line) for line in file.read_text().splitlines()]
+    assert [entry["step"] for entry in again] == [0, 4, 8, 12]
+    assert [entry["loss"] for entry in again] == [json.loads(line)["loss"] for line in whole]
+    assert all(a["seconds"] <= b["seconds"] for a, b in itertools.pairwise(again))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_keeps_all_and_says_how_to_go_on(
+    here: Path, number: signal.Signals, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = typed("--steps", "5000", "--eval-every", "0", "--quiet", "--journal", "run.jsonl", "--save", "out")
+    thread = killed_after(5, here / "run.jsonl", number)
+    assert main(given) == 128 + number
+    thread.join()
+    out, err = capsys.readouterr()
+    answered = len(read(here / "run.jsonl")[1]) // 32
+    assert err == "" and 5 <= answered < 5000
+    assert out.splitlines()[0] == f"Interrupted after step {answered} of 5000; every answer is kept."
+    assert "to go on: blackbox-zo finetune --model tiny" in out and "--save out --resume" in out
+    assert main(["export", "run.jsonl", "--model", "tiny", "-o", "again"]) == 0
+    assert weights(here / "again") == weights(here / "out")
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    assert code_of(["resume", "run.jsonl"]) == 2
+    assert "--save out --resume" in capsys.readouterr().err
+
+
+def test_signals_wait_for_a_place_where_weights_are_whole() -> None:
+    def told(stop: Stop) -> tuple[bool, int]:
+        return stop.abrupt, stop.number
+
+    with Stop() as stop:
+        stop.check()
+        os.kill(os.getpid(), signal.SIGTERM)
+        with pytest.raises(KeyboardInterrupt):
+            stop.checked(lambda model, batch: None)(None, None)
+        assert told(stop) == (False, signal.SIGTERM)
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGTERM)
+            threading.Event().wait(5)
+        assert told(stop) == (True, signal.SIGTERM)
+    with Stop() as stop, pytest.raises(KeyboardInterrupt):  # nothing has begun yet
+        os.kill(os.getpid(), signal.SIGINT)
+        threading.Event().wait(5)
+
+
+def test_a_terminal_gets_a_live_bar(here: Path) -> None:
+    ours, theirs = pty.openpty()
+    env = {**environment(), "TERM": "xterm-256color", "COLUMNS": "160"}
+    given = arguments(*typed(*FAST, "--steps", "20", "--eval-every", "10"))
+    process = subprocess.Popen(given, env=env, cwd=here, stdout=subprocess.PIPE, stderr=theirs)
+    os.close(theirs)
+    shown = b""
+    try:
+        while piece := os.read(ours, 4096):
+            shown += piece
+    except OSError:  # the terminal's other end is closed
+        pass
+    finally:
+        os.close(ours)
+    out, _ = process.communicate(timeout=30)
+    text = shown.decode()
+    assert process.returncode == 0 and b"zero-shot" in out
+    assert "20/20" in text and "━" in text and "examples/s" in text and " MB" in text
+    assert text.count("step 10/20: validation loss ") == 1 and ", validation loss " in text
+
+
+# ------------------------------------------------------------------------------------------------------- journals
+
+
+def test_a_journal_is_not_gone_on_with_unasked(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    given = typed("--steps", "3", "--journal", "run.jsonl")
+    assert main([*given, "--resume"]) == 0  # as a job does that is started again and again
+    assert "run.jsonl holds no run yet; this one begins." in capsys.readouterr().err
+    assert code_of(given) == 2
+    assert "'run.jsonl' holds a run already; go on with it by --resume" in capsys.readouterr().err
+    assert main([*given, "--resume"]) == 0
+    out, err = capsys.readouterr()
+    assert "3 of 3 steps (0 now), 0 forwards" in out and "holds all 3 steps; a larger --steps would go on" in err
+    shutil.copytree(here / "tiny", here / "elsewhere" / "tiny")
+    given[2] = "elsewhere/tiny"
+    given[given.index("--steps") + 1] = "5"
+    assert main([*given, "--resume"]) == 0
+    assert "5 of 5 steps (2 now)" in capsys.readouterr().out
+
+
+def test_a_journal_of_another_run_is_refused_by_name(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    given = typed("--steps", "2", "--journal", "run.jsonl", "--quiet")
+    assert main(given) == 0
+    (here / "fewer.jsonl").write_text("\n".join(lines(here / "rows.jsonl")[:100]))
+    assert main(typed("--steps", "2", "--save", "other", "--quiet")) == 0
+    (here / "aside").mkdir()
+    shutil.copytree(here / "other", here / "aside" / "tiny")
+
+    def refused(words: str, *more: str) -> None:
+        capsys.readouterr()
+        assert code_of([*given, *more, "--resume"]) == 2
+        out, err = capsys.readouterr()
+        assert words in err and out == "" and err.count("\n") == 1
+
+    refused("begun with other --model: 'tiny' there, 'other' here", "--model", "other")
+    refused("began from other weights than those of --model 'aside/tiny'", "--model", "aside/tiny")
+    refused("other training rows: 108 with digest", "--data", "fewer.jsonl")
+    (here / "changed.jsonl").write_text((here / "rows.jsonl").read_text().replace("on the mat", "on the cat"))
+    refused("other training rows: 108 with digest", "--data", "changed.jsonl")
+    refused("other training rows: 108 with digest", "--validation", "fewer.jsonl")
+    refused("other --template: '{text} What is it?' there, '{text}' here", "--template", "{text}")
+    refused("other --labels: ['great', 'terrible'] there", "--labels", "terrible,great")
+    refused("other --objective: 'loss' there, 'labels' here", "--objective", "labels")
+    refused("other --batch-size: 16 there, 8 here", "--batch-size", "8")
+    refused("other --dtype: 'float32' there", "--dtype", "bfloat16")
+    refused("other --seed: 0 there, 1 here", "--seed", "1")
+    refused("its rule is SGD(learning_rate=0.0001), here it is SGD(learning_rate=0.5)", "--lr", "0.5")
+    refused("other --select: 'all' there, 'norm' here", "--select", "norm")
+    refused("other --mask: none there, 0.5 here", "--mask", "0.5")
+    apart = typed("--steps", "2", "--journal", "apart.jsonl", "--quiet", "--validation")
+    assert main([*apart, "rows.jsonl"]) == 0
+    given = [*apart, "fewer.jsonl"]
+    refused("other validation rows: 120 with digest")
+    bz.minimize(lambda x: float(x @ x), [1.0, 2.0], budget=10, journal=here / "function.jsonl")
+    refused("'function.jsonl' records no run of `blackbox-zo finetune`", "--journal", "function.jsonl")
+    refused("is not a journal of blackbox_zo", "--journal", "rows.jsonl")
+    assert code_of(["export", "function.jsonl", "--model", "tiny", "-o", "new"]) == 2
+    assert "is not a run over the parameters of a model" in capsys.readouterr().err
+
+
+# ------------------------------------------------------------------------------------------------------- bad input
+
+ROWS = {
+    "empty": [],
+    "lacks": [{"text": "It was good.", "label": "pos"}, {"text": "It was bad."}],
+    "other": [{"txt": "It was good.", "label": "pos"}, {"text": "It was bad.", "label": "neg"}],
+    "long": [{"text": "It was good.", "label": "pos"}, {"text": "It was bad." * 40, "label": "neg"}],
+    "one": [{"text": "It was good.", "label": "pos"}],
+}
+NO_TASK: tuple[str, ...] = ()
+
+
+@pytest.mark.parametrize(
+    ("task", "more", "words"),
+    [
+        (TASK, ("--data", "none.jsonl"), "'none.jsonl' is not there"),
+        (TASK, ("--data", "empty.jsonl"), "'empty.jsonl' has no rows"),
+        (TASK, ("--data", "lacks.jsonl"), "Row 2 of 'lacks.jsonl': field 'label' is missing"),
+        (TASK, ("--data", "other.jsonl"), "Row 1 of 'other.jsonl': field 'text' of the template"),
+        (TASK, ("--data", "long.jsonl"), "Row 2 of 'long.jsonl' has 284 tokens, more than the 64 that the model can"),
+        (TASK, ("--data", "one.jsonl"), "'one.jsonl' has one row"),
+        (TASK, ("--validation", "lacks.jsonl"), "Row 2 of 'lacks.jsonl': field 'label' is missing"),
+        (TASK, ("--label-field", "class"), "field 'class' is missing"),
+        (TASK[:4], (), "none of ['great', 'terrible']; name the data's own values in --values"),
+        (TASK[:2], ("--labels", "great,marvellous"), "Label 'marvellous' is 11 tokens (' ', 'm', 'a', 'r', 'v'"),
+        (TASK[:2], ("--labels", "great"), "--labels must be two or more words"),
+        (TASK[:2], ("--labels", "great,,bad"), "--labels 'great,,bad' has an empty word"),
+        (TASK, ("--values", "pos"), "one value for each of the 2 of --labels, got 1"),
+        (TASK, ("--select", "^nothing"), "--select: no trainable parameter matches '^nothing'"),
+        (TASK, ("--select", "("), "--select '(' is no regular expression"),
+        (TASK, ("--model", "./none"), "--model './none' does not exist"),
+        (TASK, ("--model", "hollow"), "--model 'hollow' is a folder without config.json"),
+        (TASK, ("--model", "broken"), "--model 'broken' cannot be loaded"),
+        (NO_TASK, (), "Give one of --labels, --answer and --text, got none"),
+        (TASK, ("--text", "text"), "got --labels and --text"),
+        (NO_TASK, ("--labels", "great,terrible"), "--labels comes after a text; give it by --template"),
+        (NO_TASK, ("--text", "text", "--template", "{text}"), "leave --template out"),
+        (NO_TASK, ("--text", "text", "--label-field", "label"), "--label-field goes with --labels only"),
+        (NO_TASK, ("--text", "text", "--objective", "f1"), "--objective f1 does not go with --text"),
+        (TASK, ("--objective", "f1"), "--objective f1 does not go with --labels, which takes loss, labels, accuracy"),
+        (TASK, ("--max-new-tokens", "3"), "--max-new-tokens goes with --objective exact-match or f1 only"),
+        (
+            (*TASK[:2], "--answer", "{answer}"),
+            ("--objective", "f1", "--sweep", "batched"),
+            "--sweep batched cannot write",
+        ),
+        (TASK, ("--mezo", "--optimizer", "adam"), "--mezo fixes --optimizer"),
+        (TASK, ("--rank", "2", "--distribution", "gaussian"), "--rank goes with --distribution lowrank"),
+        (TASK, ("--mask", "1.5"), "--mask must be a share between 0 and 1, got 1.5"),
+        (TASK, ("--no-decay", "bias"), "--no-decay goes with --weight-decay only"),
+        (TASK, ("--weight-decay", "2"), "WeightDecay(decay=...)"),
+        (TASK, ("--directions", "3", "--directions-per", "example"), "which must divide them"),
+        (TASK, ("--lr", "-1"), "must be a positive number, got '-1'"),
+        (TASK, ("--steps", "0"), "must be a whole number of at least 1, got '0'"),
+        (TASK, ("--resume",), "--resume goes on with a journal"),
+        (TASK, ("--report", "x.html"), "--report draws a journal"),
+        (TASK, ("--report", "x.pdf", "--journal", "run.jsonl"), "--report 'x.pdf' must end in .html"),
+        (TASK, ("--journal", "no/such/run.jsonl"), "is in a folder that is not there"),
+        (TASK, ("--journal", "tiny"), "--journal 'tiny' is a folder"),
+        (TASK, ("--save", "tiny"), "--save 'tiny' is the model's own folder"),
+        (TASK, ("--save", "full"), "--save 'full' holds something else than a model"),
+        (TASK, ("--save", "rows.jsonl"), "--save 'rows.jsonl' is a file"),
+        (TASK, ("--save", "no/such"), "is in a folder that is not there"),
+    ],
+)
+def test_bad_input_is_a_sentence(
+    here: Path, task: tuple[str, ...], more: tuple[str, ...], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, rows in ROWS.items():
+        write(here / f"{name}.jsonl", rows)
+    for folder, file in (("hollow", ""), ("full", "precious.txt"), ("broken", "config.json")):
+        (here / folder).mkdir()
+        if file:
+            (here / folder / file).write_text("{")
+    before = sorted(here.rglob("*"))
+    assert code_of(typed(*more, "--quiet", task=task)) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and words in err and "Traceback" not in err
+    assert (err.startswith("blackbox-zo: ") and err.count("\n") == 1) or "usage: " in err  # argparse's own
+    assert sorted(here.rglob("*")) == before
+
+
+def test_without_torch_only_the_commands_for_models_fail(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    check = "import sys; from oracles.cli.main import main\ntry: main(['finetune', '--help'])\n"
+    check += "finally: assert not {'torch', 'transformers', 'matplotlib', 'rich'} & set(sys.modules), 'slow'"
+    done = subprocess.run([sys.executable, "-c", check], env=environment(), capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and "--keep-features" in done.stdout and "1e-06" in done.stdout, done.stderr
+    monkeypatch.setitem(sys.modules, "torch", None)
+    assert code_of(typed("--steps", "2")) == 2
+    assert "language models need torch and transformers" in capsys.readouterr().err
+
+
+# ------------------------------------------------------------------------------------------------------- the page
+
+
+def test_the_page_of_a_run(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    evil = "<script>alert('x')</script>{text} What is it?"
+    task = ("--template", evil, *TASK[2:])
+    given = typed(*FAST, "--steps", "30", "--eval-every", "10", "--journal", "run.jsonl", "--quiet", task=task)
+    assert main(given) == 0
+    assert main(["report", "run.jsonl"]) == 0
+    printed = capsys.readouterr()
+    assert printed.err == "" and "run.html: 30 steps, " in printed.out
+    text = (here / "run.html").read_text()
+    page, measured = Page(text), Validations.of(beside(here / "run.jsonl")).measured
+    assert "script" not in page.tags and not [url for url in page.urls if not url.startswith(("#", "data:image/png"))]
+    assert "default-src 'none'" in text and "prefers-color-scheme: dark" in text
+    shown = f"{measured[0]['loss']:.4f} → {measured[30]['loss']:.4f}"
+    for words in (
+        *("run.jsonl", "alert('x')", "30 steps", "960 queries", "0 failed steps", shown, "best accuracy, after step"),
+        *("Training loss", "running median", "Validation", "accuracy, %", "great, terrible", "Adam(learning_rate=0.01"),
+        *("n_directions=16", "select all", "to go on, with a larger --steps", "--quiet --resume", "rows.jsonl"),
+        "blackbox-zo export run.jsonl --model tiny -o DIR",
+    ):
+        assert words in page.text, words
+    assert text.count("<svg ") == 4  # the training curve for wide and narrow screens, and two measures
+    beside(here / "run.jsonl").unlink()
+    assert main(["report", "run.jsonl", "-o", "bare.html"]) == 0
+    bare = Page((here / "bare.html").read_text())
+    assert "Training loss" in bare.text and "Validation" not in bare.text
+    assert main(["report", "run.jsonl", "-o", "run.png"]) == 0
+    assert (here / "run.png").read_bytes().startswith(b"\x89PNG\r\n")
+
+
+def test_the_page_of_a_run_from_python(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model: Any = torch.nn.Linear(3, 1)
+    search = bz.Search(bz.Module(model), bz.RankBased(0.1, 4, 2), bz.SGD(0.1), journal=here / "ranked.jsonl")
+    with search:
+        proposal = search.ask()
+        search.tell(proposal, bz.Ranking([1, 0], n=proposal.n))
+    with bz.Search(bz.Module(model), bz.RandomVector(0.1), bz.SGD(0.1), journal=here / "none.jsonl"):
+        pass
+    for name, words in (("ranked", "The answers are rankings"), ("none", "No step has been recorded yet.")):
+        assert main(["report", f"{name}.jsonl"]) == 0
+        page = Page((here / f"{name}.html").read_text())
+        assert words in page.text and "--model BASE" in page.text and "to go on" not in page.text
+    assert capsys.readouterr().err == ""
