@@ -87,15 +87,15 @@ class Batched(TorchFunctionMode):
             elif _is_marked(t):
                 follows = True
         if not displaced:
-            if follows and func in _ACTIVATIONS and len(args) == 1 and (x := args[0]).is_contiguous():
+            if follows and func in _ACTIVATIONS and _is_plain(args, kwargs) and (x := args[0]).is_contiguous():
                 return mark(_ACTIVATIONS[func](x, leased(x.numel(), 1, x).view(x.shape), **kwargs))
             refuse_noise(func, args, kwargs)
             out = func(*args, **kwargs)
             if follows:
-                _mark_all(out)
+                _mark_all(args[0] if out is None and args else out)  # `x[…] = y` gives nothing back
             return out
         rule = _RULES.get(func)
-        if rule is not None:
+        if rule is not None and kwargs.keys() <= _NAMED:
             out = rule(self, *args, **kwargs)
             if out is not NotImplemented:
                 return out
@@ -116,6 +116,7 @@ class Batched(TorchFunctionMode):
     def _each(self, func: Any, args: Any, kwargs: Any) -> Any:
         """Any operation, once per query on its rows and its values."""
         stacked = [t for t in leaves((args, kwargs)) if _is_marked(t) and self.is_stacked(t)]
+        self._refuse(func, args, kwargs)
         outs = []
         for i in range(self.n):
 
@@ -124,7 +125,9 @@ class Batched(TorchFunctionMode):
                 if hit is not None:
                     return hit.whole(i, self.displacements.buffers)
                 value = t.members[i] if type(t) is Family else t
-                return value.reshape(self.n, -1, *value.shape[1:])[i] if self._has_the_batch(t, stacked) else value
+                if not self._has_the_batch(t, stacked):
+                    return value
+                return value.view(self.n, len(value) // self.n, *value.shape[1:])[i]  # never a copy: `x += w` is seen
 
             outs.append(func(*replaced(args, one), **replaced(kwargs, one)))
         join: Callable[[list[torch.Tensor]], Any] = _cat if stacked else Family.of
@@ -134,7 +137,20 @@ class Batched(TorchFunctionMode):
         """Whether a value is to be cut by query: stacked, or made in the stacked batch's shape (say a mask)."""
         if any(t is s for s in stacked):
             return True
+        if isinstance(t, torch.nn.Parameter):
+            return False
         return bool(stacked) and t.dim() == stacked[0].dim() and t.shape[0] == self.n * self.rows
+
+    def _refuse(self, func: Any, args: Any, kwargs: Any) -> None:
+        """Refuse operations that could give all queries the result of one."""
+        name = getattr(func, "__name__", "")
+        into = kwargs.get("out")
+        if name in ("__setitem__", "__iadd__") or (name.endswith("_") and not name.endswith("__")):
+            into = args[0] if args else None
+        if isinstance(into, torch.Tensor) and not (type(into) is Family or self.is_stacked(into)):
+            raise Unstackable(f"`{name}` writes a searched parameter to a tensor that is not stacked.")
+        if name in _RECURRENT:
+            raise Unstackable(f"`{name}` keeps the batch of its state on another axis than the first.")
 
     # ------------------------------------------------------------------------------------------ known operations
 
@@ -142,6 +158,8 @@ class Batched(TorchFunctionMode):
         if type(x) is Family or type(weight) is Family or type(bias) is Family or not self.is_stacked(x):
             return NotImplemented
         w, b = self.displacements.of.get(id(weight)), self._of(bias)
+        if weight.dim() != 2:
+            return NotImplemented
         if w is None:
             y = F.linear(x, weight, bias)
             assert b is not None
@@ -260,6 +278,8 @@ class Batched(TorchFunctionMode):
         """A vector that depends on the query, times or plus a stacked value."""
         for vector, x in ((a, b), (b, a)):
             if isinstance(x, torch.Tensor) and type(x) is not Family and _is_marked(x) and self.is_stacked(x):
+                if x.dim() < 2:
+                    return NotImplemented
                 stack = self._stack(vector) if isinstance(vector, torch.Tensor) else None
                 if stack is None or stack.shape[-1] not in (1, x.shape[-1]):
                     return NotImplemented
@@ -304,6 +324,13 @@ _RULES: dict[Any, Callable[..., Any]] = {
     torch.Tensor.__add__: Batched._add,
     torch.Tensor.__radd__: Batched._add,
 }
+
+_NAMED = frozenset({
+    "weight", "bias", "eps", "alpha", "beta", "padding_idx", "max_norm", "norm_type", "scale_grad_by_freq", "sparse",
+})  # fmt: skip
+"""What `_RULES` take by name."""
+
+_RECURRENT = frozenset({"lstm", "gru", "rnn_tanh", "rnn_relu"})
 
 
 def take_rows(batch: Any, which: torch.Tensor, size: int, then: Callable[[torch.Tensor], torch.Tensor]) -> Any:
@@ -359,6 +386,11 @@ def _is_marked(t: torch.Tensor) -> bool:
     return hasattr(t, "_zo_stacked")
 
 
+def _is_plain(args: Any, kwargs: Any) -> bool:
+    """Whether an activation is of one tensor, and leaves that as it is."""
+    return len(args) == 1 and not kwargs.get("inplace", False) and kwargs.keys() <= {"inplace", "approximate"}
+
+
 def _mark_all(out: Any) -> None:
     if isinstance(out, torch.Tensor):
         out._zo_stacked = True  # type: ignore[attr-defined]
@@ -408,4 +440,6 @@ def _zip(outs: list[Any], join: Callable[[list[torch.Tensor]], Any]) -> Any:
     if isinstance(first, tuple | list):
         parts = [_zip(list(part), join) for part in zip(*outs, strict=True)]
         return type(first)(*parts) if hasattr(first, "_fields") else type(first)(parts)
+    if not all(np.array_equal(out, first) for out in outs):
+        raise Unstackable("The model takes a number out of a tensor that depends on the query. Use sweep='scratch'.")
     return first

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cached_property, lru_cache
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -170,26 +170,32 @@ class Displacements:
         self.module, self.queries, self.n = module, queries, queries.n
         self.buffers = Buffers()
         self.of: dict[int, Displaced] = {}
+        self._along: dict[torch.device, torch.Tensor] = {}
+        self._matrix: dict[torch.device, torch.Tensor] = {}
+        self._small: dict[torch.device, Small] = {}
         for block in module.blocks:
             if queries.directions.touches(block):
                 p, unit = module.parameters[block.name], module.units[block.name]
                 self.of[id(p)] = Displaced(block, p, self, unit, module.masks.get(block.name))
 
-    @lru_cache  # noqa: B019 - as short-lived as the step
     def along(self, device: torch.device) -> torch.Tensor:
         """The direction of each query, shape (n,)."""
-        return torch.tensor(self.queries.index, device=device)
+        if device not in self._along:
+            self._along[device] = torch.tensor(self.queries.index, device=device)
+        return self._along[device]
 
     def take(self, which: slice) -> Displacements:
         """Some of the queries."""
         return Displacements(self.module, self.queries.take(which))
 
-    @lru_cache  # noqa: B019
     def matrix(self, device: torch.device) -> torch.Tensor:
         """C, shape (n, k), fp32."""
-        return torch.from_numpy(self.queries.matrix.astype(np.float32)).to(device)
+        if device not in self._matrix:
+            self._matrix[device] = torch.from_numpy(self.queries.matrix.astype(np.float32)).to(device)
+        return self._matrix[device]
 
-    @lru_cache  # noqa: B019
     def small(self, device: torch.device) -> Small:
         """`C U` in the small blocks that are drawn together."""
-        return Small(self.queries.directions, self.matrix(device))
+        if device not in self._small:
+            self._small[device] = Small(self.queries.directions, self.matrix(device))
+        return self._small[device]

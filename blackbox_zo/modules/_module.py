@@ -175,7 +175,7 @@ class Module(Variable):
         """A short digest of all the model's weights and of what is selected; takes about a second per gigabyte."""
         h = hashlib.blake2b(digest_size=8)
         h.update(repr([(b.name, b.shape, self.units[b.name]) for b in self.blocks]).encode())
-        h.update(repr(sorted(self.undecayed)).encode())
+        h.update(repr((sorted(self.undecayed), self.rounding)).encode())
         h.update(repr([(n, m.describe()) for n, m in self.masks.items()]).encode())
         tensors = [(n, p) for n, p in self.model.named_parameters() if not p.is_meta]
         with ThreadPoolExecutor(2) as pool:  # hashing lets other threads run

@@ -39,7 +39,7 @@ class Scratch(TorchFunctionMode):
         of = self.displacements.of
         found = of.get(id(args[1])) if len(args) > 1 else None
         if found is not None:
-            if func is F.linear:
+            if func is F.linear and len(found.block.shape) == 2:
                 return self._linear(found, *args, **kwargs)
             if func is F.embedding and _plain_embedding(args, kwargs):
                 y = func(*args, **kwargs)
@@ -119,14 +119,25 @@ def reads_only_metadata(func: Any) -> bool:
 def refuse_noise(func: Any, args: Any, kwargs: Any) -> None:
     """Refuse dropout: two queries would be compared under different noise."""
     name = getattr(func, "__name__", "")
+
+    def given(keyword: str, place: int, default: Any) -> Any:
+        return kwargs.get(keyword, args[place] if len(args) > place else default)
+
     if name == "scaled_dot_product_attention":
-        p = kwargs.get("dropout_p", args[4] if len(args) > 4 else 0.0)
-        active = p > 0.0
+        active = given("dropout_p", 4, 0.0) > 0.0
+    elif name == "multi_head_attention_forward":
+        active = given("training", 13, True) and given("dropout_p", 10, 0.0) > 0.0
     elif "dropout" in name:
-        p = kwargs.get("p", args[1] if len(args) > 1 else 0.5)
-        active = bool(kwargs.get("training", kwargs.get("train", args[2] if len(args) > 2 else True))) and p > 0.0
-    elif name in ("batch_norm", "instance_norm"):
-        active = bool(kwargs.get("training", kwargs.get("use_input_stats", args[5] if len(args) > 5 else False)))
+        active = kwargs.get("train", given("training", 2, True)) and given("p", 1, 0.5) > 0.0
+    elif name == "rrelu":
+        active = given("training", 3, False)
+    elif name in ("lstm", "gru", "rnn_tanh", "rnn_relu"):
+        place = 5 if isinstance(args[3], bool) else 6  # one later where sequences are packed
+        active = args[place + 1] and args[place] > 0.0
+    elif name == "batch_norm":
+        active = given("training", 5, False)
+    elif name == "instance_norm":  # without running statistics it is a function of each example alone
+        active = given("use_input_stats", 5, True) and given("running_mean", 1, None) is not None
     else:
         return
     if active:

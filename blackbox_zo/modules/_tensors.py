@@ -99,7 +99,7 @@ class Small:
         start = self.starts.get(block.name)
         if start is None or self.sums is None:
             return None
-        return self.sums[..., start : start + block.size].view(*self.sums.shape[:-1], *block.shape)
+        return self.sums[..., start : start + block.size].view((*self.sums.shape[:-1], *block.shape))
 
 
 def weights_of(w: Floats, device: torch.device) -> torch.Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, TypeAlias
 
@@ -105,7 +104,7 @@ class LossOracle(Oracle):
         self.forwards = 0
         self.bad_steps = self._bad_in_a_row = 0
         self.reason = ""
-        self._checked: set[str] = set()
+        self._checked: set[tuple[int, bool]] = set()
 
     # ------------------------------------------------------------------------------------------------- answering
 
@@ -135,8 +134,11 @@ class LossOracle(Oracle):
         rows = torch.arange(size).expand(n, size)
         if self.directions_per == "example":
             rows = self._shares(displacements, size)
-        searched = {key: hit.block.name for key, hit in displacements.of.items()}
-        features = None if self.features is None else self.features.of(searched, batch)
+        features = None
+        if self.features is not None:
+            searched = {key: hit.block.name for key, hit in displacements.of.items()}
+            moving = {id(p): name for name, p in displacements.module.parameters.items()}
+            features = self.features.of(searched, batch, moving, self.passes)
         sweep = self._sweep(displacements, batch, features)
         means: Floats = self._losses(sweep, displacements, batch, rows, features).mean(axis=1)
         at_x = displacements.queries.scale == 0.0
@@ -179,22 +181,17 @@ class LossOracle(Oracle):
     ) -> Floats:
         """The losses of the rows (n, m) that each query sees, same shape; runs get smaller when memory runs out."""
         size, (n, m) = batch_size(batch), rows.shape
-        while True:
-            most, used = self.passes.examples(batch, size), 0
+
+        def work(most: int) -> Floats:
             out = np.empty((n, m))
-            try:
-                for which, part in self.passes.plan(n, m, most):
-                    taken = rows[which, part]
-                    used = taken.numel()
-                    out[which, part] = sweep(displacements, which, batch, size, taken, features)
-                    self.forwards += used
-                return out
-            except Exception as error:
-                if not is_out_of_memory(error) or not self.passes.halve(used):
-                    raise
-                warnings.warn(
-                    f"Out of memory with {used} examples in a run; going on with {self.passes.limit}.", stacklevel=2
-                )
+            for which, part in self.passes.plan(n, m, most, sweep.together):
+                taken = rows[which, part]
+                self.passes.used = taken.numel()
+                out[which, part] = sweep(displacements, which, batch, size, taken, features)
+                self.forwards += taken.numel()
+            return out
+
+        return self.passes.fit(batch, size, work)
 
     @property
     def _scratch(self) -> Sweep:
@@ -205,38 +202,57 @@ class LossOracle(Oracle):
         low_rank = all(hit.factors is not None or hit.small for hit in displacements.of.values())
         if self.sweep == "scratch" or (self.sweep == "auto" and not low_rank):
             return self._scratch
-        batched, what = BatchedSweep(self.model, self.loss), f"batched {low_rank}"
-        if what not in self._checked:
+        batched = BatchedSweep(self.model, self.loss)
+        searched = {(key, hit.factors is not None) for key, hit in displacements.of.items()}
+        if not searched <= self._checked:
+            size = batch_size(batch)
             try:
-                self._check(batched, displacements, batch, features)
+                known = self.passes.fit(
+                    batch, size, lambda most: self._check(batched, displacements, batch, features, most)
+                )
             except (Unstackable, _Disagreement) as error:
                 if self.sweep == "batched":
                     raise OracleError(str(error)) from None
                 self.sweep, self.reason = "scratch", str(error)
                 return self._scratch
-            self._checked.add(what)
+            if known:
+                self._checked |= searched
         return batched
 
-    def _check(self, batched: Sweep, displacements: Displacements, batch: Any, features: Features | None) -> None:
-        """Compare with scratch on two examples and four queries.
+    def _check(
+        self, batched: Sweep, displacements: Displacements, batch: Any, features: Features | None, most: int
+    ) -> bool:
+        """Compare with scratch on two examples and four queries, or as many as fit; False if the losses are not finite.
 
         Raises:
             Unstackable: The model cannot run stacked.
             _Disagreement: The losses differ by more than rounding.
         """
-        size, some = batch_size(batch), slice(0, min(displacements.n, 4))
-        rows = torch.arange(min(size, 2)).expand(some.stop, -1)
-        got = batched(displacements, some, batch, size, rows, features)
+        size, some = batch_size(batch), slice(0, min(displacements.n, 4, most))
+        rows = torch.arange(min(size, 2, max(1, most // some.stop))).expand(some.stop, -1)
+        self.passes.used = rows.shape[1]
         want = self._scratch(displacements, some, batch, size, rows)
+        self.passes.used = rows.numel()
+        try:
+            got = batched(displacements, some, batch, size, rows, features)
+        except Unstackable:
+            raise
+        except Exception as error:
+            if is_out_of_memory(error):
+                raise
+            raise Unstackable(f"One run for all queries fails, where one run a query does not: {error}") from error
+        if not np.isfinite(want).all():
+            return False
         exact = next(self.model.parameters()).dtype in (torch.float32, torch.float64)
         spread, largest = float(np.ptp(want, axis=0).max()), float(np.abs(want).max())
         allowed = 0.02 * spread + 1e-5 * largest if exact else 0.5 * spread + 0.02 * largest
         away = float(np.abs(got - want).max())
-        if np.isfinite(want).all() and not away <= allowed:
+        if not away <= allowed:
             raise _Disagreement(
                 f"One run for all queries gives losses that differ by {away:.1e} from those of one run a query. "
                 "Does the loss of an example depend on its own row alone?"
             )
+        return True
 
     # ------------------------------------------------------------------------------------------------- per example
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
 
 import torch
 
 __all__ = ["Passes", "batch_size", "is_out_of_memory", "tokens_in"]
+
+T = TypeVar("T")
 
 CPU_TOKENS = 1024
 """Tokens in one run on a CPU: larger activations leave the cache, smaller ones read the weights too often."""
@@ -21,10 +24,11 @@ class Passes:
 
     Attributes:
         limit: The same, after it was halved for want of memory; none is no limit.
+        used: Examples in the newest run.
     """
 
     def __init__(self, micro_batch: int | None) -> None:
-        self.limit = micro_batch
+        self.limit, self.used = micro_batch, 0
 
     def examples(self, batch: Any, size: int) -> int:
         """How many examples, each query's counted, a run may have."""
@@ -35,27 +39,41 @@ class Passes:
             return 2**31
         return max(1, CPU_TOKENS // max(1, tokens))
 
-    def plan(self, n: int, rows: int, most: int) -> Iterator[tuple[slice, slice]]:
+    def plan(self, n: int, rows: int, most: int, together: bool = True) -> Iterator[tuple[slice, slice]]:
         """Runs of some queries on some rows: as many queries as fit with one row, then as many rows as fit.
 
         Args:
             n: Number of queries.
             rows: Rows that each query sees.
             most: From `examples`.
+            together: Whether a run can have several queries; otherwise it has one, on as many rows as fit.
         """
-        queries = min(n, max(1, most))
+        queries = min(n, max(1, most)) if together else 1
         queries -= queries % 2 if queries < n and queries > 2 else 0  # pairs stay together
         each = max(1, most // queries)
         for a in range(0, n, queries):
             for b in range(0, rows, each):
                 yield slice(a, min(a + queries, n)), slice(b, min(b + each, rows))
 
-    def halve(self, used: int) -> bool:
-        """Allow half of what was used in a run; False if that was one example."""
-        if used <= 1:
-            return False
-        self.limit = used // 2
-        return True
+    def fit(self, batch: Any, size: int, work: Callable[[int], T]) -> T:
+        """`work(most)`, and again with half as many examples in a run, with a warning, where memory runs out.
+
+        Args:
+            batch: The batch.
+            size: Its number of examples.
+            work: From `examples`; it notes what it runs in `used`.
+        """
+        while True:
+            self.used = 0
+            try:
+                return work(self.examples(batch, size))
+            except Exception as error:
+                if not is_out_of_memory(error) or self.used <= 1:
+                    raise
+            self.limit = self.used // 2
+            warnings.warn(
+                f"Out of memory with {self.used} examples in a run; going on with {self.limit}.", stacklevel=2
+            )
 
 
 def batch_size(batch: Any) -> int:

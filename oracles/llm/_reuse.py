@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from torch.overrides import TorchFunctionMode
 
 from blackbox_zo.modules import mark, take_rows
 from blackbox_zo.modules._scratch import leaves
+from oracles.llm._passes import Passes, batch_size, is_out_of_memory
 
 __all__ = ["FeatureCache", "Features", "Trunk", "is_faithful"]
 
@@ -84,18 +86,23 @@ class Trunk:
     def features(self, cut: int, run: Callable[[], Any]) -> Features | None:
         """What comes out of the lowest `cut` layers; None if the model does not run them once, one after another."""
         found: list[Any] = []
+        early: list[Any] = []
 
         def take(module: Any, args: Any, output: Any) -> None:
             found.append(output)
             raise _Enough
 
-        handle = self.layers[cut - 1].register_forward_hook(take)
+        handles = [layer.register_forward_pre_hook(lambda *_: early.append(True)) for layer in self.layers[cut:]]
+        handles.append(self.layers[cut - 1].register_forward_hook(take))
         try:
             run()
         except _Enough:
             pass
         finally:
-            handle.remove()
+            for handle in handles:
+                handle.remove()
+        if early:  # a searched layer runs before
+            return None
         return Features(self, cut, found[0]) if found and _tensor_of(found[0]) is not None else None
 
 
@@ -149,9 +156,11 @@ def _tensor_of(output: Any) -> torch.Tensor | None:
 
 
 @torch.no_grad()
-def is_faithful(features: Features, model: torch.nn.Module, loss: Callable[..., Any], batch: Any) -> bool:
-    """Whether a loss of two examples on the features is what the whole model gives."""
-    rows = torch.arange(min(2, len(features.hidden)))
+def is_faithful(
+    features: Features, model: torch.nn.Module, loss: Callable[..., Any], batch: Any, most: int = 2
+) -> bool:
+    """Whether a loss of at most two examples on the features is what the whole model gives."""
+    rows = torch.arange(min(most, 2, len(features.hidden)))
     part = take_rows(batch, rows, len(features.hidden), lambda t: t)
     runs = 0
 
@@ -169,7 +178,9 @@ def is_faithful(features: Features, model: torch.nn.Module, loss: Callable[..., 
     try:
         with features.instead(rows):
             got = loss(model, part)
-    except (RuntimeError, ValueError, IndexError):  # the model looks at the layers in a way of its own
+    except (RuntimeError, ValueError, IndexError) as error:  # the model looks at the layers in a way of its own
+        if is_out_of_memory(error):
+            raise
         return False
     return torch.allclose(got.float(), want.float(), rtol=1e-4, atol=1e-5, equal_nan=True)
 
@@ -191,34 +202,68 @@ class FeatureCache:
         self.bytes = 0
         self._tried = False
 
-    def of(self, searched: Mapping[int, str], batch: Any) -> Features | None:
+    def of(
+        self,
+        searched: Mapping[int, str],
+        batch: Any,
+        moving: Mapping[int, str] | None = None,
+        passes: Passes | None = None,
+    ) -> Features | None:
         """What the layers below all searched parameters make of a batch; None if that cannot be used again.
+
+        Args:
+            searched: Names of the parameters that a step's queries displace, by the id of the parameter.
+            batch: The batch.
+            moving: The same of those that any step may move; none means `searched`.
+            passes: How many examples fit in a run; none means all.
 
         Raises:
             ValueError: Features are to be kept, but the batch has no "example_id".
         """
-        if self.trunk is None:
+        if self.trunk is None or not self.trunk.layers:
             return None
+        passes, size, trunk = passes or Passes(2**31), batch_size(batch), self.trunk
 
-        def run() -> Any:
-            return self.loss(self.model, batch)
+        def cut_below(names: Mapping[int, str]) -> int:
+            return passes.fit(batch, size, lambda _: trunk.cut(names, lambda: self._run(batch, size, slice(1))))
 
-        cut = self.trunk.cut(searched, run)
+        cut = cut_below(searched)
         if not cut:
             return None
-        found = self._find(self.trunk, cut, batch) if self.keep else None
+        keep = self.keep and (moving is None or cut_below(moving) >= cut)  # what lies below may move in other steps
+        found = self._find(trunk, cut, batch) if keep else None
         if found is None:
-            found = self.trunk.features(cut, run)
-            if found is None or not (self._tried or self._is_faithful(found, batch)):
+            found = passes.fit(batch, size, lambda most: self._make(trunk, cut, batch, size, most, passes))
+            if found is None:
                 self.trunk = None
                 return None
-            if self.keep:
+            if keep:
                 self._add(found, batch)
         return found
 
-    def _is_faithful(self, features: Features, batch: Any) -> bool:
-        self._tried = is_faithful(features, self.model, self.loss, batch)
-        return self._tried
+    def _run(self, batch: Any, size: int, rows: slice) -> Any:
+        """The loss of some rows."""
+        if rows.start is None and rows.stop >= size:
+            return self.loss(self.model, batch)
+        return self.loss(self.model, take_rows(batch, torch.arange(size)[rows], size, lambda t: t))
+
+    def _make(self, trunk: Trunk, cut: int, batch: Any, size: int, most: int, passes: Passes) -> Features | None:
+        parts: list[Features] = []
+        for a in range(0, size, most):
+            rows = slice(a or None, min(a + most, size))
+            passes.used = rows.stop - a
+            part = trunk.features(cut, partial(self._run, batch, size, rows))
+            if part is None or (parts and part.hidden.shape[1:] != parts[0].hidden.shape[1:]):
+                return None
+            parts.append(part)
+        found = parts[0]
+        if len(parts) > 1:
+            hidden, rest = torch.cat([part.hidden for part in parts]), found.output
+            found = Features(trunk, cut, (hidden, *rest[1:]) if isinstance(rest, tuple) else hidden)
+        if not self._tried:
+            passes.used = min(most, 2)
+            self._tried = is_faithful(found, self.model, self.loss, batch, passes.used)
+        return found if self._tried else None
 
     def _keys(self, cut: int, batch: Any, length: int) -> list[tuple[int, int, int]]:
         ids = batch.get("example_id") if isinstance(batch, Mapping) else None

@@ -12,6 +12,7 @@ import torch
 
 from blackbox_zo._typing import Floats
 from blackbox_zo.modules import Batched, Displacements, Scratch, Unstackable, take_rows
+from blackbox_zo.modules._batched import Family
 from oracles.llm._reuse import Features
 
 __all__ = ["BatchedSweep", "ScratchSweep", "Sweep"]
@@ -27,6 +28,9 @@ class Sweep(ABC):
 
     def __init__(self, model: torch.nn.Module, loss: Callable[[torch.nn.Module, Any], torch.Tensor]) -> None:
         self.model, self.loss = model, loss
+
+    together = True
+    """Whether several queries are answered in one run of the model."""
 
     @abstractmethod
     def __call__(
@@ -52,6 +56,8 @@ class Sweep(ABC):
 
 class ScratchSweep(Sweep):
     """One run a query. The loss may also be the mean over the rows."""
+
+    together = False
 
     def __call__(
         self,
@@ -98,6 +104,8 @@ class BatchedSweep(Sweep):
         part = mode.stack(batch, flat, size)
         with _instead(features, flat), mode:
             values = self.loss(self.model, part)
+        if type(values) is Family:
+            raise Unstackable("`loss(model, batch)` depends on the searched parameters but not on the batch's rows.")
         return _checked(values, len(flat), mean_too=False).reshape(rows.shape)
 
 
