@@ -11,7 +11,7 @@ from blackbox_zo._typing import Floats
 from blackbox_zo.directions import Block
 from blackbox_zo.modules._masks import Mask
 from blackbox_zo.modules._module import Module
-from blackbox_zo.modules._tensors import GRAIN, Small, add_direction_, factors_of, row_chunks, rows_of
+from blackbox_zo.modules._tensors import Buffers, Small, add_direction_, factors_of, row_chunks, rows_of
 from blackbox_zo.steps import Queries
 
 __all__ = ["Displaced", "Displacements"]
@@ -136,21 +136,6 @@ class Displaced:
                 part = table[row * width : (row + 1) * width]
                 found[place] *= self.mask(part, row * width)
         return found[where].view(*ids.shape, width)
-
-
-class Buffers:
-    """Scratch memory by purpose, grown as needed and used again."""
-
-    def __init__(self) -> None:
-        self.held: dict[tuple[str, torch.dtype, torch.device], torch.Tensor] = {}
-
-    def get(self, what: str, size: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
-        """Flat memory for at least `size` elements, rounded up to `GRAIN`, with whatever is in it."""
-        size = -(-size // GRAIN) * GRAIN
-        have = self.held.get((what, dtype, device))
-        if have is None or have.numel() < size:
-            have = self.held[what, dtype, device] = torch.empty(size, dtype=dtype, device=device)
-        return have
 
 
 class Displacements:

@@ -18,8 +18,8 @@ from blackbox_zo.modules._masks import Mask, make_mask
 from blackbox_zo.modules._rounding import round_into_
 from blackbox_zo.modules._select import Select, select_parameters
 from blackbox_zo.modules._tensors import (
-    CHUNK,
     GRAIN,
+    Buffers,
     Small,
     add_direction_,
     factors_of,
@@ -106,7 +106,7 @@ class Module(Variable):
     @torch.no_grad()
     def add_(self, step: Step) -> None:
         """See `Variable.add_`. Arithmetic is in fp32 whatever the parameters' type."""
-        scratch = _Scratch()
+        buffers = Buffers()
         first = next(iter(self.parameters.values()))
         small = Small(step.directions, weights_of(step.w, first.device)) if np.any(step.w) else None
         for block in self.blocks:
@@ -114,21 +114,20 @@ class Module(Variable):
             keep = 1.0 if block.name in self.undecayed else 1.0 - step.shrink
             moved = small is not None and step.directions.touches(block)
             if moved or keep != 1.0:
-                delta = small.of(block) if small is not None and moved else None
-                if delta is not None and p.dtype is torch.float32 and p.device == first.device and not self.masks:
-                    p.mul_(keep) if keep != 1.0 else None
+                delta, mask = small.of(block) if small is not None and moved else None, self.masks.get(block.name)
+                if delta is not None and p.dtype is torch.float32 and p.device == first.device and mask is None:
+                    if keep != 1.0:
+                        p.mul_(keep)
                     p.add_(delta, alpha=self.units[block.name])
                 else:
-                    self._add_block(block, p, step, keep, moved, scratch)
+                    self._add_block(block, p, step, keep, moved, buffers)
         self.version += 1
 
-    def _add_block(
-        self, block: Block, p: torch.Tensor, step: Step, keep: float, moved: bool, scratch: _Scratch
-    ) -> None:
+    def _add_block(self, block: Block, p: torch.Tensor, step: Step, keep: float, moved: bool, buffers: Buffers) -> None:
         w = step.w * self.units[block.name]
         mask = self.masks.get(block.name)
         if moved and mask is None and p.dtype is torch.float32:
-            self._add_exactly(block, p, step, w, keep, scratch)
+            self._add_exactly(block, p, step, w, keep, buffers)
             return
         factors = factors_of(step.directions, block, p.device) if moved else None
         left, right = _joined(*factors, w * step.directions.factor_scale) if factors is not None else (None, None)
@@ -136,21 +135,20 @@ class Module(Variable):
         flat = p.view(-1)
         for a, b in row_chunks(block.shape):
             part = flat[a * width : b * width]
-            delta = scratch.zeros(0, part)
+            delta = buffers.get("move", part.numel(), torch.float32, p.device)[: part.numel()].zero_()
+            other = buffers.get("direction", part.numel(), torch.float32, p.device)
             if left is not None and right is not None:
                 torch.mm(left[a:b], right, out=delta.view(b - a, -1))
             elif moved:
                 for j in np.flatnonzero(w).tolist():
-                    add_direction_(delta, step.directions, block, j, float(w[j]), a * width, scratch.get(1, part))
+                    add_direction_(delta, step.directions, block, j, float(w[j]), a * width, other)
             if mask is not None:
                 delta *= mask(part, a * width)
             delta.add_(part.float(), alpha=keep)
             seed = (self.version, block.name, a) if self.rounding == "stochastic" else None
             round_into_(part, delta, seed)
 
-    def _add_exactly(
-        self, block: Block, p: torch.Tensor, step: Step, w: Floats, keep: float, scratch: _Scratch
-    ) -> None:
+    def _add_exactly(self, block: Block, p: torch.Tensor, step: Step, w: Floats, keep: float, buffers: Buffers) -> None:
         """Add to an fp32 parameter in place."""
         factors = factors_of(step.directions, block, p.device)
         if factors is not None:
@@ -166,7 +164,8 @@ class Module(Variable):
         for a, b in row_chunks(block.shape):
             part = flat[a * width : b * width]
             for j in np.flatnonzero(w).tolist():
-                add_direction_(part, step.directions, block, j, float(w[j]), a * width, scratch.get(1, part))
+                other = buffers.get("direction", part.numel(), torch.float32, p.device)
+                add_direction_(part, step.directions, block, j, float(w[j]), a * width, other)
 
     def settle(self) -> None:
         """Nothing to do: `add_` puts nothing off."""
@@ -207,26 +206,6 @@ class Module(Variable):
             array = np.ascontiguousarray(state[name])
             p.copy_(torch.from_numpy(array.copy()).view(p.dtype).view(p.shape))
         self.version = version
-
-
-class _Scratch:
-    """A few fp32 buffers that grow to the largest chunk and are used again."""
-
-    def __init__(self) -> None:
-        self.buffers: dict[tuple[int, torch.device], torch.Tensor] = {}
-
-    def get(self, which: int, like: torch.Tensor) -> torch.Tensor:
-        """Buffer `which`, at least as large as `like`, rounded up to `GRAIN`; flat, with whatever is in it."""
-        size = -(-like.numel() // GRAIN) * GRAIN
-        have = self.buffers.get((which, like.device))
-        if have is None or have.numel() < size:
-            have = torch.empty(max(size, min(CHUNK, 2 * size)), dtype=torch.float32, device=like.device)
-            self.buffers[which, like.device] = have
-        return have
-
-    def zeros(self, which: int, like: torch.Tensor) -> torch.Tensor:
-        """The front of buffer `which`, as large as `like`, set to 0."""
-        return self.get(which, like)[: like.numel()].zero_()
 
 
 def _joined(a: torch.Tensor, b: torch.Tensor, w: Floats) -> tuple[torch.Tensor, torch.Tensor]:

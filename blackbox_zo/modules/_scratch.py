@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -11,7 +11,7 @@ from torch.overrides import TorchFunctionMode
 
 from blackbox_zo.modules._displaced import Displaced, Displacements
 
-__all__ = ["Scratch", "linear", "reads_only_metadata", "refuse_noise", "replaced"]
+__all__ = ["Scratch", "leaves", "linear", "reads_only_metadata", "refuse_noise", "replaced"]
 
 _READ = frozenset({"size", "dim", "numel", "nelement", "element_size", "is_floating_point", "is_contiguous", "stride"})
 _KEEP_VALUE = frozenset({"T", "mT", "H", "mH", "data", "real", "imag", "grad"})
@@ -96,16 +96,15 @@ def replaced(tree: Any, one: Callable[[Any], Any]) -> Any:
     return tree
 
 
-def leaves(tree: Any) -> Iterator[torch.Tensor]:
+def leaves(tree: Any) -> list[torch.Tensor]:
     """All tensors among the arguments of an operation."""
-    if isinstance(tree, torch.Tensor):
-        yield tree
-    elif isinstance(tree, tuple | list):
-        for t in tree:
-            yield from leaves(t)
-    elif isinstance(tree, dict):
-        for t in tree.values():
-            yield from leaves(t)
+    found: list[torch.Tensor] = []
+    for value in tree.values() if isinstance(tree, dict) else tree:
+        if isinstance(value, torch.Tensor):
+            found.append(value)
+        elif isinstance(value, tuple | list | dict):
+            found += leaves(value)
+    return found
 
 
 def reads_only_metadata(func: Any) -> bool:

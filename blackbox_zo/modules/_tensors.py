@@ -17,7 +17,7 @@ from blackbox_zo.directions import Block, Directions
 if TYPE_CHECKING:
     from blackbox_zo._typing import Floats, Words
 
-__all__ = ["Small", "add_direction_", "factors_of", "row_chunks", "rows_of", "spread", "weights_of"]
+__all__ = ["Buffers", "Small", "add_direction_", "factors_of", "row_chunks", "rows_of", "spread", "weights_of"]
 
 GRAIN = 64
 """Chunks start at multiples of this many elements: one word of sign bits."""
@@ -136,3 +136,18 @@ def add_direction_(
     else:
         u = directions.part(block, j, start, stop)
         torch.add(base, torch.from_numpy((u * scale).astype(np.float32)).to(out.device), out=out)
+
+
+class Buffers:
+    """Scratch memory by purpose, grown as needed and used again."""
+
+    def __init__(self) -> None:
+        self.held: dict[tuple[str, torch.dtype, torch.device], torch.Tensor] = {}
+
+    def get(self, what: str, size: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+        """Flat memory for at least `size` elements, rounded up to `GRAIN`, with whatever is in it."""
+        size = -(-size // GRAIN) * GRAIN
+        have = self.held.get((what, dtype, device))
+        if have is None or have.numel() < size:
+            have = self.held[what, dtype, device] = torch.empty(size, dtype=dtype, device=device)
+        return have

@@ -11,8 +11,7 @@ from typing import Any
 import torch
 from torch.overrides import TorchFunctionMode
 
-from blackbox_zo.modules import mark, take_rows
-from blackbox_zo.modules._scratch import leaves
+from blackbox_zo.modules import leaves, mark, take_rows
 from oracles.llm._passes import Passes, batch_size, is_out_of_memory
 
 __all__ = ["FeatureCache", "Features", "Trunk", "is_faithful"]

@@ -11,8 +11,7 @@ import numpy as np
 import torch
 
 from blackbox_zo._typing import Floats
-from blackbox_zo.modules import Batched, Displacements, Scratch, Unstackable, take_rows
-from blackbox_zo.modules._batched import Family
+from blackbox_zo.modules import Batched, Displacements, Family, Scratch, Unstackable, take_rows
 from oracles.llm._reuse import Features
 
 __all__ = ["BatchedSweep", "ScratchSweep", "Sweep"]
