@@ -27,9 +27,9 @@ def save(search: Search) -> dict[str, Any]:
         "asked": search._asked,
         "nfev": search.nfev,
         "failed": search.failed,
-        **({"best_x": search._best_x.copy()} if search.variable.dense else {}),
-        "best_value": search._best_value,
-        "best_id": search._best_id,
+        **({} if search._best.x is None else {"best_x": search._best.x.copy()}),
+        "best_value": search._best.value,
+        "best_id": search._best.id,
         **pack("estimator", search._state),
         **pack("rule", search._rule_state),
     }
@@ -69,10 +69,8 @@ def load(search: Search, state: dict[str, Any]) -> None:
     search._state, search._rule_state = estimator_state, rule_state
     search._step, search._asked = int(state["step"]), int(state["asked"])
     search.nfev, search.failed = int(state["nfev"]), int(state["failed"])
-    if search.variable.dense:
-        search._best_x = np.array(state["best_x"])
-    search._best_value = float(state["best_value"])
-    search._best_id = int(state["best_id"])
+    search._best.x = np.array(state["best_x"]) if search.variable.dense else None
+    search._best.value, search._best.id = float(state["best_value"]), int(state["best_id"])
     search._open.clear()
     for step in sorted({int(name.split("/")[1]) for name in state if name.startswith("open/")}):
         _reopen(search, step, state)

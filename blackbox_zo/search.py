@@ -9,13 +9,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from blackbox_zo import _checkpoint, _replay
+from blackbox_zo._best import Best, BestSoFar
 from blackbox_zo._checks import check_at_least
 from blackbox_zo._open import Open, cannot_use, find, positions_of
 from blackbox_zo._running import answer
-from blackbox_zo._typing import Floats, Ints, Tree
+from blackbox_zo._typing import Ints, Tree
 from blackbox_zo.errors import BudgetExhausted, FeedbackError, TellError
 from blackbox_zo.estimators import Estimator
-from blackbox_zo.feedback import Feedback, Ranking, Values
+from blackbox_zo.feedback import Feedback, Values
 from blackbox_zo.journal import Journal
 from blackbox_zo.oracle import Answers
 from blackbox_zo.proposal import Proposal
@@ -25,20 +26,6 @@ from blackbox_zo.steps import Queries, Step
 from blackbox_zo.variables import Variable, Vector
 
 __all__ = ["Best", "Report", "Search"]
-
-
-class Best(NamedTuple):
-    """The best point asked about so far.
-
-    Attributes:
-        x: In the user's structure; None for a variable whose points are never written out.
-        value: Its value; NaN where it was the winner of the newest ranking, or where nothing has been answered.
-        id: The number of its query; -1 for none yet.
-    """
-
-    x: Tree
-    value: float
-    id: int
 
 
 class Report(NamedTuple):
@@ -123,8 +110,7 @@ class Search:
         self._state = estimator.start(self.variable)
         self._rule_state = self.rule.start(self.variable)
         self._open: dict[int, Open] = {}
-        self._best_x: Any = self.variable.flat if isinstance(self.variable, Vector) else None
-        self._best_value, self._best_id = np.nan, -1
+        self._best = BestSoFar(self.variable)
         self._journal: Journal | None = None
         if journal is not None:
             self._journal = journal if isinstance(journal, Journal) else Journal(journal)
@@ -150,10 +136,7 @@ class Search:
     @property
     def best(self) -> Best:
         """The best point asked about so far; x0 with the value NaN before the first answer."""
-        x = None
-        if isinstance(self.variable, Vector):
-            x = self.variable.treedef.unflatten(self._best_x.copy())
-        return Best(x, self._best_value, self._best_id)
+        return self._best.point()
 
     @property
     def exhausted(self) -> bool:
@@ -249,31 +232,11 @@ class Search:
         self.nfev += len(positions)
         if isinstance(feedback, Values):
             self.failed += feedback.n_failed
-            if feedback.n_failed < feedback.n:
-                self._see_values(pending, positions, feedback.values)
-        else:
-            self._see_ranking(pending, positions, feedback)
+        self._best.see(pending, positions, feedback)
         whole = pending.take(positions, feedback)
         if whole is not None:
             del self._open[step]
             self._move(pending, whole)
-
-    def _see_values(self, pending: Open, positions: Ints, values: Floats) -> None:
-        value = float(values[0]) if len(values) == 1 else float(np.fmin.reduce(values))  # fmin passes over NaN
-        if not (value > self._best_value):  # better, or as good, or the first
-            position = int(positions[values == value].min())
-            if value != self._best_value or position + pending.first_id < self._best_id:
-                self._keep(pending, position, value)
-
-    def _see_ranking(self, pending: Open, positions: Ints, ranking: Ranking) -> None:
-        if ranking.n_edges:
-            self._keep(pending, int(positions[np.argmin(ranking.net_losses())]), np.nan)
-
-    def _keep(self, pending: Open, position: int, value: float) -> None:
-        if isinstance(self.variable, Vector):
-            point = pending.queries.take(np.array([position])).points()
-            self._best_x = self.variable.outside(point)[0]
-        self._best_value, self._best_id = value, position + pending.first_id
 
     def _move(self, pending: Open, feedback: Feedback) -> None:
         if self.variable.version - pending.version > self.max_staleness:
@@ -309,7 +272,7 @@ class Search:
             except BudgetExhausted:  # the rest is in other hands
                 return
             value = answer(self, oracle, proposal)
-            yield Report(proposal.step, self.nfev, value, self._best_value, self.failed)
+            yield Report(proposal.step, self.nfev, value, self._best.value, self.failed)
             done += 1
 
     def close(self) -> None:

@@ -70,6 +70,7 @@ def _product(
     less than the other way round.
 
     Args:
+        mode: The mode.
         w: The weight's displacement.
         x: Stacked, (…, in).
         weight: (in, out).

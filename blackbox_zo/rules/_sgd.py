@@ -109,6 +109,7 @@ class Momentum(Rule):
 
         Raises:
             TypeError: With `memory`, the directions are not functions of a key.
+            ValueError: With `memory`, the number of directions has changed.
         """
         rate = rate_at(self.learning_rate, state.step)
         if self.memory is not None:
@@ -123,19 +124,20 @@ class Momentum(Rule):
         if not isinstance(key, Key):
             kind = type(gradient.directions).__name__
             raise TypeError(f"`Momentum(memory=...)` needs directions drawn from a seed, not `{kind}`.")
-        k = max(gradient.directions.k, s.weights.shape[1])
+        k = gradient.directions.k
+        if len(s.steps) and s.weights.shape[1] != k:
+            raise ValueError(f"`Momentum(memory=...)` cannot mix steps of {s.weights.shape[1]} and of {k} directions.")
         steps = np.append(s.steps, key.step)[-memory:]
-        old = np.pad(s.weights, ((0, 0), (0, k - s.weights.shape[1])))
-        weights = np.vstack([old, np.pad(gradient.w, (0, k - len(gradient.w)))])[-memory:]
+        weights = np.vstack([s.weights.reshape(-1, k), gradient.w])[-memory:]
         shares = self.beta ** np.arange(len(steps) - 1, -1, -1.0)
         if self.nesterov:
             shares *= self.beta
             shares[-1] += 1.0
         past = [gradient.directions.at(Key(key.seed, int(t))) for t in steps[:-1]]
         parts = [*past, gradient.directions]
-        kept = [w[: part.k] * (share * rate) for w, share, part in zip(weights, shares, parts, strict=True)]
+        w = (weights * (shares * rate)[:, None]).reshape(-1)
         state = MomentumState(s.step + 1, s.m, key.seed, steps, weights)
-        return state, Step(Joined(parts), np.concatenate(kept), gradient.shrink * rate)
+        return state, Step(Joined(parts), w, gradient.shrink * rate)
 
 
 def rescaled(gradient: Step, vector: Floats, rate: float) -> Step:

@@ -18,7 +18,10 @@ __all__ = ["check_variable"]
 
 
 def check_variable(
-    variable: Variable | Callable[[], Variable], *, read: Callable[[Variable], Floats] | None = None
+    variable: Variable | Callable[[], Variable],
+    *,
+    read: Callable[[Variable], Floats] | None = None,
+    tolerance: float = 1e-10,
 ) -> None:
     """Check the laws of `Variable`.
 
@@ -33,6 +36,7 @@ def check_variable(
     Args:
         variable: One to check (copies of it are moved), or a function that makes a fresh one.
         read: From a variable to its elements, block after block, shape (d,), once it is settled; `value` of a `Vector`.
+        tolerance: How far moves may be off, as a share of the largest element plus 1; for fp32 about 1e-6.
 
     Raises:
         AssertionError: A law does not hold.
@@ -63,7 +67,7 @@ def check_variable(
     )
     sizes = [block.size for block in v.blocks]
     require(v.size == sum(sizes), f"`{name}.size` is {v.size}, but its blocks have {sizes} elements.")
-    _check_moves(make, read, name)
+    _check_moves(make, read, name, tolerance)
     if isinstance(v, Vector):
         for far in (1.0, 1e3, -1e3):
             _check_vector(make, far)
@@ -78,7 +82,7 @@ def _step(v: Variable, number: int, far: float = 0.1, shrink: float = 0.0) -> St
     return Step(Gaussian(v.blocks, 2, Key(7, number)), far * np.array([1.0, -0.5]), shrink)
 
 
-def _check_moves(make: Callable[[], Variable], read: Callable[[Variable], Floats], name: str) -> None:
+def _check_moves(make: Callable[[], Variable], read: Callable[[Variable], Floats], name: str, tolerance: float) -> None:
     lazy, eager = make(), make()
     lazy.settle()
     start = np.array(read(lazy))
@@ -100,7 +104,7 @@ def _check_moves(make: Callable[[], Variable], read: Callable[[Variable], Floats
         eager.settle()
         there = np.array(read(eager))
         require(
-            close(there, x, float(np.abs(x).max()) + 1.0),
+            close(there, x, float(np.abs(x).max()) + 1.0, tolerance),
             f"`{name}` stands at {there} after `add_` with shrink={shrink}; (1 - shrink) x + w U is {x}.",
         )
     lazy.settle()

@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -52,14 +52,14 @@ class Task:
         train: Examples to learn from.
         validation: Examples to validate on.
         loss: What is minimised.
-        measures: What is measured in validation.
+        measures: What is measured in validation: from a model and a batch to values by name.
         score: The measure, higher is better, that is one minus the loss; empty if there is none.
     """
 
     train: Examples
     validation: Examples
     loss: Loss
-    measures: Mapping[str, Loss]
+    measures: Callable[[torch.nn.Module, Any], Mapping[str, torch.Tensor]]
     score: str
 
     def numbers(self, measured: Mapping[str, float]) -> dict[str, float]:
@@ -93,13 +93,16 @@ def task_of(settings: Settings, tokenizer: Any, context: int) -> Task:
         score = exact_match if given.objective == "exact-match" else f1
         loss: Loss = Generation(tokenizer, score, settings.max_new_tokens)
         name = "accuracy" if given.objective == "exact-match" else "f1"
-        return Task(train, validation, loss, {"loss": loss}, name)
+        return Task(train, validation, loss, _alone(loss), name)
     if settings.learns != "labels":
-        return Task(train, validation, Completion(), {"loss": Completion()}, "")
+        return Task(train, validation, Completion(), _alone(Completion()), "")
     over = LabelWords(words, "labels" if given.objective == "labels" else "vocabulary")
-    measures = _Once(over)
     loss = Accuracy(over) if given.objective == "accuracy" else over
-    return Task(train, validation, loss, {"loss": measures.losses, "accuracy": measures.right}, "")
+    return Task(train, validation, loss, over.measures, "")
+
+
+def _alone(loss: Loss) -> Callable[[torch.nn.Module, Any], Mapping[str, torch.Tensor]]:
+    return lambda model, batch: {"loss": loss(model, batch)}
 
 
 def fingerprint(examples: Examples) -> str:
@@ -142,46 +145,7 @@ def _held_out(examples: Examples, seed: int, path: Path) -> tuple[Examples, Exam
         raise BadInput(f"{str(path)!r} has one row; two are needed to hold one out, or give --validation.")
     order = Key(seed, 0).generator("validation").permutation(n).tolist()
     first = n - min(_MOST, max(1, n // _SHARE))
-    return _picked(examples, order[:first]), _picked(examples, order[first:])
-
-
-def _picked(examples: Examples, which: Sequence[int]) -> Examples:
-    parts: dict[str, Any] = {
-        name: [column[i] for i in which]
-        for name in ("tokens", "label", "labels", "reference")
-        if (column := getattr(examples, name)) is not None
-    }
-    return replace(examples, **parts)
-
-
-class _Once:
-    """Loss and accuracy of the same run of the model.
-
-    `right` takes what `losses` has seen of an example, once, and runs the model for what it has not.
-    """
-
-    def __init__(self, words: LabelWords) -> None:
-        self.words, self.seen = words, dict[int, float]()
-
-    def losses(self, model: torch.nn.Module, batch: Mapping[str, Any]) -> torch.Tensor:
-        """The losses, (B,)."""
-        scores: list[torch.Tensor] = []
-        handle = model.register_forward_hook(lambda *run: scores.append(run[-1].logits[:, -1]))  # padded on the left
-        try:
-            losses = self.words(model, batch)
-        finally:
-            handle.remove()
-        guess = scores[-1][:, list(self.words.token_ids)].argmax(-1)
-        right = torch.where(losses.isfinite(), (guess == batch["label"]).float(), torch.nan)
-        self.seen.update(zip(batch["example_id"].tolist(), right.tolist(), strict=True))
-        return losses
-
-    def right(self, model: torch.nn.Module, batch: Mapping[str, Any]) -> torch.Tensor:
-        """1 where the right class is the most likely, (B,)."""
-        ids = batch["example_id"].tolist()
-        if not all(i in self.seen for i in ids):
-            self.losses(model, batch)
-        return torch.tensor([self.seen.pop(i) for i in ids])
+    return examples.pick(order[:first]), examples.pick(order[first:])
 
 
 @contextmanager

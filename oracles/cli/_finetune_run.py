@@ -85,7 +85,7 @@ class _Run:
                     estimator=self.estimator,
                     rule=self.rule,
                     validation=self.task.validation,
-                    measures={name: checked(measure) for name, measure in self.task.measures.items()},
+                    measures=checked(self.task.measures),
                     evaluate_every=self.settings.eval_every,
                     seed=given.seed,
                     journal=journal,

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from blackbox_zo.journal import read
+from oracles.cli._arguments import whole
 from oracles.cli._errors import BadInput, told
 from oracles.cli._finetune_journal import is_finetuning
 from oracles.cli._folders import check_target, save
 from oracles.cli._models import load
-from oracles.cli.minimize import whole
 
 __all__ = ["add"]
 

@@ -6,8 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from oracles.cli._arguments import count, positive, whole
 from oracles.cli._finetune_settings import OBJECTIVES, RATES, settings_of
-from oracles.cli.minimize import whole
 
 __all__ = ["add"]
 
@@ -82,9 +82,9 @@ def _method(group: Any) -> None:
     add("--batch-size", type=whole, default=16, metavar="N", help="examples in a step; default %(default)s")
     add("--select", metavar="WHICH", help="parameters: all, lora, bias, prefix or a regular expression; default all")
     add("--optimizer", choices=("sgd", "momentum", "adam"), help="default sgd; adam keeps two vectors of the selection")
-    add("--lr", type=_positive, metavar="X", help="learning rate; default: see below")
+    add("--lr", type=positive, metavar="X", help="learning rate; default: see below")
     add("--lr-schedule", choices=("constant", "linear", "cosine"), default="constant", help="default %(default)s")
-    add("--radius", type=_positive, default=1e-3, metavar="X", help="how far queries go; default %(default)s")
+    add("--radius", type=positive, default=1e-3, metavar="X", help="how far queries go; default %(default)s")
     add("--directions", type=whole, metavar="N", help="directions of a step; default one for each of its examples")
     add(
         "--directions-per",
@@ -96,10 +96,10 @@ def _method(group: Any) -> None:
     add("--rank", type=whole, metavar="N", help="rank of lowrank directions; default 1")
     add("--difference", choices=("central", "forward"), help="default central")
     add("--blocks", type=whole, metavar="N", help="search only so many layers in each step, drawn at random")
-    add("--mask", type=_positive, metavar="SHARE", help="search only this share of each matrix, the smallest weights")
-    add("--weight-decay", type=_positive, metavar="X", help="shrink weights by X times the learning rate at each step")
+    add("--mask", type=positive, metavar="SHARE", help="search only this share of each matrix, the smallest weights")
+    add("--weight-decay", type=positive, metavar="X", help="shrink weights by X times the learning rate at each step")
     add("--no-decay", metavar="REGEX", help="parameters that --weight-decay leaves alone")
-    add("--clip", type=_positive, metavar="X", help="clip the slope along each direction to between -X and X")
+    add("--clip", type=positive, metavar="X", help="clip the slope along each direction to between -X and X")
     add("--mezo", action="store_true", help="the published MeZO: SGD along one Gaussian direction on the whole batch")
     add("--seed", type=int, default=0, help="all randomness is a function of it; default %(default)s")
 
@@ -133,7 +133,7 @@ def _kept(group: Any) -> None:
     add = group.add_argument
     add(
         "--eval-every",
-        type=_count,
+        type=count,
         metavar="N",
         help="steps between validations; 0: only before the first step and after the last; default a fifth of --steps",
     )
@@ -142,17 +142,3 @@ def _kept(group: Any) -> None:
     add("--save", type=Path, metavar="DIR", help="write the weights and the tokenizer there at the end")
     add("--report", type=Path, metavar="FILE", help="draw the run to an .html file at the end")
     add("--quiet", action="store_true", help="show no progress")
-
-
-def _positive(text: str) -> float:
-    try:
-        number = float(text)
-    except ValueError:
-        number = 0.0
-    if not 0 < number < float("inf"):
-        raise argparse.ArgumentTypeError(f"must be a positive number, got {text!r}")
-    return number
-
-
-def _count(text: str) -> int:
-    return 0 if text.strip() == "0" else whole(text)

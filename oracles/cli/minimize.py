@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from blackbox_zo.journal import Journal
+from oracles.cli._arguments import seconds, whole
 from oracles.cli._errors import BadInput, told
 from oracles.cli._run import Run
 from oracles.command import CommandOracle
 
-__all__ = ["add", "add_limits", "whole"]
+__all__ = ["add", "add_limits"]
 
 _EXAMPLE = """example:
   blackbox-zo minimize --run 'python train.py --lr {lr} --depth {depth}' \\
@@ -77,9 +78,9 @@ def add_limits(parser: argparse.ArgumentParser, budget: int | None, workers: int
         "--workers", type=whole, default=workers, metavar="N", help=f"how many to run at a time; default {unless}"
     )
     parser.add_argument(
-        "--timeout", type=_seconds, metavar="S", help="seconds for one run; a longer one is ended, and has failed"
+        "--timeout", type=seconds, metavar="S", help="seconds for one run; a longer one is ended, and has failed"
     )
-    parser.add_argument("--time-limit", type=_seconds, metavar="S", help="seconds after which to stop asking")
+    parser.add_argument("--time-limit", type=seconds, metavar="S", help="seconds after which to stop asking")
     parser.add_argument("--quiet", action="store_true", help="show no progress")
 
 
@@ -115,24 +116,3 @@ def _values(pairs: list[str]) -> dict[str, str]:
             raise BadInput(f"--start names {name!r} twice; give it one value.")
         out[name] = value
     return out
-
-
-def whole(text: str) -> int:
-    """A whole number of at least 1, for argparse."""
-    try:
-        number = int(text)
-    except ValueError:
-        number = 0
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, got {text!r}")
-    return number
-
-
-def _seconds(text: str) -> float:
-    try:
-        number = float(text)
-    except ValueError:
-        number = 0.0
-    if not 0 < number < float("inf"):
-        raise argparse.ArgumentTypeError(f"must be a positive number of seconds, got {text!r}")
-    return number

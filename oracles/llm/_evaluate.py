@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import torch
 
-from blackbox_zo.modules import Module
+from blackbox_zo.modules import Module, take_rows
 from oracles.llm._passes import Passes, batch_size
 from oracles.llm._reuse import FeatureCache, Features, is_faithful
-from oracles.llm._sweeps import ScratchSweep
+from oracles.llm._sweeps import per_example
 
-__all__ = ["Evaluator", "evaluate"]
+__all__ = ["Evaluator", "Measures", "evaluate"]
 
 Measure = Callable[[torch.nn.Module, Any], torch.Tensor]
+Measures = Mapping[str, Measure] | Callable[[torch.nn.Module, Any], Mapping[str, torch.Tensor]]
 
 
 class Evaluator:
@@ -23,70 +25,75 @@ class Evaluator:
     Args:
         model: The model.
         batches: What to measure on.
-        measures: By name, functions from (model, batch) to a value per example.
+        measures: By name, functions from (model, batch) to a value per example; or one function from them to such
+            values by name, all of one run of the model, such as `LabelWords.measures`.
         module: What is searched; none reuses nothing.
     """
 
     def __init__(
-        self,
-        model: torch.nn.Module,
-        batches: Sequence[Any],
-        measures: Mapping[str, Measure],
-        module: Module | None = None,
+        self, model: torch.nn.Module, batches: Sequence[Any], measures: Measures, module: Module | None = None
     ) -> None:
-        self.model, self.batches, self.measures = model, batches, dict(measures)
+        self.model, self.batches = model, batches
+        self.runs = [measures] if callable(measures) else [_named(n, measure) for n, measure in measures.items()]
         self.searched = {} if module is None else {id(p): name for name, p in module.parameters.items()}
-        first = next(iter(self.measures.values()))
-        self.caches = [FeatureCache(model, first, keep=False) for _ in batches] if module is not None else None
+        self.caches = [FeatureCache(model, _first(self.runs[0]), keep=False) for _ in batches]
         self.kept: dict[int, Features | None] = {}
-        self.usable: dict[str, bool] = {}
+        self.usable: dict[int, bool] = {}
 
     @torch.no_grad()
     def __call__(self) -> dict[str, float]:
         """The mean of each measure over all examples, in fp64."""
-        sums = dict.fromkeys(self.measures, 0.0)
-        count = 0
+        sums: dict[str, float] = {}
         training = self.model.training
         self.model.eval()
         try:
             for number, batch in enumerate(self.batches):
-                size = batch_size(batch)
-                count += size
-                features = self._features(number, batch)
-                for name, measure in self.measures.items():
-                    sums[name] += self._sum(measure, batch, size, self._usable(features, name, batch))
+                if number not in self.kept:
+                    self.kept[number] = self.caches[number].of(self.searched, batch)
+                for which in range(len(self.runs)):
+                    for name, total in self._sums(which, batch, self._usable(which, number)).items():
+                        sums[name] = sums.get(name, 0.0) + total
         finally:
             self.model.train(training)
+        count = sum(map(batch_size, self.batches))
         return {name: total / count for name, total in sums.items()}
 
-    def _usable(self, features: Features | None, name: str, batch: Any) -> Features | None:
+    def _usable(self, which: int, number: int) -> Features | None:
         """The features, if a measure comes out the same on them: one that generates runs the layers more than once."""
-        if features is not None and name not in self.usable:
-            self.usable[name] = is_faithful(features, self.model, self.measures[name], batch)
-        return features if self.usable.get(name) else None
+        features = self.kept[number]
+        if features is not None and which not in self.usable:
+            self.usable[which] = is_faithful(features, self.model, _first(self.runs[which]), self.batches[number])
+        return features if self.usable.get(which) else None
 
-    def _features(self, number: int, batch: Any) -> Features | None:
-        if self.caches is None:
-            return None
-        if number not in self.kept:
-            self.kept[number] = self.caches[number].of(self.searched, batch)
-        return self.kept[number]
+    def _sums(self, which: int, batch: Any, features: Features | None) -> dict[str, float]:
+        """The sum of each number of one measure over a batch."""
+        size, sums = batch_size(batch), dict[str, float]()
+        passes = Passes(None)
+        for _, some in passes.plan(1, size, passes.examples(batch, size)):
+            rows = torch.arange(some.start, some.stop)
+            part = take_rows(batch, rows, size, lambda t: t)
+            with nullcontext() if features is None else features.instead(rows):
+                found = self.runs[which](self.model, part)
+            for name, values in found.items():
+                sums[name] = sums.get(name, 0.0) + float(per_example(values, len(rows), mean_too=True).sum())
+        return sums
 
-    def _sum(self, measure: Measure, batch: Any, size: int, features: Features | None) -> float:
-        sweep, passes, total = ScratchSweep(self.model, measure), Passes(None), 0.0
-        for _, part in passes.plan(1, size, passes.examples(batch, size)):
-            rows = torch.arange(part.start, part.stop)[None]
-            total += float(sweep(None, slice(0, 1), batch, size, rows, features).sum())
-        return total
+
+def _named(name: str, measure: Measure) -> Callable[[torch.nn.Module, Any], Mapping[str, torch.Tensor]]:
+    return lambda model, batch: {name: measure(model, batch)}
 
 
-def evaluate(model: torch.nn.Module, batches: Sequence[Any], measures: Mapping[str, Measure]) -> dict[str, float]:
+def _first(run: Callable[[torch.nn.Module, Any], Mapping[str, torch.Tensor]]) -> Measure:
+    return lambda model, batch: next(iter(run(model, batch).values()))
+
+
+def evaluate(model: torch.nn.Module, batches: Sequence[Any], measures: Measures) -> dict[str, float]:
     """The mean of each measure over all examples of some batches.
 
     Args:
         model: The model; dropout is off meanwhile.
         batches: What to measure on, such as `Examples.batches(16)`.
-        measures: By name, functions from (model, batch) to a value per example.
+        measures: By name, functions from (model, batch) to a value per example; or one function to several by name.
 
     Returns:
         The means by name.

@@ -70,13 +70,17 @@ class Examples:
         """A function from the number of a step to its batch; see `Shuffled`."""
         return Shuffled(self, batch_size, seed)
 
+    def pick(self, indices: Iterable[int]) -> Examples:
+        """Some of the examples, by their numbers, as new ones."""
+        chosen = [int(i) for i in indices]
+        columns = ("tokens", "label", "labels", "reference")
+        parts: dict[str, Any] = {c: [v[i] for i in chosen] for c in columns if (v := getattr(self, c)) is not None}
+        return replace(self, **parts)
+
     def take(self, n: int) -> Examples:
         """The first n examples, or all if there are fewer."""
         check_at_least("take", 1, n=n)
-        cut = {
-            name: value[:n] for name in ("label", "labels", "reference") if (value := getattr(self, name)) is not None
-        }
-        return replace(self, tokens=self.tokens[:n], **cut)
+        return self.pick(range(min(n, len(self))))
 
 
 @final

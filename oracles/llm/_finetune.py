@@ -19,7 +19,7 @@ from blackbox_zo.journal import Journal, read
 from blackbox_zo.modules import Module
 from blackbox_zo.rules import Rule
 from blackbox_zo.search import Search
-from oracles.llm._evaluate import Evaluator
+from oracles.llm._evaluate import Evaluator, Measures
 from oracles.llm._examples import Examples
 from oracles.llm._oracle import Batches, Loss, LossOracle
 
@@ -79,7 +79,7 @@ def finetune(
     estimator: Estimator | None = None,
     rule: Rule,
     validation: Examples | None = None,
-    measures: Mapping[str, Loss] | None = None,
+    measures: Measures | None = None,
     evaluate_every: int = 0,
     seed: int = 0,
     journal: str | Path | Journal | None = None,
@@ -102,7 +102,7 @@ def finetune(
         estimator: How to ask; by default one low-rank direction for each example, radius 1e-3.
         rule: How an estimate becomes a move, such as `SGD(1e-4)`.
         validation: Examples for the measures.
-        measures: Functions from (model, batch) to a value per example, by name; by default the loss alone.
+        measures: What `evaluate` takes; by default the loss alone.
         evaluate_every: Steps between validations, beside the first and the last; 0 has only these.
         seed: Of the directions and the order of the examples.
         journal: A path. If it holds this run, the run goes on from its last step, bit for bit.

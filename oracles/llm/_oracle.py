@@ -16,9 +16,9 @@ from blackbox_zo.oracle import Oracle
 from blackbox_zo.proposal import Proposal
 from oracles.llm._passes import Passes, batch_size, is_out_of_memory
 from oracles.llm._reuse import FeatureCache, Features
-from oracles.llm._sweeps import BatchedSweep, ScratchSweep, Sweep
+from oracles.llm._sweeps import BatchedSweep, Part, ScratchSweep, Sweep
 
-__all__ = ["Batches", "Loss", "LossOracle"]
+__all__ = ["Batches", "Loss", "LossOracle", "nine_digits"]
 
 Loss: TypeAlias = Callable[[torch.nn.Module, Any], torch.Tensor]
 Batches: TypeAlias = Sequence[Any] | Callable[[int], Any]
@@ -54,6 +54,7 @@ class LossOracle(Oracle):
         sweep: What is used; `reason` says why "auto" fell back on "scratch".
         forwards: Examples run through the model so far, times queries; layers that were reused are not counted apart.
         bad_steps: Steps whose every loss was NaN so far.
+        bad_in_a_row: How many of them were the newest ones.
 
     Raises:
         ValueError: An argument is out of its range.
@@ -102,7 +103,7 @@ class LossOracle(Oracle):
         self.passes = Passes(micro_batch)
         self.features = FeatureCache(model, loss, keep=reuse == "keep") if reuse else None
         self.forwards = 0
-        self.bad_steps = self._bad_in_a_row = 0
+        self.bad_steps = self.bad_in_a_row = 0
         self.reason = ""
         self._checked: set[tuple[int, bool]] = set()
 
@@ -120,14 +121,14 @@ class LossOracle(Oracle):
         displacements = self._displacements(proposal)
         batch = self.batch(proposal.step)
         values = self.values(displacements, batch)
-        rounded = [float(f"{v:.9g}") for v in values.tolist()]
-        self._watch(bool(np.isfinite(values).any()))
-        return Values(rounded)
+        self.watch(values)
+        return Values(nine_digits(values))
 
     def batch(self, step: int) -> Any:
         """The batch of a step."""
         return self.batches(step) if callable(self.batches) else self.batches[step % len(self.batches)]
 
+    @torch.no_grad()
     def values(self, displacements: Displacements, batch: Any) -> Floats:
         """The mean loss of a batch under each query, shape (n,)."""
         size, n = batch_size(batch), displacements.n
@@ -159,11 +160,16 @@ class LossOracle(Oracle):
         except RuntimeError as error:
             raise OracleError(str(error)) from None
 
-    def _watch(self, good: bool) -> None:
-        """Count steps without any finite loss; too many in a row end the run."""
-        self._bad_in_a_row = 0 if good else self._bad_in_a_row + 1
+    def watch(self, values: Floats) -> None:
+        """Count a step without any finite loss.
+
+        Raises:
+            OracleError: It is the tenth in a row.
+        """
+        good = bool(np.isfinite(values).any())
+        self.bad_in_a_row = 0 if good else self.bad_in_a_row + 1
         self.bad_steps += not good
-        if self._bad_in_a_row >= MOST_BAD_STEPS:
+        if self.bad_in_a_row >= MOST_BAD_STEPS:
             raise OracleError(
                 f"The loss was NaN or infinite in {MOST_BAD_STEPS} steps in a row; none of them moved the weights, "
                 "which are those of the last good step. Use a smaller learning rate or radius, or fp32."
@@ -187,7 +193,7 @@ class LossOracle(Oracle):
             for which, part in self.passes.plan(n, m, most, sweep.together):
                 taken = rows[which, part]
                 self.passes.used = taken.numel()
-                out[which, part] = sweep(displacements, which, batch, size, taken, features)
+                out[which, part] = sweep(Part(batch, size, taken, features), displacements, which)
                 self.forwards += taken.numel()
             return out
 
@@ -200,6 +206,8 @@ class LossOracle(Oracle):
     def _sweep(self, displacements: Displacements, batch: Any, features: Features | None) -> Sweep:
         """The sweep to use, tried on a few examples before it is first relied on."""
         low_rank = all(hit.factors is not None or hit.small for hit in displacements.of.values())
+        if self.sweep == "auto" and not low_rank:
+            self.reason = "Directions are not of low rank, so each query needs its own weights."
         if self.sweep == "scratch" or (self.sweep == "auto" and not low_rank):
             return self._scratch
         batched = BatchedSweep(self.model, self.loss)
@@ -231,10 +239,10 @@ class LossOracle(Oracle):
         size, some = batch_size(batch), slice(0, min(displacements.n, 4, most))
         rows = torch.arange(min(size, 2, max(1, most // some.stop))).expand(some.stop, -1)
         self.passes.used = rows.shape[1]
-        want = self._scratch(displacements, some, batch, size, rows)
+        want = self._scratch(Part(batch, size, rows), displacements, some)
         self.passes.used = rows.numel()
         try:
-            got = batched(displacements, some, batch, size, rows, features)
+            got = batched(Part(batch, size, rows, features), displacements, some)
         except Unstackable:
             raise
         except Exception as error:
@@ -269,3 +277,8 @@ class LossOracle(Oracle):
 
 class _Disagreement(RuntimeError):
     """Two sweeps give different losses."""
+
+
+def nine_digits(values: Floats) -> Floats:
+    """Values as short decimals: more digits than fp32 has, and few in a journal."""
+    return np.array([float(f"{v:.9g}") for v in values.tolist()])

@@ -5,7 +5,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -14,7 +15,28 @@ from blackbox_zo._typing import Floats
 from blackbox_zo.modules import Batched, Displacements, Family, Scratch, Unstackable, take_rows
 from oracles.llm._reuse import Features
 
-__all__ = ["BatchedSweep", "ScratchSweep", "Sweep"]
+__all__ = ["BatchedSweep", "Part", "ScratchSweep", "Sweep", "per_example"]
+
+
+@dataclass(frozen=True)
+class Part:
+    """What one run of a model is about.
+
+    Attributes:
+        batch: The batch.
+        size: Its number of examples.
+        rows: Row numbers that each of some queries sees, shape (queries, rows each).
+        features: What stands in for the lowest layers, if anything.
+    """
+
+    batch: Any
+    size: int
+    rows: torch.Tensor
+    features: Features | None = None
+
+    def instead(self, rows: torch.Tensor) -> AbstractContextManager[None]:
+        """Inside, the features stand in for the lowest layers on some rows."""
+        return nullcontext() if self.features is None else self.features.instead(rows)
 
 
 class Sweep(ABC):
@@ -23,33 +45,24 @@ class Sweep(ABC):
     Args:
         model: The model.
         loss: From (model, batch) to one value per example.
+
+    Attributes:
+        together: Whether several queries are answered in one run of the model.
     """
+
+    together: ClassVar[bool]
 
     def __init__(self, model: torch.nn.Module, loss: Callable[[torch.nn.Module, Any], torch.Tensor]) -> None:
         self.model, self.loss = model, loss
 
-    together = True
-    """Whether several queries are answered in one run of the model."""
-
     @abstractmethod
-    def __call__(
-        self,
-        displacements: Displacements | None,
-        which: slice,
-        batch: Any,
-        size: int,
-        rows: torch.Tensor,
-        features: Features | None = None,
-    ) -> Floats:
+    def __call__(self, part: Part, displacements: Displacements | None = None, which: slice = slice(0, 1)) -> Floats:
         """The loss of each row, shape (queries, rows each).
 
         Args:
+            part: The rows.
             displacements: The step's; none runs the model as it is.
-            which: Some queries.
-            batch: The batch.
-            size: Its number of examples.
-            rows: Row numbers that each of the queries sees, shape (queries, rows each).
-            features: What stands in for the lowest layers, if anything.
+            which: Some of its queries.
         """
 
 
@@ -58,39 +71,25 @@ class ScratchSweep(Sweep):
 
     together = False
 
-    def __call__(
-        self,
-        displacements: Displacements | None,
-        which: slice,
-        batch: Any,
-        size: int,
-        rows: torch.Tensor,
-        features: Features | None = None,
-    ) -> Floats:
+    def __call__(self, part: Part, displacements: Displacements | None = None, which: slice = slice(0, 1)) -> Floats:
         """See `Sweep`."""
-        out = np.empty(rows.shape)
+        out = np.empty(part.rows.shape)
         for place, i in enumerate(range(which.start, which.stop)):
-            mine = rows[place]
-            part = take_rows(batch, mine, size, lambda t: t)
+            rows = part.rows[place]
+            taken = take_rows(part.batch, rows, part.size, lambda t: t)
             under: AbstractContextManager[Any] = nullcontext() if displacements is None else Scratch(displacements, i)
-            with _instead(features, mine), under:
-                values = self.loss(self.model, part)
-            out[place] = _checked(values, len(mine), mean_too=True)
+            with part.instead(rows), under:
+                values = self.loss(self.model, taken)
+            out[place] = per_example(values, len(rows), mean_too=True)
         return out
 
 
 class BatchedSweep(Sweep):
     """One run for all queries."""
 
-    def __call__(
-        self,
-        displacements: Displacements | None,
-        which: slice,
-        batch: Any,
-        size: int,
-        rows: torch.Tensor,
-        features: Features | None = None,
-    ) -> Floats:
+    together = True
+
+    def __call__(self, part: Part, displacements: Displacements | None = None, which: slice = slice(0, 1)) -> Floats:
         """See `Sweep`.
 
         Raises:
@@ -98,21 +97,17 @@ class BatchedSweep(Sweep):
         """
         assert displacements is not None
         some = displacements if which == slice(0, displacements.n) else displacements.take(which)
-        flat = rows.reshape(-1)
-        mode = Batched(some, rows.shape[1])
-        part = mode.stack(batch, flat, size)
-        with _instead(features, flat), mode:
-            values = self.loss(self.model, part)
+        rows = part.rows.reshape(-1)
+        mode = Batched(some, part.rows.shape[1])
+        stacked = mode.stack(part.batch, rows, part.size)
+        with part.instead(rows), mode:
+            values = self.loss(self.model, stacked)
         if type(values) is Family:
             raise Unstackable("`loss(model, batch)` depends on the searched parameters but not on the batch's rows.")
-        return _checked(values, len(flat), mean_too=False).reshape(rows.shape)
+        return per_example(values, len(rows), mean_too=False).reshape(part.rows.shape)
 
 
-def _instead(features: Features | None, rows: torch.Tensor) -> AbstractContextManager[None]:
-    return nullcontext() if features is None else features.instead(rows)
-
-
-def _checked(values: Any, count: int, mean_too: bool) -> Floats:
+def per_example(values: Any, count: int, mean_too: bool) -> Floats:
     """The values of a loss in fp64, shape (count,).
 
     Raises:

@@ -13,6 +13,7 @@ import torch
 import blackbox_zo as bz
 from blackbox_zo._typing import Floats
 from blackbox_zo.modules import Displacements
+from oracles.llm._oracle import nine_digits
 
 __all__ = ["StepUnderWay", "TrainerRate", "ZOOptimizer", "evaluating"]
 
@@ -42,17 +43,14 @@ class TrainerRate:
 
     Args:
         optimizer: Where it is set.
-
-    Attributes:
-        held: While true the rate is 0, so nothing moves and nothing decays.
     """
 
     def __init__(self, optimizer: ZOOptimizer) -> None:
-        self.optimizer, self.held = optimizer, False
+        self.optimizer = optimizer
 
     def __call__(self, step: int) -> float:
         """The rate now, whatever the number of moves."""
-        return 0.0 if self.held else float(self.optimizer.param_groups[0]["lr"])
+        return float(self.optimizer.param_groups[0]["lr"])
 
 
 @final
@@ -76,7 +74,7 @@ class StepUnderWay:
         """The loss under each query, to nine digits, shape (n,); NaN where no label counts."""
         if not self.weight:
             return np.full(len(self.sums), np.nan)
-        return np.array([float(f"{v:.9g}") for v in (self.sums / self.weight).tolist()])
+        return nine_digits(self.sums / self.weight)
 
 
 @contextmanager

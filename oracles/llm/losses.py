@@ -56,12 +56,20 @@ class LabelWords:
         Raises:
             ValueError: A label is no class, an example has no token, or the batch lacks a field.
         """
-        label = _labels(batch, len(self.token_ids))
-        z = _next_token(model, batch)
+        return self._loss(_next_token(model, batch), _labels(batch, len(self.token_ids)))
+
+    def _loss(self, z: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
         words = torch.tensor(self.token_ids, device=z.device)
         if self.over == "labels":
             return _cross_entropy(z.index_select(-1, words), label)
         return _cross_entropy(z, words[label])
+
+    def measures(self, model: Any, batch: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+        """`loss` and `accuracy`, (B,) each: 1 where the right class is most likely, NaN without a finite loss."""
+        label, z = _labels(batch, len(self.token_ids)), _next_token(model, batch)
+        loss = self._loss(z, label)
+        guess = z[:, list(self.token_ids)].argmax(-1)
+        return {"loss": loss, "accuracy": torch.where(loss.isfinite(), (guess == label).float(), torch.nan)}
 
     def scores(self, model: Any, batch: Mapping[str, Any]) -> torch.Tensor:
         """The logits of the classes' words, (B, number of classes). `label` is not needed."""

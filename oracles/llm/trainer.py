@@ -11,9 +11,8 @@ import torch
 from transformers import Trainer
 
 import blackbox_zo as bz
-from blackbox_zo.errors import OracleError
 from blackbox_zo.modules import Displacements, Module
-from oracles.llm._oracle import MOST_BAD_STEPS, LossOracle
+from oracles.llm._oracle import LossOracle
 from oracles.llm._passes import batch_size
 from oracles.llm._trainer_arguments import ZOTrainingArguments as ZOTrainingArguments
 from oracles.llm._trainer_arguments import estimator_of, rule_of
@@ -47,7 +46,6 @@ class ZOTrainer(Trainer):
     Attributes:
         search: The search, from the first `train()` on; `search.close()` closes its journal.
         oracle: What answers its queries, from then on.
-        bad_steps: Steps without any finite loss.
 
     Raises:
         TypeError: `args` are not `ZOTrainingArguments`.
@@ -92,11 +90,15 @@ class ZOTrainer(Trainer):
         self._refuse()
         self.search: bz.Search | None = None
         self.oracle: LossOracle | None = None
-        self.bad_steps = self._bad_in_a_row = 0
         self._given = compute_per_example_loss
         self._step: StepUnderWay | None = None
         if model is not None:
             self._variable()
+
+    @property
+    def bad_steps(self) -> int:
+        """Steps without any finite loss."""
+        return 0 if self.oracle is None else self.oracle.bad_steps
 
     def _refuse(self) -> None:
         """Raise ValueError for what cannot be honoured."""
@@ -200,18 +202,11 @@ class ZOTrainer(Trainer):
             OracleError: Ten steps in a row had no finite loss.
         """
         step, self._step = self._step, None
-        if step is None or self.search is None:
+        if step is None or self.search is None or self.oracle is None:
             return
         values = step.values()
-        self._rate.held = not np.isfinite(values).any()
         self.search.tell(step.proposal, bz.Values(values))
-        self._bad_in_a_row = self._bad_in_a_row + 1 if self._rate.held else 0
-        self.bad_steps += self._rate.held
-        if self._bad_in_a_row >= MOST_BAD_STEPS:
-            raise OracleError(
-                f"The loss was NaN or infinite in {MOST_BAD_STEPS} steps in a row; none of them moved the weights, "
-                "which are those of the last good step. Use a smaller `learning_rate` or `radius`, or fp32."
-            )
+        self.oracle.watch(values)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """See `Trainer`: with `zo_bad_steps`, and without the norm of a gradient that is not there."""
@@ -226,7 +221,8 @@ class ZOTrainer(Trainer):
         super()._save_optimizer_and_scheduler(output_dir)
         if self.search is not None and self.args.should_save:
             state = {k: v for k, v in self.search.state_dict().items() if not k.startswith("x/")}
-            state |= {"trainer/bad_steps": self.bad_steps, "trainer/bad_in_a_row": self._bad_in_a_row}
+            assert self.oracle is not None
+            state |= {"oracle/bad_steps": self.bad_steps, "oracle/bad_in_a_row": self.oracle.bad_in_a_row}
             np.savez(Path(output_dir, STATE_FILE), **state)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
@@ -248,8 +244,9 @@ class ZOTrainer(Trainer):
 
     def _load_search(self, state: Mapping[str, Any]) -> None:
         """Put the search where it was, with the weights that the model has."""
-        assert self.search is not None
+        assert self.search is not None and self.oracle is not None
         weights = {f"x/{name}": value for name, value in self.search.variable.state().items()}
         self.search.load_state_dict({**state, **weights})
         self._step = None
-        self.bad_steps, self._bad_in_a_row = int(state["trainer/bad_steps"]), int(state["trainer/bad_in_a_row"])
+        self.oracle.bad_steps = int(state["oracle/bad_steps"])
+        self.oracle.bad_in_a_row = int(state["oracle/bad_in_a_row"])

@@ -16,6 +16,7 @@ import blackbox_zo as bz
 from blackbox_zo._typing import Floats
 from blackbox_zo.modules import Module
 from blackbox_zo.modules._rounding import round_into_
+from blackbox_zo.testing import check_variable
 
 from .helpers import CASES, DIRECTIONS, Make, low_rank_three, made
 
@@ -291,3 +292,15 @@ def test_fingerprint_tells_problems_apart() -> None:
     ]  # fmt: skip
     assert len({module.fingerprint() for module in modules}) == len(modules)
     assert Module(odd()).fingerprint() == modules[0].fingerprint() == modules[0].fingerprint()
+
+
+def test_a_module_keeps_the_laws_of_variables() -> None:
+    def make() -> Module:
+        torch.manual_seed(0)
+        return Module(torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Linear(4, 2)))
+
+    def read(module: bz.Variable) -> Floats:
+        assert isinstance(module, Module)
+        return np.concatenate([p.detach().double().numpy().ravel() for p in module.parameters.values()])
+
+    check_variable(make, read=read, tolerance=1e-6)
