@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
 
@@ -30,7 +30,12 @@ class Oracle(ABC):
     """Answers proposals. Blocking, and idempotent in `proposal.step`: asked twice about a step, it answers the same.
 
     A failed query is NaN in `Values` and unranked in `Ranking`, never an exception.
+
+    Attributes:
+        replayable: Whether seeds and answers tell all that a run moved. `Search.run` writes no journal where not.
     """
+
+    replayable: ClassVar[bool] = True
 
     @abstractmethod
     def answer(self, proposal: Proposal) -> Feedback:

@@ -14,7 +14,7 @@ from blackbox_zo._checks import check_at_least
 from blackbox_zo._open import Open, cannot_use, find, positions_of
 from blackbox_zo._running import answer
 from blackbox_zo._typing import Ints, Tree
-from blackbox_zo.errors import BudgetExhausted, FeedbackError, TellError
+from blackbox_zo.errors import BudgetExhausted, FeedbackError, JournalError, TellError
 from blackbox_zo.estimators import Estimator
 from blackbox_zo.feedback import Feedback, Values
 from blackbox_zo.journal import Journal
@@ -262,9 +262,12 @@ class Search:
 
         Raises:
             ValueError: There is neither a budget nor a number of steps.
+            JournalError: There is a journal, which cannot tell what this oracle does.
         """
         if steps is None and self.budget is None:
             raise ValueError("`run(steps=...)` is needed where the search has no budget; it would never end.")
+        if self._journal is not None and not getattr(oracle, "replayable", True):
+            raise JournalError(f"A journal cannot replay what `{type(oracle).__name__}` moves; search without one.")
         done = 0
         while (steps is None or done < steps) and not self.exhausted:
             try:

@@ -8,6 +8,7 @@ from oracles.llm._finetune import FineTune as FineTune
 from oracles.llm._finetune import Point as Point
 from oracles.llm._finetune import finetune as finetune
 from oracles.llm._finetune import replay as replay
+from oracles.llm._hybrid import HybridOracle as HybridOracle
 from oracles.llm._oracle import LossOracle as LossOracle
 from oracles.llm.data import Examples as Examples
 from oracles.llm.data import Template as Template

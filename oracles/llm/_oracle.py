@@ -138,8 +138,7 @@ class LossOracle(Oracle):
         features = None
         if self.features is not None:
             searched = {key: hit.block.name for key, hit in displacements.of.items()}
-            moving = {id(p): name for name, p in displacements.module.parameters.items()}
-            features = self.features.of(searched, batch, moving, self.passes)
+            features = self.features.of(searched, batch, self._moving(displacements.module), self.passes)
         sweep = self._sweep(displacements, batch, features)
         means: Floats = self._losses(sweep, displacements, batch, rows, features).mean(axis=1)
         at_x = displacements.queries.scale == 0.0
@@ -147,6 +146,10 @@ class LossOracle(Oracle):
             each = self._losses(self._scratch, None, batch, torch.arange(size)[None], features)[0]
             means = np.where(at_x, 0.0, means - each[rows.numpy()].mean(axis=1)) + each.mean()
         return means
+
+    def _moving(self, module: Module) -> dict[int, str]:
+        """Names of what any step may move, by the id of the parameter."""
+        return {id(p): name for name, p in module.parameters.items()}
 
     def _displacements(self, proposal: Proposal) -> Displacements:
         variable = proposal.variable
