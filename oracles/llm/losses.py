@@ -18,6 +18,7 @@ from oracles.llm._examples import UNSCORED
 from oracles.llm._generation import Generation as Generation
 from oracles.llm._generation import exact_match as exact_match
 from oracles.llm._generation import f1 as f1
+from oracles.llm._head import scores_of
 
 __all__ = ["Accuracy", "Completion", "Generation", "LabelWords", "exact_match", "f1"]
 
@@ -33,7 +34,8 @@ class LabelWords:
 
     Args:
         token_ids: The token of each class's word.
-        over: What the softmax is over: the whole "vocabulary", or the "labels" only.
+        over: What the softmax is over: the whole "vocabulary", or the "labels" only, which need no other scores: a
+            large vocabulary then costs nothing.
 
     Raises:
         ValueError: Fewer than two tokens, or the same one twice.
@@ -56,25 +58,26 @@ class LabelWords:
         Raises:
             ValueError: A label is no class, an example has no token, or the batch lacks a field.
         """
-        return self._loss(_next_token(model, batch), _labels(batch, len(self.token_ids)))
+        return self._loss_and_scores(model, batch)[0]
 
-    def _loss(self, z: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
-        words = torch.tensor(self.token_ids, device=z.device)
+    def _loss_and_scores(self, model: Any, batch: Mapping[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
+        label = _labels(batch, len(self.token_ids))
         if self.over == "labels":
-            return _cross_entropy(z.index_select(-1, words), label)
-        return _cross_entropy(z, words[label])
+            scores = self.scores(model, batch)
+            return _cross_entropy(scores, label), scores
+        z = _next_token(model, batch)
+        words = torch.tensor(self.token_ids, device=z.device)
+        return _cross_entropy(z, words[label]), z.index_select(-1, words)
 
     def measures(self, model: Any, batch: Mapping[str, Any]) -> dict[str, torch.Tensor]:
         """`loss` and `accuracy`, (B,) each: 1 where the right class is most likely, NaN without a finite loss."""
-        label, z = _labels(batch, len(self.token_ids)), _next_token(model, batch)
-        loss = self._loss(z, label)
-        guess = z[:, list(self.token_ids)].argmax(-1)
-        return {"loss": loss, "accuracy": torch.where(loss.isfinite(), (guess == label).float(), torch.nan)}
+        loss, scores = self._loss_and_scores(model, batch)
+        right = scores.argmax(-1) == batch["label"]
+        return {"loss": loss, "accuracy": torch.where(loss.isfinite(), right.float(), torch.nan)}
 
     def scores(self, model: Any, batch: Mapping[str, Any]) -> torch.Tensor:
         """The logits of the classes' words, (B, number of classes). `label` is not needed."""
-        z = _next_token(model, batch)
-        return z.index_select(-1, torch.tensor(self.token_ids, device=z.device))
+        return scores_of(model, self.token_ids, lambda: _next_token(model, batch))
 
     def predict(self, model: Any, batch: Mapping[str, Any]) -> torch.Tensor:
         """The index of the most likely class, (B,). `label` is not needed."""

@@ -1,0 +1,79 @@
+"""The head of a language model, narrowed to a few tokens: all others' scores would be thrown away."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+from torch.nn import functional as F
+
+from oracles.llm._passes import is_out_of_memory
+
+__all__ = ["scores_of"]
+
+_faithful: WeakKeyDictionary[torch.nn.Module, bool] = WeakKeyDictionary()
+"""Whether a model's scores come out the same from a narrowed head."""
+
+
+def scores_of(model: Any, token_ids: Sequence[int], run: Callable[[], torch.Tensor]) -> torch.Tensor:
+    """The scores of some tokens, shape (..., number of tokens), from a head that computes no others where that is safe.
+
+    The first call for each model compares with the whole head's.
+
+    Args:
+        model: A causal language model.
+        token_ids: The tokens.
+        run: Runs the model and returns scores, shape (..., what the head gives).
+    """
+    head = _head_of(model)
+    if head is None or _faithful.get(head) is False:
+        return _take(run(), token_ids)
+    try:
+        with _only(head, token_ids):
+            z = run()
+    except (RuntimeError, ValueError, IndexError) as error:  # the model may expect as many scores as it has tokens
+        if head in _faithful or is_out_of_memory(error):
+            raise
+        whole = _take(run(), token_ids)
+        _faithful[head] = False
+        return whole
+    if head not in _faithful:
+        whole = _take(run(), token_ids)
+        same = z.shape == whole.shape and torch.allclose(z, whole, rtol=1e-3, atol=1e-4, equal_nan=True)
+        _faithful[head] = same
+        return whole
+    return z
+
+
+def _take(z: torch.Tensor, token_ids: Sequence[int]) -> torch.Tensor:
+    return z.index_select(-1, torch.tensor(token_ids, device=z.device))
+
+
+def _head_of(model: Any) -> torch.nn.Linear | None:
+    """The head, if it is a plain linear layer of which a part can be taken."""
+    if hasattr(model, "_orig_mod"):  # what is compiled does not see a change
+        return None
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    head = base.get_output_embeddings() if hasattr(base, "get_output_embeddings") else None
+    if type(head) is not torch.nn.Linear or "forward" in vars(head) or head._forward_hooks or head._forward_pre_hooks:
+        return None
+    return head
+
+
+@contextmanager
+def _only(head: torch.nn.Linear, token_ids: Sequence[int]) -> Iterator[None]:
+    """Inside, the head gives the scores of some tokens alone."""
+    ids = torch.tensor(token_ids, device=head.weight.device)
+
+    def forward(hidden: torch.Tensor) -> torch.Tensor:
+        bias = None if head.bias is None else F.embedding(ids, head.bias[:, None])[:, 0]
+        return F.linear(hidden, F.embedding(ids, head.weight), bias)  # a lookup makes these rows alone, if displaced
+
+    head.forward = forward  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        del head.forward
