@@ -72,7 +72,7 @@ def _only(head: torch.nn.Linear, token_ids: Sequence[int]) -> Iterator[None]:
         bias = None if head.bias is None else F.embedding(ids, head.bias[:, None])[:, 0]
         return F.linear(hidden, F.embedding(ids, head.weight), bias)  # a lookup makes these rows alone, if displaced
 
-    head.forward = forward  # type: ignore[method-assign]
+    head.forward = forward  # type: ignore[method-assign, assignment]
     try:
         yield
     finally:

@@ -200,7 +200,7 @@ class LossOracle(Oracle):
                 self.forwards += taken.numel()
             return out
 
-        return self.passes.fit(batch, size, work)
+        return self.passes.fit(batch if features is None else features.inputs(batch), size, work)
 
     @property
     def _scratch(self) -> Sweep:

@@ -112,10 +112,11 @@ class Features:
         trunk: Whose.
         cut: How many layers.
         output: What the last of them returned.
+        last: How many of the last tokens it is of; none means all.
     """
 
-    def __init__(self, trunk: Trunk, cut: int, output: Any) -> None:
-        self.trunk, self.cut, self.output = trunk, cut, output
+    def __init__(self, trunk: Trunk, cut: int, output: Any, last: int | None = None) -> None:
+        self.trunk, self.cut, self.output, self.last = trunk, cut, output, last
 
     @property
     def hidden(self) -> torch.Tensor:
@@ -124,20 +125,28 @@ class Features:
         assert found is not None
         return found
 
+    def ending(self, last: int) -> Features:
+        """The same for the last tokens alone."""
+        hidden = self.hidden[:, -last:].clone()
+        return Features(self.trunk, self.cut, _like(self.output, hidden), last)
+
+    def inputs(self, batch: Any) -> Any:
+        """What of a batch, or of some rows of it, belongs to these features: the last tokens alone, if they are."""
+        if self.last is None or not isinstance(batch, Mapping):
+            return batch
+        wide = {name for name, value in batch.items() if isinstance(value, torch.Tensor) and value.dim() == 2}
+        return {name: value[:, -self.last :] if name in wide else value for name, value in batch.items()}
+
     @contextmanager
     def instead(self, which: torch.Tensor) -> Iterator[None]:
         """Inside, the lowest layers do nothing but hand on rows `which` of the features."""
         rows = mark(self.hidden[which])
-        structure = self.output
-
-        def handed_on(hidden: torch.Tensor) -> Any:
-            return (hidden, *structure[1:]) if isinstance(structure, tuple) else hidden
 
         def skip(hidden_states: Any = None, *args: Any, **kwargs: Any) -> Any:
-            return handed_on(hidden_states)
+            return _like(self.output, hidden_states)
 
         def last(*args: Any, **kwargs: Any) -> Any:
-            return handed_on(rows)
+            return _like(self.output, rows)
 
         layers = self.trunk.layers[: self.cut]
         try:
@@ -152,6 +161,11 @@ class Features:
 def _tensor_of(output: Any) -> torch.Tensor | None:
     first = output[0] if isinstance(output, tuple) and output else output
     return first if isinstance(first, torch.Tensor) and first.dim() >= 2 else None
+
+
+def _like(output: Any, hidden: torch.Tensor) -> Any:
+    """Hidden states in the form of a layer's output."""
+    return (hidden, *output[1:]) if isinstance(output, tuple) else hidden
 
 
 @torch.no_grad()
@@ -176,7 +190,7 @@ def is_faithful(
         return False
     try:
         with features.instead(rows):
-            got = loss(model, part)
+            got = loss(model, features.inputs(part))
     except (RuntimeError, ValueError, IndexError) as error:  # the model looks at the layers in a way of its own
         if is_out_of_memory(error):
             raise
@@ -199,7 +213,7 @@ class FeatureCache:
         self.rows: dict[tuple[int, int, int], torch.Tensor] = {}
         self.structure: Any = None
         self.bytes = 0
-        self._tried = False
+        self._tried, self._ends = False, True
 
     def of(
         self,
@@ -230,9 +244,10 @@ class FeatureCache:
         if not cut:
             return None
         keep = self.keep and (moving is None or cut_below(moving) >= cut)  # what lies below may move in other steps
-        found = self._find(trunk, cut, batch) if keep else None
+        last = self._last(batch) if cut == len(trunk.layers) else None
+        found = self._find(trunk, cut, batch, last) if keep else None
         if found is None:
-            found = passes.fit(batch, size, lambda most: self._make(trunk, cut, batch, size, most, passes))
+            found = passes.fit(batch, size, lambda most: self._make(trunk, cut, batch, size, most, passes, last))
             if found is None:
                 self.trunk = None
                 return None
@@ -246,22 +261,34 @@ class FeatureCache:
             return self.loss(self.model, batch)
         return self.loss(self.model, take_rows(batch, torch.arange(size)[rows], size, lambda t: t))
 
-    def _make(self, trunk: Trunk, cut: int, batch: Any, size: int, most: int, passes: Passes) -> Features | None:
+    def _last(self, batch: Any) -> int | None:
+        """How many of the last tokens the loss looks at, if it says so: after all layers, each token is on its own."""
+        says = getattr(self.loss, "last_tokens", None)
+        return None if says is None or not self._ends else says(self.model, batch)
+
+    def _make(
+        self, trunk: Trunk, cut: int, batch: Any, size: int, most: int, passes: Passes, last: int | None
+    ) -> Features | None:
         parts: list[Features] = []
         for a in range(0, size, most):
             rows = slice(a or None, min(a + most, size))
             passes.used = rows.stop - a
             part = trunk.features(cut, partial(self._run, batch, size, rows))
+            if part is not None and last is not None:
+                part = part.ending(last)
             if part is None or (parts and part.hidden.shape[1:] != parts[0].hidden.shape[1:]):
                 return None
             parts.append(part)
         found = parts[0]
         if len(parts) > 1:
-            hidden, rest = torch.cat([part.hidden for part in parts]), found.output
-            found = Features(trunk, cut, (hidden, *rest[1:]) if isinstance(rest, tuple) else hidden)
+            hidden = torch.cat([part.hidden for part in parts])
+            found = Features(trunk, cut, _like(found.output, hidden), last)
         if not self._tried:
             passes.used = min(most, 2)
             self._tried = is_faithful(found, self.model, self.loss, batch, passes.used)
+            if not self._tried and last is not None:
+                self._ends = False
+                return self._make(trunk, cut, batch, size, most, passes, None)
         return found if self._tried else None
 
     def _keys(self, cut: int, batch: Any, length: int) -> list[tuple[int, int, int]]:
@@ -270,14 +297,13 @@ class FeatureCache:
             raise ValueError("`LossOracle(reuse='keep')` needs a tensor 'example_id' in each batch.")
         return [(int(i), cut, length) for i in ids]
 
-    def _find(self, trunk: Trunk, cut: int, batch: Any) -> Features | None:
-        length = next((v.shape[1] for v in batch.values() if isinstance(v, torch.Tensor) and v.dim() == 2), 0)
-        found = [self.rows.get(key) for key in self._keys(cut, batch, length)]
+    def _find(self, trunk: Trunk, cut: int, batch: Any, last: int | None) -> Features | None:
+        whole = next((v.shape[1] for v in batch.values() if isinstance(v, torch.Tensor) and v.dim() == 2), 0)
+        found = [self.rows.get(key) for key in self._keys(cut, batch, last or whole)]
         rows = [row for row in found if row is not None]
         if len(rows) < len(found):
             return None
-        hidden = torch.stack(rows)
-        return Features(trunk, cut, (hidden, *self.structure[1:]) if self.structure is not None else hidden)
+        return Features(trunk, cut, _like(self.structure, torch.stack(rows)), last)
 
     def _add(self, features: Features, batch: Any) -> None:
         self.structure = features.output if isinstance(features.output, tuple) else None

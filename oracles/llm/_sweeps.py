@@ -34,6 +34,11 @@ class Part:
     rows: torch.Tensor
     features: Features | None = None
 
+    @property
+    def inputs(self) -> Any:
+        """The batch, or what of it belongs to the features."""
+        return self.batch if self.features is None else self.features.inputs(self.batch)
+
     def instead(self, rows: torch.Tensor) -> AbstractContextManager[None]:
         """Inside, the features stand in for the lowest layers on some rows."""
         return nullcontext() if self.features is None else self.features.instead(rows)
@@ -76,7 +81,7 @@ class ScratchSweep(Sweep):
         out = np.empty(part.rows.shape)
         for place, i in enumerate(range(which.start, which.stop)):
             rows = part.rows[place]
-            taken = take_rows(part.batch, rows, part.size, lambda t: t)
+            taken = take_rows(part.inputs, rows, part.size, lambda t: t)
             under: AbstractContextManager[Any] = nullcontext() if displacements is None else Scratch(displacements, i)
             with part.instead(rows), under:
                 values = self.loss(self.model, taken)
@@ -99,7 +104,7 @@ class BatchedSweep(Sweep):
         some = displacements if which == slice(0, displacements.n) else displacements.take(which)
         rows = part.rows.reshape(-1)
         mode = Batched(some, part.rows.shape[1])
-        stacked = mode.stack(part.batch, rows, part.size)
+        stacked = mode.stack(part.inputs, rows, part.size)
         with part.instead(rows), mode:
             values = self.loss(self.model, stacked)
         if type(values) is Family:

@@ -75,6 +75,13 @@ class LabelWords:
         right = scores.argmax(-1) == batch["label"]
         return {"loss": loss, "accuracy": torch.where(loss.isfinite(), right.float(), torch.nan)}
 
+    def last_tokens(self, model: Any, batch: Mapping[str, Any]) -> int | None:
+        """How many of the last columns of `input_ids` hold the last tokens of all examples; None if not known."""
+        if _places_itself(model):
+            return None
+        mask = _field(batch, "attention_mask")
+        return mask.shape[1] - int(_ends(mask).min()) + 1
+
     def scores(self, model: Any, batch: Mapping[str, Any]) -> torch.Tensor:
         """The logits of the classes' words, (B, number of classes). `label` is not needed."""
         return scores_of(model, self.token_ids, lambda: _next_token(model, batch))
@@ -99,6 +106,10 @@ class Accuracy:
         """The losses, (B,). Raises what `LabelWords` does."""
         label = _labels(batch, len(self.words.token_ids))
         return (self.words.predict(model, batch) != label).float()
+
+    def last_tokens(self, model: Any, batch: Mapping[str, Any]) -> int | None:
+        """See `LabelWords.last_tokens`."""
+        return self.words.last_tokens(model, batch)
 
 
 @final
@@ -142,8 +153,7 @@ def _first(counted: torch.Tensor) -> int:
 def _next_token(model: Any, batch: Mapping[str, Any]) -> torch.Tensor:
     """The logits of the token after each text, (B, V)."""
     ids, mask = _fields(model, batch, "input_ids", "attention_mask")
-    width = ids.shape[1]
-    ends = (mask * torch.arange(1, width + 1, device=mask.device)).amax(1)  # number of columns up to the last real one
+    width, ends = ids.shape[1], _ends(mask)
     first = min(ends.tolist())
     if first == 0:
         raise ValueError(f"Example {ends.tolist().index(0)} of the batch has no token; its `attention_mask` is all 0.")
@@ -151,6 +161,11 @@ def _next_token(model: Any, batch: Mapping[str, Any]) -> torch.Tensor:
     if z.shape[1] == 1:
         return z[:, 0]
     return z.take_along_dim((ends - first)[:, None, None], 1)[:, 0]
+
+
+def _ends(mask: torch.Tensor) -> torch.Tensor:
+    """The number of columns up to the last token of each example, (B,)."""
+    return (mask * torch.arange(1, mask.shape[1] + 1, device=mask.device)).amax(1)
 
 
 def _logits(model: Any, ids: torch.Tensor, mask: torch.Tensor, keep: int) -> torch.Tensor:

@@ -94,7 +94,8 @@ class Lazy(torch.nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         z = self.head(x)
-        return z - z.mean(-1, keepdim=True) if self.kind == "mean" else z + torch.arange(9.0)
+        out: torch.Tensor = z - z.mean(-1, keepdim=True) if self.kind == "mean" else z + torch.arange(9.0)
+        return out
 
 
 @pytest.mark.parametrize("kind", ["mean", "shape"])

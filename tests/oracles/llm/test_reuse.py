@@ -12,8 +12,9 @@ from torch import nn
 
 import blackbox_zo as bz
 from blackbox_zo._typing import Floats
-from oracles.llm import LossOracle
+from oracles.llm import LabelWords, LossOracle
 from oracles.llm import _reuse as reuse_module
+from oracles.llm._reuse import FeatureCache
 
 from ...blackbox_zo.modules.helpers import CASES, GROUPED, SWEEPS, made, of
 from .loss_helpers import RV, Runs, answered, by_hand, loss, texts
@@ -246,3 +247,42 @@ def test_an_error_on_the_way_leaves_the_layers_as_they_were() -> None:
         LossOracle(model, [texts(4)], failing, "scratch").answer(bz.Search(bz.Module(model, UPPER), TWO).ask())
     for part in model.modules():
         assert "forward" not in vars(part) and not part._forward_hooks
+
+
+def padded(side: str) -> dict[str, torch.Tensor]:
+    """Texts of 7, 4 and 6 tokens, padded on one side."""
+    torch.manual_seed(3)
+    ids, mask = torch.randint(1, 20, (3, 7)), torch.ones(3, 7, dtype=torch.long)
+    for row, length in enumerate((7, 4, 6)):
+        gap = slice(0, 7 - length) if side == "left" else slice(length, 7)
+        ids[row, gap], mask[row, gap] = 0, 0
+    return {"input_ids": ids, "attention_mask": mask, "label": torch.tensor([0, 1, 1])}
+
+
+@pytest.mark.parametrize("sweep", SWEEPS)
+@pytest.mark.parametrize("reuse", [True, "keep"])
+@pytest.mark.parametrize("over", ["vocabulary", "labels"])
+def test_above_the_layers_only_the_last_tokens_are_run(sweep: Any, reuse: Any, over: str) -> None:
+    words = LabelWords((3, 5), over)
+    batches = identified([padded("left"), padded("right")])
+    for which in (batches, batches[::-1]):
+        run(llama(), r"^model\.norm", 4, batches=which, loss=words, sweep=sweep, reuse=reuse)  # compares with by_hand
+    cache = FeatureCache(llama(), words, keep=False)
+    searched = {id(cache.model.model.norm.weight): "model.norm.weight"}  # type: ignore[union-attr]
+    lengths = [found.hidden.shape[1] for b in batches if (found := cache.of(searched, b)) is not None]
+    assert lengths == [1, 4]
+    below = {id(cache.model.model.layers[3].mlp.up_proj.weight): "model.layers.3.mlp.up_proj.weight"}  # type: ignore
+    found = cache.of(below, batches[0])
+    assert found is not None and found.hidden.shape[1] == 7
+
+
+def test_a_loss_that_looks_further_back_than_it_says_sees_all_tokens() -> None:
+    class Early:
+        def last_tokens(self, model: Any, batch: Any) -> int:
+            return 1
+
+        def __call__(self, model: Any, batch: Any) -> torch.Tensor:
+            z: torch.Tensor = model(input_ids=batch["input_ids"]).logits
+            return z.square().mean((1, 2))
+
+    run(llama(), r"^model\.norm", 2, loss=Early())
