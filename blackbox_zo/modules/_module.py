@@ -43,7 +43,8 @@ class Module(Variable):
 
     Args:
         model: Any module. It stays the user's: nothing is patched or wrapped.
-        select: Which parameters: "all" (those that require grad); "lora", "bias", "prefix"; a regular expression that
+        select: Which parameters: "all" (those that require grad); "top" (the norm after the last layer of a
+            language model); "lora", "bias", "prefix"; a regular expression that
             is searched in their names; a list of names; or a function of (name, parameter).
         mask: Which elements of them; the rest is neither asked about nor moved. A share in (0, 1) takes that share of
             smallest absolute values in each matrix, by a threshold fixed now and compared anew with the weights

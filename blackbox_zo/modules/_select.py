@@ -12,7 +12,12 @@ __all__ = ["Select", "select_parameters"]
 
 Select: TypeAlias = str | Sequence[str] | Callable[[str, torch.nn.Parameter], bool]
 
-_PRESETS = {"lora": r"(^|\.)lora_", "bias": r"(^|[._])bias$", "prefix": r"prompt_encoder|prompt_embeddings|prefix"}
+_PRESETS = {
+    "lora": r"(^|\.)lora_",
+    "bias": r"(^|[._])bias$",
+    "prefix": r"prompt_encoder|prompt_embeddings|prefix",
+    "top": r"(?i)^(?!.*\.\d+\.)(?!.*embed).*(norm|ln_f)[^.]*\.(weight|bias)$",
+}
 
 
 def select_parameters(model: torch.nn.Module, select: Select) -> dict[str, torch.nn.Parameter]:
@@ -33,8 +38,8 @@ def select_parameters(model: torch.nn.Module, select: Select) -> dict[str, torch
         found, what = _by_name(model, everything, select), "the list"
     else:
         raise TypeError(
-            f"`Module(select=...)` must be 'all', 'lora', 'bias', 'prefix', a pattern, a list of names or a function "
-            f"of (name, parameter), got {select!r:.60}."
+            f"`Module(select=...)` must be 'all', 'top', 'lora', 'bias', 'prefix', a pattern, a list of names or a "
+            f"function of (name, parameter), got {select!r:.60}."
         )
     if not found:
         raise ValueError(_nothing(everything, select, what))

@@ -17,16 +17,25 @@ __all__ = ["OBJECTIVES", "RATES", "Settings", "settings_of"]
 
 RATES = {
     ("sgd", "all"): 1e-4,
+    ("sgd", "top"): 1e-1,
     ("sgd", "few"): 1e-2,
     ("momentum", "all"): 1e-5,
+    ("momentum", "top"): 1e-2,
     ("momentum", "few"): 1e-3,
     ("adam", "all"): 1e-5,
+    ("adam", "top"): 3e-2,
     ("adam", "few"): 1e-3,
     ("mezo", "all"): 1e-6,
 }
-"""The learning rate where --lr is not given, by optimizer and selection; "few" is any but "all"."""
+"""The learning rate where --lr is not given, by optimizer and selection; "few" is any but "all" and "top"."""
 
-OBJECTIVES = ("loss", "labels", "accuracy", "exact-match", "f1")
+DEFAULTS: dict[str, dict[str, Any]] = {
+    "top": {"optimizer": "adam", "lr_schedule": "cosine", "radius": 1e-2, "batch_size": 256, "reuse": "keep"},
+    "": {"optimizer": "sgd", "lr_schedule": "constant", "radius": 1e-3, "batch_size": 16, "reuse": True},
+}
+"""What an argument is where it is not given, with --select top and with any other."""
+
+OBJECTIVES = ("labels", "loss", "accuracy", "exact-match", "f1")
 """All that --objective may be."""
 
 _FITTING = {"labels": OBJECTIVES[:3], "answer": ("loss", "exact-match", "f1"), "text": ("loss",)}
@@ -52,7 +61,7 @@ class Settings:
     """The arguments, with what follows from them.
 
     Attributes:
-        given: The arguments as argparse gives them; `typed` has them as they were typed.
+        given: The arguments as argparse gives them, completed by `DEFAULTS`; `typed` has them as they were typed.
         learns: What the examples are made of: "labels", "answer" or "text".
         labels: The words of the classes, with "labels".
         values: What the data has for them.
@@ -91,8 +100,8 @@ class Settings:
     @property
     def rate(self) -> float:
         """The learning rate, or where its schedule begins."""
-        optimizer = "mezo" if self.given.mezo else self.given.optimizer or "sgd"
-        return float(self.given.lr or RATES[optimizer, "all" if self.select == "all" else "few"])
+        optimizer = "mezo" if self.given.mezo else self.given.optimizer
+        return float(self.given.lr or RATES[optimizer, self.select if self.select in ("all", "top") else "few"])
 
     def directions(self, size: int) -> int:
         """How many directions a step of `size` examples has."""
@@ -159,6 +168,7 @@ def settings_of(given: argparse.Namespace) -> Settings:
         have = "none" if not named else " and ".join(f"--{name}" for name in named)
         raise BadInput(f"Give one of --labels, --answer and --text, got {have}.")
     learns: Any = named[0]
+    given.objective = given.objective or _FITTING[learns][0]
     _check_task(given, learns)
     _check_method(given)
     _check_files(given)
@@ -167,7 +177,11 @@ def settings_of(given: argparse.Namespace) -> Settings:
         raise BadInput(f"--labels must be two or more words, such as great,terrible, got {given.labels!r}.")
     if values and len(values) != len(labels):
         raise BadInput(f"--values must have one value for each of the {len(labels)} of --labels, got {len(values)}.")
-    return Settings(given, learns, labels, values, given.select or "all")
+    select = given.select or ("top" if learns == "labels" and not given.mezo and not given.blocks else "all")
+    for name, value in DEFAULTS.get(select, DEFAULTS[""]).items():
+        if getattr(given, name) is None:
+            setattr(given, name, value)
+    return Settings(given, learns, labels, values, select)
 
 
 def _words(text: str | None, option: str) -> tuple[str, ...]:

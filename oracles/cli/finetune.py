@@ -16,7 +16,7 @@ _EXAMPLE = """examples:
       --labels great,terrible --values pos,neg --steps 500 --journal run.jsonl --save tuned
   blackbox-zo finetune --model DIR --data qa.jsonl --template 'Q: {question} A:' --answer ' {answer}' --objective f1
 
-learning rates, where --lr is not given (few: anything but --select all):
+learning rates, where --lr is not given (few: neither --select all nor top):
 """
 
 
@@ -63,9 +63,8 @@ def _task(group: Any) -> None:
     add(
         "--objective",
         choices=OBJECTIVES,
-        default="loss",
-        help="with --labels: loss (cross-entropy over the vocabulary), labels (over the labels) or accuracy; with "
-        "--answer: loss, exact-match or f1 of what the model writes; default %(default)s",
+        help="with --labels: labels (cross-entropy over the labels), loss (over the vocabulary) or accuracy; with "
+        "--answer: loss, exact-match or f1 of what the model writes; default the first of them",
     )
     add("--max-new-tokens", type=whole, metavar="N", help="how much it may write, for exact-match and f1; default 8")
     add(
@@ -79,12 +78,25 @@ def _task(group: Any) -> None:
 def _method(group: Any) -> None:
     add = group.add_argument
     add("--steps", type=whole, default=500, metavar="N", help="steps of the whole run; default %(default)s")
-    add("--batch-size", type=whole, default=16, metavar="N", help="examples in a step; default %(default)s")
-    add("--select", metavar="WHICH", help="parameters: all, lora, bias, prefix or a regular expression; default all")
-    add("--optimizer", choices=("sgd", "momentum", "adam"), help="default sgd; adam keeps two vectors of the selection")
+    add("--batch-size", type=whole, metavar="N", help="examples in a step; default 256 with --select top, else 16")
+    add(
+        "--select",
+        metavar="WHICH",
+        help="parameters: top (the norm after the last layer: a few numbers, and layers run once for each example), "
+        "all, lora, bias, prefix or a regular expression; default top with --labels, else all",
+    )
+    add(
+        "--optimizer",
+        choices=("sgd", "momentum", "adam"),
+        help="default adam with --select top, else sgd; adam keeps two vectors of the selection",
+    )
     add("--lr", type=positive, metavar="X", help="learning rate; default: see below")
-    add("--lr-schedule", choices=("constant", "linear", "cosine"), default="constant", help="default %(default)s")
-    add("--radius", type=positive, default=1e-3, metavar="X", help="how far queries go; default %(default)s")
+    add(
+        "--lr-schedule",
+        choices=("constant", "linear", "cosine"),
+        help="default cosine with --select top, else constant",
+    )
+    add("--radius", type=positive, metavar="X", help="how far queries go; default 0.01 with --select top, else 0.001")
     add("--directions", type=whole, metavar="N", help="directions of a step; default one for each of its examples")
     add(
         "--directions-per",
@@ -118,12 +130,15 @@ def _passes(group: Any) -> None:
         action="store_const",
         const=True,
         dest="reuse",
-        default=True,
         help="run layers below the lowest searched one once for all queries of a step; this is the default",
     )
     reuse.add_argument("--no-reuse", action="store_const", const=False, dest="reuse", help="do not")
     reuse.add_argument(
-        "--keep-features", action="store_const", const="keep", dest="reuse", help="also keep their output, up to 2 GiB"
+        "--keep-features",
+        action="store_const",
+        const="keep",
+        dest="reuse",
+        help="also keep their output for later steps, up to 2 GiB; the default with --select top",
     )
     add("--micro-batch", type=whole, metavar="N", help="most examples in one run of the model")
     add("--dtype", choices=("float32", "bfloat16"), default="float32", help="of the weights; default %(default)s")

@@ -74,7 +74,9 @@ def write(path: Path, rows: list[dict[str, Any]]) -> None:
 
 
 def typed(*more: str, task: tuple[str, ...] = TASK) -> list[str]:
-    return ["finetune", "--model", "tiny", "--data", "rows.jsonl", *task, *more]
+    """A command over all weights; what is typed later counts."""
+    select = () if "--mezo" in more else ("--select", "all")
+    return ["finetune", "--model", "tiny", "--data", "rows.jsonl", "--objective", "loss", *select, *task, *more]
 
 
 def weights(folder: Path) -> bytes:
@@ -128,6 +130,17 @@ def test_a_run_learns_says_so_and_is_kept(here: Path, capsys: pytest.CaptureFixt
     assert header["problem"]["model"] == "tiny" and header["problem"]["train"]["rows"] == 108
     assert str(here) not in json.dumps(header["problem"])
     assert sorted(p.name for p in here.iterdir() if p.name.startswith(".")) == []
+
+
+def test_with_labels_alone_it_searches_the_top_and_learns(here: Path) -> None:
+    assert (
+        main(["finetune", "--model", "tiny", "--data", "rows.jsonl", *TASK, "--journal", "run.jsonl", "--quiet"]) == 0
+    )
+    header, _ = read(here / "run.jsonl")
+    assert header["variable"]["select"] == "top" and header["problem"]["objective"] == "labels"
+    assert header["rule"]["name"] == "Adam" and header["settings"]["reuse"] == "keep"
+    measured = Validations.of(beside(here / "run.jsonl")).measured
+    assert measured[500]["accuracy"] >= measured[0]["accuracy"] and measured[500]["loss"] < 0.9 * measured[0]["loss"]
 
 
 def test_saved_and_exported_weights_are_those_of_the_run(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -428,7 +441,7 @@ NO_TASK: tuple[str, ...] = ()
         (NO_TASK, ("--text", "text", "--template", "{text}"), "leave --template out"),
         (NO_TASK, ("--text", "text", "--label-field", "label"), "--label-field goes with --labels only"),
         (NO_TASK, ("--text", "text", "--objective", "f1"), "--objective f1 does not go with --text"),
-        (TASK, ("--objective", "f1"), "--objective f1 does not go with --labels, which takes loss, labels, accuracy"),
+        (TASK, ("--objective", "f1"), "--objective f1 does not go with --labels, which takes labels, loss, accuracy"),
         (TASK, ("--max-new-tokens", "3"), "--max-new-tokens goes with --objective exact-match or f1 only"),
         (
             (*TASK[:2], "--answer", "{answer}"),

@@ -40,6 +40,22 @@ def small() -> Any:
     return net
 
 
+@pytest.mark.parametrize(
+    ("case", "names"),
+    [
+        ("llama", ["model.norm.weight"]),
+        ("gpt2", ["transformer.ln_f.weight", "transformer.ln_f.bias"]),
+        ("opt", ["model.decoder.final_layer_norm.weight", "model.decoder.final_layer_norm.bias"]),
+        ("gemma3", ["model.norm.weight"]),
+        ("phi", ["model.final_layernorm.weight", "model.final_layernorm.bias"]),
+        ("neox", ["gpt_neox.final_layer_norm.weight", "gpt_neox.final_layer_norm.bias"]),
+        ("bloom", ["transformer.ln_f.weight", "transformer.ln_f.bias"]),
+    ],
+)
+def test_the_top_is_the_norm_after_the_last_layer(case: str, names: list[str]) -> None:
+    assert list(Module(CASES[case].make(), "top").parameters) == names
+
+
 NAMES = ["0.weight", "0.bias", "1.weight", "1.bias", "2.weight", "2.bias"]
 
 
