@@ -113,7 +113,7 @@ def ours(task: Task, steps: int, seed: int) -> dict[str, float]:
         LabelWords(task.tokens, over="labels"),
         steps=steps,
         batch_size=size,
-        module=r"^model\.norm",
+        module="top",
         estimator=bz.RandomVector(1e-2, size, "rademacher"),
         rule=bz.Adam(bz.Cosine(0.03, 3e-4, steps)),
         reuse="keep",

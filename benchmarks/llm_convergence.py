@@ -28,7 +28,7 @@ import blackbox_zo as bz
 from oracles.llm import Examples, LabelWords, LossOracle
 from oracles.llm._evaluate import Evaluator
 
-TARGETS = (4.0, 3.0, 2.5)
+TARGETS = (4.0, 3.5, 3.2)
 BATCH = 16
 TRIAL = 30
 VALIDATION = 64
@@ -76,12 +76,14 @@ def ours(select: str, estimator: bz.RandomVector, rule: Callable[[float], bz.Rul
     return start
 
 
-NORM = r"^model\.norm"
 SIDES = {
     "MeZO": Side((3e-5, 1e-4, 3e-4), 5, mezo),
-    "all parameters": Side((1e-4, 3e-4, 1e-3), 5, ours("all", bz.RandomVector(1e-3, BATCH, "lowrank"), bz.SGD)),
+    "all parameters": Side((1e-4, 3e-4, 1e-3), 2, ours("all", bz.RandomVector(1e-3, BATCH, "lowrank"), bz.SGD)),
     "final norm": Side(
-        (0.03, 0.1, 0.3), 2, ours(NORM, bz.RandomVector(1e-2, BATCH, "rademacher"), lambda rate: bz.Adam(rate))
+        (0.1, 0.2, 0.4), 2, ours("top", bz.RandomVector(1e-2, BATCH, "rademacher"), lambda rate: bz.Adam(rate))
+    ),
+    "all parameters, one direction": Side(
+        (3e-5, 1e-4, 3e-4), 5, ours("all", bz.RandomVector(1e-3, 1, "lowrank"), bz.SGD)
     ),
 }
 
