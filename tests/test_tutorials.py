@@ -15,6 +15,8 @@ ROOT = Path(__file__).parent.parent
 SECONDS = 60
 """Far more than any takes, for a machine that is busy."""
 
+NEEDS = {"08_torch": ["torch"], "11_language_model": ["torch", "transformers"]}
+
 SHOWS = {
     "01_minimize": r"blackbox_zo:  f = \d\.\d+e-(0[89]|[12]\d) after 1500 calls[\s\S]*the same through scipy: True",
     "02_noise_and_failures": r"of which (1|2|3)\d\d failed[\s\S]*out: True[\s\S]*status 4, `fun` raised RuntimeError",
@@ -26,6 +28,7 @@ SHOWS = {
     "08_torch": r"settings chosen: \[(3\.0|2\.99\d|3\.00\d), -(1\.0|0\.99\d|1\.00\d)\]",
     "09_command": r"80 runs, [1-9]\d* failed; best loss 0\.0[\s\S]*depth = 6, kind = fancy",
     "10_new_estimator": r"keeps the laws[\s\S]*and Backwards does not: `Backwards",
+    "11_language_model": r"before: .* 4\d% right[\s\S]*after 300 steps: loss 0\.[56]\d\d, [67]\d% right[\s\S]*bit: True",
 }
 
 
@@ -35,9 +38,12 @@ def test_every_tutorial_is_listed() -> None:
 
 @pytest.mark.parametrize("name", SHOWS)
 def test_tutorial(name: str, tmp_path: Path) -> None:
-    if name == "08_torch" and importlib.util.find_spec("torch") is None:
-        pytest.skip("torch is not installed")
+    for needed in NEEDS.get(name, ()):
+        if importlib.util.find_spec(needed) is None:
+            pytest.skip(f"{needed} is not installed")
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "error"}
+    if name == "11_language_model":  # the import of transformers has warnings of its own
+        del environment["PYTHONWARNINGS"]
     script = ROOT / "tutorials" / f"{name}.py"
     done = subprocess.run(
         [sys.executable, str(script)], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=SECONDS
