@@ -28,7 +28,7 @@ SHOWS = {
     "08_torch": r"settings chosen: \[(3\.0|2\.99\d|3\.00\d), -(1\.0|0\.99\d|1\.00\d)\]",
     "09_command": r"80 runs, [1-9]\d* failed; best loss 0\.0[\s\S]*depth = 6, kind = fancy",
     "10_new_estimator": r"keeps the laws[\s\S]*and Backwards does not: `Backwards",
-    "11_language_model": r"before: .* 4\d% right[\s\S]*after 300 steps: loss 0\.[56]\d\d, [67]\d% right[\s\S]*bit: True",
+    "11_language_model": r"before: .* 4\d%[\s\S]*after 300 steps: loss 0\.[56]\d\d, [67]\d% right[\s\S]*bit: True",
 }
 
 
