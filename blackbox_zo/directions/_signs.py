@@ -29,6 +29,7 @@ class Rademacher(Directions):
     def __init__(self, blocks: tuple[Block, ...], k: int, key: randomness.Key) -> None:
         super().__init__(blocks, k)
         self.key = key
+        self._newest: dict[tuple[str, int, int], tuple[int, Words]] = {}
 
     @cached_property
     def table(self) -> randomness.SignTable:
@@ -54,8 +55,14 @@ class Rademacher(Directions):
         return randomness.unpacked(words[None, :], stop - first)[0, start - first :]
 
     def bits(self, block: Block, j: int, start: int, stop: int) -> Words:
-        """See `Directions.bits`."""
-        return randomness.words_between(self.key, block.name, j, -(-block.size // 64), start // 64, -(-stop // 64))
+        """See `Directions.bits`. Those of the newest direction are kept: two queries and the move ask in turn."""
+        place = block.name, start, stop
+        newest = self._newest.get(place)
+        if newest is not None and newest[0] == j:
+            return newest[1]
+        found = randomness.words_between(self.key, block.name, j, -(-block.size // 64), start // 64, -(-stop // 64))
+        self._newest[place] = j, found
+        return found
 
     def draw(self) -> Floats:
         """See `Directions.draw`."""

@@ -68,10 +68,9 @@ class Displaced:
         """`w + c_i u_i` of a small parameter, shape (n, *shape), in its own type."""
         return (self.p.float() + self.offsets).to(self.p.dtype)
 
-    @cached_property
-    def chunks(self) -> list[tuple[int, int]]:
-        """Runs of rows that are displaced at a time."""
-        return row_chunks(self.block.shape)
+    def chunks(self, tokens: int = 0) -> list[tuple[int, int]]:
+        """Runs of rows that are displaced at a time, for so many rows of an input."""
+        return row_chunks(self.block.shape, tokens)
 
     def rows(self, i: int, a: int, b: int, scratch: Buffers) -> torch.Tensor:
         """Rows a … b of `w + c_i u_i`, shape (b - a, …), in scratch memory that the next call overwrites."""
@@ -110,7 +109,7 @@ class Displaced:
         if self.small:
             return self.stacked[i]
         out = torch.empty_like(self.p)
-        for a, b in self.chunks:
+        for a, b in self.chunks():
             if self.block.shape:
                 out[a:b] = self.rows(i, a, b, scratch)
             else:

@@ -71,9 +71,10 @@ def linear(
     if torch.is_autocast_enabled(x.device.type):
         return F.linear(x, w.whole(i, displacements.buffers), bias)
     y = torch.empty(flat.shape[0], rows, dtype=x.dtype, device=x.device)
-    for a, b in w.chunks:
+    chunks = w.chunks(len(flat))
+    for a, b in chunks:
         part = w.rows(i, a, b, displacements.buffers)
-        out = y[:, a:b] if len(w.chunks) > 1 else y
+        out = y[:, a:b] if len(chunks) > 1 else y
         if bias is None:
             torch.mm(flat, part.t(), out=out)
         else:
