@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import math
 import statistics
 import warnings
 from collections.abc import Callable
@@ -143,10 +144,8 @@ def main() -> None:
         summary[name] = {"rate": best}
         for target in TARGETS:
             steps = [steps_to(c, target) for c in curves]
-            reached = [s for s in steps if s is not None]
-            summary[name][f"forwards to {target:g}"] = (
-                side.forwards * statistics.median(reached) if len(reached) == len(steps) else None
-            )
+            middle = statistics.median(math.inf if s is None else s for s in steps)  # a run may diverge before
+            summary[name][f"forwards to {target:g}"] = round(side.forwards * middle, 1) if middle < math.inf else None
     RESULT.write_text(json.dumps(result, indent=1) + "\n")
     print(json.dumps(summary, indent=1))
 

@@ -2,8 +2,8 @@
 
     python benchmarks/llm_time.py [--turns 3]
 
-A time is steps times the seconds of a step, all sides' steps taking turns; validation is not counted. The side that keeps
-features tunes the norm after the last layer on 64 examples, whose features are computed once, and is timed as a whole.
+A time is steps times the seconds of a step, all sides' steps taking turns; validation is not counted. The side that
+keeps features tunes the norm after the last layer on 64 examples, whose features are computed once, and is timed whole.
 """
 
 from __future__ import annotations

@@ -276,6 +276,13 @@ def test_above_the_layers_only_the_last_tokens_are_run(sweep: Any, reuse: Any, o
     assert found is not None and found.hidden.shape[1] == 7
 
 
+def test_a_loss_that_tries_a_smaller_head_at_its_first_run_does_not_lose_the_features() -> None:
+    model = llama()
+    searched = {id(p): n for n, p in model.named_parameters() if n.startswith("model.layers.3.")}
+    found = FeatureCache(model, LabelWords((3, 5), "labels"), keep=False).of(searched, padded("left"))
+    assert found is not None and found.cut == 3
+
+
 def test_a_loss_that_looks_further_back_than_it_says_sees_all_tokens() -> None:
     class Early:
         def last_tokens(self, model: Any, batch: Any) -> int:
