@@ -9,8 +9,9 @@ from typing import Any
 import torch
 
 from blackbox_zo.modules import Module, take_rows
+from oracles.llm._features import Features, is_faithful
 from oracles.llm._passes import Passes, batch_size
-from oracles.llm._reuse import FeatureCache, Features, is_faithful
+from oracles.llm._reuse import FeatureCache
 from oracles.llm._sweeps import per_example
 
 __all__ = ["Evaluator", "Measures", "evaluate"]

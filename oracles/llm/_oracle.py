@@ -14,8 +14,9 @@ from blackbox_zo.feedback import Feedback, Values
 from blackbox_zo.modules import Displacements, Module, Unstackable
 from blackbox_zo.oracle import Oracle
 from blackbox_zo.proposal import Proposal
+from oracles.llm._features import Features
 from oracles.llm._passes import Passes, batch_size, is_out_of_memory
-from oracles.llm._reuse import FeatureCache, Features
+from oracles.llm._reuse import FeatureCache
 from oracles.llm._sweeps import BatchedSweep, Part, ScratchSweep, Sweep
 
 __all__ = ["Batches", "Loss", "LossOracle", "nine_digits"]

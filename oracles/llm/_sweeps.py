@@ -13,7 +13,7 @@ import torch
 
 from blackbox_zo._typing import Floats
 from blackbox_zo.modules import Batched, Displacements, Family, Scratch, Unstackable, take_rows
-from oracles.llm._reuse import Features
+from oracles.llm._features import Features
 
 __all__ = ["BatchedSweep", "Part", "ScratchSweep", "Sweep", "per_example"]
 

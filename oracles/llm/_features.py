@@ -1,0 +1,195 @@
+"""The stack of layers of a model, and what comes out of its lowest ones."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch.overrides import TorchFunctionMode
+
+from blackbox_zo.modules import leaves, mark, take_rows
+from oracles.llm._passes import is_out_of_memory
+
+__all__ = ["Features", "Trunk", "is_faithful", "like"]
+
+
+class _Enough(Exception):
+    """The features are there; the rest of the run is not needed."""
+
+
+class Trunk:
+    """The stack of layers of a model, and where a step's parameters sit in it.
+
+    Args:
+        model: Any module; without a stack of at least two layers nothing is reused.
+
+    Attributes:
+        name: The stack's name in the model.
+        layers: Its layers, first to last; empty if there is none.
+    """
+
+    def __init__(self, model: torch.nn.Module) -> None:
+        self.model = model
+        stacks = {n: m for n, m in model.named_modules() if isinstance(m, torch.nn.ModuleList) and len(m) > 1}
+        self.name = max(stacks, key=lambda n: sum(p.numel() for p in stacks[n].parameters()), default="")
+        self.layers = list(stacks[self.name]) if stacks else []
+        self._before: set[int] | None = None
+
+    def cut(self, searched: Mapping[int, str], run: Callable[[], Any]) -> int:
+        """How many layers, from the first, give the same for all queries; 0 if none.
+
+        Args:
+            searched: Names of the searched parameters, by the id of the parameter.
+            run: Runs the model once, unperturbed; called at the first time only, to see what is used before the stack.
+        """
+        inside = {key: re.match(re.escape(self.name) + r"\.(\d+)\.", name) for key, name in searched.items()}
+        lowest = min((int(found[1]) for found in inside.values() if found), default=len(self.layers))
+        outside = [key for key, found in inside.items() if not found]
+        if lowest < 1 or not self.layers or not searched:
+            return 0
+        if outside and self._before is None:
+            self._before = self._used_before_the_end(run)
+        return 0 if any(key in (self._before or ()) for key in outside) else lowest
+
+    def _used_before_the_end(self, run: Callable[[], Any]) -> set[int]:
+        """Ids of parameters outside the stack that are used before its last layer is done."""
+        inside = {id(p) for layer in self.layers for p in layer.parameters()}
+        used: set[int] = set()
+        ended = False
+
+        class Watch(TorchFunctionMode):
+            def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+                if not ended:
+                    used.update(id(t) for t in leaves((args, kwargs or {})) if isinstance(t, torch.nn.Parameter))
+                return func(*args, **(kwargs or {}))
+
+        def end(*_: Any) -> None:
+            nonlocal ended
+            ended = True
+
+        handle = self.layers[-1].register_forward_hook(end)
+        try:
+            with Watch():
+                run()
+        finally:
+            handle.remove()
+        return used - inside if ended else {id(p) for p in self.model.parameters()}
+
+    def features(self, cut: int, run: Callable[[], Any]) -> Features | None:
+        """What comes out of the lowest `cut` layers; None if the model does not run them once, one after another."""
+        found: list[Any] = []
+        early: list[Any] = []
+
+        def take(module: Any, args: Any, output: Any) -> None:
+            found.append(output)
+            raise _Enough
+
+        handles = [layer.register_forward_pre_hook(lambda *_: early.append(True)) for layer in self.layers[cut:]]
+        handles.append(self.layers[cut - 1].register_forward_hook(take))
+        try:
+            run()
+        except _Enough:
+            pass
+        finally:
+            for handle in handles:
+                handle.remove()
+        if early:  # a searched layer runs before
+            return None
+        return Features(self, cut, found[0]) if found and _tensor_of(found[0]) is not None else None
+
+
+class Features:
+    """The output of the lowest layers for one batch, which stands in for them.
+
+    Args:
+        trunk: Whose.
+        cut: How many layers.
+        output: What the last of them returned.
+        last: How many of the last tokens it is of; none means all.
+    """
+
+    def __init__(self, trunk: Trunk, cut: int, output: Any, last: int | None = None) -> None:
+        self.trunk, self.cut, self.output, self.last = trunk, cut, output, last
+
+    @property
+    def hidden(self) -> torch.Tensor:
+        """The hidden states, shape (B, T, width)."""
+        found = _tensor_of(self.output)
+        assert found is not None
+        return found
+
+    def ending(self, last: int) -> Features:
+        """The same for the last tokens alone."""
+        hidden = self.hidden[:, -last:].clone()
+        return Features(self.trunk, self.cut, like(self.output, hidden), last)
+
+    def inputs(self, batch: Any) -> Any:
+        """What of a batch, or of some rows of it, belongs to these features: the last tokens alone, if they are."""
+        if self.last is None or not isinstance(batch, Mapping):
+            return batch
+        wide = {name for name, value in batch.items() if isinstance(value, torch.Tensor) and value.dim() == 2}
+        return {name: value[:, -self.last :] if name in wide else value for name, value in batch.items()}
+
+    @contextmanager
+    def instead(self, which: torch.Tensor) -> Iterator[None]:
+        """Inside, the lowest layers do nothing but hand on rows `which` of the features."""
+        rows = mark(self.hidden[which])
+
+        def skip(hidden_states: Any = None, *args: Any, **kwargs: Any) -> Any:
+            return like(self.output, hidden_states)
+
+        def last(*args: Any, **kwargs: Any) -> Any:
+            return like(self.output, rows)
+
+        layers = self.trunk.layers[: self.cut]
+        try:
+            for layer in layers:
+                layer.forward = last if layer is layers[-1] else skip
+            yield
+        finally:
+            for layer in layers:
+                layer.__dict__.pop("forward", None)
+
+
+def _tensor_of(output: Any) -> torch.Tensor | None:
+    first = output[0] if isinstance(output, tuple) and output else output
+    return first if isinstance(first, torch.Tensor) and first.dim() >= 2 else None
+
+
+def like(output: Any, hidden: torch.Tensor) -> Any:
+    """Hidden states in the form of a layer's output."""
+    return (hidden, *output[1:]) if isinstance(output, tuple) else hidden
+
+
+@torch.no_grad()
+def is_faithful(
+    features: Features, model: torch.nn.Module, loss: Callable[..., Any], batch: Any, most: int = 2
+) -> bool:
+    """Whether a loss of at most two examples on the features is what the whole model gives."""
+    rows = torch.arange(min(most, 2, len(features.hidden)))
+    part = take_rows(batch, rows, len(features.hidden), lambda t: t)
+    loss(model, part)  # the first run of a loss may try things of its own
+    runs = 0
+
+    def count(*_: Any) -> None:
+        nonlocal runs
+        runs += 1
+
+    handle = features.trunk.layers[0].register_forward_hook(count)
+    try:
+        want = loss(model, part)
+    finally:
+        handle.remove()
+    if runs != 1:  # it generates, say: features of the first run would stand in for all
+        return False
+    try:
+        with features.instead(rows):
+            got = loss(model, features.inputs(part))
+    except (RuntimeError, ValueError, IndexError) as error:  # the model looks at the layers in a way of its own
+        if is_out_of_memory(error):
+            raise
+        return False
+    return torch.allclose(got.float(), want.float(), rtol=1e-4, atol=1e-5, equal_nan=True)
