@@ -30,6 +30,9 @@ from blackbox_zo.modules._stacking import (
 
 __all__ = ["Batched"]
 
+COLUMNS = 32
+"""Columns of a thin product: one of few directions costs as much as one of a single one."""
+
 _RECURRENT = frozenset({"lstm", "gru", "rnn_tanh", "rnn_relu"})
 
 
@@ -48,7 +51,8 @@ class Batched(TorchFunctionMode):
     def __init__(self, displacements: Displacements, rows: int) -> None:
         super().__init__()
         self.displacements, self.rows, self.n = displacements, rows, displacements.n
-        self.runs = _runs(displacements.queries.index.tolist())
+        self._runs = _runs(displacements.queries.index.tolist())
+        self._groups: dict[int, list[tuple[list[int], int, int]]] = {}
 
     def stack(self, batch: Any, which: torch.Tensor, size: int) -> Any:
         """Rows of a batch for each query in turn, as inputs of the model.
@@ -59,6 +63,20 @@ class Batched(TorchFunctionMode):
             size: The number of examples of the batch; tensors and lists with as many entries are taken from.
         """
         return take_rows(batch, which, size, mark)
+
+    def groups(self, rank: int) -> list[tuple[list[int], int, int]]:
+        """(directions, start, stop) for runs of queries, as many along each direction, of at most `COLUMNS` columns."""
+        if rank not in self._groups:
+            out: list[tuple[list[int], int, int]] = []
+            for j, start, stop in self._runs:
+                if out and (len(out[-1][0]) + 1) * rank <= COLUMNS:
+                    js, first, last = out[-1]
+                    if (last - first) == len(js) * (stop - start):
+                        out[-1] = [*js, j], first, stop
+                        continue
+                out.append(([j], start, stop))
+            self._groups[rank] = out
+        return self._groups[rank]
 
     # ------------------------------------------------------------------------------------------ every operation
 

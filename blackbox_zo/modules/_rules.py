@@ -86,17 +86,22 @@ def _product(
         last = bias.detach()[None, None].expand(mode.n, 1, size) if b is None else b.stacked[:, None]
         out = torch.cat([out, last.to(out.dtype)], 1)
     t = torch.ones(mode.n, each, out.shape[1], dtype=x.dtype, device=x.device)
-    into = into.to(x.dtype)
-    for j, start, stop in mode.runs:
-        torch.mul(
-            F.linear(x2[start * each : stop * each], into[j]).view(stop - start, each, r),
-            torch.from_numpy(w.far[start:stop].astype(np.float32)).to(x.device, x.dtype)[:, None, None],
-            out=t[start:stop, :, :r],
-        )
+    far = torch.from_numpy(w.far.astype(np.float32)).to(x.device, x.dtype)
+    torch.mul(_along(mode, x2, into.to(x.dtype)), far[:, None, None], out=t[..., :r])
     y = leased(len(x2), size, x)
     torch.bmm(t, out.to(x.dtype), out=y.view(mode.n, -1, size))
     y.addmm_(x2, weight)
     return mark(y.view(*x.shape[:-1], size))
+
+
+def _along(mode: Batched, x: torch.Tensor, into: torch.Tensor) -> torch.Tensor:
+    """`x_i into_i'`, shape (n, rows each, r): products of a few directions at a time, of which the diagonal counts."""
+    r, each = into.shape[1], len(x) // mode.n
+    parts = []
+    for js, start, stop in mode.groups(r):
+        y = F.linear(x[start * each : stop * each], into[js].flatten(0, 1)).view(len(js), -1, len(js), r)
+        parts.append(y.diagonal(dim1=0, dim2=2).permute(2, 0, 1).reshape(stop - start, each, r))
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
 def _embedding(mode: Batched, ids: Any, weight: Any, *args: Any, **kwargs: Any) -> Any:
