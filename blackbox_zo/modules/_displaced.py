@@ -20,18 +20,43 @@ LARGE = 1 << 16
 """Elements from which a parameter is displaced chunk by chunk rather than once for all queries."""
 
 
+class _Shared:
+    """The queries of a step, and what is drawn for many small parameters at once.
+
+    Args:
+        queries: The queries.
+    """
+
+    def __init__(self, queries: Queries) -> None:
+        self.queries = queries
+        self._matrix: dict[torch.device, torch.Tensor] = {}
+        self._small: dict[torch.device, Small] = {}
+
+    def matrix(self, device: torch.device) -> torch.Tensor:
+        """C, shape (n, k), fp32."""
+        if device not in self._matrix:
+            self._matrix[device] = torch.from_numpy(self.queries.matrix.astype(np.float32)).to(device)
+        return self._matrix[device]
+
+    def small(self, device: torch.device) -> Small:
+        """`C U` in the small blocks that are drawn together."""
+        if device not in self._small:
+            self._small[device] = Small(self.queries.directions, self.matrix(device))
+        return self._small[device]
+
+
 class Displaced:
     """One parameter under the n queries of a step.
 
     Args:
         block: Its block.
         p: The parameter; it is only read.
-        shared: What all parameters have in common.
+        shared: What all parameters have in common; it does not know them, so that a step's memory is freed at once.
         unit: Of the block.
         mask: Which elements are searched; none means all.
     """
 
-    def __init__(self, block: Block, p: torch.Tensor, shared: Displacements, unit: float, mask: Mask | None) -> None:
+    def __init__(self, block: Block, p: torch.Tensor, shared: _Shared, unit: float, mask: Mask | None) -> None:
         self.block, self.p, self.shared, self.unit, self.mask = block, p.detach(), shared, unit, mask
         self.directions, self.index = shared.queries.directions, shared.queries.index
 
@@ -155,12 +180,11 @@ class Displacements:
         self.buffers = Buffers()
         self.of: dict[int, Displaced] = {}
         self._along: dict[torch.device, torch.Tensor] = {}
-        self._matrix: dict[torch.device, torch.Tensor] = {}
-        self._small: dict[torch.device, Small] = {}
+        shared = _Shared(queries)
         for block in module.blocks:
             if queries.directions.touches(block):
                 p, unit = module.parameters[block.name], module.units[block.name]
-                self.of[id(p)] = Displaced(block, p, self, unit, module.masks.get(block.name))
+                self.of[id(p)] = Displaced(block, p, shared, unit, module.masks.get(block.name))
 
     def along(self, device: torch.device) -> torch.Tensor:
         """The direction of each query, shape (n,)."""
@@ -171,15 +195,3 @@ class Displacements:
     def take(self, which: slice) -> Displacements:
         """Some of the queries."""
         return Displacements(self.module, self.queries.take(which))
-
-    def matrix(self, device: torch.device) -> torch.Tensor:
-        """C, shape (n, k), fp32."""
-        if device not in self._matrix:
-            self._matrix[device] = torch.from_numpy(self.queries.matrix.astype(np.float32)).to(device)
-        return self._matrix[device]
-
-    def small(self, device: torch.device) -> Small:
-        """`C U` in the small blocks that are drawn together."""
-        if device not in self._small:
-            self._small[device] = Small(self.queries.directions, self.matrix(device))
-        return self._small[device]

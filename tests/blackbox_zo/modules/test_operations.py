@@ -241,16 +241,20 @@ def test_attention_with_dropout_is_refused() -> None:
             module.model(torch.ones(2, 3, 4))
 
 
-def test_nothing_is_held_after_a_step() -> None:
+@pytest.mark.parametrize("mode", [Batched, Scratch])
+def test_a_step_s_memory_is_free_at_once(mode: Any) -> None:
+    """Without the garbage collector, which may come many steps later."""
     module = Module(made(lambda: nn.Linear(4, 3))())
     displacements = Displacements(module, queries_of(module, bz.LowRank))
-    with Batched(displacements, 1):
+    with mode(displacements, 0 if mode is Scratch else 1):
         module.model(torch.ones(5, 4))
-    assert displacements.matrix(CPU) is displacements.matrix(CPU)
-    reference_to = weakref.ref(displacements)
-    del displacements
-    gc.collect()
-    assert reference_to() is None
+    references = [weakref.ref(thing) for thing in (displacements, *displacements.of.values(), displacements.buffers)]
+    gc.disable()
+    try:
+        del displacements
+        assert [reference() for reference in references] == [None] * len(references)
+    finally:
+        gc.enable()
 
 
 def test_queries_of_other_weights_are_refused() -> None:
