@@ -65,15 +65,40 @@ class FeatureCache:
             return None
         keep = self.keep and (moving is None or cut_below(moving) >= cut)  # what lies below may move in other steps
         last = self._last(batch) if cut == len(trunk.layers) else None
-        found = self._find(trunk, cut, batch, last) if keep else None
+
+        def make(part: Any, rows: int) -> Features | None:
+            return passes.fit(part, rows, lambda most: self._make(trunk, cut, part, rows, most, passes, last))
+
+        found = self._with_kept(make, trunk, cut, batch, size, last) if keep else make(batch, size)
         if found is None:
-            found = passes.fit(batch, size, lambda most: self._make(trunk, cut, batch, size, most, passes, last))
-            if found is None:
-                self.trunk = None
-                return None
-            if keep:
-                self._add(found, batch)
+            self.trunk = None
         return found
+
+    def _with_kept(
+        self,
+        make: Callable[[Any, int], Features | None],
+        trunk: Trunk,
+        cut: int,
+        batch: Any,
+        size: int,
+        last: int | None,
+    ) -> Features | None:
+        """Features of a batch, of which only those that are not kept are made."""
+        keys = self._keys(cut, batch, last)
+        held = [self.rows.get(key) for key in keys]
+        missing = [i for i, row in enumerate(held) if row is None]
+        if missing:
+            part = batch if len(missing) == size else take_rows(batch, torch.tensor(missing), size, lambda t: t)
+            made = make(part, len(missing))
+            if made is None or made.last != last:  # the next call knows that the last tokens are not enough
+                return made if len(missing) == size else make(batch, size)
+            self.structure = made.output if isinstance(made.output, tuple) else None
+            for i, row in zip(missing, made.hidden, strict=True):
+                held[i] = row
+                self._add(keys[i], row)
+            if len(missing) == size:
+                return made
+        return Features(trunk, cut, like(self.structure, torch.stack([row for row in held if row is not None])), last)
 
     def _run(self, batch: Any, size: int, rows: slice) -> Any:
         """The loss of some rows."""
@@ -90,6 +115,7 @@ class FeatureCache:
         self, trunk: Trunk, cut: int, batch: Any, size: int, most: int, passes: Passes, last: int | None
     ) -> Features | None:
         parts: list[Features] = []
+        last = last if self._ends else None
         for a in range(0, size, most):
             rows = slice(a or None, min(a + most, size))
             passes.used = rows.stop - a
@@ -111,24 +137,15 @@ class FeatureCache:
                 return self._make(trunk, cut, batch, size, most, passes, None)
         return found if self._tried else None
 
-    def _keys(self, cut: int, batch: Any, length: int) -> list[tuple[int, int, int]]:
+    def _keys(self, cut: int, batch: Any, last: int | None) -> list[tuple[int, int, int]]:
         ids = batch.get("example_id") if isinstance(batch, Mapping) else None
         if ids is None:
             raise ValueError("`LossOracle(reuse='keep')` needs a tensor 'example_id' in each batch.")
-        return [(int(i), cut, length) for i in ids]
-
-    def _find(self, trunk: Trunk, cut: int, batch: Any, last: int | None) -> Features | None:
         whole = next((v.shape[1] for v in batch.values() if isinstance(v, torch.Tensor) and v.dim() == 2), 0)
-        found = [self.rows.get(key) for key in self._keys(cut, batch, last or whole)]
-        rows = [row for row in found if row is not None]
-        if len(rows) < len(found):
-            return None
-        return Features(trunk, cut, like(self.structure, torch.stack(rows)), last)
+        return [(i, cut, last or whole) for i in ids.tolist()]
 
-    def _add(self, features: Features, batch: Any) -> None:
-        self.structure = features.output if isinstance(features.output, tuple) else None
-        for key, row in zip(self._keys(features.cut, batch, features.hidden.shape[1]), features.hidden, strict=True):
-            size = row.numel() * row.element_size()
-            if key not in self.rows and self.bytes + size <= KEPT_BYTES:
-                self.rows[key] = row.clone()
-                self.bytes += size
+    def _add(self, key: tuple[int, int, int], row: torch.Tensor) -> None:
+        size = row.numel() * row.element_size()
+        if key not in self.rows and self.bytes + size <= KEPT_BYTES:
+            self.rows[key] = row.clone()
+            self.bytes += size

@@ -293,3 +293,24 @@ def test_a_loss_that_looks_further_back_than_it_says_sees_all_tokens() -> None:
             return z.square().mean((1, 2))
 
     run(llama(), r"^model\.norm", 2, loss=Early())
+
+
+def test_of_a_batch_only_what_is_not_kept_is_made() -> None:
+    model = llama()
+    counter, everything = Counter(model.model.layers), identified([{**texts(6), "label": torch.arange(6) % 2}])[0]
+    cache = FeatureCache(model, LabelWords((3, 5)), keep=True)
+    searched = {id(model.model.norm.weight): "model.norm.weight"}
+
+    def some(*rows: int) -> dict[str, torch.Tensor]:
+        return {name: value[list(rows)] for name, value in everything.items()}
+
+    cache.of(searched, some(0, 1, 2))
+    counter.rows = [0] * 4
+    found = cache.of(searched, some(4, 1, 5, 0))
+    assert counter.rows == [2] * 4 and found is not None
+    whole = FeatureCache(model, LabelWords((3, 5)), keep=False).of(searched, some(4, 1, 5, 0))
+    assert whole is not None
+    torch.testing.assert_close(found.hidden, whole.hidden)
+    counter.rows = [0] * 4
+    cache.of(searched, some(5, 4, 2))
+    assert counter.rows == [0] * 4
