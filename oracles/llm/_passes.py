@@ -40,7 +40,9 @@ class Passes:
         return max(1, CPU_TOKENS // max(1, tokens))
 
     def plan(self, n: int, rows: int, most: int, together: bool = True) -> Iterator[tuple[slice, slice]]:
-        """Runs of some queries on some rows: as many queries as fit with one row, then as many rows as fit.
+        """Runs of some queries on some rows: as many rows as fit for a pair, then as many queries.
+
+        What depends on the query alone is then made for few queries at a time, and used for many rows.
 
         Args:
             n: Number of queries.
@@ -48,9 +50,10 @@ class Passes:
             most: From `examples`.
             together: Whether a run can have several queries; otherwise it has one, on as many rows as fit.
         """
-        queries = min(n, max(1, most)) if together else 1
+        least = min(2, n, max(1, most)) if together else 1
+        each = min(rows, max(1, most // least))
+        queries = min(n, max(1, most // each)) if together else 1
         queries -= queries % 2 if queries < n and queries > 2 else 0  # pairs stay together
-        each = max(1, most // queries)
         for a in range(0, n, queries):
             for b in range(0, rows, each):
                 yield slice(a, min(a + queries, n)), slice(b, min(b + each, rows))

@@ -93,6 +93,7 @@ class BatchedSweep(Sweep):
     """One run for all queries."""
 
     together = True
+    _newest: tuple[Displacements, slice, Displacements] | None = None
 
     def __call__(self, part: Part, displacements: Displacements | None = None, which: slice = slice(0, 1)) -> Floats:
         """See `Sweep`.
@@ -101,7 +102,7 @@ class BatchedSweep(Sweep):
             Unstackable: The model cannot run stacked.
         """
         assert displacements is not None
-        some = displacements if which == slice(0, displacements.n) else displacements.take(which)
+        some = self._some(displacements, which)
         rows = part.rows.reshape(-1)
         mode = Batched(some, part.rows.shape[1])
         stacked = mode.stack(part.inputs, rows, part.size)
@@ -110,6 +111,15 @@ class BatchedSweep(Sweep):
         if type(values) is Family:
             raise Unstackable("`loss(model, batch)` depends on the searched parameters but not on the batch's rows.")
         return per_example(values, len(rows), mean_too=False).reshape(part.rows.shape)
+
+    def _some(self, displacements: Displacements, which: slice) -> Displacements:
+        """Some of the queries; the newest are kept, for other rows."""
+        if which == slice(0, displacements.n):
+            return displacements
+        newest = self._newest
+        if newest is None or newest[0] is not displacements or newest[1] != which:
+            newest = self._newest = displacements, which, displacements.take(which)
+        return newest[2]
 
 
 def per_example(values: Any, count: int, mean_too: bool) -> Floats:
