@@ -82,6 +82,8 @@ def _nothing(everything: dict[str, torch.nn.Parameter], select: Select, what: st
         return "`Module(model)`: the model has no floating-point parameters to search."
     if select == "all":
         return "`Module(select='all')`: no parameter requires grad. Call `model.requires_grad_()`, or select by name."
+    if select == "top":
+        what += " (a norm after the last layer); select 'all', or by name"
     some = list(everything)
     shown = ", ".join(repr(n) for n in (some if len(some) <= 4 else [*some[:2], *some[-2:]]))
     return f"`Module(select=...)`: no trainable parameter matches {what}. The model's {len(some)} are {shown} …"

@@ -56,6 +56,11 @@ def test_the_top_is_the_norm_after_the_last_layer(case: str, names: list[str]) -
     assert list(Module(CASES[case].make(), "top").parameters) == names
 
 
+def test_a_model_without_a_top_says_what_else_there_is() -> None:
+    with pytest.raises(ValueError, match=r"matches 'top' \(a norm after the last layer\); select 'all', or by name"):
+        Module(nn.Linear(2, 2), "top")
+
+
 NAMES = ["0.weight", "0.bias", "1.weight", "1.bias", "2.weight", "2.bias"]
 
 
