@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pty
 import subprocess
 import sys
 import time
@@ -99,3 +100,21 @@ class Scripted(bz.Oracle):
 
     def close(self) -> None:
         self.closed += 1
+
+
+def in_a_terminal(given: list[str], env: dict[str, str], cwd: Path | None = None) -> tuple[int, bytes, str]:
+    """Run a command whose errors go to a terminal: its status, what it printed, and what the terminal showed."""
+    ours, theirs = pty.openpty()
+    env = {**env, "TERM": "xterm-256color"}
+    process = subprocess.Popen(given, env=env, cwd=cwd, stdout=subprocess.PIPE, stderr=theirs)
+    os.close(theirs)
+    shown = b""
+    try:
+        while piece := os.read(ours, 4096):
+            shown += piece
+    except OSError:  # the terminal's other end is closed
+        pass
+    finally:
+        os.close(ours)
+    out, _ = process.communicate(timeout=30)
+    return process.returncode, out, shown.decode()

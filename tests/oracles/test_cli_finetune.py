@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 import os
-import pty
 import random
 import shutil
 import signal
@@ -24,7 +23,7 @@ from blackbox_zo.journal import read
 from oracles.cli._finetune_validation import Validations, beside
 from oracles.cli._stop import Stop
 from oracles.cli.main import main
-from tests.oracles.helpers import ROOT, arguments, lines, wait_for
+from tests.oracles.helpers import ROOT, arguments, in_a_terminal, lines, wait_for
 from tests.oracles.llm.helpers import llama, tokenizer
 from tests.oracles.test_cli_report import Page
 
@@ -323,22 +322,9 @@ def test_signals_wait_for_a_place_where_weights_are_whole() -> None:
 
 
 def test_a_terminal_gets_a_live_bar(here: Path) -> None:
-    ours, theirs = pty.openpty()
-    env = {**environment(), "TERM": "xterm-256color", "COLUMNS": "160"}
     given = arguments(*typed(*FAST, "--steps", "20", "--eval-every", "10"))
-    process = subprocess.Popen(given, env=env, cwd=here, stdout=subprocess.PIPE, stderr=theirs)
-    os.close(theirs)
-    shown = b""
-    try:
-        while piece := os.read(ours, 4096):
-            shown += piece
-    except OSError:  # the terminal's other end is closed
-        pass
-    finally:
-        os.close(ours)
-    out, _ = process.communicate(timeout=30)
-    text = shown.decode()
-    assert process.returncode == 0 and b"zero-shot" in out
+    code, out, text = in_a_terminal(given, {**environment(), "COLUMNS": "160"}, here)
+    assert code == 0 and b"zero-shot" in out
     assert "20/20" in text and "━" in text and "examples/s" in text and " MB" in text
     assert text.count("step 10/20: validation loss ") == 1 and ", validation loss " in text
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import pty
 import signal
 import subprocess
 import sys
@@ -18,7 +17,7 @@ import blackbox_zo as bz
 from blackbox_zo import __version__
 from blackbox_zo.journal import read
 from oracles.cli.main import main
-from tests.oracles.helpers import alive, arguments, cli, environment, lines, script, wait_for
+from tests.oracles.helpers import alive, arguments, cli, environment, in_a_terminal, lines, script, wait_for
 
 SUM = "import sys; x, n = float(sys.argv[1]), int(sys.argv[2]); print('loss', (x - 2) ** 2 + (n - 5) ** 2)"
 SPACE = ("--param", "x=0:10", "n=1:9:int")
@@ -287,21 +286,8 @@ def test_ctrl_c_before_any_answer(tmp_path: Path) -> None:
 
 def test_a_terminal_gets_a_live_bar(tmp_path: Path) -> None:
     given, _, _ = slow(tmp_path, "run")
-    ours, theirs = pty.openpty()
-    env = {**environment(), "TERM": "xterm-256color", "COLUMNS": "100"}
-    process = subprocess.Popen(arguments(*given), env=env, stdout=subprocess.PIPE, stderr=theirs)
-    os.close(theirs)
-    shown = b""
-    try:
-        while piece := os.read(ours, 4096):
-            shown += piece
-    except OSError:  # the terminal's other end is closed
-        pass
-    finally:
-        os.close(ours)
-    out, _ = process.communicate(timeout=30)
-    assert process.returncode == 0 and b"best " in out
-    text = shown.decode()
+    code, out, text = in_a_terminal(arguments(*given), {**environment(), "COLUMNS": "100"})
+    assert code == 0 and b"best " in out
     assert "30/30" in text and "4 failed" in text and "━" in text
     assert text.count("query 3 failed: exit code 1") == 1 and "| unlucky" in text
 
