@@ -1,6 +1,6 @@
 """Objectives without a gradient, from zero-shot: accuracy itself, and the exact match of what the model writes.
 
-    python benchmarks/llm_nondifferentiable.py [--objectives accuracy match] [--seeds 2]
+    python benchmarks/llm_nondifferentiable.py [--objectives accuracy match] [--seeds 0 1 2]
 
 Both search the norm after the last layer of SmolLM2-135M. Accuracy is on the food reviews, with what the layers give
 kept for each example; exact match is of the topic that the model names for an article of BBC News: every query writes.
@@ -81,14 +81,14 @@ OBJECTIVES = {"accuracy": (accuracy, 2000), "match": (match, 40)}
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--objectives", nargs="+", default=list(OBJECTIVES), choices=list(OBJECTIVES))
-    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     given = parser.parse_args()
     warnings.simplefilter("ignore")
     torch.set_num_threads(2)
     result: dict[str, Any] = json.loads(RESULT.read_text()) if RESULT.exists() else {"machine": machine()}
     for name in given.objectives:
         run, steps = OBJECTIVES[name]
-        for seed in range(given.seeds):
+        for seed in given.seeds:
             found = result.setdefault(name, {})[f"seed {seed}"] = run(steps, seed)
             print(name, seed, found, flush=True)
             RESULT.write_text(json.dumps(result, indent=1) + "\n")
