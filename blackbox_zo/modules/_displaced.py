@@ -9,6 +9,7 @@ import torch
 
 from blackbox_zo._typing import Floats
 from blackbox_zo.directions import Block
+from blackbox_zo.modules._heap import Heap
 from blackbox_zo.modules._masks import Mask
 from blackbox_zo.modules._module import Module
 from blackbox_zo.modules._tensors import Buffers, Small, add_direction_, factors_of, row_chunks, rows_of
@@ -177,7 +178,7 @@ class Displacements:
                 f"{module.version}. Answer each proposal before the next move."
             )
         self.module, self.queries, self.n = module, queries, queries.n
-        self.buffers = Buffers()
+        self.buffers, self.heap = Buffers(), Heap()
         self.of: dict[int, Displaced] = {}
         self._along: dict[torch.device, torch.Tensor] = {}
         shared = _Shared(queries)

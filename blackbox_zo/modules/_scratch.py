@@ -70,6 +70,7 @@ def linear(
     flat = x.reshape(-1, x.shape[-1])
     if torch.is_autocast_enabled(x.device.type):
         return F.linear(x, w.whole(i, displacements.buffers), bias)
+    displacements.heap.will_make(flat.shape[0] * rows, x)
     y = torch.empty(flat.shape[0], rows, dtype=x.dtype, device=x.device)
     chunks = w.chunks(len(flat))
     for a, b in chunks:
