@@ -88,6 +88,7 @@ def _product(
     t = torch.ones(mode.n, each, out.shape[1], dtype=x.dtype, device=x.device)
     far = torch.from_numpy(w.far.astype(np.float32)).to(x.device, x.dtype)
     torch.mul(_along(mode, x2, into.to(x.dtype)), far[:, None, None], out=t[..., :r])
+    mode.displacements.heap.will_make(len(x2) * size, x)
     y = leased(len(x2), size, x)
     torch.bmm(t, out.to(x.dtype), out=y.view(mode.n, -1, size))
     y.addmm_(x2, weight)
