@@ -31,6 +31,7 @@ from oracles.llm import Examples, LabelWords, classification, finetune, label_to
 
 RESULT = Path(__file__).with_suffix(".json")
 NEWS = ["business", "entertainment", "politics", "sport", "tech"]
+VALUES = ["business", "entertainment", "politics", "sports", "tech"]
 NEWS_TEMPLATE = "{text:100t}\n\nThe topic of this news article is"
 
 
@@ -53,7 +54,7 @@ def bbc_task(tokenizer: Any) -> Task:
     """News of five topics: 1,000 to train on and 400 to test on."""
     rows = bbc()
     order = np.random.default_rng(0).permutation(len(rows))
-    examples = classification([rows[i] for i in order[:1400]], tokenizer, NEWS_TEMPLATE, NEWS)
+    examples = classification([rows[i] for i in order[:1400]], tokenizer, NEWS_TEMPLATE, NEWS, values=VALUES)
     return Task(
         examples.take(1000), examples.pick(range(1000, 1400)), label_tokens(tokenizer, NEWS, NEWS_TEMPLATE), tokenizer
     )
