@@ -1,22 +1,54 @@
-"""One step of a run: an oracle answers a proposal, and the search is told."""
+"""Runs: an oracle answers proposal after proposal, and the search is told."""
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from blackbox_zo import _replay
 from blackbox_zo._typing import Ints
-from blackbox_zo.errors import TellError
+from blackbox_zo.errors import BudgetExhausted, Rewind, TellError
 from blackbox_zo.feedback import Values
-from blackbox_zo.oracle import Answers, parts_of
+from blackbox_zo.oracle import Answers, Oracle, parts_of
 from blackbox_zo.proposal import Proposal
 
 if TYPE_CHECKING:
     from blackbox_zo.search import Search
 
-__all__ = ["answer"]
+__all__ = ["answer", "answers"]
+
+
+def answers(search: Search, oracle: Answers, steps: int | None, ahead: int) -> Iterator[tuple[int, float]]:
+    """Each step's number and mean value, as it is told; see `Search.run`."""
+    begun = search.state_dict() if getattr(oracle, "rewinds", False) else None
+    asked: deque[Proposal] = deque()
+    done = told_before = 0
+    while True:
+        while len(asked) <= ahead and (steps is None or done + len(asked) < steps) and not search.exhausted:
+            try:
+                asked.append(search.ask())
+            except BudgetExhausted:  # the rest is in other hands
+                break
+            if ahead and isinstance(oracle, Oracle):
+                oracle.prepare(asked[-1])
+        if not asked:
+            return
+        proposal = asked.popleft()
+        try:
+            value = answer(search, oracle, proposal)
+        except Rewind as rewind:
+            if begun is None:
+                raise
+            search.load_state_dict(begun)
+            asked.clear()
+            done, told_before = 0, rewind.step
+            continue
+        done += 1
+        if proposal.step >= told_before:
+            yield proposal.step, value
 
 
 def answer(search: Search, oracle: Answers, proposal: Proposal) -> float:

@@ -8,6 +8,7 @@ __all__ = [
     "JournalError",
     "JournalLocked",
     "OracleError",
+    "Rewind",
     "TellError",
 ]
 
@@ -34,3 +35,18 @@ class JournalError(ValueError):
 
 class JournalLocked(JournalError):
     """Another process or search is writing to this journal."""
+
+
+class Rewind(Exception):  # noqa: N818 - nothing went wrong
+    """An oracle takes back what it answered from a step on, for example because a person undid an answer.
+
+    `Search.run` begins again from where it began, asks for the same steps, and goes on from there; the oracle must
+    answer the steps before as it did the first time.
+
+    Attributes:
+        step: The first step that is to be asked again.
+    """
+
+    def __init__(self, step: int) -> None:
+        super().__init__(f"The answer to step {step} was taken back.")
+        self.step = step

@@ -33,9 +33,11 @@ class Oracle(ABC):
 
     Attributes:
         replayable: Whether seeds and answers tell all that a run moved. `Search.run` writes no journal where not.
+        rewinds: Whether `answer` may raise `Rewind`. Such an oracle keeps its answers itself.
     """
 
     replayable: ClassVar[bool] = True
+    rewinds: ClassVar[bool] = False
 
     @abstractmethod
     def answer(self, proposal: Proposal) -> Feedback:
@@ -47,6 +49,9 @@ class Oracle(ABC):
         Oracles whose queries take long override this, so that a journal keeps every answer the moment it is there.
         """
         yield proposal.ids, self.answer(proposal)
+
+    def prepare(self, proposal: Proposal) -> None:  # noqa: B027 - most oracles have nothing to prepare
+        """Get ready for a proposal that will be asked later; see `Search.run(ahead=...)`."""
 
     def close(self) -> None:  # noqa: B027 - most oracles hold nothing
         """Give back processes and files. Called once the oracle is no longer needed."""

@@ -12,7 +12,7 @@ from blackbox_zo import _checkpoint, _replay
 from blackbox_zo._best import Best, BestSoFar
 from blackbox_zo._checks import check_at_least
 from blackbox_zo._open import Open, cannot_use, find, positions_of
-from blackbox_zo._running import answer
+from blackbox_zo._running import answers
 from blackbox_zo._typing import Ints, Tree
 from blackbox_zo.errors import BudgetExhausted, FeedbackError, JournalError, TellError
 from blackbox_zo.estimators import Estimator
@@ -250,7 +250,7 @@ class Search:
 
     # ------------------------------------------------------------------------------------------------- running
 
-    def run(self, oracle: Answers, steps: int | None = None) -> Iterator[Report]:
+    def run(self, oracle: Answers, steps: int | None = None, *, ahead: int = 0) -> Iterator[Report]:
         """Ask `oracle` step by step, yielding a report after each.
 
         With a journal, every part of an answer is written the moment the oracle gives it. If the oracle raises, or the
@@ -259,24 +259,25 @@ class Search:
         Args:
             oracle: Anything with `answer(proposal) -> Feedback`.
             steps: Most steps to make; none goes on until the budget is spent.
+            ahead: How many further proposals are asked and shown to `Oracle.prepare` before the present one is
+                answered. Their points are chosen that many moves earlier than they could be.
 
         Raises:
-            ValueError: There is neither a budget nor a number of steps.
+            ValueError: There is neither a budget nor a number of steps, or `ahead` is negative.
             JournalError: There is a journal, which cannot tell what this oracle does.
         """
         if steps is None and self.budget is None:
             raise ValueError("`run(steps=...)` is needed where the search has no budget; it would never end.")
+        check_at_least("run", 0, ahead=ahead)
         if self._journal is not None and not getattr(oracle, "replayable", True):
             raise JournalError(f"A journal cannot replay what `{type(oracle).__name__}` moves; search without one.")
-        done = 0
-        while (steps is None or done < steps) and not self.exhausted:
-            try:
-                proposal = self.ask()
-            except BudgetExhausted:  # the rest is in other hands
-                return
-            value = answer(self, oracle, proposal)
-            yield Report(proposal.step, self.nfev, value, self._best.value, self.failed)
-            done += 1
+        if self._journal is not None and getattr(oracle, "rewinds", False):
+            raise JournalError(
+                f"`{type(oracle).__name__}` may take answers back, which a journal cannot. It keeps the answers itself; "
+                "search without a journal, and run the same program again to go on."
+            )
+        for step, value in answers(self, oracle, steps, ahead):
+            yield Report(step, self.nfev, value, self._best.value, self.failed)
 
     def close(self) -> None:
         """Close the journal, with everything on disk."""

@@ -392,3 +392,53 @@ def test_a_state_holds_arrays_and_numbers_alone() -> None:
 def test_a_state_of_another_search_is_refused(other: bz.Search, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         search().load_state_dict(other.state_dict())
+
+
+class _Undoing(bz.Oracle):
+    """Answers norms, but takes its first answers to some steps back."""
+
+    rewinds = True
+
+    def __init__(self, back: dict[int, int]) -> None:
+        self.back, self.prepared, self.answered = dict(back), [], []  # type: ignore[var-annotated]
+
+    def prepare(self, proposal: bz.Proposal) -> None:
+        self.prepared.append(proposal.step)
+
+    def answer(self, proposal: bz.Proposal) -> bz.Values:
+        if proposal.step in self.back:
+            raise bz.Rewind(self.back.pop(proposal.step))
+        self.answered.append(proposal.step)
+        return bz.Values((proposal.points**2).sum(axis=1))
+
+
+@pytest.mark.parametrize("ahead", [0, 1, 3])
+def test_a_run_that_is_rewound_ends_as_one_that_was_not(ahead: int) -> None:
+    def run(oracle: bz.Oracle) -> tuple[bz.Search, list[int]]:
+        s = bz.Search(np.ones(3), bz.RandomVector(1e-3, 2), bz.Momentum(0.1), seed=4)
+        return s, [r.step for r in s.run(oracle, steps=6, ahead=ahead)]
+
+    plain, _ = run(_Undoing({}))
+    oracle = _Undoing({4: 2, 5: 5})
+    undone, steps = run(oracle)
+    assert steps == [0, 1, 2, 3, 2, 3, 4, 5]
+    np.testing.assert_array_equal(undone.x, plain.x)
+    assert undone.nfev == plain.nfev
+    assert bool(oracle.prepared) == bool(ahead)
+
+
+def test_proposals_ahead_are_asked_before_the_present_one_is_told() -> None:
+    s = bz.Search(np.ones(3), bz.RandomVector(1e-3, 2), bz.SGD(0.1), seed=4, budget=16)
+    oracle = _Undoing({})
+    for report in s.run(oracle, ahead=2):
+        assert oracle.prepared[-1] == min(report.step + 2, 3)
+    assert oracle.answered == [0, 1, 2, 3]
+
+
+def test_answers_that_may_be_taken_back_need_no_journal(tmp_path: Path) -> None:
+    with bz.Search(np.ones(3), bz.RandomVector(1e-3, 2), journal=tmp_path / "j.jsonl") as s:
+        with pytest.raises(bz.JournalError, match="without a journal"):
+            next(s.run(_Undoing({}), steps=1))
+    s = bz.Search(np.ones(3), bz.RandomVector(1e-3, 2))
+    with pytest.raises(ValueError, match="ahead"):
+        next(s.run(_Undoing({}), steps=1, ahead=-1))
