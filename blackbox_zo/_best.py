@@ -57,8 +57,9 @@ class BestSoFar:
     def see(self, pending: Open, positions: Ints, feedback: Feedback) -> None:
         """Compare answers to some queries of an open proposal with what is kept; of rankings the newest wins."""
         if not isinstance(feedback, Values):
-            if feedback.n_edges:
-                self._keep(pending, int(positions[np.argmin(feedback.net_losses())]), np.nan)
+            losses = feedback.net_losses()
+            if losses.any():
+                self._keep(pending, int(positions[np.argmin(losses)]), np.nan)
         elif feedback.n_failed < feedback.n:
             values = feedback.values
             value = float(values[0]) if len(values) == 1 else float(np.fmin.reduce(values))  # fmin passes over NaN

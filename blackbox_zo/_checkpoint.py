@@ -51,6 +51,8 @@ def save(search: Search) -> dict[str, Any]:
         for i, (positions, ranking) in enumerate(pending.rankings):
             out[f"{name}/ranking/{i}/positions"] = positions.copy()
             out[f"{name}/ranking/{i}/levels"] = ranking.levels.copy()
+            if ranking.weights is not None:
+                out[f"{name}/ranking/{i}/weights"] = ranking.weights.copy()
         out.update(pack(f"{name}/estimator", pending.state))
     return out
 
@@ -96,7 +98,9 @@ def _reopen(search: Search, step: int, state: dict[str, Any]) -> None:
         pending.told_as = Values
     i = 0
     while f"{name}/ranking/{i}/positions" in state:
-        levels = np.array(state[f"{name}/ranking/{i}/levels"])
-        pending.rankings.append((np.array(state[f"{name}/ranking/{i}/positions"]), Ranking.from_levels(levels)))
+        ranking = Ranking.from_levels(
+            np.array(state[f"{name}/ranking/{i}/levels"]), state.get(f"{name}/ranking/{i}/weights")
+        )
+        pending.rankings.append((np.array(state[f"{name}/ranking/{i}/positions"]), ranking))
         pending.told_as = Ranking
         i += 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from blackbox_zo.variables import SMALL, Vector
 if TYPE_CHECKING:
     from blackbox_zo.search import Search
 
-__all__ = ["find_public", "header", "history", "lines", "replay", "restore"]
+__all__ = ["find_public", "header", "history", "lines", "ranking_of", "replay", "restore"]
 
 
 def header(search: Search) -> dict[str, Any]:
@@ -45,6 +45,8 @@ def lines(step: int, version: int, ids: Ints, feedback: Feedback, whole: bool = 
     """
     if isinstance(feedback, Ranking):
         entry = {"step": step, "at": version, "ids": ids.tolist(), "levels": feedback.levels.tolist()}
+        if feedback.weights is not None:
+            entry["weights"] = feedback.weights.tolist()
         return json.dumps(entry) + "\n"
     if whole and len(ids) > 1 and feedback.stderr is None and feedback.info is None:
         values = ", ".join("null" if v != v else repr(v) for v in feedback.values.tolist())
@@ -123,9 +125,14 @@ def history(header: dict[str, Any], records: list[dict[str, Any]]) -> list[tuple
     return seen
 
 
+def ranking_of(record: Mapping[str, Any]) -> Ranking:
+    """The ranking that a record holds, to the bit."""
+    return Ranking.from_levels(np.array(record["levels"], dtype=np.intp), record.get("weights"))
+
+
 def _feedback(record: dict[str, Any]) -> Feedback:
     if "levels" in record:
-        return Ranking.from_levels(np.array(record["levels"], dtype=np.intp))
+        return ranking_of(record)
     value, stderr = record["value"], record.get("stderr")
     return Values([np.nan if value is None else value], None if stderr is None else [stderr])
 

@@ -9,6 +9,8 @@ import numpy.typing as npt
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 Ints: TypeAlias = npt.NDArray[np.intp]
+Counts: TypeAlias = npt.NDArray[Any]
+"""Whole numbers, or floats where what is counted has weights."""
 Bools: TypeAlias = npt.NDArray[np.bool_]
 Signs: TypeAlias = npt.NDArray[np.float32]
 """-1 and +1, which fp32 holds exactly."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, TypeAlias
 
 import numpy as np
 
-from blackbox_zo._typing import Floats, Ints
+from blackbox_zo._typing import Counts, Floats, Ints
 from blackbox_zo.errors import TellError
 
 __all__ = ["Feedback", "Ranking", "Values"]
@@ -90,11 +91,17 @@ class Ranking:
     """Some queries in order, best first; the rest are only known to be worse than those.
 
     An answer is a directed graph: an edge i -> j says that i is better than j. There is no edge between queries of one
-    tie group, nor between two that are not ranked. Rankings of separate parts of a step add their edges up.
+    tie group, nor between two that are not ranked. A ranking may have several parts: separate queries of a step, pairs,
+    or the answers of several people. The edges of all parts add up, each with the weight of its part, and parts may
+    contradict each other.
 
     Args:
         groups: Positions of queries, best first. A tuple or list inside is a group of ties.
         n: How many queries were shown. Those that `groups` leaves out are worse than all ranked ones.
+
+    Attributes:
+        levels: The place of each query in each part, shape (parts, n): lower is better, -1 is absent.
+        weights: What an edge of each part counts, shape (parts,), positive; None where every edge counts 1.
 
     Raises:
         TellError: A position is repeated, negative, not below `n`, or not an integer.
@@ -102,9 +109,11 @@ class Ranking:
     Example:
         >>> Ranking([2, (0, 3)], n=5).net_losses()
         array([-1,  3, -4, -1,  3])
+        >>> Ranking.pairs([0, 0, 2], [1, 1, 0], n=3, weights=[1.0, 1.0, 0.5]).net_losses()
+        array([-1.5,  2. , -0.5])
     """
 
-    __slots__ = ("__dict__", "levels")
+    __slots__ = ("__dict__", "levels", "weights")
 
     def __init__(self, groups: Iterable[int | Sequence[int]], n: int) -> None:
         level = np.full(n, -1, dtype=np.intp)
@@ -122,24 +131,63 @@ class Ranking:
             place += bool(members)
         level[level < 0] = place
         self.levels: Ints = level[None, :]
+        self.weights: Floats | None = None
 
     @classmethod
-    def from_levels(cls, levels: Ints) -> Ranking:
-        """From the place of each query, shape (n,) or (parts, n): lower is better, equal is no edge, -1 is absent."""
+    def from_levels(cls, levels: Ints, weights: Any = None) -> Ranking:
+        """From the place of each query: lower is better, equal is no edge, -1 is absent.
+
+        Args:
+            levels: Shape (n,) or (parts, n).
+            weights: What an edge of each part counts, shape (parts,), positive and finite; none means 1 each.
+
+        Raises:
+            TellError: `weights` has another shape, or is not positive and finite.
+        """
         self = cls.__new__(cls)
         self.levels = np.atleast_2d(levels)
+        if not len(self.levels):  # one part that says nothing, so that n is kept wherever it goes
+            self.levels, weights = np.full((1, self.n), -1, dtype=np.intp), None
+        elif weights is not None:
+            weights = _weights(weights, len(self.levels))
+        self.weights = None if weights is None or (weights == 1.0).all() else weights
         return self
+
+    @classmethod
+    def pairs(cls, better: Any, worse: Any, n: int, weights: Any = None) -> Ranking:
+        """From comparisons of two, each a part of its own. A pair may come again, and be contradicted.
+
+        Args:
+            better: The position of the better one of each pair, shape (pairs,).
+            worse: That of the other.
+            n: How many queries there are; those in no pair are known nothing of.
+            weights: What each comparison counts, shape (pairs,), positive and finite; none means 1 each.
+
+        Raises:
+            TellError: Shapes differ, a position is not one of `n`, or a query is compared with itself; see also
+                `from_levels`.
+        """
+        i, j = (np.asarray(side, dtype=np.intp).reshape(-1) for side in (better, worse))
+        if len(i) != len(j):
+            raise TellError(f"`Ranking.pairs` got {len(i)} better and {len(j)} worse ones; give one each per pair.")
+        if len(i) and not (0 <= min(i.min(), j.min()) and max(i.max(), j.max()) < n and (i != j).all()):
+            raise TellError(f"`Ranking.pairs` needs two different positions from 0 to {n - 1} in each pair.")
+        levels = np.full((len(i), n), -1, dtype=np.intp)
+        rows = np.arange(len(i))
+        levels[rows, i], levels[rows, j] = 0, 1
+        return cls.from_levels(levels, weights)
 
     @classmethod
     def join(cls, parts: Iterable[tuple[Ints, Ranking]], n: int) -> Ranking:
         """One ranking of `n` queries from rankings of some of their positions; edges of all parts count."""
-        rows = []
+        rows, weights = [], []
         for positions, ranking in parts:
             for level in ranking.levels:
                 row = np.full(n, -1, dtype=np.intp)
                 row[positions] = level
                 rows.append(row)
-        return cls.from_levels(np.array(rows, dtype=np.intp).reshape(-1, n))
+            weights.append(np.ones(len(ranking.levels)) if ranking.weights is None else ranking.weights)
+        return cls.from_levels(np.array(rows, dtype=np.intp).reshape(-1, n), np.concatenate(weights) if rows else None)
 
     @property
     def n(self) -> int:
@@ -147,25 +195,33 @@ class Ranking:
         return self.levels.shape[1]
 
     @cached_property
-    def graph(self) -> tuple[Ints, int]:
-        """For each query its indegree minus its outdegree, shape (n,); and `|E|`, the number of known comparisons."""
-        net, edges = np.zeros(self.n, dtype=np.intp), 0
-        for level in self.levels:
+    def graph(self) -> tuple[Counts, float]:
+        """For each query its indegree minus its outdegree, shape (n,); and `|E|`, the number of known comparisons.
+
+        Whole numbers without weights, else sums of the weights of the edges.
+        """
+        weights = [1] * len(self.levels) if self.weights is None else self.weights.tolist()
+        net: Counts = np.zeros(self.n, dtype=np.intp if self.weights is None else np.float64)
+        edges = []
+        for level, weight in zip(self.levels, weights, strict=True):
             inside = slice(None) if level.size == 0 or level.min() >= 0 else level >= 0
             place = level[inside]
             counts = np.bincount(place)
             worse_or_level = np.cumsum(counts[::-1])[::-1]  # queries at this place or below
-            net[inside] += (place.size + counts - 2 * worse_or_level)[place]
-            edges += (place.size**2 - int(counts @ counts)) // 2
-        return net, edges
+            net[inside] += weight * (place.size + counts - 2 * worse_or_level)[place]
+            edges.append(weight * ((place.size**2 - int(counts @ counts)) // 2))
+        return net, sum(edges) if self.weights is None else math.fsum(edges)
 
     @property
-    def n_edges(self) -> int:
-        """`|E|`, the number of known comparisons."""
+    def n_edges(self) -> float:
+        """`|E|`, the number of known comparisons, or the sum of their weights."""
         return self.graph[1]
 
-    def net_losses(self) -> Ints:
-        """For each query how many are better, less how many are worse: indegree minus outdegree. They sum to 0."""
+    def net_losses(self) -> Counts:
+        """For each query how many are better, less how many are worse: indegree minus outdegree. They sum to 0.
+
+        With several parts this is their Borda count: who wins more than they lose comes first, contradictions cancel.
+        """
         net = self.graph[0]
         net.flags.writeable = False  # it is kept
         return net
@@ -176,15 +232,37 @@ class Ranking:
         return [np.flatnonzero(level == place).tolist() for place in range(int(level.max(initial=0)))]
 
     def ranking(self, n_ranked: int | None = None) -> Ranking:
-        """Itself, or only its `n_ranked` best places: the view that `Values` offers too."""
-        if n_ranked is None or len(self.levels) != 1 or n_ranked >= self.n:
+        """Itself, or only its `n_ranked` best places: the view that `Values` offers too.
+
+        Each part is cut down by itself, to what it would have been had whoever gave it named their `n_ranked` best
+        only. A part of two is never changed, for there one place says all.
+        """
+        if n_ranked is None or n_ranked >= self.n:
             return self
-        level = self.levels[0]
-        places = np.sort(level[level >= 0])
-        return self if n_ranked >= len(places) else Ranking.from_levels(np.minimum(level, places[n_ranked - 1] + 1))
+        cut = self.levels.copy()
+        for level in cut:
+            places = np.sort(level[level >= 0])
+            if n_ranked < len(places):
+                np.minimum(level, places[n_ranked - 1] + 1, out=level)
+        return Ranking.from_levels(cut, self.weights)
+
+    def merged(self) -> Ranking:
+        """All parts as one order without weights, by `net_losses`; queries with the same one tie."""
+        return self if len(self.levels) == 1 and self.weights is None else Values(self.net_losses()).ranking()
 
     def __repr__(self) -> str:
-        return f"Ranking({self.groups()}, n={self.n})"
+        if len(self.levels) == 1 and self.weights is None:
+            return f"Ranking({self.groups()}, n={self.n})"
+        return f"<Ranking of {self.n} queries in {len(self.levels)} parts>"
+
+
+def _weights(weights: Any, parts: int) -> Floats:
+    array = np.array(weights, dtype=np.float64)
+    if array.shape != (parts,):
+        raise TellError(f"`Ranking` has {parts} parts, but weights of shape {array.shape}; give one per part.")
+    if not (np.isfinite(array).all() and (array > 0).all()):
+        raise TellError(f"The weights of a `Ranking` must be positive and finite, got {weights!r:.80}.")
+    return array
 
 
 Feedback: TypeAlias = Values | Ranking

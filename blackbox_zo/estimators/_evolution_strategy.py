@@ -158,7 +158,7 @@ class EvolutionStrategy(Estimator):
         c = constants(variable.size, queries.directions.k, _kind(state))
         ranking = feedback.ranking()
         w = np.zeros(queries.directions.k)
-        if not ranking.n_edges:  # nothing known; on a plateau of equal values, look further
+        if not ranking.net_losses().any():  # nothing is known; on a plateau of equal values, look further
             flat = isinstance(feedback, Values) and bool(np.isfinite(feedback.values).any())
             grown = state.radius * math.exp(0.2 + c.c_sigma / c.d_sigma)
             state = state._replace(radius=grown) if flat and self.adapt_radius else state
@@ -191,7 +191,7 @@ class EvolutionStrategy(Estimator):
         z /= queries.scale[:, None]
         if _kind(s) != "isotropic":
             z /= np.sqrt(np.diagonal(s.shape) if _kind(s) == "full" else s.shape)
-        return Values(ranking.net_losses() + ranking.n * np.einsum("ij,ij->i", z, z)).ranking()
+        return Values(ranking.merged().net_losses() + ranking.n * np.einsum("ij,ij->i", z, z)).ranking()
 
     def _remember(self, s: EvolutionState, variable: Vector, queries: Queries, values: Floats) -> EvolutionState:
         """Add answers to the model's archive, dropping the oldest."""

@@ -92,7 +92,9 @@ def _proposal(variable: Vector, step: int, n: int, radius: float) -> Proposal:
 
 
 def _content(feedback: Feedback) -> bytes:
-    return feedback.values.tobytes() if isinstance(feedback, Values) else feedback.levels.tobytes()
+    if isinstance(feedback, Values):
+        return feedback.values.tobytes()
+    return feedback.levels.tobytes() + (b"" if feedback.weights is None else feedback.weights.tobytes())
 
 
 def _answer(oracle: Answers, proposal: Proposal, name: str) -> Feedback:

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from blackbox_zo import _replay
 from blackbox_zo.errors import JournalError
-from blackbox_zo.feedback import Ranking
 from blackbox_zo.journal import read
 from blackbox_zo.variables._tree import names
 from oracles.command import CommandOracle
@@ -154,7 +153,7 @@ def _value(record: Mapping[str, Any]) -> float:
 
 def _places(record: Mapping[str, Any]) -> Floats:
     """The place of each query of a ranking, from 0 for the best to 1 for the worst."""
-    losses = Ranking.from_levels(np.array(record["levels"], dtype=np.intp)).net_losses().astype(np.float64)
+    losses = _replay.ranking_of(record).net_losses().astype(np.float64)
     width = np.ptp(losses)
     return (losses - losses.min()) / width if width else np.zeros(len(losses))
 

@@ -216,3 +216,91 @@ def test_bad_values(arguments: tuple[Any, ...], words: str) -> None:
 def test_repr_reads_like_the_constructor() -> None:
     assert repr(Ranking([2, (0, 3)], 5)) == "Ranking([[2], [0, 3]], n=5)"
     assert "1." in repr(Values([1.0]))
+
+
+# ------------------------------------------------------------------------------------------------ parts with weights
+
+compared = st.lists(
+    st.tuples(st.integers(0, 5), st.integers(0, 5), st.sampled_from([0.25, 0.5, 1.0, 2.0])).filter(
+        lambda e: e[0] != e[1]
+    ),
+    max_size=12,
+)
+
+
+@laws
+@given(compared, st.booleans())
+def test_pairs_add_their_weights_up(edges: list[tuple[int, int, float]], weighted: bool) -> None:
+    """Also where a pair comes again or is contradicted. The weights are sums of powers of 2, so sums are exact."""
+    weights = [w if weighted else 1.0 for *_, w in edges]
+    ranking = Ranking.pairs([i for i, *_ in edges], [j for _, j, _ in edges], 6, weights if weighted else None)
+    net = [sum(w * ((j == v) - (i == v)) for (i, j, _), w in zip(edges, weights, strict=True)) for v in range(6)]
+    assert ranking.net_losses().tolist() == net and ranking.n_edges == sum(weights) and ranking.n == 6
+
+
+@laws
+@given(st.lists(st.tuples(grouped(), st.sampled_from([0.5, 1.0, 3.0])), min_size=1, max_size=3))
+def test_a_part_of_weight_w_counts_w_times(cases: list[tuple[tuple[list[list[int]], int], float]]) -> None:
+    rows = [Ranking([g for g in ([i for i in group if i < 4] for group in groups) if g], 4) for (groups, _), _ in cases]
+    weights = [w for _, w in cases]
+    together = Ranking.from_levels(np.concatenate([r.levels for r in rows]), weights)
+    net = np.sum([w * r.net_losses() for r, w in zip(rows, weights, strict=True)], axis=0)
+    assert together.net_losses().tolist() == net.tolist()
+    assert together.n_edges == sum(w * r.n_edges for r, w in zip(rows, weights, strict=True))
+
+
+def test_weights_of_one_are_none() -> None:
+    """So that whole numbers stay whole, to the bit."""
+    ranking = Ranking.pairs([0, 1], [1, 2], 3, [1.0, 1.0])
+    assert ranking.weights is None and ranking.net_losses().dtype == np.intp
+
+
+def test_join_keeps_weights() -> None:
+    weighted, plain = Ranking.from_levels(np.array([[0, 1], [1, 0]]), [0.5, 2.0]), Ranking([1], 2)
+    joined = Ranking.join([(np.array([3, 0]), weighted), (np.array([1, 2]), plain)], 4)
+    assert joined.weights is not None and joined.weights.tolist() == [0.5, 2.0, 1.0]
+    assert joined.net_losses().tolist() == [-1.5, 1.0, -1.0, 1.5] and joined.n_edges == 3.5
+
+
+def test_each_part_is_cut_down_by_itself() -> None:
+    """As if each rater had named their best only; pairs are not changed."""
+    raters = Ranking.from_levels(np.array([[0, 1, 2, 3], [3, 2, 1, 0]]), [1.0, 2.0])
+    best = raters.ranking(1)
+    assert best.levels.tolist() == [[0, 1, 1, 1], [1, 1, 1, 0]] and best.weights is not None
+    assert best.net_losses().tolist() == [-3 + 2, 1 + 2, 1 + 2, 1 - 6]
+    pairs = Ranking.pairs([0, 1], [1, 2], 3)
+    assert pairs.ranking(1).levels.tolist() == pairs.levels.tolist()
+
+
+def test_merged_is_the_order_of_net_losses() -> None:
+    raters = Ranking.from_levels(np.array([[0, 1, 2], [0, 2, 1], [2, 0, 1]]))
+    assert raters.merged().levels.tolist() == [[0, 1, 2]]  # net losses -2, 0, 2
+    one = Ranking([1], 3)
+    assert one.merged() is one
+
+
+def test_no_pairs_are_a_ranking_that_knows_nothing() -> None:
+    for nothing in (Ranking.pairs([], [], 4), Ranking.pairs([], [], 4, []), Ranking.join([], 4)):
+        assert nothing.n == 4 and nothing.n_edges == 0 and not nothing.net_losses().any() and nothing.groups() == []
+
+
+def test_many_parts_are_told_in_short() -> None:
+    assert repr(Ranking.pairs([0, 1], [1, 2], 3)) == "<Ranking of 3 queries in 2 parts>"
+    assert repr(Ranking([1, (0, 2)], 4)) == "Ranking([[1], [0, 2]], n=4)"
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: Ranking.pairs([0], [1, 2], 3), "got 1 better and 2 worse ones; give one each per pair."),
+        (lambda: Ranking.pairs([0], [3], 3), "two different positions from 0 to 2 in each pair."),
+        (lambda: Ranking.pairs([1], [1], 3), "two different positions from 0 to 2 in each pair."),
+        (lambda: Ranking.pairs([0], [1], 3, [1.0, 2.0]), "has 1 parts, but weights of shape (2,); give one per part."),
+        (lambda: Ranking.pairs([0], [1], 3, [0.0]), "must be positive and finite, got [0.0]."),
+        (lambda: Ranking.from_levels(np.array([0, 1]), [np.inf]), "must be positive and finite, got [inf]."),
+    ],
+)
+def test_bad_pairs_and_weights(make: Callable[[], Ranking], words: str) -> None:
+    with pytest.raises(bz.TellError) as error:
+        make()
+    assert words in str(error.value)

@@ -113,6 +113,28 @@ def test_rankings_in_parts_are_kept(tmp_path: Path) -> None:
         assert resumed.nfev == 6
 
 
+@pytest.mark.parametrize("estimator", [bz.RankBased(0.2, 6), bz.EvolutionStrategy(0.2, 6)], ids=repr)
+def test_weighted_pairs_are_kept_to_the_bit(tmp_path: Path, estimator: bz.Estimator) -> None:
+    """Told whole and in parts, through a journal and through a saved state."""
+    path = tmp_path / "run.jsonl"
+    weights = [0.1, 1 / 3, 2.7e-5]
+    with search(path, estimator) as s:
+        p = s.ask()
+        s.tell(p, bz.Ranking.pairs([0, 1, 3], [1, 0, 5], 6, weights))
+        p = s.ask()
+        s.tell(p, bz.Ranking.pairs([0, 0, 1], [1, 2, 0], 4, weights), ids=p.ids[:4])
+        saved = s.state_dict()
+        s.tell(p, bz.Ranking([1], 2), ids=p.ids[4:])
+        x = s.x
+    with search(path, estimator) as resumed:
+        np.testing.assert_array_equal(resumed.x, x)
+    loaded = search(None, estimator)
+    loaded.load_state_dict(saved)
+    p = loaded.ask()
+    loaded.tell(p, bz.Ranking([1], 2))
+    np.testing.assert_array_equal(loaded.x, x)
+
+
 def test_one_header_line_then_one_line_per_answer(tmp_path: Path) -> None:
     path = tmp_path / "run.jsonl"
     with search(path, seed=7) as s:

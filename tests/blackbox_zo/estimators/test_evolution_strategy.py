@@ -183,6 +183,25 @@ def test_constants(d: int, n: int, covariance: str) -> None:
     assert 1 - c.c_1 - c.c_mu * c.weights.sum() + d * c.c_mu * bad >= -1e-12
 
 
+def test_all_parts_of_a_ranking_count() -> None:
+    """The first pair says the opposite of all the others; the move is that of their Borda count."""
+    variable, estimator = bz.Vector(X0, (-9.0, 9.0)), bz.EvolutionStrategy(0.5, 4)
+    state = estimator.start(variable)
+    queries = estimator.sample(state, variable, bz.Key(0, 0))
+    better, worse = [3, 0, 0, 0, 1, 1, 2], [0, 1, 2, 3, 2, 3, 3]
+    by_pairs = estimator.estimate(state, variable, queries, bz.Ranking.pairs(better, worse, 4, [0.5, *[2.0] * 6]))
+    by_order = estimator.estimate(state, variable, queries, bz.Ranking(range(4), 4))
+    assert bits(by_pairs[1].dense()) == bits(by_order[1].dense())
+    assert all(bits(a) == bits(b) for a, b in zip(by_pairs[0], by_order[0], strict=True))
+
+
+def test_contradictions_that_cancel_move_nothing() -> None:
+    search = bz.Search(X0, bz.EvolutionStrategy(0.5, 4), seed=1)
+    proposal = search.ask()
+    search.tell(proposal, bz.Ranking.pairs([0, 1], [1, 0], 4))
+    assert bits(search.x) == bits(X0) and search.best.id == -1
+
+
 @laws
 @given(st.lists(st.integers(0, 4), min_size=2, max_size=9))
 def test_ties_share_the_weights_of_their_places(values: list[int]) -> None:
