@@ -1,0 +1,194 @@
+"""What a renderer gives, as something that a browser shows."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+__all__ = ["Kind", "Media", "RenderError", "failure", "rendered", "to_media"]
+
+Kind = Literal["image", "audio", "video", "text", "html", "error"]
+
+MOST_PIXELS = 2048
+"""Longest side of a picture; a larger one is made smaller."""
+
+MOST_BYTES = 8 << 20
+"""Largest picture, sound, video or text."""
+
+_SIGNATURES: tuple[tuple[bytes, int, Kind, str], ...] = (
+    (b"\x89PNG\r\n\x1a\n", 0, "image", "image/png"),
+    (b"\xff\xd8\xff", 0, "image", "image/jpeg"),
+    (b"GIF8", 0, "image", "image/gif"),
+    (b"WEBP", 8, "image", "image/webp"),
+    (b"WAVE", 8, "audio", "audio/wav"),
+    (b"OggS", 0, "audio", "audio/ogg"),
+    (b"fLaC", 0, "audio", "audio/flac"),
+    (b"ID3", 0, "audio", "audio/mpeg"),
+    (b"ftyp", 4, "video", "video/mp4"),
+    (b"\x1aE\xdf\xa3", 0, "video", "video/webm"),
+)
+
+
+class RenderError(ValueError):
+    """A renderer gave something that cannot be shown."""
+
+
+@dataclass(frozen=True)
+class Media:
+    """Something to show.
+
+    Attributes:
+        kind: How it is shown.
+        mime: Its type, from a fixed list; never the renderer's own word.
+        data: The bytes.
+        note: What was changed about it, or nothing.
+    """
+
+    kind: Kind
+    mime: str
+    data: bytes
+    note: str = ""
+
+
+def rendered(render: Callable[[Any], Any], x: Any) -> Media:
+    """Render one candidate. A renderer that raises, or gives what cannot be shown, makes an error to look at."""
+    try:
+        return to_media(render(x))
+    except Exception as error:  # whatever it was, it costs this candidate only
+        return failure(error)
+
+
+def failure(error: BaseException) -> Media:
+    """An error as media."""
+    text = str(error) if isinstance(error, RenderError) else f"{type(error).__name__}: {error}"
+    return Media("error", "text/plain; charset=utf-8", text[:2000].encode())
+
+
+def to_media(value: Any) -> Media:
+    """Tell what a renderer gave, and bring it into bytes.
+
+    Args:
+        value: A PIL image, an array of a picture ((h, w), (h, w, 3) or (h, w, 4); uint8, or floats from 0 to 1), a
+            matplotlib figure, bytes of PNG, JPEG, GIF, WebP, SVG, WAV, OGG, FLAC, MP3, MP4 or WebM, a `Path` of such
+            a file, or text: SVG or HTML if it starts like that, else plain.
+
+    Raises:
+        RenderError: It is nothing, or of another type, or too large.
+    """
+    if value is None:
+        raise RenderError("The renderer returned nothing.")
+    if isinstance(value, Path):
+        if not value.is_file():
+            raise RenderError(f"The renderer returned the path of a file that is not there: {value.name!r}.")
+        text = value.suffix.lower() in (".txt", ".md", ".html", ".htm", ".svg")
+        return to_media(value.read_text(encoding="utf-8") if text else value.read_bytes())
+    if isinstance(value, str):
+        return _text(value)
+    if isinstance(value, bytes | bytearray | memoryview):
+        return _bytes(bytes(value))
+    if isinstance(value, np.ndarray):
+        return _image(_from_array(value))
+    if hasattr(value, "savefig"):
+        out = io.BytesIO()
+        value.savefig(out, format="png")
+        return _bytes(out.getvalue())
+    if hasattr(value, "save") and hasattr(value, "mode"):  # PIL
+        return _image(value)
+    raise RenderError(
+        f"The renderer returned a `{type(value).__name__}`; give a PIL image, bytes of PNG, SVG or WAV, text, HTML, or "
+        "a pathlib.Path."
+    )
+
+
+def _text(value: str) -> Media:
+    if not value.strip():
+        raise RenderError("The renderer returned an empty text.")
+    start = value.lstrip()[:200].lower()
+    data = _small_enough(value.encode())
+    if start.startswith("<svg") or (start.startswith("<?xml") and "<svg" in value[:2000].lower()):
+        return Media("image", "image/svg+xml", data)
+    if start.startswith(("<!doctype html", "<html", "<body", "<div", "<p", "<table", "<h1", "<style", "<span")):
+        return Media("html", "text/html; charset=utf-8", data)
+    return Media("text", "text/plain; charset=utf-8", data)
+
+
+def _bytes(data: bytes) -> Media:
+    for signature, offset, kind, mime in _SIGNATURES:
+        if data[offset : offset + len(signature)] == signature:
+            if kind == "image" and mime != "image/gif":
+                return _checked(data, mime)
+            return Media(kind, mime, _small_enough(data))
+    if len(data) > 1 and data[0] == 0xFF and data[1] & 0xE0 == 0xE0:
+        return Media("audio", "audio/mpeg", _small_enough(data))
+    try:
+        return _text(data.decode())
+    except UnicodeDecodeError:
+        raise RenderError(
+            f"The renderer returned {len(data)} bytes of an unknown format, starting with {data[:8]!r}."
+        ) from None
+
+
+def _checked(data: bytes, mime: str) -> Media:
+    """A picture's bytes as they are if they are small, else made smaller."""
+    from PIL import Image
+
+    try:
+        image = Image.open(io.BytesIO(data))
+        if max(image.size) <= MOST_PIXELS and len(data) <= MOST_BYTES:
+            image.verify()
+            return Media("image", mime, data)
+    except Image.DecompressionBombError as error:
+        raise RenderError(f"The renderer returned a picture that is too large: {error}.") from None
+    except Exception as error:
+        raise RenderError(f"The renderer returned a broken picture: {error}.") from None
+    return _image(image)
+
+
+def _image(image: Any) -> Media:
+    from PIL import Image
+
+    before, note = image.size, ""
+    if 0 in before:
+        raise RenderError(f"The renderer returned an empty picture of {before[0]} x {before[1]} pixels.")
+    try:
+        if max(before) > MOST_PIXELS:
+            image.draft("RGB", (MOST_PIXELS, MOST_PIXELS)) if hasattr(image, "draft") else None
+            image = image.convert("RGBA" if "A" in image.getbands() else "RGB")
+            image.thumbnail((MOST_PIXELS, MOST_PIXELS), Image.Resampling.LANCZOS)
+        if image.mode not in ("1", "L", "LA", "P", "RGB", "RGBA"):
+            image = image.convert("RGB")
+        out = io.BytesIO()
+        image.save(out, format="PNG")
+        mime = "image/png"
+        if out.tell() > MOST_BYTES:
+            out = io.BytesIO()
+            image.convert("RGB").save(out, format="JPEG", quality=90)
+            mime = "image/jpeg"
+    except OSError as error:
+        raise RenderError(f"The renderer returned a broken picture: {error}.") from None
+    if image.size != before or mime == "image/jpeg":
+        note = f"shown at {image.size[0]} × {image.size[1]} pixels; it has {before[0]} × {before[1]}"
+    return Media("image", mime, _small_enough(out.getvalue()), note)
+
+
+def _from_array(array: Any) -> Any:
+    from PIL import Image
+
+    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (3, 4)) or not array.size:
+        raise RenderError(f"The renderer returned an array of shape {array.shape}; a picture is (h, w) or (h, w, 3).")
+    if array.dtype != np.uint8:
+        if not np.isfinite(array).all():
+            raise RenderError("The renderer returned a picture with NaN or infinite values.")
+        array = np.round(np.clip(array.astype(np.float64), 0, 1) * 255).astype(np.uint8)
+    return Image.fromarray(array)
+
+
+def _small_enough(data: bytes) -> bytes:
+    if len(data) > MOST_BYTES:
+        raise RenderError(f"The renderer returned {len(data) >> 20} MiB; at most {MOST_BYTES >> 20} MiB can be shown.")
+    return data

@@ -1,0 +1,338 @@
+"""The page's server: Starlette's routes, and uvicorn on a thread."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import socket
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any, NamedTuple
+
+import uvicorn
+from jinja2 import Environment, FileSystemLoader, select_autoescape
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.routing import Route
+
+from oracles.ranking._guard import Guard, hosts_of
+from oracles.ranking._media import MOST_BYTES
+from oracles.ranking._store import Candidate, Round
+from oracles.ranking._study import Conflict, Invalid, Study, winner
+
+__all__ = ["Server"]
+
+_PAGE = Path(__file__).parent / "page"
+_STATIC = {
+    "page.js": "text/javascript; charset=utf-8",
+    "page.css": "text/css; charset=utf-8",
+    "icon.svg": "image/svg+xml",
+}
+_SANDBOX = "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:; media-src data:; font-src data:"
+_AGES = 400 * 24 * 3600
+_CLIENT_ID = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_")
+
+
+STRIP = 24
+"""Rounds of which the page shows the winner."""
+
+
+class _Past(NamedTuple):
+    """What the page says of a round that is over."""
+
+    comparisons: float
+    best: dict[str, str] | None
+    times: list[int]
+
+
+class Server:
+    """Serves a study until it is stopped.
+
+    Args:
+        study: Whose rounds are shown.
+        host: Address to bind.
+        port: 0 takes the one of last time if it is free, else any.
+        allowed_hosts: Further names under which browsers may call it.
+        title: Of the page.
+        question: What the person is asked.
+        rounds: How many rounds are planned; None is not known.
+
+    Raises:
+        OSError: The port is in use.
+    """
+
+    def __init__(
+        self,
+        study: Study,
+        host: str,
+        port: int,
+        allowed_hosts: Sequence[str] = (),
+        title: str = "Which is best?",
+        question: str = "",
+        rounds: int | None = None,
+    ) -> None:
+        self.study, self.store = study, study.store
+        self.title, self.question, self.rounds = title, question, rounds
+        self.finished = False
+        self._past: dict[int, _Past] = {}
+        self._undone = 0
+        self._socket = _bind(host, port, self.store.port)
+        self.host, self.port = host, int(self._socket.getsockname()[1])
+        self.store.port = self.port
+        self.cookie = "ranking_" + hashlib.sha256(self.store.secret.encode()).hexdigest()[:10]
+        pages = Environment(loader=FileSystemLoader(_PAGE), autoescape=select_autoescape(("html",)))
+        self._template = pages.get_template("page.html")
+        self._door = pages.get_template("door.html")
+        routes = [
+            Route("/join/{token}", self._join),
+            Route("/", self._index),
+            Route("/api/round", self._round),
+            Route("/api/name", self._name, methods=["POST"]),
+            Route("/api/answer", self._answer, methods=["POST"]),
+            Route("/api/undo", self._undo, methods=["POST"]),
+            Route("/media/{media_id}", self._media),
+            Route("/{name}", self._static),
+        ]
+        guard = Middleware(Guard, hosts=hosts_of(host, self.port, allowed_hosts))
+        app = Starlette(routes=routes, middleware=[guard])
+        config = uvicorn.Config(app, access_log=False, log_level="warning", lifespan="off", timeout_keep_alive=75)
+        self._uvicorn = uvicorn.Server(config)
+        self._thread = threading.Thread(
+            target=self._uvicorn.run, args=([self._socket],), daemon=True, name="ranking-page"
+        )
+        self._thread.start()
+        while not self._uvicorn.started and self._thread.is_alive():
+            time.sleep(0.005)
+
+    @property
+    def address(self) -> str:
+        """Where browsers on this machine find it."""
+        host = "127.0.0.1" if self.host in ("", "0.0.0.0") else self.host
+        return f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
+
+    def stop(self) -> None:
+        """Answer what is under way, and stop."""
+        self._uvicorn.should_exit = True
+        self._thread.join(5)
+        self._socket.close()
+
+    # ------------------------------------------------------------------------------------------------- visitors
+
+    def _session(self, request: Request) -> tuple[str, str | None] | None:
+        """The cookie of a known visitor, and their name."""
+        session = request.cookies.get(self.cookie, "")
+        known, rater = self.store.visitor(session) if session else (False, None)
+        return (session, rater) if known else None
+
+    def _csrf(self, session: str) -> str:
+        return hmac.new(self.store.secret.encode(), session.encode(), hashlib.sha256).hexdigest()
+
+    def _join(self, request: Request) -> Response:
+        admitted = self.store.admit(request.path_params["token"])
+        if admitted is None:
+            if self._session(request) is not None:
+                return self._pass()
+            return self._stop("This link was used before, or is not one of this study's. Ask for a new one.")
+        response = self._pass()
+        response.set_cookie(self.cookie, admitted[0], max_age=_AGES, httponly=True, samesite="strict", path="/")
+        return response
+
+    def _pass(self) -> Response:
+        """On to the page by a step of our own: a strict cookie is not sent along a redirect from elsewhere."""
+        return HTMLResponse(self._door.render(title=self.title, message="", onward=True))
+
+    def _stop(self, message: str, status: int = 403) -> Response:
+        return HTMLResponse(self._door.render(title=self.title, message=message, onward=False), status)
+
+    def _index(self, request: Request) -> Response:
+        session = self._session(request)
+        if session is None:
+            return self._stop("Open the link that the study printed; it works once, for one browser.")
+        return HTMLResponse(
+            self._template.render(
+                title=self.title, question=self.question, csrf=self._csrf(session[0]), rater=session[1] or ""
+            )
+        )
+
+    def _static(self, request: Request) -> Response:
+        name = request.path_params["name"]
+        if name not in _STATIC:
+            return self._stop("There is no such page.", 404)
+        return Response((_PAGE / name).read_bytes(), media_type=_STATIC[name])
+
+    def _media(self, request: Request) -> Response:
+        if self._session(request) is None:
+            return Response(status_code=403)
+        media = self.store.media(request.path_params["media_id"])
+        if media is None:
+            return Response(status_code=404)
+        assert len(media.data) <= MOST_BYTES
+        sandboxed = media.kind == "html" or media.mime == "image/svg+xml"
+        headers = {"cache-control": "private, max-age=31536000, immutable"}
+        if sandboxed:
+            headers["content-security-policy"] = _SANDBOX
+            headers["x-frame-options"] = "SAMEORIGIN"
+        return Response(media.data, media_type=media.mime, headers=headers)
+
+    # ------------------------------------------------------------------------------------------------- rounds
+
+    def _round(self, request: Request) -> Response:
+        session = self._session(request)
+        if session is None or session[1] is None:
+            return JSONResponse({"error": "Open your link again."}, 403)
+        rater = session[1]
+        waiting = self.study.next_for(rater)
+        rounds = self.store.rounds()
+        progress, strip = self._progress(rounds)
+        state: dict[str, Any] = {"finished": self.finished, "progress": progress, "history": strip, "rater": rater}
+        if not waiting:
+            return JSONResponse(state | {"round": None})
+        round_ = waiting[0]
+        candidates = {c.position: c for c in self.store.candidates(round_.id)}
+        order = self.store.order(round_.id, rater, round_.n).tolist()
+        ahead = [_url(c) for r in waiting[1:2] for c in self.store.candidates(r.id) if c.kind == "image"]
+        failed = sum(c.kind == "error" for c in candidates.values())
+        shown = round_.n - failed
+        return JSONResponse(
+            state
+            | {
+                "round": round_.id,
+                "step": round_.step,
+                "n": round_.n,
+                "needed": min(round_.n_ranked or shown, max(1, shown - 1)),
+                "candidates": [self._shown(candidates.get(position)) for position in order],
+                "ahead": ahead,
+            }
+        )
+
+    def _shown(self, candidate: Candidate | None) -> dict[str, Any] | None:
+        if candidate is None:
+            return None
+        out: dict[str, Any] = {"id": candidate.id, "kind": candidate.kind, "note": candidate.note}
+        if candidate.kind in ("text", "error"):
+            media = self.store.media(candidate.id)
+            assert media is not None
+            return out | {"text": media.data.decode()}
+        return out | {"url": _url(candidate)}
+
+    def _progress(self, rounds: Sequence[Round]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        """How far the study is, and the winner of each of its last rounds."""
+        newest = self.store.newest("undo")
+        if newest != self._undone:
+            self._undone, self._past = newest, {}
+        for r in rounds:
+            if r.id not in self._past and (closed := self.study.closed(r)) is not None:
+                best = winner(closed)
+                found = next((c for c in self.store.candidates(r.id) if c.position == best), None)
+                entry = None if found is None else {"kind": found.kind, "url": _url(found)}
+                times = [a.ms_spent for a in closed[1] if a.ms_spent]
+                self._past[r.id] = _Past(float(closed[0].n_edges), entry, times)
+        past = [(r, self._past[r.id]) for r in rounds if r.id in self._past]
+        times = [ms for _, p in past for ms in p.times]
+        left = None if self.rounds is None or not times else median(times) / 1000 * (self.rounds - len(past))
+        progress = {"done": len(past), "rounds": self.rounds, "seconds_left": left}
+        progress["comparisons"] = sum(p.comparisons for _, p in past)
+        return progress, [{"step": r.step, "best": p.best} for r, p in past[-STRIP:]]
+
+    # ------------------------------------------------------------------------------------------------- posts
+
+    def _posted(self, request: Request, body: Any) -> tuple[str, str | None]:
+        session = self._session(request)
+        if session is None or not hmac.compare_digest(
+            request.headers.get("x-csrf", "").encode(), self._csrf(session[0]).encode()
+        ):
+            raise PermissionError
+        if not isinstance(body, dict):
+            raise Invalid("A JSON object is needed.")
+        return session
+
+    async def _post(self, request: Request, act: Any) -> Response:
+        try:
+            body = await request.json()
+        except ValueError:
+            return JSONResponse({"error": "This is not JSON."}, 422)
+
+        def run() -> dict[str, Any]:
+            return dict(act(*self._posted(request, body), body))
+
+        try:
+            return JSONResponse(await run_in_threadpool(run))
+        except PermissionError:
+            return JSONResponse({"error": "Open your link again."}, 403)
+        except Invalid as error:
+            return JSONResponse({"error": str(error)}, 422)
+        except Conflict as error:
+            return JSONResponse({"error": str(error)}, 409)
+
+    async def _name(self, request: Request) -> Response:
+        def act(session: str, rater: str | None, body: dict[str, Any]) -> dict[str, Any]:
+            name = body.get("name")
+            if not isinstance(name, str) or not (name := " ".join(name.split())) or len(name) > 40:
+                raise Invalid("Give a name of 1 to 40 letters.")
+            if rater is not None:
+                raise Conflict("This link has a name already.")
+            self.store.name_visitor(session, name)
+            return {"rater": name}
+
+        return await self._post(request, act)
+
+    async def _answer(self, request: Request) -> Response:
+        def act(session: str, rater: str | None, body: dict[str, Any]) -> dict[str, Any]:
+            round_id, kind, groups = body.get("round"), body.get("kind"), body.get("groups", [])
+            ms = body.get("ms")
+            if rater is None:
+                raise Invalid("Give your name first.")
+            if isinstance(round_id, bool) or not isinstance(round_id, int) or not isinstance(kind, str):
+                raise Invalid("An answer needs a round and a kind.")
+            if not isinstance(groups, list) or not all(
+                isinstance(g, list) and all(isinstance(i, str) for i in g) for g in groups
+            ):
+                raise Invalid("An order is a list of lists of candidates.")
+            ms = ms if isinstance(ms, int) and not isinstance(ms, bool) and 0 <= ms < 2**31 else None
+            receipt = self.study.submit(rater, round_id, kind, groups, _client_id(body), ms)
+            return {"id": receipt.id, "duplicate": receipt.duplicate}
+
+        return await self._post(request, act)
+
+    async def _undo(self, request: Request) -> Response:
+        def act(session: str, rater: str | None, body: dict[str, Any]) -> dict[str, Any]:
+            if rater is None:
+                raise Invalid("Give your name first.")
+            return {"round": self.study.undo(rater, _client_id(body))}
+
+        return await self._post(request, act)
+
+
+def _client_id(body: dict[str, Any]) -> str:
+    client_id = body.get("client_id")
+    if not isinstance(client_id, str) or not 8 <= len(client_id) <= 64 or not set(client_id) <= _CLIENT_ID:
+        raise Invalid("An answer needs a client_id of 8 to 64 letters and digits.")
+    return f"web-{client_id}"[:64]
+
+
+def _url(candidate: Candidate) -> str:
+    return f"/media/{candidate.id}"
+
+
+def _bind(host: str, port: int, last: int | None) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    for number in (port,) if port or not last else (last, 0):
+        out = socket.socket(family, socket.SOCK_STREAM)
+        out.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            out.bind((host, number))
+            out.listen(128)
+            return out
+        except OSError as error:
+            out.close()
+            if number == 0 or port:
+                raise OSError(
+                    f"Port {port} of {host} cannot be used: {error.strerror}. Choose another, or 0."
+                ) from error
+    raise AssertionError

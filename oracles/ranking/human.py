@@ -1,0 +1,174 @@
+"""`HumanRanking`: people look at the candidates and say which is better."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+from blackbox_zo._checks import check_at_least, check_positive
+from blackbox_zo.errors import OracleError
+from blackbox_zo.feedback import Ranking
+from blackbox_zo.oracle import Oracle
+from blackbox_zo.proposal import Proposal
+from oracles.ranking._media import rendered
+from oracles.ranking._server import Server
+from oracles.ranking._store import Round, Store, StoreError
+from oracles.ranking._study import Study
+
+__all__ = ["HumanRanking"]
+
+POLL = 0.2
+"""Seconds between looks at the store, for answers that other servers took."""
+
+BROKEN = 3
+"""Rounds in a row of which nothing could be drawn, before the run ends."""
+
+
+class HumanRanking(Oracle):
+    """Shows the candidates of each step on a page, and answers with the order in which people put them.
+
+    Every answer is in the store before the page says so. The store is the journal: run the same program again, after
+    whatever end, and the search is given the same answers, and goes on with the same candidates in the same order.
+    A person may undo answers that the search has used; `Search.run` then goes back.
+
+    Args:
+        render: `render(x)` for a candidate in the structure of x0; gives a PIL image, an array, a figure, bytes (PNG,
+            JPEG, SVG, WAV, MP4, …), text, HTML, or a `Path`. Where it raises, the page shows the error, and the
+            candidate loses.
+        store: Path of an SQLite file, or a URL such as "postgresql://…" where several servers share a study.
+        port: Of the page; 0 takes the port of last time if it is free, else any.
+        n_ranked: k, how many of the best a person puts in order; none asks for all.
+        raters: How many people answer each round; a round ends with the last of them.
+        rounds: How many rounds are planned, for the page's progress.
+        host: Address to bind; other machines reach the page only if this is changed.
+        allowed_hosts: Further names under which browsers reach it.
+        title: Of the page.
+        question: What the page asks.
+        patience: Seconds after the first answer of a round at which the round ends without the other raters; none
+            waits for them.
+
+    Attributes:
+        server: The page's server.
+
+    Raises:
+        StoreError: The store cannot be used, or is of another version.
+        OSError: The port is in use.
+    """
+
+    rewinds: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        render: Callable[[Any], Any],
+        store: str | Path = "study.db",
+        port: int = 0,
+        n_ranked: int | None = None,
+        *,
+        raters: int = 1,
+        rounds: int | None = None,
+        host: str = "127.0.0.1",
+        allowed_hosts: Sequence[str] = (),
+        title: str = "Which is best?",
+        question: str = "",
+        patience: float | None = None,
+    ) -> None:
+        if not callable(render):
+            raise TypeError(f"`render` must be a function of one candidate, got {render!r:.60}.")
+        check_at_least("HumanRanking", 1, raters=raters)
+        for name, value in (("n_ranked", n_ranked), ("rounds", rounds)):
+            if value is not None:
+                check_at_least("HumanRanking", 1, **{name: value})
+        if patience is not None:
+            check_positive("HumanRanking", patience=patience)
+        self.render, self.n_ranked, self.patience = render, n_ranked, patience
+        self.store = Store(store, about={"title": title})
+        self.study = Study(self.store, raters)
+        self._seen = self.store.newest("undo")
+        self._broken = 0
+        try:
+            self.server = Server(self.study, host, port, allowed_hosts, title, question, rounds)
+        except BaseException:
+            self.store.close()
+            raise
+
+    @property
+    def url(self) -> str:
+        """A new link to the page, which works once; for one person who answers alone."""
+        return self.invite("you" if self.study.raters == 1 else None)
+
+    def invite(self, name: str | None = None) -> str:
+        """A new link to the page, which works once.
+
+        Args:
+            name: Of the rater; none lets them give it.
+        """
+        return f"{self.server.address}/join/{self.store.invite(name)}"
+
+    def prepare(self, proposal: Proposal) -> None:
+        """See `Oracle.prepare`: draw the candidates, which a rater may then answer ahead of the others."""
+        self._draw(self._open(proposal), proposal)
+
+    def answer(self, proposal: Proposal) -> Ranking:
+        """See `Oracle.answer`: waits for people.
+
+        Raises:
+            Rewind: An answer that the search has used was taken back.
+            StoreError: The store has answers about other candidates.
+            OracleError: In three rounds in a row no candidate could be drawn.
+        """
+        round_ = self._open(proposal)
+        closed = self.study.closed(round_)
+        if closed is None:
+            self._draw(round_, proposal)
+        while closed is None:
+            self.store.wait(POLL)
+            newest = self.store.newest("undo")
+            try:
+                with self.store.engine.connect() as c:
+                    self.store.check_rewound(c, self._seen)
+            finally:
+                self._seen = max(self._seen, newest)
+            if self.patience is not None:
+                self.study.give_up(round_, self.patience)
+            closed = self.study.closed(round_)
+        return closed[0]
+
+    def _open(self, proposal: Proposal) -> Round:
+        newest = self.store.newest("undo")
+        try:
+            round_ = self.store.open_round(proposal.step, proposal.points, self.n_ranked, self._seen)
+        finally:
+            self._seen = max(self._seen, newest)
+        if round_.n_ranked != self.n_ranked:
+            raise StoreError(
+                f"The store {self.store.name!r} asked for n_ranked={round_.n_ranked} in step {proposal.step}; now it "
+                f"is {self.n_ranked}. Use the same, or another store."
+            )
+        return round_
+
+    def _draw(self, round_: Round, proposal: Proposal) -> None:
+        """Render what is not in the store yet."""
+        have = {c.position: c for c in self.store.candidates(round_.id)}
+        for position in range(proposal.n):
+            if position not in have:
+                self.store.add_media(round_.id, position, rendered(self.render, proposal.tree(position)))
+        candidates = self.store.candidates(round_.id)
+        if any(c.kind != "error" for c in candidates):
+            self._broken = 0
+            return
+        self._broken += 1
+        media = self.store.media(candidates[0].id)
+        if self._broken >= BROKEN and media is not None:
+            raise OracleError(f"No candidate of {BROKEN} rounds could be drawn. The last error: {media.data.decode()}")
+        self.study.close_without(round_)
+
+    def finish(self) -> None:
+        """Tell open pages that the study is over."""
+        self.server.finished = True
+
+    def close(self) -> None:
+        """Stop the page. What was answered stays in the store."""
+        self.finish()
+        self.server.stop()
+        self.store.close()
