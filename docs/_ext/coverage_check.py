@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-PACKAGES = ("blackbox_zo", "blackbox_zo.testing", "oracles", "oracles.llm")
+PACKAGES = ("blackbox_zo", "blackbox_zo.testing", "oracles", "oracles.llm", "oracles.ranking")
 
 _DIRECTIVE = re.compile(
     r"^[ \t]*\.\. auto(?:class|function|exception|data|module):: +([\w.]+)[ \t]*$", re.MULTILINE

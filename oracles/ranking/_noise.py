@@ -1,0 +1,169 @@
+"""How people err: models of the answer to "which of these two is better?"."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import final
+
+import numpy as np
+
+from blackbox_zo._checks import check_positive
+from blackbox_zo._typing import Floats
+
+__all__ = ["BradleyTerry", "Exact", "FixedFlip", "GapDependent", "Noise", "PlackettLuce", "Thurstone"]
+
+
+class Noise(ABC):
+    """A model of a comparison of f(x) and f(y), of which the lower is better."""
+
+    @abstractmethod
+    def chance(self, gap: float) -> float:
+        """The probability that the better one is named; `gap` is the distance of f(x) and f(y), positive."""
+
+    def heard(self, values: Floats, uniforms: Floats) -> Floats:
+        """What is compared: the values, or what an answer's one look at each candidate makes of them.
+
+        Args:
+            values: Shape (n,).
+            uniforms: One number per candidate, drawn from (0, 1), shape (n,).
+        """
+        return values
+
+
+@final
+@dataclass(frozen=True)
+class Exact(Noise):
+    """Always right."""
+
+    def chance(self, gap: float) -> float:
+        """See `Noise.chance`."""
+        return 1.0
+
+
+@final
+@dataclass(frozen=True)
+class FixedFlip(Noise):
+    """Wrong with probability `p`, however far apart the two are (SCOBO's model with kappa = 1: Cai et al. 2022).
+
+    Args:
+        p: From 0 to 0.5; at 0.5 an answer says nothing.
+
+    Raises:
+        ValueError: `p` is out of its range.
+    """
+
+    p: float
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.p <= 0.5:
+            raise ValueError(f"`FixedFlip(p=...)` must be from 0 to 0.5, got {self.p!r}.")
+
+    def chance(self, gap: float) -> float:
+        """See `Noise.chance`."""
+        return 1.0 - self.p
+
+
+@final
+@dataclass(frozen=True)
+class GapDependent(Noise):
+    """Right with probability `1/2 + min(delta, mu gap^(kappa - 1))` (the comparison oracle of SCOBO; Cai et al. 2022).
+
+    Args:
+        mu: Positive, in units of f to the power of 1 - kappa.
+        kappa: At least 1; 1 is a fixed probability.
+        delta: Largest advantage over guessing, in (0, 0.5].
+
+    Raises:
+        ValueError: An argument is out of its range.
+    """
+
+    mu: float = 1.0
+    kappa: float = 1.5
+    delta: float = 0.5
+
+    def __post_init__(self) -> None:
+        check_positive("GapDependent", mu=self.mu, delta=self.delta)
+        if not self.kappa >= 1:
+            raise ValueError(f"`GapDependent(kappa=...)` must be at least 1, got {self.kappa!r}.")
+        if self.delta > 0.5:
+            raise ValueError(f"`GapDependent(delta=...)` must be at most 0.5, got {self.delta!r}.")
+
+    def chance(self, gap: float) -> float:
+        """See `Noise.chance`."""
+        return 0.5 + min(self.delta, self.mu * gap ** (self.kappa - 1))
+
+
+@final
+@dataclass(frozen=True)
+class BradleyTerry(Noise):
+    """Right with probability `1 / (1 + exp(-gap / temperature))` (Bradley & Terry 1952).
+
+    Args:
+        temperature: Positive, in units of f: at this gap, 73 % of the answers are right.
+
+    Raises:
+        ValueError: `temperature` is not positive.
+    """
+
+    temperature: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_positive("BradleyTerry", temperature=self.temperature)
+
+    def chance(self, gap: float) -> float:
+        """See `Noise.chance`."""
+        return 1.0 / (1.0 + math.exp(-min(gap / self.temperature, 700.0)))
+
+
+@final
+@dataclass(frozen=True)
+class Thurstone(Noise):
+    """Right with probability `Phi(gap / scale)`, Phi the normal distribution's (Thurstone 1927, case V).
+
+    Args:
+        scale: Positive, in units of f: the standard deviation of the noise in the difference of two.
+
+    Raises:
+        ValueError: `scale` is not positive.
+    """
+
+    scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_positive("Thurstone", scale=self.scale)
+
+    def chance(self, gap: float) -> float:
+        """See `Noise.chance`."""
+        return 0.5 * math.erfc(-gap / (self.scale * math.sqrt(2.0)))
+
+
+@final
+@dataclass(frozen=True)
+class PlackettLuce(Noise):
+    """One look at each candidate: the order of `-f / temperature + Gumbel noise` (Luce 1959, Plackett 1975).
+
+    The noise is drawn once for an answer, so its comparisons never contradict each other. Of any two they are right as
+    often as with `BradleyTerry`.
+
+    Args:
+        temperature: Positive, in units of f.
+
+    Raises:
+        ValueError: `temperature` is not positive.
+    """
+
+    temperature: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_positive("PlackettLuce", temperature=self.temperature)
+
+    def heard(self, values: Floats, uniforms: Floats) -> Floats:
+        """See `Noise.heard`."""
+        out: Floats = values + self.temperature * np.log(-np.log(uniforms))
+        return out
+
+    def chance(self, gap: float) -> float:
+        """See `Noise.chance`: what was heard is compared without error."""
+        return 1.0
