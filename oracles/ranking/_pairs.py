@@ -82,7 +82,8 @@ class RandomPairs(Pairs):
 class Swiss(Pairs):
     """`rounds` rounds of a Swiss tournament: each meets the next in the present order that it has not met yet.
 
-    Most comparisons are then spent where the order is open, at n / 2 pairs a round.
+    Most comparisons are then spent where the order is open, at n / 2 pairs a round or a
+    few less, where those who are left have met.
 
     Args:
         rounds: At least 1; about log2(n) rounds find the best.
@@ -168,8 +169,8 @@ class PairwiseOracle(Oracle):
         >>> search = bz.Search(0.0, bz.RankBased(0.1, 6))
         >>> for _ in search.run(oracle, steps=100):
         ...     pass
-        >>> abs(search.x - 2) < 0.2, oracle.comparisons
-        (True, 900)
+        >>> abs(search.x - 2) < 0.2, oracle.comparisons <= 900
+        (True, True)
     """
 
     def __init__(
