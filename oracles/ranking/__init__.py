@@ -2,6 +2,8 @@
 
 from typing import TYPE_CHECKING, Any
 
+from oracles.ranking._models import Utilities as Utilities
+from oracles.ranking._models import utilities as utilities
 from oracles.ranking._noise import BradleyTerry as BradleyTerry
 from oracles.ranking._noise import Exact as Exact
 from oracles.ranking._noise import FixedFlip as FixedFlip
@@ -15,6 +17,9 @@ from oracles.ranking._pairs import PairwiseOracle as PairwiseOracle
 from oracles.ranking._pairs import RandomPairs as RandomPairs
 from oracles.ranking._pairs import Swiss as Swiss
 from oracles.ranking._raters import SimulatedRater as SimulatedRater
+from oracles.ranking._reliability import Fatigue as Fatigue
+from oracles.ranking._reliability import RaterModel as RaterModel
+from oracles.ranking._reliability import Trend as Trend
 
 if TYPE_CHECKING:
     from oracles.ranking.human import HumanRanking as HumanRanking
