@@ -39,6 +39,9 @@ _AGES = 400 * 24 * 3600
 _CLIENT_ID = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_")
 
 
+LINGER = 1.0
+"""Seconds that an ending server gives waiting pages to hear of it; they ask four times a second."""
+
 STRIP = 24
 """Rounds of which the page shows the winner."""
 
@@ -82,6 +85,7 @@ class Server:
         self.finished = False
         self._past: dict[int, _Past] = {}
         self._undone = 0
+        self._waiting: dict[str, float] = {}
         self._socket = _bind(host, port, self.store.port)
         self.host, self.port = host, int(self._socket.getsockname()[1])
         self.store.port = self.port
@@ -117,7 +121,11 @@ class Server:
         return f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
 
     def stop(self) -> None:
-        """Answer what is under way, and stop."""
+        """Tell the pages that wait for a round that there is none, answer what is under way, and stop."""
+        self.finished = True
+        until = time.monotonic() + LINGER
+        while any(at > until - 2 * LINGER for at in list(self._waiting.values())) and time.monotonic() < until:
+            time.sleep(0.01)
         self._uvicorn.should_exit = True
         self._thread.join(5)
         self._socket.close()
@@ -191,8 +199,10 @@ class Server:
         rounds = self.store.rounds()
         progress, strip = self._progress(rounds)
         state: dict[str, Any] = {"finished": self.finished, "progress": progress, "history": strip, "rater": rater}
-        if not waiting:
+        if not waiting or self.finished:
+            self._waits(session[0], not self.finished)
             return JSONResponse(state | {"round": None})
+        self._waits(session[0], False)
         round_ = waiting[0]
         candidates = {c.position: c for c in self.store.candidates(round_.id)}
         order = self.store.order(round_.id, rater, round_.n).tolist()
@@ -210,6 +220,13 @@ class Server:
                 "ahead": ahead,
             }
         )
+
+    def _waits(self, session: str, waits: bool) -> None:
+        """Remember who is to be told when the study is over."""
+        if waits:
+            self._waiting[session] = time.monotonic()
+        else:
+            self._waiting.pop(session, None)
 
     def _shown(self, candidate: Candidate | None) -> dict[str, Any] | None:
         if candidate is None:
@@ -255,7 +272,7 @@ class Server:
     async def _post(self, request: Request, act: Any) -> Response:
         try:
             body = await request.json()
-        except ValueError:
+        except (ValueError, RecursionError):
             return JSONResponse({"error": "This is not JSON."}, 422)
 
         def run() -> dict[str, Any]:
@@ -295,6 +312,7 @@ class Server:
             ):
                 raise Invalid("An order is a list of lists of candidates.")
             ms = ms if isinstance(ms, int) and not isinstance(ms, bool) and 0 <= ms < 2**31 else None
+            self._waits(session, True)
             receipt = self.study.submit(rater, round_id, kind, groups, _client_id(body), ms)
             return {"id": receipt.id, "duplicate": receipt.duplicate}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -91,6 +92,7 @@ class HumanRanking(Oracle):
         except BaseException:
             self.store.close()
             raise
+        atexit.register(self.close)  # the last answer is acknowledged before the program ends
 
     @property
     def url(self) -> str:
@@ -163,12 +165,8 @@ class HumanRanking(Oracle):
             raise OracleError(f"No candidate of {BROKEN} rounds could be drawn. The last error: {media.data.decode()}")
         self.study.close_without(round_)
 
-    def finish(self) -> None:
-        """Tell open pages that the study is over."""
-        self.server.finished = True
-
     def close(self) -> None:
-        """Stop the page. What was answered stays in the store."""
-        self.finish()
+        """Tell open pages that the study is over, and stop. What was answered stays in the store."""
+        atexit.unregister(self.close)
         self.server.stop()
         self.store.close()

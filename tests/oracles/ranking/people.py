@@ -1,0 +1,123 @@
+"""A person's browser without the browser: a cookie, the page's token, and its four requests."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import re
+import secrets
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import blackbox_zo as bz
+from oracles.ranking import HumanRanking
+
+ORIGIN = "own"
+
+
+class Person:
+    """Joins a study by its link."""
+
+    def __init__(self, url: str, name: str | None = None) -> None:
+        parts = urlsplit(url)
+        assert parts.hostname and parts.port
+        self.host, self.port, self.cookie, self.csrf = parts.hostname, parts.port, "", ""
+        reply = self.request("GET", parts.path)
+        assert reply.status == 200, reply.text
+        self.cookie = reply.headers["set-cookie"].split(";")[0]
+        self.enter()
+        if name is not None:
+            assert self.post("/api/name", {"name": name}).status == 200
+
+    def enter(self) -> None:
+        self.csrf = re.findall(r'name="csrf" content="(\w+)"', self.request("GET", "/").text)[0]
+
+    def request(self, method: str, path: str, body: Any = None, **headers: str) -> Reply:
+        connection = http.client.HTTPConnection(self.host, self.port, timeout=30)
+        try:
+            sent = {"Host": f"{self.host}:{self.port}", **{k.replace("_", "-"): v for k, v in headers.items()}}
+            if self.cookie and "Cookie" not in sent:
+                sent["Cookie"] = self.cookie
+            connection.request(method, path, body, sent)
+            reply = connection.getresponse()
+            return Reply(reply.status, {k.lower(): v for k, v in reply.getheaders()}, reply.read())
+        finally:
+            connection.close()
+
+    def post(self, path: str, body: Any, **headers: str) -> Reply:
+        given = {"Origin": f"http://{self.host}:{self.port}", "Content-Type": "application/json", "X-CSRF": self.csrf}
+        data = body if isinstance(body, bytes) else json.dumps(body).encode()
+        return self.request("POST", path, data, **{**given, **headers})
+
+    def round(self) -> dict[str, Any]:
+        """The round that waits for this person, drawn."""
+        while True:
+            state = self.request("GET", "/api/round").json()
+            if state["finished"] or (state["round"] is not None and all(state["candidates"])):
+                return dict(state)
+
+    def answer(self, groups: list[list[str]], kind: str = "rank", client_id: str = "", **more: Any) -> Reply:
+        body = {"round": self.round()["round"], "kind": kind, "groups": groups, "ms": 5}
+        return self.post("/api/answer", {**body, "client_id": client_id or secrets.token_hex(8), **more})
+
+    def rank(self, best_first: Callable[[str], float], k: int) -> Reply:
+        """Order text candidates by a score of their text."""
+        able = [c for c in self.round()["candidates"] if c["kind"] == "text"]
+        return self.answer([[c["id"]] for c in sorted(able, key=lambda c: best_first(c["text"]))[:k]])
+
+    def undo(self) -> Reply:
+        return self.post("/api/undo", {"client_id": secrets.token_hex(8)})
+
+
+class Reply:
+    """What the server said."""
+
+    def __init__(self, status: int, headers: dict[str, str], data: bytes) -> None:
+        self.status, self.headers, self.data = status, headers, data
+
+    @property
+    def text(self) -> str:
+        return self.data.decode()
+
+    def json(self) -> Any:
+        return json.loads(self.data)
+
+
+def spelled(x: Any) -> str:
+    """A candidate as text."""
+    return " ".join(f"{v:.17g}" for v in x)
+
+
+def size(text: str) -> float:
+    """The square of a spelled candidate's length."""
+    return sum(float(word) ** 2 for word in text.split())
+
+
+@contextmanager
+def study(
+    store: str | Path, steps: int = 3, render: Any = spelled, **options: Any
+) -> Iterator[tuple[HumanRanking, bz.Search, list[Any]]]:
+    """A study of 2 numbers that runs on a thread; what it raised is in the list."""
+    oracle = HumanRanking(render, store, **{"n_ranked": 2, **options})
+    search = bz.Search([1.0, -2.0], bz.RankBased(0.5, 4, 2), bz.SGD(0.3), seed=3)
+    raised: list[Any] = []
+
+    def run() -> None:
+        try:
+            for _ in search.run(oracle, steps):
+                pass
+        except BaseException as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    try:
+        yield oracle, search, raised
+        thread.join(20)
+        assert not thread.is_alive()
+    finally:
+        oracle.close()

@@ -1,0 +1,95 @@
+"""`blackbox-zo rank` and `answers`, as processes."""
+
+from __future__ import annotations
+
+import csv
+import json
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.oracles.ranking.people import Person, size
+
+RENDER = """
+def draw(x):
+    return " ".join(map(str, x))
+draw.x0 = [1.0, 2.0]
+def bare(x):
+    return "same"
+"""
+
+
+def command(*words: str) -> list[str]:
+    return [sys.executable, "-m", "oracles.cli.main", *words]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "mine.py").write_text(RENDER)
+    return tmp_path
+
+
+def test_a_study_is_interrupted_goes_on_and_is_exported(folder: Path) -> None:
+    words = command("rank", "--render", "mine:draw", "--candidates", "4", "--ranked", "2", "--rounds", "3")
+    for answers in (1, 2):
+        process = subprocess.Popen(words, cwd=folder, stdout=subprocess.PIPE, text=True)
+        assert process.stdout is not None
+        person = Person(process.stdout.readline().split()[-1])
+        for _ in range(answers):
+            assert person.rank(size, 2).status == 200
+        if answers == 1:
+            person.round()
+            process.send_signal(signal.SIGINT)
+        rest = process.communicate(timeout=30)[0]
+        assert process.returncode == (130 if answers == 1 else 0), rest
+    assert rest.splitlines()[-1].startswith("x = [")
+    run = subprocess.run(command("answers", "study.db", "-o", "a.csv"), cwd=folder, text=True, capture_output=True)
+    assert run.stdout == "3 answers in a.csv\n"
+    rows = list(csv.DictReader((folder / "a.csv").read_text().splitlines()))
+    assert [row["step"] for row in rows] == ["0", "1", "2"] and rows[0]["rater"] == "you"
+    subprocess.run(command("answers", "study.db", "-o", "a.json"), cwd=folder, check=True, capture_output=True)
+    exported = json.loads((folder / "a.json").read_text())
+    assert len(exported[0]["points"]) == 4 and len(exported[0]["order"]) == 2
+    printed = subprocess.run(command("answers", "study.db"), cwd=folder, text=True, capture_output=True).stdout
+    assert printed == (folder / "a.csv").read_text()
+
+
+@pytest.mark.parametrize(
+    ("words", "what"),
+    [
+        (["--render", "mine"], "module:function"),
+        (["--render", "mine:nothing"], "it has draw, bare"),
+        (["--render", "none_such:draw"], "importing 'none_such' failed"),
+        (["--render", "mine:bare"], "--x0 is needed"),
+        (["--render", "mine:draw", "--x0", "[1,"], "not JSON"),
+        (["--render", "mine:draw", "--x0", "no.npy"], "no.npy"),
+        (["--render", "mine:draw", "--candidates", "1"], "at least 2"),
+        (["--render", "mine:draw", "--ranked", "9"], "more than --candidates"),
+        (["--render", "mine:draw", "--store", "mine.py"], "cannot be used"),
+        (["--render", "mine:draw", "--store", "nosuch://x"], "no database"),
+    ],
+)
+def test_bad_input_is_told_in_a_sentence(folder: Path, words: list[str], what: str) -> None:
+    run = subprocess.run(command("rank", *words), cwd=folder, text=True, capture_output=True, timeout=60)
+    assert run.returncode == 2 and what in run.stderr and "Traceback" not in run.stderr, run.stderr
+
+
+def test_a_port_in_use_is_told(folder: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        run = subprocess.run(
+            command("rank", "--render", "mine:draw", "--port", port), cwd=folder, text=True, capture_output=True
+        )
+    assert run.returncode == 2 and f"Port {port}" in run.stderr
+
+
+def test_answers_of_no_study(folder: Path) -> None:
+    for words, what in ((["no.db"], "no store"), (["mine.py"], "cannot be used")):
+        run = subprocess.run(command("answers", *words), cwd=folder, text=True, capture_output=True)
+        assert run.returncode == 2 and what in run.stderr

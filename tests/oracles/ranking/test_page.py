@@ -1,0 +1,235 @@
+"""The page in a real Chromium: mouse, touch, keys, undo, tie, reload, two tabs, a server that restarts."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from oracles.ranking import _server
+from oracles.ranking._export import rows_of
+from oracles.ranking._store import Store
+from tests.oracles.ranking.people import study
+from tests.oracles.ranking.test_human import start
+
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install playwright")
+CHROMIUM = next((p for n in ("chromium", "chromium-browser", "google-chrome") if (p := shutil.which(n))), None)
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine: apt install chromium")
+expect = playwright.expect
+
+
+def picture(x: Any) -> Any:
+    out = np.zeros((60, 60, 3))
+    out[:] = 1 / (1 + np.exp(-np.array([x[0], x[1], 0.0])))
+    return out
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with playwright.sync_playwright() as p:
+        found = p.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield found
+        found.close()
+
+
+@pytest.fixture
+def page(browser: Any) -> Iterator[Any]:
+    context = browser.new_context(viewport={"width": 1000, "height": 800})
+    out = context.new_page()
+    problems: list[str] = []
+    out.on("pageerror", lambda e: problems.append(str(e)))
+    out.on("console", lambda m: problems.append(m.text) if "Content Security" in m.text else None)
+    yield out
+    context.close()
+    assert not problems
+
+
+def ready(page: Any, number: int) -> None:
+    expect(page.locator("#progress")).to_contain_text(f"Round {number}")
+    expect(page.locator(".card .pick")).to_have_count(4)
+
+
+def tray(page: Any) -> list[str]:
+    return [" ".join(text.split()).replace(" ×", "") for text in page.locator("#tray li").all_inner_texts()]
+
+
+def test_by_keys_alone(tmp_path: Path, page: Any) -> None:
+    with study(tmp_path / "s.db", 3, picture) as (oracle, _, raised):
+        page.goto(oracle.url)
+        ready(page, 1)
+        page.keyboard.press("Enter")
+        expect(page.locator("#status")).to_have_text("Rank at least 2 first.")
+        page.keyboard.press("ArrowRight")
+        page.keyboard.press("ArrowRight")
+        page.keyboard.press("Space")  # the third
+        page.keyboard.press("1")
+        page.keyboard.press("4")
+        page.keyboard.press("u")
+        assert tray(page) == ["1st 3", "2nd 1"]
+        page.keyboard.press("1")  # out again
+        page.keyboard.press("t")
+        page.keyboard.press("2")
+        assert tray(page) == ["= 1st 3 2"]
+        expect(page.locator(".card").nth(1).locator(".pick")).to_have_attribute("aria-label", "Candidate 2, tied 1st")
+        page.keyboard.press("Enter")
+        ready(page, 2)
+        page.keyboard.press("s")
+        ready(page, 3)
+        page.keyboard.press("u")  # the skip is taken back
+        ready(page, 2)
+        page.keyboard.press("c")
+        ready(page, 3)
+        page.keyboard.press("n")
+    assert not raised
+    rows = rows_of(Store(tmp_path / "s.db"))
+    assert [(r["kind"], r["undone"]) for r in rows] == [
+        ("rank", False),
+        ("skip", True),
+        ("undecided", False),
+        ("none", False),
+    ]
+    shown = rows[0]["shown"]
+    assert rows[0]["order"] == [[shown[2], shown[1]]]  # what was third and second on the screen
+
+
+def test_by_mouse(tmp_path: Path, page: Any) -> None:
+    with study(tmp_path / "s.db", 1, picture) as (oracle, _, raised):
+        page.goto(oracle.url)
+        ready(page, 1)
+
+        def drag(what: Any, x: float, y: float) -> None:
+            box = what.bounding_box()
+            page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+            page.mouse.down()
+            page.mouse.move(x, y, steps=5)
+            page.mouse.up()
+
+        at = page.locator("#tray").bounding_box()
+        page.locator(".pick").nth(1).click()
+        assert tray(page) == ["1st 2"]
+        drag(page.locator(".pick").nth(3), at["x"] + 12, at["y"] + 30)  # before the first
+        assert tray(page) == ["1st 4", "2nd 2"]
+        second = page.locator("#tray li").nth(1).bounding_box()
+        drag(page.locator(".pick").nth(0), second["x"] + second["width"] / 2, at["y"] + 30)  # onto the second
+        assert tray(page) == ["1st 4", "= 2nd 2 1"]
+        last = page.locator("#tray li").nth(1).locator(".chip").nth(1)
+        drag(last, at["x"] + at["width"] - 20, at["y"] + 30)
+        assert tray(page) == ["1st 4", "2nd 2", "3rd 1"]
+        page.get_by_label("Take Candidate 2 out of the order").click()
+        page.get_by_label("Zoom Candidate 3").click()
+        expect(page.locator("dialog img")).to_be_visible()
+        page.keyboard.press("Escape")
+        page.locator("#compare").click()
+        expect(page.locator("dialog img")).to_have_count(2)
+        page.locator("#dialog-close").click()
+        page.locator("#submit").click()
+        expect(page.locator("#waiting")).to_be_visible()
+    assert not raised
+    row = rows_of(Store(tmp_path / "s.db"))[0]
+    assert row["order"] == [[row["shown"][3]], [row["shown"][0]]]
+
+
+def test_by_touch_on_a_phone(tmp_path: Path, browser: Any) -> None:
+    context = browser.new_context(viewport={"width": 390, "height": 780}, has_touch=True, is_mobile=True)
+    phone = context.new_page()
+    with study(tmp_path / "s.db", 1, picture) as (oracle, _, raised):
+        phone.goto(oracle.url)
+        ready(phone, 1)
+        assert phone.evaluate("() => document.documentElement.scrollWidth") <= 390
+        phone.locator(".pick").nth(2).tap()
+        phone.locator(".pick").nth(0).tap()
+        assert tray(phone) == ["1st 3", "2nd 1"]
+        phone.locator("#submit").tap()
+        expect(phone.locator("#waiting")).to_be_visible()
+    assert not raised
+    context.close()
+
+
+def test_a_reload_in_mid_answer_keeps_the_order(tmp_path: Path, page: Any) -> None:
+    with study(tmp_path / "s.db", 1, picture) as (oracle, _, _):
+        page.goto(oracle.url)
+        ready(page, 1)
+        page.keyboard.press("2")
+        page.keyboard.press("4")
+        page.reload()
+        ready(page, 1)
+        assert tray(page) == ["1st 2", "2nd 4"]
+        page.keyboard.press("Enter")
+        expect(page.locator("#waiting")).to_be_visible()
+
+
+def test_two_tabs_answer_once(tmp_path: Path, page: Any) -> None:
+    with study(tmp_path / "s.db", 2, picture) as (oracle, _, _):
+        page.goto(oracle.url)
+        ready(page, 1)
+        other = page.context.new_page()
+        other.goto(oracle.server.address)
+        ready(other, 1)
+        for tab in (page, other):
+            tab.keyboard.press("1")
+            tab.keyboard.press("2")
+        page.keyboard.press("Enter")
+        ready(page, 2)
+        other.keyboard.press("Enter")  # the round is over
+        ready(other, 2)
+        page.keyboard.press("n")
+        expect(page.locator("#waiting")).to_be_visible()
+    assert [r["kind"] for r in rows_of(Store(tmp_path / "s.db"))] == ["rank", "none"]
+
+
+def test_an_answer_waits_for_a_server_that_was_killed(tmp_path: Path, page: Any) -> None:
+    process, url = start(tmp_path / "s.db")
+    page.goto(url)
+    ready(page, 1)
+    order = page.locator(".pick").all_inner_texts()
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    page.keyboard.press("1")
+    page.keyboard.press("2")
+    page.keyboard.press("Enter")
+    expect(page.locator("#status")).to_contain_text("Your answer is kept here")
+    again, _ = start(tmp_path / "s.db")
+    try:
+        ready(page, 2)
+        row = rows_of(Store(tmp_path / "s.db"))[0]
+        assert row["order"] == [[row["shown"][0]], [row["shown"][1]]] and order
+    finally:
+        again.kill()
+        again.wait()
+        for p in (process, again):
+            assert p.stdout is not None
+            p.stdout.close()
+
+
+def test_a_candidate_of_html_cannot_read_the_page(tmp_path: Path, page: Any) -> None:
+    evil = (
+        "<!doctype html><p>hello</p><script>parent.document.title = 'taken'; document.body.textContent = 'ran'</script>"
+    )
+    with study(tmp_path / "s.db", 1, lambda x: evil) as (oracle, _, _):
+        context = page.context
+        plain = context.new_page()  # the browser reports the blocked script, which is what should happen
+        plain.goto(oracle.url)
+        ready(plain, 1)
+        frame = plain.frame_locator("iframe").first
+        expect(frame.locator("p")).to_have_text("hello")
+        assert plain.title() == "Which is best?"
+        plain.keyboard.press("s")
+        expect(plain.locator("#waiting")).to_be_visible()
+
+
+def test_several_raters_give_names_and_hear_the_end(tmp_path: Path, page: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_server, "LINGER", 3.0)
+    with study(tmp_path / "s.db", 1, picture, raters=2, patience=0.5) as (oracle, _, _):
+        page.goto(oracle.url)
+        page.locator("#name").fill("Ann")
+        page.keyboard.press("Enter")
+        ready(page, 1)
+        page.keyboard.press("s")
+    expect(page.locator("#waiting")).to_have_text("The study is finished. Thank you.")
+    assert rows_of(Store(tmp_path / "s.db"))[0]["rater"] == "Ann"
