@@ -45,8 +45,8 @@ def palette(x: Any) -> Floats:
     out[:] = colours[0]
     out[150:] = colours[1]
     rows, columns = np.mgrid[:240, :240]
-    out[(rows - 95) ** 2 + (columns - 165) ** 2 < 42**2] = colours[2]
     out[(rows > 150 - 0.9 * columns) & (rows < 150)] = colours[3]
+    out[(rows - 95) ** 2 + (columns - 165) ** 2 < 42**2] = colours[2]
     out[(rows > 205) & (columns > 24) & (columns < 216) & (rows < 218)] = colours[4]
     return out
 

@@ -131,7 +131,8 @@ def test_too_much_is_refused(served: tuple[HumanRanking, Person]) -> None:
     assert person.post("/api/answer", b"[" * (1 << 17)).status == 413
     assert person.post("/api/answer", b"[" * 60_000).status == 422
     assert person.post("/api/answer", b"\xff{}").status == 422
-    for nonsense in ([], "x", 1, None, {"round": True}, {"round": "1", "kind": []}, {"groups": {"a": 1}}):
+    wrong: tuple[Any, ...] = ([], "x", 1, None, {"round": True}, {"round": "1", "kind": []}, {"groups": {"a": 1}})
+    for nonsense in wrong:
         assert person.post("/api/answer", nonsense).status == 422
     found = {person.post("/api/undo", {}).status for _ in range(150)}
     assert found == {422, 429}

@@ -1,0 +1,128 @@
+"""The same studies with their store in a real PostgreSQL."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import sqlalchemy as sa
+
+from oracles.ranking import HumanRanking
+from oracles.ranking._export import rows_of
+from oracles.ranking._server import Server
+from oracles.ranking._store import Store
+from oracles.ranking._study import Study
+from tests.oracles.ranking import test_human
+from tests.oracles.ranking.people import Person, size, spelled, study
+
+
+def _programs() -> Path | None:
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb")) or (
+        [Path(p)] if (p := shutil.which("initdb")) else []
+    )
+    return found[-1].parent if found else None
+
+
+PROGRAMS = _programs()
+pytest.importorskip("psycopg", reason="psycopg is not installed: pip install 'blackbox-zo[postgres]'")
+pytestmark = pytest.mark.skipif(PROGRAMS is None, reason="no PostgreSQL on this machine: apt install postgresql")
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    assert PROGRAMS is not None
+    who: dict[str, Any] = {"user": "postgres"} if os.getuid() == 0 else {}  # PostgreSQL refuses to run as root
+    folder = tempfile.mkdtemp(prefix="pg", dir="/tmp")
+    if who:
+        shutil.chown(folder, "postgres")
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port = s.getsockname()[1]
+    quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "cwd": "/"}
+    make = [str(PROGRAMS / "initdb"), "-D", f"{folder}/data", "-A", "trust", "-U", "postgres", "--no-sync"]
+    subprocess.run(make, check=True, **quiet, **who)
+    options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={folder}"
+    control = [str(PROGRAMS / "pg_ctl"), "-D", f"{folder}/data", "-w", "-o", options]
+    subprocess.run([*control, "start"], check=True, **quiet, **who)
+    yield f"postgresql://postgres@127.0.0.1:{port}"
+    subprocess.run([*control, "-m", "immediate", "stop"], check=True, **quiet, **who)
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def url(server: str, request: pytest.FixtureRequest) -> str:
+    """A database of the test's own."""
+    name = f"study_{abs(hash(request.node.name)):x}"
+    engine = sa.create_engine(
+        server.replace("postgresql", "postgresql+psycopg") + "/postgres", isolation_level="AUTOCOMMIT"
+    )
+    with engine.connect() as c:
+        c.execute(sa.text(f"CREATE DATABASE {name}"))
+    engine.dispose()
+    return f"{server}/{name}"
+
+
+def test_a_study_answers_itself_again(url: str) -> None:
+    with study(url) as (oracle, search, raised):
+        person = Person(oracle.url)
+        for _ in range(3):
+            assert person.rank(size, 2).status == 200
+    with study(url) as (_, again, raised):
+        pass
+    assert not raised
+    np.testing.assert_array_equal(again.x, test_human.reference(3).x)
+    np.testing.assert_array_equal(again.x, search.x)
+
+
+def test_an_undo_goes_back(url: str) -> None:
+    with study(url) as (oracle, search, raised):
+        person = Person(oracle.url)
+        person.rank(size, 2)
+        person.rank(lambda text: -size(text), 2)
+        assert person.round()["step"] == 2
+        person.undo()
+        assert person.round()["step"] == 1
+        person.rank(size, 2)
+        person.rank(size, 2)
+    assert not raised
+    np.testing.assert_array_equal(search.x, test_human.reference(3).x)
+
+
+def test_two_servers_share_a_study(url: str) -> None:
+    with study(url, steps=2, raters=2) as (oracle, _, raised):
+        store = Store(url)
+        second = Server(Study(store, 2), "127.0.0.1", 0)
+        try:
+            ann, bo = Person(oracle.url, "Ann"), Person(f"{second.address}/join/{store.invite(None)}", "Bo")
+            for _ in range(2):
+                replies: list[Any] = []
+                both = [
+                    threading.Thread(target=lambda p=p, got=replies: got.append(p.rank(size, 2))) for p in (ann, bo)
+                ]
+                for thread in both:
+                    thread.start()
+                for thread in both:
+                    thread.join()
+                assert [r.status for r in replies] == [200, 200]
+        finally:
+            second.stop()
+            store.close()
+    assert not raised
+    oracle = HumanRanking(spelled, url, n_ranked=2)
+    assert sorted(r["rater"] for r in rows_of(oracle.store)) == ["Ann", "Ann", "Bo", "Bo"]
+    oracle.close()
+
+
+def test_a_server_that_is_not_there_is_told_without_the_password() -> None:
+    with pytest.raises(ValueError, match="cannot be used") as raised:
+        HumanRanking(spelled, "postgresql://me:secret@127.0.0.1:1/none")
+    assert "secret" not in str(raised.value)
