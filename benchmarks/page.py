@@ -1,0 +1,182 @@
+"""The ranking page under load: time to the first round, time of an answer, and what is left after kills.
+
+    python benchmarks/page.py [--raters 20] [--rounds 200] [--kills 50]
+
+The server is a process of its own (`HumanRanking`, 8 texts a round, SQLite). Each rater is a thread that asks for the
+round, orders it, and sends the order until the server says it has it, as the page does. In a second run the server is
+killed by SIGKILL at random instants and started again. Then the store is compared with what was sent. The time to the
+first round is that of `blackbox-zo rank` with the palette, from its start as a process, Python's own start included.
+"""
+
+from __future__ import annotations
+
+import argparse
+import http.client
+import json
+import os
+import re
+import secrets
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from _common import save
+
+from oracles.ranking._export import rows_of
+from oracles.ranking._store import Store
+
+PROGRAM = """
+import sys
+import blackbox_zo as bz
+from oracles.ranking import HumanRanking
+raters, rounds = int(sys.argv[2]), int(sys.argv[3])
+oracle = HumanRanking(lambda x: " ".join(map(str, x)), sys.argv[1], n_ranked=3, raters=raters, rounds=rounds)
+print(*(oracle.invite(f"rater {i}") for i in range(raters)), flush=True)
+search = bz.Search([0.0] * 8, bz.RankBased(0.3, 8, 3), bz.SGD(0.5), seed=1)
+for report in search.run(oracle, rounds):
+    pass
+"""
+
+
+class Rater(threading.Thread):
+    """Answers every round once."""
+
+    def __init__(self, url: str, rounds: int, seed: int) -> None:
+        super().__init__(daemon=True)
+        self.host = re.findall(r"//([^/]+)", url)[0]
+        self.rounds, self.rng = rounds, np.random.default_rng(seed)
+        self.sent: dict[int, list[str]] = {}
+        self.seconds: list[float] = []
+        self.connection = http.client.HTTPConnection(self.host, timeout=10)
+        self.cookie = self.csrf = ""
+        self.cookie = self.ask("GET", url.split(self.host)[1])[2]["set-cookie"].split(";")[0]
+        self.csrf = re.findall(r'csrf" content="(\w+)"', self.ask("GET", "/")[1].decode())[0]
+
+    def ask(self, method: str, path: str, body: Any = None) -> tuple[int, bytes, dict[str, str]]:
+        """One request, again until there is a reply."""
+        headers = {"Cookie": self.cookie, "X-CSRF": self.csrf, "Origin": f"http://{self.host}"}
+        headers["Content-Type"] = "application/json"
+        while True:
+            try:
+                self.connection.request(method, path, None if body is None else json.dumps(body), headers)
+                reply = self.connection.getresponse()
+                data = reply.read()
+                if reply.status != 429:
+                    return reply.status, data, {k.lower(): v for k, v in reply.getheaders()}
+            except (OSError, http.client.HTTPException):
+                self.connection.close()
+            time.sleep(0.05)
+
+    def run(self) -> None:
+        """All rounds."""
+        while len(self.sent) < self.rounds:
+            status, data, _ = self.ask("GET", "/api/round")
+            state = json.loads(data) if status == 200 else {"round": None}
+            if state["round"] is None or not all(state["candidates"]):
+                time.sleep(0.05)
+                continue
+            order = [c["id"] for c in self.rng.permutation(np.array(state["candidates"], dtype=object))[:3]]
+            body = {"round": state["round"], "kind": "rank", "groups": [[i] for i in order], "ms": 1}
+            begun = time.perf_counter()
+            status, data, _ = self.ask("POST", "/api/answer", {**body, "client_id": secrets.token_hex(16)})
+            self.seconds.append(time.perf_counter() - begun)
+            assert status == 200, data
+            self.sent[state["step"]] = order
+
+
+def study(raters: int, rounds: int, kills: int) -> dict[str, Any]:
+    """One study; what was lost or doubled, and how long answers took."""
+    with tempfile.TemporaryDirectory() as folder:
+        store = str(Path(folder) / "study.db")
+        words = [sys.executable, "-c", PROGRAM, store, str(raters), str(rounds)]
+
+        def start() -> tuple[subprocess.Popen[str], list[str]]:
+            process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
+            assert process.stdout is not None
+            return process, process.stdout.readline().split()
+
+        process, urls = start()
+        people = [Rater(url, rounds, i) for i, url in enumerate(urls)]
+        begun = time.perf_counter()
+        for person in people:
+            person.start()
+        rng, killed = np.random.default_rng(0), 0
+        while any(person.is_alive() for person in people):
+            if killed < kills:
+                time.sleep(float(rng.uniform(0.02, 1.0)))
+                if any(person.is_alive() for person in people):
+                    os.kill(process.pid, signal.SIGKILL)
+                    process.communicate()
+                    killed += 1
+                    process, _ = start()
+            else:
+                time.sleep(0.05)
+        seconds = time.perf_counter() - begun
+        process.communicate(timeout=60)
+        opened = Store(store)
+        rows = rows_of(opened)
+        ids = {}
+        for r in opened.rounds():
+            ids.update({c.id: (r.step, c.position) for c in opened.candidates(r.id)})
+        opened.close()
+    kept = {(row["step"], row["rater"]): row["order"] for row in rows}
+    sent = {
+        (step, f"rater {i}"): [[ids[c][1]] for c in order]
+        for i, person in enumerate(people)
+        for step, order in person.sent.items()
+    }
+    times = np.array([s for person in people for s in person.seconds]) * 1000
+    return {
+        "answers": len(sent),
+        "kills": killed,
+        "lost": sum(kept.get(key) != order for key, order in sent.items()),
+        "doubled": len(rows) - len(kept),
+        "answer, ms": {"median": round(float(np.median(times)), 1), "99 %": round(float(np.quantile(times, 0.99)), 1)},
+        "answers a second": round(len(sent) / seconds, 1),
+    }
+
+
+def first_round() -> float:
+    """Seconds from the start of the command until a browser has the first round with all its pictures."""
+    with tempfile.TemporaryDirectory() as folder:
+        words = [sys.executable, "-m", "oracles.cli.main", "rank", "--render", "oracles.ranking.demo:palette"]
+        begun = time.perf_counter()
+        process = subprocess.Popen([*words, "--store", f"{folder}/s.db"], stdout=subprocess.PIPE, text=True)
+        assert process.stdout is not None
+        person = Rater(process.stdout.readline().split()[-1], 1, 0)
+        while True:
+            state = json.loads(person.ask("GET", "/api/round")[1])
+            if state["round"] is not None and all(state["candidates"]):
+                break
+            time.sleep(0.005)
+        for candidate in state["candidates"]:
+            assert person.ask("GET", candidate["url"])[0] == 200
+        seconds = time.perf_counter() - begun
+        process.kill()
+        process.communicate()
+    return seconds
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--raters", type=int, default=20)
+    parser.add_argument("--rounds", type=int, default=200)
+    parser.add_argument("--kills", type=int, default=50)
+    given = parser.parse_args()
+    times = [first_round() for _ in range(5)]
+    out: dict[str, Any] = {"first round, s": {"median": round(float(np.median(times)), 3), "all": times}}
+    print(out, flush=True)
+    for name, kills in (("undisturbed", 0), ("killed", given.kills)):
+        out[name] = study(given.raters, given.rounds, kills)
+        print(name, out[name], flush=True)
+    save(__file__, out)
+
+
+if __name__ == "__main__":
+    main()
