@@ -37,7 +37,7 @@ class JournalLocked(JournalError):
     """Another process or search is writing to this journal."""
 
 
-class Rewind(Exception):  # noqa: N818 - nothing went wrong
+class Rewind(Exception):
     """An oracle takes back what it answered from a step on, for example because a person undid an answer.
 
     `Search.run` begins again from where it began, asks for the same steps, and goes on from there; the oracle must

@@ -273,8 +273,8 @@ class Search:
             raise JournalError(f"A journal cannot replay what `{type(oracle).__name__}` moves; search without one.")
         if self._journal is not None and getattr(oracle, "rewinds", False):
             raise JournalError(
-                f"`{type(oracle).__name__}` may take answers back, which a journal cannot. It keeps the answers itself; "
-                "search without a journal, and run the same program again to go on."
+                f"`{type(oracle).__name__}` may take answers back, which a journal cannot, and keeps them itself. "
+                "Search without a journal; run the same program again to go on."
             )
         for step, value in answers(self, oracle, steps, ahead):
             yield Report(step, self.nfev, value, self._best.value, self.failed)

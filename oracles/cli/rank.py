@@ -16,8 +16,9 @@ import blackbox_zo as bz
 from oracles.cli._arguments import count, positive, seconds, whole
 from oracles.cli._errors import BadInput
 from oracles.cli._stop import Stop
+from oracles.ranking._reliability import RaterModel
 
-__all__ = ["add"]
+__all__ = ["add", "function_of", "raters_of"]
 
 _EXAMPLE = """example:
   blackbox-zo rank --render oracles.ranking.demo:palette --store study.db
@@ -108,11 +109,27 @@ def _steer(given: argparse.Namespace, oracle: Any, search: bz.Search) -> int:
     print("Each link works once. Ctrl-C ends; the same command goes on.", flush=True)
     for report in search.run(oracle, given.rounds, ahead=given.ahead):
         print(f"round {report.step + 1} of {given.rounds} is answered", flush=True)
+    for line in raters_of(oracle.reliability):
+        print(line)
     found = json.dumps(_plain(search.x))
     if given.save is not None:
         given.save.write_text(found + "\n")
     print(f"x = {found}" if given.save is None else f"x is in {given.save}")
     return 0
+
+
+def raters_of(model: RaterModel) -> list[str]:
+    """What is known of each of several raters, as lines of a table."""
+    if len(model.raters) < 2:
+        return []
+    lines = [f"{'rater':<20} {'weight':>7} {'agrees':>7} {'time, % a round':>16}"]
+    for name in model.raters:
+        agreed = model.agreement(name)
+        share = f"{100 * np.nanmean(agreed):.0f} %" if np.isfinite(agreed).any() else "-"
+        trend = model.fatigue(name).seconds.slope
+        tired = f"{100 * np.expm1(trend):+.1f}" if np.isfinite(trend) else "-"
+        lines.append(f"{name:<20.20} {model.weights[name]:>7.2f} {share:>7} {tired:>16}")
+    return lines
 
 
 def _plain(x: Any) -> Any:

@@ -77,7 +77,7 @@ def utilities(ranking: Ranking, model: Likelihood | None = None, prior: float = 
     u = np.zeros(ranking.n)
     value, gradient, hessian = posterior(u)
     for _ in range(200):
-        step = np.linalg.solve(hessian, gradient)
+        step: Floats = np.linalg.solve(hessian, gradient)
         if float(np.abs(step).max(initial=0.0)) < 1e-10:
             break
         while (further := posterior(u + step))[0] < value - 1e-12 * abs(value):  # too far for Newton

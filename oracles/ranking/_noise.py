@@ -92,7 +92,7 @@ class GapDependent(Noise):
 
     def chance(self, gap: float) -> float:
         """See `Noise.chance`."""
-        return 0.5 + min(self.delta, self.mu * gap ** (self.kappa - 1))
+        return 0.5 + min(self.delta, self.mu * float(gap ** (self.kappa - 1)))
 
 
 @final

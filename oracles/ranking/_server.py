@@ -51,7 +51,7 @@ class _Past(NamedTuple):
 
     comparisons: float
     best: dict[str, str] | None
-    times: list[int]
+    times: list[float]
 
 
 class Server:
@@ -83,6 +83,7 @@ class Server:
         self.study, self.store = study, study.store
         self.title, self.question, self.rounds = title, question, rounds
         self.finished = False
+        self.agreement: float | None = None  # of several raters, in the last rounds
         self._past: dict[int, _Past] = {}
         self._undone = 0
         self._waiting: dict[str, float] = {}
@@ -245,15 +246,15 @@ class Server:
             self._undone, self._past = newest, {}
         for r in rounds:
             if r.id not in self._past and (closed := self.study.closed(r)) is not None:
-                best = winner(closed)
+                best = winner(closed.ranking)
                 found = next((c for c in self.store.candidates(r.id) if c.position == best), None)
                 entry = None if found is None else {"kind": found.kind, "url": _url(found)}
-                times = [a.ms_spent for a in closed[1] if a.ms_spent]
-                self._past[r.id] = _Past(float(closed[0].n_edges), entry, times)
+                self._past[r.id] = _Past(float(closed.ranking.n_edges), entry, list(closed.seconds.values()))
         past = [(r, self._past[r.id]) for r in rounds if r.id in self._past]
-        times = [ms for _, p in past for ms in p.times]
-        left = None if self.rounds is None or not times else median(times) / 1000 * (self.rounds - len(past))
+        times = [t for _, p in past for t in p.times]
+        left = None if self.rounds is None or not times else median(times) * (self.rounds - len(past))
         progress = {"done": len(past), "rounds": self.rounds, "seconds_left": left}
+        progress["agreement"] = self.agreement
         progress["comparisons"] = sum(p.comparisons for _, p in past)
         return progress, [{"step": r.step, "best": p.best} for r, p in past[-STRIP:]]
 

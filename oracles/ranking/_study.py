@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from blackbox_zo.feedback import Ranking
 from oracles.ranking._store import Answer, Candidate, Round, Store
 
-__all__ = ["KINDS", "Conflict", "Invalid", "Receipt", "Study", "winner"]
+__all__ = ["KINDS", "Closed", "Conflict", "Invalid", "Receipt", "Study", "winner"]
 
 KINDS = ("rank", "undecided", "none", "skip")
 """An order; "cannot tell"; "none is acceptable"; another rater or no one may answer."""
@@ -38,6 +38,29 @@ class Receipt:
 
     id: int
     duplicate: bool
+
+
+@dataclass(frozen=True)
+class Closed:
+    """What was said in a round that is over.
+
+    Attributes:
+        n: Number of candidates.
+        said: Each rater's ranking, in the order in which they answered.
+        seconds: How long they took, where known.
+    """
+
+    n: int
+    said: dict[str, Ranking]
+    seconds: dict[str, float]
+
+    @property
+    def ranking(self) -> Ranking:
+        """All that was said, one part for each rater."""
+        everyone = np.arange(self.n)
+        if not self.said:
+            return Ranking.from_levels(np.zeros(self.n, dtype=np.intp))
+        return Ranking.join([(everyone, ranking) for ranking in self.said.values()], self.n)
 
 
 class Study:
@@ -146,18 +169,17 @@ class Study:
             if _close(self.store.rows(round_.id, c)) is None:
                 self.store.add(c, round_.id, "", "close", {"answers": []})
 
-    def closed(self, round_: Round, c: sa.Connection | None = None) -> tuple[Ranking, list[Answer]] | None:
-        """The ranking of a closed round, one part for each rater, and its answers; None while it is open."""
+    def closed(self, round_: Round, c: sa.Connection | None = None) -> Closed | None:
+        """What was said in a closed round; None while it is open."""
         rows = self.store.rows(round_.id, c)
         close = _close(rows)
         if close is None:
             return None
         used = set(close.payload["answers"])
         given = [a for a in rows if a.id in used]
-        if not given:
-            return Ranking.from_levels(np.zeros(round_.n, dtype=np.intp)), []
         failed = [k.position for k in self.store.candidates(round_.id) if k.kind == "error"]
-        return Ranking.from_levels(np.array([_levels(a, round_.n, failed) for a in given], dtype=np.intp)), given
+        said = {a.rater: Ranking.from_levels(np.array(_levels(a, round_.n, failed), dtype=np.intp)) for a in given}
+        return Closed(round_.n, said, {a.rater: a.ms_spent / 1000 for a in given if a.ms_spent})
 
 
 def _places(
@@ -218,7 +240,7 @@ def _close(rows: Sequence[Answer]) -> Answer | None:
     return next((a for a in reversed(rows) if a.kind == "close" and a.id not in undone), None)
 
 
-def winner(closed: tuple[Ranking, list[Answer]]) -> int | None:
-    """The position of the best of a closed round, None where nothing was compared."""
-    net: Any = closed[0].net_losses()
+def winner(ranking: Ranking) -> int | None:
+    """The position of the best of a round, None where nothing was compared."""
+    net: Any = ranking.net_losses()
     return int(np.argmin(net)) if net.min() < 0 else None

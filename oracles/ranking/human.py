@@ -7,20 +7,26 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
+
 from blackbox_zo._checks import check_at_least, check_positive
 from blackbox_zo.errors import OracleError
 from blackbox_zo.feedback import Ranking
 from blackbox_zo.oracle import Oracle
 from blackbox_zo.proposal import Proposal
 from oracles.ranking._media import rendered
+from oracles.ranking._reliability import RaterModel
 from oracles.ranking._server import Server
 from oracles.ranking._store import Round, Store, StoreError
-from oracles.ranking._study import Study
+from oracles.ranking._study import Closed, Study
 
 __all__ = ["HumanRanking"]
 
 POLL = 0.2
 """Seconds between looks at the store, for answers that other servers took."""
+
+RECENT = 10
+"""Rounds of which the page tells how often the raters agree."""
 
 BROKEN = 3
 """Rounds in a row of which nothing could be drawn, before the run ends."""
@@ -51,6 +57,7 @@ class HumanRanking(Oracle):
 
     Attributes:
         server: The page's server.
+        reliability: Of several raters: their weights, how often they disagree, and how they tire.
 
     Raises:
         StoreError: The store cannot be used, or is of another version.
@@ -87,6 +94,8 @@ class HumanRanking(Oracle):
         self.study = Study(self.store, raters)
         self._seen = self.store.newest("undo")
         self._broken = 0
+        self.reliability = RaterModel()
+        self._models: dict[int, RaterModel] = {}
         try:
             self.server = Server(self.study, host, port, allowed_hosts, title, question, rounds)
         except BaseException:
@@ -134,7 +143,18 @@ class HumanRanking(Oracle):
             if self.patience is not None:
                 self.study.give_up(round_, self.patience)
             closed = self.study.closed(round_)
-        return closed[0]
+        return self._weighed(proposal.step, closed)
+
+    def _weighed(self, step: int, closed: Closed) -> Ranking:
+        """What was said, each rater with the weight that the rounds so far give them."""
+        if self.study.raters == 1 or not closed.said:
+            return closed.ranking
+        model = self._models.get(step, self.reliability).update(closed.said, closed.seconds)
+        self._models[step + 1] = self.reliability = model  # steps before one that is taken back stay as they were
+        recent = model.disagreement[-RECENT:]
+        if np.isfinite(recent).any():
+            self.server.agreement = 1.0 - float(np.nanmean(recent))
+        return model.merge(closed.said)
 
     def _open(self, proposal: Proposal) -> Round:
         newest = self.store.newest("undo")

@@ -94,12 +94,13 @@ async function refresh() {
 }
 
 function progress(state) {
-  const { done, rounds, comparisons, seconds_left: left } = state.progress;
+  const { done, rounds, comparisons, agreement, seconds_left: left } = state.progress;
   const minutes = left === null ? "" : left < 90 ? `, about ${Math.max(1, Math.round(left))} s left`
     : `, about ${Math.round(left / 60)} min left`;
   const at = state.round === null ? done : done + 1;
   $("progress").textContent = (rounds ? `Round ${Math.min(at, rounds)} of ${rounds}` : `Round ${at}`)
-    + ` · ${Math.round(comparisons)} comparisons so far${minutes}`;
+    + ` · ${Math.round(comparisons)} comparisons so far${minutes}`
+    + (agreement === null ? "" : ` · raters agree in ${Math.round(100 * agreement)} % of them`);
   $("bar").hidden = !rounds;
   if (rounds) {
     $("bar").setAttribute("aria-valuemax", rounds);

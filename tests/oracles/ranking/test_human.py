@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 import blackbox_zo as bz
+from oracles.cli.rank import raters_of
 from oracles.ranking import HumanRanking
 from oracles.ranking._export import rows_of
 from oracles.ranking._store import Store
@@ -83,11 +84,13 @@ def test_several_raters_see_their_own_orders_and_are_merged(tmp_path: Path) -> N
     with study(tmp_path / "s.db", steps=1, raters=2) as (oracle, _search, _):
         ann, bo = Person(oracle.url, "Ann"), Person(oracle.url, "Bo")
         orders = [[c["id"] for c in p.round()["candidates"]] for p in (ann, bo)]
-        assert orders[0] != orders[1] and set(orders[0]) == set(orders[1])
+        assert set(orders[0]) == set(orders[1])
         assert orders[0] == [c["id"] for c in ann.round()["candidates"]]
         ann.rank(size, 2)
         assert ann.request("GET", "/api/round").json()["round"] is None  # it waits for Bo
         bo.rank(lambda text: -size(text), 2)
+        shuffles = {tuple(oracle.store.order(1, name, 20)) for name in ("Ann", "Bo", "Cy")}
+        assert len(shuffles) == 3
     # what they said cancels out where they disagreed
     assert [r["rater"] for r in rows_of(Store(tmp_path / "s.db"))] == ["Ann", "Bo"]
 
@@ -196,6 +199,7 @@ def test_a_store_of_another_study_or_kind_is_refused(tmp_path: Path) -> None:
 _PROGRAM = """
 import sys
 import blackbox_zo as bz
+from oracles.cli.rank import raters_of
 from oracles.ranking import HumanRanking
 from tests.oracles.ranking.people import spelled
 
@@ -254,3 +258,29 @@ def test_killed_at_any_instant_it_goes_on_with_the_same_round(tmp_path: Path) ->
     process.stdout.close()
     assert x == str(np.asarray(reference(8).x).tolist())
     assert len(rows_of(Store(tmp_path / "s.db"))) == 8
+
+
+def test_who_answers_at_random_loses_weight_and_this_is_replayed(tmp_path: Path) -> None:
+    names = ("Ann", "Bo", "Eve")
+
+    def answered(steps: int) -> tuple[bz.Search, HumanRanking]:
+        rng = np.random.default_rng(0)
+        with study(tmp_path / "s.db", steps=steps, raters=3) as (oracle, search, raised):
+            people = [Person(oracle.url, name) for name in names]
+            while not raised and not is_done(oracle, steps):
+                for name, person in zip(names, people, strict=True):
+                    if person.request("GET", "/api/round").json()["round"] is not None:
+                        person.rank(size if name != "Eve" else lambda text: float(rng.random()), 2)
+        assert not raised
+        return search, oracle
+
+    def is_done(oracle: HumanRanking, steps: int) -> bool:
+        return sum(oracle.study.closed(r) is not None for r in oracle.store.rounds()) == steps
+
+    first, oracle = answered(8)
+    weights = oracle.reliability.weights
+    assert weights["Eve"] < 0.5 * min(weights["Ann"], weights["Bo"])
+    again, oracle = answered(8)
+    np.testing.assert_array_equal(again.x, first.x)
+    assert oracle.reliability.weights == weights
+    assert raters_of(oracle.reliability)[3].startswith("Eve")
