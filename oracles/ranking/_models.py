@@ -74,10 +74,10 @@ def utilities(ranking: Ranking, model: Likelihood | None = None, prior: float = 
         value, gradient, hessian = _derivatives(u, model, stages, pairs)
         return value - 0.5 * precision * float(u @ u), gradient - precision * u, hessian + precision * np.eye(len(u))
 
-    u = np.zeros(ranking.n)
+    u: Floats = np.zeros(ranking.n)
     value, gradient, hessian = posterior(u)
     for _ in range(200):
-        step: Floats = np.linalg.solve(hessian, gradient)
+        step = np.asarray(np.linalg.solve(hessian, gradient), dtype=np.float64)
         if float(np.abs(step).max(initial=0.0)) < 1e-10:
             break
         while (further := posterior(u + step))[0] < value - 1e-12 * abs(value):  # too far for Newton
