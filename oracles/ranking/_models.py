@@ -82,8 +82,9 @@ def utilities(ranking: Ranking, model: Likelihood | None = None, prior: float = 
             break
         while (further := posterior(u + step))[0] < value - 1e-12 * abs(value):  # too far for Newton
             step *= 0.5
-        u, (value, gradient, hessian) = u + step, further
-    covariance: Floats = unit**2 * np.linalg.inv(hessian)
+        u += step
+        value, gradient, hessian = further
+    covariance = np.asarray(unit**2 * np.linalg.inv(hessian), dtype=np.float64)
     return Utilities(unit * u, np.sqrt(np.diagonal(covariance)), covariance)
 
 
