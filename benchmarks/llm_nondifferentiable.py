@@ -25,7 +25,7 @@ import blackbox_zo as bz
 from oracles.llm import Accuracy, Examples, Generation, evaluate, exact_match, finetune, prompts
 
 RESULT = Path(__file__).with_suffix(".json")
-QUESTION = "Article: {text:60t}\n\nWhich topic is it: business, entertainment, politics, sports or tech?\nAnswer:"
+QUESTION = "Article: {text:60t}\n\nWhich topic is it: business, entertainment, politics, sport or tech?\nAnswer:"
 
 
 def accuracy(steps: int, seed: int) -> dict[str, float]:
