@@ -13,6 +13,7 @@ from blackbox_zo.directions import Directions as Directions
 from blackbox_zo.directions import Gaussian as Gaussian
 from blackbox_zo.directions import Joined as Joined
 from blackbox_zo.directions import LowRank as LowRank
+from blackbox_zo.directions import Mixed as Mixed
 from blackbox_zo.directions import OnBlocks as OnBlocks
 from blackbox_zo.directions import Orthogonal as Orthogonal
 from blackbox_zo.directions import Rademacher as Rademacher
@@ -30,6 +31,7 @@ from blackbox_zo.estimators import Estimator as Estimator
 from blackbox_zo.estimators import EvolutionStrategy as EvolutionStrategy
 from blackbox_zo.estimators import RandomVector as RandomVector
 from blackbox_zo.estimators import RankBased as RankBased
+from blackbox_zo.estimators import RankSGD as RankSGD
 from blackbox_zo.estimators import Surrogate as Surrogate
 from blackbox_zo.feedback import Feedback as Feedback
 from blackbox_zo.feedback import Ranking as Ranking

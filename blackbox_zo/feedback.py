@@ -246,6 +246,10 @@ class Ranking:
                 np.minimum(level, places[n_ranked - 1] + 1, out=level)
         return Ranking.from_levels(cut, self.weights)
 
+    def about(self, positions: Ints) -> Ranking:
+        """What it says of some of the queries, by their positions: the edges among them, and no others."""
+        return Ranking.from_levels(self.levels[:, positions], self.weights)
+
     def merged(self) -> Ranking:
         """All parts as one order without weights, by `net_losses`; queries with the same one tie."""
         return self if len(self.levels) == 1 and self.weights is None else Values(self.net_losses()).ranking()

@@ -3,6 +3,7 @@
 from blackbox_zo.directions._base import Block as Block
 from blackbox_zo.directions._base import Directions as Directions
 from blackbox_zo.directions._combined import Joined as Joined
+from blackbox_zo.directions._combined import Mixed as Mixed
 from blackbox_zo.directions._combined import OnBlocks as OnBlocks
 from blackbox_zo.directions._fixed import Coordinates as Coordinates
 from blackbox_zo.directions._fixed import Dense as Dense

@@ -1,4 +1,4 @@
-"""Directions made of other directions: several sets side by side, or one set on some of the blocks."""
+"""Directions made of other directions: several sets side by side, sums of them, or one set on some of the blocks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from blackbox_zo import randomness
 from blackbox_zo._typing import Floats, Signs, Words
 from blackbox_zo.directions._base import Block, Directions
 
-__all__ = ["Joined", "OnBlocks", "groups_of"]
+__all__ = ["Joined", "Mixed", "OnBlocks", "groups_of"]
 
 
 class Joined(Directions):
@@ -81,6 +81,38 @@ class Joined(Directions):
     def factor_scale(self) -> float:
         """See `Directions.factor_scale`."""
         return self.parts[0].factor_scale
+
+
+class Mixed(Directions):
+    """Sums of other directions: `u_i = sum_j matrix[i, j] v_j`. Holds the matrix; the v_j may be drawn from a key.
+
+    Args:
+        inner: The v_j, of which there are k'.
+        matrix: Shape (k, k').
+    """
+
+    def __init__(self, inner: Directions, matrix: Floats) -> None:
+        super().__init__(inner.blocks, len(matrix))
+        self.inner, self.matrix = inner, matrix
+
+    def add_(self, out: Floats, block: Block, weights: Floats) -> None:
+        """See `Directions.add_`."""
+        self.inner.add_(out, block, weights @ self.matrix)
+
+    def combine(self, weights: Floats) -> Floats:
+        """See `Directions.combine`."""
+        return self.combine_blocks(weights)
+
+    def touches(self, block: Block) -> bool:
+        """See `Directions.touches`."""
+        return self.inner.touches(block)
+
+    def part(self, block: Block, j: int, start: int, stop: int) -> Floats:
+        """See `Directions.part`."""
+        out = np.zeros(stop - start)
+        for i in np.flatnonzero(self.matrix[j]).tolist():
+            out += self.matrix[j, i] * self.inner.part(block, i, start, stop)
+        return out
 
 
 @dataclass(frozen=True)

@@ -6,4 +6,5 @@ from blackbox_zo.estimators._coordinatewise import Coordinatewise as Coordinatew
 from blackbox_zo.estimators._evolution_strategy import EvolutionStrategy as EvolutionStrategy
 from blackbox_zo.estimators._random_vector import RandomVector as RandomVector
 from blackbox_zo.estimators._rank_based import RankBased as RankBased
+from blackbox_zo.estimators._rank_sgd import RankSGD as RankSGD
 from blackbox_zo.estimators._surrogate import Surrogate as Surrogate

@@ -272,6 +272,15 @@ def test_each_part_is_cut_down_by_itself() -> None:
     assert pairs.ranking(1).levels.tolist() == pairs.levels.tolist()
 
 
+@laws
+@given(grouped(), st.data())
+def test_about_some_queries_is_the_graph_among_them(case: tuple[list[list[int]], int], data: Any) -> None:
+    groups, n = case
+    some = data.draw(st.lists(st.integers(0, n - 1), unique=True))
+    edges = {(some.index(i), some.index(j)) for i, j in graph_of_groups(groups, n) if i in some and j in some}
+    assert_is_graph(Ranking(groups, n).about(np.array(some, dtype=np.intp)), edges)
+
+
 def test_merged_is_the_order_of_net_losses() -> None:
     raters = Ranking.from_levels(np.array([[0, 1, 2], [0, 2, 1], [2, 0, 1]]))
     assert raters.merged().levels.tolist() == [[0, 1, 2]]  # net losses -2, 0, 2

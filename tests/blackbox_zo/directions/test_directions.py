@@ -27,6 +27,11 @@ def side_by_side(blocks: tuple[bz.Block, ...], k: int, key: Key) -> bz.Joined:
     return bz.Joined([bz.Gaussian(blocks, 1, key), bz.LowRank(blocks, k - 1, Key(key.seed, key.step + 100))])
 
 
+def mixed(blocks: tuple[bz.Block, ...], k: int, key: Key) -> bz.Mixed:
+    """Each the sum of two, of unit variance."""
+    return bz.Mixed(bz.Gaussian(blocks, 2 * k, key), np.repeat(np.eye(k), 2, axis=1) / np.sqrt(2))
+
+
 def on_one(blocks: tuple[bz.Block, ...], k: int, key: Key) -> bz.OnBlocks:
     return bz.OnBlocks(bz.Gaussian(blocks, k, key), 1, key)
 
@@ -44,6 +49,7 @@ DRAWN: dict[str, tuple[Make, bool, bool, bool]] = {
     "lowrank": (bz.LowRank, True, True, True),
     "rank two": (rank_two, True, True, True),
     "joined": (side_by_side, True, True, True),
+    "mixed": (mixed, True, True, True),
     "on one block": (on_one, True, False, True),
     "signs on two blocks": (signs_on_two, True, False, True),
 }

@@ -55,6 +55,9 @@ ROWS = [
     Row(bz.RankBased(0.1, 8)),
     Row(bz.RankBased(0.1, 8, 3)),
     Row(bz.RankBased(0.1, 2, 1), budget=2000),
+    Row(bz.RankSGD(0.1, 8)),
+    Row(bz.RankSGD(0.1, 8, 4, n_ranked=3)),
+    Row(bz.RankSGD(0.1, 6, shared_round=True)),
     Row(bz.Surrogate(0.1, 3, 20), budget=150),
     Row(bz.Surrogate(0.1, 2, 9, noise=1e-4), bz.SGD(0.1), budget=150),
     Row(bz.EvolutionStrategy(0.5)),
@@ -90,10 +93,12 @@ def draws_again(estimator: bz.Estimator) -> bool:
     """Whether its directions are functions of a key, so that momentum can draw old ones again."""
     x = bz.Vector(np.linspace(-1.0, 1.0, 6))
     state = estimator.start(x)
-    queries = estimator.sample(state, x, bz.Key(2, 0))
-    values = bz.Values(sphere(x.points(queries)))
-    feedback = values if bz.Values in estimator.accepts else values.ranking()
-    return hasattr(estimator.estimate(state, x, queries, feedback)[1].directions, "key")
+    for t in range(estimator.warmup + 1):
+        queries = estimator.sample(state, x, bz.Key(2, t))
+        values = bz.Values(sphere(x.points(queries)))
+        feedback = values if bz.Values in estimator.accepts else values.ranking()
+        state, step = estimator.estimate(state, x, queries, feedback)
+    return hasattr(step.directions, "key")
 
 
 def bowl(points: Floats) -> Floats:

@@ -89,8 +89,17 @@ def test_estimators_make_progress(estimator: bz.Estimator) -> None:
     assert search.best.x is None and search.best.value < before
 
 
-def test_rankings_are_enough() -> None:
-    search = search_of(bz.RankBased(1e-2, 8), bz.SGD(0.3))
+@pytest.mark.parametrize(
+    ("estimator", "rule"),
+    [
+        (bz.RankBased(1e-2, 8), bz.SGD(0.3)),
+        (bz.RankSGD(3e-2, 8), bz.SGD(1.0)),
+        (bz.RankSGD(3e-2, 8, shared_round=True), bz.SGD(1.0)),
+    ],
+    ids=repr,
+)
+def test_rankings_are_enough(estimator: bz.Estimator, rule: bz.Rule) -> None:
+    search = search_of(estimator, rule)
     before = error(search)
     list(search.run(Ranks(), steps=60))
     assert error(search) < 0.5 * before and np.isnan(search.best.value)
