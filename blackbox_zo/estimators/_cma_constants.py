@@ -11,7 +11,7 @@ import numpy as np
 from blackbox_zo._typing import Floats
 from blackbox_zo.feedback import Ranking
 
-__all__ = ["Constants", "constants", "recombination"]
+__all__ = ["Constants", "all_ranks", "constants", "order_statistics", "recombination"]
 
 
 class Constants(NamedTuple):
@@ -45,6 +45,45 @@ def constants(d: int, n: int, covariance: str) -> Constants:
     share = min(1 + c_1 / c_mu, 1 + 2 * mu_eff_bad / (mu_eff + 2), (1 - c_1 - c_mu) / (d * c_mu))  # eqs. (50)-(52)
     weights = good / good.sum() - bad * (share / bad.sum())  # eq. (53)
     return Constants(weights, mu_eff, c_sigma, d_sigma, c_c, c_1, c_mu)
+
+
+@lru_cache(maxsize=64)
+def order_statistics(n: int) -> Floats:
+    """The expected values of n standard normal numbers in order, largest first, shape (n,)."""
+    z = np.linspace(-9.0, 9.0, 1801)
+    below = np.array([0.5 * math.erfc(-v / math.sqrt(2.0)) for v in z])
+    log_below, log_above = np.log(below), np.log(below[::-1])
+    r = np.arange(1, n + 1)[:, None]
+    ways = math.lgamma(n + 1) - np.array([[math.lgamma(i) + math.lgamma(n - i + 1)] for i in range(1, n + 1)])
+    density = np.exp(ways + (r - 1) * log_above + (n - r) * log_below - 0.5 * z * z) / math.sqrt(2 * math.pi)
+    sums: Floats = (density @ z) * (z[1] - z[0])
+    out: Floats = (sums - sums[::-1]) / 2
+    out.flags.writeable = False
+    return out
+
+
+def all_ranks(d: int, ranking: Ranking, c: Constants) -> tuple[Floats, Constants]:
+    """Weights of the move by all ranks (Arnold 2006), and the step-size control that goes with them.
+
+    A candidate weighs what is expected of its place among n normal numbers; where only sets are known to be in order,
+    each member what is expected of the set. On the sphere, with W² the sum of their squares, the longest advance is
+    made with `sigma = R / (3 sqrt(d))`, R the distance, if they are multiplied by `3 sqrt(d) / (d + W²)`. It shrinks R
+    by `W² / (2 (d + W²))` a step; d_sigma lets sigma shrink as fast once its path is 20 % short.
+
+    Args:
+        d: Dimension.
+        ranking: The answer, of which something must be known.
+        c: All other constants.
+
+    Returns:
+        Weights, shape (n,), and the constants.
+    """
+    w = recombination(order_statistics(ranking.n), ranking)
+    square = float(w @ w)
+    c_sigma = 1 / math.sqrt(d)
+    d_sigma = min(1.0, 0.4 * c_sigma * (d + square) / square)
+    factor = 3 * math.sqrt(d) / (d + square)
+    return w * factor, c._replace(mu_eff=1 / (factor * factor * square), c_sigma=c_sigma, d_sigma=d_sigma)
 
 
 def recombination(weights: Floats, ranking: Ranking) -> Floats:

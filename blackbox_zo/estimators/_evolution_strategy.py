@@ -12,7 +12,7 @@ from blackbox_zo._checks import check_at_least, check_choice, check_positive
 from blackbox_zo._typing import Floats
 from blackbox_zo.directions import Dense, Directions, Gaussian
 from blackbox_zo.estimators._base import Estimator, vector_of
-from blackbox_zo.estimators._cma_constants import Constants, constants, recombination
+from blackbox_zo.estimators._cma_constants import Constants, all_ranks, constants, recombination
 from blackbox_zo.estimators._quadratic_model import coefficients, least_point
 from blackbox_zo.feedback import Feedback, Ranking, Values
 from blackbox_zo.randomness import Key, combine
@@ -63,6 +63,11 @@ class EvolutionStrategy(Estimator):
     solution: Hansen 2011, arXiv 1110.4181); it competes by its own value, so a bad model costs one query a step. On
     smooth functions this converges like a Newton method; a fit costs O(d^6), so keep d to about 20.
 
+    With weights "all" the worse half pushes as the better half pulls, each by what is expected of its place (Arnold
+    2006, Weighted multirecombination evolution strategies). Where d is well above n_queries this is about twice as
+    fast, and it makes the most of an answer that names only the best, or the better of two. With n_queries near d or
+    above, keep to "best".
+
     The estimate is minus the move of the mean, to be used with `SGD(1.0)`.
 
     Args:
@@ -70,6 +75,7 @@ class EvolutionStrategy(Estimator):
         n_queries: lambda ≥ 2; by default `4 + floor(3 ln d)`.
         covariance: "full", "diagonal" or "isotropic"; by default full up to 100 dimensions, diagonal above.
         adapt_radius: Whether sigma follows the length of its path (CSA).
+        weights: Which ranks move the mean: "best", the better half, or "all".
         model: Whether to fit a quadratic; needs covariance "full", and values rather than rankings to be of use.
 
     Raises:
@@ -81,6 +87,7 @@ class EvolutionStrategy(Estimator):
     covariance: Literal["full", "diagonal", "isotropic"] | None = None
     adapt_radius: bool = True
     model: bool = False
+    weights: Literal["best", "all"] = "best"
 
     accepts = (Values, Ranking)
 
@@ -90,6 +97,7 @@ class EvolutionStrategy(Estimator):
             check_at_least("EvolutionStrategy", 2, n_queries=self.n_queries)
         if self.covariance is not None:
             check_choice("EvolutionStrategy", ("full", "diagonal", "isotropic"), covariance=self.covariance)
+        check_choice("EvolutionStrategy", ("best", "all"), weights=self.weights)
         if self.model and self.covariance not in (None, "full"):
             raise ValueError(f'`EvolutionStrategy(model=True)` needs covariance="full", got {self.covariance!r}.')
 
@@ -169,16 +177,23 @@ class EvolutionStrategy(Estimator):
         if isinstance(feedback, Values) and feedback.n_failed:
             failed = np.flatnonzero(np.isnan(feedback.values))
             w[failed] = np.minimum(w[failed], 0.0)
-        positive = np.maximum(w, 0.0)
+        pull, c = self._pull(variable.size, ranking, w, c)
         sigma = float(queries.scale[0])
         if _kind(state) == "isotropic" and not self.adapt_radius:
-            return state._replace(generation=state.generation + 1), Step(queries.directions, -sigma * positive)
+            return state._replace(generation=state.generation + 1), Step(queries.directions, -sigma * pull)
         y = queries.directions.rows
-        y_w = combine(positive, y)  # eq. (41)
+        y_w = combine(pull, y)  # eq. (41)
         move = Step(Dense(variable.blocks, y_w[None, :]), np.array([-sigma]))  # eq. (42), c_m = 1
         if sigma != state.radius:  # a late answer: the same displacements in today's sigma
             y, y_w = y * (sigma / state.radius), y_w * (sigma / state.radius)
-        return self._adapted(state, c, w, positive, y, y_w), move
+        return self._adapted(state, c, w, y, y_w), move
+
+    def _pull(self, d: int, ranking: Ranking, w: Floats, c: Constants) -> tuple[Floats, Constants]:
+        """The weights of the move, shape (k,), and the constants of the step size that go with them."""
+        if self.weights == "all":
+            pull, c = all_ranks(d, ranking, c)
+            return np.concatenate((pull, np.zeros(len(w) - len(pull)))), c
+        return np.maximum(w, 0.0), c
 
     def _penalised(self, s: EvolutionState, variable: Vector, queries: Queries, ranking: Ranking) -> Ranking:
         """Rank a point lower the further outside the bounds it was drawn.
@@ -199,9 +214,7 @@ class EvolutionStrategy(Estimator):
         points = np.concatenate((s.points, variable.project(queries.points())[usable]))[-most:]
         return s._replace(points=points, values=np.concatenate((s.values, values[usable]))[-most:])
 
-    def _adapted(
-        self, s: EvolutionState, c: Constants, w: Floats, positive: Floats, y: Floats, y_w: Floats
-    ) -> EvolutionState:
+    def _adapted(self, s: EvolutionState, c: Constants, w: Floats, y: Floats, y_w: Floats) -> EvolutionState:
         """The next search distribution, from displacements y, shape (n, d), in units of sigma, and their mean y_w."""
         d, g = y_w.size, s.generation + 1
         whitened = self._whiten(s, y_w)
@@ -222,6 +235,7 @@ class EvolutionStrategy(Estimator):
         decay = 1 + c.c_1 * (1 - h_sigma) * c.c_c * (2 - c.c_c) - c.c_1  # eq. (47), but for the weights
         s = s._replace(radius=radius, generation=g, path_radius=p_sigma, path_shape=p_c)
         if _kind(s) == "diagonal":
+            positive = np.maximum(w, 0.0)
             return self._diagonal(s, c, decay - c.c_mu * float(positive.sum()), positive, y)
         return self._full(s, c, decay - c.c_mu * float(w.sum()), w, y)
 

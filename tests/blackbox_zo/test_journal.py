@@ -25,9 +25,12 @@ ESTIMATORS = [
     bz.RandomVector(0.1, 3),
     bz.RandomVector(0.1, 5, "lowrank", "residual"),
     bz.RankBased(0.2, 6, 3),
+    bz.RankSGD(0.2, 6),
+    bz.RankSGD(0.2, 6, shared_round=True),
     bz.Surrogate(0.2, 3, 12),
     bz.EvolutionStrategy(0.3, model=True),
     bz.EvolutionStrategy(0.3, covariance="diagonal"),
+    bz.EvolutionStrategy(0.3, 3, weights="all"),
     bz.ConsensusBased(1.0, 6),
 ]
 

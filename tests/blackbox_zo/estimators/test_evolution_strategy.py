@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import blackbox_zo as bz
 from blackbox_zo._typing import Floats
-from blackbox_zo.estimators._cma_constants import constants, recombination
+from blackbox_zo.estimators._cma_constants import constants, order_statistics, recombination
 from blackbox_zo.estimators._quadratic_model import coefficients, least_point
 
 from ..helpers import Quadratic, bits, few, laws, one_step, run, sphere
@@ -266,6 +266,78 @@ def test_an_optimum_in_a_corner_of_the_box_is_found_to_the_bit(estimator: bz.Evo
     search = bz.Search(variable, estimator, seed=1)
     run(search, lambda p: ((p - 3.0) ** 2).sum(axis=1), 100)
     assert search.best.x.tolist() == [1.0] * D
+
+
+# -------------------------------------------------------------------------------------------------------- all ranks
+
+
+def test_order_statistics_are_those_of_the_tables() -> None:
+    """Harter 1961, table 1."""
+    known = {
+        2: [0.56419],
+        3: [0.84628, 0.0],
+        5: [1.16296, 0.49502, 0.0],
+        10: [1.53875, 1.00136, 0.65606, 0.37576, 0.12267],
+    }
+    for n, upper in known.items():
+        np.testing.assert_allclose(order_statistics(n)[: len(upper)], upper, atol=1e-5)
+        np.testing.assert_allclose(order_statistics(n), -order_statistics(n)[::-1], atol=1e-12)
+    assert order_statistics(1).tolist() == [0.0]
+    assert order_statistics(1000)[0] == pytest.approx(3.2414, abs=1e-4)
+
+
+@pytest.mark.parametrize(("n", "k"), [(10, 10), (10, 3), (10, 1), (2, 1)])
+def test_moves_by_all_ranks_are_as_written(n: int, k: int) -> None:
+    """`x + sigma c sum_i w_i z_i`, and sigma by the length of a path of as many steps as sqrt(d)."""
+    d, sigma, path, x = 20, 0.4, np.zeros(20), np.ones(20)
+    estimator = bz.EvolutionStrategy(sigma, n, "isotropic", weights="all")
+    search = bz.Search(x, estimator, seed=3)
+    expected = np.sort(np.random.default_rng(0).standard_normal((400_000, n)), axis=1)[:, ::-1].mean(axis=0)
+    expected[k:] = expected[k:].mean() if k < n else 0.0
+    square = float(expected @ expected)
+    c, factor = 1 / math.sqrt(d), 3 * math.sqrt(d) / (d + square)
+    damping = min(1.0, 0.4 * c * (d + square) / square)
+    chi = math.sqrt(d) * (1 - 1 / (4 * d) + 1 / (21 * d * d))
+    for _ in range(30):
+        proposal = search.ask()
+        z = (proposal.points - x) / sigma
+        values = sphere(proposal.points)
+        search.tell(proposal, bz.Values(values).ranking(k))
+        y = expected @ z[np.argsort(values)]
+        x = x + sigma * factor * y
+        path = (1 - c) * path + math.sqrt(c * (2 - c) / square) * y
+        sigma *= math.exp(min(1.0, (c / damping) * (np.linalg.norm(path) / chi - 1)))
+        np.testing.assert_allclose(search.x, x, atol=0.02)
+        np.testing.assert_allclose(search._state.radius, sigma, rtol=0.02)
+        x, sigma, path = search.x, search._state.radius, search._state.path_radius  # no errors add up
+
+
+@pytest.mark.parametrize(("n", "k"), [(10, 10), (10, 1), (2, 1)])
+def test_the_move_is_as_long_as_is_best_where_sigma_is_a_third_of_the_distance(n: int, k: int) -> None:
+    """Mean distance to the optimum after moves half as long, as they are, and twice as long."""
+    d = 200
+    x = np.ones(d)
+    variable, estimator = bz.Vector(x), bz.EvolutionStrategy(1 / 3, n, "isotropic", weights="all")
+    state, ends = estimator.start(variable), []
+    for seed in range(300):
+        queries = estimator.sample(state, variable, bz.Key(seed, 0))
+        ranking = bz.Values(sphere(queries.points())).ranking(k)
+        move = -estimator.estimate(state, variable, queries, ranking)[1].dense()
+        ends.append([np.linalg.norm(x + far * move) for far in (0.0, 0.5, 1.0, 2.0)])
+    start, half, best, double = np.mean(ends, axis=0)
+    assert best < half < start and best < double
+
+
+@pytest.mark.parametrize(("n", "k", "gain"), [(10, 10, 1e3), (10, 3, 10.0), (2, 1, 10.0)])
+def test_all_ranks_are_faster_than_the_better_half_in_many_dimensions(n: int, k: int, gain: float) -> None:
+    ends = {}
+    for weights in ("best", "all"):
+        search = bz.Search(np.ones(100), bz.EvolutionStrategy(1 / 3, n, "isotropic", weights=weights), seed=1)
+        while search.nfev < 3000:
+            proposal = search.ask()
+            search.tell(proposal, bz.Values(sphere(proposal.points)).ranking(k))
+        ends[weights] = float(sphere(search.x))
+    assert ends["all"] * gain < ends["best"]
 
 
 # ------------------------------------------------------------------------------------------------ the quadratic model
