@@ -27,19 +27,14 @@ def answers(search: Search, oracle: Answers, steps: int | None, ahead: int) -> I
     asked: deque[Proposal] = deque()
     done = told_before = 0
     while True:
-        while len(asked) <= ahead and (steps is None or done + len(asked) < steps) and not search.exhausted:
-            try:
-                asked.append(search.ask())
-            except BudgetExhausted:  # the rest is in other hands
-                break
-            if ahead and isinstance(oracle, Oracle):
-                oracle.prepare(asked[-1])
-        if not asked:
-            return
-        proposal = asked.popleft()
         try:
+            left = None if steps is None else steps - done
+            _ask_ahead(search, oracle, asked, ahead + 1 if left is None else min(ahead + 1, left), bool(ahead))
+            if not asked:
+                return
+            proposal = asked.popleft()
             value = answer(search, oracle, proposal)
-        except Rewind as rewind:
+        except Rewind as rewind:  # from `prepare` too
             if begun is None:
                 raise
             search.load_state_dict(begun)
@@ -49,6 +44,17 @@ def answers(search: Search, oracle: Answers, steps: int | None, ahead: int) -> I
         done += 1
         if proposal.step >= told_before:
             yield proposal.step, value
+
+
+def _ask_ahead(search: Search, oracle: Answers, asked: deque[Proposal], wanted: int, prepare: bool) -> None:
+    """Have so many proposals asked, or as many as the budget gives."""
+    while len(asked) < wanted and not search.exhausted:
+        try:
+            asked.append(search.ask())
+        except BudgetExhausted:  # the rest is in other hands
+            return
+        if prepare and isinstance(oracle, Oracle):
+            oracle.prepare(asked[-1])
 
 
 def answer(search: Search, oracle: Answers, proposal: Proposal) -> float:

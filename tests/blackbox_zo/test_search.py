@@ -427,6 +427,18 @@ def test_a_run_that_is_rewound_ends_as_one_that_was_not(ahead: int) -> None:
     assert bool(oracle.prepared) == bool(ahead)
 
 
+def test_answers_can_be_taken_back_while_the_next_round_is_prepared() -> None:
+    class Late(_Undoing):
+        def prepare(self, proposal: bz.Proposal) -> None:
+            if proposal.step == 4 and self.prepared.count(3) == 1:
+                self.prepared.append(3)
+                raise bz.Rewind(2)
+            super().prepare(proposal)
+
+    s = bz.Search(np.ones(3), bz.RandomVector(1e-3, 2), bz.SGD(0.1), seed=4)
+    assert [r.step for r in s.run(Late({}), steps=6, ahead=1)] == [0, 1, 2, 2, 3, 4, 5]
+
+
 def test_proposals_ahead_are_asked_before_the_present_one_is_told() -> None:
     s = bz.Search(np.ones(3), bz.RandomVector(1e-3, 2), bz.SGD(0.1), seed=4, budget=16)
     oracle = _Undoing({})

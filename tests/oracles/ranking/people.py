@@ -7,6 +7,7 @@ import json
 import re
 import secrets
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -55,7 +56,9 @@ class Person:
 
     def round(self) -> dict[str, Any]:
         """The round that waits for this person, drawn."""
+        until = time.monotonic() + 30
         while True:
+            assert time.monotonic() < until, "no round came"
             state = self.request("GET", "/api/round").json()
             if state["finished"] or (state["round"] is not None and all(state["candidates"])):
                 return dict(state)
