@@ -24,6 +24,7 @@ __all__ = ["answer", "answers"]
 def answers(search: Search, oracle: Answers, steps: int | None, ahead: int) -> Iterator[tuple[int, float]]:
     """Each step's number and mean value, as it is told; see `Search.run`."""
     begun = search.state_dict() if getattr(oracle, "rewinds", False) else None
+    first = min(search._open, default=search.steps)
     asked: deque[Proposal] = deque()
     done = told_before = 0
     while True:
@@ -35,7 +36,7 @@ def answers(search: Search, oracle: Answers, steps: int | None, ahead: int) -> I
             proposal = asked.popleft()
             value = answer(search, oracle, proposal)
         except Rewind as rewind:  # from `prepare` too
-            if begun is None:
+            if begun is None or rewind.step < first:
                 raise
             search.load_state_dict(begun)
             asked.clear()

@@ -41,7 +41,8 @@ class Rewind(Exception):
     """An oracle takes back what it answered from a step on, for example because a person undid an answer.
 
     `Search.run` begins again from where it began, asks for the same steps, and goes on from there; the oracle must
-    answer the steps before as it did the first time.
+    answer the steps before as it did the first time. Where the step is of an earlier `run`, this is raised to the
+    caller: a search made anew goes through all steps again.
 
     Attributes:
         step: The first step that is to be asked again.

@@ -21,7 +21,7 @@ from blackbox_zo.proposal import Proposal
 __all__ = ["Cache", "RankOnly", "Repeat", "Timeout"]
 
 
-class _Wrapper(Oracle):
+class Wrapper(Oracle):
     """An oracle around another one, which it counts and closes."""
 
     def __init__(self, oracle: Answers) -> None:
@@ -55,7 +55,7 @@ class _Wrapper(Oracle):
 
 
 @final
-class Repeat(_Wrapper):
+class Repeat(Wrapper):
     """Asks everything `n` times and answers the mean, against noise.
 
     A repetition that failed is left out of the mean; where all failed, the query failed. The standard error is that of
@@ -102,7 +102,7 @@ class Repeat(_Wrapper):
 
 
 @final
-class RankOnly(_Wrapper):
+class RankOnly(Wrapper):
     """Turns values into a ranking, best first; failed queries are not ranked.
 
     A ranking compares all queries of a step, so it is answered in one part, when the last value is there.
@@ -124,7 +124,7 @@ class RankOnly(_Wrapper):
 
 
 @final
-class Cache(_Wrapper):
+class Cache(Wrapper):
     """Asks about the same point, bit for bit, once, within a proposal and across proposals; failures are kept too.
 
     What it remembers is in memory, and grows by about 200 bytes a point.
@@ -173,7 +173,7 @@ def _digest(point: Floats) -> bytes:
 
 
 @final
-class Timeout(_Wrapper):
+class Timeout(Wrapper):
     """Answers that have not arrived `seconds` after the proposal was given are failed queries.
 
     The oracle inside is asked on a thread; when time is up that thread is abandoned, and the next proposal gets a new

@@ -8,7 +8,7 @@ import json
 import sys
 import webbrowser
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,7 +16,9 @@ import blackbox_zo as bz
 from oracles.cli._arguments import count, positive, seconds, whole
 from oracles.cli._errors import BadInput
 from oracles.cli._stop import Stop
-from oracles.ranking._reliability import RaterModel
+
+if TYPE_CHECKING:
+    from oracles.ranking import RaterModel
 
 __all__ = ["add", "function_of", "raters_of"]
 

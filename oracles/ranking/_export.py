@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import sqlalchemy as sa
-
-from oracles.ranking._store import _ROUNDS, Store
+from oracles.ranking._store import Store
 from oracles.ranking._study import KINDS
 
 __all__ = ["rows_of"]
@@ -22,8 +20,7 @@ def rows_of(store: Store) -> list[dict[str, Any]]:
     """
     rows = store.rows()
     undone = {a.payload["answer"] for a in rows if a.kind == "undo"}
-    with store.engine.connect() as c:
-        steps = {row.id: row.step for row in c.execute(sa.select(_ROUNDS.c.id, _ROUNDS.c.step))}
+    steps = store.steps()
     points = {i: None if (p := store.points(i)) is None else p.tolist() for i in {a.round_id for a in rows}}
     return [
         {

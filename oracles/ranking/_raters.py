@@ -9,19 +9,19 @@ import numpy as np
 
 from blackbox_zo._checks import check_at_least, check_share
 from blackbox_zo._typing import Floats
-from blackbox_zo.errors import FeedbackError
-from blackbox_zo.feedback import Ranking, Values
+from blackbox_zo.feedback import Ranking
 from blackbox_zo.function import FunctionOracle
-from blackbox_zo.oracle import Answers, Oracle
+from blackbox_zo.oracle import Answers
 from blackbox_zo.proposal import Proposal
 from blackbox_zo.randomness import Key
 from oracles.ranking._noise import Exact, Noise
+from oracles.wrappers import Wrapper
 
 __all__ = ["Look", "SimulatedRater"]
 
 
 @final
-class SimulatedRater(Oracle):
+class SimulatedRater(Wrapper):
     """Answers as a person would who wants f low, and errs.
 
     All chance is a function of seed, step and query ids alone, so a step that is asked about again gets the same
@@ -73,24 +73,10 @@ class SimulatedRater(Oracle):
             if not (value >= 0 and np.isfinite(value)):
                 raise ValueError(f"`SimulatedRater({name}=...)` must not be negative, got {value!r}.")
         check_share("SimulatedRater", lapse=lapse)
-        self.oracle = as_oracle("SimulatedRater", oracle)
+        super().__init__(as_oracle("SimulatedRater", oracle))
         self.model = Exact() if model is None else model
         self.n_ranked, self.tie, self.lapse, self.drift, self.seed = n_ranked, tie, lapse, drift, seed
         self.comparisons = 0
-
-    @property
-    def calls(self) -> int:
-        """How often the oracle inside was called.
-
-        Raises:
-            AttributeError: It does not count.
-        """
-        return int(self.oracle.calls)  # type: ignore[attr-defined]
-
-    def close(self) -> None:
-        """Close the oracle inside."""
-        if isinstance(self.oracle, Oracle):
-            self.oracle.close()
 
     def look(self, proposal: Proposal) -> Look:
         """The proposal as this rater sees it, to be compared in pairs."""
@@ -98,17 +84,12 @@ class SimulatedRater(Oracle):
 
     def values(self, proposal: Proposal) -> Floats:
         """What the rater's present taste gives each candidate, shape (n,); lower is better, NaN has failed."""
-        feedback = self.oracle.answer(proposal)
-        if not isinstance(feedback, Values):
-            raise FeedbackError(
-                "Cannot use `SimulatedRater` with this oracle: it needs the value of each query, but the oracle "
-                f"answered `{type(feedback).__name__}`."
-            )
+        values = self._values(self.oracle.answer(proposal)).values
         if not self.drift:
-            return feedback.values
+            return values
         v = Key(self.seed, 0).generator("taste").standard_normal(proposal.points.shape[1])
         walked = sum(float(Key(self.seed, t).generator("walk").standard_normal()) for t in range(proposal.step + 1))
-        out: Floats = feedback.values + self.drift * walked * (proposal.points @ (v / np.sqrt(v @ v)))
+        out: Floats = values + self.drift * walked * (proposal.points @ (v / np.sqrt(v @ v)))
         return out
 
     def answer(self, proposal: Proposal) -> Ranking:

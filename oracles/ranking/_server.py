@@ -7,10 +7,9 @@ import hmac
 import socket
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from statistics import median
-from typing import Any, NamedTuple
+from typing import Any
 
 import uvicorn
 from jinja2 import Environment, FileSystemLoader, select_autoescape
@@ -23,8 +22,9 @@ from starlette.routing import Route
 
 from oracles.ranking._guard import Guard, hosts_of
 from oracles.ranking._media import MOST_BYTES
-from oracles.ranking._store import Candidate, Round
-from oracles.ranking._study import Conflict, Invalid, Study, winner
+from oracles.ranking._progress import Progress, url_of
+from oracles.ranking._store import Candidate
+from oracles.ranking._study import Conflict, Invalid, Study, wanted
 
 __all__ = ["Server"]
 
@@ -41,17 +41,6 @@ _CLIENT_ID = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123
 
 LINGER = 1.0
 """Seconds that an ending server gives waiting pages to hear of it; they ask four times a second."""
-
-STRIP = 24
-"""Rounds of which the page shows the winner."""
-
-
-class _Past(NamedTuple):
-    """What the page says of a round that is over."""
-
-    comparisons: float
-    best: dict[str, str] | None
-    times: list[float]
 
 
 class Server:
@@ -81,11 +70,9 @@ class Server:
         rounds: int | None = None,
     ) -> None:
         self.study, self.store = study, study.store
-        self.title, self.question, self.rounds = title, question, rounds
+        self.title, self.question = title, question
         self.finished = False
-        self.agreement: float | None = None  # of several raters, in the last rounds
-        self._past: dict[int, _Past] = {}
-        self._undone = 0
+        self.progress = Progress(study, rounds)
         self._waiting: dict[str, float] = {}
         self._socket = _bind(host, port, self.store.port)
         self.host, self.port = host, int(self._socket.getsockname()[1])
@@ -136,14 +123,14 @@ class Server:
     def _session(self, request: Request) -> tuple[str, str | None] | None:
         """The cookie of a known visitor, and their name."""
         session = request.cookies.get(self.cookie, "")
-        known, rater = self.store.visitor(session) if session else (False, None)
+        known, rater = self.store.visitors.find(session) if session else (False, None)
         return (session, rater) if known else None
 
     def _csrf(self, session: str) -> str:
         return hmac.new(self.store.secret.encode(), session.encode(), hashlib.sha256).hexdigest()
 
     def _join(self, request: Request) -> Response:
-        admitted = self.store.admit(request.path_params["token"])
+        admitted = self.store.visitors.admit(request.path_params["token"])
         if admitted is None:
             if self._session(request) is not None:
                 return self._pass()
@@ -165,7 +152,11 @@ class Server:
             return self._stop("Open the link that the study printed; it works once, for one browser.")
         return HTMLResponse(
             self._template.render(
-                title=self.title, question=self.question, csrf=self._csrf(session[0]), rater=session[1] or ""
+                title=self.title,
+                question=self.question,
+                csrf=self._csrf(session[0]),
+                rater=session[1] or "",
+                study=self.cookie,
             )
         )
 
@@ -197,9 +188,7 @@ class Server:
             return JSONResponse({"error": "Open your link again."}, 403)
         rater = session[1]
         waiting = self.study.next_for(rater)
-        rounds = self.store.rounds()
-        progress, strip = self._progress(rounds)
-        state: dict[str, Any] = {"finished": self.finished, "progress": progress, "history": strip, "rater": rater}
+        state: dict[str, Any] = {"finished": self.finished, "rater": rater, **self.progress.now()}
         if not waiting or self.finished:
             self._waits(session[0], not self.finished)
             return JSONResponse(state | {"round": None})
@@ -207,16 +196,14 @@ class Server:
         round_ = waiting[0]
         candidates = {c.position: c for c in self.store.candidates(round_.id)}
         order = self.store.order(round_.id, rater, round_.n).tolist()
-        ahead = [_url(c) for r in waiting[1:2] for c in self.store.candidates(r.id) if c.kind == "image"]
-        failed = sum(c.kind == "error" for c in candidates.values())
-        shown = round_.n - failed
+        ahead = [url_of(c) for r in waiting[1:2] for c in self.store.candidates(r.id) if c.kind == "image"]
         return JSONResponse(
             state
             | {
                 "round": round_.id,
                 "step": round_.step,
                 "n": round_.n,
-                "needed": min(round_.n_ranked or shown, max(1, shown - 1)),
+                "needed": wanted(round_, candidates.values()),
                 "candidates": [self._shown(candidates.get(position)) for position in order],
                 "ahead": ahead,
             }
@@ -237,30 +224,11 @@ class Server:
             media = self.store.media(candidate.id)
             assert media is not None
             return out | {"text": media.data.decode()}
-        return out | {"url": _url(candidate)}
-
-    def _progress(self, rounds: Sequence[Round]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-        """How far the study is, and the winner of each of its last rounds."""
-        newest = self.store.newest("undo")
-        if newest != self._undone:
-            self._undone, self._past = newest, {}
-        for r in rounds:
-            if r.id not in self._past and (closed := self.study.closed(r)) is not None:
-                best = winner(closed.ranking)
-                found = next((c for c in self.store.candidates(r.id) if c.position == best), None)
-                entry = None if found is None else {"kind": found.kind, "url": _url(found)}
-                self._past[r.id] = _Past(float(closed.ranking.n_edges), entry, list(closed.seconds.values()))
-        past = [(r, self._past[r.id]) for r in rounds if r.id in self._past]
-        times = [t for _, p in past for t in p.times]
-        left = None if self.rounds is None or not times else median(times) * (self.rounds - len(past))
-        progress = {"done": len(past), "rounds": self.rounds, "seconds_left": left}
-        progress["agreement"] = self.agreement
-        progress["comparisons"] = sum(p.comparisons for _, p in past)
-        return progress, [{"step": r.step, "best": p.best} for r, p in past[-STRIP:]]
+        return out | {"url": url_of(candidate)}
 
     # ------------------------------------------------------------------------------------------------- posts
 
-    def _posted(self, request: Request, body: Any) -> tuple[str, str | None]:
+    def _posted(self, request: Request, body: Any) -> tuple[str, str]:
         session = self._session(request)
         if session is None or not hmac.compare_digest(
             request.headers.get("x-csrf", "").encode(), self._csrf(session[0]).encode()
@@ -268,16 +236,19 @@ class Server:
             raise PermissionError
         if not isinstance(body, dict):
             raise Invalid("A JSON object is needed.")
-        return session
+        if session[1] is None and request.url.path != "/api/name":
+            raise Invalid("Give your name first.")
+        return session[0], session[1] or ""
 
-    async def _post(self, request: Request, act: Any) -> Response:
+    async def _post(self, request: Request, act: Callable[[str, str, dict[str, Any]], dict[str, Any]]) -> Response:
+        """Check who posts and what, and do it; the rater is "" who has no name yet."""
         try:
             body = await request.json()
         except (ValueError, RecursionError):
             return JSONResponse({"error": "This is not JSON."}, 422)
 
         def run() -> dict[str, Any]:
-            return dict(act(*self._posted(request, body), body))
+            return act(*self._posted(request, body), body)
 
         try:
             return JSONResponse(await run_in_threadpool(run))
@@ -289,23 +260,21 @@ class Server:
             return JSONResponse({"error": str(error)}, 409)
 
     async def _name(self, request: Request) -> Response:
-        def act(session: str, rater: str | None, body: dict[str, Any]) -> dict[str, Any]:
+        def act(session: str, rater: str, body: dict[str, Any]) -> dict[str, Any]:
             name = body.get("name")
             if not isinstance(name, str) or not (name := " ".join(name.split())) or len(name) > 40:
                 raise Invalid("Give a name of 1 to 40 letters.")
-            if rater is not None:
+            if rater:
                 raise Conflict("This link has a name already.")
-            self.store.name_visitor(session, name)
+            self.store.visitors.name(session, name)
             return {"rater": name}
 
         return await self._post(request, act)
 
     async def _answer(self, request: Request) -> Response:
-        def act(session: str, rater: str | None, body: dict[str, Any]) -> dict[str, Any]:
+        def act(session: str, rater: str, body: dict[str, Any]) -> dict[str, Any]:
             round_id, kind, groups = body.get("round"), body.get("kind"), body.get("groups", [])
             ms = body.get("ms")
-            if rater is None:
-                raise Invalid("Give your name first.")
             if isinstance(round_id, bool) or not isinstance(round_id, int) or not isinstance(kind, str):
                 raise Invalid("An answer needs a round and a kind.")
             if not isinstance(groups, list) or not all(
@@ -320,9 +289,7 @@ class Server:
         return await self._post(request, act)
 
     async def _undo(self, request: Request) -> Response:
-        def act(session: str, rater: str | None, body: dict[str, Any]) -> dict[str, Any]:
-            if rater is None:
-                raise Invalid("Give your name first.")
+        def act(session: str, rater: str, body: dict[str, Any]) -> dict[str, Any]:
             return {"round": self.study.undo(rater, _client_id(body))}
 
         return await self._post(request, act)
@@ -333,10 +300,6 @@ def _client_id(body: dict[str, Any]) -> str:
     if not isinstance(client_id, str) or not 8 <= len(client_id) <= 64 or not set(client_id) <= _CLIENT_ID:
         raise Invalid("An answer needs a client_id of 8 to 64 letters and digits.")
     return f"web-{client_id}"[:64]
-
-
-def _url(candidate: Candidate) -> str:
-    return f"/media/{candidate.id}"
 
 
 def _bind(host: str, port: int, last: int | None) -> socket.socket:

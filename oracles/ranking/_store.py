@@ -23,74 +23,14 @@ import sqlalchemy as sa
 
 from blackbox_zo._typing import Floats, Ints
 from blackbox_zo.errors import Rewind
+from oracles.ranking._database import ANSWERS, MEDIA, META, ROUNDS, STUDY, VERSION, StoreError, engine_of
 from oracles.ranking._media import Media
+from oracles.ranking._visitors import Visitors
 
-__all__ = ["Answer", "Candidate", "Round", "Store", "StoreError", "hashed"]
-
-VERSION = 1
-
-_META = sa.MetaData()
-_STUDY = sa.Table(
-    "study",
-    _META,
-    sa.Column("id", sa.Integer, primary_key=True),
-    sa.Column("version", sa.Integer, nullable=False),
-    sa.Column("secret", sa.String(64), nullable=False),
-    sa.Column("about", sa.Text, nullable=False),
-    sa.Column("port", sa.Integer),
-    sa.Column("created_at", sa.Float, nullable=False),
-)
-_ROUNDS = sa.Table(
-    "rounds",
-    _META,
-    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
-    sa.Column("step", sa.Integer, nullable=False, index=True),
-    sa.Column("digest", sa.String(32), nullable=False),
-    sa.Column("n", sa.Integer, nullable=False),
-    sa.Column("n_ranked", sa.Integer),
-    sa.Column("points", sa.LargeBinary),
-    sa.Column("created_at", sa.Float, nullable=False),
-)
-_MEDIA = sa.Table(
-    "media",
-    _META,
-    sa.Column("id", sa.String(32), primary_key=True),
-    sa.Column("round_id", sa.Integer, sa.ForeignKey("rounds.id"), nullable=False),
-    sa.Column("position", sa.Integer, nullable=False),
-    sa.Column("kind", sa.String(8), nullable=False),
-    sa.Column("mime", sa.String(40), nullable=False),
-    sa.Column("note", sa.Text, nullable=False),
-    sa.Column("data", sa.LargeBinary, nullable=False),
-    sa.UniqueConstraint("round_id", "position"),
-)
-_ANSWERS = sa.Table(
-    "answers",
-    _META,
-    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
-    sa.Column("round_id", sa.Integer, sa.ForeignKey("rounds.id"), nullable=False, index=True),
-    sa.Column("rater", sa.String(80), nullable=False),
-    sa.Column("kind", sa.String(12), nullable=False),
-    sa.Column("payload", sa.Text, nullable=False),
-    sa.Column("shown_order", sa.Text, nullable=False),
-    sa.Column("client_id", sa.String(64), nullable=False, unique=True),
-    sa.Column("created_at", sa.Float, nullable=False),
-    sa.Column("ms_spent", sa.Integer),
-)
-_VISITORS = sa.Table(
-    "visitors",
-    _META,
-    sa.Column("token", sa.String(64), primary_key=True),
-    sa.Column("rater", sa.String(80)),
-    sa.Column("session", sa.String(64), unique=True),
-    sa.Column("created_at", sa.Float, nullable=False),
-)
+__all__ = ["Answer", "Candidate", "Round", "Store", "StoreError"]
 
 KEPT = 1 << 17
 """Numbers of a round up to which its points are in the record, for the export."""
-
-
-class StoreError(ValueError):
-    """The record cannot be opened, or belongs to another study or version."""
 
 
 @dataclass(frozen=True)
@@ -143,25 +83,28 @@ class Store:
         where: The path of an SQLite file, or a URL of SQLAlchemy such as "postgresql://user@host/study".
         about: What a new study is called, JSON-able.
 
+    Attributes:
+        visitors: Whoever has a link or a session.
+
     Raises:
         StoreError: It is not such a record, or of another version.
     """
 
     def __init__(self, where: str | Path, about: Any = None) -> None:
         text = str(where)
-        self.engine = _engine(text)
+        self.engine = engine_of(text)
         self._writer = self.engine.execution_options(write=True)
         self.changed = threading.Condition()
         self._writing = threading.RLock()
         self.name = text if "://" not in text else sa.engine.make_url(text).render_as_string(hide_password=True)
         try:
             with self.write() as c:
-                _META.create_all(c)
-                row = c.execute(sa.select(_STUDY.c.version, _STUDY.c.secret, _STUDY.c.about)).first()
+                META.create_all(c)
+                row = c.execute(sa.select(STUDY.c.version, STUDY.c.secret, STUDY.c.about)).first()
                 if row is None:
                     values = {"id": 1, "version": VERSION, "secret": secrets.token_hex(32), "created_at": time.time()}
-                    c.execute(sa.insert(_STUDY).values(**values, about=json.dumps(about)))
-                    row = c.execute(sa.select(_STUDY.c.version, _STUDY.c.secret, _STUDY.c.about)).one()
+                    c.execute(sa.insert(STUDY).values(**values, about=json.dumps(about)))
+                    row = c.execute(sa.select(STUDY.c.version, STUDY.c.secret, STUDY.c.about)).one()
         except (sa.exc.SQLAlchemyError, ModuleNotFoundError) as error:
             cause = str(getattr(error, "orig", None) or error).splitlines()[0]
             raise StoreError(f"The store {self.name!r} cannot be used: {cause}.") from error
@@ -170,6 +113,7 @@ class Store:
                 f"The store {self.name!r} is of version {row.version}; this program reads version {VERSION}."
             )
         self.secret, self.about = str(row.secret), json.loads(row.about)
+        self.visitors = Visitors(self.engine, self.write)
 
     @contextlib.contextmanager
     def write(self) -> Iterator[sa.Connection]:
@@ -210,70 +154,76 @@ class Store:
             found = self._live(c, step)
             if found is not None and found.digest == digest:
                 return Round(found.id, step, found.n, found.n_ranked)
-            if found is not None and c.execute(sa.select(_ANSWERS.c.id).where(_ANSWERS.c.round_id == found.id)).first():
+            if found is not None and c.execute(sa.select(ANSWERS.c.id).where(ANSWERS.c.round_id == found.id)).first():
                 raise StoreError(
                     f"The store {self.name!r} belongs to another study: its step {step} showed other candidates. Use "
                     "the same x0, estimator and seed, or another store."
                 )
             kept = np.ascontiguousarray(points, dtype="<f8").tobytes() if points.size <= KEPT else None
             row = {"step": step, "digest": digest, "n": len(points), "n_ranked": n_ranked, "points": kept}
-            result = c.execute(sa.insert(_ROUNDS).values(**row, created_at=time.time()))
+            result = c.execute(sa.insert(ROUNDS).values(**row, created_at=time.time()))
             key = result.inserted_primary_key
             assert key is not None
             return Round(int(key[0]), step, len(points), n_ranked)
 
     def _live(self, c: sa.Connection, step: int) -> Any:
         rows = c.execute(
-            sa.select(_ROUNDS.c.id, _ROUNDS.c.step, _ROUNDS.c.digest, _ROUNDS.c.n, _ROUNDS.c.n_ranked)
-            .where(_ROUNDS.c.step == step)
-            .order_by(_ROUNDS.c.id.desc())
+            sa.select(ROUNDS.c.id, ROUNDS.c.step, ROUNDS.c.digest, ROUNDS.c.n, ROUNDS.c.n_ranked)
+            .where(ROUNDS.c.step == step)
+            .order_by(ROUNDS.c.id.desc())
             .limit(1)
         ).first()
         return None if rows is None or rows.id in self._void(c) else rows
 
+    def _undos(self, c: sa.Connection, after: int = 0) -> list[dict[str, Any]]:
+        """What was taken back.
+
+        Each has the "answer", the "close" that had used it or None, its "step", and in "void" the rounds that followed.
+        """
+        rows = c.execute(sa.select(ANSWERS.c.payload).where(ANSWERS.c.kind == "undo", ANSWERS.c.id > after))
+        return [json.loads(text) for (text,) in rows]
+
     def _void(self, c: sa.Connection) -> set[int]:
         """Rounds that followed from answers which were taken back."""
-        out: set[int] = set()
-        for (payload,) in c.execute(sa.select(_ANSWERS.c.payload).where(_ANSWERS.c.kind == "undo")):
-            out.update(json.loads(payload)["void"])
-        return out
+        return {i for undo in self._undos(c) for i in undo["void"]}
 
     def check_rewound(self, c: sa.Connection, seen: int) -> None:
         """Raise `Rewind` if an answer that a search has used was taken back after the row `seen`."""
-        rows = c.execute(sa.select(_ANSWERS.c.payload).where(_ANSWERS.c.kind == "undo", _ANSWERS.c.id > seen))
-        steps = [undo["step"] for (text,) in rows if (undo := json.loads(text))["close"] is not None]
+        steps = [undo["step"] for undo in self._undos(c, seen) if undo["close"] is not None]
         if steps:
             raise Rewind(min(steps))
 
     def newest(self, kind: str) -> int:
         """The number of the newest row of a kind; 0 without one."""
         with self.engine.connect() as c:
-            return int(c.execute(sa.select(sa.func.max(_ANSWERS.c.id)).where(_ANSWERS.c.kind == kind)).scalar() or 0)
+            return int(c.execute(sa.select(sa.func.max(ANSWERS.c.id)).where(ANSWERS.c.kind == kind)).scalar() or 0)
 
     def open_rounds(self, c: sa.Connection) -> list[Round]:
         """Rounds that hold and are not closed, by step."""
-        void, undone = self._void(c), set()
-        for (text,) in c.execute(sa.select(_ANSWERS.c.payload).where(_ANSWERS.c.kind == "undo")):
-            undone.add(json.loads(text)["close"])
-        closes = c.execute(sa.select(_ANSWERS.c.id, _ANSWERS.c.round_id).where(_ANSWERS.c.kind == "close"))
-        gone = void | {row.round_id for row in closes if row.id not in undone}
-        rows = c.execute(sa.select(_ROUNDS.c.id, _ROUNDS.c.step, _ROUNDS.c.n, _ROUNDS.c.n_ranked))
+        undos = self._undos(c)
+        undone = {undo["close"] for undo in undos}
+        closes = c.execute(sa.select(ANSWERS.c.id, ANSWERS.c.round_id).where(ANSWERS.c.kind == "close"))
+        gone = {i for undo in undos for i in undo["void"]} | {row.round_id for row in closes if row.id not in undone}
+        rows = c.execute(sa.select(ROUNDS.c.id, ROUNDS.c.step, ROUNDS.c.n, ROUNDS.c.n_ranked))
         return sorted((Round(*row) for row in rows if row.id not in gone), key=lambda r: r.step)
 
     def rounds(self) -> list[Round]:
         """All rounds that hold, by step."""
         with self.engine.connect() as c:
             void = self._void(c)
-            rows = c.execute(
-                sa.select(_ROUNDS.c.id, _ROUNDS.c.step, _ROUNDS.c.n, _ROUNDS.c.n_ranked).order_by(_ROUNDS.c.id)
-            )
+            rows = c.execute(sa.select(ROUNDS.c.id, ROUNDS.c.step, ROUNDS.c.n, ROUNDS.c.n_ranked).order_by(ROUNDS.c.id))
             found = {row.step: Round(*row) for row in rows if row.id not in void}
         return [found[step] for step in sorted(found)]
+
+    def steps(self) -> dict[int, int]:
+        """The step of every round, those that no longer hold too, by its id."""
+        with self.engine.connect() as c:
+            return {row.id: row.step for row in c.execute(sa.select(ROUNDS.c.id, ROUNDS.c.step))}
 
     def points(self, round_id: int) -> Floats | None:
         """The points of a round, shape (n, d), or None where they were too many to keep."""
         with self.engine.connect() as c:
-            row = c.execute(sa.select(_ROUNDS.c.points, _ROUNDS.c.n).where(_ROUNDS.c.id == round_id)).one()
+            row = c.execute(sa.select(ROUNDS.c.points, ROUNDS.c.n).where(ROUNDS.c.id == round_id)).one()
         return None if row.points is None else np.frombuffer(row.points, dtype="<f8").reshape(row.n, -1)
 
     # ------------------------------------------------------------------------------------------------- media
@@ -282,21 +232,21 @@ class Store:
         """Keep what one candidate looks like."""
         row = {"round_id": round_id, "position": position, "kind": media.kind, "mime": media.mime, "note": media.note}
         with self.write() as c:
-            c.execute(sa.insert(_MEDIA).values(id=secrets.token_urlsafe(16), data=media.data, **row))
+            c.execute(sa.insert(MEDIA).values(id=secrets.token_urlsafe(16), data=media.data, **row))
         self.notify()
 
     def candidates(self, round_id: int) -> list[Candidate]:
         """What is rendered of a round, by position."""
-        columns = (_MEDIA.c.id, _MEDIA.c.position, _MEDIA.c.kind, _MEDIA.c.mime, _MEDIA.c.note)
+        columns = (MEDIA.c.id, MEDIA.c.position, MEDIA.c.kind, MEDIA.c.mime, MEDIA.c.note)
         with self.engine.connect() as c:
-            rows = c.execute(sa.select(*columns).where(_MEDIA.c.round_id == round_id).order_by(_MEDIA.c.position))
+            rows = c.execute(sa.select(*columns).where(MEDIA.c.round_id == round_id).order_by(MEDIA.c.position))
             return [Candidate(*row) for row in rows]
 
     def media(self, media_id: str) -> Media | None:
         """What an opaque id stands for."""
         with self.engine.connect() as c:
             row = c.execute(
-                sa.select(_MEDIA.c.kind, _MEDIA.c.mime, _MEDIA.c.data, _MEDIA.c.note).where(_MEDIA.c.id == media_id)
+                sa.select(MEDIA.c.kind, MEDIA.c.mime, MEDIA.c.data, MEDIA.c.note).where(MEDIA.c.id == media_id)
             ).first()
         return None if row is None else Media(row.kind, row.mime, bytes(row.data), row.note)
 
@@ -311,7 +261,7 @@ class Store:
             "created_at": time.time(),
         }
         result = c.execute(
-            sa.insert(_ANSWERS).values(round_id=round_id, rater=rater, kind=kind, payload=json.dumps(payload), **values)
+            sa.insert(ANSWERS).values(round_id=round_id, rater=rater, kind=kind, payload=json.dumps(payload), **values)
         )
         key = result.inserted_primary_key
         assert key is not None
@@ -319,48 +269,20 @@ class Store:
 
     def known(self, c: sa.Connection, client_id: str) -> Answer | None:
         """The row that a client's id made."""
-        row = c.execute(sa.select(_ANSWERS).where(_ANSWERS.c.client_id == client_id)).first()
+        row = c.execute(sa.select(ANSWERS).where(ANSWERS.c.client_id == client_id)).first()
         return None if row is None else _answer(row)
 
     def rows(self, round_id: int | None = None, c: sa.Connection | None = None) -> list[Answer]:
         """All rows, or those of one round, in order."""
-        query = sa.select(_ANSWERS).order_by(_ANSWERS.c.id)
+        query = sa.select(ANSWERS).order_by(ANSWERS.c.id)
         if round_id is not None:
-            query = query.where(_ANSWERS.c.round_id == round_id)
+            query = query.where(ANSWERS.c.round_id == round_id)
         if c is not None:
             return [_answer(row) for row in c.execute(query)]
         with self.engine.connect() as own:
             return [_answer(row) for row in own.execute(query)]
 
-    # ------------------------------------------------------------------------------------------------- visitors
-
-    def invite(self, rater: str | None) -> str:
-        """A new one-time token."""
-        token = secrets.token_urlsafe(24)
-        with self.write() as c:
-            c.execute(sa.insert(_VISITORS).values(token=hashed(token), rater=rater, created_at=time.time()))
-        return token
-
-    def admit(self, token: str) -> tuple[str, str | None] | None:
-        """Use a token up: a new session and the rater's name, or None if it is unknown or used."""
-        session = secrets.token_urlsafe(24)
-        with self.write() as c:
-            row = c.execute(sa.select(_VISITORS).where(_VISITORS.c.token == hashed(token))).first()
-            if row is None or row.session is not None:
-                return None
-            c.execute(sa.update(_VISITORS).where(_VISITORS.c.token == row.token).values(session=hashed(session)))
-        return session, row.rater
-
-    def visitor(self, session: str) -> tuple[bool, str | None]:
-        """Whether a session is one, and its rater."""
-        with self.engine.connect() as c:
-            row = c.execute(sa.select(_VISITORS.c.rater).where(_VISITORS.c.session == hashed(session))).first()
-        return (False, None) if row is None else (True, row.rater)
-
-    def name_visitor(self, session: str, rater: str) -> None:
-        """Give a session its rater."""
-        with self.write() as c:
-            c.execute(sa.update(_VISITORS).where(_VISITORS.c.session == hashed(session)).values(rater=rater))
+    # ------------------------------------------------------------------------------------------------- the study
 
     def order(self, round_id: int, rater: str, n: int) -> Ints:
         """In what order a rater sees a round's candidates: the same whenever it is asked for."""
@@ -371,22 +293,17 @@ class Store:
     def port(self) -> int | None:
         """Where the page was served last, so that open pages find it again."""
         with self.engine.connect() as c:
-            port = c.execute(sa.select(_STUDY.c.port)).scalar()
+            port = c.execute(sa.select(STUDY.c.port)).scalar()
         return None if port is None else int(port)
 
     @port.setter
     def port(self, port: int) -> None:
         with self.write() as c:
-            c.execute(sa.update(_STUDY).values(port=port))
+            c.execute(sa.update(STUDY).values(port=port))
 
     def close(self) -> None:
         """Close all connections."""
         self.engine.dispose()
-
-
-def hashed(secret: str) -> str:
-    """What is stored of a token or session."""
-    return hashlib.sha256(secret.encode()).hexdigest()
 
 
 def _answer(row: Any) -> Answer:
@@ -401,32 +318,3 @@ def _answer(row: Any) -> Answer:
         row.created_at,
         row.ms_spent,
     )
-
-
-def _engine(where: str) -> sa.Engine:
-    if "://" in where:
-        try:
-            url = sa.engine.make_url(where)
-            if url.drivername in ("postgresql", "postgres"):
-                url = url.set(drivername="postgresql+psycopg")
-            return sa.create_engine(url, pool_pre_ping=True, pool_size=10)
-        except (sa.exc.ArgumentError, sa.exc.NoSuchModuleError, ModuleNotFoundError) as error:
-            raise StoreError(f"The store {where!r:.80} is no database that can be used: {error}.") from error
-    path = Path(where)
-    if not path.parent.is_dir():
-        raise StoreError(f"The folder of the store {where!r} does not exist.")
-    engine = sa.create_engine(f"sqlite:///{path}", connect_args={"timeout": 30})
-
-    @sa.event.listens_for(engine, "connect")
-    def _connect(connection: Any, record: Any) -> None:
-        del record
-        connection.isolation_level = None  # SQLAlchemy begins transactions itself, below
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("PRAGMA synchronous=FULL")
-
-    @sa.event.listens_for(engine, "begin")
-    def _begin(connection: Any) -> None:
-        # a reader that turns writer may find the file changed: writers say so at once
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if connection.get_execution_options().get("write") else "BEGIN")
-
-    return engine

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import sqlalchemy as sa
 
 from blackbox_zo.feedback import Ranking
 from oracles.ranking._store import Answer, Candidate, Round, Store
 
-__all__ = ["KINDS", "Closed", "Conflict", "Invalid", "Receipt", "Study", "winner"]
+__all__ = ["KINDS", "Closed", "Conflict", "Invalid", "Receipt", "Study", "wanted", "winner"]
 
 KINDS = ("rank", "undecided", "none", "skip")
 """An order; "cannot tell"; "none is acceptable"; another rater or no one may answer."""
@@ -169,9 +168,9 @@ class Study:
             if _close(self.store.rows(round_.id, c)) is None:
                 self.store.add(c, round_.id, "", "close", {"answers": []})
 
-    def closed(self, round_: Round, c: sa.Connection | None = None) -> Closed | None:
+    def closed(self, round_: Round) -> Closed | None:
         """What was said in a closed round; None while it is open."""
-        rows = self.store.rows(round_.id, c)
+        rows = self.store.rows(round_.id)
         close = _close(rows)
         if close is None:
             return None
@@ -205,11 +204,16 @@ def _places(
         if name in failed:
             raise Invalid("A candidate that could not be drawn cannot be ranked.")
         seen.add(name)
-    shown = round_.n - len(failed)
-    wanted = min(round_.n_ranked or shown, max(1, shown - 1))
-    if not all(groups) or len(seen) < wanted:
-        raise Invalid(f"Rank at least {wanted}.")
+    least = wanted(round_, candidates)
+    if not all(groups) or len(seen) < least:
+        raise Invalid(f"Rank at least {least}.")
     return [[position[name] for name in group] for group in groups]
+
+
+def wanted(round_: Round, candidates: Iterable[Candidate]) -> int:
+    """How many candidates an order must name: the last of all follows from the others."""
+    shown = round_.n - sum(c.kind == "error" for c in candidates)
+    return min(round_.n_ranked or shown, max(1, shown - 1))
 
 
 def _levels(answer: Answer, n: int, failed: Sequence[int]) -> list[int]:

@@ -114,7 +114,7 @@ class HumanRanking(Oracle):
         Args:
             name: Of the rater; none lets them give it.
         """
-        return f"{self.server.address}/join/{self.store.invite(name)}"
+        return f"{self.server.address}/join/{self.store.visitors.invite(name)}"
 
     def prepare(self, proposal: Proposal) -> None:
         """See `Oracle.prepare`: draw the candidates, which a rater may then answer ahead of the others."""
@@ -153,7 +153,7 @@ class HumanRanking(Oracle):
         self._models[step + 1] = self.reliability = model  # steps before one that is taken back stay as they were
         recent = model.disagreement[-RECENT:]
         if np.isfinite(recent).any():
-            self.server.agreement = 1.0 - float(np.nanmean(recent))
+            self.server.progress.agreement = 1.0 - float(np.nanmean(recent))
         return model.merge(closed.said)
 
     def _open(self, proposal: Proposal) -> Round:

@@ -439,6 +439,15 @@ def test_answers_can_be_taken_back_while_the_next_round_is_prepared() -> None:
     assert [r.step for r in s.run(Late({}), steps=6, ahead=1)] == [0, 1, 2, 2, 3, 4, 5]
 
 
+def test_an_answer_of_an_earlier_run_cannot_be_taken_back_in_a_later_one() -> None:
+    s = bz.Search(np.ones(3), bz.RandomVector(1e-3, 2), bz.SGD(0.1), seed=4)
+    assert [r.step for r in s.run(_Undoing({2: 1}), steps=3)] == [0, 1, 1, 2]
+    assert [r.step for r in s.run(_Undoing({4: 3}), steps=2)] == [3, 3, 4]
+    with pytest.raises(bz.Rewind) as raised:
+        list(s.run(_Undoing({6: 4}), steps=3))
+    assert raised.value.step == 4
+
+
 def test_proposals_ahead_are_asked_before_the_present_one_is_told() -> None:
     s = bz.Search(np.ones(3), bz.RandomVector(1e-3, 2), bz.SGD(0.1), seed=4, budget=16)
     oracle = _Undoing({})

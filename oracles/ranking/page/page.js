@@ -12,6 +12,11 @@ const ORDINALS = ["1st", "2nd", "3rd"];
 const ordinal = (k) => ORDINALS[k] || `${k + 1}th`;
 const newId = () => [...crypto.getRandomValues(new Uint8Array(16))].map((b) => b.toString(16).padStart(2, "0")).join("");
 
+// What this browser keeps, by study: another study may have had this address before.
+const kept = (what) => JSON.parse(localStorage.getItem(`${meta("study")}-${what}`) || "null");
+const keep = (what, value) => localStorage.setItem(`${meta("study")}-${what}`, JSON.stringify(value));
+const drop = (what) => localStorage.removeItem(`${meta("study")}-${what}`);
+
 let round = null; // as the server gave it
 let groups = []; // the order so far: lists of ids, best first
 let tying = false; // whether the next pick shares the last place
@@ -42,8 +47,8 @@ async function flush() {
   sending = true;
   buttons();
   try {
-    for (let wait = 250; localStorage.outbox; wait = Math.min(4000, 2 * wait)) {
-      const { path, body } = JSON.parse(localStorage.outbox);
+    for (let wait = 250, sent; (sent = kept("outbox")); wait = Math.min(4000, 2 * wait)) {
+      const { path, body } = sent;
       let reply;
       try {
         reply = await call(path, body);
@@ -55,9 +60,9 @@ async function flush() {
         await pause(wait);
         continue;
       }
-      delete localStorage.outbox;
+      drop("outbox");
       if (reply.status === 200) {
-        delete localStorage.draft;
+        drop("draft");
         say(path === "/api/undo" ? (reply.round === null ? "There is nothing to undo." : "Undone: answer again.") : "Saved.");
       } else {
         say(reply.error || "The server did not take this answer.", true);
@@ -71,7 +76,7 @@ async function flush() {
 
 function post(path, body) {
   if (sending) return;
-  localStorage.outbox = JSON.stringify({ path, body: { ...body, client_id: newId() } });
+  keep("outbox", { path, body: { ...body, client_id: newId() } });
   flush();
 }
 
@@ -134,7 +139,7 @@ function show(state) {
     tying = false;
     focus = 0;
     began = Date.now();
-    const draft = JSON.parse(localStorage.draft || "null");
+    const draft = kept("draft");
     const known = new Set(round.candidates.filter(Boolean).map((c) => c.id));
     if (draft && draft.round === round.round && draft.groups.flat().every((i) => known.has(i))) groups = draft.groups;
     if ($("dialog").open) $("dialog").close();
@@ -246,7 +251,7 @@ function buttons() {
 function changed(text) {
   groups = groups.filter((g) => g.length);
   if (!groups.length) tying = false;
-  localStorage.draft = JSON.stringify({ round: round.round, groups });
+  keep("draft", { round: round.round, groups });
   say(text);
   paint();
 }
