@@ -11,7 +11,7 @@ import numpy as np
 
 from blackbox_zo._typing import Floats
 
-__all__ = ["GaussianProcess", "fit", "uncertain"]
+__all__ = ["GaussianProcess", "distances", "fit", "matern", "uncertain"]
 
 _SQRT5 = 5.0**0.5
 
@@ -36,14 +36,14 @@ class GaussianProcess:
 
     def predict(self, x: Floats) -> float:
         """The posterior mean at x, shape (d,): `mean + k(x, X) alpha` (eq. (2.25))."""
-        return self.mean + float(matern(_distances(x[None, :], self.points), self.length)[0] @ self.alpha)
+        return self.mean + float(matern(distances(x[None, :], self.points), self.length)[0] @ self.alpha)
 
     def gradient_weights(self, x: Floats) -> Floats:
         """Weights w, shape (n,), with `grad predict(x) = sum_i w_i (x_i - x)`; eq. (9.1) for the mean.
 
         `d k(r) / d x = 5 / (3 l²) (1 + sqrt(5) r / l) exp(-sqrt(5) r / l) (x_i - x)`.
         """
-        s = _SQRT5 * _distances(x[None, :], self.points)[0] / self.length
+        s = _SQRT5 * distances(x[None, :], self.points)[0] / self.length
         slope: Floats = (5.0 / (3.0 * self.length**2)) * (1.0 + s) * np.exp(-s)
         return slope * self.alpha
 
@@ -69,12 +69,12 @@ def fit(points: Floats, values: Floats, guess: tuple[float, float] | None, noise
 
     shift, spread = float(values.mean()), float(values.std()) or 1.0
     y = (values - shift) / spread
-    distances = _distances(points, points)
-    typical = float(np.median(distances[distances > 0])) if (distances > 0).any() else 1.0
+    apart = distances(points, points)
+    typical = float(np.median(apart[apart > 0])) if (apart > 0).any() else 1.0
     n, ones = len(y), np.ones(len(y))
 
     def solve(length: float, eta: float) -> tuple[float, Floats, float]:
-        k = matern(distances, length)
+        k = matern(apart, length)
         k[np.diag_indices(n)] += eta
         factor = cho_factor(k, lower=True, check_finite=False)
         k_one, k_y = cho_solve(factor, ones, check_finite=False), cho_solve(factor, y, check_finite=False)
@@ -124,10 +124,10 @@ def uncertain(points: Floats, x: Floats, length: float, noise: float, xi: Floats
     """
     from scipy.linalg import cho_factor, cho_solve
 
-    k = matern(_distances(points, points), length)
+    k = matern(distances(points, points), length)
     k[np.diag_indices(len(k))] += max(noise, 1e-10)
     away = points - x
-    s = _SQRT5 * _distances(x[None, :], points)[0] / length
+    s = _SQRT5 * distances(x[None, :], points)[0] / length
     j = (5.0 / (3.0 * length**2)) * ((1.0 + s) * np.exp(-s))[:, None] * away
     try:
         factor = cho_factor(k, lower=True, check_finite=False)
@@ -137,9 +137,9 @@ def uncertain(points: Floats, x: Floats, length: float, noise: float, xi: Floats
     return (5.0 / (3.0 * length**2)) * xi - known
 
 
-def _distances(a: Floats, b: Floats) -> Floats:
-    """Euclidean distances, shape (len(a), len(b)); from differences, for near points must not cancel."""
+def distances(a: Floats, b: Floats, metric: str = "euclidean") -> Floats:
+    """Distances, shape (len(a), len(b)); from differences, for near points must not cancel."""
     from scipy.spatial.distance import cdist
 
-    out: Floats = cdist(a, b)
+    out: Floats = cdist(a, b, metric)
     return out

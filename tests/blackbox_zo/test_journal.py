@@ -27,6 +27,7 @@ ESTIMATORS = [
     bz.RankBased(0.2, 6, 3),
     bz.RankSGD(0.2, 6),
     bz.RankSGD(0.2, 6, shared_round=True),
+    bz.PreferenceGP(0.2, 4, history=20),
     bz.Surrogate(0.2, 3, 12),
     bz.EvolutionStrategy(0.3, model=True),
     bz.EvolutionStrategy(0.3, covariance="diagonal"),

@@ -1,0 +1,220 @@
+"""`PreferenceGP`: a model of what is preferred, learnt from rankings alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple, final
+
+import numpy as np
+
+from blackbox_zo._checks import check_at_least, check_positive
+from blackbox_zo._typing import Floats, Ints
+from blackbox_zo.directions import Dense
+from blackbox_zo.estimators._base import Estimator, vector_of
+from blackbox_zo.estimators._gaussian_process import distances, matern
+from blackbox_zo.estimators._preference_model import Choices, fit, laplace, no_choices
+from blackbox_zo.estimators._preference_paths import draw
+from blackbox_zo.feedback import Feedback, Ranking, Values
+from blackbox_zo.randomness import Key
+from blackbox_zo.steps import Queries, Step
+from blackbox_zo.variables import Variable, Vector
+
+__all__ = ["PreferenceGP"]
+
+FARTHEST = 2.0
+"""Where candidates may lie at most from x, along a coordinate, in radii."""
+
+APART = 0.02
+"""How far candidates of a round lie apart at least, along some coordinate, as a share of the region."""
+
+POOL, NEAR = 256, 64
+"""Points of the region, and near x, from the best of which the climb up a utility starts."""
+
+SAME = 1e-9
+"""Points that differ by less in every coordinate, in radii, are one."""
+
+
+class PreferenceState(NamedTuple):
+    """The newest points and what was chosen among them, the last fit, and how far to look.
+
+    Attributes:
+        points: In the variable's own coordinates, oldest first, shape (n, d), n ≤ history.
+        winner: See `Choices`; so with the next three.
+        weight: Shape (c,).
+        choice: Shape (e,).
+        loser: Shape (e,).
+        slope: Of the log likelihood at the last fit, shape (n,).
+        length: Length scale, in radii.
+        signal: Prior standard deviation of utility, in units of an answer's noise.
+        reach: How far from x candidates lie along a coordinate, in radii.
+    """
+
+    points: Floats
+    winner: Ints
+    weight: Floats
+    choice: Ints
+    loser: Ints
+    slope: Floats
+    length: float
+    signal: float
+    reach: float
+
+    @property
+    def choices(self) -> Choices:
+        """All that was said of the points."""
+        return Choices(self.winner, self.weight, self.choice, self.loser)
+
+
+@final
+@dataclass(frozen=True)
+class PreferenceGP(Estimator):
+    """Preferential optimisation with a Gaussian process (Chu & Ghahramani 2005, ICML), for up to some 20 dimensions.
+
+    An answer is taken for evidence with a probability: utility is a Gaussian process u (Matérn 5/2), and whoever
+    answers prefers i to all of the set L with probability `exp(u_i) / (exp(u_i) + sum_(l in L) exp(u_l))`. That is
+    Plackett and Luce's model of rankings; of a duel, `n_queries=2`, it is Bradley and Terry's. Answers may repeat and
+    contradict each other, and be partial or weighted. Length scale and signal are fitted anew in each step by
+    Laplace's approximation of the evidence.
+
+    A round shows x, and `n_queries - 1` maxima of utilities drawn from the posterior (Thompson sampling, by the paths
+    of Wilson et al. 2020, ICML), in a box about x; then x goes to the point of highest posterior utility among all that
+    were shown. The box grows to twice the last move, and shrinks while x stays. Deviations of the draws from their mean
+    are divided by `sqrt(d)`, without which most draws in many dimensions have their maxima in corners of the box.
+
+    Args:
+        radius: How far from x the first candidates lie along a coordinate at most, positive, in units of the variable;
+            half of the distance between bounds, where that is less.
+        n_queries: m ≥ 2, the candidates of a round, x among them.
+        n_ranked: How many of the best are used, 1 to m; none means all.
+        history: How many of the newest points are kept, at least m. A step costs O(history³ + history² d).
+
+    Raises:
+        ValueError: An argument is out of its range.
+    """
+
+    radius: float
+    n_queries: int = 8
+    n_ranked: int | None = None
+    history: int = 200
+
+    accepts = (Values, Ranking)
+
+    def __post_init__(self) -> None:
+        check_positive("PreferenceGP", radius=self.radius)
+        check_at_least("PreferenceGP", 2, n_queries=self.n_queries)
+        if self.n_ranked is not None:
+            check_at_least("PreferenceGP", 1, n_ranked=self.n_ranked)
+            if self.n_ranked > self.n_queries:
+                raise ValueError(
+                    f"`PreferenceGP(n_ranked=...)` must be at most n_queries={self.n_queries}, got {self.n_ranked}."
+                )
+        check_at_least("PreferenceGP", self.n_queries, history=self.history)
+
+    def start(self, variable: Variable) -> PreferenceState:
+        """See `Estimator.start`."""
+        d = vector_of(self, variable).size
+        return PreferenceState(np.empty((0, d)), *no_choices(), np.empty(0), _typical(d), 3.0, 1.0)
+
+    # -------------------------------------------------------------------------------------------------------- asking
+
+    def sample(self, state: PreferenceState, variable: Variable, key: Key) -> Queries:
+        """See `Estimator.sample`. Before anything was said, candidates are spread over the box (a Latin hypercube)."""
+        variable = vector_of(self, variable)
+        x, unit = variable.value, self._unit(variable)
+        away = state.reach * unit
+        low, high = variable.project(np.stack((x - away, x + away)))
+        box = np.stack(((low - x) / unit, (high - x) / unit))
+        rng = key.generator("preference")
+        m, d = self.n_queries - 1, variable.size
+        if len(state.winner):
+            u = _preferred(state, (state.points - x) / unit, box, m, rng)
+        else:
+            strata = rng.permuted(np.tile(np.arange(m), (d, 1)), axis=1).T
+            u = box[0] + (strata + rng.random((m, d))) / m * (box[1] - box[0])
+        rows = np.concatenate((np.zeros((1, d)), u * unit))
+        return Queries(Dense(variable.blocks, rows), np.arange(m + 1), np.ones(m + 1), x)
+
+    def _unit(self, variable: Vector) -> Floats:
+        """What distances are measured in along each coordinate, shape (d,)."""
+        low, high = variable.project(np.full((2, variable.size), [[-np.inf], [np.inf]]))
+        unit: Floats = np.minimum(self.radius, (high - low) / 2.0)
+        return unit
+
+    # ----------------------------------------------------------------------------------------------------- answering
+
+    def estimate(
+        self, state: PreferenceState, variable: Variable, queries: Queries, feedback: Feedback
+    ) -> tuple[PreferenceState, Step]:
+        """See `Estimator.estimate`. Failures lose to all others; where nothing was compared, nothing changes."""
+        variable = vector_of(self, variable)
+        x, unit = variable.value, self._unit(variable)
+        ranking = feedback.ranking(self.n_ranked)
+        if not ranking.n_edges:
+            return state, Step(Dense(variable.blocks, np.zeros((1, variable.size))), np.zeros(1))
+        points, which = _joined(state.points, variable.project(queries.points()), unit)
+        choices = state.choices.plus(ranking, which)
+        slope = np.concatenate((state.slope, np.zeros(len(points) - len(state.points))))
+        if len(points) > self.history:
+            kept = np.arange(len(points) - self.history, len(points))
+            points, choices, slope = points[kept], choices.among(kept), slope[kept]
+        u = (points - x) / unit
+        guess = state.length, state.signal
+        length, signal, posterior = fit(distances(u, u), choices, slope, guess, _typical(variable.size))
+        best = int(np.argmax(posterior.utility))
+        reach = self._reach(state.reach, float(np.abs(u[best]).max()), length, signal, variable.size)
+        state = PreferenceState(points, *choices, posterior.slope, length, signal, reach)
+        return state, Step(Dense(variable.blocks, (x - points[best])[None, :]), np.ones(1))
+
+    def _reach(self, reach: float, moved: float, length: float, signal: float, d: int) -> float:
+        """How far to look next: twice the move, at most twice as far and, with eight candidates, half as far as before.
+
+        It does not shrink below where candidates can still be told apart: near its maximum utility falls by about
+        `signal (r / length)²`, and by two units of noise over the diagonal of a box of that size.
+        """
+        shrink: float = 0.5 ** min(1.0, (self.n_queries - 1) / 7.0)  # as much in n duels as in one round of n + 1
+        wanted = min(reach * min(max(2.0 * moved / reach, shrink), 2.0), FARTHEST)
+        floor: float = length * (2.0 / (signal * d)) ** 0.5
+        return max(wanted, min(reach, floor))
+
+
+def _typical(d: int) -> float:
+    """The length scale to expect, in radii, as distances are."""
+    return float(np.sqrt(d))
+
+
+def _preferred(s: PreferenceState, points: Floats, box: Floats, m: int, rng: np.random.Generator) -> Floats:
+    """Maxima of m utilities from the posterior, none where another or x is, shape (m, d); all in radii from x."""
+    (low, high), d = box, points.shape[1]
+    posterior = laplace(matern(distances(points, points), s.length), s.signal, s.choices, s.slope)
+    paths = draw(posterior, points, s.length, s.signal, d**-0.5, m, rng)
+    inside = points[((points >= low) & (points <= high)).all(axis=1)]
+    near = np.clip(0.2 * s.reach * rng.standard_normal((NEAR, d)), low, high)
+    pool = np.concatenate((inside, low + rng.random((POOL, d)) * (high - low), near))
+    values, apart = paths.values(pool), APART * s.reach
+    chosen = np.zeros((1, d))
+    for j in range(m):
+        free = np.flatnonzero(_gap(pool, chosen) >= apart)
+        free = free if free.size else np.arange(len(pool))  # more candidates than places
+        start = pool[free[np.argmax(values[free, j])]]
+        top = paths.climb(j, start, low, high)
+        chosen = np.concatenate((chosen, (top if _gap(top[None], chosen)[0] >= apart else start)[None]))
+    return chosen[1:]
+
+
+def _gap(points: Floats, others: Floats) -> Floats:
+    """The largest difference along a coordinate to the nearest of others, shape (n,); infinite without any."""
+    out: Floats = distances(points, others, "chebyshev").min(axis=1, initial=np.inf)
+    return out
+
+
+def _joined(points: Floats, new: Floats, unit: Floats) -> tuple[Floats, Ints]:
+    """All points, those that are there already once; and which of them each new one is, shape (m,)."""
+    which = np.empty(len(new), dtype=np.intp)
+    for i, point in enumerate(new):
+        gaps = np.abs((points - point) / unit).max(axis=1)
+        if gaps.min(initial=np.inf) < SAME:
+            which[i] = np.argmin(gaps)
+        else:
+            which[i] = len(points)
+            points = np.concatenate((points, point[None]))
+    return points, which
