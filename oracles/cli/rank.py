@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 __all__ = ["add", "function_of", "raters_of"]
 
+MOST_DIMENSIONS = 20
+"""Up to how many `PreferenceGP` is the default."""
+
 _EXAMPLE = """example:
   blackbox-zo rank --render oracles.ranking.demo:palette --store study.db
   blackbox-zo rank --render my_module:draw --x0 '[0, 0, 0, 0]' --store study.db --ranked 3
@@ -51,6 +54,13 @@ def add(commands: Any) -> None:
     parser.add_argument("--candidates", type=whole, default=8, metavar="M", help="in a round; default %(default)s")
     parser.add_argument("--ranked", type=whole, metavar="K", help="how many of the best are put in order; default all")
     parser.add_argument("--rounds", type=whole, default=20, metavar="N", help="default %(default)s")
+    parser.add_argument(
+        "--method",
+        choices=("auto", "preference", "evolution"),
+        default="auto",
+        help="preference learns what is liked, and errs least with few answers; evolution is for many dimensions; "
+        f"default: preference up to {MOST_DIMENSIONS} of them",
+    )
     parser.add_argument("--radius", type=positive, default=1.0, help="how far candidates spread; default %(default)s")
     parser.add_argument("--seed", type=int, default=0, help="all randomness is a function of it; default %(default)s")
     parser.add_argument("--raters", type=whole, default=1, metavar="N", help="people for each round; default 1")
@@ -75,7 +85,10 @@ def _run(given: argparse.Namespace) -> int:
     if given.ranked is not None and given.ranked > given.candidates:
         raise BadInput(f"--ranked {given.ranked} is more than --candidates {given.candidates}.")
     render = function_of(given.render)
-    x0 = _start(given.x0, render, given.render)
+    try:
+        variable = bz.Vector(_start(given.x0, render, given.render))
+    except (TypeError, ValueError) as error:
+        raise BadInput(f"--x0: {error}") from error
     try:
         oracle = HumanRanking(
             render,
@@ -92,7 +105,7 @@ def _run(given: argparse.Namespace) -> int:
         )
     except ValueError as error:
         raise BadInput(str(error)) from error
-    search = bz.Search(x0, bz.EvolutionStrategy(given.radius, given.candidates, covariance="diagonal"), seed=given.seed)
+    search = bz.Search(variable, _estimator(given, variable.size), seed=given.seed)
     with Stop():
         try:
             return _steer(given, oracle, search)
@@ -100,6 +113,12 @@ def _run(given: argparse.Namespace) -> int:
             raise BadInput(str(error)) from error
         finally:
             oracle.close()
+
+
+def _estimator(given: argparse.Namespace, d: int) -> bz.Estimator:
+    if given.method == "preference" or (given.method == "auto" and d <= MOST_DIMENSIONS):
+        return bz.PreferenceGP(given.radius, given.candidates)
+    return bz.EvolutionStrategy(given.radius, given.candidates, covariance="diagonal")
 
 
 def _steer(given: argparse.Namespace, oracle: Any, search: bz.Search) -> int:

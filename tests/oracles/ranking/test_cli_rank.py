@@ -33,8 +33,10 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_a_study_is_interrupted_goes_on_and_is_exported(folder: Path) -> None:
+@pytest.mark.parametrize("method", ["auto", "evolution"])
+def test_a_study_is_interrupted_goes_on_and_is_exported(folder: Path, method: str) -> None:
     words = command("rank", "--render", "mine:draw", "--candidates", "4", "--ranked", "2", "--rounds", "3")
+    words += ["--method", method]
     for answers in (1, 2):
         process = subprocess.Popen(words, cwd=folder, stdout=subprocess.PIPE, text=True)
         assert process.stdout is not None
@@ -66,6 +68,8 @@ def test_a_study_is_interrupted_goes_on_and_is_exported(folder: Path) -> None:
         (["--render", "none_such:draw"], "importing 'none_such' failed"),
         (["--render", "mine:bare"], "--x0 is needed"),
         (["--render", "mine:draw", "--x0", "[1,"], "not JSON"),
+        (["--render", "mine:draw", "--x0", '"word"'], "--x0: "),
+        (["--render", "mine:draw", "--x0", "[]"], "--x0: "),
         (["--render", "mine:draw", "--x0", "no.npy"], "no.npy"),
         (["--render", "mine:draw", "--candidates", "1"], "at least 2"),
         (["--render", "mine:draw", "--ranked", "9"], "more than --candidates"),
