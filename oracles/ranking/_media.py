@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,11 +21,17 @@ MOST_PIXELS = 2048
 MOST_BYTES = 8 << 20
 """Largest picture, sound, video or text."""
 
+MOST_READ = 256 << 20
+"""Largest file that is opened; a picture may be made smaller after that."""
+
 _SIGNATURES: tuple[tuple[bytes, int, Kind, str], ...] = (
     (b"\x89PNG\r\n\x1a\n", 0, "image", "image/png"),
     (b"\xff\xd8\xff", 0, "image", "image/jpeg"),
     (b"GIF8", 0, "image", "image/gif"),
     (b"WEBP", 8, "image", "image/webp"),
+    (b"BM", 0, "image", "image/bmp"),
+    (b"II*\0", 0, "image", "image/tiff"),
+    (b"MM\0*", 0, "image", "image/tiff"),
     (b"WAVE", 8, "audio", "audio/wav"),
     (b"OggS", 0, "audio", "audio/ogg"),
     (b"fLaC", 0, "audio", "audio/flac"),
@@ -32,6 +39,10 @@ _SIGNATURES: tuple[tuple[bytes, int, Kind, str], ...] = (
     (b"ftyp", 4, "video", "video/mp4"),
     (b"\x1aE\xdf\xa3", 0, "video", "video/webm"),
 )
+
+
+_SHOWN = ("image/png", "image/jpeg", "image/webp")
+"""Pictures that every browser shows; others become one of these."""
 
 
 class RenderError(ValueError):
@@ -74,8 +85,8 @@ def to_media(value: Any) -> Media:
 
     Args:
         value: A PIL image, an array of a picture ((h, w), (h, w, 3) or (h, w, 4); uint8, or floats from 0 to 1), a
-            matplotlib figure, bytes of PNG, JPEG, GIF, WebP, SVG, WAV, OGG, FLAC, MP3, MP4 or WebM, a `Path` of such
-            a file, or text: SVG or HTML if it starts like that, else plain.
+            matplotlib figure, bytes of PNG, JPEG, GIF, WebP, BMP, TIFF, SVG, WAV, OGG, FLAC, MP3, MP4 or WebM, a `Path`
+            of such a file, or text: SVG or HTML if it starts like that, else plain.
 
     Raises:
         RenderError: It is nothing, or of another type, or too large.
@@ -85,6 +96,8 @@ def to_media(value: Any) -> Media:
     if isinstance(value, Path):
         if not value.is_file():
             raise RenderError(f"The renderer returned the path of a file that is not there: {value.name!r}.")
+        if value.stat().st_size > MOST_READ:
+            raise RenderError(f"The renderer returned a file of more than {MOST_READ >> 20} MiB: {value.name!r}.")
         text = value.suffix.lower() in (".txt", ".md", ".html", ".htm", ".svg")
         return to_media(value.read_text(encoding="utf-8") if text else value.read_bytes())
     if isinstance(value, str):
@@ -120,6 +133,8 @@ def _text(value: str) -> Media:
 def _bytes(data: bytes) -> Media:
     for signature, offset, kind, mime in _SIGNATURES:
         if data[offset : offset + len(signature)] == signature:
+            if mime == "image/bmp" and data[6:10] != bytes(4):
+                continue  # a text that starts with BM
             if kind == "image" and mime != "image/gif":
                 return _checked(data, mime)
             return Media(kind, mime, _small_enough(data))
@@ -138,42 +153,54 @@ def _checked(data: bytes, mime: str) -> Media:
     from PIL import Image
 
     try:
-        image = Image.open(io.BytesIO(data))
-        if max(image.size) <= MOST_PIXELS and len(data) <= MOST_BYTES:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            image = Image.open(io.BytesIO(data))
+        if mime in _SHOWN and max(image.size) <= MOST_PIXELS and len(data) <= MOST_BYTES:
             image.verify()
             return Media("image", mime, data)
-    except Image.DecompressionBombError as error:
-        raise RenderError(f"The renderer returned a picture that is too large: {error}.") from None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise RenderError(f"The renderer returned a picture that is too large: {error}") from None
     except Exception as error:
         raise RenderError(f"The renderer returned a broken picture: {error}.") from None
     return _image(image)
 
 
 def _image(image: Any) -> Media:
-    from PIL import Image
-
     before, note = image.size, ""
     if 0 in before:
         raise RenderError(f"The renderer returned an empty picture of {before[0]} x {before[1]} pixels.")
     try:
         if max(before) > MOST_PIXELS:
-            image.draft("RGB", (MOST_PIXELS, MOST_PIXELS)) if hasattr(image, "draft") else None
-            image = image.convert("RGBA" if "A" in image.getbands() else "RGB")
-            image.thumbnail((MOST_PIXELS, MOST_PIXELS), Image.Resampling.LANCZOS)
+            image = _smaller(image)
         if image.mode not in ("1", "L", "LA", "P", "RGB", "RGBA"):
             image = image.convert("RGB")
         out = io.BytesIO()
-        image.save(out, format="PNG")
+        image.save(out, format="PNG", compress_level=1 if image.size != before else 6)
         mime = "image/png"
         if out.tell() > MOST_BYTES:
             out = io.BytesIO()
             image.convert("RGB").save(out, format="JPEG", quality=90)
             mime = "image/jpeg"
-    except OSError as error:
+    except (OSError, ValueError, SyntaxError) as error:  # what Pillow's decoders raise
         raise RenderError(f"The renderer returned a broken picture: {error}.") from None
     if image.size != before or mime == "image/jpeg":
         note = f"shown at {image.size[0]} × {image.size[1]} pixels; it has {before[0]} × {before[1]}"
     return Media("image", mime, _small_enough(out.getvalue()), note)
+
+
+def _smaller(image: Any) -> Any:
+    """A picture whose longest side is `MOST_PIXELS`; the one given stays as it is."""
+    from PIL import Image
+
+    share = MOST_PIXELS / max(image.size)
+    size = tuple(max(1, round(share * side)) for side in image.size)
+    if hasattr(image, "draft"):
+        image.draft("RGB", (MOST_PIXELS, MOST_PIXELS))  # a JPEG is then read in part
+    mode = "RGBA" if "A" in image.getbands() else "RGB"
+    if image.mode != mode:
+        image = image.convert(mode)
+    return image.resize(size, Image.Resampling.LANCZOS, reducing_gap=2.0)
 
 
 def _from_array(array: Any) -> Any:

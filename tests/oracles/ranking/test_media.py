@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import io
+import resource
+import struct
+import sys
+import time
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +16,7 @@ import pytest
 from PIL import Image
 
 from oracles.ranking import demo
-from oracles.ranking._media import MOST_BYTES, MOST_PIXELS, RenderError, rendered, to_media
+from oracles.ranking._media import MOST_BYTES, MOST_PIXELS, MOST_READ, RenderError, rendered, to_media
 
 
 def png(width: int, height: int) -> bytes:
@@ -67,6 +72,68 @@ def test_large_pictures_are_made_smaller_with_a_note() -> None:
     assert max(Image.open(io.BytesIO(media.data)).size) == MOST_PIXELS and len(media.data) <= MOST_BYTES
     assert media.note == "shown at 2048 × 1078 pixels; it has 5700 × 3000"
     assert to_media(png(3000, 10)).note.startswith("shown at 2048 × 7")
+
+
+def peak() -> int:
+    """The most memory that this process has had, in bytes."""
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if sys.platform == "darwin" else 1024 * most
+
+
+@pytest.mark.parametrize("as_bytes", [False, True])
+def test_a_file_of_50_megabytes_is_made_smaller_with_a_note(tmp_path: Path, as_bytes: bool) -> None:
+    picture = np.random.default_rng(0).integers(0, 256, (4100, 4300, 3), dtype=np.uint8)
+    path = tmp_path / "large.bmp"
+    Image.fromarray(picture).save(path)
+    assert path.stat().st_size > 50 << 20
+    value = path.read_bytes() if as_bytes else path
+    before, start = peak(), time.process_time()
+    media = rendered(lambda x: value, 0)
+    assert time.process_time() - start < 3 and peak() - before < 400 << 20
+    shown = Image.open(io.BytesIO(media.data))
+    assert (media.kind, shown.size) == ("image", (2048, 1953)) and len(media.data) <= MOST_BYTES
+    assert media.note == "shown at 2048 × 1953 pixels; it has 4300 × 4100"
+
+
+def test_the_renderers_own_picture_stays_as_it_is() -> None:
+    given = Image.new("RGB", (MOST_PIXELS + 1, 5), "teal")
+    assert to_media(given).note
+    assert given.size == (MOST_PIXELS + 1, 5)
+
+
+@pytest.mark.parametrize("name", ["BMP", "TIFF"])
+def test_pictures_that_browsers_do_not_show_become_png(name: str) -> None:
+    out = io.BytesIO()
+    Image.new("RGB", (3, 2), "teal").save(out, name)
+    media = to_media(out.getvalue())
+    assert (media.mime, media.note) == ("image/png", "")
+    assert Image.open(io.BytesIO(media.data)).getpixel((0, 0)) == (0, 128, 128)
+    assert to_media(b"BMW, a car").kind == "text"
+    with pytest.raises(RenderError, match="broken picture"):
+        to_media(out.getvalue()[:20])
+
+
+def chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+@pytest.mark.parametrize("side", [60_000, 12_000])
+@pytest.mark.filterwarnings("default::PIL.Image.DecompressionBombWarning")
+def test_a_picture_that_says_it_is_huge_is_not_read(side: int) -> None:
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0))
+    rows = chunk(b"IDAT", zlib.compress(bytes(10_000_000)))
+    bomb = b"\x89PNG\r\n\x1a\n" + header + rows + chunk(b"IEND", b"")
+    before = peak()
+    media = rendered(lambda x: bomb, 0)
+    assert media.kind == "error" and b"a picture that is too large" in media.data
+    assert peak() - before < 50 << 20
+
+
+def test_a_huge_file_is_not_read(tmp_path: Path) -> None:
+    with (tmp_path / "huge.png").open("wb") as file:
+        file.truncate(MOST_READ + 1)
+    with pytest.raises(RenderError, match=r"more than 256 MiB: 'huge.png'"):
+        to_media(tmp_path / "huge.png")
 
 
 @pytest.mark.parametrize(
