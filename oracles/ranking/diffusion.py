@@ -44,8 +44,8 @@ class Latent:
         **call: More arguments of the pipeline, such as `height` or `num_inference_steps`.
 
     Attributes:
-        x0: Where to start. Zeros, shape (k,), or the noise that the pipeline itself would draw from `seed` on a CPU, in
-            the shape of one picture.
+        x0: Where to start. Zeros, shape (k,), or the noise, in the shape of one picture: what the pipeline itself draws
+            with `torch.Generator().manual_seed(seed)`, unless it rearranges what it draws, as Flux does.
 
     Raises:
         TypeError: The pipeline has not the arguments.
@@ -215,6 +215,8 @@ class _Run:
             name = type(self.pipeline).__name__
             raise TypeError(f"`{self.owner}` cannot steer a `{name}`: it has no method `encode_prompt`.")
         offered = {
+            "prompt_2": None,
+            "prompt_3": None,
             **self.call,
             "prompt": self.prompt,
             "device": self.pipeline._execution_device,
