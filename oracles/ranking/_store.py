@@ -13,7 +13,7 @@ import json
 import secrets
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -228,11 +228,15 @@ class Store:
 
     # ------------------------------------------------------------------------------------------------- media
 
-    def add_media(self, round_id: int, position: int, media: Media) -> None:
-        """Keep what one candidate looks like."""
-        row = {"round_id": round_id, "position": position, "kind": media.kind, "mime": media.mime, "note": media.note}
+    def add_media(self, round_id: int, drawn: Mapping[int, Media]) -> None:
+        """Keep what candidates look like, by position."""
+        rows = [
+            {"id": secrets.token_urlsafe(16), "round_id": round_id, "position": position}
+            | {"kind": media.kind, "mime": media.mime, "note": media.note, "data": media.data}
+            for position, media in drawn.items()
+        ]
         with self.write() as c:
-            c.execute(sa.insert(MEDIA).values(id=secrets.token_urlsafe(16), data=media.data, **row))
+            c.execute(sa.insert(MEDIA), rows)
         self.notify()
 
     def candidates(self, round_id: int) -> list[Candidate]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -14,7 +15,7 @@ from blackbox_zo.errors import OracleError
 from blackbox_zo.feedback import Ranking
 from blackbox_zo.oracle import Oracle
 from blackbox_zo.proposal import Proposal
-from oracles.ranking._media import rendered
+from oracles.ranking._media import Media, rendered
 from oracles.ranking._reliability import RaterModel
 from oracles.ranking._server import Server
 from oracles.ranking._store import Round, Store, StoreError
@@ -24,6 +25,9 @@ __all__ = ["HumanRanking"]
 
 POLL = 0.2
 """Seconds between looks at the store, for answers that other servers took."""
+
+TOGETHER = 0.2
+"""Seconds of drawing after which what is drawn is shown."""
 
 RECENT = 10
 """Rounds of which the page tells how often the raters agree."""
@@ -171,10 +175,16 @@ class HumanRanking(Oracle):
 
     def _draw(self, round_: Round, proposal: Proposal) -> None:
         """Render what is not in the store yet."""
-        have = {c.position: c for c in self.store.candidates(round_.id)}
-        for position in range(proposal.n):
-            if position not in have:
-                self.store.add_media(round_.id, position, rendered(self.render, proposal.tree(position)))
+        have = {c.position for c in self.store.candidates(round_.id)}
+        drawn: dict[int, Media] = {}
+        begun = time.monotonic()
+        for position in (p for p in range(proposal.n) if p not in have):
+            drawn[position] = rendered(self.render, proposal.tree(position))
+            if time.monotonic() - begun > TOGETHER:  # slow ones are shown as they come
+                self.store.add_media(round_.id, drawn)
+                drawn, begun = {}, time.monotonic()
+        if drawn:
+            self.store.add_media(round_.id, drawn)
         candidates = self.store.candidates(round_.id)
         if any(c.kind != "error" for c in candidates):
             self._broken = 0
