@@ -41,6 +41,9 @@ _SIGNATURES: tuple[tuple[bytes, int, Kind, str], ...] = (
 )
 
 
+_ORIENTATION = 0x0112
+"""EXIF's tag; from 5 on the sides are swapped."""
+
 _SHOWN = ("image/png", "image/jpeg", "image/webp")
 """Pictures that every browser shows; others become one of these."""
 
@@ -167,16 +170,22 @@ def _checked(data: bytes, mime: str) -> Media:
 
 
 def _image(image: Any) -> Media:
+    from PIL import ImageOps
+
     before, note = image.size, ""
     if 0 in before:
         raise RenderError(f"The renderer returned an empty picture of {before[0]} x {before[1]} pixels.")
     try:
-        if max(before) > MOST_PIXELS:
+        large = max(before) > MOST_PIXELS
+        if large:
             image = _smaller(image)
+        if image.getexif().get(_ORIENTATION, 1) != 1:  # a camera's "this side up", which PNG does not carry
+            turned = image.getexif()[_ORIENTATION] >= 5
+            image, before = ImageOps.exif_transpose(image), before[::-1] if turned else before
         if image.mode not in ("1", "L", "LA", "P", "RGB", "RGBA"):
             image = image.convert("RGB")
         out = io.BytesIO()
-        image.save(out, format="PNG", compress_level=1 if image.size != before else 6)
+        image.save(out, format="PNG", compress_level=1 if large else 6)
         mime = "image/png"
         if out.tell() > MOST_BYTES:
             out = io.BytesIO()
@@ -184,7 +193,7 @@ def _image(image: Any) -> Media:
             mime = "image/jpeg"
     except (OSError, ValueError, SyntaxError) as error:  # what Pillow's decoders raise
         raise RenderError(f"The renderer returned a broken picture: {error}.") from None
-    if image.size != before or mime == "image/jpeg":
+    if large or mime == "image/jpeg":
         note = f"shown at {image.size[0]} × {image.size[1]} pixels; it has {before[0]} × {before[1]}"
     return Media("image", mime, _small_enough(out.getvalue()), note)
 

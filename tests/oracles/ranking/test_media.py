@@ -154,3 +154,17 @@ def test_what_cannot_be_shown_says_why(value: Any, what: str) -> None:
     with pytest.raises(RenderError, match=what):
         to_media(value)
     assert rendered(lambda x: value, 0).kind == "error"
+
+
+@pytest.mark.parametrize("width", [400, 2 * MOST_PIXELS])
+def test_a_photograph_keeps_its_upright_side(width: int) -> None:
+    image = Image.new("RGB", (width, width // 2), "white")
+    image.paste("black", (0, 0, width // 4, width // 2))  # dark on the left
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the left side of what is stored belongs on top
+    out = io.BytesIO()
+    image.save(out, "JPEG", exif=exif)
+    shown = np.asarray(Image.open(io.BytesIO(to_media(Image.open(io.BytesIO(out.getvalue()))).data)).convert("L"))
+    long = min(width, MOST_PIXELS)
+    assert shown.shape == (long, long // 2)
+    assert shown[10, 10] < 50 and shown[-10, 10] > 200
