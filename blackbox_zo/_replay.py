@@ -47,6 +47,8 @@ def lines(step: int, version: int, ids: Ints, feedback: Feedback, whole: bool = 
         entry = {"step": step, "at": version, "ids": ids.tolist(), "levels": feedback.levels.tolist()}
         if feedback.weights is not None:
             entry["weights"] = feedback.weights.tolist()
+        if feedback.info is not None:
+            entry["info"] = list(feedback.info)
         return json.dumps(entry) + "\n"
     if whole and len(ids) > 1 and feedback.stderr is None and feedback.info is None:
         values = ", ".join("null" if v != v else repr(v) for v in feedback.values.tolist())

@@ -23,6 +23,9 @@ __all__ = ["answer", "answers"]
 
 def answers(search: Search, oracle: Answers, steps: int | None, ahead: int) -> Iterator[tuple[int, float]]:
     """Each step's number and mean value, as it is told; see `Search.run`."""
+    if search._recorded and isinstance(oracle, Oracle):
+        oracle.recall(search._recorded)
+    search._recorded = []
     begun = search.state_dict() if getattr(oracle, "rewinds", False) else None
     first = min(search._open, default=search.steps)
     asked: deque[Proposal] = deque()

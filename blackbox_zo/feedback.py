@@ -102,6 +102,7 @@ class Ranking:
     Attributes:
         levels: The place of each query in each part, shape (parts, n): lower is better, -1 is absent.
         weights: What an edge of each part counts, shape (parts,), positive; None where every edge counts 1.
+        info: As in `Values`: something for the journal about each query, shown to the oracle again when a run resumes.
 
     Raises:
         TellError: A position is repeated, negative, not below `n`, or not an integer.
@@ -114,6 +115,7 @@ class Ranking:
     """
 
     __slots__ = ("__dict__", "levels", "weights")
+    info: Sequence[Mapping[str, Any] | None] | None = None
 
     def __init__(self, groups: Iterable[int | Sequence[int]], n: int) -> None:
         level = np.full(n, -1, dtype=np.intp)

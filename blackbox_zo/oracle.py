@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
-from typing import ClassVar, Protocol
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
@@ -52,6 +52,13 @@ class Oracle(ABC):
 
     def prepare(self, proposal: Proposal) -> None:  # noqa: B027 - most oracles have nothing to prepare
         """Get ready for a proposal that will be asked later; see `Search.run(ahead=...)`."""
+
+    def recall(self, records: Sequence[Mapping[str, Any]]) -> None:  # noqa: B027 - most oracles remember nothing
+        """Be told, before a resumed run goes on, of what was answered: the journal's records, oldest first.
+
+        A record of a value has its "step", "id" and "value", and the "info" that was answered with it; one of a ranking
+        has "ids", and "info" for each of them.
+        """
 
     def close(self) -> None:  # noqa: B027 - most oracles hold nothing
         """Give back processes and files. Called once the oracle is no longer needed."""

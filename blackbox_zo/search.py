@@ -112,11 +112,12 @@ class Search:
         self._open: dict[int, Open] = {}
         self._best = BestSoFar(self.variable)
         self._journal: Journal | None = None
+        self._recorded: list[dict[str, Any]] = []  # what a journal held, for the oracle that answered it
         if journal is not None:
             self._journal = journal if isinstance(journal, Journal) else Journal(journal)
-            records = self._journal.open(_replay.header(self))
+            self._recorded = self._journal.open(_replay.header(self))
             try:
-                _replay.replay(self, records)
+                _replay.replay(self, self._recorded)
             except BaseException:
                 self._journal.close()
                 raise

@@ -6,7 +6,7 @@ import hashlib
 import queue
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, final
 
 import numpy as np
@@ -39,6 +39,11 @@ class Wrapper(Oracle):
             AttributeError: It does not count.
         """
         return int(self.oracle.calls)  # type: ignore[attr-defined]
+
+    def recall(self, records: Sequence[Mapping[str, Any]]) -> None:
+        """See `Oracle.recall`: told to the oracle inside."""
+        if isinstance(self.oracle, Oracle):
+            self.oracle.recall(records)
 
     def close(self) -> None:
         """Close the oracle inside."""
@@ -120,7 +125,10 @@ class RankOnly(Wrapper):
 
     def answer(self, proposal: Proposal) -> Ranking:
         """See `Oracle.answer`."""
-        return self.oracle.answer(proposal).ranking(self.n_ranked)
+        answer = self.oracle.answer(proposal)
+        ranking = answer.ranking(self.n_ranked)
+        ranking.info = answer.info
+        return ranking
 
 
 @final

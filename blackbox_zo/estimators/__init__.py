@@ -1,5 +1,6 @@
 """Estimators and population methods: how a step asks, and what it makes of the answers."""
 
+from blackbox_zo.estimators._augmented_random_search import AugmentedRandomSearch as AugmentedRandomSearch
 from blackbox_zo.estimators._base import Estimator as Estimator
 from blackbox_zo.estimators._consensus_based import ConsensusBased as ConsensusBased
 from blackbox_zo.estimators._coordinatewise import Coordinatewise as Coordinatewise

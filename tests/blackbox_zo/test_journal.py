@@ -20,6 +20,7 @@ import pytest
 import blackbox_zo as bz
 from blackbox_zo import _replay, journal
 from blackbox_zo._typing import Floats
+from oracles import RankOnly
 
 ESTIMATORS = [
     bz.RandomVector(0.1, 3),
@@ -222,6 +223,46 @@ def test_a_torn_last_line_is_repaired(keep: float, at_once: bool, tmp_path: Path
         resumed.tell(rest, bz.Values([bowl(x) for x in rest.points]))
         assert same(resumed, steps(search(None), 3))
     assert path.read_bytes() == b"".join(whole) + last
+
+
+@pytest.mark.parametrize("rank", [False, True])
+def test_a_resumed_run_shows_its_oracle_what_it_answered(rank: bool, tmp_path: Path) -> None:
+    class Sums(bz.Oracle):
+        """Answers that depend on all points of the steps before."""
+
+        def __init__(self) -> None:
+            self.total = 0.0
+
+        def answer(self, proposal: bz.Proposal) -> bz.Values:
+            notes = [{"sum": float(p.sum())} for p in proposal.points]
+            answer = bz.Values([bowl(p) + self.total for p in proposal.points], info=notes)
+            self.total += sum(note["sum"] for note in notes)
+            return answer
+
+        def recall(self, records: Any) -> None:
+            for record in records:
+                notes = [record["info"]] if "id" in record else record["info"]
+                self.total += sum(note["sum"] for note in notes)
+
+    def oracle() -> bz.Oracle:
+        return RankOnly(Sums()) if rank else Sums()
+
+    def search(path: Path | None) -> bz.Search:
+        return bz.Search(np.zeros(3), bz.RankBased(0.2, 4), seed=2, journal=path)
+
+    whole = search(None)
+    for _ in whole.run(oracle(), 6):
+        pass
+    for steps in (2, 3, 1):
+        with search(tmp_path / "j") as part:
+            used = oracle()
+            for _ in part.run(used, steps):
+                pass
+            inner = used.oracle if isinstance(used, RankOnly) else used
+    assert np.array_equal(part.x, whole.x)
+    again = Sums()
+    again.recall(bz.journal.read(tmp_path / "j")[1])
+    assert isinstance(inner, Sums) and again.total == pytest.approx(inner.total)
 
 
 def test_a_torn_header_is_as_good_as_no_file(tmp_path: Path) -> None:

@@ -1,0 +1,86 @@
+"""`AugmentedRandomSearch`: two-point differences, of the best directions only, in units of their own scatter."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import final
+
+import numpy as np
+
+from blackbox_zo._checks import check_at_least, check_positive
+from blackbox_zo.directions import Gaussian
+from blackbox_zo.estimators._base import Estimator
+from blackbox_zo.estimators._random_vector import plan
+from blackbox_zo.feedback import Feedback, Values
+from blackbox_zo.randomness import Key
+from blackbox_zo.rules import SGD, Rule
+from blackbox_zo.steps import Queries, Step
+from blackbox_zo.variables import Variable
+
+__all__ = ["AugmentedRandomSearch"]
+
+
+@final
+@dataclass(frozen=True)
+class AugmentedRandomSearch(Estimator):
+    """ARS (Mania, Guy & Recht 2018, arXiv 1803.07055, algorithm 2), for noisy functions of unknown scale.
+
+    N directions u_j ~ N(0, I) are asked about in both senses, and the b whose better answer is best make
+
+    `g = 1 / (b sigma) sum_j (f(x + nu u_j) - f(x - nu u_j)) u_j`,
+
+    sigma the standard deviation of the 2b answers used. It is a move's direction rather than a gradient: neither the
+    scale of f nor nu is in its length. With b = 1 only the sign of one difference is. The variants V2 normalise
+    observations, which is a policy's to do; those with "-t" have b < N.
+
+    Args:
+        radius: nu, positive, in units of the variable.
+        n_directions: N ≥ 1.
+        n_best: b, 1 to N; none means all.
+
+    Raises:
+        ValueError: An argument is out of its range.
+    """
+
+    radius: float
+    n_directions: int = 8
+    n_best: int | None = None
+
+    def __post_init__(self) -> None:
+        check_positive("AugmentedRandomSearch", radius=self.radius)
+        check_at_least("AugmentedRandomSearch", 1, n_directions=self.n_directions)
+        if self.n_best is not None:
+            check_at_least("AugmentedRandomSearch", 1, n_best=self.n_best)
+            if self.n_best > self.n_directions:
+                raise ValueError(
+                    f"`AugmentedRandomSearch(n_best=...)` must be at most n_directions={self.n_directions}, "
+                    f"got {self.n_best}."
+                )
+
+    def rule(self) -> Rule:
+        """See `Estimator.rule`: the step size 0.02 that most of the paper's tasks have."""
+        return SGD(0.02)
+
+    def start(self, variable: Variable) -> tuple[()]:
+        """See `Estimator.start`."""
+        return ()
+
+    def sample(self, state: tuple[()], variable: Variable, key: Key) -> Queries:
+        """See `Estimator.sample`. Pairs stand side by side, so a budget that ends cuts at most one."""
+        index, scale = plan(self.n_directions, self.radius, "central")
+        return Queries(Gaussian(variable.blocks, self.n_directions, key), index, scale, variable.origin)
+
+    def estimate(
+        self, state: tuple[()], variable: Variable, queries: Queries, feedback: Feedback
+    ) -> tuple[tuple[()], Step]:
+        """See `Estimator.estimate`. A direction with a failed query is left out; equal answers move nothing."""
+        assert isinstance(feedback, Values)
+        w = np.zeros(queries.directions.k)
+        pairs = feedback.values[: feedback.n // 2 * 2].reshape(-1, 2)
+        usable = np.flatnonzero(np.isfinite(pairs).all(axis=1))
+        order = np.argsort(pairs[usable].min(axis=1), kind="stable")
+        best = usable[order[: self.n_best]]
+        sigma = float(pairs[best].std()) if best.size else 0.0
+        if sigma > 0.0:
+            w[best] = (pairs[best, 0] - pairs[best, 1]) / (len(best) * sigma)
+        return state, Step(queries.directions, w)
