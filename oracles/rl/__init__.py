@@ -1,0 +1,11 @@
+"""Policies searched by the rewards of whole episodes, or by rankings of them."""
+
+from oracles.rl._environment import EnvError as EnvError
+from oracles.rl._environment import Trajectory as Trajectory
+from oracles.rl._spaces import SpaceError as SpaceError
+from oracles.rl._statistics import Statistics as Statistics
+from oracles.rl.oracle import EpisodeOracle as EpisodeOracle
+from oracles.rl.policies import LinearPolicy as LinearPolicy
+from oracles.rl.policies import MLPPolicy as MLPPolicy
+from oracles.rl.policies import Policy as Policy
+from oracles.rl.policies import TorchPolicy as TorchPolicy

@@ -1,0 +1,229 @@
+"""Making environments, and playing whole episodes in them."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from blackbox_zo._typing import Floats
+from oracles.rl._spaces import SpaceError, actions_of, observations_of
+from oracles.rl._statistics import Statistics
+
+__all__ = ["EnvError", "Episode", "Player", "Trajectory", "make", "name_of", "sizes_of"]
+
+ENDLESS = 100_000
+"""Steps after which an episode is cut where nobody set a limit."""
+
+
+class EnvError(ValueError):
+    """An environment that cannot be made or asked."""
+
+
+class Trajectory(NamedTuple):
+    """One episode, for a `score` of one's own.
+
+    Attributes:
+        observations: Flat, those that were acted on, shape (t, o).
+        actions: As the environment got them, t of them.
+        rewards: Shape (t,).
+        terminated: Whether it ended of itself, not by a limit of time.
+        info: What the environment said in the last step.
+    """
+
+    observations: Floats
+    actions: list[Any]
+    rewards: Floats
+    terminated: bool
+    info: dict[str, Any]
+
+
+class Episode(NamedTuple):
+    """What an episode gave.
+
+    Attributes:
+        score: What is maximised.
+        total: Sum of rewards.
+        steps: Number of steps.
+        terminated: Whether it ended of itself.
+        seen: Statistics of its observations, if the policy normalises.
+    """
+
+    score: float
+    total: float
+    steps: int
+    terminated: bool
+    seen: Statistics | None
+
+
+def name_of(env: Any) -> str:
+    """How an environment is called in messages and journals."""
+    if isinstance(env, str):
+        return env
+    return str(getattr(env, "id", None) or getattr(env, "__qualname__", None) or type(env).__qualname__)
+
+
+def make(env: Any, **arguments: Any) -> Any:
+    """An environment from its id, an `EnvSpec`, or a function that makes it.
+
+    Raises:
+        EnvError: There is none of this name, or what it needs is not installed.
+        TypeError: It is none of the three.
+    """
+    import gymnasium
+
+    if isinstance(env, str | gymnasium.envs.registration.EnvSpec):
+        try:
+            return gymnasium.make(env, disable_env_checker=True, **arguments)
+        except (gymnasium.error.UnregisteredEnv, gymnasium.error.DeprecatedEnv) as error:
+            name = name_of(env)
+            near = difflib.get_close_matches(name, list(gymnasium.registry), 3, 0.5)
+            hint = f" Did you mean {', '.join(near)}?" if near else ""
+            raise EnvError(f"There is no environment {name!r}: {error}{hint}") from None
+        except (gymnasium.error.DependencyNotInstalled, ModuleNotFoundError) as error:
+            raise EnvError(f"{name_of(env)!r} needs what is not installed: {error}") from None
+        except gymnasium.error.Error as error:
+            raise EnvError(f"{name_of(env)!r} cannot be made: {error}") from None
+    if hasattr(env, "reset"):
+        raise TypeError(
+            "Give the id of an environment, its EnvSpec, or a function that makes it, not one that is made."
+        )
+    if not callable(env):
+        raise TypeError(f"`env` must be an id, an EnvSpec, or a function that makes an environment, got {env!r:.60}.")
+    made = env(**arguments)
+    missing = [n for n in ("reset", "step", "observation_space", "action_space") if not hasattr(made, n)]
+    if missing:
+        raise EnvError(f"`{name_of(env)}` made a `{type(made).__name__}` without {', '.join(missing)}.")
+    return made
+
+
+def sizes_of(env: Any) -> tuple[int, int]:
+    """Numbers in an observation, and outputs that a policy needs."""
+    made = make(env)
+    try:
+        return observations_of(made.observation_space)[0], actions_of(made.action_space, True)[0]
+    finally:
+        made.close()
+
+
+@dataclass(frozen=True)
+class Rules:
+    """How episodes are played and scored; see `EpisodeOracle`."""
+
+    score: Callable[[Trajectory], float] | None = None
+    survival_bonus: float = 0.0
+    max_steps: int | None = None
+    clip: bool = True
+
+
+@dataclass
+class Player:
+    """An environment, and a policy that plays whole episodes in it.
+
+    Args:
+        env: What `make` takes.
+        policy: Who acts.
+        rules: How.
+
+    Raises:
+        ValueError: The policy does not fit.
+    """
+
+    env: Any
+    policy: Any
+    rules: Rules = field(default_factory=Rules)
+
+    def __post_init__(self) -> None:
+        self.made = make(self.env)
+        try:
+            n_inputs, self._flat = observations_of(self.made.observation_space)
+            n_outputs, self._action = actions_of(self.made.action_space, self.rules.clip)
+            for what, has, needs in (
+                ("sees", self.policy.n_inputs, n_inputs),
+                ("has outputs:", self.policy.n_outputs, n_outputs),
+            ):
+                if has != needs:
+                    raise SpaceError(
+                        f"The policy {what} {has} numbers, but {name_of(self.env)!r} has {needs}. "
+                        f"Make it with `{type(self.policy).__name__}.for_env`."
+                    )
+        except BaseException:
+            self.made.close()
+            raise
+        self._env, self._limit = _stripped(self.made)
+        self._buffer: Floats = np.empty((1, n_inputs))
+
+    def play(self, x: Floats, seen: Statistics | None, seed: int) -> Episode:
+        """One episode.
+
+        Args:
+            x: Parameters of the policy, shape (size,).
+            seen: Statistics to normalise by.
+            seed: Of the environment.
+
+        Raises:
+            EnvError: Rewards are not finite, or the environment takes no seed.
+        """
+        policy, rules = self.policy, self.rules
+        record = policy.normalize or rules.score is not None
+        act, flat, to_action, step = policy.acting(x, seen), self._flat, self._action, self._env.step
+        limit = min(self._limit, rules.max_steps or self._limit)
+        observation, info = self._reset(seed)
+        buffer: Floats = self._buffer
+        rewards: list[float] = []
+        actions: list[Any] = []
+        t, terminated = 0, False
+        while t < limit:
+            if record and t == len(buffer):
+                buffer = np.concatenate((buffer, np.empty_like(buffer)))
+            row = buffer[t if record else 0]
+            row[:] = flat(observation)
+            action = to_action(act(row))
+            observation, reward, terminated, truncated, info = step(action)
+            rewards.append(reward)
+            if rules.score is not None:
+                actions.append(action)
+            t += 1
+            if terminated or truncated:
+                break
+        self._buffer = buffer
+        told = np.array(rewards, dtype=np.float64)
+        total = float(told.sum())
+        if not np.isfinite(total):
+            bad = int(np.flatnonzero(~np.isfinite(told))[0]) if not np.isfinite(told).all() else t
+            raise EnvError(f"The reward of step {bad} is not finite.")
+        score = total - rules.survival_bonus * t
+        if rules.score is not None:
+            score = float(rules.score(Trajectory(buffer[:t].copy(), actions, told, bool(terminated), info)))
+        seen_now = Statistics.of(buffer[:t]) if policy.normalize and t else None
+        return Episode(score, total, t, bool(terminated), seen_now)
+
+    def _reset(self, seed: int) -> Any:
+        try:
+            return self._env.reset(seed=seed)
+        except TypeError as error:
+            if "seed" not in str(error):
+                raise
+            raise EnvError(
+                f"{name_of(self.env)!r} has no `reset(seed=...)`, so its episodes cannot be repeated. Give it one, or "
+                "wrap it."
+            ) from None
+
+    def close(self) -> None:
+        """Close the environment."""
+        self.made.close()
+
+
+def _stripped(env: Any) -> tuple[Any, int]:
+    """The environment without gymnasium's own wrappers that count and check only, and its limit of steps."""
+    from gymnasium import wrappers
+
+    limit = ENDLESS
+    while type(env) in (wrappers.TimeLimit, wrappers.OrderEnforcing, wrappers.PassiveEnvChecker):
+        if type(env) is wrappers.TimeLimit:
+            limit = min(limit, int(env._max_episode_steps))
+        env = env.env
+    return env, limit

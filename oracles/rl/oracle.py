@@ -1,0 +1,213 @@
+"""`EpisodeOracle`: how good a policy is, by whole episodes in an environment."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, final
+
+import numpy as np
+
+from blackbox_zo._checks import check_at_least, check_positive
+from blackbox_zo._typing import Floats
+from blackbox_zo.feedback import Values
+from blackbox_zo.oracle import Oracle, Part, gather
+from blackbox_zo.proposal import Proposal
+from blackbox_zo.randomness import Key
+from oracles.rl._environment import Episode, Player, Rules, Trajectory
+from oracles.rl._pool import TRIES, Failure, Pool, Task
+from oracles.rl._statistics import Statistics
+from oracles.rl.policies import Policy
+
+__all__ = ["EpisodeOracle"]
+
+
+@final
+class EpisodeOracle(Oracle):
+    """Plays whole episodes with each candidate's parameters, and answers minus their mean score.
+
+    All candidates of a step meet the same episodes: the environment's seeds follow from the run's seed, the step and
+    the number of the episode (common random numbers). Observations are normalised by statistics of all steps before,
+    which do not change within a step, and are merged in the order of queries. So answers are the same, to the last bit,
+    for any number of workers, and after a resume: what a journal keeps beside an answer holds the statistics too.
+
+    An episode that raises, hangs, kills its process or gives a reward that is not finite is played once more on a new
+    process; if it fails again, it counts as failed, and its query with it.
+
+    Args:
+        env: An id, an `EnvSpec`, or a function that makes an environment.
+        policy: Who acts; its x0 is where the search starts.
+        episodes: Episodes for each candidate; the answer is their mean.
+        workers: Processes that play; 0 plays in this one, where nothing protects from crashes and hangs.
+        seed: Of the environments' seeds.
+        common: Whether the candidates of a step meet the same episodes.
+        score: From a `Trajectory` to what is maximised; none takes the sum of rewards.
+        survival_bonus: What is taken off the reward of each step, where the environment pays for being alive.
+        max_steps: Most steps of an episode; none leaves it to the environment.
+        clip: Whether actions are clipped to the bounds of their space.
+        timeout: Seconds that an episode may take; none waits for ever.
+        memory_growth: MiB by which a worker's memory may grow before it is replaced.
+
+    Attributes:
+        seen: Statistics of the observations of all complete steps.
+        episodes_played: How many episodes have been played or failed.
+        steps_played: How many steps of the environment that were.
+
+    Raises:
+        EnvError: The environment cannot be made.
+        SpaceError: The policy does not fit it.
+        ValueError: An argument is out of its range.
+    """
+
+    def __init__(
+        self,
+        env: Any,
+        policy: Policy,
+        episodes: int = 1,
+        workers: int = 1,
+        *,
+        seed: int = 0,
+        common: bool = True,
+        score: Callable[[Trajectory], float] | None = None,
+        survival_bonus: float = 0.0,
+        max_steps: int | None = None,
+        clip: bool = True,
+        timeout: float | None = 300.0,
+        memory_growth: float = 512.0,
+    ) -> None:
+        if not isinstance(policy, Policy):
+            raise TypeError(f"`policy` must be a policy such as `LinearPolicy.for_env(env)`, got {policy!r:.60}.")
+        check_at_least("EpisodeOracle", 1, episodes=episodes)
+        check_at_least("EpisodeOracle", 0, workers=workers)
+        if max_steps is not None:
+            check_at_least("EpisodeOracle", 1, max_steps=max_steps)
+        if timeout is not None:
+            check_positive("EpisodeOracle", timeout=timeout)
+        check_positive("EpisodeOracle", memory_growth=memory_growth)
+        self.env, self.policy, self.episodes, self.workers = env, policy, int(episodes), int(workers)
+        self.seed, self.common = seed, common
+        self._setup = (env, policy, Rules(score, float(survival_bonus), max_steps, clip))
+        self._player: Player | None = Player(*self._setup)  # says now what does not fit
+        if workers:
+            self._player.close()
+            self._player = None
+        self._pool = Pool(self._setup, workers, timeout, memory_growth) if workers else None
+        self.seen = Statistics.none(policy.n_inputs)
+        self._step = -1
+        self._of_step: dict[int, list[Statistics]] = {}
+        self.episodes_played = self.steps_played = 0
+
+    @property
+    def x0(self) -> Any:
+        """Where a search starts: the policy's own."""
+        return self.policy.x0
+
+    def answer(self, proposal: Proposal) -> Values:
+        """See `Oracle.answer`."""
+        return gather(proposal, self.parts(proposal))
+
+    def parts(self, proposal: Proposal) -> Iterator[Part]:
+        """See `Oracle.parts`: one part per query, as it is done.
+
+        Raises:
+            ValueError: The points are not of the policy's size.
+        """
+        points = proposal.points
+        if points.shape[1] != self.policy.size:
+            raise ValueError(
+                f"The search is over {points.shape[1]} numbers, but the policy has {self.policy.size}; start it from "
+                "`oracle.x0`."
+            )
+        self._enter(proposal.step)
+        played: dict[int, dict[int, Episode | Failure]] = {i: {} for i in range(proposal.n)}
+        for number, result in self._play(self._tasks(proposal, points)):
+            i, episode = divmod(number, self.episodes)
+            played[i][episode] = result
+            if len(played[i]) == self.episodes:
+                done = played.pop(i)
+                yield proposal.ids[i : i + 1], self._values(int(proposal.ids[i]), [done[e] for e in sorted(done)])
+
+    def _tasks(self, proposal: Proposal, points: Floats) -> Iterator[Task]:
+        key, seen = Key(self.seed, proposal.step), self.seen if self.policy.normalize else None
+        for i, point in enumerate(points):
+            query = 0 if self.common else 1 + int(proposal.ids[i])
+            for e in range(self.episodes):
+                seed = int.from_bytes(key.digest("episode", e, query, size=4), "little") >> 1
+                yield Task(i * self.episodes + e, point, seen, seed)
+
+    def _play(self, tasks: Iterator[Task]) -> Iterator[tuple[int, Episode | Failure]]:
+        if self._pool is not None:
+            for task, result in self._pool.play(tasks):
+                yield task.number, result
+            return
+        for task in tasks:
+            yield task.number, self._here(task)
+
+    def _here(self, task: Task) -> Episode | Failure:
+        """Play in this process; an environment that raised is made anew."""
+        reason = ""
+        for _ in range(TRIES):
+            if self._player is None:
+                self._player = Player(*self._setup)
+            try:
+                return self._player.play(task.x, task.seen, task.seed)
+            except Exception as error:  # whatever it raises, it costs this episode only
+                reason = f"{type(error).__name__}: {error}"
+                self._player.close()
+                self._player = None
+        return Failure(reason)
+
+    def _values(self, query: int, results: list[Episode | Failure]) -> Values:
+        """Minus the mean score of a query's episodes; NaN if one failed."""
+        episodes = [r for r in results if isinstance(r, Episode)]
+        self.episodes_played += len(results)
+        self.steps_played += sum(e.steps for e in episodes)
+        info: dict[str, Any] = {"steps": sum(e.steps for e in episodes)}
+        if self.policy.normalize:
+            seen = Statistics.none(self.policy.n_inputs)
+            for e in episodes:
+                assert e.seen is not None
+                seen = seen.merged(e.seen)
+            self._of_step[query] = [seen]
+            info["seen"] = seen.to_json()
+        failures = [r for r in results if isinstance(r, Failure)]
+        if failures:
+            return Values([np.nan], info=[info | {"error": failures[0].reason}])
+        scores = np.array([e.score for e in episodes])
+        info["return"] = float(np.mean([e.total for e in episodes]))
+        stderr = [scores.std(ddof=1) / np.sqrt(len(scores))] if len(scores) > 1 else None
+        return Values([-scores.mean()], stderr, [info])
+
+    # ---------------------------------------------------------------------------------------------------- statistics
+
+    def _enter(self, step: int) -> None:
+        """Merge what was seen in the steps before, in the order of their queries."""
+        if step == self._step:
+            return
+        if step < self._step and self.policy.normalize:
+            raise ValueError(f"Step {step} was asked after step {self._step}; observations were merged already.")
+        self._merge()
+        self._step = step
+
+    def _merge(self) -> None:
+        for query in sorted(self._of_step):
+            for seen in self._of_step[query]:
+                self.seen = self.seen.merged(seen)
+        self._of_step = {}
+
+    def recall(self, records: Sequence[Mapping[str, Any]]) -> None:
+        """See `Oracle.recall`: the statistics of what a journal has answers to."""
+        for record in records:
+            info = record.get("info") or {}
+            self._enter(record["step"])
+            self.episodes_played += self.episodes
+            self.steps_played += int(info.get("steps", 0))
+            if "seen" in info:
+                self._of_step[record["id"]] = [Statistics.from_json(info["seen"])]
+
+    def close(self) -> None:
+        """End the worker processes."""
+        if self._pool is not None:
+            self._pool.close()
+        if self._player is not None:
+            self._player.close()
+            self._player = None

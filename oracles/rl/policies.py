@@ -1,0 +1,199 @@
+"""Policies: from observations to actions, with their parameters as x."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import Any, Self, TypeAlias
+
+import numpy as np
+
+from blackbox_zo._checks import check_at_least, check_choice
+from blackbox_zo._typing import Floats, Tree
+from blackbox_zo.randomness import Key
+from oracles.rl._layers import ACTIVATIONS, Layer, compiled, layers_of
+from oracles.rl._statistics import Statistics
+
+__all__ = ["Act", "LinearPolicy", "MLPPolicy", "Policy", "TorchPolicy"]
+
+Act: TypeAlias = Callable[[Floats], Floats]
+"""From a flat observation, float64, to the outputs that an action is made of."""
+
+
+class Policy(ABC):
+    """What acts, given its parameters.
+
+    Args:
+        n_inputs: Numbers in an observation.
+        n_outputs: Numbers that an action is made of: one per entry of a Box, one per choice of a Discrete.
+        normalize: Whether observations are brought to mean 0 and variance 1, by those seen in all steps before.
+
+    Attributes:
+        x0: Where a search starts.
+        size: Numbers in x.
+    """
+
+    x0: Tree
+    size: int
+
+    def __init__(self, n_inputs: int, n_outputs: int, normalize: bool) -> None:
+        name = type(self).__name__
+        check_at_least(name, 1, n_inputs=n_inputs)
+        check_at_least(name, 1, n_outputs=n_outputs)
+        self.n_inputs, self.n_outputs, self.normalize = int(n_inputs), int(n_outputs), bool(normalize)
+
+    @classmethod
+    def for_env(cls, env: Any, **arguments: Any) -> Self:
+        """A policy that fits an environment.
+
+        Args:
+            env: Its id, an `EnvSpec`, or a function that makes it.
+            **arguments: Of the policy.
+
+        Raises:
+            SpaceError: Its spaces are none that a policy can see or act in.
+        """
+        from oracles.rl._environment import sizes_of
+
+        return cls(*sizes_of(env), **arguments)
+
+    @abstractmethod
+    def acting(self, x: Floats, seen: Statistics | None = None) -> Act:
+        """The policy with given parameters.
+
+        Args:
+            x: All parameters in one row, shape (size,).
+            seen: Statistics of observations to normalise by; none leaves them as they are.
+        """
+
+
+class LinearPolicy(Policy):
+    """Outputs are `W o`, or `W o + b` (Mania, Guy & Recht 2018, arXiv 1803.07055: enough for MuJoCo's walkers).
+
+    Args:
+        n_inputs: o.
+        n_outputs: a.
+        normalize: See `Policy`.
+        bias: Whether there is a b.
+
+    Attributes:
+        x0: W = 0, shape (a, o); with a bias a dict of "W" and "b".
+    """
+
+    def __init__(self, n_inputs: int, n_outputs: int, *, normalize: bool = False, bias: bool = False) -> None:
+        super().__init__(n_inputs, n_outputs, normalize)
+        self.bias = bool(bias)
+        self._layers = (Layer(self.n_outputs, self.n_inputs, self.bias, None),)
+        self.size = sum(layer.size for layer in self._layers)
+        w, b = np.zeros((self.n_outputs, self.n_inputs)), np.zeros(self.n_outputs)
+        self.x0 = {"W": w, "b": b} if bias else w
+
+    def acting(self, x: Floats, seen: Statistics | None = None) -> Act:
+        """See `Policy.acting`."""
+        return compiled(layers_of(x, self._layers), seen)
+
+
+class MLPPolicy(Policy):
+    """A network with hidden layers, in numpy.
+
+    Args:
+        n_inputs: See `Policy`.
+        n_outputs: See `Policy`.
+        hidden: Width of each hidden layer.
+        activation: "tanh" or "relu".
+        normalize: See `Policy`.
+        seed: Of the start.
+
+    Attributes:
+        x0: A dict of "W1", "b1", "W2", …: biases 0, weights N(0, 1 / inputs), the last ones a hundredth of it.
+    """
+
+    def __init__(
+        self,
+        n_inputs: int,
+        n_outputs: int,
+        hidden: Sequence[int] = (64, 64),
+        activation: str = "tanh",
+        *,
+        normalize: bool = False,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(n_inputs, n_outputs, normalize)
+        check_choice("MLPPolicy", ACTIVATIONS, activation=activation)
+        for width in hidden:
+            check_at_least("MLPPolicy", 1, hidden=width)
+        widths = [self.n_inputs, *map(int, hidden), self.n_outputs]
+        names = [activation] * len(hidden) + [None]
+        self._layers = tuple(Layer(out, in_, True, f) for (in_, out), f in zip(pairwise(widths), names, strict=True))
+        self.size = sum(layer.size for layer in self._layers)
+        self.x0 = {}
+        for i, layer in enumerate(self._layers):
+            scale = (0.01 if layer.activation is None else 1.0) / np.sqrt(layer.n_inputs)
+            drawn = Key(seed, 0).generator(f"layer {i}").standard_normal((layer.n_outputs, layer.n_inputs))
+            self.x0 |= {f"W{i + 1}": scale * drawn, f"b{i + 1}": np.zeros(layer.n_outputs)}
+
+    def acting(self, x: Floats, seen: Statistics | None = None) -> Act:
+        """See `Policy.acting`."""
+        return compiled(layers_of(x, self._layers), seen)
+
+
+class TorchPolicy(Policy):
+    """Any `torch.nn.Module` from observations (1, o) to outputs (1, a).
+
+    A `Sequential` of `Linear`, `Tanh`, `ReLU`, `Identity` and `Flatten` is run by numpy, about five times as fast; all
+    else by torch, one observation at a time. Searched are all its parameters; buffers stay.
+
+    Args:
+        module: The network; it is not changed.
+        n_inputs: o; none reads it from the first layer.
+        n_outputs: a; none reads it from the last layer.
+        normalize: See `Policy`.
+
+    Attributes:
+        x0: A dict of the module's own parameters, by name.
+        converted: Whether numpy runs it.
+
+    Raises:
+        ValueError: The number of inputs or outputs cannot be read.
+    """
+
+    def __init__(
+        self, module: Any, n_inputs: int | None = None, n_outputs: int | None = None, *, normalize: bool = False
+    ) -> None:
+        from oracles.rl._torch import layers_in
+
+        found = layers_in(module)
+        if found and n_inputs is None:
+            n_inputs = found[0].n_inputs
+        if found and n_outputs is None:
+            n_outputs = found[-1].n_outputs
+        if n_inputs is None or n_outputs is None:
+            raise ValueError("`TorchPolicy(n_inputs=..., n_outputs=...)` are needed: this module does not tell them.")
+        super().__init__(n_inputs, n_outputs, normalize)
+        self.module, self._layers, self.converted = module, found, bool(found)
+        self.x0 = {name: p.detach().cpu().double().numpy().copy() for name, p in module.named_parameters()}
+        self.size = sum(array.size for array in self.x0.values())
+
+    @classmethod
+    def for_env(cls, env: Any, **arguments: Any) -> Self:
+        """See `Policy.for_env`; `module` is a network, or makes one of the numbers of inputs and outputs.
+
+        Raises:
+            ValueError: The network does not fit.
+        """
+        from oracles.rl._environment import sizes_of
+
+        n_inputs, n_outputs = sizes_of(env)
+        module = arguments.pop("module")
+        if not hasattr(module, "named_parameters"):
+            module = module(n_inputs, n_outputs)
+        return cls(module, n_inputs, n_outputs, **arguments)
+
+    def acting(self, x: Floats, seen: Statistics | None = None) -> Act:
+        """See `Policy.acting`."""
+        if self.converted:
+            return compiled(layers_of(x, self._layers), seen)
+        from oracles.rl._torch import acting
+
+        return acting(self.module, x, seen)
