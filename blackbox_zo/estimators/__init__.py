@@ -5,6 +5,7 @@ from blackbox_zo.estimators._base import Estimator as Estimator
 from blackbox_zo.estimators._consensus_based import ConsensusBased as ConsensusBased
 from blackbox_zo.estimators._coordinatewise import Coordinatewise as Coordinatewise
 from blackbox_zo.estimators._evolution_strategy import EvolutionStrategy as EvolutionStrategy
+from blackbox_zo.estimators._pgpe import PGPE as PGPE
 from blackbox_zo.estimators._preference_gp import PreferenceGP as PreferenceGP
 from blackbox_zo.estimators._random_vector import RandomVector as RandomVector
 from blackbox_zo.estimators._rank_based import RankBased as RankBased

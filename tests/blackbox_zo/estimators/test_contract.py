@@ -54,6 +54,8 @@ ROWS = [
     Row(bz.Coordinatewise(0.1, (3, 0, 2)), least_d=4),
     Row(bz.AugmentedRandomSearch(0.05, 4), bz.SGD(0.1)),
     Row(bz.AugmentedRandomSearch(0.05, 4, 2), bz.SGD(0.05)),
+    Row(bz.PGPE(0.1, 6)),
+    Row(bz.PGPE(0.1, 4, sigma_rate=0.0)),
     Row(bz.RankBased(0.1, 8)),
     Row(bz.RankBased(0.1, 8, 3)),
     Row(bz.RankBased(0.1, 2, 1), budget=2000),
