@@ -9,3 +9,11 @@ from oracles.rl.policies import LinearPolicy as LinearPolicy
 from oracles.rl.policies import MLPPolicy as MLPPolicy
 from oracles.rl.policies import Policy as Policy
 from oracles.rl.policies import TorchPolicy as TorchPolicy
+from oracles.rl.presets import PRESETS as PRESETS
+from oracles.rl.presets import Preset as Preset
+from oracles.rl.presets import preset as preset
+from oracles.rl.trained import Trained as Trained
+from oracles.rl.trained import load as load
+from oracles.rl.training import Progress as Progress
+from oracles.rl.training import Training as Training
+from oracles.rl.training import train as train

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
+import inspect
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -13,7 +16,7 @@ from blackbox_zo._typing import Floats
 from oracles.rl._spaces import SpaceError, actions_of, observations_of
 from oracles.rl._statistics import Statistics
 
-__all__ = ["EnvError", "Episode", "Player", "Trajectory", "make", "name_of", "sizes_of"]
+__all__ = ["EnvError", "Episode", "Player", "Trajectory", "make", "name_of", "sizes_of", "versions_of"]
 
 ENDLESS = 100_000
 """Steps after which an episode is cut where nobody set a limit."""
@@ -75,29 +78,63 @@ def make(env: Any, **arguments: Any) -> Any:
     """
     import gymnasium
 
-    if isinstance(env, str | gymnasium.envs.registration.EnvSpec):
-        try:
-            return gymnasium.make(env, disable_env_checker=True, **arguments)
-        except (gymnasium.error.UnregisteredEnv, gymnasium.error.DeprecatedEnv) as error:
-            name = name_of(env)
-            near = difflib.get_close_matches(name, list(gymnasium.registry), 3, 0.5)
-            hint = f" Did you mean {', '.join(near)}?" if near else ""
-            raise EnvError(f"There is no environment {name!r}: {error}{hint}") from None
-        except (gymnasium.error.DependencyNotInstalled, ModuleNotFoundError) as error:
-            raise EnvError(f"{name_of(env)!r} needs what is not installed: {error}") from None
-        except gymnasium.error.Error as error:
-            raise EnvError(f"{name_of(env)!r} cannot be made: {error}") from None
-    if hasattr(env, "reset"):
+    named = isinstance(env, str | gymnasium.envs.registration.EnvSpec)
+    if not named and not isinstance(env, type) and hasattr(env, "reset"):
         raise TypeError(
             "Give the id of an environment, its EnvSpec, or a function that makes it, not one that is made."
         )
-    if not callable(env):
+    if not named and not callable(env):
         raise TypeError(f"`env` must be an id, an EnvSpec, or a function that makes an environment, got {env!r:.60}.")
-    made = env(**arguments)
+    try:
+        made = gymnasium.make(env, disable_env_checker=True, **arguments) if named else env(**arguments)
+    except (gymnasium.error.UnregisteredEnv, gymnasium.error.DeprecatedEnv) as error:
+        near = difflib.get_close_matches(name_of(env), list(gymnasium.registry), 3, 0.5)
+        hint = f" Did you mean {', '.join(near)}?" if near else ""
+        said = str(error).partition(" Did you mean")[0]
+        raise EnvError(f"There is no environment {name_of(env)!r}: {said}{hint}") from None
+    except (gymnasium.error.DependencyNotInstalled, ImportError) as error:
+        raise EnvError(f"{name_of(env)!r} needs what is not installed: {error}") from None
+    except gymnasium.error.Error as error:
+        raise EnvError(f"{name_of(env)!r} cannot be made: {error}") from None
     missing = [n for n in ("reset", "step", "observation_space", "action_space") if not hasattr(made, n)]
     if missing:
         raise EnvError(f"`{name_of(env)}` made a `{type(made).__name__}` without {', '.join(missing)}.")
     return made
+
+
+def versions_of(env: Any) -> dict[str, str]:
+    """The versions of what decides how an environment behaves."""
+    import gymnasium
+
+    made = make(env)
+    try:
+        of_mujoco = any(base.__name__ == "MujocoEnv" for base in type(made.unwrapped).__mro__)
+    finally:
+        made.close()
+    out = {"gymnasium": gymnasium.__version__}
+    if of_mujoco:
+        import mujoco
+
+        out["mujoco"] = mujoco.__version__
+    return out
+
+
+def registered() -> dict[str, Any]:
+    """What has been registered here beside gymnasium's own environments, so that others can register it too."""
+    import gymnasium
+
+    own = "gymnasium.envs."
+    return {
+        i: s for i, s in gymnasium.registry.items() if not str(s.entry_point or s.vector_entry_point).startswith(own)
+    }
+
+
+def register(specs: dict[str, Any]) -> None:
+    """Register what `registered` gave elsewhere, and is not known here."""
+    import gymnasium
+
+    for name, spec in specs.items():
+        gymnasium.registry.setdefault(name, spec)
 
 
 def sizes_of(env: Any) -> tuple[int, int]:
@@ -142,19 +179,25 @@ class Player:
             n_inputs, self._flat = observations_of(self.made.observation_space)
             n_outputs, self._action = actions_of(self.made.action_space, self.rules.clip)
             for what, has, needs in (
-                ("sees", self.policy.n_inputs, n_inputs),
-                ("has outputs:", self.policy.n_outputs, n_outputs),
+                ("n_inputs", self.policy.n_inputs, n_inputs),
+                ("n_outputs", self.policy.n_outputs, n_outputs),
             ):
                 if has != needs:
                     raise SpaceError(
-                        f"The policy {what} {has} numbers, but {name_of(self.env)!r} has {needs}. "
+                        f"The policy's {what} is {has}, but {name_of(self.env)!r} needs {needs}. "
                         f"Make it with `{type(self.policy).__name__}.for_env`."
                     )
+            self._env, limit = _stripped(self.made)
+            for inner in (self._env, getattr(self._env, "unwrapped", self._env)):
+                if not _takes_seed(inner.reset):
+                    raise EnvError(self._unseeded())
         except BaseException:
-            self.made.close()
+            self.close()
             raise
-        self._env, self._limit = _stripped(self.made)
+        limits = [n for n in (limit, self.rules.max_steps) if n is not None]
+        self._limit = min(limits) if limits else ENDLESS
         self._buffer: Floats = np.empty((1, n_inputs))
+        self._zero: Floats = np.zeros(n_inputs)
 
     def play(self, x: Floats, seen: Statistics | None, seed: int) -> Episode:
         """One episode.
@@ -165,12 +208,12 @@ class Player:
             seed: Of the environment.
 
         Raises:
-            EnvError: Rewards are not finite, or the environment takes no seed.
+            EnvError: Observations, rewards or the score are not finite, or the environment takes no seed.
         """
         policy, rules = self.policy, self.rules
         record = policy.normalize or rules.score is not None
         act, flat, to_action, step = policy.acting(x, seen), self._flat, self._action, self._env.step
-        limit = min(self._limit, rules.max_steps or self._limit)
+        limit, zero = self._limit, self._zero
         observation, info = self._reset(seed)
         buffer: Floats = self._buffer
         rewards: list[float] = []
@@ -181,6 +224,8 @@ class Player:
                 buffer = np.concatenate((buffer, np.empty_like(buffer)))
             row = buffer[t if record else 0]
             row[:] = flat(observation)
+            if row.dot(zero) != 0.0:  # the quickest way to see a NaN or an infinity
+                raise EnvError(f"The observation before step {t + 1} is not finite.")
             action = to_action(act(row))
             observation, reward, terminated, truncated, info = step(action)
             rewards.append(reward)
@@ -190,14 +235,16 @@ class Player:
             if terminated or truncated:
                 break
         self._buffer = buffer
-        told = np.array(rewards, dtype=np.float64)
+        told = np.array(rewards, dtype=np.float64).reshape(t)
         total = float(told.sum())
         if not np.isfinite(total):
-            bad = int(np.flatnonzero(~np.isfinite(told))[0]) if not np.isfinite(told).all() else t
-            raise EnvError(f"The reward of step {bad} is not finite.")
+            bad = np.flatnonzero(~np.isfinite(told))
+            raise EnvError(f"The reward of step {bad[0] + 1} is not finite." if bad.size else "The rewards overflow.")
         score = total - rules.survival_bonus * t
         if rules.score is not None:
             score = float(rules.score(Trajectory(buffer[:t].copy(), actions, told, bool(terminated), info)))
+            if not math.isfinite(score):
+                raise EnvError(f"`score` gave {score}; it must give a finite number.")
         seen_now = Statistics.of(buffer[:t]) if policy.normalize and t else None
         return Episode(score, total, t, bool(terminated), seen_now)
 
@@ -207,23 +254,33 @@ class Player:
         except TypeError as error:
             if "seed" not in str(error):
                 raise
-            raise EnvError(
-                f"{name_of(self.env)!r} has no `reset(seed=...)`, so its episodes cannot be repeated. Give it one, or "
-                "wrap it."
-            ) from None
+            raise EnvError(self._unseeded()) from None
+
+    def _unseeded(self) -> str:
+        return f"{name_of(self.env)!r} has no `reset(seed=...)`, so its episodes cannot be repeated. Give it one."
 
     def close(self) -> None:
-        """Close the environment."""
-        self.made.close()
+        """Close the environment. What it raises then is of no use to anybody."""
+        with contextlib.suppress(Exception):
+            self.made.close()
 
 
-def _stripped(env: Any) -> tuple[Any, int]:
+def _takes_seed(reset: Callable[..., Any]) -> bool:
+    try:
+        parameters = inspect.signature(reset).parameters
+    except (TypeError, ValueError):  # a compiled one does not tell
+        return True
+    return "seed" in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+
+
+def _stripped(env: Any) -> tuple[Any, int | None]:
     """The environment without gymnasium's own wrappers that count and check only, and its limit of steps."""
     from gymnasium import wrappers
 
-    limit = ENDLESS
+    limit: int | None = None
     while type(env) in (wrappers.TimeLimit, wrappers.OrderEnforcing, wrappers.PassiveEnvChecker):
         if type(env) is wrappers.TimeLimit:
-            limit = min(limit, int(env._max_episode_steps))
+            steps = int(env._max_episode_steps)
+            limit = steps if limit is None else min(limit, steps)
         env = env.env
     return env, limit

@@ -4,26 +4,38 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pickle
+import signal
 import subprocess
 import sys
 import time
+import weakref
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, Pipe, wait
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import cloudpickle
 
 from blackbox_zo._typing import Floats
-from oracles.rl._environment import EnvError, Episode
+from oracles.rl._environment import EnvError, Episode, registered
 from oracles.rl._statistics import Statistics
 
 __all__ = ["TRIES", "Failure", "Pool", "Task"]
 
 AHEAD = 2
 """Episodes that a worker holds, the one it plays among them, so that the next one begins without a wait."""
+
+ROOM = 1 << (16 if sys.platform == "linux" else 12)
+"""Bytes of a task that a worker can be sent while it plays; a larger one would have to wait for it to read."""
+
+LOOK = 1.0
+"""Seconds between looks at whether processes are alive: one that is dead may have left its connection to a child."""
+
+GRACE = 3.0
+"""Seconds that idle processes have to close their environments."""
 
 TRIES = 2
 """How often an episode is begun before it counts as failed."""
@@ -82,22 +94,34 @@ class Pool:
     """
 
     def __init__(self, player: tuple[Any, ...], n: int, timeout: float | None, growth: float) -> None:
-        self._setup = cloudpickle.dumps((player, growth))
+        try:
+            self._setup = _registrations(), cloudpickle.dumps((player, growth))
+        except Exception as error:
+            raise ValueError(
+                f"`env`, `policy` and `score` cannot be sent to worker processes: {error}. Have a function make what "
+                "cannot be sent, or play here with `workers=0`."
+            ) from error
         self.n, self.timeout, self.replaced = n, timeout, 0
         self._workers: list[_Worker] = []
         self._stillborn = 0
+        self._turn = object()
+        weakref.finalize(self, _end_all, self._workers, os.getpid())  # forgotten, or at the end of this process
 
     def play(self, tasks: Iterable[Task]) -> Iterator[tuple[Task, Episode | Failure]]:
         """Play all tasks; results come as they are there.
 
         Raises:
             EnvError: Workers cannot make the environment, or die before they have.
+            RuntimeError: Another call of `play`, or `close`, came in between.
         """
         waiting, tries = deque(tasks), Counter[int]()
-        while len(self._workers) < min(self.n, len(waiting)):
-            self._workers.append(self._start())
-        done = False
+        turn = self._turn = object()
+        if any(worker.tasks for worker in self._workers):  # of an earlier call that nobody listens to any more
+            self.kill()
+        self._stillborn, done = 0, False
         try:
+            while len(self._workers) < min(self.n, len(waiting)):
+                self._workers.append(self._start())
             while waiting or any(worker.tasks for worker in self._workers):
                 self._give(waiting)
                 for worker, kind, content in self._messages():
@@ -105,8 +129,6 @@ class Pool:
                         continue
                     if kind == "ready":
                         worker.ready, worker.since, self._stillborn = True, time.monotonic(), 0
-                    elif kind == "broken":
-                        raise EnvError(f"A worker cannot make the environment: {content}")
                     elif kind == "played":
                         episode, grown = content
                         task = worker.tasks.popleft()
@@ -114,10 +136,13 @@ class Pool:
                         if grown:
                             self._replace(worker, waiting)
                         yield task, episode
+                        self._check(turn)
                     else:
                         self._stillborn += not worker.ready
                         if self._stillborn >= STARTS:
-                            raise EnvError(f"{STARTS} workers in a row could not make the environment: {content}.")
+                            raise EnvError(
+                                f"{STARTS} workers in a row could not make the environment, the last because: {content}"
+                            )
                         lost = worker.tasks.popleft() if worker.tasks else None
                         self._replace(worker, waiting)
                         if lost is not None:
@@ -126,57 +151,67 @@ class Pool:
                                 waiting.appendleft(lost)
                             else:
                                 yield lost, Failure(content)
+                                self._check(turn)
             done = True
         finally:
-            if not done:  # an error, or whoever asked has stopped listening
+            if not done and turn is self._turn:  # an error, or whoever asked has stopped listening
                 self.kill()
+
+    def _check(self, turn: object) -> None:
+        if turn is not self._turn:
+            raise RuntimeError("These episodes have been given up, because others were asked for, or by `close`.")
 
     def _give(self, waiting: deque[Task]) -> None:
         """Hand out tasks, first to those that have none."""
         for held in range(AHEAD):
             for worker in self._workers:
-                if waiting and worker.ready and len(worker.tasks) <= held:
-                    if not worker.tasks:
-                        worker.since = time.monotonic()
-                    worker.tasks.append(waiting.popleft())
-                    with contextlib.suppress(OSError):  # it has died, which its connection will tell
-                        worker.connection.send(worker.tasks[-1])
+                if not (waiting and worker.ready and len(worker.tasks) <= held):
+                    continue
+                task = pickle.dumps(waiting[0], pickle.HIGHEST_PROTOCOL)
+                if worker.tasks and len(task) > ROOM:
+                    continue
+                if not worker.tasks:
+                    worker.since = time.monotonic()
+                worker.tasks.append(waiting.popleft())
+                with contextlib.suppress(OSError):  # it has died, which its connection will tell
+                    worker.connection.send_bytes(task)
 
     def _messages(self) -> Iterator[tuple[_Worker, str, Any]]:
         """What workers say, or what has become of them, once there is something."""
         now = time.monotonic()
         busy = [w for w in self._workers if w.tasks or not w.ready]
-        left = None if self.timeout is None else max(0.0, min(w.since for w in busy) + self.timeout - now)
-        ready = wait([w.connection for w in self._workers], left)
+        left = LOOK if self.timeout is None else max(0.0, min(w.since for w in busy) + self.timeout - now)
+        ended = [w for w in self._workers if w.process.poll() is not None]
+        ready = wait([w.connection for w in self._workers], 0.0 if ended else min(left, LOOK))
         for worker in self._workers[:]:
             if worker.connection in ready:
                 try:
                     yield worker, *worker.connection.recv()
                 except (EOFError, OSError):
-                    yield worker, "died", self._end_of(worker)
+                    yield worker, "died", _end_of(worker)
+            elif worker in ended:
+                yield worker, "died", _end_of(worker)
             elif self.timeout is not None and worker in busy and time.monotonic() - worker.since > self.timeout:
                 yield worker, "died", f"no end within {self.timeout:g} s"
 
-    def _end_of(self, worker: _Worker) -> str:
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            worker.process.wait(5)
-        code = worker.process.returncode
-        how = f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
-        return f"the worker process ended with {how}"
-
     def _start(self) -> _Worker:
         ours, theirs = Pipe()
-        code = "import sys; from oracles.rl._worker import main; main(int(sys.argv[1]))"
+        code = "import sys; from oracles.rl._worker import main; main(int(sys.argv[1]), int(sys.argv[2]))"
         given = dict(os.environ)
         given["PYTHONPATH"] = os.pathsep.join(path or str(Path.cwd()) for path in sys.path)
         for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
             given.setdefault(name, "1")
         fd = theirs.fileno()
-        words = [sys.executable, "-c", code, str(fd)]
-        process = subprocess.Popen(words, env=given, pass_fds=(fd,), stdin=subprocess.DEVNULL)
-        theirs.close()
+        words = [sys.executable, "-P", "-c", code, str(fd), str(os.getpid())]
+        try:  # a session of its own, so that it is ended with all it has started
+            process = subprocess.Popen(
+                words, env=given, pass_fds=(fd,), stdin=subprocess.DEVNULL, start_new_session=True
+            )
+        finally:
+            theirs.close()
         with contextlib.suppress(OSError):
-            ours.send_bytes(self._setup)
+            for part in self._setup:
+                ours.send_bytes(part)
         return _Worker(process, ours, since=time.monotonic())
 
     def _replace(self, worker: _Worker, waiting: deque[Task]) -> None:
@@ -189,23 +224,58 @@ class Pool:
 
     def kill(self) -> None:
         """End all processes now, whatever they are doing."""
-        workers, self._workers = self._workers, []
-        for worker in workers:
-            _end(worker)
+        self._turn = object()
+        _end_all(self._workers, os.getpid())
 
     def close(self) -> None:
-        """End all processes."""
-        workers, self._workers = self._workers, []
-        for worker in workers:
-            worker.connection.close()  # an idle one sees the end and goes
-        for worker in workers:
-            try:
-                worker.process.wait(1.0)
-            except subprocess.TimeoutExpired:
-                _end(worker)
+        """End all processes; those that play are not waited for."""
+        deadline = time.monotonic() + GRACE
+        idle = [worker for worker in self._workers if worker.ready and not worker.tasks]
+        for worker in idle:
+            worker.connection.close()  # it sees the end, closes its environment and goes
+        for worker in idle:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                worker.process.wait(max(0.0, deadline - time.monotonic()))
+        self.kill()
+
+
+def _registrations() -> bytes:
+    """Environments registered in this process; those that cannot be sent are left out."""
+    known = registered()
+    try:
+        return cast(bytes, cloudpickle.dumps(known))
+    except Exception:  # some library's; whoever uses it is told that it is not known
+        return cast(bytes, cloudpickle.dumps({name: spec for name, spec in known.items() if _can_be_sent(spec)}))
+
+
+def _can_be_sent(content: Any) -> bool:
+    try:
+        cloudpickle.dumps(content)
+    except Exception:
+        return False
+    return True
+
+
+def _end_of(worker: _Worker) -> str:
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        worker.process.wait(5)
+    code = worker.process.returncode
+    if code is None:
+        return "the worker process closed its connection"
+    return f"the worker process ended with {f'signal {-code}' if code < 0 else f'exit code {code}'}"
+
+
+def _end_all(workers: list[_Worker], owner: int) -> None:
+    """End all of them; the list is empty afterwards. A fork of their owner must leave them alone."""
+    while workers:
+        worker = workers.pop()
+        if os.getpid() == owner:
+            _end(worker)
 
 
 def _end(worker: _Worker) -> None:
     worker.connection.close()
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(worker.process.pid, signal.SIGKILL)
     worker.process.kill()
     worker.process.wait()

@@ -59,10 +59,12 @@ def actions_of(space: Any, clip: bool) -> tuple[int, Callable[[Floats], Any]]:
     if isinstance(space, spaces.Discrete):
         first = int(space.start)
         return int(space.n), (_largest if first == 0 else lambda out: first + int(out.argmax()))
-    if isinstance(space, spaces.MultiDiscrete) and len(space.nvec.shape) == 1:
-        ends = np.cumsum(space.nvec).tolist()
-        parts = list(zip([0, *ends[:-1]], ends, space.start.tolist(), strict=True))
-        return ends[-1], lambda out: np.array([s + int(out[a:b].argmax()) for a, b, s in parts], dtype=space.dtype)
+    if isinstance(space, spaces.MultiDiscrete):
+        ends = np.cumsum(space.nvec.ravel()).tolist()
+        parts = list(zip([0, *ends[:-1]], ends, space.start.ravel().tolist(), strict=True))
+        return ends[-1], lambda out: np.array(
+            [s + int(out[a:b].argmax()) for a, b, s in parts], dtype=space.dtype
+        ).reshape(space.shape)
     if isinstance(space, spaces.MultiBinary):
         shape = space.shape
         return int(np.prod(shape)), lambda out: (out > 0.0).astype(space.dtype).reshape(shape)

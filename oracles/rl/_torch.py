@@ -6,8 +6,6 @@ import copy
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
 from blackbox_zo._typing import Floats
 from oracles.rl._layers import Layer
 from oracles.rl._statistics import Statistics
@@ -22,7 +20,10 @@ def layers_in(module: Any) -> tuple[Layer, ...]:
     parts = list(_parts(module))
     linear = [part for part in parts if type(part) is nn.Linear]
     known = (nn.Linear, nn.Tanh, nn.ReLU, nn.Identity, nn.Flatten)
-    if not linear or any(type(part) not in known for part in parts) or len(set(map(id, linear))) < len(linear):
+    if not linear or any(type(part) not in known for part in parts):
+        return ()
+    own = [id(parameter) for part in linear for parameter in part.parameters()]
+    if len(set(own)) < len(own):  # tied ones have one place in x
         return ()
     if any(
         part._forward_hooks or part._forward_pre_hooks or part._parameters.keys() - {"weight", "bias"} for part in parts
@@ -53,12 +54,11 @@ def acting(module: Any, x: Floats, seen: Statistics | None) -> Callable[[Floats]
     """A module with the parameters x, shape (size,), as a function of one flat observation."""
     import torch
 
-    module = copy.deepcopy(module).eval()
+    module = copy.deepcopy(module).eval().requires_grad_(False)
     at = 0
     with torch.no_grad():
         for parameter in module.parameters():
-            part = torch.from_numpy(np.ascontiguousarray(x[at : at + parameter.numel()]))
-            parameter.copy_(part.reshape(parameter.shape))
+            parameter.copy_(torch.tensor(x[at : at + parameter.numel()]).reshape(parameter.shape))
             at += parameter.numel()
     first = next(module.parameters())
     mean, scale = (0.0, 1.0) if seen is None or not seen.n else (seen.mean, seen.scale())

@@ -83,9 +83,16 @@ class EpisodeOracle(Oracle):
         if timeout is not None:
             check_positive("EpisodeOracle", timeout=timeout)
         check_positive("EpisodeOracle", memory_growth=memory_growth)
+        if not np.isfinite(survival_bonus):
+            raise ValueError(f"`EpisodeOracle(survival_bonus=...)` must be a finite number, got {survival_bonus!r}.")
+        if score is not None and survival_bonus:
+            raise ValueError(
+                "`survival_bonus` is taken off the sum of rewards; a `score` of one's own must do so itself."
+            )
         self.env, self.policy, self.episodes, self.workers = env, policy, int(episodes), int(workers)
         self.seed, self.common = seed, common
-        self._setup = (env, policy, Rules(score, float(survival_bonus), max_steps, clip))
+        self.rules = Rules(score, float(survival_bonus), max_steps, clip)
+        self._setup = (env, policy, self.rules)
         self._player: Player | None = Player(*self._setup)  # says now what does not fit
         if workers:
             self._player.close()
@@ -93,7 +100,7 @@ class EpisodeOracle(Oracle):
         self._pool = Pool(self._setup, workers, timeout, memory_growth) if workers else None
         self.seen = Statistics.none(policy.n_inputs)
         self._step = -1
-        self._of_step: dict[int, list[Statistics]] = {}
+        self._of_step: dict[int, Statistics] = {}
         self.episodes_played = self.steps_played = 0
 
     @property
@@ -146,14 +153,15 @@ class EpisodeOracle(Oracle):
         """Play in this process; an environment that raised is made anew."""
         reason = ""
         for _ in range(TRIES):
-            if self._player is None:
-                self._player = Player(*self._setup)
             try:
+                if self._player is None:
+                    self._player = Player(*self._setup)
                 return self._player.play(task.x, task.seen, task.seed)
             except Exception as error:  # whatever it raises, it costs this episode only
                 reason = f"{type(error).__name__}: {error}"
-                self._player.close()
-                self._player = None
+                if self._player is not None:
+                    self._player.close()
+                    self._player = None
         return Failure(reason)
 
     def _values(self, query: int, results: list[Episode | Failure]) -> Values:
@@ -167,7 +175,7 @@ class EpisodeOracle(Oracle):
             for e in episodes:
                 assert e.seen is not None
                 seen = seen.merged(e.seen)
-            self._of_step[query] = [seen]
+            self._of_step[query] = seen
             info["seen"] = seen.to_json()
         failures = [r for r in results if isinstance(r, Failure)]
         if failures:
@@ -184,25 +192,30 @@ class EpisodeOracle(Oracle):
         if step == self._step:
             return
         if step < self._step and self.policy.normalize:
-            raise ValueError(f"Step {step} was asked after step {self._step}; observations were merged already.")
+            raise ValueError(
+                f"Step {step} was asked after step {self._step}, whose observations were merged already. Give each run "
+                "an `EpisodeOracle` of its own."
+            )
         self._merge()
         self._step = step
 
     def _merge(self) -> None:
         for query in sorted(self._of_step):
-            for seen in self._of_step[query]:
-                self.seen = self.seen.merged(seen)
+            self.seen = self.seen.merged(self._of_step[query])
         self._of_step = {}
 
     def recall(self, records: Sequence[Mapping[str, Any]]) -> None:
         """See `Oracle.recall`: the statistics of what a journal has answers to."""
         for record in records:
-            info = record.get("info") or {}
             self._enter(record["step"])
-            self.episodes_played += self.episodes
-            self.steps_played += int(info.get("steps", 0))
-            if "seen" in info:
-                self._of_step[record["id"]] = [Statistics.from_json(info["seen"])]
+            ids, notes = (
+                ([record["id"]], [record.get("info")]) if "id" in record else (record["ids"], record.get("info"))
+            )
+            for query, note in zip(ids, notes or [None] * len(ids), strict=True):
+                self.episodes_played += self.episodes
+                self.steps_played += int((note or {}).get("steps", 0))
+                if note and "seen" in note:
+                    self._of_step[query] = Statistics.from_json(note["seen"])
 
     def close(self) -> None:
         """End the worker processes."""

@@ -155,7 +155,7 @@ class TorchPolicy(Policy):
         converted: Whether numpy runs it.
 
     Raises:
-        ValueError: The number of inputs or outputs cannot be read.
+        ValueError: The number of inputs or outputs cannot be read or is not the module's, or it has no parameters.
     """
 
     def __init__(
@@ -174,6 +174,27 @@ class TorchPolicy(Policy):
         self.module, self._layers, self.converted = module, found, bool(found)
         self.x0 = {name: p.detach().cpu().double().numpy().copy() for name, p in module.named_parameters()}
         self.size = sum(array.size for array in self.x0.values())
+        if not self.size:
+            raise ValueError("`TorchPolicy(module)` has no parameters, so there is nothing to search.")
+        self._check()
+
+    def _check(self) -> None:
+        """Have a copy of the module run by torch, once."""
+        from oracles.rl._torch import acting
+
+        start = np.concatenate([array.ravel() for array in self.x0.values()])
+        try:
+            shape = acting(self.module, start, None)(np.zeros(self.n_inputs)).shape
+        except Exception as error:
+            raise ValueError(
+                f"The module cannot take observations of shape (1, {self.n_inputs}), one of {self.n_inputs} numbers: "
+                f"{error}"
+            ) from None
+        if shape != (self.n_outputs,):
+            raise ValueError(
+                f"The module makes shape (1, {', '.join(map(str, shape))}) of an observation, but "
+                f"(1, {self.n_outputs}) is needed."
+            )
 
     @classmethod
     def for_env(cls, env: Any, **arguments: Any) -> Self:

@@ -1,0 +1,170 @@
+"""`Trained`: a policy with its parameters and what it normalises by; to be played, saved and exported."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from blackbox_zo._checks import check_at_least
+from blackbox_zo._typing import Floats
+from blackbox_zo.randomness import Key
+from oracles.rl._environment import EnvError, Player, Rules, name_of
+from oracles.rl._layers import Weights, folded, layers_of
+from oracles.rl._statistics import Statistics
+from oracles.rl.policies import Policy
+
+__all__ = ["Trained", "load"]
+
+FORMAT = 1
+
+
+@dataclass
+class Trained:
+    """What a search found.
+
+    Attributes:
+        env: What `EpisodeOracle` takes.
+        policy: Whose parameters they are.
+        x: All of them in one row, shape (size,).
+        seen: What it normalises by; none if it does not.
+    """
+
+    env: Any
+    policy: Policy
+    x: Floats
+    seen: Statistics | None
+    _acting: Callable[[Any], Any] | None = field(default=None, init=False, repr=False, compare=False)
+
+    def act(self, observation: Any) -> Any:
+        """The action for one observation, as the environment gives and takes them."""
+        if self._acting is None:
+            from oracles.rl._environment import make
+            from oracles.rl._spaces import actions_of, observations_of
+
+            made = make(self.env)
+            flat = observations_of(made.observation_space)[1]
+            to_action = actions_of(made.action_space, True)[1]
+            made.close()
+            act = self.policy.acting(self.x, self.seen)
+            self._acting = lambda o: to_action(act(np.asarray(flat(o), dtype=np.float64)))
+        return self._acting(observation)
+
+    def evaluate(self, episodes: int = 10, seed: int = 0, rules: Rules | None = None) -> Floats:
+        """Sums of rewards of episodes of their own seeds, shape (episodes,); no training meets these.
+
+        Args:
+            episodes: How many.
+            seed: Of the episodes.
+            rules: How they are played; none plays as the environment says.
+
+        Raises:
+            EnvError: An episode fails.
+        """
+        check_at_least("evaluate", 1, episodes=episodes)
+        player = Player(self.env, self.policy, rules or Rules())
+        key = Key(seed, 0)
+        seeds = [int.from_bytes(key.digest("evaluation", e, size=4), "little") >> 1 for e in range(episodes)]
+        try:
+            return np.array([player.play(self.x, self.seen, s).total for s in seeds])
+        finally:
+            player.close()
+
+    # --------------------------------------------------------------------------------------------------------- files
+
+    def layers(self) -> list[Weights]:
+        """Dense layers that do what the policy does to a flat observation, normalisation included.
+
+        Raises:
+            ValueError: The policy is a torch module of another kind.
+        """
+        shapes = getattr(self.policy, "_layers", None)
+        if not shapes:
+            raise ValueError("This policy is a torch module that is not made of dense layers; take `to_torch()`.")
+        return folded(layers_of(self.x, shapes), self.seen)
+
+    def save(self, path: str | Path) -> None:
+        """Write the layers to a .npz file, which `oracles.rl.load` or numpy alone reads.
+
+        It holds "w0", "b0", "w1", … and "about", JSON with the activation of each layer: the outputs for a flat
+        observation o are `f(w o + b)`, layer by layer.
+        """
+        arrays: dict[str, Any] = {}
+        layers = self.layers()
+        for i, (w, b, _) in enumerate(layers):
+            arrays |= {f"w{i}": w, f"b{i}": np.zeros(len(w)) if b is None else b}
+        about = {"format": FORMAT, "env": name_of(self.env), "activations": [f for _, _, f in layers]}
+        target = Path(path)
+        part = target.with_name(target.name + ".part")
+        with part.open("wb") as file:
+            np.savez(file, about=np.array(json.dumps(about)), **arrays)
+        part.replace(target)
+
+    def to_torch(self) -> Any:
+        """A `torch.nn.Sequential` from flat observations, shape (n, o), to outputs, shape (n, a), in float64."""
+        import torch
+        from torch import nn
+
+        parts: list[nn.Module] = []
+        for w, b, activation in self.layers():
+            layer = nn.Linear(w.shape[1], w.shape[0]).double()
+            with torch.no_grad():
+                layer.weight.copy_(torch.from_numpy(w))
+                layer.bias.copy_(torch.zeros(len(w)) if b is None else torch.from_numpy(b))
+            parts.append(layer)
+            if activation:
+                parts.append(nn.Tanh() if activation == "tanh" else nn.ReLU())
+        return nn.Sequential(*parts)
+
+    def to_onnx(self, path: str | Path) -> None:
+        """Write an ONNX model from "observation", float32 (n, o), to "output", (n, a).
+
+        Raises:
+            ModuleNotFoundError: `onnx` is not installed.
+        """
+        from oracles.rl._onnx import write
+
+        write(self.layers(), path)
+
+
+class Loaded:
+    """A policy from a file of `Trained.save`: outputs for flat observations."""
+
+    def __init__(self, layers: list[Weights], env: str) -> None:
+        self.layers, self.env = layers, env
+
+    def __call__(self, observation: Any) -> Floats:
+        """The outputs, shape (a,): an action of a Box, or what the largest of is a Discrete's."""
+        h: Floats = np.ravel(np.asarray(observation, dtype=np.float64))
+        for w, b, activation in self.layers:
+            h = w @ h + (0.0 if b is None else b)
+            h = np.tanh(h) if activation == "tanh" else np.maximum(h, 0.0) if activation else h
+        return h
+
+    @classmethod
+    def read(cls, path: str | Path) -> Self:
+        """See `load`."""
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                about = json.loads(str(file["about"]))
+                activations = about["activations"]
+                layers = [Weights(file[f"w{i}"], file[f"b{i}"], f) for i, f in enumerate(activations)]
+        except FileNotFoundError:
+            raise
+        except Exception as error:
+            raise EnvError(f"{path} is no file of a trained policy: {error}.") from None
+        return cls(layers, about["env"])
+
+
+def load(path: str | Path) -> Loaded:
+    """A policy from a file that `Trained.save` wrote.
+
+    Raises:
+        FileNotFoundError: There is none.
+        EnvError: It is no such file.
+    """
+    return Loaded.read(path)

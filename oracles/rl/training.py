@@ -1,0 +1,200 @@
+"""`Training`: a search of a policy, step by step; `train` runs one to its end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+import blackbox_zo as bz
+from blackbox_zo._checks import check_at_least
+from blackbox_zo._typing import Floats
+from blackbox_zo.oracle import Oracle
+from oracles.rl._environment import name_of, versions_of
+from oracles.rl.oracle import EpisodeOracle
+from oracles.rl.policies import LinearPolicy, Policy
+from oracles.rl.presets import Preset, preset
+from oracles.rl.trained import Trained
+from oracles.wrappers import RankOnly
+
+__all__ = ["Progress", "Training", "train"]
+
+
+class Progress(NamedTuple):
+    """Where a training stands after a step.
+
+    Attributes:
+        step: Number of the step, from 0.
+        score: Mean score of the step's candidates; NaN where only their order is known.
+        episodes: Episodes played so far.
+        steps: Steps of the environment so far.
+        evaluated: Mean return of the present policy in episodes of its own, NaN where it was not evaluated.
+        failed: Candidates that failed so far.
+    """
+
+    step: int
+    score: float
+    episodes: int
+    steps: int
+    evaluated: float
+    failed: int
+
+
+class Training:
+    """A policy, an oracle and a search that fit each other.
+
+    Args:
+        env: What `EpisodeOracle` takes.
+        method: The name of a preset, or a `Preset`.
+        policy: Who acts; none takes a `LinearPolicy`.
+        workers: See `EpisodeOracle`.
+        seed: All randomness is a function of it.
+        journal: A file that records every answer; if it holds a run, that run goes on.
+        evaluate: Episodes after every `every` steps by which the present policy is evaluated; 0 for never. They have
+            seeds of their own, and do not change the training.
+        every: See `evaluate`.
+        **episodes: More arguments of `EpisodeOracle`.
+
+    Attributes:
+        best: The policy that was evaluated best, and its mean return.
+
+    Raises:
+        ValueError: An argument is out of its range, or things do not fit each other; see `EpisodeOracle`.
+        JournalError: The journal is of another environment, version, policy or method.
+    """
+
+    def __init__(
+        self,
+        env: Any,
+        method: str | Preset = "auto",
+        policy: Policy | None = None,
+        *,
+        workers: int = 1,
+        seed: int = 0,
+        journal: str | Path | None = None,
+        evaluate: int = 0,
+        every: int = 10,
+        **episodes: Any,
+    ) -> None:
+        check_at_least("Training", 0, evaluate=evaluate)
+        check_at_least("Training", 1, every=every)
+        named = LinearPolicy.for_env(env) if policy is None else policy
+        self.preset = preset(method, named.size) if isinstance(method, str) else method
+        if policy is None:
+            named.normalize = self.preset.normalize
+        self.env, self.policy, self.evaluate, self.every = env, named, int(evaluate), int(every)
+        given = {"episodes": self.preset.episodes, **episodes}
+        self.oracle = EpisodeOracle(env, named, workers=workers, seed=seed, **given)
+        self.best: tuple[Trained, float] | None = None
+        try:
+            kept = bz.Journal(journal, _problem(self.oracle, self.preset)) if journal is not None else None
+            self.search = bz.Search(named.x0, self.preset.estimator, self.preset.rule, seed=seed, journal=kept)
+        except BaseException:
+            self.oracle.close()
+            raise
+
+    @property
+    def trained(self) -> Trained:
+        """The present policy."""
+        seen = self.oracle.seen if self.policy.normalize else None
+        return Trained(self.env, self.policy, _flat(self.search), seen)
+
+    def run(self, steps: int | None = None, env_steps: int | None = None) -> Iterator[Progress]:
+        """Search on.
+
+        Args:
+            steps: Of the search, those of an earlier run not counted.
+            env_steps: Steps of the environment after which it ends, those of an earlier run counted.
+
+        Raises:
+            ValueError: Neither is given.
+        """
+        if steps is None and env_steps is None:
+            raise ValueError("`run` needs `steps` or `env_steps`; it would never end.")
+        oracle: Oracle = RankOnly(self.oracle) if self.preset.rank else self.oracle
+        for report in self.search.run(oracle, steps if steps is not None else 1 << 62):
+            played = self.oracle
+            yield Progress(
+                report.step,
+                -report.value,
+                played.episodes_played,
+                played.steps_played,
+                self._evaluated(report.step),
+                report.failed,
+            )
+            if env_steps is not None and played.steps_played >= env_steps:
+                return
+
+    def _evaluated(self, step: int) -> float:
+        if not self.evaluate or (step + 1) % self.every:
+            return np.nan
+        now = self.trained
+        value = float(now.evaluate(self.evaluate, rules=self.oracle.rules).mean())
+        if self.best is None or value > self.best[1]:
+            self.best = now, value
+        return value
+
+    def close(self) -> None:
+        """End the workers and close the journal."""
+        self.oracle.close()
+        self.search.close()
+
+    def __enter__(self) -> Training:
+        return self
+
+    def __exit__(self, *args: object) -> None:
+        self.close()
+
+
+def train(
+    env: Any,
+    method: str | Preset = "auto",
+    policy: Policy | None = None,
+    *,
+    steps: int | None = None,
+    env_steps: int | None = None,
+    callback: Callable[[Progress], Any] | None = None,
+    **arguments: Any,
+) -> Trained:
+    """Search a policy.
+
+    Args:
+        env: An id, an `EnvSpec`, or a function that makes an environment.
+        method: The name of a preset, or a `Preset`.
+        policy: Who acts; none takes a `LinearPolicy`.
+        steps: Of the search; see `Training.run`.
+        env_steps: See `Training.run`.
+        callback: Called after each step; if it returns true, the training ends.
+        **arguments: Of `Training`.
+
+    Returns:
+        The best policy that was evaluated, or without evaluation the last.
+    """
+    with Training(env, method, policy, **arguments) as training:
+        for progress in training.run(steps, env_steps):
+            if callback is not None and callback(progress):
+                break
+        return training.trained if training.best is None else training.best[0]
+
+
+def _flat(search: bz.Search) -> Floats:
+    """All parameters in one row."""
+    variable = search.variable
+    assert isinstance(variable, bz.Vector)
+    return np.array(variable.value)
+
+
+def _problem(oracle: EpisodeOracle, how: Preset) -> dict[str, Any]:
+    """What a journal's run is about."""
+    policy, rules = oracle.policy, oracle.rules
+    out: dict[str, Any] = {
+        "env": name_of(oracle.env),
+        "versions": versions_of(oracle.env),
+        "policy": type(policy).__name__,
+    }
+    out |= {"normalize": policy.normalize, "episodes": oracle.episodes, "common": oracle.common, "rank": how.rank}
+    out |= {"survival_bonus": rules.survival_bonus, "max_steps": rules.max_steps, "clip": rules.clip}
+    out |= {"score": None if rules.score is None else name_of(rules.score), "seed": oracle.seed}
+    return out
