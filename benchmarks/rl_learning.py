@@ -1,0 +1,108 @@
+"""What policies reach by how many steps: all seeds, beside ARS in its published settings, in one harness.
+
+Policies are linear. After every 20,000 steps (50,000 on HalfCheetah) the present policy plays 5 episodes of seeds that no
+training meets; the figure is their mean. Steps count those of training alone.
+
+- Swimmer-v5: the share of seeds that reach 325 within 400,000 steps. ARS V1 and V2 with N = b = 1, alpha 0.02, nu 0.01.
+- HalfCheetah-v5: the mean return at 1,000,000 steps. ARS V2-t with N = 32, b = 4, alpha 0.02, nu 0.03.
+- CartPole-v1: episodes until 100 others have a mean of 475, tested after each step whose best candidate reached 500.
+- By rankings: the order of episodes alone, at equal episodes.
+Run: OMP_NUM_THREADS=1 python benchmarks/rl_learning.py [cartpole swimmer halfcheetah]
+"""
+
+from __future__ import annotations
+
+import os
+
+for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ.setdefault(name, "1")
+
+import sys
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from typing import Any
+
+import numpy as np
+from _common import save
+
+import blackbox_zo as bz
+from oracles.rl import Preset, Training, preset
+
+
+def ars(n: int, b: int, nu: float, normalize: bool) -> Callable[[int], Preset]:
+    return lambda d: Preset(bz.AugmentedRandomSearch(nu, n, b), bz.SGD(0.02), normalize)
+
+
+def ranked(name: str) -> Callable[[int], Preset]:
+    return lambda d: preset(name, d, rank=True)
+
+
+SWIMMER: dict[str, Callable[[int], Preset]] = {
+    "ours (auto)": lambda d: preset("auto", d),
+    "ours by rankings": ranked("auto"),
+    "ARS V1": ars(1, 1, 0.01, False),
+    "ARS V2": ars(1, 1, 0.01, True),
+}
+CHEETAH: dict[str, Callable[[int], Preset]] = {
+    "ours (auto)": lambda d: preset("auto", d),
+    "by rankings (rank)": lambda d: preset("rank", d),
+    "by rankings (pgpe)": ranked("pgpe"),
+    "ARS V2-t": ars(32, 4, 0.03, True),
+}
+SIZES = {"Swimmer-v5": 16, "HalfCheetah-v5": 102, "CartPole-v1": 8}
+
+
+def curve(env: str, how: Preset, steps: int, every: int, seed: int) -> list[float]:
+    """The mean return of 5 episodes after every so many steps."""
+    out: list[float] = []
+    with Training(env, how, workers=0, seed=seed) as training:
+        for progress in training.run(env_steps=steps):
+            while len(out) < progress.steps // every and len(out) < steps // every:
+                out.append(round(float(training.trained.evaluate(5, seed=seed).mean()), 1))
+    return out
+
+
+def one(task: tuple[str, str, str, int, int, int]) -> list[float]:
+    table, env, method, steps, every, seed = task
+    how = {"SWIMMER": SWIMMER, "CHEETAH": CHEETAH}[table][method](SIZES[env])
+    return curve(env, how, steps, every, seed)
+
+
+def cartpole(seed: int) -> int | None:
+    """Episodes until it is solved."""
+    with Training("CartPole-v1", "auto", workers=0, seed=seed) as training:
+        for progress in training.run(100):
+            if -training.search.best.value >= 500 and training.trained.evaluate(100, seed=1).mean() >= 475:
+                return progress.episodes
+    return None
+
+
+def main() -> None:
+    wanted = sys.argv[1:] or ["cartpole", "swimmer", "halfcheetah"]
+    result: dict[str, Any] = {}
+    with ProcessPoolExecutor(2) as pool:
+        if "cartpole" in wanted:
+            found = list(pool.map(cartpole, range(20)))
+            solved = [n for n in found if n is not None and n <= 200]
+            result["CartPole-v1"] = {"episodes": found, "solved within 200": f"{len(solved)} of 20"}
+            print(result, flush=True)
+        for key, table, env, seeds, steps, every in (
+            ("swimmer", "SWIMMER", "Swimmer-v5", 20, 400_000, 20_000),
+            ("halfcheetah", "CHEETAH", "HalfCheetah-v5", 5, 1_000_000, 50_000),
+        ):
+            if key not in wanted:
+                continue
+            result[env] = {}
+            for method in {"SWIMMER": SWIMMER, "CHEETAH": CHEETAH}[table]:
+                curves = list(pool.map(one, [(table, env, method, steps, every, seed) for seed in range(seeds)]))
+                last = [c[-1] for c in curves]
+                row: dict[str, Any] = {"last": last, "median": float(np.median(last))}
+                if env == "Swimmer-v5":
+                    row["share that reached 325"] = float(np.mean([max(c) >= 325 for c in curves]))
+                result[env][method] = {**row, "curves": curves}
+                print(env, method, row, flush=True)
+    save(__file__, result)
+
+
+if __name__ == "__main__":
+    main()
