@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import pickle
 import signal
@@ -33,6 +34,9 @@ ROOM = 1 << (16 if sys.platform == "linux" else 12)
 
 LOOK = 1.0
 """Seconds between looks at whether processes are alive: one that is dead may have left its connection to a child."""
+
+START = 60.0
+"""Seconds that a process has at least until it is ready."""
 
 GRACE = 3.0
 """Seconds that idle processes have to close their environments."""
@@ -86,7 +90,7 @@ class Pool:
     Args:
         player: The arguments of `Player`: environment, policy and rules.
         n: Number of processes.
-        timeout: Seconds that an episode may take, or a process to start; none waits for ever.
+        timeout: Seconds that an episode may take; none waits for ever.
         growth: MiB by which the memory of a process may grow before it is replaced.
 
     Attributes:
@@ -124,7 +128,7 @@ class Pool:
                 self._workers.append(self._start())
             while waiting or any(worker.tasks for worker in self._workers):
                 self._give(waiting)
-                for worker, kind, content in self._messages():
+                for worker, kind, content in self._messages(turn):
                     if worker not in self._workers:  # replaced meanwhile
                         continue
                     if kind == "ready":
@@ -176,13 +180,14 @@ class Pool:
                 with contextlib.suppress(OSError):  # it has died, which its connection will tell
                     worker.connection.send_bytes(task)
 
-    def _messages(self) -> Iterator[tuple[_Worker, str, Any]]:
+    def _messages(self, turn: object) -> Iterator[tuple[_Worker, str, Any]]:
         """What workers say, or what has become of them, once there is something."""
         now = time.monotonic()
         busy = [w for w in self._workers if w.tasks or not w.ready]
-        left = LOOK if self.timeout is None else max(0.0, min(w.since for w in busy) + self.timeout - now)
+        left = max(0.0, min(w.since + self._allowed(w) for w in busy) - now)
         ended = [w for w in self._workers if w.process.poll() is not None]
         ready = wait([w.connection for w in self._workers], 0.0 if ended else min(left, LOOK))
+        self._check(turn)
         for worker in self._workers[:]:
             if worker.connection in ready:
                 try:
@@ -191,8 +196,14 @@ class Pool:
                     yield worker, "died", _end_of(worker)
             elif worker in ended:
                 yield worker, "died", _end_of(worker)
-            elif self.timeout is not None and worker in busy and time.monotonic() - worker.since > self.timeout:
-                yield worker, "died", f"no end within {self.timeout:g} s"
+            elif worker in busy and time.monotonic() - worker.since > self._allowed(worker):
+                what = "no end" if worker.ready else "not ready"
+                yield worker, "died", f"{what} within {self._allowed(worker):g} s"
+
+    def _allowed(self, worker: _Worker) -> float:
+        """Seconds that it may take for what it does."""
+        timeout = math.inf if self.timeout is None else self.timeout
+        return timeout if worker.ready else max(timeout, START)
 
     def _start(self) -> _Worker:
         ours, theirs = Pipe()
