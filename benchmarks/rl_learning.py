@@ -1,7 +1,7 @@
 """What policies reach by how many steps: all seeds, beside ARS in its published settings, in one harness.
 
-Policies are linear. After every 20,000 steps (50,000 on HalfCheetah) the present policy plays 5 episodes of seeds that no
-training meets; the figure is their mean. Steps count those of training alone.
+Policies are linear. After every 20,000 steps (50,000 on HalfCheetah) the present policy plays 5 episodes of seeds that
+no training meets; the figure is their mean. Steps count those of training alone.
 
 - Swimmer-v5: the share of seeds that reach 325 within 400,000 steps. ARS V1 and V2 with N = b = 1, alpha 0.02, nu 0.01.
 - HalfCheetah-v5: the mean return at 1,000,000 steps. ARS V2-t with N = 32, b = 4, alpha 0.02, nu 0.03.

@@ -1,8 +1,8 @@
 """Environment steps per CPU second of whole episodes, ÷ raw stepping; and two workers ÷ twice one worker.
 
 Raw is a loop of `gymnasium.make(...).step` over actions drawn beforehand. The other side plays the policy with
-normalised observations, statistics kept, in the same process, in turns with raw. Weights are N(0, 0.05²), so physics and
-episodes' lengths differ from those of random actions; ratios above 1 are of that kind.
+normalised observations, statistics kept, in the same process, in turns with raw. Weights are N(0, 0.05²), so physics
+and episodes' lengths differ from those of random actions; ratios above 1 are of that kind.
 Workers: wall time of one answer of 16 episodes by one and by two processes, beside `AsyncVectorEnv` with two.
 Run: OMP_NUM_THREADS=1 python benchmarks/rl_speed.py
 """

@@ -39,10 +39,10 @@ def main(fd: int, parent: int) -> None:
 
 
 def _die_with(parent: int) -> None:
-    """A parent that is killed cannot end its workers; they notice, also in mid-episode."""
+    """A parent that is killed cannot end its workers and what they have started; they notice, also in mid-episode."""
     while os.getppid() == parent:
         time.sleep(PATIENCE)
-    os._exit(1)
+    os.killpg(0, signal.SIGKILL)
 
 
 def _serve(connection: Connection) -> None:

@@ -27,12 +27,19 @@ class Line(gymnasium.Env[Any, Any]):
         length: Steps of an episode.
         misdeed: Called in the middle of each episode with the environment and the observation; gives an observation.
         reward: What is given instead, once.
+        at_close: Called at the end.
     """
 
-    def __init__(self, length: int = 6, misdeed: Misdeed | None = None, reward: float | None = None) -> None:
+    def __init__(
+        self,
+        length: int = 6,
+        misdeed: Misdeed | None = None,
+        reward: float | None = None,
+        at_close: Callable[[], Any] | None = None,
+    ) -> None:
         self.observation_space = spaces.Box(-np.inf, np.inf, (3,))
         self.action_space = spaces.Box(-1.0, 1.0, (1,))
-        self.length, self.misdeed, self.reward = length, misdeed, reward
+        self.length, self.misdeed, self.reward, self.at_close = length, misdeed, reward, at_close
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         super().reset(seed=seed)
@@ -51,7 +58,11 @@ class Line(gymnasium.Env[Any, Any]):
                 observation = self.misdeed(self, observation)
             if self.reward is not None:
                 reward = self.reward
-        return observation, reward, self.t >= self.length, False, {"at": self.at}
+        return observation, reward, self.t >= self.length, False, {"at": self.at, "seed": self.seed}
+
+    def close(self) -> None:
+        if self.at_close is not None:
+            self.at_close()
 
     def _seen(self) -> Floats:
         return np.array([self.at, self.at**2, 7.0], dtype=np.float32)
@@ -98,9 +109,13 @@ class Seedless(Line):
 # ------------------------------------------------------------------------------------------------- misdeeds
 
 
-def when(happens: Callable[[Line], bool], misdeed: Misdeed) -> Misdeed:
-    """A misdeed that does not always happen."""
-    return lambda env, observation: misdeed(env, observation) if happens(env) else observation
+def nothing(env: Line, observation: Any) -> Any:
+    return observation
+
+
+def by_action(misdeeds: dict[float, Misdeed]) -> Misdeed:
+    """The misdeed of an action, to two places."""
+    return lambda env, observation: misdeeds.get(round(env.pushed, 2), nothing)(env, observation)
 
 
 def once(mark: Path, misdeed: Misdeed) -> Misdeed:
@@ -142,6 +157,11 @@ def is_killed(env: Line, observation: Any) -> Any:
 
 def is_blind(env: Line, observation: Any) -> Any:
     return observation * np.nan
+
+
+def poisons(env: Line, observation: Any) -> Any:
+    env.reward = np.nan
+    return observation
 
 
 def overflows(env: Line, observation: Any) -> Any:

@@ -10,7 +10,7 @@ import blackbox_zo as bz
 from blackbox_zo._typing import Floats
 from oracles.rl import EpisodeOracle, LinearPolicy
 from tests.oracles.helpers import proposal_of
-from tests.oracles.rl.environments import Line, Misdeed, played
+from tests.oracles.rl.environments import Line, Misdeed, by_action, played
 
 POINTS = np.array([[-0.5, 0.1, 0.1], [0.0, 0.0, -1.0], [-1.0, 0.0, 0.2], [0.0, 0.0, 0.0]])
 """Four linear policies for `Line`; the second one always pushes to the left."""
@@ -28,7 +28,7 @@ def line_oracle(misdeed: Misdeed | None = None, workers: int = 2, **more: Any) -
 
 def of_bad(misdeed: Misdeed) -> Misdeed:
     """A misdeed that meets `BAD` only."""
-    return lambda env, observation: misdeed(env, observation) if env.pushed == -1.0 else observation
+    return by_action({-1.0: misdeed})
 
 
 def seeds_of(oracle: EpisodeOracle, step: int = 0, query: int = 0) -> list[int]:
