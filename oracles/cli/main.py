@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from blackbox_zo import __version__
 from blackbox_zo.errors import JournalError
-from oracles.cli import answers, export, finetune, minimize, rank, report, resume
+from oracles.cli import answers, export, finetune, minimize, rank, report, resume, train_policy, watch
 from oracles.cli._errors import BadInput
 
 __all__ = ["main"]
@@ -28,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="blackbox-zo", description=__doc__, allow_abbrev=False)
     parser.add_argument("--version", action="version", version=f"blackbox-zo {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for module in (minimize, resume, finetune, export, rank, answers, report):
+    for module in (minimize, resume, finetune, export, train_policy, watch, rank, answers, report):
         module.add(commands)
     typed = sys.argv[1:] if arguments is None else list(arguments)
     given = parser.parse_args(typed, argparse.Namespace(typed=typed))

@@ -1,0 +1,126 @@
+"""`blackbox-zo train-policy`: search a policy by the rewards of whole episodes."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from pathlib import Path
+from typing import Any
+
+from oracles.cli._arguments import count, seconds, whole
+
+__all__ = ["PRESET_LINES", "add"]
+
+PRESET_LINES = {
+    "auto": "cma for up to 32 parameters, else ars",
+    "ars": "augmented random search, V2-t of Mania et al. 2018: the same as ars-v2-t",
+    "ars-v1": "observations as they are, all 8 directions",
+    "ars-v1-t": "observations as they are, the best 4 of 8 directions",
+    "ars-v2": "observations normalised, all 8 directions",
+    "ars-v2-t": "observations normalised, the best 4 of 8 directions",
+    "openai-es": "evolution strategy of Salimans et al. 2017: ranks, Adam, weight decay",
+    "pgpe": "PGPE with ClipUp, Toklu et al. 2020",
+    "cma": "CMA-ES, Hansen 2016; diagonal above 100 parameters",
+    "consensus": "consensus hopping, Riedl et al. 2023",
+    "rank": "by the order of episodes alone: ZO-RankSGD, Tang et al. 2024",
+}
+
+_EXAMPLE = """examples:
+  blackbox-zo train-policy --env CartPole-v1 --steps 20 --save policy.npz
+  blackbox-zo train-policy --env HalfCheetah-v5 --preset ars --steps 500 --workers 2 --journal run.jsonl
+  blackbox-zo train-policy --env my_module:make_env --policy mlp --hidden 32,32 --env-steps 1000000
+
+presets:
+"""
+
+
+def add(commands: Any) -> None:
+    """Add the command's arguments."""
+    width = max(map(len, PRESET_LINES))
+    presets = "\n".join(f"  {name:<{width}}  {line}" for name, line in PRESET_LINES.items())
+    parser: argparse.ArgumentParser = commands.add_parser(
+        "train-policy",
+        help="search a policy by the rewards of whole episodes",
+        description="Search a policy that acts well in an environment, by the rewards of whole episodes. Run again "
+        "with the same --journal, it goes on where it was.",
+        epilog=_EXAMPLE + presets,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.set_defaults(command=_run)
+    _what(parser.add_argument_group("what is searched"))
+    _episodes(parser.add_argument_group("how episodes are played"))
+    _kept(parser.add_argument_group("how long, and what is kept"))
+
+
+def _run(given: argparse.Namespace) -> int:
+    from oracles.cli._rl_run import run
+
+    return run(given)
+
+
+def _what(group: Any) -> None:
+    add = group.add_argument
+    add(
+        "--env",
+        required=True,
+        metavar="ID|MODULE:FUNCTION",
+        help="the id of a Gymnasium environment, or a function that makes one",
+    )
+    add("--preset", default="auto", choices=PRESET_LINES, metavar="NAME", help="see below; default %(default)s")
+    add("--policy", choices=("linear", "mlp"), help="default linear, or mlp with --hidden")
+    add("--hidden", type=_widths, metavar="N,N", help="widths of the hidden layers of mlp; default 64,64")
+    add("--seed", type=int, default=0, help="all randomness is a function of it; default %(default)s")
+
+
+def _episodes(group: Any) -> None:
+    add = group.add_argument
+    add("--workers", type=count, default=1, metavar="N", help="processes that play; 0: in this one; default 1")
+    add("--episodes", type=whole, metavar="N", help="episodes for each candidate; default the preset's")
+    add("--max-steps", type=whole, metavar="N", help="most steps of an episode; default the environment's")
+    add(
+        "--survival-bonus",
+        type=_finite,
+        default=0.0,
+        metavar="X",
+        help="taken off the reward of each step, where the environment pays for being alive; default 0",
+    )
+    add(
+        "--timeout",
+        type=seconds,
+        default=300.0,
+        metavar="S",
+        help="seconds for one episode; a longer one is ended, and has failed; default %(default)g",
+    )
+
+
+def _kept(group: Any) -> None:
+    add = group.add_argument
+    add("--steps", type=whole, metavar="N", help="steps of the search in all; default 500 without --env-steps")
+    add("--env-steps", type=whole, metavar="N", help="end after so many steps of the environment in all")
+    add(
+        "--evaluate",
+        type=count,
+        default=5,
+        metavar="N",
+        help="episodes of their own by which the present policy is evaluated; 0: never; default %(default)s",
+    )
+    add("--every", type=whole, default=10, metavar="K", help="steps between evaluations; default %(default)s")
+    add("--journal", type=Path, metavar="FILE", help="record every answer; if the file holds this run, it goes on")
+    add("--save", type=Path, metavar="FILE.npz", help="write the best evaluated policy there, else the last")
+    add("--onnx", type=Path, metavar="FILE.onnx", help="write it as an ONNX model, too")
+    add("--quiet", action="store_true", help="show no progress")
+
+
+def _widths(text: str) -> tuple[int, ...]:
+    return tuple(whole(part.strip()) for part in text.split(","))
+
+
+def _finite(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise argparse.ArgumentTypeError(f"must be a number, got {text!r}")
+    return number
