@@ -119,9 +119,9 @@ class Pool:
             RuntimeError: Another call of `play`, or `close`, came in between.
         """
         waiting, tries = deque(tasks), Counter[int]()
-        turn = self._turn = object()
         if any(worker.tasks for worker in self._workers):  # of an earlier call that nobody listens to any more
             self.kill()
+        turn = self._turn = object()
         self._stillborn, done = 0, False
         try:
             while len(self._workers) < min(self.n, len(waiting)):

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -145,14 +143,6 @@ def aborts(env: Line, observation: Any) -> Any:
 
 def exits(env: Line, observation: Any) -> Any:
     os._exit(3)
-
-
-def leaves(env: Line, observation: Any) -> Any:
-    sys.exit(4)
-
-
-def is_killed(env: Line, observation: Any) -> Any:
-    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def is_blind(env: Line, observation: Any) -> Any:

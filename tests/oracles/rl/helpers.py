@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import random
+import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import blackbox_zo as bz
 from blackbox_zo._typing import Floats
-from oracles.rl import EpisodeOracle, LinearPolicy
+from blackbox_zo.oracle import Oracle
+from oracles import RankOnly
+from oracles.rl import EpisodeOracle, LinearPolicy, MLPPolicy, Policy
 from tests.oracles.helpers import proposal_of
 from tests.oracles.rl.environments import Line, Misdeed, by_action, played
 
@@ -49,3 +54,38 @@ def ask(oracle: EpisodeOracle, step: int = 0, points: Any = POINTS) -> bz.Values
 def errors(answer: bz.Values) -> list[str | None]:
     assert answer.info is not None
     return [(note or {}).get("error") for note in answer.info]
+
+
+def dawdles(env: Line, observation: Any) -> Any:
+    """So that episodes do not end in the order in which they were begun."""
+    time.sleep(random.SystemRandom().uniform(0.0, 0.01))
+    return observation
+
+
+def oracle_of(workers: int, policy: Policy | None = None, **more: Any) -> EpisodeOracle:
+    policy = MLPPolicy(3, 1, (4,), normalize=True, seed=2) if policy is None else policy
+    return EpisodeOracle(lambda: Line(misdeed=dawdles if workers else None), policy, 2, workers, seed=11, **more)
+
+
+def search_of(oracle: EpisodeOracle, journal: Path | None = None) -> bz.Search:
+    return bz.Search(oracle.x0, bz.RankBased(0.3, 6), bz.SGD(0.5), seed=3, journal=journal)
+
+
+def run(oracle: EpisodeOracle, steps: int, rank: bool, journal: Path | None = None) -> bytes:
+    """All bits at the end of so many steps, those in the journal among them."""
+    asked: Oracle = RankOnly(oracle) if rank else oracle
+    with search_of(oracle, journal) as search:
+        left = steps - search.variable.version
+        for _ in search.run(asked, left) if left else ():
+            pass
+        if not left:  # all is in the journal, but the oracle has not been told
+            oracle.recall(search._recorded)
+        end = search.ask()
+        oracle.close()
+        return bits(np.asarray(end.points), oracle)
+
+
+def bits(x: Any, oracle: EpisodeOracle) -> bytes:
+    oracle._merge()
+    assert oracle.seen.n == oracle.steps_played > 0
+    return b"".join(np.asarray(part).tobytes() for part in (x, *oracle.seen))
