@@ -11,7 +11,7 @@ from blackbox_zo._checks import check_at_least, check_positive
 from blackbox_zo.directions import Gaussian
 from blackbox_zo.estimators._base import Estimator
 from blackbox_zo.estimators._random_vector import plan
-from blackbox_zo.feedback import Feedback, Values
+from blackbox_zo.feedback import Feedback, Ranking, Values
 from blackbox_zo.randomness import Key
 from blackbox_zo.rules import SGD, Rule
 from blackbox_zo.steps import Queries, Step
@@ -31,7 +31,8 @@ class AugmentedRandomSearch(Estimator):
 
     sigma the standard deviation of the 2b answers used. It is a move's direction rather than a gradient: neither the
     scale of f nor nu is in its length. With b = 1 only the sign of one difference is. The variants V2 normalise
-    observations, which is a policy's to do; those with "-t" have b < N.
+    observations, which is a policy's to do; those with "-t" have b < N. Of a ranking, how often a query lost less how
+    often it won takes the place of its value.
 
     Args:
         radius: nu, positive, in units of the variable.
@@ -45,6 +46,8 @@ class AugmentedRandomSearch(Estimator):
     radius: float
     n_directions: int = 8
     n_best: int | None = None
+
+    accepts = (Values, Ranking)
 
     def __post_init__(self) -> None:
         check_positive("AugmentedRandomSearch", radius=self.radius)
@@ -74,9 +77,9 @@ class AugmentedRandomSearch(Estimator):
         self, state: tuple[()], variable: Variable, queries: Queries, feedback: Feedback
     ) -> tuple[tuple[()], Step]:
         """See `Estimator.estimate`. A direction with a failed query is left out; equal answers move nothing."""
-        assert isinstance(feedback, Values)
+        f = feedback.values if isinstance(feedback, Values) else feedback.net_losses().astype(np.float64)
         w = np.zeros(queries.directions.k)
-        pairs = feedback.values[: feedback.n // 2 * 2].reshape(-1, 2)
+        pairs = f[: feedback.n // 2 * 2].reshape(-1, 2)
         usable = np.flatnonzero(np.isfinite(pairs).all(axis=1))
         order = np.argsort(pairs[usable].min(axis=1), kind="stable")
         best = usable[order[: self.n_best]]

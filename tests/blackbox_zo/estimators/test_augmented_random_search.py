@@ -51,6 +51,15 @@ def test_equal_answers_move_nothing() -> None:
     assert not search.x.any()
 
 
+def test_a_ranking_counts_by_losses_less_wins() -> None:
+    search, proposal = proposed(3, 2)
+    ranking = bz.Ranking([4, (0, 1), 2], n=6)  # 3 and 5 are worse than all of these
+    search.tell(proposal, ranking)
+    other, same = proposed(3, 2)
+    other.tell(same, bz.Values(ranking.net_losses()))
+    assert search.x == pytest.approx(other.x) and search.x.any()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -25,12 +25,14 @@ class Row:
         rule: The rule it is used with; none is its own.
         budget: Queries in which it must make progress on the sphere.
         least_d: The smallest dimension it can be used in.
+        order_only: Whether of values, too, it uses the order alone, if it accepts rankings.
     """
 
     estimator: bz.Estimator
     rule: bz.Rule | None = None
     budget: int = 1000
     least_d: int = 1
+    order_only: bool = True
 
 
 def random_vectors() -> list[Row]:
@@ -52,8 +54,8 @@ ROWS = [
     Row(bz.Coordinatewise(0.1, difference="forward")),
     Row(bz.Coordinatewise(0.1, "block:3")),
     Row(bz.Coordinatewise(0.1, (3, 0, 2)), least_d=4),
-    Row(bz.AugmentedRandomSearch(0.05, 4), bz.SGD(0.1)),
-    Row(bz.AugmentedRandomSearch(0.05, 4, 2), bz.SGD(0.05)),
+    Row(bz.AugmentedRandomSearch(0.05, 4), bz.SGD(0.1), order_only=False),
+    Row(bz.AugmentedRandomSearch(0.05, 4, 2), bz.SGD(0.05), order_only=False),
     Row(bz.PGPE(0.1, 6)),
     Row(bz.PGPE(0.1, 4, sigma_rate=0.0)),
     Row(bz.RankBased(0.1, 8)),
@@ -86,18 +88,20 @@ each = pytest.mark.parametrize("row", ROWS, ids=lambda row: repr(row.estimator))
 
 @each
 def test_laws(row: Row) -> None:
-    check_estimator(row.estimator, rule=row.rule, budget=row.budget)
+    check_estimator(row.estimator, rule=row.rule, budget=row.budget, order_only=row.order_only)
 
 
 @each
 def test_laws_in_a_tree_within_bounds(row: Row) -> None:
     tree = {"w": np.array([[0.5, -0.9], [0.99, 0.1]]), "more": [0.3, np.array([-0.2])]}
-    check_estimator(row.estimator, rule=row.rule, x0=tree, bounds=(-1.0, 1.0), seed=5, budget=0)
+    check_estimator(
+        row.estimator, rule=row.rule, x0=tree, bounds=(-1.0, 1.0), seed=5, budget=0, order_only=row.order_only
+    )
 
 
 @pytest.mark.parametrize("row", [row for row in ROWS if row.least_d == 1], ids=lambda row: repr(row.estimator))
 def test_laws_for_a_single_number(row: Row) -> None:
-    check_estimator(row.estimator, rule=row.rule, x0=1.0, seed=7, budget=0)
+    check_estimator(row.estimator, rule=row.rule, x0=1.0, seed=7, budget=0, order_only=row.order_only)
 
 
 def draws_again(estimator: bz.Estimator) -> bool:
