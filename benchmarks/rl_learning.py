@@ -46,7 +46,7 @@ SWIMMER: dict[str, Callable[[int], Preset]] = {
 CHEETAH: dict[str, Callable[[int], Preset]] = {
     "ours (auto)": lambda d: preset("auto", d),
     "by rankings (rank)": lambda d: preset("rank", d),
-    "by rankings (pgpe)": ranked("pgpe"),
+    "by rankings (rank-sgd)": lambda d: preset("rank-sgd", d),
     "ARS V2-t": ars(32, 4, 0.03, True),
 }
 SIZES = {"Swimmer-v5": 16, "HalfCheetah-v5": 102, "CartPole-v1": 8}

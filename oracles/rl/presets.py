@@ -58,6 +58,11 @@ def _consensus(d: int) -> Preset:
 
 
 def _rank(d: int) -> Preset:
+    """ARS V2-t where the order of a step's episodes alone is known."""
+    return Preset(bz.AugmentedRandomSearch(0.03, 8, 4), bz.SGD(0.02), normalize=True, rank=True)
+
+
+def _rank_sgd(d: int) -> Preset:
     """ZO-RankSGD with a line search (Tang et al. 2024, arXiv 2303.03751), by the order of episodes alone."""
     return Preset(bz.RankSGD(0.1, 10), normalize=True, rank=True)
 
@@ -79,6 +84,7 @@ PRESETS: dict[str, Callable[[int], Preset]] = {
     "cma": _cma,
     "consensus": _consensus,
     "rank": _rank,
+    "rank-sgd": _rank_sgd,
 }
 """From a name to what makes the preset for d parameters."""
 
