@@ -146,6 +146,11 @@ def sizes_of(env: Any) -> tuple[int, int]:
         made.close()
 
 
+def said(error: BaseException) -> str:
+    """What went wrong, for a journal."""
+    return f"{type(error).__name__}: {error}"[:500]
+
+
 @dataclass(frozen=True)
 class Rules:
     """How episodes are played and scored; see `EpisodeOracle`."""

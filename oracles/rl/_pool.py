@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-import pickle
 import signal
 import subprocess
 import sys
@@ -62,6 +61,11 @@ class Task(NamedTuple):
     x: Floats
     seen: Statistics | None
     seed: int
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its arrays."""
+        return self.x.nbytes + (0 if self.seen is None else self.seen.mean.nbytes + self.seen.squares.nbytes)
 
 
 class Failure(NamedTuple):
@@ -171,14 +175,13 @@ class Pool:
             for worker in self._workers:
                 if not (waiting and worker.ready and len(worker.tasks) <= held):
                     continue
-                task = pickle.dumps(waiting[0], pickle.HIGHEST_PROTOCOL)
-                if worker.tasks and len(task) > ROOM:
+                if worker.tasks and waiting[0].nbytes > ROOM:
                     continue
                 if not worker.tasks:
                     worker.since = time.monotonic()
                 worker.tasks.append(waiting.popleft())
                 with contextlib.suppress(OSError):  # it has died, which its connection will tell
-                    worker.connection.send_bytes(task)
+                    worker.connection.send(worker.tasks[-1])
 
     def _messages(self, turn: object) -> Iterator[tuple[_Worker, str, Any]]:
         """What workers say, or what has become of them, once there is something."""

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import cloudpickle
 
-from oracles.rl._environment import Player, register
+from oracles.rl._environment import Player, register, said
 
 __all__ = ["main"]
 
@@ -53,7 +53,7 @@ def _serve(connection: Connection) -> None:
         arguments, growth = cloudpickle.loads(setup)
         player = Player(*arguments)
     except Exception as error:
-        connection.send(("broken", _said(error)))
+        connection.send(("broken", said(error)))
         return
     connection.send(("ready", None))
     with contextlib.closing(player):
@@ -67,7 +67,7 @@ def _play(connection: Connection, player: Player, growth: float) -> None:
         try:
             episode = player.play(task.x, task.seen, task.seed)
         except Exception as error:  # whatever the environment raises, it costs this episode only
-            connection.send(("failed", _said(error)))
+            connection.send(("failed", said(error)))
             continue
         memory = _memory()
         base = base or memory  # the first episode loads what is loaded once
@@ -80,7 +80,3 @@ def _memory() -> float:
         return int(_STATM.read_text().split()[1]) * resource.getpagesize() / (1 << 20)
     except OSError:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << (20 if sys.platform == "darwin" else 10))
-
-
-def _said(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}"

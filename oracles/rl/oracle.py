@@ -13,7 +13,7 @@ from blackbox_zo.feedback import Values
 from blackbox_zo.oracle import Oracle, Part, gather
 from blackbox_zo.proposal import Proposal
 from blackbox_zo.randomness import Key
-from oracles.rl._environment import Episode, Player, Rules, Trajectory
+from oracles.rl._environment import Episode, Player, Rules, Trajectory, said
 from oracles.rl._pool import TRIES, Failure, Pool, Task
 from oracles.rl._statistics import Statistics
 from oracles.rl.policies import Policy
@@ -158,7 +158,7 @@ class EpisodeOracle(Oracle):
                     self._player = Player(*self._setup)
                 return self._player.play(task.x, task.seen, task.seed)
             except Exception as error:  # whatever it raises, it costs this episode only
-                reason = f"{type(error).__name__}: {error}"
+                reason = said(error)
                 if self._player is not None:
                     self._player.close()
                     self._player = None

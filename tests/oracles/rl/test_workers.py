@@ -127,6 +127,12 @@ def test_a_worker_killed_in_mid_episode_and_one_killed_in_between(tmp_path: Path
         oracle.close()
 
 
+def test_a_dead_worker_is_seen_though_a_child_of_it_holds_its_connection(tmp_path: Path) -> None:
+    oracle = line_oracle(env.once(tmp_path / "forked", env.forks_and_dies), workers=1, timeout=None)
+    np.testing.assert_array_equal(ask(oracle).values, right(oracle))
+    oracle.close()
+
+
 def test_memory_that_an_environment_keeps_is_bounded(folder: Path) -> None:
     oracle = line_oracle(env.keeps_memory([], folder, 60), workers=1, memory_growth=150.0)
     try:
@@ -210,7 +216,7 @@ def test_an_answer_given_up_ends_the_workers(folder: Path) -> None:
 
 def test_an_answer_that_is_still_held_does_not_mix_with_a_later_one() -> None:
     """An error's traceback holds the generator, as in a notebook."""
-    oracle = line_oracle(workers=1)
+    oracle = EpisodeOracle(Line, LinearPolicy(3, 1))
     held = oracle.parts(proposal_of(POINTS))
     next(held)
     np.testing.assert_array_equal(ask(oracle, 1).values, right(oracle, 1))
