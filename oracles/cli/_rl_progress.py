@@ -133,8 +133,10 @@ def shown_of(quiet: bool, steps: int | None, env_steps: int | None) -> Shown:
 
 
 def figure(value: float) -> str:
-    """A return, short: 1,234, 12.3, 0.0123."""
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.1f}" if abs(value) >= 10 else f"{value:.3g}"
+    """A return, short: 1,234, 500, 12.3, 0.0123."""
+    if abs(value) >= 1000 or (value == round(value) and abs(value) >= 1):
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.3g}"
 
 
 def _share(pace: Pace, steps: int | None, env_steps: int | None) -> float:

@@ -158,6 +158,7 @@ class _Run:
     def _introduce(self) -> None:
         given, policy, oracle = self.given, self.training.policy, self.training.oracle
         self.pace.step = self.step
+        self.pace.evaluated = self.evaluations.last.mean if self.evaluations.last is not None else math.nan
         self.pace.played(oracle.episodes_played, oracle.steps_played)
         kind = "linear" if given.policy == "linear" else f"mlp {'-'.join(map(str, given.hidden))}"
         self.shown.note(f"{given.env}: {kind} policy of {policy.size:,} parameters, preset {given.preset}")

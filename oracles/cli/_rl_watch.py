@@ -93,7 +93,7 @@ class _Answers:
     @property
     def complete(self) -> bool:
         """Whether the run has what was asked for."""
-        return bool(self.goal) and self.done >= self.goal
+        return self.goal is not None and self.done >= self.goal
 
     def rest(self) -> Iterator[str]:
         """What is left to say at the end."""
@@ -135,7 +135,7 @@ class _Steps:
     @property
     def complete(self) -> bool:
         """Whether the run has begun the last of the steps that were asked for."""
-        return bool(self.goal) and self.step + 1 >= self.goal
+        return self.goal is not None and self.step + 1 >= self.goal
 
     def rest(self) -> Iterator[str]:
         """The line of the present step, and what was evaluated after it."""

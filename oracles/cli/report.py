@@ -11,6 +11,7 @@ from blackbox_zo.journal import read
 from oracles.cli._errors import BadInput
 from oracles.cli._finetune_journal import is_finetuning
 from oracles.cli._history import history_of
+from oracles.cli._rl_journal import is_training
 from oracles.cli._summary import summary_of
 
 __all__ = ["add", "write"]
@@ -33,10 +34,23 @@ def add(commands: Any) -> None:
         metavar="FILE",
         help="an .html or .png file; default: the journal's name with .html",
     )
+    parser.add_argument(
+        "--policy",
+        type=Path,
+        metavar="FILE.npz",
+        help="of a training: show this policy at play; default the one that the run saved",
+    )
+    parser.add_argument("--no-video", action="store_true", help="of a training: show none")
 
 
-def write(journal: Path, output: Path) -> str:
+def write(journal: Path, output: Path, policy: Path | None = None, video: bool = True) -> str:
     """Draw a journal to a file that appears at once and complete; what was drawn, in a line.
+
+    Args:
+        journal: The journal.
+        output: The file.
+        policy: Of a training: whom to show at play; none takes what the run saved.
+        video: Of a training: whether to.
 
     Raises:
         JournalError: It is empty, damaged, or no journal.
@@ -57,12 +71,28 @@ def write(journal: Path, output: Path) -> str:
             tuning = tuning_of(journal)
             beside.write_text(page_of_tuning(tuning), encoding="utf-8")
             what = f"{tuning.steps} steps"
+        elif is_training(header):
+            what = _write_training(journal, output, beside, policy, video)
         else:
             what = _write_history(journal, output, beside)
         beside.replace(output)
     finally:
         beside.unlink(missing_ok=True)
     return f"{output}: {what}, {output.stat().st_size / 1000:,.0f} kB"
+
+
+def _write_training(journal: Path, output: Path, beside: Path, policy: Path | None, video: bool) -> str:
+    from oracles.cli._rl_history import career_of
+    from oracles.cli._rl_page import page_of_career, picture_of_career, shown_policy
+
+    career = career_of(journal)
+    what = f"{career.steps} steps"
+    if output.suffix.lower() == ".png":
+        picture_of_career(career, beside)
+        return what
+    shown = shown_policy(career, policy) if video else ("", None, "")
+    beside.write_text(page_of_career(career, shown), encoding="utf-8")
+    return what + (f", and {shown[0]} at play" if shown[1] else f", no video ({shown[2]})" if shown[0] else "")
 
 
 def _write_history(journal: Path, output: Path, beside: Path) -> str:
@@ -84,5 +114,7 @@ def _run(given: argparse.Namespace) -> int:
         raise BadInput(f"--output {str(output)!r} must end in .html or .png.")
     if not output.parent.is_dir():
         raise BadInput(f"--output {str(output)!r} is in a folder that is not there; make it first.")
-    print(write(given.journal, output))
+    if given.policy is not None and not is_training(read(given.journal)[0]):
+        raise BadInput(f"--policy is of a training, but '{given.journal}' records none.")
+    print(write(given.journal, output, given.policy, not given.no_video))
     return 0

@@ -10,6 +10,8 @@ from blackbox_zo import _replay
 from blackbox_zo.journal import Journal, read
 from oracles.cli._errors import BadInput, told
 from oracles.cli._finetune_journal import go_on, is_finetuning
+from oracles.cli._rl_journal import go_on as train_on
+from oracles.cli._rl_journal import is_training
 from oracles.cli._run import Run
 from oracles.cli.minimize import add_limits
 from oracles.command import CommandOracle
@@ -38,6 +40,13 @@ def _run(given: argparse.Namespace) -> int:
             f"'{given.journal}' fine-tunes a model. To go on, in folder {settings.get('cwd')!r}: "
             + go_on(settings["arguments"])
         )
+    if is_training(header):
+        how = (
+            f"in folder {settings.get('cwd')!r}: {train_on(settings['arguments'])}"
+            if "arguments" in settings
+            else (f"call oracles.rl.train with the same arguments and journal={str(given.journal)!r}.")
+        )
+        raise BadInput(f"'{given.journal}' trains a policy. To go on, {how}")
     if not isinstance(problem, dict) or not {"run", "parameters", "read", "maximize"} <= problem.keys():
         raise BadInput(
             f"'{given.journal}' records a run of a Python function, which only your program can call; "

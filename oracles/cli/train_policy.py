@@ -22,7 +22,8 @@ PRESET_LINES = {
     "pgpe": "PGPE with ClipUp, Toklu et al. 2020",
     "cma": "CMA-ES, Hansen 2016; diagonal above 100 parameters",
     "consensus": "consensus hopping, Riedl et al. 2023",
-    "rank": "by the order of episodes alone: ZO-RankSGD, Tang et al. 2024",
+    "rank": "by the order of episodes alone: ars-v2-t without values",
+    "rank-sgd": "by the order of episodes alone: ZO-RankSGD, Tang et al. 2024",
 }
 
 _EXAMPLE = """examples:

@@ -1,0 +1,205 @@
+"""A policy at play as an animated WebP, drawn in a process of its own: what draws may crash, hang or lack a display."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import io
+import os
+import pickle
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cloudpickle
+import numpy as np
+
+from oracles.rl._environment import ENDLESS, EnvError, make, name_of, register, registered
+from oracles.rl._spaces import actions_of, observations_of
+
+__all__ = ["Video", "video"]
+
+MOST_BYTES = 3_000_000
+"""Of the finished picture."""
+
+SECONDS, RATE, WIDTH, HEIGHT = 8.0, 20.0, 360, 270
+"""Of an episode that are shown; pictures in each of them; their size, where the environment lets one choose."""
+
+PATIENCE = 60.0
+"""Seconds after which no further picture is drawn; without a graphics card one may take half a second."""
+
+
+class Video(NamedTuple):
+    """An episode that was drawn.
+
+    Attributes:
+        webp: The animation.
+        width: Of its pictures.
+        height: Of its pictures.
+        frames: How many there are.
+        seconds: How much of the episode they show, in the environment's own time.
+        steps: Steps of the whole episode.
+        total: Its sum of rewards.
+    """
+
+    webp: bytes
+    width: int
+    height: int
+    frames: int
+    seconds: float
+    steps: int
+    total: float
+
+
+def video(env: Any, act: Any, seed: int = 0, max_steps: int | None = None, timeout: float = 240.0) -> Video:
+    """Draw the first seconds of an episode.
+
+    Args:
+        env: An id, an `EnvSpec`, or a function that makes an environment, with the argument `render_mode` if it takes
+            it.
+        act: From a flat observation to the outputs of a policy, such as `oracles.rl.load` gives.
+        seed: Of the episode.
+        max_steps: Most steps of it.
+        timeout: Seconds that it may take in all.
+
+    Raises:
+        EnvError: It cannot be drawn; the message says why.
+    """
+    task = cloudpickle.dumps((env, act, seed, max_steps))
+    known = {**os.environ, "PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path)}
+    if not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")) and sys.platform == "linux":
+        known.setdefault("MUJOCO_GL", "egl")
+        known.setdefault("SDL_VIDEODRIVER", "dummy")
+    code = "from oracles.rl._video import main; main()"
+    with tempfile.TemporaryDirectory() as folder:
+        cwd = folder if isinstance(env, str) else None  # a library of environments may leave logs where it is
+        given, got = Path(folder) / "task", Path(folder) / "video"
+        given.write_bytes(cloudpickle.dumps((_sendable(), task)))
+        words = [sys.executable, "-P", "-W", "ignore", "-c", code, str(given), str(got)]
+        try:
+            done = subprocess.run(
+                words, cwd=cwd, env=known, capture_output=True, text=True, errors="replace", timeout=timeout
+            )
+        except subprocess.TimeoutExpired:
+            raise EnvError(f"{name_of(env)!r} was not drawn within {timeout:g} s.") from None
+        if not got.exists():
+            last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
+            code_ = f"signal {-done.returncode}" if done.returncode < 0 else f"exit code {done.returncode}"
+            raise EnvError(f"{name_of(env)!r} cannot be drawn: the process that draws ended with {code_}: {last}")
+        found = pickle.loads(got.read_bytes())
+    if isinstance(found, str):
+        raise EnvError(found)
+    return Video(*found)
+
+
+def _sendable() -> bytes:
+    try:
+        return bytes(cloudpickle.dumps(registered()))
+    except Exception:  # some library's
+        return bytes(cloudpickle.dumps({}))
+
+
+def main() -> None:
+    """Draw what the first argument's file asks for into the second's."""
+    given, got = map(Path, sys.argv[1:])
+    specs, task = pickle.loads(given.read_bytes())
+    with contextlib.suppress(Exception):
+        register(cloudpickle.loads(specs))
+    out: tuple[Any, ...] | str
+    try:
+        out = tuple(_drawn(*cloudpickle.loads(task)))
+    except ValueError as error:
+        out = str(error)
+    except Exception as error:  # whatever the environment raises
+        out = f"The environment cannot be drawn: {type(error).__name__}: {error}"
+    part = got.with_name("part")
+    part.write_bytes(pickle.dumps(out))
+    part.replace(got)
+
+
+def _drawn(env: Any, act: Any, seed: int, max_steps: int | None) -> Video:
+    made = _made(env)
+    try:
+        pictures, rate, steps, total = _played(made, act, seed, max_steps)
+    finally:
+        made.close()
+    webp, (width, height), shown = _encoded(pictures, rate)
+    return Video(webp, width, height, shown, len(pictures) / rate, steps, total)
+
+
+def _made(env: Any) -> Any:
+    """The environment, ready to be drawn."""
+    mode: dict[str, Any] = {"render_mode": "rgb_array"}
+    if callable(env):
+        parameters = inspect.signature(env).parameters
+        takes = "render_mode" in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+        made = make(env, **(mode if takes else {}))
+    else:
+        try:
+            made = make(env, **mode, width=WIDTH, height=HEIGHT)
+        except TypeError:  # its size is its own
+            made = make(env, **mode)
+    if getattr(made, "render_mode", None) not in ("rgb_array", "rgb_array_list"):
+        made.close()
+        raise EnvError(f"{name_of(env)!r} has no render_mode 'rgb_array', so there is nothing to draw.")
+    return made
+
+
+def _played(made: Any, act: Any, seed: int, max_steps: int | None) -> tuple[list[Any], float, int, float]:
+    """Pictures, how many a second, and the steps and rewards of the whole episode."""
+    flat, to_action = observations_of(made.observation_space)[1], actions_of(made.action_space, True)[1]
+    speed = float((getattr(made, "metadata", None) or {}).get("render_fps") or 30.0)
+    every = max(1, round(speed / RATE))
+    deadline = time.monotonic() + PATIENCE
+    observation, _ = made.reset(seed=seed)
+    pictures = [_picture(made)]
+    total, steps, over = 0.0, 0, False
+    while not over and steps < (max_steps or ENDLESS):
+        action = to_action(act(np.asarray(flat(observation), dtype=np.float64)))
+        observation, reward, terminated, truncated, _ = made.step(action)
+        total, steps, over = total + float(reward), steps + 1, bool(terminated or truncated)
+        wanted = steps % every == 0 and len(pictures) * every < SECONDS * speed
+        if wanted and time.monotonic() < deadline:
+            pictures.append(_picture(made))
+    return pictures, speed / every, steps, total
+
+
+def _picture(made: Any) -> Any:
+    drawn = made.render()
+    if isinstance(drawn, list):
+        drawn = drawn[-1] if drawn else None
+    array = np.asarray(drawn)
+    if array.ndim != 3 or array.shape[2] != 3:
+        raise EnvError(
+            f"`render()` must give an array (h, w, 3), got {f'shape {array.shape}' if array.ndim else drawn}."
+        )
+    return array.astype(np.uint8)
+
+
+def _encoded(pictures: list[Any], rate: float) -> tuple[bytes, tuple[int, int], int]:
+    """The animation, smaller and with fewer pictures until it is small enough; its size; and how many it has."""
+    from PIL import Image
+
+    images = [Image.fromarray(array) for array in pictures]
+    width = min(WIDTH, images[0].width)
+    step, quality = 1, 70
+    while True:
+        size = (width, max(1, round(images[0].height * width / images[0].width)))
+        some = [image.resize(size, Image.Resampling.LANCZOS) for image in images[::step]]
+        buffer = io.BytesIO()
+        duration = [round(1000 * step / rate)] * len(some)
+        duration[-1] += 700  # it rests on the last picture before it begins anew
+        some[0].save(
+            buffer, "WEBP", save_all=True, append_images=some[1:], duration=duration, loop=0, quality=quality, method=3
+        )
+        if buffer.tell() <= MOST_BYTES or width <= 64:
+            return buffer.getvalue(), size, len(some)
+        if quality > 45:
+            quality = 45
+        elif step == 1:
+            step = 2
+        else:
+            width = width * 3 // 4

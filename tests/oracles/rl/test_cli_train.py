@@ -1,0 +1,319 @@
+"""`blackbox-zo train-policy`, as a process: what it prints and keeps, and what Ctrl-C and a kill leave behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import blackbox_zo as bz
+from blackbox_zo import _replay
+from blackbox_zo.journal import read
+from oracles.cli._rl_evaluations import Evaluation, Evaluations, beside
+from oracles.cli.main import main
+from oracles.cli.train_policy import PRESET_LINES
+from oracles.rl import PRESETS, load, preset
+from tests.oracles.helpers import arguments, cli, environment, in_a_terminal, lines, wait_for
+
+CART = ("train-policy", "--env", "CartPole-v1", "--steps", "6", "--every", "2", "--quiet")
+SLOW = """
+import time
+from tests.oracles.rl.environments import Line
+
+
+class Slow(Line):
+    def step(self, action):
+        time.sleep(0.004)
+        return super().step(action)
+
+
+def make_env():
+    return Slow()
+
+
+def other_env():
+    return Line()
+
+
+def failing():
+    def misdeed(env, observation):
+        raise RuntimeError("the motor is on fire")
+
+    return Line(misdeed=misdeed)
+
+
+def sometimes():
+    def misdeed(env, observation):
+        if env.at > 0.0:
+            raise RuntimeError("the motor is on fire")
+        return observation
+
+    return Line(misdeed=misdeed)
+
+
+number = 3
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "my_env.py").write_text(SLOW)
+    return tmp_path
+
+
+def slow(journal: str, *more: str) -> list[str]:
+    """Arguments of a training in `Slow`; observations are normalised, so that their statistics count too."""
+    what = ["train-policy", "--env", "my_env:make_env", "--preset", "ars", "--policy", "mlp", "--hidden", "3"]
+    return [*what, "--steps", "6", "--workers", "2", "--every", "2", "--journal", journal, *more]
+
+
+def final_x(journal: Path) -> Any:
+    """Where a journal's run stands, and how many steps that were."""
+    header, records = read(journal)
+    variable, estimator, rule = _replay.restore(header)
+    search = bz.Search(variable, estimator, rule, seed=header["seed"])
+    _replay.replay(search, records)
+    return variable.version, np.array(variable.value)
+
+
+def answers(journal: Path) -> list[Any]:
+    return sorted(read(journal)[1], key=lambda r: int(r["id"]))
+
+
+# ------------------------------------------------------------------------------------------------- from start to end
+
+
+def test_from_start_to_end(tmp_path: Path) -> None:
+    done = cli(*CART, "--journal", "run.jsonl", "--save", "policy.npz", "--workers", "2", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    told, counts, saved, see = done.stdout.splitlines()
+    assert told.startswith("evaluated: ") and " before, " in told and told.endswith(" after step 6")
+    assert counts.startswith("6 of 6 steps, 60 episodes, ") and " steps of the environment, " in counts
+    assert saved.startswith("policy after step ") and saved.endswith(": policy.npz")
+    assert see == "to see it: blackbox-zo report run.jsonl"
+    done_at = [json.loads(line) for line in lines(beside(tmp_path / "run.jsonl"))]
+    assert [e["step"] for e in done_at] == [0, 2, 4, 6]
+    assert [e["episodes"] for e in done_at] == [0, 20, 40, 60] and done_at[-1]["return"] > done_at[0]["return"]
+    assert done_at[-1]["steps"] == sum(r["info"]["steps"] for r in read(tmp_path / "run.jsonl")[1])
+    best = max(done_at, key=lambda e: e["return"])
+    assert f"evaluated {best['return']:.1f}".removesuffix(".0") in saved and f"after step {best['step']}," in saved
+    assert load(tmp_path / "policy.npz")(np.zeros(4)).shape == (2,)
+
+
+def test_the_journal_is_that_of_a_program(tmp_path: Path) -> None:
+    """What the command began, `oracles.rl.train` can go on with; evaluations are those of `Trained.evaluate`."""
+    from oracles.rl import Training
+
+    journal = tmp_path / "run.jsonl"
+    assert cli(*CART, "--preset", "ars", "--journal", str(journal), cwd=tmp_path).returncode == 0
+    with Training("CartPole-v1", "ars", workers=0, journal=journal) as training:
+        assert training.search.steps == 6
+        for _ in training.search.run(training.oracle, 0):
+            pass
+        mean = training.trained.evaluate(5).mean()
+    assert json.loads(lines(beside(journal))[-1])["return"] == mean
+
+
+def test_rankings_alone(tmp_path: Path) -> None:
+    done = cli(*CART, "--preset", "rank", "--journal", "run.jsonl", "--workers", "0", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    header, records = read(tmp_path / "run.jsonl")
+    assert header["problem"]["rank"] and all("levels" in r and "value" not in r for r in records)
+
+
+def test_steps_of_the_environment_end_it(tmp_path: Path) -> None:
+    given = ["train-policy", "--env", "CartPole-v1", "--workers", "0", "--env-steps", "300", "--evaluate", "0"]
+    done = cli(*given, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "step 1: return" in done.stderr
+    assert "Nothing was kept" in done.stdout and "evaluated" not in done.stdout
+    taken = int(done.stdout.split(" steps of the environment")[0].split()[-1].replace(",", ""))
+    assert 300 <= taken < 300 + 10 * 500
+
+
+def test_all_options_reach_the_oracle(tmp_path: Path) -> None:
+    given = ["--episodes", "2", "--max-steps", "7", "--survival-bonus", "0.5", "--seed", "4", "--hidden", "5,3"]
+    done = cli(*CART, *given, "--workers", "0", "--journal", "run.jsonl", "--steps", "2", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    header, records = read(tmp_path / "run.jsonl")
+    problem = header["problem"]
+    assert problem["episodes"] == 2 and problem["max_steps"] == 7 and problem["survival_bonus"] == 0.5
+    assert header["seed"] == problem["seed"] == 4 and header["dimension"] == (4 + 1) * 5 + (5 + 1) * 3 + (3 + 1) * 2
+    assert all(r["info"]["steps"] <= 14 and r["value"] == -r["info"]["return"] / 2 for r in records)
+
+
+def test_onnx(tmp_path: Path) -> None:
+    pytest.importorskip("onnx", reason="onnx is not installed: pip install onnx")
+    done = cli(*CART, "--steps", "1", "--workers", "0", "--onnx", "policy.onnx", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "policy.onnx").stat().st_size > 100
+
+
+def test_a_live_bar_on_a_terminal(tmp_path: Path) -> None:
+    pytest.importorskip("rich", reason="rich is not installed: pip install rich")
+    code, out, shown = in_a_terminal(arguments(*CART[:-1], "--workers", "0"), environment(), tmp_path)
+    assert code == 0 and b"evaluated: " in out
+    assert "6/6" in shown and "steps/s" in shown and "evaluated" in shown and "━" in shown
+
+
+# ------------------------------------------------------------------------------------------------- ends and resumes
+
+
+def test_interrupted_and_resumed_is_the_same_run(folder: Path) -> None:
+    whole = cli(*slow("whole.jsonl", "--save", "whole.npz"), cwd=folder)
+    assert whole.returncode == 0, whole.stderr
+    process = subprocess.Popen(
+        arguments(*slow("part.jsonl")),
+        cwd=folder,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    wait_for(lambda: len(lines(folder / "part.jsonl")) > 22)  # amid the second step
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 130 and "Traceback" not in err
+    assert "Interrupted after step 1 of 6; every answer is kept." in out
+    assert "to go on: blackbox-zo train-policy --env my_env:make_env" in out
+    killed = len(answers(folder / "part.jsonl"))
+    assert 22 <= killed < 90
+    process = subprocess.Popen(arguments(*slow("part.jsonl", "--quiet")), cwd=folder, env=environment())
+    wait_for(lambda: len(lines(folder / "part.jsonl")) > killed + 20)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    rest = cli(*slow("part.jsonl", "--save", "part.npz", "--workers", "1"), cwd=folder)
+    assert rest.returncode == 0, rest.stderr
+    assert "steps of this run, which goes on." in rest.stderr and " now)" in rest.stdout
+    assert answers(folder / "part.jsonl") == answers(folder / "whole.jsonl")
+    done, x = final_x(folder / "part.jsonl")
+    assert done == 6 and np.array_equal(x, final_x(folder / "whole.jsonl")[1])
+    assert lines(beside(folder / "part.jsonl")) == lines(beside(folder / "whole.jsonl"))
+    one, two = (np.load(folder / f"{name}.npz") for name in ("whole", "part"))
+    assert all(np.array_equal(one[name], two[name]) for name in one.files)
+    again = cli(*slow("part.jsonl", "--save", "again.npz"), cwd=folder)  # now the best is all of earlier runs
+    assert again.returncode == 0 and "holds all 6 steps; a larger --steps would go on." in again.stderr
+    three = np.load(folder / "again.npz")
+    assert all(np.array_equal(one[name], three[name]) for name in one.files)
+    assert lines(beside(folder / "part.jsonl")) == lines(beside(folder / "whole.jsonl"))
+
+
+def test_another_run_is_refused_by_the_name_of_what_differs(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, "path", ["", *sys.path])
+    monkeypatch.delitem(sys.modules, "my_env", raising=False)
+    base = [*CART, "--workers", "0", "--steps", "1", "--journal", "run.jsonl", "--evaluate", "0"]
+
+    def refused(*given: str) -> str:
+        capsys.readouterr()
+        assert main(given) == 2
+        return capsys.readouterr().err
+
+    assert main(base) == 0
+    for more, words in (
+        (["--env", "Acrobot-v1"], "other --env: CartPole-v1 there, Acrobot-v1 here"),
+        (["--env", "my_env:make_env"], "other --env: CartPole-v1 there, my_env:make_env here"),
+        (["--preset", "ars"], "other --preset: "),
+        (["--seed", "3"], "other --seed: 0 there, 3 here"),
+        (["--hidden", "2", "--preset", "cma"], "other --policy: LinearPolicy there, MLPPolicy here"),
+        (["--episodes", "3"], "other --episodes: 1 there, 3 here"),
+        (["--max-steps", "9"], "other --max-steps: none there, 9 here"),
+    ):
+        said = refused(*base, *more)
+        assert words in said and said.count("\n") == 1, said
+    journal = folder / "run.jsonl"
+    text = journal.read_text()
+    journal.write_text(text.replace('"versions": {"gymnasium": "', '"versions": {"gymnasium": "0.'))
+    assert "was begun with gymnasium 0." in refused(*base)
+    bz.minimize(lambda x: float(x @ x), [1.0, 2.0], budget=10, journal=folder / "other.jsonl")
+    assert "records no training of a policy" in refused(*base, "--journal", "other.jsonl")
+    journal.write_text(text)
+    said = refused("resume", "run.jsonl")
+    assert "To go on, in folder " in said and "train-policy --env" in said
+
+
+def test_when_all_fail_the_reason_is_shown(folder: Path) -> None:
+    given = ["train-policy", "--preset", "ars", "--workers", "0", "--evaluate", "0", "--steps"]
+    done = cli(*given, "30", "--env", "my_env:failing", cwd=folder)
+    assert done.returncode == 1
+    assert "candidate 0 failed: RuntimeError: the motor is on fire" in done.stderr
+    assert "blackbox-zo: all 160 candidates failed. The first: RuntimeError" in done.stderr
+    done = cli(*given, "6", "--env", "my_env:sometimes", cwd=folder)
+    assert done.returncode == 0 and " failed, " in done.stdout and "blackbox-zo:" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (["--env", "CartPol-v1"], "Did you mean CartPole-v1"),
+        (["--env", "no_module:make"], "--env: importing 'no_module' failed"),
+        (["--env", "my_env:nothing"], "--env: 'my_env' has no function 'nothing'; it has "),
+        (["--env", "my_env:number"], "--env: 'my_env' has no function 'number'"),
+        (["--env", "json:loads"], "loads"),
+        (["--env", "CartPole-v1", "--preset", "arz"], "invalid choice"),
+        (["--env", "CartPole-v1", "--policy", "linear", "--hidden", "3"], "a linear policy has no hidden layers"),
+        (["--env", "CartPole-v1", "--hidden", "3,x"], "at least 1, got 'x'"),
+        (["--env", "CartPole-v1", "--steps", "0"], "at least 1, got '0'"),
+        (["--env", "CartPole-v1", "--survival-bonus", "nan"], "must be a number"),
+        (["--env", "CartPole-v1", "--save", "no/such/policy.npz"], "--save 'no/such/policy.npz' is in a folder that"),
+        (["--env", "CartPole-v1", "--journal", "."], "--journal '.' is a folder"),
+        ([], "--env"),
+    ],
+)
+def test_bad_input_is_a_sentence(
+    given: list[str],
+    words: str,
+    folder: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, "path", ["", *sys.path])
+    try:
+        code: Any = main(["train-policy", *given])
+    except SystemExit as stop:  # argparse's own
+        code = stop.code
+    finally:
+        sys.modules.pop("my_env", None)
+    printed = capsys.readouterr()
+    assert code == 2 and printed.out == "", printed
+    assert words in printed.err and "Traceback" not in printed.err
+
+
+def test_the_help_lists_every_preset(capsys: pytest.CaptureFixture[str]) -> None:
+    assert list(PRESET_LINES) == list(PRESETS)
+    with pytest.raises(SystemExit):
+        main(["train-policy", "--help"])
+    out = capsys.readouterr().out
+    assert all(f"  {name} " in out and line in out for name, line in PRESET_LINES.items())
+    assert preset("ars", 100) == preset("ars-v2-t", 100) == preset("auto", 100) and preset("auto", 9) == preset(
+        "cma", 9
+    )
+
+
+# ------------------------------------------------------------------------------------------------- evaluations
+
+
+def test_evaluations_survive_a_torn_line_and_drop_what_is_later(tmp_path: Path) -> None:
+    path = tmp_path / "eval"
+    first = Evaluations(path)
+    for step in (0, 5, 10):
+        first.add(Evaluation(step, 100 * step, step, float(step), 0.5))
+    first.add(Evaluation(15, 1500, 15, float("nan")))
+    with path.open("a") as file:
+        file.write('{"step": 20, "st')
+    found = Evaluations.of(path)
+    assert list(found.done) == [0, 5, 10, 15] and found.best == found.last == Evaluation(10, 1000, 10, 10.0, 0.5)
+    found.begin(5)
+    assert [json.loads(line)["step"] for line in lines(path)] == [0, 5]
+    assert os.listdir(tmp_path) == ["eval"]  # noqa: PTH208
