@@ -305,7 +305,8 @@ def _client_id(body: dict[str, Any]) -> str:
 def _bind(host: str, port: int, last: int | None) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     for number in (port,) if port or not last else (last, 0):
-        out = socket.socket(family, socket.SOCK_STREAM)
+        # asyncio turns Nagle's algorithm off only where the protocol is named; with it every reply is 40 ms late
+        out = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         out.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             out.bind((host, number))

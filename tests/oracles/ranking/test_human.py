@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import secrets
 import signal
+import socket
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -284,3 +286,18 @@ def test_who_answers_at_random_loses_weight_and_this_is_replayed(tmp_path: Path)
     np.testing.assert_array_equal(again.x, first.x)
     assert oracle.reliability.weights == weights
     assert raters_of(oracle.reliability)[3].startswith("Eve")
+
+
+def test_replies_are_sent_at_once(tmp_path: Path) -> None:
+    """With Nagle's algorithm on, a second packet of a reply waits 40 ms for the browser's word on the first."""
+    oracle = HumanRanking(str, tmp_path / "s.db")
+    try:
+        with socket.create_connection((oracle.server.host, oracle.server.port)):
+            until = time.monotonic() + 10
+            while not (served := list(oracle.server._uvicorn.server_state.connections)):
+                assert time.monotonic() < until
+                time.sleep(0.01)
+            connection = served[0].transport.get_extra_info("socket")
+            assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+    finally:
+        oracle.close()
