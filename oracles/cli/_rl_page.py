@@ -26,10 +26,10 @@ _STYLE = f"""<style>
 .key b {{ width: 8px; height: 8px; border-radius: 4px; background: {EARLY}; }}
 .key em {{ width: 22px; height: 2px; background: {LATE}; }}
 .key u {{ width: 22px; border-top: 2px dashed var(--muted); }}
-.key span + b, .key span + em, .key span + u {{ margin-left: 10px; }}
+.key {{ column-gap: 18px; }} .key div {{ display: flex; align-items: center; gap: 8px; }}
 .video {{ display: grid; grid-template-columns: minmax(200px, 420px) minmax(0, 1fr); gap: 12px; }}
 .video .card:first-child {{ padding: 0; overflow: hidden; line-height: 0; }}
-.video img {{ width: 100%; height: auto; }} .video p {{ margin: 0 0 8px; }}
+.video img {{ width: 100%; height: auto; }} .commands p {{ margin: 0 0 4px; }}
 @media (max-width: 640px) {{ .video {{ grid-template-columns: 1fr; }} }}
 </style>"""
 
@@ -104,11 +104,13 @@ def _learning(career: Career) -> str:
         f'<div class="{kind}">{_drawn(size, partial(learning, career=career, theme=INK), "learning curve")}</div>'
         for kind, size in (("wide", (9.6, 3.8)), ("narrow", (4.4, 3.4)))
     ]
-    key = ["<b></b><span>mean of a step's candidates</span><u></u><span>best candidate so far</span>"]
+    key = ["<div><b></b><span>mean of a step's candidates</span></div>"]
+    key.append("<div><u></u><span>best candidate so far</span></div>")
     if career.evaluations.done:
-        key.append("<em></em><span>evaluated, and its standard error</span><span>○ best evaluated</span>")
+        key.append("<div><em></em><span>evaluated, and its standard error</span></div>")
+        key.append("<div><span>○ best evaluated</span></div>")
     if not np.isfinite(career.mean).all():
-        key.append("<span>× all failed</span>")
+        key.append("<div><span>× all failed</span></div>")
     return f'<h2>Learning curve</h2><div class="key">{"".join(key)}</div><div class="card">{"".join(pictures)}</div>'
 
 
@@ -153,4 +155,4 @@ def _commands(career: Career) -> str:
         f'<div class="card"><p class="muted">{escape(what)}</p><pre>{command(text)}</pre></div>'
         for what, text in career.commands()
     ]
-    return f"<h2>Commands</h2>{''.join(cards)}" if cards else ""
+    return f'<h2>Commands</h2><div class="commands">{"".join(cards)}</div>' if cards else ""

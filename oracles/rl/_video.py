@@ -139,8 +139,8 @@ def _made(env: Any) -> Any:
         made = make(env, **(mode if takes else {}))
     else:
         try:
-            made = make(env, **mode, width=WIDTH, height=HEIGHT)
-        except TypeError:  # its size is its own
+            made = make(env, **mode, width=WIDTH, height=HEIGHT, camera_name="track")  # one of MuJoCo that goes along
+        except TypeError:  # another kind of environment
             made = make(env, **mode)
     if getattr(made, "render_mode", None) not in ("rgb_array", "rgb_array_list"):
         made.close()
@@ -185,7 +185,7 @@ def _encoded(pictures: list[Any], rate: float) -> tuple[bytes, tuple[int, int], 
 
     images = [Image.fromarray(array) for array in pictures]
     width = min(WIDTH, images[0].width)
-    step, quality = 1, 70
+    step, quality = 1, 80
     while True:
         size = (width, max(1, round(images[0].height * width / images[0].width)))
         some = [image.resize(size, Image.Resampling.LANCZOS) for image in images[::step]]

@@ -186,10 +186,10 @@ def test_interrupted_and_resumed_is_the_same_run(folder: Path) -> None:
     assert "to go on: blackbox-zo train-policy --env my_env:make_env" in out
     killed = len(answers(folder / "part.jsonl"))
     assert 22 <= killed < 90
-    process = subprocess.Popen(arguments(*slow("part.jsonl", "--quiet")), cwd=folder, env=environment())
+    second = subprocess.Popen(arguments(*slow("part.jsonl", "--quiet")), cwd=folder, env=environment())
     wait_for(lambda: len(lines(folder / "part.jsonl")) > killed + 20)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    second.send_signal(signal.SIGKILL)
+    second.wait()
     rest = cli(*slow("part.jsonl", "--save", "part.npz", "--workers", "1"), cwd=folder)
     assert rest.returncode == 0, rest.stderr
     assert "steps of this run, which goes on." in rest.stderr and " now)" in rest.stdout

@@ -128,7 +128,7 @@ def test_a_run_that_goes_on_is_followed_to_its_end(tmp_path: Path) -> None:
         "--journal",
         "run.jsonl",
     ]
-    started = {"cwd": tmp_path, "env": environment(), "text": True}
+    started: Any = {"cwd": tmp_path, "env": environment(), "text": True}
     run: Any = subprocess.Popen(arguments(*given, "--steps", "6", "--every", "3", "--quiet"), **started)
     wait_for(lambda: len(lines(tmp_path / "run.jsonl")) > 1)
     watched: Any = subprocess.Popen(arguments("watch", "run.jsonl", "--last", "0"), stdout=subprocess.PIPE, **started)
