@@ -16,6 +16,8 @@ SECONDS = 60
 """Far more than any takes, for a machine that is busy."""
 
 NEEDS = {"08_torch": ["torch"], "11_language_model": ["torch", "transformers"]}
+NEEDS |= {name: ["gymnasium", "cloudpickle"] for name in ("13_cartpole", "14_custom_simulator")}
+NEEDS["15_swimmer_and_cheetah"] = ["gymnasium", "cloudpickle", "mujoco"]
 
 SHOWS = {
     "01_minimize": r"blackbox_zo:  f = \d\.\d+e-(0[89]|[12]\d) after 1500 calls[\s\S]*the same through scipy: True",
@@ -29,6 +31,10 @@ SHOWS = {
     "09_command": r"80 runs, [1-9]\d* failed; best loss 0\.0[\s\S]*depth = 6, kind = fancy",
     "10_new_estimator": r"keeps the laws[\s\S]*and Backwards does not: `Backwards",
     "11_language_model": r"before: .* 4\d%[\s\S]*after 300 steps: loss 0\.[56]\d\d, [67]\d% right[\s\S]*bit: True",
+    "12_steer_pictures": r"first poster: \d\d\.\d % off[\s\S]*after \d+ comparisons of two\nthree such people: ",
+    "13_cartpole": r"episodes: (4[5-9]\d|500) of 500\n.*at all: True\n.*by hand: (4\d\d|500)\n.*the same: True",
+    "14_custom_simulator": r"[1-9]\d* of 1\d\d candidates killed[\s\S]*the first, -[0-3]\.\d in the last\n.*, (59|60|61) ",
+    "15_swimmer_and_cheetah": r"Swimmer-v5: .* after 64 episodes[\s\S]*HalfCheetah-v5: -.*, [1-9][\s\S]*\[\(6, 17\)\]",
 }
 
 

@@ -125,7 +125,8 @@ def _drawn(env: Any, act: Any, seed: int, max_steps: int | None) -> Video:
     try:
         pictures, rate, steps, total = _played(made, act, seed, max_steps)
     finally:
-        made.close()
+        with contextlib.suppress(Exception):  # what it raises now is of no use to anybody
+            made.close()
     webp, (width, height), shown = _encoded(pictures, rate)
     return Video(webp, width, height, shown, len(pictures) / rate, steps, total)
 
@@ -143,7 +144,6 @@ def _made(env: Any) -> Any:
         except TypeError:  # another kind of environment
             made = make(env, **mode)
     if getattr(made, "render_mode", None) not in ("rgb_array", "rgb_array_list"):
-        made.close()
         raise EnvError(f"{name_of(env)!r} has no render_mode 'rgb_array', so there is nothing to draw.")
     return made
 
