@@ -33,7 +33,7 @@ SHOWS = {
     "11_language_model": r"before: .* 4\d%[\s\S]*after 300 steps: loss 0\.[56]\d\d, [67]\d% right[\s\S]*bit: True",
     "12_steer_pictures": r"first poster: \d\d\.\d % off[\s\S]*after \d+ comparisons of two\nthree such people: ",
     "13_cartpole": r"episodes: (4[5-9]\d|500) of 500\n.*at all: True\n.*by hand: (4\d\d|500)\n.*the same: True",
-    "14_custom_simulator": r"[1-9]\d* of 1\d\d candidates killed[\s\S]*the first, -[0-3]\.\d in the last\n.*, (59|60|61) ",
+    "14_custom_simulator": r"[1-9]\d* of 1\d\d candidates[\s\S]*the first, -[0-3]\.\d in the last\n.*, (59|60|61) ",
     "15_swimmer_and_cheetah": r"Swimmer-v5: .* after 64 episodes[\s\S]*HalfCheetah-v5: -.*, [1-9][\s\S]*\[\(6, 17\)\]",
 }
 

@@ -200,15 +200,16 @@ def _follow(path: Path, last: int) -> None:
             assert teller is not None
             for line in teller.lines(entry):
                 print(line, flush=True) if kept is None else kept.append(line)
-        for line in kept or ():
+        rest = list(teller.rest()) if over and teller is not None else []
+        if kept is not None:
+            kept.extend(rest)
+        for line in rest if kept is None else kept:
             print(line, flush=True)
-        if teller is not None:
-            kept = None
         if over:
-            for line in teller.rest() if teller else ():
-                print(line, flush=True)
             print(_end(teller))
             return
+        if teller is not None:
+            kept = None
         time.sleep(_WAIT)
 
 

@@ -52,7 +52,7 @@ def test_a_training_that_has_ended(tmp_path: Path, capsys: pytest.CaptureFixture
 
 
 def test_only_the_last_lines_of_before(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert watch(training(tmp_path / "run.jsonl"), 1) == 0
+    assert watch(training(tmp_path / "run.jsonl"), 2) == 0
     assert [line.split(":")[0] for line in capsys.readouterr().out.splitlines()[:-1]] == ["step 2", "step 3/3"]
 
 
