@@ -17,9 +17,10 @@ import blackbox_zo as bz
 from blackbox_zo import _replay
 from blackbox_zo.journal import read
 from oracles.cli._rl_evaluations import Evaluation, Evaluations, beside
+from oracles.cli._rl_policy import trained_at
 from oracles.cli.main import main
 from oracles.cli.train_policy import PRESET_LINES
-from oracles.rl import PRESETS, load, preset
+from oracles.rl import PRESETS, Training, load, preset
 from tests.oracles.helpers import arguments, cli, environment, in_a_terminal, lines, wait_for
 
 CART = ("train-policy", "--env", "CartPole-v1", "--steps", "6", "--every", "2", "--quiet")
@@ -110,8 +111,6 @@ def test_from_start_to_end(tmp_path: Path) -> None:
 
 def test_the_journal_is_that_of_a_program(tmp_path: Path) -> None:
     """What the command began, `oracles.rl.train` can go on with; evaluations are those of `Trained.evaluate`."""
-    from oracles.rl import Training
-
     journal = tmp_path / "run.jsonl"
     assert cli(*CART, "--preset", "ars", "--journal", str(journal), cwd=tmp_path).returncode == 0
     with Training("CartPole-v1", "ars", workers=0, journal=journal) as training:
@@ -204,6 +203,21 @@ def test_interrupted_and_resumed_is_the_same_run(folder: Path) -> None:
     three = np.load(folder / "again.npz")
     assert all(np.array_equal(one[name], three[name]) for name in one.files)
     assert lines(beside(folder / "part.jsonl")) == lines(beside(folder / "whole.jsonl"))
+    kept = lines(beside(folder / "part.jsonl"))
+    beside(folder / "part.jsonl").write_text("\n".join(kept[:-1]) + "\n")  # as if killed amid the last evaluation
+    assert cli(*slow("part.jsonl"), cwd=folder).returncode == 0
+    assert lines(beside(folder / "part.jsonl")) == kept
+
+
+@pytest.mark.parametrize("method", ["ars", "rank", "cma"])
+def test_the_policy_after_an_earlier_step_is_rebuilt(method: str, tmp_path: Path) -> None:
+    with Training("CartPole-v1", method, workers=0, journal=tmp_path / "run.jsonl") as training:
+        then = [training.trained for _ in training.run(4)]
+        for step, policy in enumerate(then, 1):
+            rebuilt = trained_at(training, tmp_path / "run.jsonl", step)
+            assert np.array_equal(rebuilt.x, policy.x) and (rebuilt.seen is None) == (policy.seen is None)
+            if policy.seen is not None and rebuilt.seen is not None:
+                assert rebuilt.seen.to_json() == policy.seen.to_json()
 
 
 def test_another_run_is_refused_by_the_name_of_what_differs(
