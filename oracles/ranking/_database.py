@@ -51,7 +51,7 @@ ANSWERS = sa.Table(
     sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
     sa.Column("round_id", sa.Integer, sa.ForeignKey("rounds.id"), nullable=False, index=True),
     sa.Column("rater", sa.String(80), nullable=False),
-    sa.Column("kind", sa.String(12), nullable=False),
+    sa.Column("kind", sa.String(12), nullable=False, index=True),
     sa.Column("payload", sa.Text, nullable=False),
     sa.Column("shown_order", sa.Text, nullable=False),
     sa.Column("client_id", sa.String(64), nullable=False, unique=True),

@@ -96,6 +96,7 @@ class Store:
         self._writer = self.engine.execution_options(write=True)
         self.changed = threading.Condition()
         self._writing = threading.RLock()
+        self._opened: tuple[tuple[int, int], list[Round]] = (-1, -1), []
         self.name = text if "://" not in text else sa.engine.make_url(text).render_as_string(hide_password=True)
         try:
             with self.write() as c:
@@ -193,19 +194,30 @@ class Store:
         if steps:
             raise Rewind(min(steps))
 
+    def mark(self, c: sa.Connection) -> tuple[int, int]:
+        """What changes with every answer and every round; rows are only added, one writer after another."""
+        answers, rounds = (sa.select(sa.func.max(table.c.id)).scalar_subquery() for table in (ANSWERS, ROUNDS))
+        row = c.execute(sa.select(answers, rounds)).one()
+        return row[0] or 0, row[1] or 0
+
     def newest(self, kind: str) -> int:
         """The number of the newest row of a kind; 0 without one."""
         with self.engine.connect() as c:
             return int(c.execute(sa.select(sa.func.max(ANSWERS.c.id)).where(ANSWERS.c.kind == kind)).scalar() or 0)
 
     def open_rounds(self, c: sa.Connection) -> list[Round]:
-        """Rounds that hold and are not closed, by step."""
+        """Rounds that hold and are not closed, by step; to be asked for before a transaction writes."""
+        mark = self.mark(c)
+        if mark == self._opened[0]:
+            return self._opened[1]
         undos = self._undos(c)
         undone = {undo["close"] for undo in undos}
         closes = c.execute(sa.select(ANSWERS.c.id, ANSWERS.c.round_id).where(ANSWERS.c.kind == "close"))
         gone = {i for undo in undos for i in undo["void"]} | {row.round_id for row in closes if row.id not in undone}
         rows = c.execute(sa.select(ROUNDS.c.id, ROUNDS.c.step, ROUNDS.c.n, ROUNDS.c.n_ranked))
-        return sorted((Round(*row) for row in rows if row.id not in gone), key=lambda r: r.step)
+        found = sorted((Round(*row) for row in rows if row.id not in gone), key=lambda r: r.step)
+        self._opened = mark, found
+        return found
 
     def rounds(self) -> list[Round]:
         """All rounds that hold, by step."""
