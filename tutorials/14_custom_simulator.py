@@ -6,13 +6,14 @@ an episode, not the run.
 
 import os
 
+import gymnasium
 import numpy as np
 from gymnasium import spaces
 
 from oracles.rl import LinearPolicy, train
 
 
-class Boiler:
+class Boiler(gymnasium.Env):
     """Heat water to 60 degrees with little gas. Above 75 the simulator dies, as an old one in C might."""
 
     observation_space = spaces.Box(-np.inf, np.inf, (2,))
@@ -32,9 +33,6 @@ class Boiler:
         if self.water > 75.0:
             os._exit(11)
         return self._seen(), 0.0, False, self.t >= 100, {}
-
-    def close(self):
-        """Nothing is left open."""
 
     def _seen(self):
         return np.array([(self.water - 60.0) / 20.0, self.flame])
