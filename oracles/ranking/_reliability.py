@@ -111,10 +111,11 @@ class RaterModel:
         names = model.raters
         before, first, second = dict(self.errors), *model._votes(names)
         e = np.array([before.get(name, self.wrong / (self.wrong + self.right)) for name in names])
+        lead, chosen, asked = first - second, first.sum(axis=1), (first + second).sum(axis=1)
         for _ in range(500):
-            q = _sigmoid(_log_odds(e) @ (first - second))  # P(i is better than j)
-            missed = (first * (1 - q) + second * q).sum(axis=1)
-            new = (self.wrong + missed) / (self.wrong + self.right + (first + second).sum(axis=1))
+            q = _sigmoid(_log_odds(e) @ lead)  # P(i is better than j)
+            missed = chosen - lead @ q  # sum first (1 - q) + second q
+            new = (self.wrong + missed) / (self.wrong + self.right + asked)
             done = float(np.abs(new - e).max(initial=0.0)) < 1e-9
             e = new
             if done:
@@ -210,7 +211,7 @@ def _log_odds(e: Floats) -> Floats:
 
 
 def _sigmoid(z: Floats) -> Floats:
-    return np.asarray(np.exp(-np.logaddexp(0.0, -z)))
+    return np.asarray(0.5 + 0.5 * np.tanh(0.5 * z))
 
 
 def _trend(y: Floats) -> Trend:
