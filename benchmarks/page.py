@@ -79,7 +79,7 @@ class Rater(threading.Thread):
             status, data, _ = self.ask("GET", "/api/round")
             state = json.loads(data) if status == 200 else {"round": None}
             if state["round"] is None or not all(state["candidates"]):
-                time.sleep(0.05)
+                time.sleep(0.25)  # as the page
                 continue
             order = [c["id"] for c in self.rng.permutation(np.array(state["candidates"], dtype=object))[:3]]
             body = {"round": state["round"], "kind": "rank", "groups": [[i] for i in order], "ms": 1}
