@@ -13,10 +13,18 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-PACKAGES = ("blackbox_zo", "blackbox_zo.testing", "oracles", "oracles.llm", "oracles.ranking")
+PACKAGES = (
+    "blackbox_zo",
+    "blackbox_zo.testing",
+    "oracles",
+    "oracles.llm",
+    "oracles.ranking",
+    "oracles.rl",
+)
 
 _DIRECTIVE = re.compile(
-    r"^[ \t]*\.\. auto(?:class|function|exception|data|module):: +([\w.]+)[ \t]*$", re.MULTILINE
+    r"^[ \t]*\.\. (?:auto(?:class|function|exception|data|module)|py:data):: +([\w.]+)[ \t]*$",
+    re.MULTILINE,
 )
 
 

@@ -1,4 +1,4 @@
-"""`blackbox-zo`: minimise what a program prints, fine-tune a language model, have people rank, go on with a run."""
+"""`blackbox-zo`: minimise what a program prints, tune a language model, train a policy, have people rank, go on."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: What follows `blackbox-zo`; none takes them from the command line.
 
     Returns:
-        The exit code: 0 done, 1 every query failed, or ten steps of a fine-tuning in a row, 2 bad input, 130
+        The exit code: 0 done, 1 every query failed, or ten steps of a training in a row, 2 bad input, 130
         interrupted, 143 ended by SIGTERM.
     """
     parser = argparse.ArgumentParser(prog="blackbox-zo", description=__doc__, allow_abbrev=False)

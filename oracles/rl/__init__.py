@@ -4,6 +4,8 @@ from oracles.rl._environment import EnvError as EnvError
 from oracles.rl._environment import Trajectory as Trajectory
 from oracles.rl._spaces import SpaceError as SpaceError
 from oracles.rl._statistics import Statistics as Statistics
+from oracles.rl._video import Video as Video
+from oracles.rl._video import video as video
 from oracles.rl.oracle import EpisodeOracle as EpisodeOracle
 from oracles.rl.policies import LinearPolicy as LinearPolicy
 from oracles.rl.policies import MLPPolicy as MLPPolicy

@@ -108,9 +108,9 @@ def versions_of(env: Any) -> dict[str, str]:
 
     made = make(env)
     try:
-        of_mujoco = any(base.__name__ == "MujocoEnv" for base in type(made.unwrapped).__mro__)
+        of_mujoco = any(base.__name__ == "MujocoEnv" for base in type(getattr(made, "unwrapped", made)).__mro__)
     finally:
-        made.close()
+        _close(made)
     out = {"gymnasium": gymnasium.__version__}
     if of_mujoco:
         import mujoco
@@ -143,7 +143,7 @@ def sizes_of(env: Any) -> tuple[int, int]:
     try:
         return observations_of(made.observation_space)[0], actions_of(made.action_space, True)[0]
     finally:
-        made.close()
+        _close(made)
 
 
 def said(error: BaseException) -> str:
@@ -266,8 +266,12 @@ class Player:
 
     def close(self) -> None:
         """Close the environment. What it raises then is of no use to anybody."""
-        with contextlib.suppress(Exception):
-            self.made.close()
+        _close(self.made)
+
+
+def _close(made: Any) -> None:
+    with contextlib.suppress(Exception):
+        made.close()
 
 
 def _takes_seed(reset: Callable[..., Any]) -> bool:
