@@ -7,7 +7,7 @@ import hmac
 import socket
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -195,6 +195,7 @@ class Server:
         self._waits(session[0], False)
         round_ = waiting[0]
         candidates = {c.position: c for c in self.store.candidates(round_.id)}
+        texts = self.store.texts(round_.id)
         order = self.store.order(round_.id, rater, round_.n).tolist()
         ahead = [url_of(c) for r in waiting[1:2] for c in self.store.candidates(r.id) if c.kind == "image"]
         return JSONResponse(
@@ -204,7 +205,7 @@ class Server:
                 "step": round_.step,
                 "n": round_.n,
                 "needed": wanted(round_, candidates.values()),
-                "candidates": [self._shown(candidates.get(position)) for position in order],
+                "candidates": [_shown(candidates.get(position), texts) for position in order],
                 "ahead": ahead,
             }
         )
@@ -215,16 +216,6 @@ class Server:
             self._waiting[session] = time.monotonic()
         else:
             self._waiting.pop(session, None)
-
-    def _shown(self, candidate: Candidate | None) -> dict[str, Any] | None:
-        if candidate is None:
-            return None
-        out: dict[str, Any] = {"id": candidate.id, "kind": candidate.kind, "note": candidate.note}
-        if candidate.kind in ("text", "error"):
-            media = self.store.media(candidate.id)
-            assert media is not None
-            return out | {"text": media.data.decode()}
-        return out | {"url": url_of(candidate)}
 
     # ------------------------------------------------------------------------------------------------- posts
 
@@ -300,6 +291,15 @@ def _client_id(body: dict[str, Any]) -> str:
     if not isinstance(client_id, str) or not 8 <= len(client_id) <= 64 or not set(client_id) <= _CLIENT_ID:
         raise Invalid("An answer needs a client_id of 8 to 64 letters and digits.")
     return f"web-{client_id}"[:64]
+
+
+def _shown(candidate: Candidate | None, texts: Mapping[str, str]) -> dict[str, Any] | None:
+    if candidate is None:
+        return None
+    out: dict[str, Any] = {"id": candidate.id, "kind": candidate.kind, "note": candidate.note}
+    if candidate.kind in ("text", "error"):
+        return out | {"text": texts[candidate.id]}
+    return out | {"url": url_of(candidate)}
 
 
 def _bind(host: str, port: int, last: int | None) -> socket.socket:

@@ -258,6 +258,13 @@ class Store:
             rows = c.execute(sa.select(*columns).where(MEDIA.c.round_id == round_id).order_by(MEDIA.c.position))
             return [Candidate(*row) for row in rows]
 
+    def texts(self, round_id: int) -> dict[str, str]:
+        """The texts and errors of a round, by their ids."""
+        kinds = MEDIA.c.kind.in_(("text", "error"))
+        with self.engine.connect() as c:
+            rows = c.execute(sa.select(MEDIA.c.id, MEDIA.c.data).where(MEDIA.c.round_id == round_id, kinds))
+            return {row.id: bytes(row.data).decode() for row in rows}
+
     def media(self, media_id: str) -> Media | None:
         """What an opaque id stands for."""
         with self.engine.connect() as c:
@@ -297,6 +304,12 @@ class Store:
             return [_answer(row) for row in c.execute(query)]
         with self.engine.connect() as own:
             return [_answer(row) for row in own.execute(query)]
+
+    def has(self, round_id: int, kind: str) -> bool:
+        """Whether a round has a row of a kind."""
+        wanted = sa.select(ANSWERS.c.id).where(ANSWERS.c.round_id == round_id, ANSWERS.c.kind == kind).limit(1)
+        with self.engine.connect() as c:
+            return c.execute(wanted).first() is not None
 
     # ------------------------------------------------------------------------------------------------- the study
 
