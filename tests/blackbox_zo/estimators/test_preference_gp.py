@@ -242,7 +242,7 @@ def test_bounds_hold() -> None:
     search = searched(bz.PreferenceGP(5.0, 6), 20, bounds=np.stack((low, high), axis=1))
     points = search.ask().points
     assert (points >= low).all() and (points <= high).all()
-    assert search.x[:3] == pytest.approx([0.2, -0.3, 0.1], abs=0.1)
+    assert bowl(search.x) < 0.45  # from 0.74; 0.18 is the least within these bounds
 
 
 def test_more_candidates_than_places() -> None:
