@@ -123,7 +123,7 @@ def study(raters: int, rounds: int, kills: int) -> dict[str, Any]:
         rows = rows_of(opened)
         ids = {}
         for r in opened.rounds():
-            ids.update({c.id: (r.step, c.position) for c in opened.candidates(r.id)})
+            ids.update({c.id: (r.step, c.position) for c in opened.gallery.candidates(r.id)})
         opened.close()
     kept = {(row["step"], row["rater"]): row["order"] for row in rows}
     sent = {

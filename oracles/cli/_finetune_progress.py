@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import sys
-import time
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TextIO
 
-__all__ = ["Pace", "Shown", "in_words", "memory", "shown_of"]
+from oracles.cli._shown import Bar, Lines, Shown, chosen
+
+__all__ = ["Pace", "Progress", "in_words", "memory", "shown_of"]
 
 
 @dataclass
@@ -56,84 +57,42 @@ class Pace:
         return ", ".join([*parts, *([f"{used:,.0f} MB"] if (used := memory()) else [])])
 
 
-class Shown:
-    """What is shown of a run, inside a `with` block. This one shows nothing."""
+class Progress(Shown):
+    """What is shown of a fine-tuning. This one shows nothing."""
 
     def step(self, step: int, pace: Pace) -> None:
         """Show a step."""
 
-    def note(self, text: str) -> None:
-        """Show a line of text."""
 
-    def __enter__(self) -> Shown:
-        return self
-
-    def __exit__(self, *args: object) -> None:
-        pass
-
-
-class _Lines(Shown):
-    """A line now and then: each tenth of the steps, and at most every two seconds."""
-
+class _Lines(Lines, Progress):
     def __init__(self, steps: int, stream: TextIO) -> None:
-        self.steps, self.stream = steps, stream
-        self.next_share, self.last = 0.0, -math.inf
+        super().__init__(stream)
+        self.steps = steps
 
     def step(self, step: int, pace: Pace) -> None:
         """Print, if it is time."""
-        if not pace.losses and not pace.failed:
-            return
-        now, share = time.monotonic(), step / self.steps
-        if (share >= self.next_share and now - self.last >= 2.0) or share >= 1.0:
-            self.next_share, self.last = (int(share * 10) + 1) / 10, now
+        if (pace.losses or pace.failed) and self.due(step / self.steps):
             self.note(f"step {step}/{self.steps}: {pace}")
 
-    def note(self, text: str) -> None:
-        """Print it."""
-        print(text, file=self.stream, flush=True)
 
-
-class _Bar(Shown):
-    """A live bar drawn by rich."""
-
-    def __init__(self, steps: int) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-        columns = (BarColumn(20), MofNCompleteColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
-        self.rich = Progress(*columns, console=Console(stderr=True))
-        self.task = self.rich.add_task("", total=steps)
-        self.validated = ""
+class _Bar(Bar, Progress):
+    validated = ""
 
     def step(self, step: int, pace: Pace) -> None:
         """Redraw."""
-        self.rich.update(self.task, completed=step, description=f"{pace}{self.validated}")
+        self.draw(step, f"{pace}{self.validated}")
 
     def note(self, text: str) -> None:
         """Print it above the bar; what it says of a validation stays in the bar."""
-        self.rich.console.print(text, markup=False, highlight=False)
+        super().note(text)
         _, found, numbers = text.partition(": validation ")
         if found:
             self.validated = f", validation {numbers}"
 
-    def __enter__(self) -> _Bar:
-        self.rich.start()
-        return self
 
-    def __exit__(self, *args: object) -> None:
-        self.rich.stop()
-
-
-def shown_of(quiet: bool, steps: int) -> Shown:
+def shown_of(quiet: bool, steps: int) -> Progress:
     """How a run of so many steps is shown."""
-    if quiet:
-        return Shown()
-    if sys.stderr.isatty():
-        try:
-            return _Bar(steps)
-        except ImportError:
-            pass
-    return _Lines(steps, sys.stderr)
+    return chosen(quiet, Progress, lambda: _Bar(steps), lambda stream: _Lines(steps, stream))
 
 
 def in_words(numbers: Mapping[str, float]) -> str:

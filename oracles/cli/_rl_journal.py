@@ -14,7 +14,7 @@ from oracles.cli._errors import BadInput
 if TYPE_CHECKING:
     from oracles.rl import Training
 
-__all__ = ["check_same", "env_name", "go_on", "is_training", "problem_of", "settings_for"]
+__all__ = ["check_same", "env_name", "go_on", "is_training", "settings_for"]
 
 _OPTIONS = {
     "env": "--env",
@@ -32,13 +32,6 @@ _OPTIONS = {
     "clip": "clipping of actions",
     "score": "score",
 }
-
-
-def problem_of(training: Training) -> dict[str, Any]:
-    """What is searched: equal for two runs if one may go on with the other's journal."""
-    from oracles.rl.training import _problem
-
-    return _problem(training.oracle, training.preset)
 
 
 def settings_for(given: Namespace) -> dict[str, Any]:
@@ -69,7 +62,7 @@ def check_same(path: Path, header: Mapping[str, Any], training: Training, env: s
     if not is_training(header):
         raise BadInput(f"{str(path)!r} records no training of a policy; name another --journal.")
     preset = training.preset
-    mine = {**problem_of(training), "env": env, "seed": training.search.seed, "dimension": training.policy.size}
+    mine = {**training.problem, "env": env, "seed": training.search.seed, "dimension": training.policy.size}
     mine |= {"estimator": describe(preset.estimator), "rule": describe(training.search.rule)}
     theirs = {**header, **header["problem"], "env": env_name(header)}
     if ":" in env and ":" not in theirs["env"]:  # begun by a program, which told the function's name alone

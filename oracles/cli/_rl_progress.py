@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-import sys
 import time
 from collections import deque
 from dataclasses import dataclass, field
 from typing import TextIO
 
-__all__ = ["Pace", "Shown", "figure", "shown_of"]
+from oracles.cli._shown import Bar, Lines, Shown, chosen
+
+__all__ = ["Pace", "Progress", "figure", "shown_of"]
 
 
 @dataclass
@@ -52,8 +53,8 @@ class Pace:
         return ", ".join(parts)
 
 
-class Shown:
-    """What is shown of a training, inside a `with` block. This one shows nothing."""
+class Progress(Shown):
+    """What is shown of a training. This one shows nothing."""
 
     def answer(self, pace: Pace) -> None:
         """Show an answer."""
@@ -61,75 +62,34 @@ class Shown:
     def step(self, pace: Pace) -> None:
         """Show a step."""
 
-    def note(self, text: str) -> None:
-        """Show a line of text."""
 
-    def __enter__(self) -> Shown:
-        return self
-
-    def __exit__(self, *args: object) -> None:
-        pass
-
-
-class _Lines(Shown):
-    """A line now and then: each tenth of the run, and at most every two seconds."""
-
+class _Lines(Lines, Progress):
     def __init__(self, steps: int | None, env_steps: int | None, stream: TextIO) -> None:
-        self.goals, self.stream = (steps, env_steps), stream
-        self.next_share, self.last = 0.0, -math.inf
+        super().__init__(stream)
+        self.goals = steps, env_steps
 
     def step(self, pace: Pace) -> None:
         """Print, if it is time."""
-        now, share = time.monotonic(), _share(pace, *self.goals)
-        if (share >= self.next_share and now - self.last >= 2.0) or share >= 1.0:
-            self.next_share, self.last = (int(share * 10) + 1) / 10, now
+        if self.due(_share(pace, *self.goals)):
             self.note(f"step {pace.step}{f'/{self.goals[0]}' if self.goals[0] else ''}: {pace}")
 
-    def note(self, text: str) -> None:
-        """Print it."""
-        print(text, file=self.stream, flush=True)
 
-
-class _Bar(Shown):
-    """A live bar drawn by rich."""
-
+class _Bar(Bar, Progress):
     def __init__(self, steps: int | None, env_steps: int | None) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-        columns = (BarColumn(20), MofNCompleteColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
-        self.rich = Progress(*columns, console=Console(stderr=True))
+        super().__init__(env_steps if steps is None else steps)
         self.by_steps = steps is not None
-        self.task = self.rich.add_task("", total=steps if self.by_steps else env_steps)
 
     def answer(self, pace: Pace) -> None:
         """Redraw."""
-        self.rich.update(self.task, completed=pace.step if self.by_steps else pace.steps, description=str(pace))
+        self.draw(pace.step if self.by_steps else pace.steps, str(pace))
 
     step = answer
 
-    def note(self, text: str) -> None:
-        """Print it above the bar."""
-        self.rich.console.print(text, markup=False, highlight=False)
 
-    def __enter__(self) -> _Bar:
-        self.rich.start()
-        return self
-
-    def __exit__(self, *args: object) -> None:
-        self.rich.stop()
-
-
-def shown_of(quiet: bool, steps: int | None, env_steps: int | None) -> Shown:
+def shown_of(quiet: bool, steps: int | None, env_steps: int | None) -> Progress:
     """How a training of so many steps, or steps of the environment, is shown."""
-    if quiet:
-        return Shown()
-    if sys.stderr.isatty():
-        try:
-            return _Bar(steps, env_steps)
-        except ImportError:
-            pass
-    return _Lines(steps, env_steps, sys.stderr)
+    goals = steps, env_steps
+    return chosen(quiet, Progress, lambda: _Bar(*goals), lambda stream: _Lines(*goals, stream))
 
 
 def figure(value: float) -> str:

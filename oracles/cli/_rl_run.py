@@ -19,7 +19,7 @@ from blackbox_zo.proposal import Proposal
 from oracles.cli._errors import BadInput
 from oracles.cli._rl_evaluations import Evaluation, Evaluations, beside
 from oracles.cli._rl_journal import go_on
-from oracles.cli._rl_policy import evaluated, trained_at
+from oracles.cli._rl_policy import evaluated
 from oracles.cli._rl_progress import Pace, figure, shown_of
 from oracles.cli._rl_setup import open_journal, training_of
 from oracles.cli._stop import Stop
@@ -135,8 +135,6 @@ class _Run:
         search, oracle = self.training.search, self.training.oracle
         watched = _Watched(oracle, self.stop, self._see)
         asked: Oracle = RankOnly(watched) if self.training.preset.rank else watched
-        for _ in search.run(asked, 0):  # makes the oracle recall what the journal holds
-            pass
         self.begun_at = self.step
         self.evaluations.begin(self.step)
         self._introduce()
@@ -197,7 +195,7 @@ class _Run:
         if not due or step in self.evaluations.done or self.stop.number:
             return
         now = self.training.trained
-        found = evaluated(self.training, now, given.evaluate)
+        found = evaluated(self.training.oracle.evaluate(now.x, now.seen, given.evaluate))
         oracle = self.training.oracle
         one = Evaluation(step, oracle.steps_played, oracle.episodes_played, found.mean, found.stderr)
         self.evaluations.add(one)
@@ -253,7 +251,7 @@ class _Run:
         elif self.best is not None and self.best[0] == best.step:
             step, policy = self.best
         else:  # of an earlier run
-            step, policy = best.step, trained_at(self.training, given.journal, best.step)
+            step, policy = best.step, self.training.after(best.step)
         what = f"policy after step {step}" + (f", evaluated {figure(best.mean)}" if best is not None else "")
         try:
             if given.save is not None:

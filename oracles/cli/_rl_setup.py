@@ -7,10 +7,10 @@ from argparse import Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from blackbox_zo.journal import Journal, read
+from blackbox_zo.journal import read
 from oracles.cli._errors import BadInput, told
 from oracles.cli._folders import check_new_file
-from oracles.cli._rl_journal import check_same, problem_of, settings_for
+from oracles.cli._rl_journal import check_same, settings_for
 from oracles.cli.rank import function_of
 
 if TYPE_CHECKING:
@@ -100,11 +100,7 @@ def open_journal(given: Namespace, training: Training) -> None:
         BadInput: The journal is of another run.
         JournalError: It is damaged, or in use.
     """
-    import blackbox_zo as bz
-
     path: Path = given.journal
     if path.exists() and path.stat().st_size:
         check_same(path, read(path)[0], training, given.env)
-    journal = Journal(path, problem_of(training), settings_for(given))
-    how = training.preset
-    training.search = bz.Search(training.policy.x0, how.estimator, how.rule, seed=given.seed, journal=journal)
+    training.record(path, settings_for(given))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from statistics import median
 from typing import Any, NamedTuple
 
-from oracles.ranking._store import Candidate
+from oracles.ranking._gallery import Candidate
 from oracles.ranking._study import Study, winner
 
-__all__ = ["Progress", "url_of"]
+__all__ = ["Progress", "shown", "url_of"]
 
 STRIP = 24
 """Rounds of which the page shows the winner."""
@@ -59,7 +60,7 @@ class Progress:
             if r.id not in self._past and (closed := self.study.closed(r)) is not None:
                 ranking = closed.ranking
                 best = winner(ranking)
-                found = next((c for c in store.candidates(r.id) if c.position == best), None)
+                found = next((c for c in store.gallery.candidates(r.id) if c.position == best), None)
                 entry = None if found is None else {"kind": found.kind, "url": url_of(found)}
                 self._past[r.id] = _Past(float(ranking.n_edges), entry, list(closed.seconds.values()))
         past = [(r, self._past[r.id]) for r in rounds if r.id in self._past]
@@ -79,3 +80,13 @@ class Progress:
 def url_of(candidate: Candidate) -> str:
     """Where a candidate's bytes are."""
     return f"/media/{candidate.id}"
+
+
+def shown(candidate: Candidate | None, texts: Mapping[str, str]) -> dict[str, Any] | None:
+    """What the page is told of a candidate; nothing while it is not drawn."""
+    if candidate is None:
+        return None
+    out: dict[str, Any] = {"id": candidate.id, "kind": candidate.kind, "note": candidate.note}
+    if candidate.kind in ("text", "error"):
+        return out | {"text": texts[candidate.id]}
+    return out | {"url": url_of(candidate)}

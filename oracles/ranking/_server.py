@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import socket
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +21,8 @@ from starlette.routing import Route
 
 from oracles.ranking._guard import Guard, hosts_of
 from oracles.ranking._media import MOST_BYTES
-from oracles.ranking._progress import Progress, url_of
-from oracles.ranking._store import Candidate
+from oracles.ranking._progress import Progress, shown, url_of
+from oracles.ranking._socket import bound
 from oracles.ranking._study import Conflict, Invalid, Study, wanted
 
 __all__ = ["Server"]
@@ -74,7 +73,7 @@ class Server:
         self.finished = False
         self.progress = Progress(study, rounds)
         self._waiting: dict[str, float] = {}
-        self._socket = _bind(host, port, self.store.port)
+        self._socket = bound(host, port, self.store.port)
         self.host, self.port = host, int(self._socket.getsockname()[1])
         self.store.port = self.port
         self.cookie = "ranking_" + hashlib.sha256(self.store.secret.encode()).hexdigest()[:10]
@@ -169,7 +168,7 @@ class Server:
     def _media(self, request: Request) -> Response:
         if self._session(request) is None:
             return Response(status_code=403)
-        media = self.store.media(request.path_params["media_id"])
+        media = self.store.gallery.media(request.path_params["media_id"])
         if media is None:
             return Response(status_code=404)
         assert len(media.data) <= MOST_BYTES
@@ -194,10 +193,10 @@ class Server:
             return JSONResponse(state | {"round": None})
         self._waits(session[0], False)
         round_ = waiting[0]
-        candidates = {c.position: c for c in self.store.candidates(round_.id)}
-        texts = self.store.texts(round_.id)
+        candidates = {c.position: c for c in self.store.gallery.candidates(round_.id)}
+        texts = self.store.gallery.texts(round_.id)
         order = self.store.order(round_.id, rater, round_.n).tolist()
-        ahead = [url_of(c) for r in waiting[1:2] for c in self.store.candidates(r.id) if c.kind == "image"]
+        ahead = [url_of(c) for r in waiting[1:2] for c in self.store.gallery.candidates(r.id) if c.kind == "image"]
         return JSONResponse(
             state
             | {
@@ -205,7 +204,7 @@ class Server:
                 "step": round_.step,
                 "n": round_.n,
                 "needed": wanted(round_, candidates.values()),
-                "candidates": [_shown(candidates.get(position), texts) for position in order],
+                "candidates": [shown(candidates.get(position), texts) for position in order],
                 "ahead": ahead,
             }
         )
@@ -291,31 +290,3 @@ def _client_id(body: dict[str, Any]) -> str:
     if not isinstance(client_id, str) or not 8 <= len(client_id) <= 64 or not set(client_id) <= _CLIENT_ID:
         raise Invalid("An answer needs a client_id of 8 to 64 letters and digits.")
     return f"web-{client_id}"[:64]
-
-
-def _shown(candidate: Candidate | None, texts: Mapping[str, str]) -> dict[str, Any] | None:
-    if candidate is None:
-        return None
-    out: dict[str, Any] = {"id": candidate.id, "kind": candidate.kind, "note": candidate.note}
-    if candidate.kind in ("text", "error"):
-        return out | {"text": texts[candidate.id]}
-    return out | {"url": url_of(candidate)}
-
-
-def _bind(host: str, port: int, last: int | None) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    for number in (port,) if port or not last else (last, 0):
-        # asyncio turns Nagle's algorithm off only where the protocol is named; with it every reply is 40 ms late
-        out = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-        out.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            out.bind((host, number))
-            out.listen(128)
-            return out
-        except OSError as error:
-            out.close()
-            if number == 0 or port:
-                raise OSError(
-                    f"Port {port} of {host} cannot be used: {error.strerror}. Choose another, or 0."
-                ) from error
-    raise AssertionError

@@ -13,7 +13,7 @@ import json
 import secrets
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,11 +23,11 @@ import sqlalchemy as sa
 
 from blackbox_zo._typing import Floats, Ints
 from blackbox_zo.errors import Rewind
-from oracles.ranking._database import ANSWERS, MEDIA, META, ROUNDS, STUDY, VERSION, StoreError, engine_of
-from oracles.ranking._media import Media
+from oracles.ranking._database import ANSWERS, META, ROUNDS, STUDY, VERSION, StoreError, engine_of
+from oracles.ranking._gallery import Gallery
 from oracles.ranking._visitors import Visitors
 
-__all__ = ["Answer", "Candidate", "Round", "Store", "StoreError"]
+__all__ = ["Answer", "Round", "Store", "StoreError"]
 
 KEPT = 1 << 17
 """Numbers of a round up to which its points are in the record, for the export."""
@@ -48,17 +48,6 @@ class Round:
     step: int
     n: int
     n_ranked: int | None
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """One candidate as shown: an opaque id, its position in the round, and what is known without its bytes."""
-
-    id: str
-    position: int
-    kind: str
-    mime: str
-    note: str
 
 
 @dataclass(frozen=True)
@@ -85,6 +74,7 @@ class Store:
 
     Attributes:
         visitors: Whoever has a link or a session.
+        gallery: What candidates look like.
 
     Raises:
         StoreError: It is not such a record, or of another version.
@@ -115,6 +105,7 @@ class Store:
             )
         self.secret, self.about = str(row.secret), json.loads(row.about)
         self.visitors = Visitors(self.engine, self.write)
+        self.gallery = Gallery(self.engine, self.write)
 
     @contextlib.contextmanager
     def write(self) -> Iterator[sa.Connection]:
@@ -237,41 +228,6 @@ class Store:
         with self.engine.connect() as c:
             row = c.execute(sa.select(ROUNDS.c.points, ROUNDS.c.n).where(ROUNDS.c.id == round_id)).one()
         return None if row.points is None else np.frombuffer(row.points, dtype="<f8").reshape(row.n, -1)
-
-    # ------------------------------------------------------------------------------------------------- media
-
-    def add_media(self, round_id: int, drawn: Mapping[int, Media]) -> None:
-        """Keep what candidates look like, by position."""
-        rows = [
-            {"id": secrets.token_urlsafe(16), "round_id": round_id, "position": position}
-            | {"kind": media.kind, "mime": media.mime, "note": media.note, "data": media.data}
-            for position, media in drawn.items()
-        ]
-        with self.write() as c:
-            c.execute(sa.insert(MEDIA), rows)
-        self.notify()
-
-    def candidates(self, round_id: int) -> list[Candidate]:
-        """What is rendered of a round, by position."""
-        columns = (MEDIA.c.id, MEDIA.c.position, MEDIA.c.kind, MEDIA.c.mime, MEDIA.c.note)
-        with self.engine.connect() as c:
-            rows = c.execute(sa.select(*columns).where(MEDIA.c.round_id == round_id).order_by(MEDIA.c.position))
-            return [Candidate(*row) for row in rows]
-
-    def texts(self, round_id: int) -> dict[str, str]:
-        """The texts and errors of a round, by their ids."""
-        kinds = MEDIA.c.kind.in_(("text", "error"))
-        with self.engine.connect() as c:
-            rows = c.execute(sa.select(MEDIA.c.id, MEDIA.c.data).where(MEDIA.c.round_id == round_id, kinds))
-            return {row.id: bytes(row.data).decode() for row in rows}
-
-    def media(self, media_id: str) -> Media | None:
-        """What an opaque id stands for."""
-        with self.engine.connect() as c:
-            row = c.execute(
-                sa.select(MEDIA.c.kind, MEDIA.c.mime, MEDIA.c.data, MEDIA.c.note).where(MEDIA.c.id == media_id)
-            ).first()
-        return None if row is None else Media(row.kind, row.mime, bytes(row.data), row.note)
 
     # ------------------------------------------------------------------------------------------------- answers
 

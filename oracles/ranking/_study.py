@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from blackbox_zo.feedback import Ranking
-from oracles.ranking._store import Answer, Candidate, Round, Store
+from oracles.ranking._gallery import Candidate
+from oracles.ranking._store import Answer, Round, Store
 
 __all__ = ["KINDS", "Closed", "Conflict", "Invalid", "Receipt", "Study", "wanted", "winner"]
 
@@ -110,7 +111,7 @@ class Study:
             round_, rows = open_ones[round_id], self.store.rows(round_id, c)
             if rater in _standing(rows):
                 raise Conflict("You have answered this round in another window.")
-            candidates = self.store.candidates(round_id)
+            candidates = self.store.gallery.candidates(round_id)
             places = _places(round_, candidates, kind, groups)
             number = self.store.add(
                 c,
@@ -178,7 +179,7 @@ class Study:
             return None
         used = set(close.payload["answers"])
         given = [a for a in rows if a.id in used]
-        failed = [k.position for k in self.store.candidates(round_.id) if k.kind == "error"]
+        failed = [k.position for k in self.store.gallery.candidates(round_.id) if k.kind == "error"]
         said = {a.rater: Ranking.from_levels(np.array(_levels(a, round_.n, failed), dtype=np.intp)) for a in given}
         return Closed(round_.n, said, {a.rater: a.ms_spent / 1000 for a in given if a.ms_spent})
 

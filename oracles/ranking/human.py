@@ -175,22 +175,22 @@ class HumanRanking(Oracle):
 
     def _draw(self, round_: Round, proposal: Proposal) -> None:
         """Render what is not in the store yet."""
-        have = {c.position for c in self.store.candidates(round_.id)}
+        have = {c.position for c in self.store.gallery.candidates(round_.id)}
         drawn: dict[int, Media] = {}
         begun = time.monotonic()
         for position in (p for p in range(proposal.n) if p not in have):
             drawn[position] = rendered(self.render, proposal.tree(position))
             if time.monotonic() - begun > TOGETHER:  # slow ones are shown as they come
-                self.store.add_media(round_.id, drawn)
+                self.store.gallery.add(round_.id, drawn)
                 drawn, begun = {}, time.monotonic()
         if drawn:
-            self.store.add_media(round_.id, drawn)
-        candidates = self.store.candidates(round_.id)
+            self.store.gallery.add(round_.id, drawn)
+        candidates = self.store.gallery.candidates(round_.id)
         if any(c.kind != "error" for c in candidates):
             self._broken = 0
             return
         self._broken += 1
-        media = self.store.media(candidates[0].id)
+        media = self.store.gallery.media(candidates[0].id)
         if self._broken >= BROKEN and media is not None:
             raise OracleError(f"No candidate of {BROKEN} rounds could be drawn. The last error: {media.data.decode()}")
         self.study.close_without(round_)

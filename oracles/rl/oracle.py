@@ -15,6 +15,7 @@ from blackbox_zo.proposal import Proposal
 from blackbox_zo.randomness import Key
 from oracles.rl._environment import Episode, Player, Rules, Trajectory, said
 from oracles.rl._pool import TRIES, Failure, Pool, Task
+from oracles.rl._seeds import evaluation_seeds, seed_of
 from oracles.rl._statistics import Statistics
 from oracles.rl.policies import Policy
 
@@ -138,8 +139,22 @@ class EpisodeOracle(Oracle):
         for i, point in enumerate(points):
             query = 0 if self.common else 1 + int(proposal.ids[i])
             for e in range(self.episodes):
-                seed = int.from_bytes(key.digest("episode", e, query, size=4), "little") >> 1
-                yield Task(i * self.episodes + e, point, seen, seed)
+                yield Task(i * self.episodes + e, point, seen, seed_of(key, "episode", e, query))
+
+    def evaluate(self, x: Floats, seen: Statistics | None, episodes: int, seed: int = 0) -> list[Episode | Failure]:
+        """Play episodes of their own seeds where the search's are played, so that a crash harms nothing.
+
+        They count for nothing: neither the search nor the statistics know of them.
+
+        Args:
+            x: Parameters, shape (size,).
+            seen: Statistics to normalise by.
+            episodes: How many.
+            seed: Of their seeds; the same as in `Trained.evaluate`.
+        """
+        tasks = (Task(e, x, seen, own) for e, own in enumerate(evaluation_seeds(seed, episodes)))
+        played = dict(self._play(tasks))
+        return [played[e] for e in range(episodes)]
 
     def _play(self, tasks: Iterator[Task]) -> Iterator[tuple[int, Episode | Failure]]:
         if self._pool is not None:

@@ -12,9 +12,9 @@ import numpy as np
 
 from blackbox_zo._checks import check_at_least
 from blackbox_zo._typing import Floats
-from blackbox_zo.randomness import Key
 from oracles.rl._environment import EnvError, Player, Rules, name_of
 from oracles.rl._layers import Weights, folded, layers_of
+from oracles.rl._seeds import evaluation_seeds
 from oracles.rl._statistics import Statistics
 from oracles.rl.policies import Policy
 
@@ -67,10 +67,8 @@ class Trained:
         """
         check_at_least("evaluate", 1, episodes=episodes)
         player = Player(self.env, self.policy, rules or Rules())
-        key = Key(seed, 0)
-        seeds = [int.from_bytes(key.digest("evaluation", e, size=4), "little") >> 1 for e in range(episodes)]
         try:
-            return np.array([player.play(self.x, self.seen, s).total for s in seeds])
+            return np.array([player.play(self.x, self.seen, s).total for s in evaluation_seeds(seed, episodes)])
         finally:
             player.close()
 

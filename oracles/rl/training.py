@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,9 +11,11 @@ import numpy as np
 
 import blackbox_zo as bz
 from blackbox_zo._checks import check_at_least
-from blackbox_zo._typing import Floats
+from blackbox_zo._replay import replay
+from blackbox_zo.journal import read
 from blackbox_zo.oracle import Oracle
-from oracles.rl._environment import name_of, versions_of
+from oracles.rl._environment import Episode, name_of, versions_of
+from oracles.rl._statistics import Statistics
 from oracles.rl.oracle import EpisodeOracle
 from oracles.rl.policies import LinearPolicy, Policy
 from oracles.rl.presets import Preset, preset
@@ -30,7 +33,8 @@ class Progress(NamedTuple):
         score: Mean score of the step's candidates; NaN where only their order is known.
         episodes: Episodes played so far.
         steps: Steps of the environment so far.
-        evaluated: Mean return of the present policy in episodes of its own, NaN where it was not evaluated.
+        evaluated: Mean return of the present policy in episodes of its own, NaN where it was not evaluated, or one of
+            them failed.
         failed: Candidates that failed so far.
     """
 
@@ -53,11 +57,12 @@ class Training:
         seed: All randomness is a function of it.
         journal: A file that records every answer; if it holds a run, that run goes on.
         evaluate: Episodes after every `every` steps by which the present policy is evaluated; 0 for never. They have
-            seeds of their own, and do not change the training.
+            seeds of their own, are played where the others are, and do not change the training.
         every: See `evaluate`.
         **episodes: More arguments of `EpisodeOracle`.
 
     Attributes:
+        problem: What is searched, JSON-able: equal for two runs if one may go on with the other's journal.
         best: The policy that was evaluated best, and its mean return.
 
     Raises:
@@ -89,17 +94,55 @@ class Training:
         self.oracle = EpisodeOracle(env, named, workers=workers, seed=seed, **given)
         self.best: tuple[Trained, float] | None = None
         try:
-            kept = bz.Journal(journal, _problem(self.oracle, self.preset)) if journal is not None else None
-            self.search = bz.Search(named.x0, self.preset.estimator, self.preset.rule, seed=seed, journal=kept)
+            self.problem = _problem(self.oracle, self.preset)
+            self.search = self._searched(seed)
+            if journal is not None:
+                self.record(journal)
         except BaseException:
             self.oracle.close()
             raise
 
+    def _searched(self, seed: int, journal: bz.Journal | None = None) -> bz.Search:
+        return bz.Search(self.policy.x0, self.preset.estimator, self.preset.rule, seed=seed, journal=journal)
+
+    def record(self, path: str | Path, settings: dict[str, Any] | None = None) -> None:
+        """Have every answer recorded, before the first step; if the file holds this run, it goes on from there.
+
+        Args:
+            path: Of the journal.
+            settings: Worth keeping in it, but free to change; JSON-able.
+
+        Raises:
+            JournalError: It is of another run, damaged, or in use.
+        """
+        self.search = self._searched(self.search.seed, bz.Journal(path, self.problem, settings))
+        for _ in self.search.run(self.oracle, 0):  # the oracle is shown what it answered
+            pass
+
     @property
     def trained(self) -> Trained:
         """The present policy."""
-        seen = self.oracle.seen if self.policy.normalize else None
-        return Trained(self.env, self.policy, _flat(self.search), seen)
+        return self._trained(self.search, self.oracle.seen)
+
+    def after(self, step: int) -> Trained:
+        """The policy as it was after so many steps, rebuilt from the journal's answers.
+
+        Raises:
+            ValueError: There is no journal.
+        """
+        if self.search.journal is None:
+            raise ValueError("Without a journal earlier policies are not known.")
+        _, records = read(self.search.journal.path)
+        search = self._searched(self.search.seed)
+        replay(search, records, moves=step)
+        with contextlib.closing(EpisodeOracle(self.env, self.policy, self.oracle.episodes, workers=0)) as oracle:
+            oracle.recall([record for record in records if record["step"] < step])
+        return self._trained(search, oracle.seen)
+
+    def _trained(self, search: bz.Search, seen: Statistics) -> Trained:
+        assert isinstance(search.variable, bz.Vector)
+        x = np.array(search.variable.value)
+        return Trained(self.env, self.policy, x, seen if self.policy.normalize else None)
 
     def run(self, steps: int | None = None, env_steps: int | None = None) -> Iterator[Progress]:
         """Search on.
@@ -131,8 +174,9 @@ class Training:
         if not self.evaluate or (step + 1) % self.every:
             return np.nan
         now = self.trained
-        value = float(now.evaluate(self.evaluate, rules=self.oracle.rules).mean())
-        if self.best is None or value > self.best[1]:
+        played = self.oracle.evaluate(now.x, now.seen, self.evaluate)
+        value = float(np.mean([e.total if isinstance(e, Episode) else np.nan for e in played]))
+        if value > (-np.inf if self.best is None else self.best[1]):
             self.best = now, value
         return value
 
@@ -177,13 +221,6 @@ def train(
             if callback is not None and callback(progress):
                 break
         return training.trained if training.best is None else training.best[0]
-
-
-def _flat(search: bz.Search) -> Floats:
-    """All parameters in one row."""
-    variable = search.variable
-    assert isinstance(variable, bz.Vector)
-    return np.array(variable.value)
 
 
 def _problem(oracle: EpisodeOracle, how: Preset) -> dict[str, Any]:

@@ -17,7 +17,6 @@ import blackbox_zo as bz
 from blackbox_zo import _replay
 from blackbox_zo.journal import read
 from oracles.cli._rl_evaluations import Evaluation, Evaluations, beside
-from oracles.cli._rl_policy import trained_at
 from oracles.cli.main import main
 from oracles.cli.train_policy import PRESET_LINES
 from oracles.rl import PRESETS, Training, load, preset
@@ -207,17 +206,6 @@ def test_interrupted_and_resumed_is_the_same_run(folder: Path) -> None:
     beside(folder / "part.jsonl").write_text("\n".join(kept[:-1]) + "\n")  # as if killed amid the last evaluation
     assert cli(*slow("part.jsonl"), cwd=folder).returncode == 0
     assert lines(beside(folder / "part.jsonl")) == kept
-
-
-@pytest.mark.parametrize("method", ["ars", "rank", "cma"])
-def test_the_policy_after_an_earlier_step_is_rebuilt(method: str, tmp_path: Path) -> None:
-    with Training("CartPole-v1", method, workers=0, journal=tmp_path / "run.jsonl") as training:
-        then = [training.trained for _ in training.run(4)]
-        for step, policy in enumerate(then, 1):
-            rebuilt = trained_at(training, tmp_path / "run.jsonl", step)
-            assert np.array_equal(rebuilt.x, policy.x) and (rebuilt.seen is None) == (policy.seen is None)
-            if policy.seen is not None and rebuilt.seen is not None:
-                assert rebuilt.seen.to_json() == policy.seen.to_json()
 
 
 def test_another_run_is_refused_by_the_name_of_what_differs(
