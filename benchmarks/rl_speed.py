@@ -1,8 +1,8 @@
 """Environment steps per CPU second of whole episodes, ÷ raw stepping; and two workers ÷ twice one worker.
 
-Raw is a loop of `gymnasium.make(...).step` over actions drawn beforehand. The other side plays the policy with
-normalised observations, statistics kept, in the same process, in turns with raw. Weights are N(0, 0.05²), so physics
-and episodes' lengths differ from those of random actions; ratios above 1 are of that kind.
+The policy plays with normalised observations, statistics kept, weights N(0, 0.05²). Raw is a loop of
+`gymnasium.make(...).step` in the same process, in turns with it: of the same episodes, actions recorded beforehand, so
+that physics and resets are the same; and of random actions, whose episodes are others.
 Workers: wall time of one answer of 16 episodes by one and by two processes, beside `AsyncVectorEnv` with two.
 Run: OMP_NUM_THREADS=1 python benchmarks/rl_speed.py
 """
@@ -47,18 +47,51 @@ def raw(name: str) -> Callable[[], float]:
     return run
 
 
-def played(name: str, policy: Policy) -> Callable[[], float]:
-    player, rng = Player(name, policy), np.random.default_rng(0)
+class Recorder(gymnasium.Wrapper):  # type: ignore[type-arg]
+    """Keeps the actions of each episode."""
+
+    def reset(self, **arguments: Any) -> Any:  # noqa: D102
+        episodes.append([])
+        return super().reset(**arguments)
+
+    def step(self, action: Any) -> Any:  # noqa: D102
+        episodes[-1].append(action)
+        return super().step(action)
+
+
+episodes: list[list[Any]] = []
+
+
+def played(name: str, policy: Policy) -> tuple[Callable[[], float], Callable[[], float]]:
+    """The policy's episodes, and raw stepping of the same."""
+    rng = np.random.default_rng(0)
     x, seen = 0.05 * rng.standard_normal(policy.size), Statistics.of(rng.standard_normal((100, policy.n_inputs)))
+    recorder, player, env = (
+        Player(lambda: Recorder(gymnasium.make(name)), policy),
+        Player(name, policy),
+        gymnasium.make(name),
+    )
+    episodes.clear()
+    while sum(map(len, episodes)) < STEPS:
+        recorder.play(x, seen, len(episodes))
+    acted = [list(actions) for actions in episodes]
+    n_steps = sum(map(len, acted))
 
-    def run() -> float:
-        begun, steps, seed = time.process_time(), 0, 0
-        while steps < STEPS:
-            steps += player.play(x, seen, seed).steps
-            seed += 1
-        return steps / (time.process_time() - begun)
+    def play() -> float:
+        begun = time.process_time()
+        for seed in range(len(acted)):
+            player.play(x, seen, seed)
+        return n_steps / (time.process_time() - begun)
 
-    return run
+    def same() -> float:
+        begun = time.process_time()
+        for seed, actions in enumerate(acted):
+            env.reset(seed=seed)
+            for action in actions:
+                env.step(action)
+        return n_steps / (time.process_time() - begun)
+
+    return play, same
 
 
 def by_workers(name: str, workers: int) -> Callable[[], float]:
@@ -94,11 +127,9 @@ def by_vector_env(name: str) -> Callable[[], float]:
 def main() -> None:
     result: dict[str, Any] = {"aims": "linear and MLP, share of raw", "envs": {}}
     for name, aims in ENVS.items():
-        tasks = {
-            "raw": raw(name),
-            "linear": played(name, LinearPolicy.for_env(name, normalize=True)),
-            "MLP 64 x 64": played(name, MLPPolicy.for_env(name, normalize=True)),
-        }
+        tasks: dict[str, Callable[[], float]] = {"raw": raw(name)}
+        for what, policy in (("linear", LinearPolicy), ("MLP 64 x 64", MLPPolicy)):
+            tasks[what], tasks[f"raw, as {what}"] = played(name, policy.for_env(name, normalize=True))
         for task in tasks.values():
             task()
         seen: dict[str, list[float]] = {task: [] for task in tasks}
@@ -108,7 +139,11 @@ def main() -> None:
         rates = {task: np.array(values) for task, values in seen.items()}
         row: dict[str, Any] = {"raw, steps per CPU second": round(float(np.median(rates["raw"])))}
         for task, aim in zip(("linear", "MLP 64 x 64"), aims, strict=True):
-            row[task] = {"of raw": round(float(np.median(rates[task] / rates["raw"])), 3), "aim": aim}
+            shares = {
+                "of raw": rates[task] / rates[f"raw, as {task}"],
+                "of raw with random actions": rates[task] / rates["raw"],
+            }
+            row[task] = {what: round(float(np.median(share)), 3) for what, share in shares.items()} | {"aim": aim}
         if name != "CartPole-v1":
             wall = interleaved({"1": by_workers(name, 1), "2": by_workers(name, 2), "a": by_vector_env(name)}, 5)
             row["two workers / 2 x one"] = round(wall["2"] / (2 * wall["1"]), 3)

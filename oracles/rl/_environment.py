@@ -201,6 +201,7 @@ class Player:
             raise
         limits = [n for n in (limit, self.rules.max_steps) if n is not None]
         self._limit = min(limits) if limits else ENDLESS
+        self._acting = self.policy.in_turn()
         self._buffer: Floats = np.empty((1, n_inputs))
         self._zero: Floats = np.zeros(n_inputs)
 
@@ -217,7 +218,7 @@ class Player:
         """
         policy, rules = self.policy, self.rules
         record = policy.normalize or rules.score is not None
-        act, flat, to_action, step = policy.acting(x, seen), self._flat, self._action, self._env.step
+        act, flat, to_action, step = self._acting(x, seen), self._flat, self._action, self._env.step
         limit, zero = self._limit, self._zero
         observation, info = self._reset(seed)
         buffer: Floats = self._buffer

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from blackbox_zo._typing import Floats
 from oracles.rl._statistics import Statistics
 
-__all__ = ["ACTIVATIONS", "Layer", "Weights", "compiled", "folded", "layers_of"]
+__all__ = ["ACTIVATIONS", "Layer", "Network", "Weights", "folded", "layers_of"]
 
 ACTIVATIONS = ("tanh", "relu")
 
@@ -58,26 +58,44 @@ def folded(layers: list[Weights], seen: Statistics | None) -> list[Weights]:
     return [Weights(w, shift if b is None else b + shift, activation), *layers[1:]]
 
 
-def compiled(layers: list[Weights], seen: Statistics | None) -> Callable[[Floats], Floats]:
-    """One function for all layers, of a flat float64 observation."""
-    layers = folded(layers, seen)
-    if len(layers) == 1 and layers[0].activation is None:
-        w, b, _ = layers[0]
-        dot = np.ascontiguousarray(w).dot
-        return dot if b is None else lambda o: dot(o) + b
-    steps = []
-    for w, b, activation in layers:
-        steps.append((np.ascontiguousarray(w).dot, np.zeros(len(w)) if b is None else b, activation))
-    tanh, maximum = np.tanh, np.maximum
+class Network:
+    """Layers laid out to act: memory that is filled anew for each policy that plays.
 
-    def act(h: Floats) -> Floats:
-        for dot, b, activation in steps:
-            h = dot(h)
-            h += b
-            if activation == "tanh":
-                tanh(h, h)
-            elif activation is not None:
-                maximum(h, 0.0, h)
-        return h
+    A layer's input ends with a 1 that meets its bias, as the last column of its weights: one product for both.
+    """
 
-    return act
+    def __init__(self, layers: Sequence[Layer]) -> None:
+        self._layers = layers
+        self._weights: list[Floats] = []
+        self._calls: list[tuple[Callable[..., Any], tuple[Any, ...]]] = []
+        values: Floats = np.ones(layers[0].n_inputs + 1)
+        self._given = values[:-1]
+        for layer in layers:
+            weights, result = np.zeros((layer.n_outputs, layer.n_inputs + 1)), np.ones(layer.n_outputs + 1)
+            out = result[:-1]
+            self._weights.append(weights)
+            self._calls.append((weights.dot, (values, out)))
+            if layer.activation == "tanh":
+                self._calls.append((np.tanh, (out, out)))
+            elif layer.activation == "relu":
+                self._calls.append((np.maximum, (out, 0.0, out)))
+            values = result
+        self._out = values[:-1]
+
+    def acting(self, x: Floats, seen: Statistics | None) -> Callable[[Floats], Floats]:
+        """The layers with the parameters x as a function of one flat observation, which gives the same array each time.
+
+        What an earlier call gave acts with the new parameters then.
+        """
+        for weights, (w, b, _) in zip(self._weights, folded(layers_of(x, self._layers), seen), strict=True):
+            weights[:, :-1] = w
+            weights[:, -1] = 0.0 if b is None else b
+        given, calls, out = self._given, self._calls, self._out
+
+        def act(o: Floats) -> Floats:
+            given[:] = o
+            for call, arguments in calls:
+                call(*arguments)
+            return out
+
+        return act

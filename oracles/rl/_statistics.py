@@ -35,7 +35,7 @@ class Statistics(NamedTuple):
     @classmethod
     def of(cls, observations: Floats) -> Statistics:
         """Of some observations, shape (n, o), n ≥ 1."""
-        mean = observations.mean(axis=0)
+        mean = np.add.reduce(observations, 0) / len(observations)
         away = observations - mean
         return cls(len(observations), mean, np.einsum("ij,ij->j", away, away))
 

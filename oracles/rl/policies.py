@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import pairwise
 from typing import Any, Self, TypeAlias
 
@@ -12,7 +13,7 @@ import numpy as np
 from blackbox_zo._checks import check_at_least, check_choice
 from blackbox_zo._typing import Floats, Tree
 from blackbox_zo.randomness import Key
-from oracles.rl._layers import ACTIVATIONS, Layer, compiled, layers_of
+from oracles.rl._layers import ACTIVATIONS, Layer, Network
 from oracles.rl._statistics import Statistics
 
 __all__ = ["Act", "LinearPolicy", "MLPPolicy", "Policy", "TorchPolicy"]
@@ -65,10 +66,31 @@ class Policy(ABC):
         Args:
             x: All parameters in one row, shape (size,).
             seen: Statistics of observations to normalise by; none leaves them as they are.
+
+        Returns:
+            What acts; the array it gives may be written again by the next call.
         """
 
+    def in_turn(self) -> Callable[[Floats, Statistics | None], Act]:
+        """As `acting`, for one who needs what an earlier call gave no more: memory may be used again."""
+        return self.acting
 
-class LinearPolicy(Policy):
+
+class Dense(Policy):
+    """A policy of dense layers, which numpy runs."""
+
+    _layers: tuple[Layer, ...]
+
+    def acting(self, x: Floats, seen: Statistics | None = None) -> Act:
+        """See `Policy.acting`."""
+        return self.in_turn()(x, seen)
+
+    def in_turn(self) -> Callable[[Floats, Statistics | None], Act]:
+        """See `Policy.in_turn`."""
+        return Network(self._layers).acting
+
+
+class LinearPolicy(Dense):
     """Outputs are `W o`, or `W o + b` (Mania, Guy & Recht 2018, arXiv 1803.07055: enough for MuJoCo's walkers).
 
     Args:
@@ -89,12 +111,8 @@ class LinearPolicy(Policy):
         w, b = np.zeros((self.n_outputs, self.n_inputs)), np.zeros(self.n_outputs)
         self.x0 = {"W": w, "b": b} if bias else w
 
-    def acting(self, x: Floats, seen: Statistics | None = None) -> Act:
-        """See `Policy.acting`."""
-        return compiled(layers_of(x, self._layers), seen)
 
-
-class MLPPolicy(Policy):
+class MLPPolicy(Dense):
     """A network with hidden layers, in numpy.
 
     Args:
@@ -133,12 +151,8 @@ class MLPPolicy(Policy):
             drawn = Key(seed, 0).generator(f"layer {i}").standard_normal((layer.n_outputs, layer.n_inputs))
             self.x0 |= {f"W{i + 1}": scale * drawn, f"b{i + 1}": np.zeros(layer.n_outputs)}
 
-    def acting(self, x: Floats, seen: Statistics | None = None) -> Act:
-        """See `Policy.acting`."""
-        return compiled(layers_of(x, self._layers), seen)
 
-
-class TorchPolicy(Policy):
+class TorchPolicy(Dense):
     """Any `torch.nn.Module` from observations (1, o) to outputs (1, a).
 
     A `Sequential` of `Linear`, `Tanh`, `ReLU`, `Identity` and `Flatten` is run by numpy, about five times as fast; all
@@ -211,10 +225,10 @@ class TorchPolicy(Policy):
             module = module(n_inputs, n_outputs)
         return cls(module, n_inputs, n_outputs, **arguments)
 
-    def acting(self, x: Floats, seen: Statistics | None = None) -> Act:
-        """See `Policy.acting`."""
+    def in_turn(self) -> Callable[[Floats, Statistics | None], Act]:
+        """See `Policy.in_turn`."""
         if self.converted:
-            return compiled(layers_of(x, self._layers), seen)
+            return super().in_turn()
         from oracles.rl._torch import acting
 
-        return acting(self.module, x, seen)
+        return partial(acting, self.module)
