@@ -24,7 +24,7 @@ from _common import interleaved, save
 
 import blackbox_zo as bz
 from oracles.rl import EpisodeOracle, LinearPolicy, MLPPolicy, Policy, Statistics
-from oracles.rl._environment import Player
+from oracles.rl._player import SinglePlayer
 
 ENVS = {"Swimmer-v5": (0.92, 0.80), "HalfCheetah-v5": (0.88, 0.80), "CartPole-v1": (0.75, 0.50)}
 STEPS, TURNS, EPISODES = 4000, 11, 16
@@ -67,8 +67,8 @@ def played(name: str, policy: Policy) -> tuple[Callable[[], float], Callable[[],
     rng = np.random.default_rng(0)
     x, seen = 0.05 * rng.standard_normal(policy.size), Statistics.of(rng.standard_normal((100, policy.n_inputs)))
     recorder, player, env = (
-        Player(lambda: Recorder(gymnasium.make(name)), policy),
-        Player(name, policy),
+        SinglePlayer(lambda: Recorder(gymnasium.make(name)), policy),
+        SinglePlayer(name, policy),
         gymnasium.make(name),
     )
     episodes.clear()

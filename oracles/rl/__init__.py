@@ -1,7 +1,7 @@
 """Policies searched by the rewards of whole episodes, or by rankings of them."""
 
 from oracles.rl._environment import EnvError as EnvError
-from oracles.rl._environment import Trajectory as Trajectory
+from oracles.rl._player import Trajectory as Trajectory
 from oracles.rl._spaces import SpaceError as SpaceError
 from oracles.rl._statistics import Statistics as Statistics
 from oracles.rl._video import Video as Video
@@ -14,6 +14,8 @@ from oracles.rl.policies import TorchPolicy as TorchPolicy
 from oracles.rl.presets import PRESETS as PRESETS
 from oracles.rl.presets import Preset as Preset
 from oracles.rl.presets import preset as preset
+from oracles.rl.rollouts import Played as Played
+from oracles.rl.rollouts import Rollouts as Rollouts
 from oracles.rl.trained import Trained as Trained
 from oracles.rl.trained import load as load
 from oracles.rl.training import Progress as Progress

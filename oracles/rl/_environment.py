@@ -1,65 +1,30 @@
-"""Making environments, and playing whole episodes in them."""
+"""Environments: making them, and what is known of them."""
 
 from __future__ import annotations
 
 import contextlib
 import difflib
-import inspect
-import math
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
+from oracles.rl._spaces import actions_of, observations_of
 
-from blackbox_zo._typing import Floats
-from oracles.rl._spaces import SpaceError, actions_of, observations_of
-from oracles.rl._statistics import Statistics
-
-__all__ = ["EnvError", "Episode", "Player", "Trajectory", "make", "name_of", "sizes_of", "versions_of"]
-
-ENDLESS = 100_000
-"""Steps after which an episode is cut where nobody set a limit."""
+__all__ = [
+    "EnvError",
+    "close",
+    "is_vector",
+    "make",
+    "name_of",
+    "register",
+    "registered",
+    "said",
+    "sizes_of",
+    "spaces_of",
+    "versions_of",
+]
 
 
 class EnvError(ValueError):
     """An environment that cannot be made or asked."""
-
-
-class Trajectory(NamedTuple):
-    """One episode, for a `score` of one's own.
-
-    Attributes:
-        observations: Flat, those that were acted on, shape (t, o).
-        actions: As the environment got them, t of them.
-        rewards: Shape (t,).
-        terminated: Whether it ended of itself, not by a limit of time.
-        info: What the environment said in the last step.
-    """
-
-    observations: Floats
-    actions: list[Any]
-    rewards: Floats
-    terminated: bool
-    info: dict[str, Any]
-
-
-class Episode(NamedTuple):
-    """What an episode gave.
-
-    Attributes:
-        score: What is maximised.
-        total: Sum of rewards.
-        steps: Number of steps.
-        terminated: Whether it ended of itself.
-        seen: Statistics of its observations, if the policy normalises.
-    """
-
-    score: float
-    total: float
-    steps: int
-    terminated: bool
-    seen: Statistics | None
 
 
 def name_of(env: Any) -> str:
@@ -69,12 +34,18 @@ def name_of(env: Any) -> str:
     return str(getattr(env, "id", None) or getattr(env, "__qualname__", None) or type(env).__qualname__)
 
 
-def make(env: Any, **arguments: Any) -> Any:
+def make(env: Any, num_envs: int = 1, **arguments: Any) -> Any:
     """An environment from its id, an `EnvSpec`, or a function that makes it.
+
+    Args:
+        env: Which.
+        num_envs: How many that step together; above 1 a `gymnasium.vector.VectorEnv` is made.
+        **arguments: Of gymnasium's `make`, or of the function.
 
     Raises:
         EnvError: There is none of this name, or what it needs is not installed.
         TypeError: It is none of the three.
+        ValueError: The function makes another number of environments.
     """
     import gymnasium
 
@@ -85,8 +56,17 @@ def make(env: Any, **arguments: Any) -> Any:
         )
     if not named and not callable(env):
         raise TypeError(f"`env` must be an id, an EnvSpec, or a function that makes an environment, got {env!r:.60}.")
+    made: Any
     try:
-        made = gymnasium.make(env, disable_env_checker=True, **arguments) if named else env(**arguments)
+        if named and num_envs > 1:
+            made = gymnasium.make_vec(env, num_envs, **arguments)
+        elif named:
+            made = gymnasium.make(env, disable_env_checker=True, **arguments)
+        else:
+            made = env(**arguments)
+            if num_envs > 1 and not is_vector(made):
+                first = [made]  # not made in vain
+                made = gymnasium.vector.SyncVectorEnv([lambda: first.pop() if first else env(**arguments)] * num_envs)
     except (gymnasium.error.UnregisteredEnv, gymnasium.error.DeprecatedEnv) as error:
         near = difflib.get_close_matches(name_of(env), list(gymnasium.registry), 3, 0.5)
         hint = f" Did you mean {', '.join(near)}?" if near else ""
@@ -96,6 +76,10 @@ def make(env: Any, **arguments: Any) -> Any:
         raise EnvError(f"{name_of(env)!r} needs what is not installed: {error}") from None
     except gymnasium.error.Error as error:
         raise EnvError(f"{name_of(env)!r} cannot be made: {error}") from None
+    if is_vector(made) and num_envs not in (1, made.num_envs):
+        n = made.num_envs
+        close(made)
+        raise ValueError(f"`{name_of(env)}` makes {n} environments that step together, not `num_envs={num_envs}`.")
     missing = [n for n in ("reset", "step", "observation_space", "action_space") if not hasattr(made, n)]
     if missing:
         raise EnvError(f"`{name_of(env)}` made a `{type(made).__name__}` without {', '.join(missing)}.")
@@ -106,11 +90,13 @@ def versions_of(env: Any) -> dict[str, str]:
     """The versions of what decides how an environment behaves."""
     import gymnasium
 
+    if _is_function_of_all(env):
+        return {}
     made = make(env)
     try:
         of_mujoco = any(base.__name__ == "MujocoEnv" for base in type(getattr(made, "unwrapped", made)).__mro__)
     finally:
-        _close(made)
+        close(made)
     out = {"gymnasium": gymnasium.__version__}
     if of_mujoco:
         import mujoco
@@ -137,13 +123,42 @@ def register(specs: dict[str, Any]) -> None:
         gymnasium.registry.setdefault(name, spec)
 
 
+def _is_function_of_all(env: Any) -> bool:
+    from oracles.rl.rollouts import Rollouts
+
+    return isinstance(env, Rollouts)
+
+
+def is_vector(made: Any) -> bool:
+    """Whether it is several environments that step together."""
+    import gymnasium
+
+    return isinstance(made, gymnasium.vector.VectorEnv)
+
+
+def spaces_of(made: Any) -> tuple[Any, Any]:
+    """Spaces of one observation and of one action, also where several step together."""
+    if is_vector(made):
+        return made.single_observation_space, made.single_action_space
+    return made.observation_space, made.action_space
+
+
 def sizes_of(env: Any) -> tuple[int, int]:
-    """Numbers in an observation, and outputs that a policy needs."""
+    """Numbers in an observation, and outputs that a policy needs.
+
+    Raises:
+        EnvError: It does not tell.
+    """
+    if _is_function_of_all(env):
+        raise EnvError(
+            "`Rollouts` has no spaces: make the policy by its sizes, as `LinearPolicy(n_inputs, n_outputs)`."
+        )
     made = make(env)
     try:
-        return observations_of(made.observation_space)[0], actions_of(made.action_space, True)[0]
+        observations, actions = spaces_of(made)
+        return observations_of(observations)[0], actions_of(actions, True)[0]
     finally:
-        _close(made)
+        close(made)
 
 
 def said(error: BaseException) -> str:
@@ -151,146 +166,7 @@ def said(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"[:500]
 
 
-@dataclass(frozen=True)
-class Rules:
-    """How episodes are played and scored; see `EpisodeOracle`."""
-
-    score: Callable[[Trajectory], float] | None = None
-    survival_bonus: float = 0.0
-    max_steps: int | None = None
-    clip: bool = True
-
-
-@dataclass
-class Player:
-    """An environment, and a policy that plays whole episodes in it.
-
-    Args:
-        env: What `make` takes.
-        policy: Who acts.
-        rules: How.
-
-    Raises:
-        ValueError: The policy does not fit.
-    """
-
-    env: Any
-    policy: Any
-    rules: Rules = field(default_factory=Rules)
-
-    def __post_init__(self) -> None:
-        self.made = make(self.env)
-        try:
-            n_inputs, self._flat = observations_of(self.made.observation_space)
-            n_outputs, self._action = actions_of(self.made.action_space, self.rules.clip)
-            for what, has, needs in (
-                ("n_inputs", self.policy.n_inputs, n_inputs),
-                ("n_outputs", self.policy.n_outputs, n_outputs),
-            ):
-                if has != needs:
-                    raise SpaceError(
-                        f"The policy's {what} is {has}, but {name_of(self.env)!r} needs {needs}. "
-                        f"Make it with `{type(self.policy).__name__}.for_env`."
-                    )
-            self._env, limit = _stripped(self.made)
-            for inner in (self._env, getattr(self._env, "unwrapped", self._env)):
-                if not _takes_seed(inner.reset):
-                    raise EnvError(self._unseeded())
-        except BaseException:
-            self.close()
-            raise
-        limits = [n for n in (limit, self.rules.max_steps) if n is not None]
-        self._limit = min(limits) if limits else ENDLESS
-        self._acting = self.policy.in_turn()
-        self._buffer: Floats = np.empty((1, n_inputs))
-        self._zero: Floats = np.zeros(n_inputs)
-
-    def play(self, x: Floats, seen: Statistics | None, seed: int) -> Episode:
-        """One episode.
-
-        Args:
-            x: Parameters of the policy, shape (size,).
-            seen: Statistics to normalise by.
-            seed: Of the environment.
-
-        Raises:
-            EnvError: Observations, rewards or the score are not finite, or the environment takes no seed.
-        """
-        policy, rules = self.policy, self.rules
-        record = policy.normalize or rules.score is not None
-        act, flat, to_action, step = self._acting(x, seen), self._flat, self._action, self._env.step
-        limit, zero = self._limit, self._zero
-        observation, info = self._reset(seed)
-        buffer: Floats = self._buffer
-        rewards: list[float] = []
-        actions: list[Any] = []
-        t, terminated = 0, False
-        while t < limit:
-            if record and t == len(buffer):
-                buffer = np.concatenate((buffer, np.empty_like(buffer)))
-            row = buffer[t if record else 0]
-            row[:] = flat(observation)
-            if row.dot(zero) != 0.0:  # the quickest way to see a NaN or an infinity
-                raise EnvError(f"The observation before step {t + 1} is not finite.")
-            action = to_action(act(row))
-            observation, reward, terminated, truncated, info = step(action)
-            rewards.append(reward)
-            if rules.score is not None:
-                actions.append(action)
-            t += 1
-            if terminated or truncated:
-                break
-        self._buffer = buffer
-        told = np.array(rewards, dtype=np.float64).reshape(t)
-        total = float(told.sum())
-        if not np.isfinite(total):
-            bad = np.flatnonzero(~np.isfinite(told))
-            raise EnvError(f"The reward of step {bad[0] + 1} is not finite." if bad.size else "The rewards overflow.")
-        score = total - rules.survival_bonus * t
-        if rules.score is not None:
-            score = float(rules.score(Trajectory(buffer[:t].copy(), actions, told, bool(terminated), info)))
-            if not math.isfinite(score):
-                raise EnvError(f"`score` gave {score}; it must give a finite number.")
-        seen_now = Statistics.of(buffer[:t]) if policy.normalize and t else None
-        return Episode(score, total, t, bool(terminated), seen_now)
-
-    def _reset(self, seed: int) -> Any:
-        try:
-            return self._env.reset(seed=seed)
-        except TypeError as error:
-            if "seed" not in str(error):
-                raise
-            raise EnvError(self._unseeded()) from None
-
-    def _unseeded(self) -> str:
-        return f"{name_of(self.env)!r} has no `reset(seed=...)`, so its episodes cannot be repeated. Give it one."
-
-    def close(self) -> None:
-        """Close the environment. What it raises then is of no use to anybody."""
-        _close(self.made)
-
-
-def _close(made: Any) -> None:
+def close(made: Any) -> None:
+    """Close an environment. What it raises then is of no use to anybody."""
     with contextlib.suppress(Exception):
         made.close()
-
-
-def _takes_seed(reset: Callable[..., Any]) -> bool:
-    try:
-        parameters = inspect.signature(reset).parameters
-    except (TypeError, ValueError):  # a compiled one does not tell
-        return True
-    return "seed" in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
-
-
-def _stripped(env: Any) -> tuple[Any, int | None]:
-    """The environment without gymnasium's own wrappers that count and check only, and its limit of steps."""
-    from gymnasium import wrappers
-
-    limit: int | None = None
-    while type(env) in (wrappers.TimeLimit, wrappers.OrderEnforcing, wrappers.PassiveEnvChecker):
-        if type(env) is wrappers.TimeLimit:
-            steps = int(env._max_episode_steps)
-            limit = steps if limit is None else min(limit, steps)
-        env = env.env
-    return env, limit

@@ -62,34 +62,49 @@ class Network:
     """Layers laid out to act: memory that is filled anew for each policy that plays.
 
     A layer's input ends with a 1 that meets its bias, as the last column of its weights: one product for both.
+
+    Args:
+        layers: Their shapes.
+        n: Policies that act side by side, a row of observations each; none for one alone.
     """
 
-    def __init__(self, layers: Sequence[Layer]) -> None:
-        self._layers = layers
+    def __init__(self, layers: Sequence[Layer], n: int | None = None) -> None:
+        self._layers, self._n = layers, n
+        lead = () if n is None else (n,)
         self._weights: list[Floats] = []
         self._calls: list[tuple[Callable[..., Any], tuple[Any, ...]]] = []
-        values: Floats = np.ones(layers[0].n_inputs + 1)
-        self._given = values[:-1]
+        values: Floats = np.ones((*lead, layers[0].n_inputs + 1))
+        self._given = values[..., :-1]
         for layer in layers:
-            weights, result = np.zeros((layer.n_outputs, layer.n_inputs + 1)), np.ones(layer.n_outputs + 1)
-            out = result[:-1]
+            weights = np.zeros((*lead, layer.n_outputs, layer.n_inputs + 1))
+            result = np.ones((*lead, layer.n_outputs + 1))
+            out = result[..., :-1]
             self._weights.append(weights)
-            self._calls.append((weights.dot, (values, out)))
+            if n is None:
+                self._calls.append((weights.dot, (values, out)))
+            else:
+                self._calls.append((np.matmul, (weights, values[..., None], out[..., None])))
             if layer.activation == "tanh":
                 self._calls.append((np.tanh, (out, out)))
             elif layer.activation == "relu":
                 self._calls.append((np.maximum, (out, 0.0, out)))
             values = result
-        self._out = values[:-1]
+        self._out = values[..., :-1]
 
     def acting(self, x: Floats, seen: Statistics | None) -> Callable[[Floats], Floats]:
-        """The layers with the parameters x as a function of one flat observation, which gives the same array each time.
+        """The layers with the parameters x as a function of flat observations, which gives the same array each time.
 
         What an earlier call gave acts with the new parameters then.
+
+        Args:
+            x: Shape (size,), or (n, size).
+            seen: Statistics to normalise by.
         """
-        for weights, (w, b, _) in zip(self._weights, folded(layers_of(x, self._layers), seen), strict=True):
-            weights[:, :-1] = w
-            weights[:, -1] = 0.0 if b is None else b
+        for i, row in enumerate(np.atleast_2d(x)):
+            for weights, (w, b, _) in zip(self._weights, folded(layers_of(row, self._layers), seen), strict=True):
+                own = weights if self._n is None else weights[i]
+                own[:, :-1] = w
+                own[:, -1] = 0.0 if b is None else b
         given, calls, out = self._given, self._calls, self._out
 
         def act(o: Floats) -> Floats:

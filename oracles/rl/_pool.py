@@ -20,10 +20,11 @@ from typing import Any, NamedTuple, cast
 import cloudpickle
 
 from blackbox_zo._typing import Floats
-from oracles.rl._environment import EnvError, Episode, registered
+from oracles.rl._environment import EnvError, registered
+from oracles.rl._player import Episode, Failure
 from oracles.rl._statistics import Statistics
 
-__all__ = ["TRIES", "Failure", "Pool", "Task"]
+__all__ = ["TRIES", "Pool", "Task"]
 
 AHEAD = 2
 """Episodes that a worker holds, the one it plays among them, so that the next one begins without a wait."""
@@ -48,30 +49,24 @@ STARTS = 3
 
 
 class Task(NamedTuple):
-    """One episode to be played.
+    """Episodes to be played at once.
 
     Attributes:
-        number: Its own among those of a call of `play`.
-        x: Parameters, shape (size,).
+        number: Of the first of them among all of a call of `play`.
+        x: Parameters in each, shape (k, size).
         seen: Statistics to normalise by.
-        seed: Of the environment.
+        seeds: Of the environment in each, k of them.
     """
 
     number: int
     x: Floats
     seen: Statistics | None
-    seed: int
+    seeds: list[int]
 
     @property
     def nbytes(self) -> int:
         """Bytes of its arrays."""
         return self.x.nbytes + (0 if self.seen is None else self.seen.mean.nbytes + self.seen.squares.nbytes)
-
-
-class Failure(NamedTuple):
-    """Why an episode has no result."""
-
-    reason: str
 
 
 @dataclass(eq=False)
@@ -92,18 +87,18 @@ class Pool:
     grown is replaced too.
 
     Args:
-        player: The arguments of `Player`: environment, policy and rules.
+        setup: The arguments of `player`: environment, policy, rules and number of environments.
         n: Number of processes.
-        timeout: Seconds that an episode may take; none waits for ever.
+        timeout: Seconds that an episode, or those played at once, may take; none waits for ever.
         growth: MiB by which the memory of a process may grow before it is replaced.
 
     Attributes:
         replaced: How many processes have been replaced.
     """
 
-    def __init__(self, player: tuple[Any, ...], n: int, timeout: float | None, growth: float) -> None:
+    def __init__(self, setup: tuple[Any, ...], n: int, timeout: float | None, growth: float) -> None:
         try:
-            self._setup = _registrations(), cloudpickle.dumps((player, growth))
+            self._setup = _registrations(), cloudpickle.dumps((setup, growth))
         except Exception as error:
             raise ValueError(
                 f"`env`, `policy` and `score` cannot be sent to worker processes: {error}. Have a function make what "
@@ -115,8 +110,8 @@ class Pool:
         self._turn = object()
         weakref.finalize(self, _end_all, self._workers, os.getpid())  # forgotten, or at the end of this process
 
-    def play(self, tasks: Iterable[Task]) -> Iterator[tuple[Task, Episode | Failure]]:
-        """Play all tasks; results come as they are there.
+    def play(self, tasks: Iterable[Task]) -> Iterator[tuple[Task, list[Episode | Failure]]]:
+        """Play all tasks; results come as they are there, one per episode.
 
         Raises:
             EnvError: Workers cannot make the environment, or die before they have.
@@ -138,12 +133,12 @@ class Pool:
                     if kind == "ready":
                         worker.ready, worker.since, self._stillborn = True, time.monotonic(), 0
                     elif kind == "played":
-                        episode, grown = content
+                        episodes, grown = content
                         task = worker.tasks.popleft()
                         worker.since = time.monotonic()
                         if grown:
                             self._replace(worker, waiting)
-                        yield task, episode
+                        yield task, episodes
                         self._check(turn)
                     else:
                         self._stillborn += not worker.ready
@@ -158,7 +153,7 @@ class Pool:
                             if tries[lost.number] < TRIES:
                                 waiting.appendleft(lost)
                             else:
-                                yield lost, Failure(content)
+                                yield lost, [Failure(content)] * len(lost.seeds)
                                 self._check(turn)
             done = True
         finally:

@@ -17,7 +17,8 @@ from typing import Any, NamedTuple
 import cloudpickle
 import numpy as np
 
-from oracles.rl._environment import ENDLESS, EnvError, make, name_of, register, registered
+from oracles.rl._environment import EnvError, make, name_of, register, registered
+from oracles.rl._player import ENDLESS
 from oracles.rl._spaces import actions_of, observations_of
 
 __all__ = ["Video", "video"]

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import cloudpickle
 
-from oracles.rl._environment import Player, register, said
+from oracles.rl._environment import register, said
+from oracles.rl._player import Player, player
 
 __all__ = ["main"]
 
@@ -51,13 +52,13 @@ def _serve(connection: Connection) -> None:
         with contextlib.suppress(Exception):  # a library's that this process cannot import
             register(cloudpickle.loads(specs))
         arguments, growth = cloudpickle.loads(setup)
-        player = Player(*arguments)
+        made = player(*arguments)
     except Exception as error:
         connection.send(("broken", said(error)))
         return
     connection.send(("ready", None))
-    with contextlib.closing(player):
-        _play(connection, player, growth)
+    with contextlib.closing(made):
+        _play(connection, made, growth)
 
 
 def _play(connection: Connection, player: Player, growth: float) -> None:
@@ -65,13 +66,13 @@ def _play(connection: Connection, player: Player, growth: float) -> None:
     while True:
         task = connection.recv()
         try:
-            episode = player.play(task.x, task.seen, task.seed)
-        except Exception as error:  # whatever the environment raises, it costs this episode only
+            episodes = player.play_all(task.x, task.seen, task.seeds)
+        except Exception as error:  # whatever the environment raises, it costs these episodes only
             connection.send(("failed", said(error)))
             continue
         memory = _memory()
         base = base or memory  # the first episode loads what is loaded once
-        connection.send(("played", (episode, memory - base > growth)))
+        connection.send(("played", (episodes, memory - base > growth)))
 
 
 def _memory() -> float:

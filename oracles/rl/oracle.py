@@ -13,8 +13,9 @@ from blackbox_zo.feedback import Values
 from blackbox_zo.oracle import Oracle, Part, gather
 from blackbox_zo.proposal import Proposal
 from blackbox_zo.randomness import Key
-from oracles.rl._environment import Episode, Player, Rules, Trajectory, said
-from oracles.rl._pool import TRIES, Failure, Pool, Task
+from oracles.rl._environment import said
+from oracles.rl._player import Episode, Failure, Player, Rules, Trajectory, groups, player
+from oracles.rl._pool import TRIES, Pool, Task
 from oracles.rl._seeds import evaluation_seeds, seed_of
 from oracles.rl._statistics import Statistics
 from oracles.rl.policies import Policy
@@ -35,17 +36,20 @@ class EpisodeOracle(Oracle):
     process; if it fails again, it counts as failed, and its query with it.
 
     Args:
-        env: An id, an `EnvSpec`, or a function that makes an environment.
+        env: An id, an `EnvSpec`, or a function that makes an environment, or several that step together; or
+            `Rollouts`.
         policy: Who acts; its x0 is where the search starts.
         episodes: Episodes for each candidate; the answer is their mean.
         workers: Processes that play; 0 plays in this one, where nothing protects from crashes and hangs.
+        num_envs: Environments that step together in one process (`gymnasium.make_vec`); an error of one costs the
+            episodes of all of them.
         seed: Of the environments' seeds.
         common: Whether the candidates of a step meet the same episodes.
         score: From a `Trajectory` to what is maximised; none takes the sum of rewards.
         survival_bonus: What is taken off the reward of each step, where the environment pays for being alive.
         max_steps: Most steps of an episode; none leaves it to the environment.
         clip: Whether actions are clipped to the bounds of their space.
-        timeout: Seconds that an episode may take; none waits for ever.
+        timeout: Seconds that an episode, or those of environments that step together, may take; none waits for ever.
         memory_growth: MiB by which a worker's memory may grow before it is replaced.
 
     Attributes:
@@ -66,6 +70,7 @@ class EpisodeOracle(Oracle):
         episodes: int = 1,
         workers: int = 1,
         *,
+        num_envs: int = 1,
         seed: int = 0,
         common: bool = True,
         score: Callable[[Trajectory], float] | None = None,
@@ -78,6 +83,7 @@ class EpisodeOracle(Oracle):
         if not isinstance(policy, Policy):
             raise TypeError(f"`policy` must be a policy such as `LinearPolicy.for_env(env)`, got {policy!r:.60}.")
         check_at_least("EpisodeOracle", 1, episodes=episodes)
+        check_at_least("EpisodeOracle", 1, num_envs=num_envs)
         check_at_least("EpisodeOracle", 0, workers=workers)
         if max_steps is not None:
             check_at_least("EpisodeOracle", 1, max_steps=max_steps)
@@ -93,8 +99,9 @@ class EpisodeOracle(Oracle):
         self.env, self.policy, self.episodes, self.workers = env, policy, int(episodes), int(workers)
         self.seed, self.common = seed, common
         self.rules = Rules(score, float(survival_bonus), max_steps, clip)
-        self._setup = (env, policy, self.rules)
-        self._player: Player | None = Player(*self._setup)  # says now what does not fit
+        self._setup = (env, policy, self.rules, int(num_envs))
+        self._player: Player | None = player(*self._setup)  # says now what does not fit
+        self._num_envs = self._player.num_envs
         if workers:
             self._player.close()
             self._player = None
@@ -127,19 +134,21 @@ class EpisodeOracle(Oracle):
             )
         self._enter(proposal.step)
         played: dict[int, dict[int, Episode | Failure]] = {i: {} for i in range(proposal.n)}
-        for number, result in self._play(self._tasks(proposal, points)):
+        rows = np.repeat(points, self.episodes, axis=0)
+        seen = self.seen if self.policy.normalize else None
+        for number, result in self._play(rows, seen, self._seeds(proposal)):
             i, episode = divmod(number, self.episodes)
             played[i][episode] = result
             if len(played[i]) == self.episodes:
                 done = played.pop(i)
                 yield proposal.ids[i : i + 1], self._values(int(proposal.ids[i]), [done[e] for e in sorted(done)])
 
-    def _tasks(self, proposal: Proposal, points: Floats) -> Iterator[Task]:
-        key, seen = Key(self.seed, proposal.step), self.seen if self.policy.normalize else None
-        for i, point in enumerate(points):
+    def _seeds(self, proposal: Proposal) -> list[int]:
+        key, out = Key(self.seed, proposal.step), []
+        for i in range(proposal.n):
             query = 0 if self.common else 1 + int(proposal.ids[i])
-            for e in range(self.episodes):
-                yield Task(i * self.episodes + e, point, seen, seed_of(key, "episode", e, query))
+            out += [seed_of(key, "episode", e, query) for e in range(self.episodes)]
+        return out
 
     def evaluate(self, x: Floats, seen: Statistics | None, episodes: int, seed: int = 0) -> list[Episode | Failure]:
         """Play episodes of their own seeds where the search's are played, so that a crash harms nothing.
@@ -152,32 +161,31 @@ class EpisodeOracle(Oracle):
             episodes: How many.
             seed: Of their seeds; the same as in `Trained.evaluate`.
         """
-        tasks = (Task(e, x, seen, own) for e, own in enumerate(evaluation_seeds(seed, episodes)))
-        played = dict(self._play(tasks))
+        seeds = evaluation_seeds(seed, episodes)
+        played = dict(self._play(np.tile(x, (episodes, 1)), seen, seeds))
         return [played[e] for e in range(episodes)]
 
-    def _play(self, tasks: Iterator[Task]) -> Iterator[tuple[int, Episode | Failure]]:
-        if self._pool is not None:
-            for task, result in self._pool.play(tasks):
-                yield task.number, result
-            return
-        for task in tasks:
-            yield task.number, self._here(task)
+    def _play(self, xs: Floats, seen: Statistics | None, seeds: list[int]) -> Iterator[tuple[int, Episode | Failure]]:
+        """Episodes with the parameters and seeds of each, and which of them it is, as they are done."""
+        tasks = (Task(group.start, xs[group], seen, seeds[group]) for group in groups(len(seeds), self._num_envs))
+        played = ((task, self._here(task)) for task in tasks) if self._pool is None else self._pool.play(tasks)
+        for task, results in played:
+            yield from enumerate(results, task.number)
 
-    def _here(self, task: Task) -> Episode | Failure:
+    def _here(self, task: Task) -> list[Episode | Failure]:
         """Play in this process; an environment that raised is made anew."""
         reason = ""
         for _ in range(TRIES):
             try:
                 if self._player is None:
-                    self._player = Player(*self._setup)
-                return self._player.play(task.x, task.seen, task.seed)
-            except Exception as error:  # whatever it raises, it costs this episode only
+                    self._player = player(*self._setup)
+                return self._player.play_all(task.x, task.seen, task.seeds)
+            except Exception as error:  # whatever it raises, it costs these episodes only
                 reason = said(error)
                 if self._player is not None:
                     self._player.close()
                     self._player = None
-        return Failure(reason)
+        return [Failure(reason)] * len(task.seeds)
 
     def _values(self, query: int, results: list[Episode | Failure]) -> Values:
         """Minus the mean score of a query's episodes; NaN if one failed."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from functools import partial
 from itertools import pairwise
 from typing import Any, Self, TypeAlias
 
@@ -71,9 +70,21 @@ class Policy(ABC):
             What acts; the array it gives may be written again by the next call.
         """
 
-    def in_turn(self) -> Callable[[Floats, Statistics | None], Act]:
-        """As `acting`, for one who needs what an earlier call gave no more: memory may be used again."""
-        return self.acting
+    def in_turn(self, n: int | None = None) -> Callable[[Floats, Statistics | None], Act]:
+        """As `acting`, for one who needs what an earlier call gave no more: memory may be used again.
+
+        Args:
+            n: Policies that act side by side: what is made takes parameters (n, size), and acts on observations (n, o)
+                with outputs (n, a). None for one alone.
+        """
+        if n is None:
+            return self.acting
+
+        def acting(xs: Floats, seen: Statistics | None) -> Act:
+            acts = [self.acting(x, seen) for x in xs]
+            return lambda o: np.array([act(row) for act, row in zip(acts, o, strict=True)])
+
+        return acting
 
 
 class Dense(Policy):
@@ -85,9 +96,9 @@ class Dense(Policy):
         """See `Policy.acting`."""
         return self.in_turn()(x, seen)
 
-    def in_turn(self) -> Callable[[Floats, Statistics | None], Act]:
+    def in_turn(self, n: int | None = None) -> Callable[[Floats, Statistics | None], Act]:
         """See `Policy.in_turn`."""
-        return Network(self._layers).acting
+        return Network(self._layers, n).acting
 
 
 class LinearPolicy(Dense):
@@ -225,10 +236,14 @@ class TorchPolicy(Dense):
             module = module(n_inputs, n_outputs)
         return cls(module, n_inputs, n_outputs, **arguments)
 
-    def in_turn(self) -> Callable[[Floats, Statistics | None], Act]:
-        """See `Policy.in_turn`."""
+    def acting(self, x: Floats, seen: Statistics | None = None) -> Act:
+        """See `Policy.acting`."""
         if self.converted:
-            return super().in_turn()
+            return super().acting(x, seen)
         from oracles.rl._torch import acting
 
-        return partial(acting, self.module)
+        return acting(self.module, x, seen)
+
+    def in_turn(self, n: int | None = None) -> Callable[[Floats, Statistics | None], Act]:
+        """See `Policy.in_turn`."""
+        return super().in_turn(n) if self.converted else Policy.in_turn(self, n)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -12,8 +13,9 @@ import numpy as np
 
 from blackbox_zo._checks import check_at_least
 from blackbox_zo._typing import Floats
-from oracles.rl._environment import EnvError, Player, Rules, name_of
+from oracles.rl._environment import EnvError, name_of
 from oracles.rl._layers import Weights, folded, layers_of
+from oracles.rl._player import Failure, Rules, groups, player
 from oracles.rl._seeds import evaluation_seeds
 from oracles.rl._statistics import Statistics
 from oracles.rl.policies import Policy
@@ -43,12 +45,12 @@ class Trained:
     def act(self, observation: Any) -> Any:
         """The action for one observation, as the environment gives and takes them."""
         if self._acting is None:
-            from oracles.rl._environment import make
+            from oracles.rl._environment import make, spaces_of
             from oracles.rl._spaces import actions_of, observations_of
 
             made = make(self.env)
-            flat = observations_of(made.observation_space)[1]
-            to_action = actions_of(made.action_space, True)[1]
+            observations, actions = spaces_of(made)
+            flat, to_action = observations_of(observations)[1], actions_of(actions, True)[1]
             made.close()
             act = self.policy.acting(self.x, self.seen)
             self._acting = lambda o: to_action(act(np.asarray(flat(o), dtype=np.float64)))
@@ -66,11 +68,15 @@ class Trained:
             EnvError: An episode fails.
         """
         check_at_least("evaluate", 1, episodes=episodes)
-        player = Player(self.env, self.policy, rules or Rules())
-        try:
-            return np.array([player.play(self.x, self.seen, s).total for s in evaluation_seeds(seed, episodes)])
-        finally:
-            player.close()
+        seeds, totals = evaluation_seeds(seed, episodes), np.empty(episodes)
+        with contextlib.closing(player(self.env, self.policy, rules or Rules())) as playing:
+            for group in groups(episodes, playing.num_envs):
+                xs = np.tile(self.x, (group.stop - group.start, 1))
+                for e, played in enumerate(playing.play_all(xs, self.seen, seeds[group]), group.start):
+                    if isinstance(played, Failure):
+                        raise EnvError(played.reason.removeprefix("EnvError: "))
+                    totals[e] = played.total
+        return totals
 
     # --------------------------------------------------------------------------------------------------------- files
 

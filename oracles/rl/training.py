@@ -14,7 +14,8 @@ from blackbox_zo._checks import check_at_least
 from blackbox_zo._replay import replay
 from blackbox_zo.journal import read
 from blackbox_zo.oracle import Oracle
-from oracles.rl._environment import Episode, name_of, versions_of
+from oracles.rl._environment import name_of, versions_of
+from oracles.rl._player import Episode
 from oracles.rl._statistics import Statistics
 from oracles.rl.oracle import EpisodeOracle
 from oracles.rl.policies import LinearPolicy, Policy

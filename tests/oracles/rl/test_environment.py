@@ -14,7 +14,7 @@ from gymnasium import spaces, wrappers
 
 from blackbox_zo._typing import Floats
 from oracles.rl import EnvError, EpisodeOracle, LinearPolicy, MLPPolicy, SpaceError, Statistics, Trajectory
-from oracles.rl._environment import Player, Rules
+from oracles.rl._player import Rules, SinglePlayer
 from oracles.rl._spaces import actions_of, observations_of
 from tests.oracles.rl.environments import Line, Seedless, Spaces, is_blind, overflows, raises
 from tests.oracles.rl.helpers import BAD, POINTS, ask, errors, line_oracle, of_bad, right
@@ -58,7 +58,7 @@ ENVS = [
 def test_episodes_are_those_of_a_plain_loop(env: Any, seeds: int) -> None:
     policy = LinearPolicy.for_env(env)
     made = gymnasium.make(env) if not callable(env) else env()
-    player = Player(env, policy, Rules(score=lambda t: float(len(t.rewards) + 0.5 * t.terminated)))
+    player = SinglePlayer(env, policy, Rules(score=lambda t: float(len(t.rewards) + 0.5 * t.terminated)))
     ends = set()
     for seed in range(seeds):
         x = RNG.normal(0, 0.5, policy.size)
@@ -86,7 +86,7 @@ def test_a_limit_of_time_is_no_end() -> None:
     for steps, ended in ((9, False), (200, True)):
         env = functools.partial(gymnasium.make, "CartPole-v1", max_episode_steps=steps)
         policy = LinearPolicy.for_env(env)
-        player = Player(env, policy)
+        player = SinglePlayer(env, policy)
         assert type(player._env).__name__ == "CartPoleEnv"
         episode = player.play(np.zeros(policy.size), None, 0)
         assert (episode.terminated, episode.steps < steps) == (ended, ended)
@@ -106,7 +106,7 @@ def test_the_users_own_wrappers_are_kept_wherever_the_limit_is() -> None:
         return wrappers.TimeLimit(Doubled(gymnasium.make("CartPole-v1", max_episode_steps=9)), 7)
 
     for env in (outside, inside):
-        player = Player(env, LinearPolicy.for_env(env))
+        player = SinglePlayer(env, LinearPolicy.for_env(env))
         episode = player.play(np.zeros(8), None, 3)
         assert (episode.steps, episode.total, episode.terminated) == (7, 14.0, False)
         player.close()
@@ -119,18 +119,18 @@ def test_the_least_limit_holds(limit: int | None, max_steps: int | None, steps: 
     def env() -> Any:
         return Line() if limit is None else wrappers.TimeLimit(Line(), limit)
 
-    player = Player(env, LinearPolicy(3, 1), Rules(max_steps=max_steps))
+    player = SinglePlayer(env, LinearPolicy(3, 1), Rules(max_steps=max_steps))
     assert player.play(POINTS[0], None, 1).steps == steps
 
 
 def test_an_episode_without_any_limit_is_cut_and_one_with_a_long_limit_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("oracles.rl._environment.ENDLESS", 30)
+    monkeypatch.setattr("oracles.rl._player.ENDLESS", 30)
     for env, rules, steps in (
         (lambda: Line(ENDLESS_LINE), Rules(), 30),
         (lambda: Line(ENDLESS_LINE), Rules(max_steps=40), 40),
         (lambda: wrappers.TimeLimit(Line(ENDLESS_LINE), 50), Rules(), 50),
     ):
-        episode = Player(env, LinearPolicy(3, 1), rules).play(POINTS[0], None, 1)
+        episode = SinglePlayer(env, LinearPolicy(3, 1), rules).play(POINTS[0], None, 1)
         assert (episode.steps, episode.terminated) == (steps, False)
 
 
@@ -141,7 +141,7 @@ def test_score_and_survival_bonus() -> None:
         kept.append(trajectory)
         return float(trajectory.info["at"])
 
-    episode = Player(Line, LinearPolicy(3, 1), Rules(score=score)).play(POINTS[0], None, 4)
+    episode = SinglePlayer(Line, LinearPolicy(3, 1), Rules(score=score)).play(POINTS[0], None, 4)
     (trajectory,) = kept
     made = Line()
     observation, _ = made.reset(seed=4)
@@ -153,7 +153,7 @@ def test_score_and_survival_bonus() -> None:
         observation, reward, *_, info = made.step(trajectory.actions[t])
         assert trajectory.rewards[t] == reward
     assert episode.score == info["at"] and trajectory.terminated and len(trajectory.actions) == 6
-    bonus = Player(Line, LinearPolicy(3, 1), Rules(survival_bonus=0.25)).play(POINTS[0], None, 4)
+    bonus = SinglePlayer(Line, LinearPolicy(3, 1), Rules(survival_bonus=0.25)).play(POINTS[0], None, 4)
     assert (bonus.total, bonus.score) == (episode.total, episode.total - 1.5)
 
 
@@ -164,11 +164,11 @@ def test_statistics_are_those_of_what_was_acted_on() -> None:
         kept.append(trajectory)
         return 0.0
 
-    episode = Player(Line, LinearPolicy(3, 1, normalize=True), Rules(score=score)).play(POINTS[0], None, 4)
+    episode = SinglePlayer(Line, LinearPolicy(3, 1, normalize=True), Rules(score=score)).play(POINTS[0], None, 4)
     expected = Statistics.of(kept[0].observations)
     assert episode.seen is not None and episode.seen.n == 6 and kept[0].observations.shape == (6, 3)
     assert np.array_equal(episode.seen.mean, expected.mean) and np.array_equal(episode.seen.squares, expected.squares)
-    assert Player(Line, LinearPolicy(3, 1)).play(POINTS[0], None, 4).seen is None
+    assert SinglePlayer(Line, LinearPolicy(3, 1)).play(POINTS[0], None, 4).seen is None
 
 
 # ------------------------------------------------------------------------------------------------------- spaces

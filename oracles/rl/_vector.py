@@ -1,0 +1,168 @@
+"""Playing whole episodes in environments that step together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from blackbox_zo._typing import Floats
+from oracles.rl._environment import EnvError, close, make, name_of, said, spaces_of
+from oracles.rl._player import ENDLESS, Episode, Failure, Player, Rules, check_sizes
+from oracles.rl._spaces import actions_of, observations_of
+from oracles.rl._statistics import Statistics
+
+__all__ = ["VectorPlayer"]
+
+
+class VectorPlayer(Player):
+    """A `gymnasium.vector.VectorEnv`, and a policy that plays in each of its environments with parameters of its own.
+
+    An environment that has ended waits for the others; what it is told and says meanwhile counts for nothing. Where
+    they take a seed each, as gymnasium's own Sync- and AsyncVectorEnv do, an episode is the same whoever plays beside
+    it. Others take one seed for all, that of the first.
+
+    Args:
+        env: What `make` takes.
+        policy: Who acts.
+        rules: How.
+        num_envs: How many; 1 leaves it to the function that makes them.
+        made: The environments, if they are made already.
+
+    Raises:
+        ValueError: The policy does not fit.
+    """
+
+    num_envs: int
+
+    def __init__(self, env: Any, policy: Any, rules: Rules | None = None, num_envs: int = 1, made: Any = None) -> None:
+        self.env, self.policy, self.rules = env, policy, rules or Rules()
+        self.made = make(env, num_envs) if made is None else made
+        try:
+            self.num_envs = int(self.made.num_envs)
+            observations, actions = spaces_of(self.made)
+            n_inputs, self._flat = _rows_of(observations, self.made.observation_space)
+            n_outputs, one = actions_of(actions, self.rules.clip)
+            self._actions = _stacked(one, self.made.action_space)
+            check_sizes(env, policy, n_inputs, n_outputs)
+            self._acting = policy.in_turn(self.num_envs)
+            self._seeded_each = self._takes_seeds()
+            self._asks_for_resets = _mode_of(self.made) == "DISABLED"
+        except BaseException:
+            self.close()
+            raise
+
+    def play_all(self, xs: Floats, seen: Statistics | None, seeds: Sequence[int]) -> list[Episode | Failure]:
+        """See `Player.play_all`; an episode whose own numbers are not finite fails alone."""
+        n, k = self.num_envs, len(seeds)
+        rows = np.minimum(np.arange(n), k - 1)  # those that have nothing to do repeat the last
+        act, rules = self._acting(xs[rows], seen), self.rules
+        record = self.policy.normalize or rules.score is not None
+        limit = ENDLESS if rules.max_steps is None else rules.max_steps
+        observation, info = self._reset([seeds[i] for i in rows])
+        running = np.arange(n) < k
+        steps, terminated = np.zeros(n, dtype=int), np.zeros(n, dtype=bool)
+        infos: list[Any] = [{}] * n
+        failed: dict[int, str] = {}
+        observations: list[Floats] = []
+        rewards: list[Floats] = []
+        actions: list[Any] = []
+        while running.any() and len(rewards) < limit:
+            flat = self._flat(observation)
+            blind = running & ~np.isfinite(flat).all(axis=1)
+            for i in np.flatnonzero(blind).tolist():
+                failed[i] = f"The observation before step {len(rewards) + 1} is not finite."
+            running &= ~blind
+            flat[~running] = 0.0
+            action = self._actions(act(flat))
+            observation, reward, ended, truncated, info = self.made.step(action)
+            rewards.append(np.array(reward, dtype=np.float64))
+            if record:
+                observations.append(flat)
+            if rules.score is not None:
+                actions.append(action)
+                for i in np.flatnonzero(running).tolist():
+                    infos[i] = _info_of(info, i)
+            steps += running
+            ended, done = np.asarray(ended), np.asarray(ended) | np.asarray(truncated)
+            terminated |= running & ended
+            if self._asks_for_resets and done.any() and (running & ~done).any():
+                observation, _ = self.made.reset(options={"reset_mask": done})
+            running &= ~done
+        told = np.stack(rewards, axis=1) if rewards else np.zeros((n, 0))
+        saw = np.stack(observations) if observations else None
+        out: list[Episode | Failure] = []
+        for i in range(k):
+            t = int(steps[i])
+            try:
+                if i in failed:
+                    raise EnvError(failed[i])
+                acted = [action[i] for action in actions[:t]]
+                own = None if saw is None else saw[:t, i]
+                out.append(rules.episode(own, acted, told[i, :t], bool(terminated[i]), infos[i], self.policy.normalize))
+            except EnvError as error:
+                out.append(Failure(said(error)))
+        return out
+
+    def _takes_seeds(self) -> bool:
+        """Whether each environment takes a seed of its own."""
+        try:
+            self.made.reset(seed=list(range(self.num_envs)))
+        except Exception:  # what it says of a list, each does in its own words; what else is wrong comes up again
+            self._reset_once(0)
+            return False
+        return True
+
+    def _reset(self, seeds: list[int]) -> Any:
+        return self.made.reset(seed=seeds) if self._seeded_each else self._reset_once(seeds[0])
+
+    def _reset_once(self, seed: int) -> Any:
+        try:
+            return self.made.reset(seed=seed)
+        except TypeError as error:
+            if "seed" not in str(error):
+                raise
+            raise EnvError(
+                f"{name_of(self.env)!r} has no `reset(seed=...)`, so its episodes cannot be repeated. Give it one."
+            ) from None
+
+    def close(self) -> None:
+        """See `Player.close`."""
+        close(self.made)
+
+
+def _mode_of(made: Any) -> str:
+    """Who begins a new episode where one has ended."""
+    mode = (getattr(made, "metadata", None) or {}).get("autoreset_mode")
+    return str(getattr(mode, "name", mode))
+
+
+def _rows_of(space: Any, batched: Any) -> tuple[int, Callable[[Any], Floats]]:
+    """How many numbers an observation has, and how to make rows of many, in memory of their own."""
+    from gymnasium import spaces
+    from gymnasium.vector.utils import iterate
+
+    size, flat = observations_of(space)
+    if isinstance(space, spaces.Box):
+        return size, lambda many: np.array(many, dtype=np.float64).reshape(-1, size)
+    return size, lambda many: np.array([flat(one) for one in iterate(batched, many)], dtype=np.float64)
+
+
+def _stacked(one: Callable[[Floats], Any], batched: Any) -> Callable[[Floats], Any]:
+    """Actions of all environments from the rows of outputs."""
+    dtype, shape = batched.dtype, batched.shape
+    return lambda rows: np.array([one(row) for row in rows], dtype=dtype).reshape(shape)
+
+
+def _info_of(info: dict[str, Any], i: int) -> dict[str, Any]:
+    """What one environment said, of what all said: under each name an array, and under `_name` who has said it."""
+    if "final_info" in info and np.asarray(info.get("_final_info", True))[i]:
+        info = info["final_info"]
+    out = {}
+    for name, value in info.items():
+        has = info.get(f"_{name}")
+        if name.startswith("_") or (has is not None and not has[i]):
+            continue
+        out[name] = _info_of(value, i) if isinstance(value, dict) else value[i]
+    return out
