@@ -120,6 +120,8 @@ class Career:
             out.append(("taken off each reward", f"{problem['survival_bonus']:g}"))
         out.append(("episodes for a candidate", str(problem["episodes"])))
         out.append(("most steps of an episode", str(problem.get("max_steps") or "the environment's")))
+        if problem.get("num_envs", 1) != 1:
+            out.append(("environments that step together", str(problem["num_envs"])))
         if settings.get("timeout"):
             out.append(("most seconds of an episode", f"{settings['timeout']:g}"))
         if settings.get("workers") is not None:

@@ -28,6 +28,7 @@ _OPTIONS = {
     "episodes": "--episodes",
     "survival_bonus": "--survival-bonus",
     "max_steps": "--max-steps",
+    "num_envs": "--num-envs",
     "common": "common random numbers",
     "clip": "clipping of actions",
     "score": "score",

@@ -69,6 +69,7 @@ def training_of(given: Namespace) -> Training:
             how,
             policy,
             workers=given.workers,
+            num_envs=given.num_envs,
             seed=given.seed,
             episodes=given.episodes or how.episodes,
             survival_bonus=given.survival_bonus,

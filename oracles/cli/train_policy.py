@@ -77,6 +77,13 @@ def _what(group: Any) -> None:
 def _episodes(group: Any) -> None:
     add = group.add_argument
     add("--workers", type=count, default=1, metavar="N", help="processes that play; 0: in this one; default 1")
+    add(
+        "--num-envs",
+        type=whole,
+        default=1,
+        metavar="N",
+        help="environments that step together in a process, as gymnasium.make_vec makes them; default 1",
+    )
     add("--episodes", type=whole, metavar="N", help="episodes for each candidate; default the preset's")
     add("--max-steps", type=whole, metavar="N", help="most steps of an episode; default the environment's")
     add(

@@ -49,6 +49,10 @@ def make(env: Any, num_envs: int = 1, **arguments: Any) -> Any:
     """
     import gymnasium
 
+    if _is_function_of_all(env):
+        raise EnvError(
+            "`Rollouts` has no spaces: make the policy by its sizes, as `LinearPolicy(n_inputs, n_outputs)`."
+        )
     named = isinstance(env, str | gymnasium.envs.registration.EnvSpec)
     if not named and not isinstance(env, type) and hasattr(env, "reset"):
         raise TypeError(
@@ -149,10 +153,6 @@ def sizes_of(env: Any) -> tuple[int, int]:
     Raises:
         EnvError: It does not tell.
     """
-    if _is_function_of_all(env):
-        raise EnvError(
-            "`Rollouts` has no spaces: make the policy by its sizes, as `LinearPolicy(n_inputs, n_outputs)`."
-        )
     made = make(env)
     try:
         observations, actions = spaces_of(made)

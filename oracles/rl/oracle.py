@@ -53,6 +53,7 @@ class EpisodeOracle(Oracle):
         memory_growth: MiB by which a worker's memory may grow before it is replaced.
 
     Attributes:
+        num_envs: How many episodes are played at once in a process; none for all.
         seen: Statistics of the observations of all complete steps.
         episodes_played: How many episodes have been played or failed.
         steps_played: How many steps of the environment that were.
@@ -101,7 +102,7 @@ class EpisodeOracle(Oracle):
         self.rules = Rules(score, float(survival_bonus), max_steps, clip)
         self._setup = (env, policy, self.rules, int(num_envs))
         self._player: Player | None = player(*self._setup)  # says now what does not fit
-        self._num_envs = self._player.num_envs
+        self.num_envs = self._player.num_envs
         if workers:
             self._player.close()
             self._player = None
@@ -167,7 +168,7 @@ class EpisodeOracle(Oracle):
 
     def _play(self, xs: Floats, seen: Statistics | None, seeds: list[int]) -> Iterator[tuple[int, Episode | Failure]]:
         """Episodes with the parameters and seeds of each, and which of them it is, as they are done."""
-        tasks = (Task(group.start, xs[group], seen, seeds[group]) for group in groups(len(seeds), self._num_envs))
+        tasks = (Task(group.start, xs[group], seen, seeds[group]) for group in groups(len(seeds), self.num_envs))
         played = ((task, self._here(task)) for task in tasks) if self._pool is None else self._pool.play(tasks)
         for task, results in played:
             yield from enumerate(results, task.number)

@@ -233,6 +233,7 @@ def _problem(oracle: EpisodeOracle, how: Preset) -> dict[str, Any]:
         "policy": type(policy).__name__,
     }
     out |= {"normalize": policy.normalize, "episodes": oracle.episodes, "common": oracle.common, "rank": how.rank}
+    out["num_envs"] = oracle.num_envs
     out |= {"survival_bonus": rules.survival_bonus, "max_steps": rules.max_steps, "clip": rules.clip}
     out |= {"score": None if rules.score is None else name_of(rules.score), "seed": oracle.seed}
     return out

@@ -139,11 +139,13 @@ def test_steps_of_the_environment_end_it(tmp_path: Path) -> None:
 
 def test_all_options_reach_the_oracle(tmp_path: Path) -> None:
     given = ["--episodes", "2", "--max-steps", "7", "--survival-bonus", "0.5", "--seed", "4", "--hidden", "5,3"]
+    given += ["--num-envs", "4"]
     done = cli(*CART, *given, "--workers", "0", "--journal", "run.jsonl", "--steps", "2", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     header, records = read(tmp_path / "run.jsonl")
     problem = header["problem"]
     assert problem["episodes"] == 2 and problem["max_steps"] == 7 and problem["survival_bonus"] == 0.5
+    assert problem["num_envs"] == 4
     assert header["seed"] == problem["seed"] == 4 and header["dimension"] == (4 + 1) * 5 + (5 + 1) * 3 + (3 + 1) * 2
     assert all(r["info"]["steps"] <= 14 and r["value"] == -r["info"]["return"] / 2 for r in records)
 
@@ -229,6 +231,7 @@ def test_another_run_is_refused_by_the_name_of_what_differs(
         (["--seed", "3"], "other --seed: 0 there, 3 here"),
         (["--hidden", "2", "--preset", "cma"], "other --policy: LinearPolicy there, MLPPolicy here"),
         (["--episodes", "3"], "other --episodes: 1 there, 3 here"),
+        (["--num-envs", "2"], "other --num-envs: 1 there, 2 here"),
         (["--max-steps", "9"], "other --max-steps: none there, 9 here"),
     ):
         said = refused(*base, *more)
