@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import cloudpickle
 import numpy as np
 
-from oracles.rl._environment import EnvError, make, name_of, register, registered
+from oracles.rl._environment import EnvError, is_vector, make, name_of, register, registered
 from oracles.rl._player import ENDLESS
 from oracles.rl._spaces import actions_of, observations_of
 
@@ -144,6 +144,8 @@ def _made(env: Any) -> Any:
             made = make(env, **mode, width=WIDTH, height=HEIGHT, camera_name="track")  # one of MuJoCo that goes along
         except TypeError:  # another kind of environment
             made = make(env, **mode)
+    if is_vector(made):
+        raise EnvError(f"{name_of(env)!r} makes environments that step together; only a single one can be drawn.")
     if getattr(made, "render_mode", None) not in ("rgb_array", "rgb_array_list"):
         raise EnvError(f"{name_of(env)!r} has no render_mode 'rgb_array', so there is nothing to draw.")
     return made

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from gymnasium import spaces
+from gymnasium.vector import SyncVectorEnv
 
 from oracles.rl import EnvError
 from oracles.rl import _video as module
@@ -111,6 +112,7 @@ def raises(env: Any) -> Any:
         (Line, "'Line' has no render_mode 'rgb_array'"),
         (lambda render_mode: Drawn(render_mode, lambda env: os.abort()), "ended with signal 6"),
         (lambda render_mode: Drawn(render_mode, raises), "OSError: no light"),
+        (lambda: SyncVectorEnv([Line] * 2), "step together; only a single one can be drawn"),
         (lambda render_mode: Drawn(render_mode, lambda env: "a text"), r"must give an array \(h, w, 3\), got a text"),
         (lambda render_mode: Drawn(render_mode, lambda env: np.zeros((3, 3))), r"got shape \(3, 3\)"),
         ("Nothing-v0", "There is no environment 'Nothing-v0'"),
