@@ -54,7 +54,7 @@ class EpisodeOracle(Oracle):
 
     Attributes:
         num_envs: How many episodes are played at once in a process; none for all.
-        seen: Statistics of the observations of all complete steps.
+        seen: Statistics of the observations of all steps before the one that was entered last.
         episodes_played: How many episodes have been played or failed.
         steps_played: How many steps of the environment that were.
 
@@ -133,7 +133,12 @@ class EpisodeOracle(Oracle):
                 f"The search is over {points.shape[1]} numbers, but the policy has {self.policy.size}; start it from "
                 "`oracle.x0`."
             )
-        self._enter(proposal.step)
+        if proposal.step < self._step and self.policy.normalize:
+            raise ValueError(
+                f"Step {proposal.step} was asked after step {self._step}, whose observations were merged already. Give "
+                "each run an `EpisodeOracle` of its own."
+            )
+        self.enter(proposal.step)
         played: dict[int, dict[int, Episode | Failure]] = {i: {} for i in range(proposal.n)}
         rows = np.repeat(points, self.episodes, axis=0)
         seen = self.seen if self.policy.normalize else None
@@ -211,17 +216,11 @@ class EpisodeOracle(Oracle):
 
     # ---------------------------------------------------------------------------------------------------- statistics
 
-    def _enter(self, step: int) -> None:
-        """Merge what was seen in the steps before, in the order of their queries."""
-        if step == self._step:
-            return
-        if step < self._step and self.policy.normalize:
-            raise ValueError(
-                f"Step {step} was asked after step {self._step}, whose observations were merged already. Give each run "
-                "an `EpisodeOracle` of its own."
-            )
-        self._merge()
-        self._step = step
+    def enter(self, step: int) -> None:
+        """Merge what was seen in the steps before, in the order of their queries, as a step's first answer does."""
+        if step > self._step:
+            self._merge()
+            self._step = step
 
     def _merge(self) -> None:
         for query in sorted(self._of_step):
@@ -231,7 +230,7 @@ class EpisodeOracle(Oracle):
     def recall(self, records: Sequence[Mapping[str, Any]]) -> None:
         """See `Oracle.recall`: the statistics of what a journal has answers to."""
         for record in records:
-            self._enter(record["step"])
+            self.enter(record["step"])
             ids, notes = (
                 ([record["id"]], [record.get("info")]) if "id" in record else (record["ids"], record.get("info"))
             )

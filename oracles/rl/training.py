@@ -122,7 +122,8 @@ class Training:
 
     @property
     def trained(self) -> Trained:
-        """The present policy."""
+        """The present policy, normalised by all complete steps."""
+        self.oracle.enter(self.search.steps)
         return self._trained(self.search, self.oracle.seen)
 
     def after(self, step: int) -> Trained:
@@ -138,6 +139,7 @@ class Training:
         replay(search, records, moves=step)
         with contextlib.closing(EpisodeOracle(self.env, self.policy, self.oracle.episodes, workers=0)) as oracle:
             oracle.recall([record for record in records if record["step"] < step])
+            oracle.enter(step)
         return self._trained(search, oracle.seen)
 
     def _trained(self, search: bz.Search, seen: Statistics) -> Trained:

@@ -12,6 +12,7 @@ import pytest
 
 from oracles.rl import Training
 from oracles.rl._seeds import evaluation_seeds
+from tests.oracles.rl.environments import Line
 
 
 @pytest.mark.parametrize("method", ["ars", "rank", "cma"])
@@ -54,3 +55,15 @@ def test_an_evaluation_that_crashes_does_not_end_a_training() -> None:
     with Training(Aborts, "cma", workers=1, evaluate=2, every=1) as training:
         told = list(training.run(2))
     assert [p.score for p in told] == [1.0, 1.0] and all(np.isnan(p.evaluated) for p in told) and training.best is None
+
+
+def test_the_policy_is_normalised_by_all_complete_steps(tmp_path: Path) -> None:
+    with Training(Line, "ars", workers=0, journal=tmp_path / "run.jsonl") as training:
+        for p in training.run(3):
+            seen = training.trained.seen
+            assert seen is not None and seen.n == p.steps
+    with Training(Line, "ars", workers=0, journal=tmp_path / "run.jsonl") as again:
+        middle, last, resumed = again.after(2).seen, again.after(3).seen, again.trained.seen
+        assert middle is not None and last is not None and resumed is not None
+        assert (middle.n, last.n, resumed.n) == (2 * 16 * 6, p.steps, p.steps)
+        assert np.array_equal(resumed.mean, last.mean) and np.array_equal(resumed.squares, last.squares)
