@@ -24,7 +24,7 @@ from _common import interleaved, save
 
 import blackbox_zo as bz
 from oracles.rl import EpisodeOracle, LinearPolicy, MLPPolicy, Policy, Statistics
-from oracles.rl._player import SinglePlayer
+from oracles.rl._single import SinglePlayer
 
 ENVS = {"Swimmer-v5": (0.92, 0.80), "HalfCheetah-v5": (0.88, 0.80), "CartPole-v1": (0.75, 0.50)}
 STEPS, TURNS, EPISODES = 4000, 11, 16

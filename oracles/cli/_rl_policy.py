@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 if TYPE_CHECKING:
-    from oracles.rl._player import Episode, Failure
+    from oracles.rl._episodes import Episode, Failure
 
 __all__ = ["Evaluated", "evaluated"]
 
@@ -29,7 +29,7 @@ class Evaluated(NamedTuple):
 
 def evaluated(played: Sequence[Episode | Failure]) -> Evaluated:
     """What episodes say, as `EpisodeOracle.evaluate` gave them."""
-    from oracles.rl._player import Episode
+    from oracles.rl._episodes import Episode
 
     returns = np.array([r.total for r in played if isinstance(r, Episode)])
     errors = [r.reason for r in played if not isinstance(r, Episode)]

@@ -1,7 +1,7 @@
 """Policies searched by the rewards of whole episodes, or by rankings of them."""
 
 from oracles.rl._environment import EnvError as EnvError
-from oracles.rl._player import Trajectory as Trajectory
+from oracles.rl._episodes import Trajectory as Trajectory
 from oracles.rl._spaces import SpaceError as SpaceError
 from oracles.rl._statistics import Statistics as Statistics
 from oracles.rl._video import Video as Video

@@ -7,6 +7,7 @@ import difflib
 from typing import Any
 
 from oracles.rl._spaces import actions_of, observations_of
+from oracles.rl.rollouts import Rollouts
 
 __all__ = [
     "EnvError",
@@ -49,7 +50,7 @@ def make(env: Any, num_envs: int = 1, **arguments: Any) -> Any:
     """
     import gymnasium
 
-    if _is_function_of_all(env):
+    if isinstance(env, Rollouts):
         raise EnvError(
             "`Rollouts` has no spaces: make the policy by its sizes, as `LinearPolicy(n_inputs, n_outputs)`."
         )
@@ -94,7 +95,7 @@ def versions_of(env: Any) -> dict[str, str]:
     """The versions of what decides how an environment behaves."""
     import gymnasium
 
-    if _is_function_of_all(env):
+    if isinstance(env, Rollouts):
         return {}
     made = make(env)
     try:
@@ -125,12 +126,6 @@ def register(specs: dict[str, Any]) -> None:
 
     for name, spec in specs.items():
         gymnasium.registry.setdefault(name, spec)
-
-
-def _is_function_of_all(env: Any) -> bool:
-    from oracles.rl.rollouts import Rollouts
-
-    return isinstance(env, Rollouts)
 
 
 def is_vector(made: Any) -> bool:

@@ -21,7 +21,7 @@ import cloudpickle
 
 from blackbox_zo._typing import Floats
 from oracles.rl._environment import EnvError, registered
-from oracles.rl._player import Episode, Failure
+from oracles.rl._episodes import Episode, Failure
 from oracles.rl._statistics import Statistics
 
 __all__ = ["TRIES", "Pool", "Task"]

@@ -9,7 +9,7 @@ import numpy as np
 
 from blackbox_zo._typing import Floats
 from oracles.rl._environment import EnvError, close, make, name_of, said, spaces_of
-from oracles.rl._player import ENDLESS, Episode, Failure, Player, Rules, check_sizes
+from oracles.rl._episodes import ENDLESS, Episode, Failure, Player, Rules, check_sizes
 from oracles.rl._spaces import actions_of, observations_of
 from oracles.rl._statistics import Statistics
 

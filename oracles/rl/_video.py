@@ -18,7 +18,7 @@ import cloudpickle
 import numpy as np
 
 from oracles.rl._environment import EnvError, is_vector, make, name_of, register, registered
-from oracles.rl._player import ENDLESS
+from oracles.rl._episodes import ENDLESS
 from oracles.rl._spaces import actions_of, observations_of
 
 __all__ = ["Video", "video"]

@@ -15,7 +15,8 @@ from pathlib import Path
 import cloudpickle
 
 from oracles.rl._environment import register, said
-from oracles.rl._player import Player, player
+from oracles.rl._episodes import Player
+from oracles.rl._players import player
 
 __all__ = ["main"]
 

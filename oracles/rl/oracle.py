@@ -14,7 +14,8 @@ from blackbox_zo.oracle import Oracle, Part, gather
 from blackbox_zo.proposal import Proposal
 from blackbox_zo.randomness import Key
 from oracles.rl._environment import said
-from oracles.rl._player import Episode, Failure, Player, Rules, Trajectory, groups, player
+from oracles.rl._episodes import Episode, Failure, Player, Rules, Trajectory, groups
+from oracles.rl._players import player
 from oracles.rl._pool import TRIES, Pool, Task
 from oracles.rl._seeds import evaluation_seeds, seed_of
 from oracles.rl._statistics import Statistics

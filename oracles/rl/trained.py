@@ -14,8 +14,9 @@ import numpy as np
 from blackbox_zo._checks import check_at_least
 from blackbox_zo._typing import Floats
 from oracles.rl._environment import EnvError, name_of
+from oracles.rl._episodes import Failure, Rules, groups
 from oracles.rl._layers import Weights, folded, layers_of
-from oracles.rl._player import Failure, Rules, groups, player
+from oracles.rl._players import player
 from oracles.rl._seeds import evaluation_seeds
 from oracles.rl._statistics import Statistics
 from oracles.rl.policies import Policy

@@ -15,7 +15,7 @@ from blackbox_zo._replay import replay
 from blackbox_zo.journal import read
 from blackbox_zo.oracle import Oracle
 from oracles.rl._environment import name_of, versions_of
-from oracles.rl._player import Episode
+from oracles.rl._episodes import Episode
 from oracles.rl._statistics import Statistics
 from oracles.rl.oracle import EpisodeOracle
 from oracles.rl.policies import LinearPolicy, Policy

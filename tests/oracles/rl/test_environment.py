@@ -14,7 +14,8 @@ from gymnasium import spaces, wrappers
 
 from blackbox_zo._typing import Floats
 from oracles.rl import EnvError, EpisodeOracle, LinearPolicy, MLPPolicy, SpaceError, Statistics, Trajectory
-from oracles.rl._player import Rules, SinglePlayer
+from oracles.rl._episodes import Rules
+from oracles.rl._single import SinglePlayer
 from oracles.rl._spaces import actions_of, observations_of
 from tests.oracles.rl.environments import Line, Seedless, Spaces, is_blind, overflows, raises
 from tests.oracles.rl.helpers import BAD, POINTS, ask, errors, line_oracle, of_bad, right
@@ -124,7 +125,7 @@ def test_the_least_limit_holds(limit: int | None, max_steps: int | None, steps: 
 
 
 def test_an_episode_without_any_limit_is_cut_and_one_with_a_long_limit_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("oracles.rl._player.ENDLESS", 30)
+    monkeypatch.setattr("oracles.rl._single.ENDLESS", 30)
     for env, rules, steps in (
         (lambda: Line(ENDLESS_LINE), Rules(), 30),
         (lambda: Line(ENDLESS_LINE), Rules(max_steps=40), 40),

@@ -15,7 +15,9 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 from blackbox_zo._typing import Floats
 from oracles.rl import EpisodeOracle, LinearPolicy, MLPPolicy, Policy, SpaceError, Training, Trajectory
 from oracles.rl._environment import make
-from oracles.rl._player import Episode, Failure, Rules, SinglePlayer, player
+from oracles.rl._episodes import Episode, Failure, Rules
+from oracles.rl._players import player
+from oracles.rl._single import SinglePlayer
 from oracles.rl._vector import VectorPlayer
 from tests.oracles.helpers import proposal_of
 from tests.oracles.rl.environments import Line, Spaces, by_action, is_blind, played, poisons, raises

@@ -1,0 +1,153 @@
+"""Episodes: what they give, by which rules they are played, and what plays them."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from blackbox_zo._typing import Floats
+from oracles.rl._environment import EnvError, name_of
+from oracles.rl._spaces import SpaceError
+from oracles.rl._statistics import Statistics
+
+__all__ = ["ENDLESS", "Episode", "Failure", "Player", "Rules", "Trajectory", "check_sizes", "groups"]
+
+ENDLESS = 100_000
+"""Steps after which an episode is cut where nobody set a limit."""
+
+
+class Trajectory(NamedTuple):
+    """One episode, for a `score` of one's own.
+
+    Attributes:
+        observations: Flat, those that were acted on, shape (t, o).
+        actions: As the environment got them, t of them.
+        rewards: Shape (t,).
+        terminated: Whether it ended of itself, not by a limit of time.
+        info: What the environment said in the last step.
+    """
+
+    observations: Floats
+    actions: list[Any]
+    rewards: Floats
+    terminated: bool
+    info: dict[str, Any]
+
+
+class Episode(NamedTuple):
+    """What an episode gave.
+
+    Attributes:
+        score: What is maximised.
+        total: Sum of rewards.
+        steps: Number of steps.
+        terminated: Whether it ended of itself.
+        seen: Statistics of its observations, if the policy normalises.
+    """
+
+    score: float
+    total: float
+    steps: int
+    terminated: bool
+    seen: Statistics | None
+
+
+class Failure(NamedTuple):
+    """Why an episode has no result."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Rules:
+    """How episodes are played and scored; see `EpisodeOracle`."""
+
+    score: Callable[[Trajectory], float] | None = None
+    survival_bonus: float = 0.0
+    max_steps: int | None = None
+    clip: bool = True
+
+    def episode(
+        self, observations: Floats | None, actions: list[Any], rewards: Floats, terminated: bool, info: Any, seen: bool
+    ) -> Episode:
+        """What an episode gave.
+
+        Args:
+            observations: Shape (t, o), if `score` or `seen` needs them.
+            actions: t of them, if `score` needs them.
+            rewards: Shape (t,).
+            terminated: See `Trajectory`.
+            info: See `Trajectory`.
+            seen: Whether the statistics of the observations are wanted.
+
+        Raises:
+            EnvError: Rewards or the score are not finite.
+        """
+        total = float(rewards.sum())
+        if not math.isfinite(total):
+            bad = np.flatnonzero(~np.isfinite(rewards))
+            raise EnvError(f"The reward of step {bad[0] + 1} is not finite." if bad.size else "The rewards overflow.")
+        score = total - self.survival_bonus * len(rewards)
+        if self.score is not None:
+            assert observations is not None
+            score = float(self.score(Trajectory(observations.copy(), actions, rewards, terminated, info)))
+            if not math.isfinite(score):
+                raise EnvError(f"`score` gave {score}; it must give a finite number.")
+        statistics = Statistics.of(observations) if seen and observations is not None and len(rewards) else None
+        return Episode(score, total, len(rewards), terminated, statistics)
+
+
+class Player(ABC):
+    """What plays whole episodes.
+
+    Attributes:
+        num_envs: How many at once; none for any number.
+    """
+
+    num_envs: int | None
+
+    @abstractmethod
+    def play_all(self, xs: Floats, seen: Statistics | None, seeds: Sequence[int]) -> list[Episode | Failure]:
+        """Play some episodes, no more than `num_envs`.
+
+        Args:
+            xs: Parameters of the policy in each, shape (k, size).
+            seen: Statistics to normalise by.
+            seeds: Of the environment in each, k of them.
+
+        Raises:
+            Exception: Whatever the environment raises; then none of them has a result.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Close the environment."""
+
+
+def groups(n: int, num_envs: int | None) -> Iterator[slice]:
+    """Groups of n episodes that are played at once."""
+    width = num_envs or n
+    for first in range(0, n, width):
+        yield slice(first, min(first + width, n))
+
+
+def check_sizes(env: Any, policy: Any, n_inputs: int, n_outputs: int) -> None:
+    """Whether a policy fits.
+
+    Raises:
+        SpaceError: It does not.
+    """
+    for what, has, needs in (
+        ("n_inputs", policy.n_inputs, n_inputs),
+        ("n_outputs", policy.n_outputs, n_outputs),
+    ):
+        if has != needs:
+            raise SpaceError(
+                f"The policy's {what} is {has}, but {name_of(env)!r} needs {needs}. "
+                f"Make it with `{type(policy).__name__}.for_env`."
+            )

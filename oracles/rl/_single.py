@@ -1,0 +1,133 @@
+"""Playing whole episodes, one at a time."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from blackbox_zo._typing import Floats
+from oracles.rl._environment import EnvError, close, make, name_of, spaces_of
+from oracles.rl._episodes import ENDLESS, Episode, Failure, Player, Rules, check_sizes
+from oracles.rl._spaces import actions_of, observations_of
+from oracles.rl._statistics import Statistics
+
+__all__ = ["SinglePlayer"]
+
+
+class SinglePlayer(Player):
+    """An environment, and a policy that plays in it.
+
+    Args:
+        env: What `make` takes.
+        policy: Who acts.
+        rules: How.
+        made: The environment, if it is made already.
+
+    Raises:
+        ValueError: The policy does not fit.
+    """
+
+    num_envs = 1
+
+    def __init__(self, env: Any, policy: Any, rules: Rules | None = None, made: Any = None) -> None:
+        self.env, self.policy, self.rules = env, policy, rules or Rules()
+        self.made = make(env) if made is None else made
+        try:
+            observations, actions = spaces_of(self.made)
+            n_inputs, self._flat = observations_of(observations)
+            n_outputs, self._action = actions_of(actions, self.rules.clip)
+            check_sizes(env, policy, n_inputs, n_outputs)
+            self._env, limit = _stripped(self.made)
+            for inner in (self._env, getattr(self._env, "unwrapped", self._env)):
+                if not _takes_seed(inner.reset):
+                    raise EnvError(self._unseeded())
+        except BaseException:
+            self.close()
+            raise
+        limits = [n for n in (limit, self.rules.max_steps) if n is not None]
+        self._limit = min(limits) if limits else ENDLESS
+        self._acting = self.policy.in_turn()
+        self._buffer: Floats = np.empty((1, n_inputs))
+        self._zero: Floats = np.zeros(n_inputs)
+
+    def play_all(self, xs: Floats, seen: Statistics | None, seeds: Sequence[int]) -> list[Episode | Failure]:
+        """See `Player.play_all`."""
+        return [self.play(x, seen, seed) for x, seed in zip(xs, seeds, strict=True)]
+
+    def play(self, x: Floats, seen: Statistics | None, seed: int) -> Episode:
+        """One episode.
+
+        Args:
+            x: Parameters of the policy, shape (size,).
+            seen: Statistics to normalise by.
+            seed: Of the environment.
+
+        Raises:
+            EnvError: Observations, rewards or the score are not finite, or the environment takes no seed.
+        """
+        policy, rules = self.policy, self.rules
+        record = policy.normalize or rules.score is not None
+        act, flat, to_action, step = self._acting(x, seen), self._flat, self._action, self._env.step
+        limit, zero = self._limit, self._zero
+        observation, info = self._reset(seed)
+        buffer: Floats = self._buffer
+        rewards: list[float] = []
+        actions: list[Any] = []
+        t, terminated = 0, False
+        while t < limit:
+            if record and t == len(buffer):
+                buffer = np.concatenate((buffer, np.empty_like(buffer)))
+            row = buffer[t if record else 0]
+            row[:] = flat(observation)
+            if row.dot(zero) != 0.0:  # the quickest way to see a NaN or an infinity
+                raise EnvError(f"The observation before step {t + 1} is not finite.")
+            action = to_action(act(row))
+            observation, reward, terminated, truncated, info = step(action)
+            rewards.append(reward)
+            if rules.score is not None:
+                actions.append(action)
+            t += 1
+            if terminated or truncated:
+                break
+        self._buffer = buffer
+        told = np.array(rewards, dtype=np.float64).reshape(t)
+        return rules.episode(buffer[:t] if record else None, actions, told, bool(terminated), info, policy.normalize)
+
+    def _reset(self, seed: int) -> Any:
+        try:
+            return self._env.reset(seed=seed)
+        except TypeError as error:
+            if "seed" not in str(error):
+                raise
+            raise EnvError(self._unseeded()) from None
+
+    def _unseeded(self) -> str:
+        return f"{name_of(self.env)!r} has no `reset(seed=...)`, so its episodes cannot be repeated. Give it one."
+
+    def close(self) -> None:
+        """See `Player.close`."""
+        close(self.made)
+
+
+def _takes_seed(reset: Callable[..., Any]) -> bool:
+    try:
+        parameters = inspect.signature(reset).parameters
+    except (TypeError, ValueError):  # a compiled one does not tell
+        return True
+    return "seed" in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+
+
+def _stripped(env: Any) -> tuple[Any, int | None]:
+    """The environment without gymnasium's own wrappers that count and check only, and its limit of steps."""
+    from gymnasium import wrappers
+
+    limit: int | None = None
+    while type(env) in (wrappers.TimeLimit, wrappers.OrderEnforcing, wrappers.PassiveEnvChecker):
+        if type(env) is wrappers.TimeLimit:
+            steps = int(env._max_episode_steps)
+            limit = steps if limit is None else min(limit, steps)
+        env = env.env
+    return env, limit
