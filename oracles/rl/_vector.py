@@ -43,8 +43,7 @@ class VectorPlayer(Player):
             self.num_envs = int(self.made.num_envs)
             observations, actions = spaces_of(self.made)
             n_inputs, self._flat = _rows_of(observations, self.made.observation_space)
-            n_outputs, one = actions_of(actions, self.rules.clip)
-            self._actions = _stacked(one, self.made.action_space)
+            n_outputs, self._actions = _actions_of(actions, self.made.action_space, self.rules.clip)
             check_sizes(env, policy, n_inputs, n_outputs)
             self._acting = policy.in_turn(self.num_envs)
             self._seeded_each = self._takes_seeds()
@@ -149,10 +148,19 @@ def _rows_of(space: Any, batched: Any) -> tuple[int, Callable[[Any], Floats]]:
     return size, lambda many: np.array([flat(one) for one in iterate(batched, many)], dtype=np.float64)
 
 
-def _stacked(one: Callable[[Floats], Any], batched: Any) -> Callable[[Floats], Any]:
-    """Actions of all environments from the rows of outputs."""
+def _actions_of(space: Any, batched: Any, clip: bool) -> tuple[int, Callable[[Floats], Any]]:
+    """How many outputs a policy needs, and how to make actions of rows of them."""
+    from gymnasium import spaces
+
+    size, one = actions_of(space, clip)
+    if isinstance(space, spaces.Box):
+        whole = actions_of(batched, clip)[1]
+        return size, lambda rows: whole(rows.reshape(-1))
     dtype, shape = batched.dtype, batched.shape
-    return lambda rows: np.array([one(row) for row in rows], dtype=dtype).reshape(shape)
+    if isinstance(space, spaces.Discrete):
+        first = int(space.start)
+        return size, lambda rows: (first + rows.argmax(axis=1)).astype(dtype)
+    return size, lambda rows: np.array([one(row) for row in rows], dtype=dtype).reshape(shape)
 
 
 def _info_of(info: dict[str, Any], i: int) -> dict[str, Any]:

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
+from torch import nn
 
 from blackbox_zo._typing import Floats
-from oracles.rl import EpisodeOracle, LinearPolicy, MLPPolicy, Policy, SpaceError, Training, Trajectory
+from oracles.rl import EpisodeOracle, LinearPolicy, MLPPolicy, Policy, SpaceError, TorchPolicy, Training, Trajectory
 from oracles.rl._environment import make
 from oracles.rl._episodes import Episode, Failure, Rules
 from oracles.rl._players import player
@@ -41,9 +42,16 @@ def test_each_environment_plays_the_episode_of_its_own_seed_and_parameters() -> 
 
 
 @pytest.mark.parametrize("mode", list(AutoresetMode))
-@pytest.mark.parametrize("kind", [LinearPolicy, MLPPolicy])
-def test_episodes_of_many_lengths_are_as_if_played_alone(mode: AutoresetMode, kind: type[Policy]) -> None:
-    policy = kind.for_env("CartPole-v1", normalize=True)
+@pytest.mark.parametrize(
+    "policy",
+    [
+        LinearPolicy.for_env("CartPole-v1", normalize=True),
+        MLPPolicy.for_env("CartPole-v1", normalize=True),
+        TorchPolicy(nn.Sequential(nn.Linear(4, 3), nn.SiLU(), nn.Linear(3, 2)), 4, 2, normalize=True),
+    ],
+    ids=lambda policy: type(policy).__name__,
+)
+def test_episodes_of_many_lengths_are_as_if_played_alone(mode: AutoresetMode, policy: Policy) -> None:
     xs = RNG.normal(size=(6, policy.size))
     seeds = [7, 8, 9, 10, 11, 12]
     alone = SinglePlayer("CartPole-v1", policy).play_all(xs, None, seeds)
