@@ -17,9 +17,11 @@ __all__ = [
     "name_of",
     "register",
     "registered",
+    "reset",
     "said",
     "sizes_of",
     "spaces_of",
+    "unseeded",
     "versions_of",
 ]
 
@@ -159,6 +161,25 @@ def sizes_of(env: Any) -> tuple[int, int]:
 def said(error: BaseException) -> str:
     """What went wrong, for a journal."""
     return f"{type(error).__name__}: {error}"[:500]
+
+
+def unseeded(env: Any) -> EnvError:
+    """The error of an environment that takes no seed."""
+    return EnvError(f"{name_of(env)!r} has no `reset(seed=...)`, so its episodes cannot be repeated. Give it one.")
+
+
+def reset(env: Any, made: Any, seed: Any) -> Any:
+    """Begin an episode in `made`, which `env` made: what its `reset` gives.
+
+    Raises:
+        EnvError: It takes no seed.
+    """
+    try:
+        return made.reset(seed=seed)
+    except TypeError as error:
+        if "seed" not in str(error):
+            raise
+        raise unseeded(env) from None
 
 
 def close(made: Any) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from blackbox_zo._typing import Floats
-from oracles.rl._environment import EnvError, close, make, name_of, spaces_of
+from oracles.rl._environment import EnvError, close, make, reset, spaces_of, unseeded
 from oracles.rl._episodes import ENDLESS, Episode, Failure, Player, Rules, check_sizes
 from oracles.rl._spaces import actions_of, observations_of
 from oracles.rl._statistics import Statistics
@@ -43,7 +43,7 @@ class SinglePlayer(Player):
             self._env, limit = _stripped(self.made)
             for inner in (self._env, getattr(self._env, "unwrapped", self._env)):
                 if not _takes_seed(inner.reset):
-                    raise EnvError(self._unseeded())
+                    raise unseeded(env)
         except BaseException:
             self.close()
             raise
@@ -72,7 +72,7 @@ class SinglePlayer(Player):
         record = policy.normalize or rules.score is not None
         act, flat, to_action, step = self._acting(x, seen), self._flat, self._action, self._env.step
         limit, zero = self._limit, self._zero
-        observation, info = self._reset(seed)
+        observation, info = reset(self.env, self._env, seed)
         buffer: Floats = self._buffer
         rewards: list[float] = []
         actions: list[Any] = []
@@ -95,17 +95,6 @@ class SinglePlayer(Player):
         self._buffer = buffer
         told = np.array(rewards, dtype=np.float64).reshape(t)
         return rules.episode(buffer[:t] if record else None, actions, told, bool(terminated), info, policy.normalize)
-
-    def _reset(self, seed: int) -> Any:
-        try:
-            return self._env.reset(seed=seed)
-        except TypeError as error:
-            if "seed" not in str(error):
-                raise
-            raise EnvError(self._unseeded()) from None
-
-    def _unseeded(self) -> str:
-        return f"{name_of(self.env)!r} has no `reset(seed=...)`, so its episodes cannot be repeated. Give it one."
 
     def close(self) -> None:
         """See `Player.close`."""

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from blackbox_zo._typing import Floats
-from oracles.rl._environment import EnvError, close, make, name_of, said, spaces_of
+from oracles.rl._environment import EnvError, close, make, reset, said, spaces_of
 from oracles.rl._episodes import ENDLESS, Episode, Failure, Player, Rules, check_sizes
 from oracles.rl._spaces import actions_of, observations_of
 from oracles.rl._statistics import Statistics
@@ -106,25 +106,17 @@ class VectorPlayer(Player):
 
     def _takes_seeds(self) -> bool:
         """Whether each environment takes a seed of its own."""
+        import gymnasium
+
         try:
             self.made.reset(seed=list(range(self.num_envs)))
-        except Exception:  # what it says of a list, each does in its own words; what else is wrong comes up again
-            self._reset_once(0)
+        except (TypeError, ValueError, AssertionError, gymnasium.error.Error):  # each refuses a list in its own words
+            reset(self.env, self.made, 0)
             return False
         return True
 
     def _reset(self, seeds: list[int]) -> Any:
-        return self.made.reset(seed=seeds) if self._seeded_each else self._reset_once(seeds[0])
-
-    def _reset_once(self, seed: int) -> Any:
-        try:
-            return self.made.reset(seed=seed)
-        except TypeError as error:
-            if "seed" not in str(error):
-                raise
-            raise EnvError(
-                f"{name_of(self.env)!r} has no `reset(seed=...)`, so its episodes cannot be repeated. Give it one."
-            ) from None
+        return reset(self.env, self.made, seeds if self._seeded_each else seeds[0])
 
     def close(self) -> None:
         """See `Player.close`."""
@@ -164,13 +156,22 @@ def _actions_of(space: Any, batched: Any, clip: bool) -> tuple[int, Callable[[Fl
 
 
 def _info_of(info: dict[str, Any], i: int) -> dict[str, Any]:
-    """What one environment said, of what all said: under each name an array, and under `_name` who has said it."""
-    if "final_info" in info and np.asarray(info.get("_final_info", True))[i]:
+    """What one environment said, of what all said: under each name an array, and under `_name` who has said it.
+
+    What is no array is of all of them.
+    """
+    if "final_info" in info and _has(info, "final_info", i):
         info = info["final_info"]
     out = {}
     for name, value in info.items():
-        has = info.get(f"_{name}")
-        if name.startswith("_") or (has is not None and not has[i]):
+        if name.startswith("_") or not _has(info, name, i):
             continue
-        out[name] = _info_of(value, i) if isinstance(value, dict) else value[i]
+        if isinstance(value, dict):
+            out[name] = _info_of(value, i)
+        else:
+            out[name] = value[i] if np.ndim(value) else value
     return out
+
+
+def _has(info: dict[str, Any], name: str, i: int) -> bool:
+    return f"_{name}" not in info or bool(info[f"_{name}"][i])

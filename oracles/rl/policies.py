@@ -65,13 +65,10 @@ class Policy(ABC):
         Args:
             x: All parameters in one row, shape (size,).
             seen: Statistics of observations to normalise by; none leaves them as they are.
-
-        Returns:
-            What acts; the array it gives may be written again by the next call.
         """
 
     def in_turn(self, n: int | None = None) -> Callable[[Floats, Statistics | None], Act]:
-        """As `acting`, for one who needs what an earlier call gave no more: memory may be used again.
+        """As `acting`, for one who needs nothing that earlier calls gave: policies and outputs may share memory.
 
         Args:
             n: Policies that act side by side: what is made takes parameters (n, size), and acts on observations (n, o)
@@ -94,7 +91,8 @@ class Dense(Policy):
 
     def acting(self, x: Floats, seen: Statistics | None = None) -> Act:
         """See `Policy.acting`."""
-        return self.in_turn()(x, seen)
+        act = self.in_turn()(x, seen)
+        return lambda o: act(o).copy()
 
     def in_turn(self, n: int | None = None) -> Callable[[Floats, Statistics | None], Act]:
         """See `Policy.in_turn`."""

@@ -34,8 +34,8 @@ def check(policy: Policy, expected: Any, x: Floats) -> None:
     """With and without statistics."""
     for seen, see in ((None, lambda o: o), (Statistics.none(3), lambda o: o), (SEEN, normalised)):
         act = policy.acting(x, seen)
-        for o in SEES:
-            np.testing.assert_allclose(act(o), expected(see(o)), rtol=1e-9, atol=1e-12)
+        kept = [act(o) for o in SEES]  # each in memory of its own
+        np.testing.assert_allclose(kept, [expected(see(o)) for o in SEES], rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize("bias", [False, True])

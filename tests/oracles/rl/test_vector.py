@@ -14,12 +14,22 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 from torch import nn
 
 from blackbox_zo._typing import Floats
-from oracles.rl import EpisodeOracle, LinearPolicy, MLPPolicy, Policy, SpaceError, TorchPolicy, Training, Trajectory
+from oracles.rl import (
+    EnvError,
+    EpisodeOracle,
+    LinearPolicy,
+    MLPPolicy,
+    Policy,
+    SpaceError,
+    TorchPolicy,
+    Training,
+    Trajectory,
+)
 from oracles.rl._environment import make
 from oracles.rl._episodes import Episode, Failure, Rules
 from oracles.rl._players import player
 from oracles.rl._single import SinglePlayer
-from oracles.rl._vector import VectorPlayer
+from oracles.rl._vector import VectorPlayer, _info_of
 from tests.oracles.helpers import proposal_of
 from tests.oracles.rl.environments import Line, Spaces, by_action, is_blind, played, poisons, raises
 from tests.oracles.rl.helpers import errors
@@ -174,3 +184,21 @@ def test_bad_arguments() -> None:
         player(lines(2), LinearPolicy(4, 1), Rules())
     with pytest.raises(ValueError, match="num_envs"):
         Training(Line, num_envs=0)
+
+
+def test_what_one_environment_said() -> None:
+    said = {"a": np.array([1.0, 2.0]), "_a": np.array([True, False]), "b": {"c": np.array([3, 4])}, "speed": 7.0}
+    assert _info_of(said, 0) == {"a": 1.0, "b": {"c": 3}, "speed": 7.0}
+    assert _info_of(said, 1) == {"b": {"c": 4}, "speed": 7.0}
+    assert _info_of({**said, "final_info": {"d": np.array([5, 6])}}, 1) == {"d": 6}
+    ended = {**said, "final_info": {"d": np.array([5, 6])}, "_final_info": np.array([False, True])}
+    assert _info_of(ended, 1) == {"d": 6} and "d" not in _info_of(ended, 0)
+
+
+def test_environments_without_seeds_are_refused() -> None:
+    class Unseeded(SyncVectorEnv):
+        def reset(self, *, options: Any = None) -> Any:  # type: ignore[override]
+            return super().reset(options=options)
+
+    with pytest.raises(EnvError, match=r"has no `reset\(seed=...\)`"):
+        VectorPlayer(lambda: Unseeded([Line] * 2), LinearPolicy(3, 1))
