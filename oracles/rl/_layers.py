@@ -69,17 +69,22 @@ class Network:
     """
 
     def __init__(self, layers: Sequence[Layer], n: int | None = None) -> None:
-        self._layers, self._n = layers, n
         lead = () if n is None else (n,)
-        self._weights: list[Floats] = []
+        self._parts: list[tuple[Floats, slice, Floats, slice]] = []
         self._calls: list[tuple[Callable[..., Any], tuple[Any, ...]]] = []
+        self._seen: Statistics | None = None
+        self._scale: Floats = np.empty(0)
         values: Floats = np.ones((*lead, layers[0].n_inputs + 1))
         self._given = values[..., :-1]
+        at = 0
         for layer in layers:
             weights = np.zeros((*lead, layer.n_outputs, layer.n_inputs + 1))
             result = np.ones((*lead, layer.n_outputs + 1))
             out = result[..., :-1]
-            self._weights.append(weights)
+            end = at + layer.n_outputs * layer.n_inputs
+            bias = slice(end, at + layer.size)
+            self._parts.append((weights[..., :-1], slice(at, end), weights[..., -1], bias))
+            at = bias.stop
             if n is None:
                 self._calls.append((weights.dot, (values, out)))
             else:
@@ -100,11 +105,11 @@ class Network:
             x: Shape (size,), or (n, size).
             seen: Statistics to normalise by.
         """
-        for i, row in enumerate(np.atleast_2d(x)):
-            for weights, (w, b, _) in zip(self._weights, folded(layers_of(row, self._layers), seen), strict=True):
-                own = weights if self._n is None else weights[i]
-                own[:, :-1] = w
-                own[:, -1] = 0.0 if b is None else b
+        for w, own, b, bias in self._parts:
+            w[...] = x[..., own].reshape(w.shape)
+            b[...] = x[..., bias] if bias.start < bias.stop else 0.0
+        if seen is not None and seen.n:
+            self._normalize(seen)
         given, calls, out = self._given, self._calls, self._out
 
         def act(o: Floats) -> Floats:
@@ -114,3 +119,11 @@ class Network:
             return out
 
         return act
+
+    def _normalize(self, seen: Statistics) -> None:
+        """Have the first layer normalise its input: see `folded`."""
+        if seen is not self._seen:  # the candidates of a step share it
+            self._seen, self._scale = seen, seen.scale()
+        w, _, b, _ = self._parts[0]
+        w *= self._scale
+        b -= w @ seen.mean
