@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from blackbox_zo._describe import spell
 from blackbox_zo.journal import read
@@ -28,8 +29,10 @@ class Career:
         path: Of the journal.
         header: Of the journal.
         played: Steps of the environment by the end of each step of the search, shape (steps,).
-        mean: Mean return of each step's candidates, shape (steps,); NaN where all failed.
-        highest: Highest return of each step's candidates, shape (steps,); NaN where all failed.
+        mean: Mean return of each step's candidates, shape (steps,); NaN where all failed, or played the first steps of
+            episodes only.
+        highest: Highest return of each step's candidates, shape (steps,); NaN likewise.
+        barren: Whether all candidates of a step failed, shape (steps,).
         candidates: How many have been answered.
         failures: Number and reason of each candidate that failed.
         evaluations: What was evaluated in between.
@@ -40,6 +43,7 @@ class Career:
     played: Floats
     mean: Floats
     highest: Floats
+    barren: npt.NDArray[np.bool_]
     candidates: int
     failures: list[tuple[int, str]]
     evaluations: Evaluations
@@ -69,7 +73,7 @@ class Career:
         """What a reader should know first; may be empty."""
         if not self.steps:
             return "No step has been recorded yet."
-        if not np.isfinite(self.mean).any():
+        if self.barren.all():
             return "Every candidate failed. See the reasons below."
         return ""
 
@@ -122,6 +126,9 @@ class Career:
         out.append(("most steps of an episode", str(problem.get("max_steps") or "the environment's")))
         if problem.get("num_envs", 1) != 1:
             out.append(("environments that step together", str(problem["num_envs"])))
+        if problem.get("horizon"):
+            first, growth = problem["horizon"]
+            out.append(("steps of an episode that are played", f"{first} at first, {growth} more in each step"))
         if settings.get("timeout"):
             out.append(("most seconds of an episode", f"{settings['timeout']:g}"))
         if settings.get("workers") is not None:
@@ -144,6 +151,7 @@ def career_of(path: Path) -> Career:
     header, records = read(path)
     steps: dict[int, list[float]] = {}
     taken: dict[int, int] = {}
+    cut: set[int] = set()
     failures, candidates = [], 0
     for record in records:
         step = int(record["step"])
@@ -152,13 +160,16 @@ def career_of(path: Path) -> Career:
             info, candidates = info or {}, candidates + 1
             taken[step] = taken.get(step, 0) + int(info.get("steps", 0))
             known = steps.setdefault(step, [])
+            if "cut" in info:
+                cut.add(step)
             if "return" in info:
                 known.append(float(info["return"]))
             else:
                 failures.append((int(number), str(info.get("error", "the score is not finite"))))
     order = sorted(steps)
-    mean = [float(np.mean(steps[s])) if steps[s] else np.nan for s in order]
-    highest = [max(steps[s], default=np.nan) for s in order]
+    mean = [float(np.mean(steps[s])) if steps[s] and s not in cut else np.nan for s in order]
+    highest = [max(steps[s], default=np.nan) if s not in cut else np.nan for s in order]
+    barren = np.array([not steps[s] for s in order], dtype=bool)
     played = np.cumsum([taken[s] for s in order], dtype=np.float64)
     evaluations = Evaluations.of(beside(path))
-    return Career(path, header, played, np.array(mean), np.array(highest), candidates, failures, evaluations)
+    return Career(path, header, played, np.array(mean), np.array(highest), barren, candidates, failures, evaluations)

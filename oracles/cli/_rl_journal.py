@@ -29,6 +29,7 @@ _OPTIONS = {
     "survival_bonus": "--survival-bonus",
     "max_steps": "--max-steps",
     "num_envs": "--num-envs",
+    "horizon": "--horizon",
     "common": "common random numbers",
     "clip": "clipping of actions",
     "score": "score",

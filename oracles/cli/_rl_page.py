@@ -98,19 +98,24 @@ def picture_of_career(career: Career, path: Path) -> None:
 
 
 def _learning(career: Career) -> str:
-    if not np.isfinite(career.mean).any() and not career.evaluations.done:
+    known = np.isfinite(career.mean)
+    if not known.any() and not career.evaluations.done:
         return ""
     pictures = [
         f'<div class="{kind}">{_drawn(size, partial(learning, career=career, theme=INK), "learning curve")}</div>'
         for kind, size in (("wide", (9.6, 3.8)), ("narrow", (4.4, 3.4)))
     ]
-    key = ["<div><b></b><span>mean of a step's candidates</span></div>"]
-    key.append("<div><u></u><span>best candidate so far</span></div>")
+    key = []
+    if known.any():
+        key.append("<div><b></b><span>mean of a step's candidates</span></div>")
+        key.append("<div><u></u><span>best candidate so far</span></div>")
     if career.evaluations.done:
         key.append("<div><em></em><span>evaluated, and its standard error</span></div>")
         key.append("<div><span>○ best evaluated</span></div>")
-    if not np.isfinite(career.mean).all():
+    if career.barren.any():
         key.append("<div><span>× all failed</span></div>")
+    if not known[~career.barren].all():
+        key.append("<div><span>candidates that played the first steps of episodes are left out</span></div>")
     return f'<h2>Learning curve</h2><div class="key">{"".join(key)}</div><div class="card">{"".join(pictures)}</div>'
 
 

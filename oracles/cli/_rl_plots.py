@@ -34,10 +34,10 @@ def learning(ax: Axes, career: Career, theme: Theme) -> None:
     ax.scatter(x[good], career.mean[good], s=size, c=EARLY, alpha=0.55, linewidths=0, zorder=3, rasterized=many)
     if good.any():
         ax.step(x, career.best_so_far, where="post", color=theme.muted, linewidth=1.2, linestyle=(0, (4, 2)), zorder=3)
-    if not good.all():
+    if career.barren.any():
         ax.scatter(
-            x[~good],
-            np.full(np.count_nonzero(~good), 0.97),
+            x[career.barren],
+            np.full(np.count_nonzero(career.barren), 0.97),
             transform=ax.get_xaxis_transform(),
             s=22,
             marker="x",

@@ -10,7 +10,7 @@ from typing import TextIO
 
 from oracles.cli._shown import Bar, Lines, Shown, chosen
 
-__all__ = ["Pace", "Progress", "figure", "shown_of"]
+__all__ = ["Pace", "Progress", "figure", "returned", "shown_of"]
 
 
 @dataclass
@@ -20,6 +20,7 @@ class Pace:
     Attributes:
         step: Steps of the search made so far.
         score: Mean return of the latest step's candidates; NaN before the first.
+        cut: Steps that they played, where those are only the first of their episodes; else 0.
         evaluated: Mean return of the latest evaluation; NaN before the first.
         episodes: Episodes so far.
         steps: Steps of the environment so far.
@@ -29,6 +30,7 @@ class Pace:
 
     step: int = 0
     score: float = math.nan
+    cut: int = 0
     evaluated: float = math.nan
     episodes: int = 0
     steps: int = 0
@@ -41,7 +43,7 @@ class Pace:
         self.spans.append((time.monotonic(), steps))
 
     def __str__(self) -> str:
-        parts = [f"return {figure(self.score)}"] if math.isfinite(self.score) else []
+        parts = [returned(self.score, self.cut)] if math.isfinite(self.score) else []
         if math.isfinite(self.evaluated):
             parts.append(f"evaluated {figure(self.evaluated)}")
         parts.append(f"{self.episodes:,} episodes")
@@ -97,6 +99,11 @@ def figure(value: float) -> str:
     if abs(value) >= 1000 or (value == round(value) and abs(value) >= 1):
         return f"{value:,.0f}"
     return f"{value:.1f}" if abs(value) >= 10 else f"{value:.3g}"
+
+
+def returned(value: float, cut: int) -> str:
+    """A mean return, and in how many steps, if those are only the first of episodes."""
+    return f"return {figure(value)}" + (f" in the first {cut} steps" if cut else "")
 
 
 def _share(pace: Pace, steps: int | None, env_steps: int | None) -> float:

@@ -100,6 +100,7 @@ class _Run:
         self.shown, self.pace = shown_of(given.quiet, given.steps, given.env_steps), Pace()
         self.best: tuple[int, Trained] | None = None
         self.returns: list[float] = []
+        self.cut = 0
         self.answered = self.barren = 0
         self.first_failure = ""
         self.begun_at = 0
@@ -175,6 +176,7 @@ class _Run:
                 self.shown.note(f"candidate {query} failed: {self.first_failure}")
         else:
             self.returns.append(float(info["return"]))
+            self.cut = max(self.cut, int(info.get("cut", 0)))
         self.pace.played(self.training.oracle.episodes_played, self.training.oracle.steps_played)
         self.shown.answer(self.pace)
 
@@ -183,7 +185,8 @@ class _Run:
         self.barren = 0 if self.returns else self.barren + 1
         self.pace.step = self.step
         self.pace.score = float(np.mean(self.returns)) if self.returns else math.nan
-        self.returns = []
+        self.pace.cut = self.cut
+        self.returns, self.cut = [], 0
         self._evaluate()
         self.shown.step(self.pace)
         self.stop.check()

@@ -53,7 +53,7 @@ def training_of(given: Namespace) -> Training:
     """
     _check(given)
     needed()
-    from oracles.rl import LinearPolicy, MLPPolicy, Policy, Training, preset
+    from oracles.rl import Horizon, LinearPolicy, MLPPolicy, Policy, Training, preset
 
     with told():
         env = env_of(given.env)
@@ -64,6 +64,9 @@ def training_of(given: Namespace) -> Training:
             policy = LinearPolicy.for_env(env)
         how = preset(given.preset, policy.size)
         policy.normalize = how.normalize
+        horizon = how.horizon
+        if given.horizon is not None:
+            horizon = Horizon(given.horizon) if given.horizon else None
         return Training(
             env,
             how,
@@ -75,6 +78,7 @@ def training_of(given: Namespace) -> Training:
             survival_bonus=given.survival_bonus,
             max_steps=given.max_steps,
             timeout=given.timeout,
+            horizon=horizon,
         )
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from blackbox_zo.errors import JournalError
 from oracles.cli._rl_evaluations import Evaluations, beside
 from oracles.cli._rl_journal import is_training
-from oracles.cli._rl_progress import figure
+from oracles.cli._rl_progress import figure, returned
 from oracles.cli._scale import number
 from oracles.cli._stop import Stop
 
@@ -111,7 +111,7 @@ class _Steps:
     def __init__(self, header: Mapping[str, Any], path: Path) -> None:
         self.path, self.each = path, int(header["problem"]["episodes"])
         self.goal, self.done = (header.get("settings") or {}).get("steps"), 0
-        self.step, self.returns, self.failed = -1, list[float](), 0
+        self.step, self.returns, self.failed, self.cut = -1, list[float](), 0, 0
         self.episodes = self.steps = 0
         self.best = -math.inf
         self.told: set[int] = set()
@@ -126,6 +126,7 @@ class _Steps:
         for info in infos if isinstance(infos, list) else [infos]:
             self.episodes += self.each
             self.steps += int((info or {}).get("steps", 0))
+            self.cut = max(self.cut, int((info or {}).get("cut", 0)))
             if info and "return" in info:
                 self.returns.append(float(info["return"]))
             else:
@@ -143,15 +144,15 @@ class _Steps:
             yield from self._evaluated()
             return
         known = self.returns
-        self.best = max([self.best, *known])
-        parts = [f"return {figure(sum(known) / len(known))}" if known else "no return"]
+        self.best = max([self.best, *(known if not self.cut else ())])
+        parts = [returned(sum(known) / len(known), self.cut) if known else "no return"]
         parts += [f"best {figure(self.best)}"] * math.isfinite(self.best)
         parts += [f"{self.episodes:,} episodes", f"{self.steps:,} steps"]
         parts += [f"{self.failed} failed"] * bool(self.failed)
         (begun, before), (now, after) = self.times[0], self.times[-1]
         if now - begun > 0.5:
             parts.append(f"{(after - before) / (now - begun):,.0f} steps/s")
-        self.done, self.returns = self.step + 1, []
+        self.done, self.returns, self.cut = self.step + 1, [], 0
         yield f"step {self.done}{f'/{self.goal}' if self.goal else ''}: {', '.join(parts)}"
         yield from self._evaluated()
 

@@ -12,7 +12,7 @@ from oracles.cli._arguments import count, seconds, whole
 __all__ = ["PRESET_LINES", "add"]
 
 PRESET_LINES = {
-    "auto": "cma for up to 32 parameters, else ars",
+    "auto": "cma for up to 32 parameters, else pgpe of 10 directions by the first part of episodes",
     "ars": "augmented random search, V2-t of Mania et al. 2018: the same as ars-v2-t",
     "ars-v1": "observations as they are, all 8 directions",
     "ars-v1-t": "observations as they are, the best 4 of 8 directions",
@@ -22,7 +22,7 @@ PRESET_LINES = {
     "pgpe": "PGPE with ClipUp, Toklu et al. 2020",
     "cma": "CMA-ES, Hansen 2016; diagonal above 100 parameters",
     "consensus": "consensus hopping, Riedl et al. 2023",
-    "rank": "by the order of episodes alone: ars-v2-t without values",
+    "rank": "by the order of episodes alone: auto without values",
     "rank-sgd": "by the order of episodes alone: ZO-RankSGD, Tang et al. 2024",
 }
 
@@ -86,6 +86,13 @@ def _episodes(group: Any) -> None:
     )
     add("--episodes", type=whole, metavar="N", help="episodes for each candidate; default the preset's")
     add("--max-steps", type=whole, metavar="N", help="most steps of an episode; default the environment's")
+    add(
+        "--horizon",
+        type=count,
+        metavar="N",
+        help="play the first N steps of episodes only, one more in each step, until an episode ends of itself; 0: "
+        "whole episodes; default the preset's",
+    )
     add(
         "--survival-bonus",
         type=_finite,

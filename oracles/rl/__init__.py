@@ -2,6 +2,7 @@
 
 from oracles.rl._environment import EnvError as EnvError
 from oracles.rl._episodes import Trajectory as Trajectory
+from oracles.rl._horizon import Horizon as Horizon
 from oracles.rl._spaces import SpaceError as SpaceError
 from oracles.rl._statistics import Statistics as Statistics
 from oracles.rl._video import Video as Video

@@ -37,8 +37,10 @@ class BatchPlayer(Player):
             )
         self.env, self.policy, self.rules = env, policy, rules
 
-    def play_all(self, xs: Floats, seen: Statistics | None, seeds: Sequence[int]) -> list[Episode | Failure]:
-        """See `Player.play_all`.
+    def play_all(
+        self, xs: Floats, seen: Statistics | None, seeds: Sequence[int], horizon: int | None = None
+    ) -> list[Episode | Failure]:
+        """See `Player.play_all`; the function alone knows how long its episodes are.
 
         Raises:
             EnvError: The function gave something else than it must.

@@ -48,6 +48,7 @@ class Episode(NamedTuple):
         steps: Number of steps.
         terminated: Whether it ended of itself.
         seen: Statistics of its observations, if the policy normalises.
+        cut: Whether it was left before its end, since its first steps were all that was asked for.
     """
 
     score: float
@@ -55,6 +56,7 @@ class Episode(NamedTuple):
     steps: int
     terminated: bool
     seen: Statistics | None
+    cut: bool = False
 
 
 class Failure(NamedTuple):
@@ -73,7 +75,14 @@ class Rules:
     clip: bool = True
 
     def episode(
-        self, observations: Floats | None, actions: list[Any], rewards: Floats, terminated: bool, info: Any, seen: bool
+        self,
+        observations: Floats | None,
+        actions: list[Any],
+        rewards: Floats,
+        terminated: bool,
+        info: Any,
+        seen: bool,
+        cut: bool = False,
     ) -> Episode:
         """What an episode gave.
 
@@ -84,6 +93,7 @@ class Rules:
             terminated: See `Trajectory`.
             info: See `Trajectory`.
             seen: Whether the statistics of the observations are wanted.
+            cut: See `Episode`.
 
         Raises:
             EnvError: Rewards or the score are not finite.
@@ -99,7 +109,7 @@ class Rules:
             if not math.isfinite(score):
                 raise EnvError(f"`score` gave {score}; it must give a finite number.")
         statistics = Statistics.of(observations) if seen and observations is not None and len(rewards) else None
-        return Episode(score, total, len(rewards), terminated, statistics)
+        return Episode(score, total, len(rewards), terminated, statistics, cut)
 
 
 class Player(ABC):
@@ -112,13 +122,16 @@ class Player(ABC):
     num_envs: int | None
 
     @abstractmethod
-    def play_all(self, xs: Floats, seen: Statistics | None, seeds: Sequence[int]) -> list[Episode | Failure]:
+    def play_all(
+        self, xs: Floats, seen: Statistics | None, seeds: Sequence[int], horizon: int | None = None
+    ) -> list[Episode | Failure]:
         """Play some episodes, no more than `num_envs`.
 
         Args:
             xs: Parameters of the policy in each, shape (k, size).
             seen: Statistics to normalise by.
             seeds: Of the environment in each, k of them.
+            horizon: Steps after which an episode is left; none plays to its end.
 
         Raises:
             Exception: Whatever the environment raises; then none of them has a result.

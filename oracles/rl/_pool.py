@@ -56,12 +56,14 @@ class Task(NamedTuple):
         x: Parameters in each, shape (k, size).
         seen: Statistics to normalise by.
         seeds: Of the environment in each, k of them.
+        horizon: Steps after which they are left; none plays to their ends.
     """
 
     number: int
     x: Floats
     seen: Statistics | None
     seeds: list[int]
+    horizon: int | None = None
 
     @property
     def nbytes(self) -> int:

@@ -53,17 +53,20 @@ class SinglePlayer(Player):
         self._buffer: Floats = np.empty((1, n_inputs))
         self._zero: Floats = np.zeros(n_inputs)
 
-    def play_all(self, xs: Floats, seen: Statistics | None, seeds: Sequence[int]) -> list[Episode | Failure]:
+    def play_all(
+        self, xs: Floats, seen: Statistics | None, seeds: Sequence[int], horizon: int | None = None
+    ) -> list[Episode | Failure]:
         """See `Player.play_all`."""
-        return [self.play(x, seen, seed) for x, seed in zip(xs, seeds, strict=True)]
+        return [self.play(x, seen, seed, horizon) for x, seed in zip(xs, seeds, strict=True)]
 
-    def play(self, x: Floats, seen: Statistics | None, seed: int) -> Episode:
+    def play(self, x: Floats, seen: Statistics | None, seed: int, horizon: int | None = None) -> Episode:
         """One episode.
 
         Args:
             x: Parameters of the policy, shape (size,).
             seen: Statistics to normalise by.
             seed: Of the environment.
+            horizon: See `Player.play_all`.
 
         Raises:
             EnvError: Observations, rewards or the score are not finite, or the environment takes no seed.
@@ -71,12 +74,12 @@ class SinglePlayer(Player):
         policy, rules = self.policy, self.rules
         record = policy.normalize or rules.score is not None
         act, flat, to_action, step = self._acting(x, seen), self._flat, self._action, self._env.step
-        limit, zero = self._limit, self._zero
+        limit, zero = self._limit if horizon is None else min(self._limit, horizon), self._zero
         observation, info = reset(self.env, self._env, seed)
         buffer: Floats = self._buffer
         rewards: list[float] = []
         actions: list[Any] = []
-        t, terminated = 0, False
+        t, terminated, truncated = 0, False, False
         while t < limit:
             if record and t == len(buffer):
                 buffer = np.concatenate((buffer, np.empty_like(buffer)))
@@ -94,7 +97,9 @@ class SinglePlayer(Player):
                 break
         self._buffer = buffer
         told = np.array(rewards, dtype=np.float64).reshape(t)
-        return rules.episode(buffer[:t] if record else None, actions, told, bool(terminated), info, policy.normalize)
+        cut = t == limit < self._limit and not (terminated or truncated)
+        own = buffer[:t] if record else None
+        return rules.episode(own, actions, told, bool(terminated), info, policy.normalize, cut)
 
     def close(self) -> None:
         """See `Player.close`."""

@@ -52,13 +52,16 @@ class VectorPlayer(Player):
             self.close()
             raise
 
-    def play_all(self, xs: Floats, seen: Statistics | None, seeds: Sequence[int]) -> list[Episode | Failure]:
+    def play_all(
+        self, xs: Floats, seen: Statistics | None, seeds: Sequence[int], horizon: int | None = None
+    ) -> list[Episode | Failure]:
         """See `Player.play_all`; an episode whose own numbers are not finite fails alone."""
         n, k = self.num_envs, len(seeds)
         rows = np.minimum(np.arange(n), k - 1)  # those that have nothing to do repeat the last
         act, rules = self._acting(xs[rows], seen), self.rules
         record = self.policy.normalize or rules.score is not None
-        limit = ENDLESS if rules.max_steps is None else rules.max_steps
+        longest = ENDLESS if rules.max_steps is None else rules.max_steps
+        limit = longest if horizon is None else min(longest, horizon)
         observation, info = self._reset([seeds[i] for i in rows])
         running = np.arange(n) < k
         steps, terminated = np.zeros(n, dtype=int), np.zeros(n, dtype=bool)
@@ -99,7 +102,9 @@ class VectorPlayer(Player):
                     raise EnvError(failed[i])
                 acted = [action[i] for action in actions[:t]]
                 own = None if saw is None else saw[:t, i]
-                out.append(rules.episode(own, acted, told[i, :t], bool(terminated[i]), infos[i], self.policy.normalize))
+                cut = bool(running[i]) and limit < longest
+                ended = bool(terminated[i])
+                out.append(rules.episode(own, acted, told[i, :t], ended, infos[i], self.policy.normalize, cut))
             except EnvError as error:
                 out.append(Failure(said(error)))
         return out

@@ -67,7 +67,7 @@ def _play(connection: Connection, player: Player, growth: float) -> None:
     while True:
         task = connection.recv()
         try:
-            episodes = player.play_all(task.x, task.seen, task.seeds)
+            episodes = player.play_all(task.x, task.seen, task.seeds, task.horizon)
         except Exception as error:  # whatever the environment raises, it costs these episodes only
             connection.send(("failed", said(error)))
             continue

@@ -15,11 +15,13 @@ from blackbox_zo.proposal import Proposal
 from blackbox_zo.randomness import Key
 from oracles.rl._environment import said
 from oracles.rl._episodes import Episode, Failure, Player, Rules, Trajectory, groups
+from oracles.rl._horizon import Horizon
 from oracles.rl._players import player
 from oracles.rl._pool import TRIES, Pool, Task
 from oracles.rl._seeds import evaluation_seeds, seed_of
 from oracles.rl._statistics import Statistics
 from oracles.rl.policies import Policy
+from oracles.rl.rollouts import Rollouts
 
 __all__ = ["EpisodeOracle"]
 
@@ -47,6 +49,7 @@ class EpisodeOracle(Oracle):
         seed: Of the environments' seeds.
         common: Whether the candidates of a step meet the same episodes.
         score: From a `Trajectory` to what is maximised; none takes the sum of rewards.
+        horizon: Plays the first steps of episodes only, more in each step of the search; none plays them whole.
         survival_bonus: What is taken off the reward of each step, where the environment pays for being alive.
         max_steps: Most steps of an episode; none leaves it to the environment.
         clip: Whether actions are clipped to the bounds of their space.
@@ -76,6 +79,7 @@ class EpisodeOracle(Oracle):
         seed: int = 0,
         common: bool = True,
         score: Callable[[Trajectory], float] | None = None,
+        horizon: Horizon | None = None,
         survival_bonus: float = 0.0,
         max_steps: int | None = None,
         clip: bool = True,
@@ -98,8 +102,14 @@ class EpisodeOracle(Oracle):
             raise ValueError(
                 "`survival_bonus` is taken off the sum of rewards; a `score` of one's own must do so itself."
             )
+        if horizon is not None and not isinstance(horizon, Horizon):
+            raise TypeError(
+                f"`horizon` must be a `Horizon`, as `Horizon({horizon!r:.20}, growth=0)`, got {horizon!r:.60}."
+            )
+        if horizon is not None and isinstance(env, Rollouts):
+            raise ValueError("`horizon` is for environments; the function of `Rollouts` must see to it.")
         self.env, self.policy, self.episodes, self.workers = env, policy, int(episodes), int(workers)
-        self.seed, self.common = seed, common
+        self.seed, self.common, self.horizon = seed, common, horizon
         self.rules = Rules(score, float(survival_bonus), max_steps, clip)
         self._setup = (env, policy, self.rules, int(num_envs))
         self._player: Player | None = player(*self._setup)  # says now what does not fit
@@ -111,6 +121,8 @@ class EpisodeOracle(Oracle):
         self.seen = Statistics.none(policy.n_inputs)
         self._step = -1
         self._of_step: dict[int, Statistics] = {}
+        self._whole = horizon is None
+        self._ended = False
         self.episodes_played = self.steps_played = 0
 
     @property
@@ -134,16 +146,17 @@ class EpisodeOracle(Oracle):
                 f"The search is over {points.shape[1]} numbers, but the policy has {self.policy.size}; start it from "
                 "`oracle.x0`."
             )
-        if proposal.step < self._step and self.policy.normalize:
+        if proposal.step < self._step and (self.policy.normalize or self.horizon is not None):
             raise ValueError(
-                f"Step {proposal.step} was asked after step {self._step}, whose observations were merged already. Give "
+                f"Step {proposal.step} was asked after step {self._step}, on whose episodes later ones depend. Give "
                 "each run an `EpisodeOracle` of its own."
             )
         self.enter(proposal.step)
         played: dict[int, dict[int, Episode | Failure]] = {i: {} for i in range(proposal.n)}
         rows = np.repeat(points, self.episodes, axis=0)
         seen = self.seen if self.policy.normalize else None
-        for number, result in self._play(rows, seen, self._seeds(proposal)):
+        horizon = None if self._whole or self.horizon is None else self.horizon(proposal.step)
+        for number, result in self._play(rows, seen, self._seeds(proposal), horizon):
             i, episode = divmod(number, self.episodes)
             played[i][episode] = result
             if len(played[i]) == self.episodes:
@@ -172,9 +185,13 @@ class EpisodeOracle(Oracle):
         played = dict(self._play(np.tile(x, (episodes, 1)), seen, seeds))
         return [played[e] for e in range(episodes)]
 
-    def _play(self, xs: Floats, seen: Statistics | None, seeds: list[int]) -> Iterator[tuple[int, Episode | Failure]]:
+    def _play(
+        self, xs: Floats, seen: Statistics | None, seeds: list[int], horizon: int | None = None
+    ) -> Iterator[tuple[int, Episode | Failure]]:
         """Episodes with the parameters and seeds of each, and which of them it is, as they are done."""
-        tasks = (Task(group.start, xs[group], seen, seeds[group]) for group in groups(len(seeds), self.num_envs))
+        tasks = (
+            Task(group.start, xs[group], seen, seeds[group], horizon) for group in groups(len(seeds), self.num_envs)
+        )
         played = ((task, self._here(task)) for task in tasks) if self._pool is None else self._pool.play(tasks)
         for task, results in played:
             yield from enumerate(results, task.number)
@@ -186,7 +203,7 @@ class EpisodeOracle(Oracle):
             try:
                 if self._player is None:
                     self._player = player(*self._setup)
-                return self._player.play_all(task.x, task.seen, task.seeds)
+                return self._player.play_all(task.x, task.seen, task.seeds, task.horizon)
             except Exception as error:  # whatever it raises, it costs these episodes only
                 reason = said(error)
                 if self._player is not None:
@@ -207,6 +224,11 @@ class EpisodeOracle(Oracle):
                 seen = seen.merged(e.seen)
             self._of_step[query] = seen
             info["seen"] = seen.to_json()
+        if not self._whole:
+            if any(e.terminated for e in episodes):
+                self._ended = info["ended"] = True
+            if any(e.cut for e in episodes):
+                info["cut"] = max(e.steps for e in episodes)
         failures = [r for r in results if isinstance(r, Failure)]
         if failures:
             return Values([np.nan], info=[info | {"error": failures[0].reason}])
@@ -218,7 +240,7 @@ class EpisodeOracle(Oracle):
     # ---------------------------------------------------------------------------------------------------- statistics
 
     def enter(self, step: int) -> None:
-        """Merge what was seen in the steps before, in the order of their queries, as a step's first answer does."""
+        """Take in what was seen in the steps before, in the order of their queries, as a step's first answer does."""
         if step > self._step:
             self._merge()
             self._step = step
@@ -227,6 +249,7 @@ class EpisodeOracle(Oracle):
         for query in sorted(self._of_step):
             self.seen = self.seen.merged(self._of_step[query])
         self._of_step = {}
+        self._whole |= self._ended
 
     def recall(self, records: Sequence[Mapping[str, Any]]) -> None:
         """See `Oracle.recall`: the statistics of what a journal has answers to."""
@@ -240,6 +263,8 @@ class EpisodeOracle(Oracle):
                 self.steps_played += int((note or {}).get("steps", 0))
                 if note and "seen" in note:
                     self._of_step[query] = Statistics.from_json(note["seen"])
+                if note and note.get("ended"):
+                    self._ended = True
 
     def close(self) -> None:
         """End the worker processes."""

@@ -20,6 +20,7 @@ from oracles.rl._statistics import Statistics
 from oracles.rl.oracle import EpisodeOracle
 from oracles.rl.policies import LinearPolicy, Policy
 from oracles.rl.presets import Preset, preset
+from oracles.rl.rollouts import Rollouts
 from oracles.rl.trained import Trained
 from oracles.wrappers import RankOnly
 
@@ -92,6 +93,8 @@ class Training:
             named.normalize = self.preset.normalize
         self.env, self.policy, self.evaluate, self.every = env, named, int(evaluate), int(every)
         given = {"episodes": self.preset.episodes, **episodes}
+        if not isinstance(env, Rollouts) and given.get("score") is None:
+            given.setdefault("horizon", self.preset.horizon)
         self.oracle = EpisodeOracle(env, named, workers=workers, seed=seed, **given)
         self.best: tuple[Trained, float] | None = None
         try:
@@ -236,6 +239,8 @@ def _problem(oracle: EpisodeOracle, how: Preset) -> dict[str, Any]:
     }
     out |= {"normalize": policy.normalize, "episodes": oracle.episodes, "common": oracle.common, "rank": how.rank}
     out["num_envs"] = oracle.num_envs
+    if oracle.horizon is not None:
+        out["horizon"] = [oracle.horizon.first, oracle.horizon.growth]
     out |= {"survival_bonus": rules.survival_bonus, "max_steps": rules.max_steps, "clip": rules.clip}
     out |= {"score": None if rules.score is None else name_of(rules.score), "seed": oracle.seed}
     return out

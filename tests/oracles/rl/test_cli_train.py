@@ -19,7 +19,7 @@ from blackbox_zo.journal import read
 from oracles.cli._rl_evaluations import Evaluation, Evaluations, beside
 from oracles.cli.main import main
 from oracles.cli.train_policy import PRESET_LINES
-from oracles.rl import PRESETS, Training, load, preset
+from oracles.rl import PRESETS, Horizon, Training, load, preset
 from tests.oracles.helpers import arguments, cli, environment, in_a_terminal, lines, wait_for
 
 CART = ("train-policy", "--env", "CartPole-v1", "--steps", "6", "--every", "2", "--quiet")
@@ -301,9 +301,8 @@ def test_the_help_lists_every_preset(capsys: pytest.CaptureFixture[str]) -> None
         main(["train-policy", "--help"])
     out = capsys.readouterr().out
     assert all(f"  {name} " in out and line in out for name, line in PRESET_LINES.items())
-    assert preset("ars", 100) == preset("ars-v2-t", 100) == preset("auto", 100) and preset("auto", 9) == preset(
-        "cma", 9
-    )
+    assert preset("ars", 100) == preset("ars-v2-t", 100) and preset("auto", 9) == preset("cma", 9)
+    assert preset("rank", 100) == preset("auto", 100, rank=True) and preset("auto", 33).horizon == Horizon()
 
 
 # ------------------------------------------------------------------------------------------------- evaluations
