@@ -45,12 +45,12 @@ def _openai_es(d: int) -> Preset:
     return Preset(bz.PGPE(0.02, 20, sigma_rate=0.0), rule, normalize=True)
 
 
-def _pgpe(n: int, sigma_rate: float = 0.1, **how: Any) -> Callable[[int], Preset]:
+def _pgpe(n: int, horizon: Horizon | None = None) -> Callable[[int], Preset]:
     """Toklu, Liskowski & Srivastava 2020 (ClipUp, PPSN), scaled to sigma = 0.1: see `PGPE`."""
 
     def made(d: int) -> Preset:
         longest = 0.1 * d**0.5 / 15
-        return Preset(bz.PGPE(0.1, n, sigma_rate), bz.ClipUp(0.75 * longest, longest), normalize=True, **how)
+        return Preset(bz.PGPE(0.1, n), bz.ClipUp(0.75 * longest, longest), normalize=True, horizon=horizon)
 
     return made
 
@@ -65,11 +65,6 @@ def _consensus(d: int) -> Preset:
     return Preset(bz.ConsensusBased(0.1, 32, alpha=1.0, scheme="hopping"), normalize=True)
 
 
-def _fast(d: int) -> Preset:
-    """PGPE with half the directions, more adaptive, by the first part of episodes: measured in `benchmarks`."""
-    return _pgpe(10, 0.3, horizon=Horizon())(d)
-
-
 def _rank(d: int) -> Preset:
     """As `auto`, where the order of a step's episodes alone is known."""
     return replace(_auto(d), rank=True)
@@ -81,8 +76,8 @@ def _rank_sgd(d: int) -> Preset:
 
 
 def _auto(d: int) -> Preset:
-    """CMA-ES up to 32 parameters, PGPE by the first part of episodes above."""
-    return _cma(d) if d <= 32 else _fast(d)
+    """CMA-ES up to 32 parameters; above, PGPE of half the directions, by the first steps of episodes: see `Horizon`."""
+    return _cma(d) if d <= 32 else _pgpe(10, Horizon())(d)
 
 
 PRESETS: dict[str, Callable[[int], Preset]] = {
