@@ -8,7 +8,7 @@ no training meets; the figure is their mean. Steps count those of training alone
 - HalfCheetah-v5: the mean return at 1,000,000 steps. ARS V2-t with N = 32, b = 4, alpha 0.02, nu 0.03.
 - CartPole-v1: episodes until 100 others have a mean of 475, tested after each step whose best candidate reached 500.
 - By rankings: the order of episodes alone, at equal episodes.
-Each environment that is named is measured anew, and takes its place in the result.
+Each environment that is named is measured anew, and takes its place in the result; `NAME=METHOD` measures one method of it.
 Run: OMP_NUM_THREADS=1 python benchmarks/rl_learning.py [cartpole swimmer halfcheetah]
 """
 
@@ -43,12 +43,14 @@ def ranked(name: str) -> Callable[[int], Preset]:
 
 SWIMMER: dict[str, Callable[[int], Preset]] = {
     "ours (auto)": lambda d: preset("auto", d),
+    "ours, whole episodes": lambda d: preset("auto", d, horizon=None),
     "ours by rankings": ranked("auto"),
     "ARS V1": ars(1, 1, 0.01, False),
     "ARS V2": ars(1, 1, 0.01, True),
 }
 CHEETAH: dict[str, Callable[[int], Preset]] = {
     "ours (auto)": lambda d: preset("auto", d),
+    "ours, whole episodes": lambda d: preset("auto", d, horizon=None),
     "by rankings (rank)": lambda d: preset("rank", d),
     "by rankings (rank-sgd)": lambda d: preset("rank-sgd", d),
     "ARS V2-t": ars(32, 4, 0.03, True),
@@ -88,7 +90,8 @@ def cartpole(seed: int) -> int | None:
 
 
 def main() -> None:
-    wanted = sys.argv[1:] or ["cartpole", "swimmer", "halfcheetah"]
+    given = [name.partition("=") for name in sys.argv[1:] or ["cartpole", "swimmer", "halfcheetah"]]
+    wanted = {name: method for name, _, method in given}
     path = Path(__file__).with_suffix(".json")
     result: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
     result = {name: found for name, found in result.items() if name in SIZES}
@@ -99,12 +102,14 @@ def main() -> None:
             result["CartPole-v1"] = {"episodes": found, "solved within 200": f"{len(solved)} of 20"}
             print(result, flush=True)
         for env, n_seeds in (("Swimmer-v5", 20), ("HalfCheetah-v5", 5)):
-            if env.partition("-")[0].lower() not in wanted:
+            name = env.partition("-")[0].lower()
+            if name not in wanted:
                 continue
-            result[env] = {}
-            tasks = [(env, method, seed) for seed in range(n_seeds) for method in METHODS[env]]
+            methods = [wanted[name]] if wanted[name] else list(METHODS[env])
+            result[env] = result.get(env, {}) if wanted[name] else {}
+            tasks = [(env, method, seed) for seed in range(n_seeds) for method in methods]
             curves = dict(zip(tasks, pool.map(one, tasks), strict=True))
-            for method in METHODS[env]:
+            for method in methods:
                 mine = [curves[env, method, seed] for seed in range(n_seeds)]
                 last = [c[-1] for c in mine]
                 row: dict[str, Any] = {"last": last, "median": float(np.median(last))}

@@ -32,8 +32,8 @@ with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
     # Augmented random search (Mania et al. 2018): 8 directions a step, the better 4 of them count.
     learn("Swimmer-v5", "ars", 4 * TIMES)
 
-    # All that this search is told is which of 20 episodes went better, a step. A person could do that. A gait shows soon,
-    # so it looks at the first 100 steps of each at first; what is evaluated are whole episodes, of 1,000.
+    # All that this search is told is which of 20 episodes went better, a step. A person could do that. A gait shows
+    # soon, so it looks at the first 100 steps of each at first; what is evaluated are whole episodes, of 1,000.
     cheetah = learn("HalfCheetah-v5", "rank", 60 * TIMES)
     print(f"a policy for the cheetah: {cheetah.x.size} numbers, {[w.shape for w, _, _ in cheetah.layers()]}")
 

@@ -76,8 +76,8 @@ def _rank_sgd(d: int) -> Preset:
 
 
 def _auto(d: int) -> Preset:
-    """CMA-ES up to 32 parameters; above, PGPE of half the directions, by the first steps of episodes: see `Horizon`."""
-    return _cma(d) if d <= 32 else _pgpe(10, Horizon())(d)
+    """By the first steps of episodes: CMA-ES up to 32 parameters; above, PGPE of half the directions."""
+    return replace(_cma(d), horizon=Horizon(200, 4)) if d <= 32 else _pgpe(10, Horizon())(d)
 
 
 PRESETS: dict[str, Callable[[int], Preset]] = {
