@@ -8,7 +8,7 @@ no training meets; the figure is their mean. Steps count those of training alone
 - HalfCheetah-v5: the mean return at 1,000,000 steps. ARS V2-t with N = 32, b = 4, alpha 0.02, nu 0.03.
 - CartPole-v1: episodes until 100 others have a mean of 475, tested after each step whose best candidate reached 500.
 - By rankings: the order of episodes alone, at equal episodes.
-Each environment that is named is measured anew, and takes its place in the result; `NAME=METHOD` measures one method of it.
+Each environment that is named is measured anew, `NAME=METHOD` one method of it; both take their place in the result.
 Run: OMP_NUM_THREADS=1 python benchmarks/rl_learning.py [cartpole swimmer halfcheetah]
 """
 
