@@ -32,7 +32,8 @@ class Progress(NamedTuple):
 
     Attributes:
         step: Number of the step, from 0.
-        score: Mean score of the step's candidates; NaN where only their order is known.
+        score: Mean score of the step's candidates, in what they played of their episodes; NaN where only their order is
+            known.
         episodes: Episodes played so far.
         steps: Steps of the environment so far.
         evaluated: Mean return of the present policy in episodes of its own, NaN where it was not evaluated, or one of
