@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import sys
+from collections.abc import Iterator
 from typing import Any
 
 from oracles.rl._spaces import actions_of, observations_of
@@ -66,9 +68,11 @@ def make(env: Any, num_envs: int = 1, **arguments: Any) -> Any:
     made: Any
     try:
         if named and num_envs > 1:
-            made = gymnasium.make_vec(env, num_envs, **arguments)
+            with _without_old_attributes(env):
+                made = gymnasium.make_vec(env, num_envs, **arguments)
         elif named:
-            made = gymnasium.make(env, disable_env_checker=True, **arguments)
+            with _without_old_attributes(env):
+                made = gymnasium.make(env, disable_env_checker=True, **arguments)
         else:
             made = env(**arguments)
             if num_envs > 1 and not is_vector(made):
@@ -91,6 +95,27 @@ def make(env: Any, num_envs: int = 1, **arguments: Any) -> Any:
     if missing:
         raise EnvError(f"`{name_of(env)}` made a `{type(made).__name__}` without {', '.join(missing)}.")
     return made
+
+
+@contextlib.contextmanager
+def _without_old_attributes(env: Any) -> Iterator[None]:
+    """Leave out MuJoCo's word on an old attribute in gymnasium's models, which each process printed and wrote to a file."""
+    import gymnasium
+
+    spec = gymnasium.registry.get(env) if isinstance(env, str) else env
+    try:
+        if not str(getattr(spec, "entry_point", None)).startswith("gymnasium.envs.mujoco"):
+            raise ImportError
+        import mujoco
+    except ImportError:
+        yield
+        return
+    before = mujoco.get_mju_user_warning()
+    mujoco.set_mju_user_warning(lambda text: None if "settotalmass" in text else print(text, file=sys.stderr))
+    try:
+        yield
+    finally:
+        mujoco.set_mju_user_warning(before)
 
 
 def versions_of(env: Any) -> dict[str, str]:

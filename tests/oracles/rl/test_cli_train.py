@@ -306,6 +306,15 @@ def test_the_help_lists_every_preset(capsys: pytest.CaptureFixture[str]) -> None
     assert preset("auto", 32).horizon == Horizon(200, 4)
 
 
+def test_mujoco_neither_prints_nor_leaves_a_log(tmp_path: Path) -> None:
+    pytest.importorskip("mujoco", reason='mujoco is not installed: pip install "gymnasium[mujoco]"')
+    quick = ("--steps", "1", "--max-steps", "5", "--evaluate", "0", "--quiet")
+    for more in (("--workers", "1"), ("--workers", "0", "--num-envs", "2")):
+        done = cli("train-policy", "--env", "HalfCheetah-v5", *quick, *more, cwd=tmp_path)
+        assert done.returncode == 0 and done.stderr == "", done
+        assert not list(tmp_path.iterdir())
+
+
 # ------------------------------------------------------------------------------------------------- evaluations
 
 
