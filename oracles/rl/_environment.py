@@ -99,7 +99,7 @@ def make(env: Any, num_envs: int = 1, **arguments: Any) -> Any:
 
 @contextlib.contextmanager
 def _without_old_attributes(env: Any) -> Iterator[None]:
-    """Leave out MuJoCo's word on an old attribute in gymnasium's models, which each process printed and wrote to a file."""
+    """Leave out MuJoCo's word on an old attribute in gymnasium's models, which each process prints and logs."""
     import gymnasium
 
     spec = gymnasium.registry.get(env) if isinstance(env, str) else env
