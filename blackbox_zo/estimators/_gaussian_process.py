@@ -6,6 +6,7 @@ Equation numbers are those of Rasmussen & Williams 2006, "Gaussian Processes for
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -73,33 +74,41 @@ def fit(points: Floats, values: Floats, guess: tuple[float, float] | None, noise
     typical = float(np.median(apart[apart > 0])) if (apart > 0).any() else 1.0
     n, ones = len(y), np.ones(len(y))
 
-    def solve(length: float, eta: float) -> tuple[float, Floats, float]:
+    def factorise(length: float, eta: float) -> Any:
         k = matern(apart, length)
         k[np.diag_indices(n)] += eta
-        factor = cho_factor(k, lower=True, check_finite=False)
-        k_one, k_y = cho_solve(factor, ones, check_finite=False), cho_solve(factor, y, check_finite=False)
-        mean = float(ones @ k_y) / float(ones @ k_one)
-        alpha: Floats = k_y - mean * k_one
-        signal = max(float(y @ alpha) / n, 1e-300)  # the maximiser of (2.30) over the signal variance
-        half_log_det = float(np.log(np.diag(factor[0])).sum())
-        return 0.5 * n * np.log(signal) + half_log_det, alpha, mean  # minus (2.30), constants dropped
+        return cho_factor(k, lower=True, check_finite=False)
 
-    def objective(theta: Floats) -> float:
+    def residual(factor: Any) -> tuple[Floats, float]:
+        k_one, k_y = cho_solve(factor, np.stack((ones, y), axis=1), check_finite=False).T
+        mean = float(ones @ k_y) / float(ones @ k_one)
+        return k_y - mean * k_one, mean
+
+    def objective(theta: Floats) -> tuple[float, Floats]:
+        """Minus (2.30), constants dropped, and its gradient (5.9); mean and signal variance maximise it."""
+        length, eta = typical * float(np.exp(theta[0])), noise or float(np.exp(theta[1]))
         try:
-            return solve(typical * float(np.exp(theta[0])), noise or float(np.exp(theta[1])))[0]
+            factor = factorise(length, eta)
         except np.linalg.LinAlgError:
-            return 1e25
+            return 1e25, np.zeros(len(theta))
+        alpha, _ = residual(factor)
+        signal = max(float(y @ alpha) / n, 1e-300)
+        inner = cho_solve(factor, np.eye(n), check_finite=False) - np.outer(alpha, alpha / signal)
+        s = (_SQRT5 / length) * apart
+        by_length = float(np.sum(inner * (s * s * (1.0 + s) / 3.0 * np.exp(-s))))
+        slope = 0.5 * np.array([by_length, eta * float(np.trace(inner))])
+        return 0.5 * n * np.log(signal) + float(np.log(np.diag(factor[0])).sum()), slope[: len(theta)]
 
     start = [1.0, np.log(1e-6)] if guess is None else [np.log(guess[0] / typical), np.log(max(guess[1], 1e-10))]
     box = [(np.log(0.05), np.log(1e3)), (np.log(1e-10), np.log(10.0))]
     free = 1 if noise else 2
     theta0 = np.clip(start, *np.transpose(box))[:free]
-    found = minimize(objective, theta0, method="L-BFGS-B", bounds=box[:free], options={"maxiter": 10, "eps": 1e-3})
-    theta = found.x if found.fun <= objective(theta0) else theta0
+    found = minimize(objective, theta0, jac=True, method="L-BFGS-B", bounds=box[:free], options={"maxiter": 10})
+    theta = found.x if found.fun <= objective(theta0)[0] else theta0
     length, eta = typical * float(np.exp(theta[0])), noise or float(np.exp(theta[1]))
     while True:
         try:
-            _, alpha, mean = solve(length, eta)
+            alpha, mean = residual(factorise(length, eta))
             break
         except np.linalg.LinAlgError:  # points that coincide: a little more noise makes K definite
             eta = max(10.0 * eta, 1e-10)

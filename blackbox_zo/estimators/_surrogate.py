@@ -50,7 +50,7 @@ class Surrogate(Estimator):
 
     a combination of the directions from x to the points (Rasmussen & Williams 2006, eqs. (2.25), (2.30), (9.1)).
     A step asks about x, and about `n_queries - 1` orthonormal directions from it, drawn at random toward where the
-    posterior knows the gradient least.
+    posterior knows the gradient least. Beyond d directions, the next d mirror them; beyond 2 d, others are drawn.
 
     Args:
         radius: How far from x the queries lie, positive, in units of the variable.
@@ -90,8 +90,10 @@ class Surrogate(Estimator):
         xi = normals(key, "surrogate", k, variable.size)
         if not np.isnan(state.length):
             xi = uncertain(state.points, variable.value, state.length, state.noise, xi)
-        for a in range(0, k, variable.size):
-            xi[a : a + variable.size] = np.linalg.qr(xi[a : a + variable.size].T)[0].T
+        d = variable.size
+        for a in range(0, k, 2 * d):
+            xi[a : a + d] = np.linalg.qr(xi[a : a + d].T)[0].T
+            xi[a + d : a + 2 * d] = -xi[a : a + d][: k - a - d]
         index, scale = plan(k, self.radius, "forward")
         return Queries(Dense(variable.blocks, xi), index, scale, variable.value)
 

@@ -133,6 +133,15 @@ def test_queries_are_x_and_orthonormal_steps_from_it() -> None:
         search.tell(proposal, bz.Values(sphere(proposal.points)))
 
 
+@pytest.mark.parametrize(("d", "n_queries"), [(1, 3), (3, 6), (3, 7), (3, 11)])
+def test_directions_beyond_d_mirror_those_before(d: int, n_queries: int) -> None:
+    variable, estimator = bz.Vector(np.ones(d)), bz.Surrogate(0.1, n_queries, 30)
+    queries = estimator.sample(estimator.start(variable), variable, bz.Key(0, 0))
+    away = queries.points()[1:] - variable.value
+    np.testing.assert_allclose(away[d : 2 * d], -away[:d][: n_queries - 1 - d], atol=1e-15)
+    assert len(np.unique(queries.points().round(9), axis=0)) == n_queries
+
+
 def test_history_keeps_the_newest_answers() -> None:
     search = bz.Search(np.ones(3), bz.Surrogate(0.1, 4, 10))
     asked = []
