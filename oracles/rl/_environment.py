@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from oracles.rl._spaces import actions_of, observations_of
@@ -79,7 +80,7 @@ def make(env: Any, num_envs: int = 1, **arguments: Any) -> Any:
                 first = [made]  # not made in vain
                 made = gymnasium.vector.SyncVectorEnv([lambda: first.pop() if first else env(**arguments)] * num_envs)
     except (gymnasium.error.UnregisteredEnv, gymnasium.error.DeprecatedEnv) as error:
-        near = difflib.get_close_matches(name_of(env), list(gymnasium.registry), 3, 0.5)
+        near = _near(name_of(env), gymnasium.registry.values())
         hint = f" Did you mean {', '.join(near)}?" if near else ""
         said = str(error).partition(" Did you mean")[0]
         raise EnvError(f"There is no environment {name_of(env)!r}: {said}{hint}") from None
@@ -95,6 +96,18 @@ def make(env: Any, num_envs: int = 1, **arguments: Any) -> Any:
     if missing:
         raise EnvError(f"`{name_of(env)}` made a `{type(made).__name__}` without {', '.join(missing)}.")
     return made
+
+
+def _near(name: str, specs: Iterable[Any]) -> list[str]:
+    """Ids like `name`, each in its newest version, whatever the case of letters."""
+    newest: dict[str, Any] = {}
+    for spec in specs:
+        stem = spec.id.rpartition("-v")[0] if spec.version is not None else spec.id
+        if stem not in newest or (spec.version or 0) > newest[stem].version:
+            newest[stem] = spec
+    ids = {stem.lower(): spec.id for stem, spec in newest.items()}
+    asked = re.sub(r"-v\d+$", "", name).lower()
+    return [ids[stem] for stem in difflib.get_close_matches(asked, list(ids), 3, 0.5)]
 
 
 @contextlib.contextmanager
