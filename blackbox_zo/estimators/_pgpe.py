@@ -11,6 +11,7 @@ from blackbox_zo._checks import check_at_least, check_positive, check_share
 from blackbox_zo._typing import Floats
 from blackbox_zo.directions import Dense
 from blackbox_zo.estimators._base import Estimator, vector_of
+from blackbox_zo.estimators._cma_constants import recombination
 from blackbox_zo.estimators._random_vector import plan
 from blackbox_zo.feedback import Feedback, Ranking, Values
 from blackbox_zo.randomness import Key, normals
@@ -42,12 +43,16 @@ class PGPE(Estimator):
     `sigma <- sigma + rate 1/N sum_j ((r+_j + r-_j) / 2 - b) (e_j² - sigma²) / sigma`    (eq. (12)),
 
     b the mean of all rewards. As in Toklu, Liskowski & Srivastava 2020 (ClipUp, PPSN), rewards are used by their ranks,
-    from -1/2 for the worst to 1/2 for the best, and each sigma changes by at most a fifth in a step.
+    from -1/2 for the worst to 1/2 for the best, and each sigma changes by at most a fifth in a step. With `elite` only
+    the ranks of the best mu count: reward i, the best first, is `max(0, log(mu + 1/2) - log i)`, as in CMA-ES (Hansen
+    2016, eq. (49)), scaled to the spread of the former. Where most draws are about as bad, as a walker's that fall, this
+    finds the few that are not.
 
     Args:
         radius: The first sigma of each element, positive, in units of the variable.
         n_directions: N ≥ 1.
         sigma_rate: Learning rate of sigma, 0 to 1.
+        elite: Share of the queries whose rank counts, above 0 and at most 1; none counts all alike.
 
     Raises:
         ValueError: An argument is out of its range.
@@ -56,6 +61,7 @@ class PGPE(Estimator):
     radius: float
     n_directions: int = 20
     sigma_rate: float = 0.1
+    elite: float | None = None
 
     accepts = (Values, Ranking)
 
@@ -63,6 +69,10 @@ class PGPE(Estimator):
         check_positive("PGPE", radius=self.radius)
         check_at_least("PGPE", 1, n_directions=self.n_directions)
         check_share("PGPE", sigma_rate=self.sigma_rate)
+        if self.elite is not None:
+            check_positive("PGPE", elite=self.elite)
+            if self.elite > 1:
+                raise ValueError(f"`PGPE(elite=...)` must be at most 1, got {self.elite!r}.")
 
     def rule(self) -> Rule:
         """See `Estimator.rule`: ClipUp with a learning rate of a twentieth of the length of a draw of one element."""
@@ -84,7 +94,7 @@ class PGPE(Estimator):
     ) -> tuple[PGPEState, Step]:
         """See `Estimator.estimate`. A pair with a failed query is left out; where all are equal, nothing changes."""
         e, w = queries.directions.rows, np.zeros(queries.directions.k)
-        rewards = -feedback.ranking().net_losses() / (2.0 * max(1, feedback.n - 1))
+        rewards = self._rewards(feedback.ranking())
         if isinstance(feedback, Values) and feedback.n_failed:
             rewards[np.isnan(feedback.values)] = np.nan
         every = rewards[: len(rewards) // 2 * 2].reshape(-1, 2)
@@ -98,3 +108,11 @@ class PGPE(Estimator):
         return PGPEState(sigma + np.clip(change, -MOST_CHANGE * sigma, MOST_CHANGE * sigma)), Step(
             queries.directions, w
         )
+
+    def _rewards(self, ranking: Ranking) -> Floats:
+        """What each query is worth, shape (n,)."""
+        n = ranking.n
+        if self.elite is None or n < 2:
+            return -ranking.net_losses() / (2.0 * max(1, n - 1))
+        best = np.maximum(0.0, np.log(max(1.0, self.elite * n) + 0.5) - np.log(np.arange(1, n + 1)))
+        return recombination(best * (np.linspace(-0.5, 0.5, n).std() / best.std()), ranking)

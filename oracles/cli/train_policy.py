@@ -12,7 +12,7 @@ from oracles.cli._arguments import count, seconds, whole
 __all__ = ["PRESET_LINES", "add"]
 
 PRESET_LINES = {
-    "auto": "by the first steps of episodes: cma for up to 32 parameters, else pgpe of 10 directions",
+    "auto": "by the first steps of episodes: CMA-ES for up to 32 parameters, else PGPE by the best of 10 pairs",
     "ars": "augmented random search, V2-t of Mania et al. 2018: the same as ars-v2-t",
     "ars-v1": "observations as they are, all 8 directions",
     "ars-v1-t": "observations as they are, the best 4 of 8 directions",

@@ -45,14 +45,10 @@ def _openai_es(d: int) -> Preset:
     return Preset(bz.PGPE(0.02, 20, sigma_rate=0.0), rule, normalize=True)
 
 
-def _pgpe(n: int, horizon: Horizon | None = None) -> Callable[[int], Preset]:
+def _pgpe(d: int) -> Preset:
     """Toklu, Liskowski & Srivastava 2020 (ClipUp, PPSN), scaled to sigma = 0.1: see `PGPE`."""
-
-    def made(d: int) -> Preset:
-        longest = 0.1 * d**0.5 / 15
-        return Preset(bz.PGPE(0.1, n), bz.ClipUp(0.75 * longest, longest), normalize=True, horizon=horizon)
-
-    return made
+    longest = 0.1 * d**0.5 / 15
+    return Preset(bz.PGPE(0.1, 20), bz.ClipUp(0.75 * longest, longest), normalize=True)
 
 
 def _cma(d: int) -> Preset:
@@ -76,8 +72,10 @@ def _rank_sgd(d: int) -> Preset:
 
 
 def _auto(d: int) -> Preset:
-    """By the first steps of episodes: CMA-ES up to 32 parameters; above, PGPE of half the directions."""
-    return replace(_cma(d), horizon=Horizon(200, 4)) if d <= 32 else _pgpe(10, Horizon())(d)
+    """By the first steps of episodes: CMA-ES up to 32 parameters; above, PGPE that learns from the best of 10 pairs."""
+    if d <= 32:
+        return replace(_cma(d), normalize=True, horizon=Horizon(400, 4))
+    return replace(_pgpe(d), estimator=bz.PGPE(0.1, 10, elite=0.25), horizon=Horizon())
 
 
 PRESETS: dict[str, Callable[[int], Preset]] = {
@@ -88,7 +86,7 @@ PRESETS: dict[str, Callable[[int], Preset]] = {
     "ars-v2": _ars(8, None, True),
     "ars-v2-t": _ars(8, 4, True),
     "openai-es": _openai_es,
-    "pgpe": _pgpe(20),
+    "pgpe": _pgpe,
     "cma": _cma,
     "consensus": _consensus,
     "rank": _rank,

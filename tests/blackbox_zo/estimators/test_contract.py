@@ -58,6 +58,7 @@ ROWS = [
     Row(bz.AugmentedRandomSearch(0.05, 4, 2), bz.SGD(0.05), order_only=False),
     Row(bz.PGPE(0.1, 6)),
     Row(bz.PGPE(0.1, 4, sigma_rate=0.0)),
+    Row(bz.PGPE(0.1, 4, elite=0.25)),
     Row(bz.RankBased(0.1, 8)),
     Row(bz.RankBased(0.1, 8, 3)),
     Row(bz.RankBased(0.1, 2, 1), budget=2000),

@@ -32,6 +32,27 @@ def test_mean_and_scales_follow_eqs_11_and_12() -> None:
     assert np.ravel(search._state.sigma) == pytest.approx(0.5 + np.clip(change, -0.1, 0.1))
 
 
+def test_elite_rewards_are_the_log_weights_of_the_best() -> None:
+    search = bz.Search(np.zeros(3), bz.PGPE(0.5, 4, 0.0, elite=0.5), bz.SGD(0.3), seed=2)
+    proposal = search.ask()
+    f = np.random.default_rng(0).standard_normal(8)
+    search.tell(proposal, bz.Values(f))
+    place = np.argsort(np.argsort(f)) + 1
+    r = np.where(place <= 4, np.log(4.5 / place), 0.0)
+    r *= np.linspace(-0.5, 0.5, 8).std() / r.std()
+    e, up, down = proposal.points[::2], r[::2], r[1::2]
+    assert search.x == pytest.approx(0.3 * ((up - down) / 2) @ e / 4)
+
+
+@pytest.mark.parametrize("elite", [0.01, 1.0])
+def test_any_share_of_any_number_moves(elite: float) -> None:
+    for n in (1, 2, 7):
+        search = bz.Search(np.zeros(3), bz.PGPE(0.5, n, elite=elite), bz.SGD(0.3), seed=2)
+        proposal = search.ask()
+        search.tell(proposal, bz.Values(proposal.points @ [1.0, 2.0, 3.0]))
+        assert np.isfinite(search.x).all() and search.x @ [1.0, 2.0, 3.0] < 0
+
+
 def test_a_pair_with_a_failure_is_left_out() -> None:
     search, proposal = asked(2, 0.0)
     search.tell(proposal, bz.Values([np.nan, 1.0, 2.0, 3.0]))
@@ -62,6 +83,8 @@ def test_scales_shrink_where_the_function_is_steep() -> None:
         ({"radius": 0}, "`PGPE(radius=...)` must be a positive number, got 0."),
         ({"n_directions": 0}, "`PGPE(n_directions=...)` must be a whole number of at least 1, got 0."),
         ({"sigma_rate": 1.0}, "`PGPE(sigma_rate=...)` must be at least 0 and below 1, got 1.0."),
+        ({"elite": 0.0}, "`PGPE(elite=...)` must be a positive number, got 0.0."),
+        ({"elite": 1.5}, "`PGPE(elite=...)` must be at most 1, got 1.5."),
     ],
 )
 def test_bad_arguments(arguments: dict[str, Any], message: str) -> None:

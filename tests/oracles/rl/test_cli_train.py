@@ -301,9 +301,9 @@ def test_the_help_lists_every_preset(capsys: pytest.CaptureFixture[str]) -> None
         main(["train-policy", "--help"])
     out = capsys.readouterr().out
     assert all(f"  {name} " in out and line in out for name, line in PRESET_LINES.items())
-    assert preset("ars", 100) == preset("ars-v2-t", 100) and preset("auto", 9, horizon=None) == preset("cma", 9)
-    assert preset("rank", 100) == preset("auto", 100, rank=True) and preset("auto", 33).horizon == Horizon()
-    assert preset("auto", 32).horizon == Horizon(200, 4)
+    assert preset("ars", 100) == preset("ars-v2-t", 100) and preset("rank", 100) == preset("auto", 100, rank=True)
+    assert preset("auto", 32) == preset("cma", 32, normalize=True, horizon=Horizon(400, 4))
+    assert preset("auto", 33).horizon == Horizon() and isinstance(preset("auto", 33).estimator, bz.PGPE)
 
 
 def test_mujoco_neither_prints_nor_leaves_a_log(tmp_path: Path) -> None:
