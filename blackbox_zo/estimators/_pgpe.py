@@ -45,8 +45,8 @@ class PGPE(Estimator):
     b the mean of all rewards. As in Toklu, Liskowski & Srivastava 2020 (ClipUp, PPSN), rewards are used by their ranks,
     from -1/2 for the worst to 1/2 for the best, and each sigma changes by at most a fifth in a step. With `elite` only
     the ranks of the best mu count: reward i, the best first, is `max(0, log(mu + 1/2) - log i)`, as in CMA-ES (Hansen
-    2016, eq. (49)), scaled to the spread of the former. Where most draws are about as bad, as a walker's that fall, this
-    finds the few that are not.
+    2016, eq. (49)), scaled to the spread of the former. Where most draws are about as bad, as those of a walker that
+    falls, this finds the few that are not.
 
     Args:
         radius: The first sigma of each element, positive, in units of the variable.
