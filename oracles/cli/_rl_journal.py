@@ -23,7 +23,7 @@ _OPTIONS = {
     "estimator": "--preset",
     "rule": "--preset",
     "rank": "--preset",
-    "normalize": "--preset",
+    "normalize": "--normalize or --preset",
     "seed": "--seed",
     "episodes": "--episodes",
     "survival_bonus": "--survival-bonus",

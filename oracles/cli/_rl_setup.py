@@ -63,7 +63,7 @@ def training_of(given: Namespace) -> Training:
         else:
             policy = LinearPolicy.for_env(env)
         how = preset(given.preset, policy.size)
-        policy.normalize = how.normalize
+        policy.normalize = how.normalize if given.normalize is None else given.normalize
         horizon = how.horizon
         if given.horizon is not None:
             horizon = Horizon(given.horizon) if given.horizon else None

@@ -71,6 +71,11 @@ def _what(group: Any) -> None:
     add("--preset", default="auto", choices=PRESET_LINES, metavar="NAME", help="see below; default %(default)s")
     add("--policy", choices=("linear", "mlp"), help="default linear, or mlp with --hidden")
     add("--hidden", type=_widths, metavar="N,N", help="widths of the hidden layers of mlp; default 64,64")
+    add(
+        "--normalize",
+        action=argparse.BooleanOptionalAction,
+        help="normalise observations by those seen so far; default the preset's",
+    )
     add("--seed", type=int, default=0, help="all randomness is a function of it; default %(default)s")
 
 

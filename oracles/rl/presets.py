@@ -74,7 +74,7 @@ def _rank_sgd(d: int) -> Preset:
 def _auto(d: int) -> Preset:
     """By the first steps of episodes: CMA-ES up to 32 parameters; above, PGPE that learns from the best of 10 pairs."""
     if d <= 32:
-        return replace(_cma(d), normalize=True, horizon=Horizon(400, 4))
+        return replace(_cma(d), horizon=Horizon(300, 3))
     return replace(_pgpe(d), estimator=bz.PGPE(0.1, 10, elite=0.25), horizon=Horizon())
 
 

@@ -302,8 +302,21 @@ def test_the_help_lists_every_preset(capsys: pytest.CaptureFixture[str]) -> None
     out = capsys.readouterr().out
     assert all(f"  {name} " in out and line in out for name, line in PRESET_LINES.items())
     assert preset("ars", 100) == preset("ars-v2-t", 100) and preset("rank", 100) == preset("auto", 100, rank=True)
-    assert preset("auto", 32) == preset("cma", 32, normalize=True, horizon=Horizon(400, 4))
+    assert preset("auto", 32) == preset("cma", 32, horizon=Horizon(300, 3))
     assert preset("auto", 33).horizon == Horizon() and isinstance(preset("auto", 33).estimator, bz.PGPE)
+
+
+@pytest.mark.parametrize(
+    ("name", "words", "normalized"), [("auto", ["--normalize"], True), ("ars", ["--no-normalize"], False)]
+)
+def test_observations_are_normalised_as_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, words: list[str], normalized: bool
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    usual = ["train-policy", "--env", "CartPole-v1", "--preset", name, "--workers", "0", "--steps", "1", "--quiet"]
+    assert main([*usual, *words, "--journal", "run.jsonl"]) == 0
+    assert read("run.jsonl")[0]["problem"]["normalize"] is normalized
+    assert main([*usual, "--journal", "run.jsonl", "--steps", "2"]) == 2  # the preset's own would be another run
 
 
 def test_mujoco_neither_prints_nor_leaves_a_log(tmp_path: Path) -> None:
