@@ -50,8 +50,7 @@ class SinglePlayer(Player):
         limits = [n for n in (limit, self.rules.max_steps) if n is not None]
         self._limit = min(limits) if limits else ENDLESS
         self._acting = self.policy.in_turn()
-        self._buffer: Floats = np.empty((1, n_inputs))
-        self._zero: Floats = np.zeros(n_inputs)
+        self._buffer: Floats = np.zeros((min(64, 1 + 65_536 // max(1, n_inputs)), n_inputs))
 
     def play_all(
         self, xs: Floats, seen: Statistics | None, seeds: Sequence[int], horizon: int | None = None
@@ -74,32 +73,45 @@ class SinglePlayer(Player):
         policy, rules = self.policy, self.rules
         record = policy.normalize or rules.score is not None
         act, flat, to_action, step = self._acting(x, seen), self._flat, self._action, self._env.step
-        limit, zero = self._limit if horizon is None else min(self._limit, horizon), self._zero
+        limit = self._limit if horizon is None else min(self._limit, horizon)
         observation, info = reset(self.env, self._env, seed)
-        buffer: Floats = self._buffer
+        buffer, gone, i = self._buffer, 0, 0  # i observations, after those that are gone since nobody wants them
         rewards: list[float] = []
         actions: list[Any] = []
         t, terminated, truncated = 0, False, False
-        while t < limit:
-            if record and t == len(buffer):
-                buffer = np.concatenate((buffer, np.empty_like(buffer)))
-            row = buffer[t if record else 0]
-            row[:] = flat(observation)
-            if row.dot(zero) != 0.0:  # the quickest way to see a NaN or an infinity
-                raise EnvError(f"The observation before step {t + 1} is not finite.")
-            action = to_action(act(row))
-            observation, reward, terminated, truncated, info = step(action)
-            rewards.append(reward)
-            if rules.score is not None:
-                actions.append(action)
-            t += 1
-            if terminated or truncated:
-                break
-        self._buffer = buffer
+        try:
+            while t < limit:
+                if i == len(buffer):
+                    if record:
+                        self._buffer = buffer = np.concatenate((buffer, np.zeros_like(buffer)))
+                    else:
+                        self._check(gone, i)
+                        gone, i = t, 0
+                row = buffer[i]
+                row[:] = flat(observation)
+                i += 1
+                action = to_action(act(row))
+                observation, reward, terminated, truncated, info = step(action)
+                rewards.append(reward)
+                if rules.score is not None:
+                    actions.append(action)
+                t += 1
+                if terminated or truncated:
+                    break
+        except Exception:
+            self._check(gone, i)  # it may be what the answer to a NaN did
+            raise
+        self._check(gone, i)
         told = np.array(rewards, dtype=np.float64).reshape(t)
         cut = t == limit < self._limit and not (terminated or truncated)
         own = buffer[:t] if record else None
         return rules.episode(own, actions, told, bool(terminated), info, policy.normalize, cut)
+
+    def _check(self, gone: int, i: int) -> None:
+        """Whether i observations are finite, those after the first ones: all at once, since one by one takes time."""
+        finite = np.isfinite(self._buffer[:i]).all(axis=1)
+        if not finite.all():
+            raise EnvError(f"The observation before step {gone + int(finite.argmin()) + 1} is not finite.")
 
     def close(self) -> None:
         """See `Player.close`."""

@@ -345,11 +345,21 @@ def test_arguments_of_a_wrong_kind() -> None:
         ask(oracle, points=np.zeros((2, 4)))
 
 
+class Heedless(Line):
+    """Goes on whatever the action is."""
+
+    def step(self, action: Any) -> Any:
+        return super().step(np.nan_to_num(action))
+
+
 @pytest.mark.parametrize(
     ("env", "rules", "words"),
     [
         (lambda: Line(misdeed=raises), {}, "RuntimeError: the motor is on fire"),
         (lambda: Line(misdeed=is_blind), {}, "EnvError: The observation before step 4 is not finite."),
+        (lambda: Line(126, is_blind), {}, "EnvError: The observation before step 64 is not finite."),
+        (lambda: Line(128, is_blind), {}, "EnvError: The observation before step 65 is not finite."),
+        (lambda: Heedless(300, is_blind), {}, "EnvError: The observation before step 151 is not finite."),
         (lambda: Line(misdeed=overflows), {}, "EnvError: The observation before step 4 is not finite."),
         (lambda: Line(reward=np.nan), {}, "EnvError: The reward of step 3 is not finite."),
         (lambda: Line(reward=-np.inf), {}, "EnvError: The reward of step 3 is not finite."),
