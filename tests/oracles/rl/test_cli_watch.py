@@ -129,15 +129,15 @@ def test_a_run_that_goes_on_is_followed_to_its_end(tmp_path: Path) -> None:
         "run.jsonl",
     ]
     started: Any = {"cwd": tmp_path, "env": environment(), "text": True}
-    run: Any = subprocess.Popen(arguments(*given, "--steps", "6", "--every", "3", "--quiet"), **started)
+    run: Any = subprocess.Popen(arguments(*given, "--steps", "20", "--every", "10", "--quiet"), **started)
     wait_for(lambda: len(lines(tmp_path / "run.jsonl")) > 1)
     watched: Any = subprocess.Popen(arguments("watch", "run.jsonl", "--last", "0"), stdout=subprocess.PIPE, **started)
     out, _ = watched.communicate(timeout=60)
     assert run.wait(10) == 0 and watched.returncode == 0
     told = out.splitlines()
     assert told[-1] == "The run has ended."
-    assert [line.split(":")[0] for line in told[-3:-1]] == ["step 6/6", "step 6"]
-    assert "steps/s" in told[-3] and "240 episodes" in told[-3]
+    assert [line.split(":")[0] for line in told[-3:-1]] == ["step 20/20", "step 20"]
+    assert "steps/s" in told[-3] and "800 episodes" in told[-3]
 
 
 def test_ctrl_c_ends_it_and_not_the_run(tmp_path: Path) -> None:
