@@ -93,7 +93,8 @@ class Surrogate(Estimator):
         d = variable.size
         for a in range(0, k, 2 * d):
             xi[a : a + d] = np.linalg.qr(xi[a : a + d].T)[0].T
-            xi[a + d : a + 2 * d] = -xi[a : a + d][: k - a - d]
+            mirrored = xi[a + d : a + 2 * d]
+            mirrored[...] = -xi[a : a + len(mirrored)]
         index, scale = plan(k, self.radius, "forward")
         return Queries(Dense(variable.blocks, xi), index, scale, variable.value)
 
