@@ -196,6 +196,8 @@ class Pool:
                     yield worker, "died", _end_of(worker)
             elif worker in ended:
                 yield worker, "died", _end_of(worker)
+            elif worker.process.poll() is not None:
+                continue  # it ended while this waited; first what it said before is read
             elif worker in busy and time.monotonic() - worker.since > self._allowed(worker):
                 what = "no end" if worker.ready else "not ready"
                 yield worker, "died", f"{what} within {self._allowed(worker):g} s"
