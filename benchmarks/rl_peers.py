@@ -1,8 +1,9 @@
 """Linear policies by us and by peers: return at equal steps of the environment, and steps per CPU second of the whole.
 
 One process each, of which the CPU seconds of training are counted, imports not. The policy at the end plays 20 episodes
-of seeds of their own, in one plain loop that is the same for all. What it did in them is then done again with nothing
-else in the loop: physics alone, whose speed depends on how much the robot moves. Peers have their published settings:
+of seeds of their own, in one plain loop that is the same for all. How fast an environment is depends on what is done in
+it, so each training is done a second time with every action written down, and these are played again with nothing else
+in the loop: the speed of training is given as a share of that too. Peers have their published settings:
 - stable-baselines3-contrib: ARS with those of rl-baselines3-zoo ("closest to the original paper"), VecNormalize where
   it says so.
 - evotorch: `GymNE` with observation normalisation, PGPE and ClipUp as in its example `rl_clipup.py`, popsize 100.
@@ -30,21 +31,22 @@ import numpy as np
 from _common import save
 
 Act = Callable[[Any], Any]
+Make = Callable[[], Any]
 STEPS = {"CartPole-v1": 20_000, "Swimmer-v5": 200_000, "HalfCheetah-v5": 300_000}
 SEEDS = range(5)
 
 
-def ours(name: str, steps: int, seed: int) -> tuple[Act, int]:
+def ours(make: Make, name: str, steps: int, seed: int) -> tuple[Act, int]:
     """What `train` does unless told otherwise."""
     from oracles.rl import Training
 
-    with Training(name, workers=0, seed=seed) as training:
+    with Training(make, workers=0, seed=seed) as training:
         for _ in training.run(env_steps=steps):
             pass
         return training.trained.act, training.oracle.steps_played
 
 
-def sb3_ars(name: str, steps: int, seed: int) -> tuple[Act, int]:
+def sb3_ars(make: Make, name: str, steps: int, seed: int) -> tuple[Act, int]:
     """ARS of stable-baselines3-contrib."""
     from sb3_contrib import ARS
     from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
@@ -54,7 +56,7 @@ def sb3_ars(name: str, steps: int, seed: int) -> tuple[Act, int]:
         "Swimmer-v5": {"n_delta": 1, "n_top": 1, "learning_rate": 0.02, "delta_std": 0.01},
         "HalfCheetah-v5": {"n_delta": 32, "n_top": 4, "learning_rate": 0.02, "delta_std": 0.03},
     }
-    env: Any = DummyVecEnv([lambda: gymnasium.make(name)])
+    env: Any = DummyVecEnv([make])
     normalizes = name == "HalfCheetah-v5"
     if normalizes:
         env = VecNormalize(env, norm_reward=False)
@@ -68,14 +70,14 @@ def sb3_ars(name: str, steps: int, seed: int) -> tuple[Act, int]:
     return act, model.num_timesteps
 
 
-def evotorch_pgpe(name: str, steps: int, seed: int) -> tuple[Act, int]:
+def evotorch_pgpe(make: Make, name: str, steps: int, seed: int) -> tuple[Act, int]:
     """PGPE of evotorch."""
     import torch
     from evotorch.algorithms import PGPE
     from evotorch.neuroevolution import GymNE
 
-    discrete = isinstance(gymnasium.make(name).action_space, gymnasium.spaces.Discrete)
-    problem: Any = GymNE(name, "Linear(obs_length, act_length)", observation_normalization=True)
+    discrete = isinstance(make().action_space, gymnasium.spaces.Discrete)
+    problem: Any = GymNE(make, "Linear(obs_length, act_length)", observation_normalization=True)
     problem.manual_seed(seed)
     longest = 0.015
     search = PGPE(
@@ -100,11 +102,11 @@ def evotorch_pgpe(name: str, steps: int, seed: int) -> tuple[Act, int]:
     return act, int(problem.status["total_interaction_count"])
 
 
-def pycma(name: str, steps: int, seed: int) -> tuple[Act, int]:
+def pycma(make: Make, name: str, steps: int, seed: int) -> tuple[Act, int]:
     """CMA-ES of pycma."""
     import cma
 
-    env: Any = gymnasium.make(name)
+    env = make()
     discrete = isinstance(env.action_space, gymnasium.spaces.Discrete)
     shape = (int(env.action_space.n) if discrete else env.action_space.shape[0], env.observation_space.shape[0])
 
@@ -142,12 +144,28 @@ def play(env: Any, act: Act, seed: int) -> tuple[float, int]:
     return total, t
 
 
-def alone(env: Any, act: Act) -> float:
-    """Steps per CPU second of the environment alone, while it is given what a policy does in 20 episodes."""
+class Recorded(gymnasium.Wrapper[Any, Any, Any, Any]):
+    """Writes down the seed of each episode, and what is done in it."""
+
+    def __init__(self, env: Any, episodes: list[tuple[Any, list[Any]]]) -> None:
+        super().__init__(env)
+        self.episodes = episodes
+
+    def reset(self, *, seed: Any = None, options: Any = None) -> Any:
+        """As gymnasium's."""
+        self.episodes.append((seed, []))
+        return self.env.reset(seed=seed, options=options)
+
+    def step(self, action: Any) -> Any:
+        """As gymnasium's."""
+        self.episodes[-1][1].append(np.copy(action)[()])
+        return self.env.step(action)
+
+
+def alone(env: Any, episodes: list[tuple[Any, list[Any]]]) -> float:
+    """Steps per CPU second of the environment alone, given the actions of some episodes."""
     taken, seconds = 0, 0.0
-    for seed in range(10**6, 10**6 + 20):
-        actions: list[Any] = []
-        play(env, lambda observation, done=actions: done.append(act(observation)) or done[-1], seed)
+    for seed, actions in episodes:
         env.reset(seed=seed)
         begun = time.process_time()
         for action in actions:
@@ -158,14 +176,23 @@ def alone(env: Any, act: Act) -> float:
 
 
 def one(method: str, name: str, seed: int) -> dict[str, float]:
-    """Train and evaluate, here."""
-    METHODS[method](name, 2000, 99)  # imports, and what is made once
+    """Train, evaluate, and train once more for what was done, here."""
+
+    def make() -> Any:
+        return gymnasium.make(name)
+
+    def recorded() -> Any:
+        return Recorded(gymnasium.make(name), episodes)
+
+    METHODS[method](make, name, 2000, 99)  # imports, and what is made once
     begun = time.process_time()
-    act, steps = METHODS[method](name, STEPS[name], seed)
+    act, steps = METHODS[method](make, name, STEPS[name], seed)
     rate = steps / (time.process_time() - begun)
-    env: Any = gymnasium.make(name)
+    env = make()
     value = float(np.mean([play(env, act, 10**6 + e)[0] for e in range(20)]))
-    return {"return": value, "rate": rate, "alone": alone(env, act), "steps": steps}
+    episodes: list[tuple[Any, list[Any]]] = []
+    METHODS[method](recorded, name, STEPS[name], seed)
+    return {"return": value, "rate": rate, "alone": alone(env, episodes), "steps": steps}
 
 
 def apart(task: tuple[str, str, int]) -> dict[str, float]:
@@ -195,6 +222,7 @@ def main() -> None:
                 "returns": returns,
                 "steps per CPU second": round(float(np.median([row["rate"] for row in rows]))),
                 "environment alone": round(float(np.median([row["alone"] for row in rows]))),
+                "share of it": round(float(np.median([row["rate"] / row["alone"] for row in rows])), 3),
                 "steps": [int(row["steps"]) for row in rows],
             }
     save(__file__, result)
