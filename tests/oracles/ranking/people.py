@@ -6,6 +6,7 @@ import http.client
 import json
 import re
 import secrets
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,7 +18,8 @@ from urllib.parse import urlsplit
 import blackbox_zo as bz
 from oracles.ranking import HumanRanking
 
-ORIGIN = "own"
+Start = Callable[[Path], tuple[subprocess.Popen[str], str]]
+"""Starts a study of 8 steps on a store, in a process of its own, and gives that and its address."""
 
 
 class Person:

@@ -7,12 +7,8 @@ import os
 import secrets
 import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +20,7 @@ from oracles.cli.rank import raters_of
 from oracles.ranking import HumanRanking
 from oracles.ranking._export import rows_of
 from oracles.ranking._store import Store
-from tests.oracles.ranking.people import Person, size, spelled, study
+from tests.oracles.ranking.people import Person, Start, size, spelled, study
 
 
 def reference(steps: int) -> bz.Search:
@@ -201,45 +197,7 @@ def test_a_store_of_another_study_or_kind_is_refused(tmp_path: Path) -> None:
         HumanRanking(spelled, tmp_path / "none" / "s.db")
 
 
-_PROGRAM = """
-import sys
-import blackbox_zo as bz
-from oracles.cli.rank import raters_of
-from oracles.ranking import HumanRanking
-from tests.oracles.ranking.people import spelled
-
-oracle = HumanRanking(spelled, sys.argv[1], n_ranked=2)
-search = bz.Search([1.0, -2.0], bz.RankBased(0.5, 4, 2), bz.SGD(0.3), seed=3)
-print(oracle.url, flush=True)
-for _ in search.run(oracle, 8):
-    pass
-print(search.x.tolist(), flush=True)
-"""
-
-
-@pytest.fixture
-def start() -> Iterator[Callable[[Path], tuple[subprocess.Popen[str], str]]]:
-    """Starts the program on a store and gives its process and address; whatever still runs after the test is ended."""
-    with ExitStack() as ends:
-
-        def program(store: Path) -> tuple[subprocess.Popen[str], str]:
-            process = subprocess.Popen(
-                [sys.executable, "-c", _PROGRAM, str(store)],
-                stdout=subprocess.PIPE,
-                text=True,
-                cwd=Path(__file__).parents[3],
-            )
-            ends.enter_context(process)  # closes its output and waits
-            ends.callback(process.kill)
-            assert process.stdout is not None
-            return process, process.stdout.readline().strip()
-
-        yield program
-
-
-def test_killed_at_any_instant_it_goes_on_with_the_same_round(
-    tmp_path: Path, start: Callable[[Path], tuple[subprocess.Popen[str], str]]
-) -> None:
+def test_killed_at_any_instant_it_goes_on_with_the_same_round(tmp_path: Path, start: Start) -> None:
     process, url = start(tmp_path / "s.db")
     person = Person(url)
     rng = np.random.default_rng(0)

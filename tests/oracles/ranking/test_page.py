@@ -15,8 +15,7 @@ import pytest
 from oracles.ranking import _server
 from oracles.ranking._export import rows_of
 from oracles.ranking._store import Store
-from tests.oracles.ranking.people import study
-from tests.oracles.ranking.test_human import start
+from tests.oracles.ranking.people import Start, study
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install playwright")
 CHROMIUM = next((p for n in ("chromium", "chromium-browser", "google-chrome") if (p := shutil.which(n))), None)
@@ -183,7 +182,7 @@ def test_two_tabs_answer_once(tmp_path: Path, page: Any) -> None:
     assert [r["kind"] for r in rows_of(Store(tmp_path / "s.db"))] == ["rank", "none"]
 
 
-def test_an_answer_waits_for_a_server_that_was_killed(tmp_path: Path, page: Any) -> None:
+def test_an_answer_waits_for_a_server_that_was_killed(tmp_path: Path, page: Any, start: Start) -> None:
     process, url = start(tmp_path / "s.db")
     page.goto(url)
     ready(page, 1)
@@ -194,17 +193,10 @@ def test_an_answer_waits_for_a_server_that_was_killed(tmp_path: Path, page: Any)
     page.keyboard.press("2")
     page.keyboard.press("Enter")
     expect(page.locator("#status")).to_contain_text("Your answer is kept here")
-    again, _ = start(tmp_path / "s.db")
-    try:
-        ready(page, 2)
-        row = rows_of(Store(tmp_path / "s.db"))[0]
-        assert row["order"] == [[row["shown"][0]], [row["shown"][1]]] and order
-    finally:
-        again.kill()
-        again.wait()
-        for p in (process, again):
-            assert p.stdout is not None
-            p.stdout.close()
+    start(tmp_path / "s.db")
+    ready(page, 2)
+    row = rows_of(Store(tmp_path / "s.db"))[0]
+    assert row["order"] == [[row["shown"][0]], [row["shown"][1]]] and order
 
 
 def test_a_candidate_of_html_cannot_read_the_page(tmp_path: Path, page: Any) -> None:
