@@ -5,8 +5,8 @@ no training meets; the figure is their mean. Steps count those of training alone
 
 - Swimmer-v5: the share of seeds that reach 325 within 400,000 steps; a run ends once it has. ARS V1 and V2 with N = b =
   1, alpha 0.02, nu 0.01.
-- HalfCheetah-v5: the mean return at 1,000,000 steps. ARS V2-t with N = 32, b = 4, alpha 0.02, nu 0.03, as published, and with
-  the defaults of its code, N = 8, b = 4.
+- HalfCheetah-v5: the mean return at 1,000,000 steps. ARS V2-t with N = 32, b = 4, alpha 0.02, nu 0.03, as published,
+  and with N = 8, b = 4, the defaults of its code.
 - Walker2d-v5, its survival bonus taken off: the mean return, bonus included, at 500,000 steps, beside ARS V2-t with the
   defaults of its code, N = 8, b = 4.
 - CartPole-v1: episodes until 100 others have a mean of 475, tested after each step whose best candidate reached 500.
