@@ -54,6 +54,7 @@ SWIMMER: dict[str, Callable[[int], Preset]] = {
 CHEETAH: dict[str, Callable[[int], Preset]] = {
     "ours (auto)": lambda d: preset("auto", d),
     "ours, whole episodes": lambda d: preset("auto", d, horizon=None),
+    "ours, all ranks alike": lambda d: preset("auto", d, estimator=bz.PGPE(0.1, 10)),
     "by rankings (rank)": lambda d: preset("rank", d),
     "by rankings (rank-sgd)": lambda d: preset("rank-sgd", d),
     "ARS V2-t": ars(32, 4, 0.03, True),
@@ -62,7 +63,7 @@ CHEETAH: dict[str, Callable[[int], Preset]] = {
 WALKER: dict[str, Callable[[int], Preset]] = {
     "ours (auto)": lambda d: preset("auto", d),
     "ours, all ranks alike": lambda d: preset("auto", d, estimator=bz.PGPE(0.1, 10)),
-    "ARS V2-t": lambda d: preset("ars", d),
+    "ARS V2-t, defaults of its code": lambda d: preset("ars", d),
 }
 METHODS = {"Swimmer-v5": SWIMMER, "HalfCheetah-v5": CHEETAH, "Walker2d-v5": WALKER}
 SIZES = {"Swimmer-v5": 16, "HalfCheetah-v5": 102, "Walker2d-v5": 102, "CartPole-v1": 8}

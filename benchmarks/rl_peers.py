@@ -3,7 +3,8 @@
 One process each, of which the CPU seconds of training are counted, imports not. The policy at the end plays 20 episodes
 of seeds of their own, in one plain loop that is the same for all. How fast an environment is depends on what is done in
 it, so each training is done a second time with every action written down, and these are played again with nothing else
-in the loop: the speed of training is given as a share of that too. Peers have their published settings:
+in the loop: the speed of training is given as a share of that too. (evotorch seeds no episode, so its second
+training is alike, not the same.) Peers have their published settings:
 - stable-baselines3-contrib: ARS with those of rl-baselines3-zoo ("closest to the original paper"), VecNormalize where
   it says so.
 - evotorch: `GymNE` with observation normalisation, PGPE and ClipUp as in its example `rl_clipup.py`, popsize 100.
@@ -216,13 +217,14 @@ def main() -> None:
         result[name] = {}
         for method in METHODS:
             rows = [found[method, name, seed] for seed in SEEDS]
-            returns = [round(row["return"], 1) for row in rows]
+            columns = {
+                "return": [round(row["return"], 1) for row in rows],
+                "steps per CPU second": [round(row["rate"]) for row in rows],
+                "environment alone": [round(row["alone"]) for row in rows],
+                "share of it": [round(row["rate"] / row["alone"], 3) for row in rows],
+            }
             result[name][method] = {
-                "median return": float(np.median(returns)),
-                "returns": returns,
-                "steps per CPU second": round(float(np.median([row["rate"] for row in rows]))),
-                "environment alone": round(float(np.median([row["alone"] for row in rows]))),
-                "share of it": round(float(np.median([row["rate"] / row["alone"] for row in rows])), 3),
+                **{what: {"median": float(np.median(each)), "all": each} for what, each in columns.items()},
                 "steps": [int(row["steps"]) for row in rows],
             }
     save(__file__, result)

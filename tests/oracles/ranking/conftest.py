@@ -22,7 +22,6 @@ def _no_lingering(monkeypatch: pytest.MonkeyPatch) -> None:
 _PROGRAM = """
 import sys
 import blackbox_zo as bz
-from oracles.cli.rank import raters_of
 from oracles.ranking import HumanRanking
 from tests.oracles.ranking.people import spelled
 
