@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
+from blackbox_zo._open import Open
 from blackbox_zo._typing import Floats, Ints, Tree
 from blackbox_zo.feedback import Feedback, Values
 from blackbox_zo.variables import Variable, Vector
-
-if TYPE_CHECKING:
-    from blackbox_zo._open import Open
 
 __all__ = ["Best", "BestSoFar"]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -10,13 +10,11 @@ from blackbox_zo._typing import Bools, Floats, Ints
 from blackbox_zo.errors import TellError
 from blackbox_zo.estimators import Estimator
 from blackbox_zo.feedback import Feedback, Ranking, Values
+from blackbox_zo.learning import Moment
 from blackbox_zo.proposal import Proposal
 from blackbox_zo.steps import Queries
 
-if TYPE_CHECKING:
-    from blackbox_zo.search import Search
-
-__all__ = ["Open", "cannot_use", "find", "positions_of"]
+__all__ = ["Open", "belongs", "cannot_use", "positions_of"]
 
 
 class Open:
@@ -27,6 +25,7 @@ class Open:
         state: The estimator's state then.
         queries: All its points.
         first_id: The id of the first.
+        moment: What oracles know in this step.
         handed: What `ask` has given out of it.
         every: The positions 0 … n - 1.
         waiting: Which answers are still to come, shape (n,).
@@ -34,16 +33,18 @@ class Open:
         values: The values so far, shape (n,).
         stderr: Their standard errors, shape (n,).
         rankings: The rankings so far, each with the positions it is about.
+        learnt: The evidence of the queries that were told, by the oracle's name and the id.
         told_as: The kind of feedback so far.
     """
 
     __slots__ = (
-        "every", "first_id", "handed", "left", "queries", "rankings", "state", "stderr", "told_as", "values", "version",
-        "waiting",
+        "every", "first_id", "handed", "learnt", "left", "moment", "queries", "rankings", "state", "stderr", "told_as",
+        "values", "version", "waiting",
     )  # fmt: skip
 
-    def __init__(self, version: int, state: Any, queries: Queries, first_id: int) -> None:
+    def __init__(self, version: int, state: Any, queries: Queries, first_id: int, moment: Moment) -> None:
         self.version, self.state, self.queries, self.first_id = version, state, queries, first_id
+        self.moment = moment
         self.handed: list[Proposal] = []
         self.left = queries.n
         self.every: Ints = np.arange(queries.n)
@@ -51,7 +52,17 @@ class Open:
         self.values: Floats = np.full(queries.n, np.nan)
         self.stderr: Floats | None = None
         self.rankings: list[tuple[Ints, Ranking]] = []
+        self.learnt: dict[str, dict[int, Any]] = {}
         self.told_as: type[Feedback] | None = None
+
+    def copy(self) -> Open:
+        """As it is now, and not handed out."""
+        out = Open(self.version, self.state, self.queries, self.first_id, self.moment)
+        out.left, out.waiting, out.values = self.left, self.waiting.copy(), self.values.copy()
+        out.stderr = None if self.stderr is None else self.stderr.copy()
+        out.rankings, out.told_as = list(self.rankings), self.told_as
+        out.learnt = {name: dict(found) for name, found in self.learnt.items()}
+        return out
 
     def take(self, positions: Ints, feedback: Feedback) -> Feedback | None:
         """Note the answers to some queries; once none is missing, the answer to all."""
@@ -70,27 +81,13 @@ class Open:
         return None if self.left else Values(self.values, self.stderr)
 
 
-def find(search: Search, proposal: Proposal) -> Open:
-    """The open proposal that `proposal` was handed out from.
-
-    Raises:
-        TellError: It is another search's, or has been told.
-    """
-    if not isinstance(proposal, Proposal):
-        raise TellError(f"`tell` needs a proposal that `ask` handed out, got {proposal!r:.60}.")
-    pending = search._open.get(proposal.step)
-    if pending is None and 0 <= proposal.step < search._step and proposal.variable is search.variable:
-        raise TellError(f"Step {proposal.step} has been told already; every query is answered once.")
-    if pending is None or not (any(p is proposal for p in pending.handed) or _same(proposal, pending)):
-        raise TellError(
-            f"Step {proposal.step} with ids {proposal.ids[0]} to {proposal.ids[-1]} was not asked by this search. "
-            "Tell each proposal to the search that asked it."
-        )
-    return pending
+def belongs(proposal: Proposal, pending: Open) -> bool:
+    """Whether a proposal was handed out from an open one, or is one of before a restart about the same points."""
+    return any(p is proposal for p in pending.handed) or _same(proposal, pending)
 
 
 def _same(proposal: Proposal, pending: Open) -> bool:
-    """Whether a proposal of another object, say of before a restart, asks about the very points that are open here."""
+    """Whether another object, say of before a restart, asks about the very points that are open here."""
     which = proposal.ids - pending.first_id
     if which[0] < 0 or which[-1] >= pending.queries.n:
         return False

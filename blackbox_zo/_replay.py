@@ -1,35 +1,37 @@
-"""What a search writes to its journal, and how it is read back. Replaying the answers is resuming the run."""
+"""What tells a run from others, and how it is made again from its journal: by replaying the answers."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import is_dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from blackbox_zo import estimators, rules
 from blackbox_zo._describe import describe, rebuild
+from blackbox_zo._engine import Engine
 from blackbox_zo._typing import Floats, Ints
 from blackbox_zo.errors import JournalError
-from blackbox_zo.feedback import Feedback, Ranking, Values
+from blackbox_zo.estimators import Estimator
+from blackbox_zo.feedback import Feedback, Values
+from blackbox_zo.journal import Answers, JournalReader, Line
+from blackbox_zo.rules import Rule
 from blackbox_zo.variables import SMALL, Vector
 
-if TYPE_CHECKING:
-    from blackbox_zo.search import Search
-
-__all__ = ["find_public", "header", "history", "lines", "ranking_of", "replay", "restore"]
+__all__ = ["engine_of", "find_public", "header_of", "points_of", "replay", "restore"]
 
 
-def header(search: Search) -> dict[str, Any]:
+def header_of(engine: Engine) -> dict[str, Any]:
     """What tells this run from others."""
-    v = search.variable
+    v = engine.variable
     out: dict[str, Any] = {
-        "estimator": describe(search.estimator),
-        "rule": describe(search.rule),
-        "seed": search.seed,
+        "estimator": describe(engine.estimator),
+        "rule": describe(engine.rule),
+        "seed": engine.seed,
         "dimension": v.size,
         "start": v.fingerprint(),
-        "max_staleness": search.max_staleness,
+        "max_staleness": engine.max_staleness,
         "numpy": np.__version__,
     }
     described = v.describe()
@@ -38,108 +40,145 @@ def header(search: Search) -> dict[str, Any]:
     return out
 
 
-def lines(step: int, version: int, ids: Ints, feedback: Feedback, whole: bool = False) -> str:
-    """One line per value, or one for a ranking, or one for a whole step of bare values.
+class _Told(NamedTuple):
+    """Answers to some queries of a step that stand together in a journal."""
 
-    "at" is the number of moves made when the step was asked; a whole step leaves it out where it is the step's number.
-    """
-    if isinstance(feedback, Ranking):
-        entry = {"step": step, "at": version, "ids": ids.tolist(), "levels": feedback.levels.tolist()}
-        if feedback.weights is not None:
-            entry["weights"] = feedback.weights.tolist()
-        if feedback.info is not None:
-            entry["info"] = list(feedback.info)
-        return json.dumps(entry) + "\n"
-    if whole and len(ids) > 1 and feedback.stderr is None and feedback.info is None:
-        values = ", ".join("null" if v != v else repr(v) for v in feedback.values.tolist())
-        at = "" if version == step else f'"at": {version}, '
-        return f'{{"step": {step}, {at}"id": {ids[0]}, "values": [{values}]}}\n'
-    head, out = f'{{"step": {step}, "at": {version}, "id": ', []
-    for i, (query, value) in enumerate(zip(ids.tolist(), feedback.values.tolist(), strict=True)):
-        line = f'{head}{query}, "value": {"null" if value != value else repr(value)}'
-        if feedback.stderr is not None and np.isfinite(feedback.stderr[i]):
-            line += f', "stderr": {float(feedback.stderr[i])!r}'
-        if feedback.info is not None and feedback.info[i]:
-            line += f', "info": {json.dumps(feedback.info[i])}'
-        out.append(line + "}\n")
-    return "".join(out)
+    step: int
+    at: int
+    ids: Ints
+    feedback: Feedback
+    learnt: dict[str, dict[int, Any]]
+    lines: list[Answers]
 
 
 def replay(
-    search: Search,
-    records: list[dict[str, Any]],
-    see: Callable[[dict[str, Any], Floats], None] | None = None,
+    engine: Engine,
+    lines: Iterable[Line],
+    *,
     moves: int | None = None,
+    see: Callable[[Answers, Floats], None] | None = None,
 ) -> None:
-    """Feed recorded answers to a fresh search, asking each step after as many moves as when it was first asked.
+    """Feed recorded answers to a fresh engine, asking each step after as many moves as when it was first asked.
 
     Args:
-        search: As it was when the journal was begun.
-        records: From `journal.read`.
-        see: Called with each record and the points it answers, shape (m, d), before it is told.
+        engine: As it was when the journal was begun.
+        lines: Of the journal, in order; measures are passed over.
         moves: Stop after so many moves; none goes to the end.
+        see: Called with each line and the points it answers, shape (m, d), before it is told.
 
     Raises:
-        JournalError: A record does not fit the run.
+        JournalError: A line does not fit the run.
     """
-    answered = sum(len(r["ids"]) if "ids" in r else 1 for r in records)
-    if search.budget is not None and answered > search.budget:
+    told = list(_together(lines, keep=see is not None))
+    answered = sum(len(t.ids) for t in told)
+    if engine.budget is not None and answered > engine.budget:
         raise JournalError(
-            f"The journal holds {answered} answers, more than budget={search.budget}. Give a larger budget."
+            f"The journal holds {answered} answers, more than budget={engine.budget}. Give a larger budget."
         )
-    asked_at: dict[int, int] = {}
-    for record in records:
-        asked_at.setdefault(record["step"], record["at"])
-    later = -1
-    for step in range(max(asked_at, default=-1), -1, -1):  # a step without answers was asked no later than the next one
-        later = asked_at.setdefault(step, later)
-    for number, record in enumerate(records):
-        if moves is not None and search.variable.version >= moves:
+    asked_at = _asked_at(told)
+    for t in told:
+        if moves is not None and engine.variable.version >= moves:
             return
-        while asked_at.get(search._step, search.variable.version + 1) <= search.variable.version:
-            search._begin()
-        pending = search._open.get(record["step"])
-        if pending is None or pending.version != record["at"]:
+        while asked_at.get(engine.steps, engine.variable.version + 1) <= engine.variable.version:
+            engine.begin()
+        pending = engine.open.get(t.step)
+        if pending is None or pending.version != t.at:
             raise JournalError(
-                f"Line {number + 2} of the journal answers step {record['step']}, which was not open then."
+                f"Line {t.lines[0].number} of the journal answers step {t.step}, which was not open then."
             )
-        ids = np.array(record["ids"] if "ids" in record else [record["id"]], dtype=np.intp) - pending.first_id
-        if ids.min() < 0 or ids.max() >= pending.queries.n or not pending.waiting[ids].all():
-            raise JournalError(f"Line {number + 2} of the journal answers a query twice, or one that was not asked.")
-        if see is not None and isinstance(search.variable, Vector):
-            see(record, search.variable.points(pending.queries.take(ids)))
-        search._take(record["step"], pending, ids, _feedback(record))
+        positions = t.ids - pending.first_id
+        outside = (positions < 0) | (positions >= pending.queries.n)
+        wrong = outside | ~pending.waiting[np.where(outside, 0, positions)]
+        if wrong.any() or np.unique(positions).size < positions.size:
+            raise JournalError(
+                f"Line {_line_of(t, wrong)} of the journal answers a query twice, or one that was not asked."
+            )
+        if see is not None and isinstance(engine.variable, Vector):
+            points = engine.variable.points(pending.queries.take(positions))
+            for a, line in zip(np.cumsum([0, *(len(x.ids) for x in t.lines)]).tolist(), t.lines, strict=False):
+                see(line, points[a : a + len(line.ids)])
+        for name, found in t.learnt.items():
+            pending.learnt.setdefault(name, {}).update(found)
+        whole = positions.size == pending.queries.n and bool((positions == pending.every).all())
+        engine.take(t.step, pending, pending.every if whole else positions, t.feedback)
 
 
-def history(header: dict[str, Any], records: list[dict[str, Any]]) -> list[tuple[dict[str, Any], Floats]]:
-    """Each record with the points it answers, shape (m, d), found by replaying the run.
+def _together(lines: Iterable[Line], keep: bool) -> Iterator[_Told]:
+    """Answers of one step that follow each other are told together: within a step their order makes no difference."""
+    held: list[Answers] = []
+    for line in lines:
+        if not isinstance(line, Answers):
+            continue
+        if held and (line.step != held[0].step or line.values is None or line.at != held[0].at):
+            yield _told(held, keep)
+            held = []
+        held.append(line)
+        if line.values is None:
+            yield _told(held, keep)
+            held = []
+    if held:
+        yield _told(held, keep)
+
+
+def _told(lines: list[Answers], keep: bool) -> _Told:
+    first = lines[0]
+    learnt: dict[str, dict[int, Any]] = {}
+    for line in lines:
+        for name, found in (line.learnt or {}).items():
+            known = learnt.setdefault(name, {})
+            known.update((i, e) for i, e in zip(line.ids, found, strict=True) if e is not None)
+    ids: Ints = np.array([i for line in lines for i in line.ids] if len(lines) > 1 else first.ids, dtype=np.intp)
+    feedback: Feedback = first.feedback
+    if len(lines) > 1:
+        values = [v for line in lines for v in line.values or ()]
+        stderr = None
+        if any(line.stderr is not None for line in lines):
+            stderr = [e for line in lines for e in line.stderr or [np.nan] * len(line.ids)]
+        feedback = Values(values, stderr)
+    short = [line._replace(values=None, info=None, learnt=None) for line in (first, lines[-1])]
+    return _Told(first.step, first.at, ids, feedback, learnt, lines if keep else short)
+
+
+def _line_of(t: _Told, wrong: Any) -> int:
+    """The number of the line that is at fault, or of the first that may be."""
+    first = t.lines[0]
+    return first.number + (int(np.argmax(wrong)) if wrong.any() and len(first.ids) == 1 else 0)
+
+
+def _asked_at(told: list[_Told]) -> dict[int, int]:
+    """After how many moves each step was asked; one without answers no later than the next."""
+    out: dict[int, int] = {}
+    for t in told:
+        out.setdefault(t.step, t.at)
+    later = -1
+    for step in range(max(out, default=-1), -1, -1):
+        later = out.setdefault(step, later)
+    return out
+
+
+def points_of(reader: JournalReader) -> Iterator[tuple[Answers, Floats]]:
+    """Each line of answers with the points that it answers, shape (m, d), found by replaying the run.
 
     Raises:
         ValueError: The run cannot be rebuilt from its header; see `restore`.
-        JournalError: A record does not fit the run.
+        JournalError: A line does not fit the run.
     """
-    from blackbox_zo.search import Search
+    seen: list[tuple[Answers, Floats]] = []
+    replay(engine_of(reader.header), reader, see=lambda line, points: seen.append((line, points)))
+    return iter(seen)
 
+
+def engine_of(header: Mapping[str, Any]) -> Engine:
+    """A fresh engine as a header describes it.
+
+    Raises:
+        ValueError: The run cannot be rebuilt from its header; see `restore`.
+    """
     variable, estimator, rule = restore(header)
-    search = Search(variable, estimator, rule, seed=header["seed"], max_staleness=header["max_staleness"])
-    seen: list[tuple[dict[str, Any], Floats]] = []
-    replay(search, records, lambda record, points: seen.append((record, points)))
-    return seen
+    return Engine(variable, estimator, rule, header["seed"], None, header["max_staleness"])
 
 
-def ranking_of(record: Mapping[str, Any]) -> Ranking:
-    """The ranking that a record holds, to the bit."""
-    return Ranking.from_levels(np.array(record["levels"], dtype=np.intp), record.get("weights"))
-
-
-def _feedback(record: dict[str, Any]) -> Feedback:
-    if "levels" in record:
-        return ranking_of(record)
-    value, stderr = record["value"], record.get("stderr")
-    return Values([np.nan if value is None else value], None if stderr is None else [stderr])
-
-
-def restore(header: dict[str, Any]) -> tuple[Vector, Any, Any]:
+def restore(header: Mapping[str, Any]) -> tuple[Vector, Estimator, Rule]:
     """Variable, estimator and rule as a header describes them.
 
     Raises:
@@ -163,9 +202,7 @@ def find_public(name: str) -> Any:
     Raises:
         ValueError: There is none.
     """
-    import blackbox_zo
-
-    found = getattr(blackbox_zo, name, None) or getattr(blackbox_zo.rules._base, name, None)
-    if found is None:
+    found = getattr(estimators, name, None) or getattr(rules, name, None)
+    if not (isinstance(found, type) and is_dataclass(found)):
         raise ValueError(f"`{name}` is not part of blackbox_zo, so the run cannot be rebuilt from its journal.")
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ def pack(name: str, state: Any) -> dict[str, Any]:
     return {name: np.array(state) if isinstance(state, np.ndarray) else state}
 
 
-def unpack(name: str, template: Any, flat: dict[str, Any]) -> Any:
+def unpack(name: str, template: Any, flat: Mapping[str, Any]) -> Any:
     """Rebuild a state with the structure of `template` from what `pack` gave.
 
     Raises:

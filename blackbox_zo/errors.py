@@ -7,6 +7,7 @@ __all__ = [
     "FeedbackError",
     "JournalError",
     "JournalLocked",
+    "MeasureError",
     "OracleError",
     "Rewind",
     "TellError",
@@ -27,6 +28,10 @@ class BudgetExhausted(RuntimeError):
 
 class OracleError(RuntimeError):
     """An oracle cannot go on, for example because every query failed."""
+
+
+class MeasureError(RuntimeError):
+    """A measure raised an exception, or gave no number."""
 
 
 class JournalError(ValueError):

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import inspect
-import math
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Executor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -13,17 +11,18 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from blackbox_zo._checks import check_at_least, check_choice, check_positive
-from blackbox_zo._progress import Progress, progress_of
+from blackbox_zo._records import Ended, Report
 from blackbox_zo._typing import Floats, Tree
 from blackbox_zo.errors import FeedbackError, TellError
 from blackbox_zo.estimators import Estimator, EvolutionStrategy
-from blackbox_zo.feedback import Values
 from blackbox_zo.function import FunctionOracle
 from blackbox_zo.journal import Journal
-from blackbox_zo.oracle import Oracle, Part
-from blackbox_zo.proposal import Proposal
+from blackbox_zo.measure import Measure
+from blackbox_zo.observers import Tally, display
+from blackbox_zo.oracle import Oracle
 from blackbox_zo.rules import Rule
-from blackbox_zo.search import Report, Search
+from blackbox_zo.run import Observer, Run
+from blackbox_zo.search import Search
 from blackbox_zo.variables import Vector
 
 if TYPE_CHECKING:
@@ -32,8 +31,6 @@ if TYPE_CHECKING:
 __all__ = ["Method", "auto", "minimize", "scipy_method"]
 
 Method = str | Estimator | tuple[Estimator, Rule]
-
-BUDGET, CALLBACK, TIME, INTERRUPTED, RAISED, ALL_FAILED = range(6)
 
 
 def minimize(
@@ -48,10 +45,12 @@ def minimize(
     executor: Executor | None = None,
     journal: str | Path | Journal | None = None,
     callback: Callable[..., Any] | None = None,
-    progress: bool | Callable[[Report], Any] | None = None,
+    progress: bool | Callable[[Report], Any] | Observer | list[Observer] | None = None,
     *,
     on_error: Literal["raise", "fail", "skip"] = "raise",
     time_limit: float | None = None,
+    target: float | None = None,
+    measures: list[Measure] | None = None,
     unit: Any = None,
     args: tuple[Any, ...] = (),
 ) -> OptimizeResult:
@@ -73,19 +72,22 @@ def minimize(
         journal: A file that records every answer. If it exists, the run it holds goes on: nothing is asked again.
         callback: Called after every step with an `OptimizeResult`, by keyword if its only parameter is named
             `intermediate_result`. To stop, raise StopIteration or return True.
-        progress: True for a live bar on a terminal and plain lines elsewhere (on stderr); or a function of each step's
-            `Report`.
+        progress: True for a live bar on a terminal and plain lines elsewhere (on stderr); a function of each step's
+            `Report`; or observers.
         on_error: What an exception in `fun` does: "raise" it, "fail" (stop, and return the best so far), or "skip" (a
             failed query).
         time_limit: Seconds after which to stop; the query under way is finished first.
+        target: Stop once a value as low as this has been found.
+        measures: What to evaluate between steps; see `Measure`.
         unit: What counts as one unit of movement, a positive number or one per element; estimators' radii are in it.
         args: More arguments for `fun`, after x.
 
     Returns:
         `OptimizeResult`: the best evaluated point `x` and its value `fun`; `nfev`, the number of calls made (resumed
-        ones included); `nit`, steps; `success`; `status` (0 budget spent, 1 stopped by the callback, 2 time limit, 3
-        interrupted, 4 `fun` raised, 5 every query failed); `message`; also `nfailed`, and `center`, where the search
-        stands: with many queries a step it is, under noise, nearer to the optimum than the luckiest sample `x`.
+        ones included); `nit`, steps; `success`; `status`, an `Ended` (0 budget spent, 1 stopped by the callback, 2 time
+        limit, 3 interrupted, 4 `fun` raised, 5 every query failed, 6 target reached); `message`; also `nfailed`, and
+        `center`, where the search stands: with many queries a step it is, under noise, nearer to the optimum than the
+        luckiest sample `x`.
 
     Raises:
         ValueError: An argument is out of its range.
@@ -102,9 +104,10 @@ def minimize(
     check_choice("minimize", ("raise", "fail", "skip"), on_error=on_error)
     if time_limit is not None:
         check_positive("minimize", time_limit=time_limit)
-    oracle = (
+    observers = display(progress, Tally(int(budget)))
+    oracle: Any = (
         fun
-        if isinstance(fun, Oracle)
+        if isinstance(fun, Oracle) or callable(getattr(fun, "answer", None))
         else FunctionOracle(
             fun,
             vectorized=vectorized,
@@ -123,12 +126,16 @@ def minimize(
     if not isinstance(estimator, Estimator) or not (rule is None or isinstance(rule, Rule)):
         raise TypeError(f'`method` must be "auto", an estimator, or (estimator, rule); got {method!r:.80}.')
     search = Search(start, estimator, rule, seed=seed, budget=int(budget), journal=journal)
-    run = _Run(search, oracle, callback, progress_of(progress, int(budget)), time_limit)
     try:
-        return run.to_the_end(on_error)
+        before = search.nfev - getattr(oracle, "calls", 0)
+        run = Run(search, oracle, time_limit=time_limit, target=target, measures=measures or (), observers=observers)
+        if callback is not None:
+            run.observers += (_Callback(callback, before),)
+        _to_the_end(run, on_error)
+        return _result(run, before)
     finally:
         search.close()
-        if oracle is not fun:
+        if isinstance(oracle, FunctionOracle) and oracle is not fun:
             oracle.close()
 
 
@@ -145,118 +152,56 @@ def auto(start: Vector, x0: Tree, bounds: Any, unit: Any) -> tuple[Vector, Estim
     return start, EvolutionStrategy(0.3, model=start.size <= 20)
 
 
-class _Run:
-    """One call of `minimize`: a search that may end in several ways."""
+def _to_the_end(run: Run, on_error: str) -> None:
+    try:
+        run.to_the_end()
+    except (FeedbackError, TellError):
+        raise
+    except Exception as error:
+        if error is run.oracle_error and on_error == "fail":
+            run.message = f"`fun` raised {type(error).__name__}: {error}"
+            return
+        best = run.search.best
+        if error is run.oracle_error and best.id >= 0:
+            error.add_note(f"Best so far, after {run.search.nfev} queries: f = {best.value} at {best.x}")
+        raise
 
-    def __init__(
-        self,
-        search: Search,
-        oracle: Oracle,
-        callback: Callable[..., Any] | None,
-        progress: Progress,
-        time_limit: float | None,
-    ) -> None:
-        self.search = search
-        self.oracle = oracle
-        self.callback = callback
-        self.progress = progress
-        self.deadline = math.inf if time_limit is None else time.monotonic() + time_limit
-        self.resumed = search.nfev
-        self.calls_before = getattr(oracle, "calls", 0)
-        self.first_failure = ""
 
-    def to_the_end(self, on_error: str) -> OptimizeResult:
-        search = self.search
-        status, message = BUDGET, f"The budget of {search.budget} queries is spent."
+def _result(run: Run, before: int) -> OptimizeResult:
+    """Where things stand."""
+    from scipy.optimize import OptimizeResult
+
+    search, best = run.search, run.search.best
+    nfev = search.nfev
+    if isinstance(run.oracle, FunctionOracle):  # calls that were interrupted or raised were calls too
+        nfev = before + run.oracle.calls
+    return OptimizeResult(
+        x=best.x,
+        fun=best.value,
+        nfev=nfev,
+        nit=search.moves,
+        success=run.ended in (None, Ended.BUDGET, Ended.STOPPED, Ended.TIME, Ended.TARGET),
+        status=int(run.ended or Ended.BUDGET),
+        message=run.message or "running",
+        nfailed=search.failed,
+        center=search.variable.x,
+    )
+
+
+class _Callback(Observer):
+    """Hands an `OptimizeResult` to a function after each step, as scipy's own methods do."""
+
+    def __init__(self, function: Callable[..., Any], before: int) -> None:
+        self.function, self.before = function, before
+        self.by_name = set(inspect.signature(function).parameters) == {"intermediate_result"}
+
+    def stepped(self, run: Run, report: Report) -> bool:
+        so_far = _result(run, self.before)
         try:
-            with self.progress:
-                for report in search.run(_Watched(self)):
-                    self.progress(report)
-                    if self._stopped():
-                        status, message = CALLBACK, "The callback asked to stop."
-                        break
-        except _TimeUp:
-            status, message = TIME, "The time limit is reached."
-        except KeyboardInterrupt:
-            status, message = INTERRUPTED, "Interrupted; what had been answered is kept."
-        except (FeedbackError, TellError):
-            raise
-        except Exception as error:
-            if on_error != "fail":
-                if search.best.id >= 0:
-                    error.add_note(
-                        f"Best so far, after {search.nfev} queries: f = {search.best.value} at {search.best.x}"
-                    )
-                raise
-            status, message = RAISED, f"`fun` raised {type(error).__name__}: {error}"
-        if search.nfev and search.failed == search.nfev and status in (BUDGET, CALLBACK, TIME):
-            reason = f" The first failure: {self.first_failure}" if self.first_failure else ""
-            status, message = ALL_FAILED, f"All {search.nfev} queries failed (NaN or infinite).{reason}"
-        return self.result(status, message)
-
-    def _stopped(self) -> bool:
-        if self.callback is None:
-            return False
-        so_far = self.result(BUDGET, "running")
-        try:
-            if set(inspect.signature(self.callback).parameters) == {"intermediate_result"}:
-                return self.callback(intermediate_result=so_far) is True
-            return self.callback(so_far) is True
+            answer = self.function(intermediate_result=so_far) if self.by_name else self.function(so_far)
         except StopIteration:
             return True
-
-    def result(self, status: int, message: str) -> OptimizeResult:
-        """Where things stand."""
-        from scipy.optimize import OptimizeResult
-
-        search, best = self.search, self.search.best
-        nfev = search.nfev
-        if isinstance(self.oracle, FunctionOracle):  # calls that were interrupted or raised were calls too
-            nfev = self.resumed + self.oracle.calls - self.calls_before
-        return OptimizeResult(
-            x=best.x,
-            fun=best.value,
-            nfev=nfev,
-            nit=search.variable.version,
-            success=status in (BUDGET, CALLBACK, TIME),
-            status=status,
-            message=message,
-            nfailed=search.failed,
-            center=search.x,
-        )
-
-
-class _TimeUp(Exception):
-    pass
-
-
-class _Watched(Oracle):
-    """The oracle of a run: stops between two answers when time is up, and keeps the first failure's reason."""
-
-    def __init__(self, run: _Run) -> None:
-        self.run = run
-
-    def answer(self, proposal: Proposal) -> Any:
-        return self.run.oracle.answer(proposal)
-
-    def parts(self, proposal: Proposal) -> Iterator[Part]:
-        inner = self.run.oracle.parts(proposal)
-        try:
-            for ids, part in inner:
-                if not self.run.first_failure and isinstance(part, Values):
-                    self._look(part)
-                yield ids, part
-                if time.monotonic() > self.run.deadline:
-                    raise _TimeUp
-        finally:
-            if hasattr(inner, "close"):
-                inner.close()
-
-    def _look(self, part: Values) -> None:
-        for value, info in zip(part.values, part.info or (), strict=False):
-            if np.isnan(value) and info and "error" in info:
-                self.run.first_failure = str(info["error"])
-                return
+        return isinstance(answer, bool | np.bool_) and bool(answer)
 
 
 def scipy_method(method: Method = "auto", **options: Any) -> Callable[..., OptimizeResult]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
+from blackbox_zo._state import pack, unpack
 from blackbox_zo._typing import Ints
 from blackbox_zo.feedback import Feedback, Values
 from blackbox_zo.proposal import Proposal
@@ -31,13 +32,39 @@ class Oracle(ABC):
 
     A failed query is NaN in `Values` and unranked in `Ranking`, never an exception.
 
+    **An oracle that learns** keeps nothing itself. Like an estimator's, its state is made by `start`, is read by
+    answers with `proposal.state(self)`, does not change within a step, and becomes `absorb(state, evidence)` when the
+    step ends; `evidence` is what the answers gave to `proposal.learn(self, query, evidence)`. The search owns the state
+    and the journal records the evidence, so a run that was killed goes on with both. The proposal carries them through
+    wrappers of any kind.
+
     Attributes:
-        replayable: Whether seeds and answers tell all that a run moved. `Search.run` writes no journal where not.
-        rewinds: Whether `answer` may raise `Rewind`. Such an oracle keeps its answers itself.
+        not_replayable: Why seeds, answers and evidence do not tell all that a run with this oracle did, as the end of a
+            sentence; empty where they do. A search with a journal refuses such an oracle when it asks for its state.
+
+    Example:
+        >>> import blackbox_zo as bz, numpy as np
+        >>> class Centred(bz.Oracle):
+        ...     "f minus the mean of all values of the steps before."
+        ...     def start(self):
+        ...         return 0, 0.0
+        ...     def answer(self, proposal):
+        ...         n, total = proposal.state(self)
+        ...         values = (proposal.points**2).sum(axis=1)
+        ...         for i, value in zip(proposal.ids, values.tolist()):
+        ...             proposal.learn(self, i, value)
+        ...         return bz.Values(values - total / max(n, 1))
+        ...     def absorb(self, state, evidence):
+        ...         return state[0] + len(evidence), state[1] + sum(evidence.values())
+        >>> search = bz.Search(np.ones(2), bz.RandomVector(0.1, 2), seed=0)
+        >>> oracle = Centred()
+        >>> for report in search.run(oracle, steps=3):
+        ...     pass
+        >>> search.state_of(oracle)[0]
+        12
     """
 
-    replayable: ClassVar[bool] = True
-    rewinds: ClassVar[bool] = False
+    not_replayable: ClassVar[str] = ""
 
     @abstractmethod
     def answer(self, proposal: Proposal) -> Feedback:
@@ -47,18 +74,36 @@ class Oracle(ABC):
         """Yield the answers as they become known, each with its ids. By default one part: `answer`.
 
         Oracles whose queries take long override this, so that a journal keeps every answer the moment it is there.
+        Where they wait, they wait no longer than `proposal.deadline`, and then leave the rest unanswered.
         """
         yield proposal.ids, self.answer(proposal)
 
-    def prepare(self, proposal: Proposal) -> None:  # noqa: B027 - most oracles have nothing to prepare
-        """Get ready for a proposal that will be asked later; see `Search.run(ahead=...)`."""
+    def start(self) -> Any:
+        """The state before the first step: numbers, text, arrays, and (named) tuples of them. By default `()`."""
+        return ()
 
-    def recall(self, records: Sequence[Mapping[str, Any]]) -> None:  # noqa: B027 - most oracles remember nothing
-        """Be told, before a resumed run goes on, of what was answered: the journal's records, oldest first.
+    def absorb(self, state: Any, evidence: Mapping[int, Any]) -> Any:
+        """The state after a step; a pure function of its arguments.
 
-        A record of a value has its "step", "id" and "value", and the "info" that was answered with it; one of a ranking
-        has "ids", and "info" for each of them.
+        Args:
+            state: As `start` or `absorb` gave it; not changed.
+            evidence: What the step's answers gave to `proposal.learn`, by the id of the query, in the order of the ids.
+                It may have been through JSON.
         """
+        del evidence
+        return state
+
+    def save(self, state: Any) -> dict[str, Any]:
+        """A state as arrays and numbers by name, for a checkpoint."""
+        return pack("state", state)
+
+    def load(self, saved: Mapping[str, Any]) -> Any:
+        """What `save` was given.
+
+        Raises:
+            ValueError: It is of another oracle.
+        """
+        return unpack("state", self.start(), saved)
 
     def close(self) -> None:  # noqa: B027 - most oracles hold nothing
         """Give back processes and files. Called once the oracle is no longer needed."""

@@ -2,48 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from blackbox_zo import _checkpoint, _replay
-from blackbox_zo._best import Best, BestSoFar
+from blackbox_zo import _checkpoint
+from blackbox_zo._best import Best
 from blackbox_zo._checks import check_at_least
-from blackbox_zo._open import Open, cannot_use, find, positions_of
-from blackbox_zo._running import answers
+from blackbox_zo._engine import Engine, Snapshot
+from blackbox_zo._open import Open, belongs, cannot_use, positions_of
+from blackbox_zo._replay import header_of, replay
 from blackbox_zo._typing import Ints, Tree
-from blackbox_zo.errors import BudgetExhausted, FeedbackError, JournalError, TellError
+from blackbox_zo.errors import BudgetExhausted, FeedbackError, JournalError, OracleError, TellError
 from blackbox_zo.estimators import Estimator
-from blackbox_zo.feedback import Feedback, Values
-from blackbox_zo.journal import Journal
+from blackbox_zo.feedback import Feedback
+from blackbox_zo.journal import Journal, Line, Measured
+from blackbox_zo.journal.lines import answer_lines, measured_line
+from blackbox_zo.learning import Learner
 from blackbox_zo.oracle import Answers
 from blackbox_zo.proposal import Proposal
-from blackbox_zo.randomness import Key
 from blackbox_zo.rules import Rule
-from blackbox_zo.steps import Queries, Step
+from blackbox_zo.run import Ended, Report, Run
 from blackbox_zo.variables import Variable, Vector
 
 __all__ = ["Best", "Report", "Search"]
-
-
-class Report(NamedTuple):
-    """What one step of `Search.run` did.
-
-    Attributes:
-        step: Number of the step.
-        nfev: Queries answered so far, failures included.
-        value: Mean of the step's values; NaN for rankings, or where all failed.
-        best: Best value so far.
-        failed: Failed queries so far.
-    """
-
-    step: int
-    nfev: int
-    value: float
-    best: float
-    failed: int
 
 
 class Search:
@@ -99,30 +84,60 @@ class Search:
             raise TypeError(f"`seed` must be a whole number, got {seed!r:.60}.")
         if not -(2**63) <= seed < 2**63:
             raise ValueError(f"`seed` must fit 64 bits, got {seed}.")
-        self.variable: Variable = x0 if isinstance(x0, Variable) else Vector(x0)
-        self.estimator = estimator
-        self.rule = rule or estimator.rule()
-        self.seed, self.budget, self.max_staleness = int(seed), budget, max_staleness
-        self.nfev = 0
-        self.failed = 0
-        self._asked = 0
-        self._step = 0
-        self._state = estimator.start(self.variable)
-        self._rule_state = self.rule.start(self.variable)
-        self._open: dict[int, Open] = {}
-        self._best = BestSoFar(self.variable)
+        variable = x0 if isinstance(x0, Variable) else Vector(x0)
+        self._engine = Engine(variable, estimator, rule or estimator.rule(), int(seed), budget, max_staleness)
+        self._unhanded: deque[int] = deque()
+        self._measured: list[Measured] = []
         self._journal: Journal | None = None
-        self._recorded: list[dict[str, Any]] = []  # what a journal held, for the oracle that answered it
         if journal is not None:
             self._journal = journal if isinstance(journal, Journal) else Journal(journal)
-            self._recorded = self._journal.open(_replay.header(self))
+            lines = self._journal.open(header_of(self._engine))
             try:
-                _replay.replay(self, self._recorded)
+                replay(self._engine, self._without_measures(lines))
             except BaseException:
                 self._journal.close()
                 raise
+            self._engine.learning.journaled = True
+            self._unhanded.extend(sorted(self._engine.open))
+
+    def _without_measures(self, lines: Iterator[Line]) -> Iterator[Line]:
+        for line in lines:
+            if isinstance(line, Measured):
+                self._measured.append(line)
+            else:
+                yield line
 
     # ------------------------------------------------------------------------------------------------- reading
+
+    @property
+    def variable(self) -> Variable:
+        """Where x lives."""
+        return self._engine.variable
+
+    @property
+    def estimator(self) -> Estimator:
+        """How it asks."""
+        return self._engine.estimator
+
+    @property
+    def rule(self) -> Rule:
+        """How an estimate becomes a move."""
+        return self._engine.rule
+
+    @property
+    def seed(self) -> int:
+        """What all randomness is a function of."""
+        return self._engine.seed
+
+    @property
+    def budget(self) -> int | None:
+        """Most queries ever asked; None for no limit."""
+        return self._engine.budget
+
+    @property
+    def max_staleness(self) -> int:
+        """Moves after which an estimate moves nothing any more."""
+        return self._engine.max_staleness
 
     @property
     def x(self) -> Tree:
@@ -130,24 +145,73 @@ class Search:
         return self.variable.x
 
     @property
+    def state(self) -> Any:
+        """The estimator's state; not to be changed."""
+        return self._engine.state
+
+    @property
+    def nfev(self) -> int:
+        """Queries answered so far, failures included."""
+        return self._engine.nfev
+
+    @property
+    def failed(self) -> int:
+        """Queries that failed so far."""
+        return self._engine.failed
+
+    @property
     def steps(self) -> int:
         """How many steps have been asked so far, resumed ones included."""
-        return self._step
+        return self._engine.steps
+
+    @property
+    def moves(self) -> int:
+        """How many steps have been answered in full, and have moved x."""
+        return self.variable.version
+
+    @property
+    def barren(self) -> int:
+        """How many of the newest steps had no usable answer at all."""
+        return self._engine.barren
+
+    @property
+    def barren_steps(self) -> int:
+        """How many of all steps had no usable answer at all."""
+        return self._engine.barren_steps
 
     @property
     def best(self) -> Best:
         """The best point asked about so far; x0 with the value NaN before the first answer."""
-        return self._best.point()
+        return self._engine.best.point()
 
     @property
     def exhausted(self) -> bool:
         """Whether the whole budget has been asked and answered."""
-        return self.budget is not None and self._asked >= self.budget and not self._open
+        return self.budget is not None and self._engine.asked >= self.budget and not self._engine.open
+
+    @property
+    def waiting(self) -> list[int]:
+        """Numbers of the steps that wait for answers."""
+        return sorted(self._engine.open)
 
     @property
     def journal(self) -> Journal | None:
         """The journal, if there is one."""
         return self._journal
+
+    @property
+    def measured(self) -> Sequence[Measured]:
+        """What was measured so far, by this run or by an earlier part of it; see `Run`."""
+        return self._measured
+
+    def state_of(self, oracle: Learner) -> Any:
+        """What an oracle has learnt from all complete steps: its state, which this search owns; see `Oracle`.
+
+        Raises:
+            JournalError: There is a journal, which could not replay what this oracle does.
+            ValueError: The state was saved by an oracle of another kind.
+        """
+        return self._engine.learning.of(oracle)
 
     # ------------------------------------------------------------------------------------------------- asking
 
@@ -159,37 +223,26 @@ class Search:
         Raises:
             BudgetExhausted: All queries of the budget have been handed out.
         """
-        for step, pending in self._open.items():
-            if not pending.handed:
-                return self._hand(step, pending)
-        if self.budget is not None and self._asked >= self.budget:
+        engine = self._engine
+        while self._unhanded:
+            step = self._unhanded.popleft()
+            if step in engine.open:
+                return self._hand(step, engine.open[step])
+        if engine.budget is not None and engine.asked >= engine.budget:
             raise BudgetExhausted(
-                f"All {self.budget} queries of the budget have been handed out. Give a larger budget."
+                f"All {engine.budget} queries of the budget have been handed out. Give a larger budget."
             )
-        step = self._begin()
-        return self._hand(step, self._open[step])
-
-    def _begin(self) -> int:
-        """Sample the next step and hold it open."""
-        step = self._step
-        queries = self.estimator.sample(self._state, self.variable, Key(self.seed, step))
-        if self.budget is not None and self._asked + queries.n > self.budget:
-            queries = queries.take(slice(self.budget - self._asked))
-        self._hold(step, self.variable.version, self._state, queries, self._asked)
-        self._step += 1
-        self._asked += queries.n
-        return step
-
-    def _hold(self, step: int, version: int, state: Any, queries: Queries, first_id: int) -> Open:
-        self._open[step] = Open(version, state, queries, first_id)
-        return self._open[step]
+        step = engine.begin()
+        return self._hand(step, engine.open[step])
 
     def _hand(self, step: int, pending: Open) -> Proposal:
-        if pending.left == pending.queries.n:
-            proposal = Proposal.numbered(step, pending.first_id, pending.queries, self.variable)
+        queries = pending.queries
+        if pending.left == queries.n:
+            ids: Ints = np.arange(pending.first_id, pending.first_id + queries.n)
         else:
             rest = np.flatnonzero(pending.waiting)
-            proposal = Proposal(step, rest + pending.first_id, pending.queries.take(rest), self.variable)
+            ids, queries = rest + pending.first_id, queries.take(rest)
+        proposal = Proposal(step, ids, queries, self._engine.variable, pending.moment)
         pending.handed.append(proposal)
         return proposal
 
@@ -197,6 +250,9 @@ class Search:
 
     def tell(self, proposal: Proposal, feedback: Feedback, ids: Any = None) -> None:
         """Take answers.
+
+        With a journal they are written there before anything else happens; where that fails, nothing else does, and
+        they can be told again.
 
         Args:
             proposal: One that `ask` handed out.
@@ -206,11 +262,13 @@ class Search:
         Raises:
             TellError: The proposal or ids are of another run, are told twice, or do not fit the feedback in number.
             FeedbackError: The estimator cannot use this kind of feedback.
+            OSError: The journal cannot be written.
         """
-        pending = find(self, proposal)
+        engine = self._engine
+        pending = self._find(proposal)
         positions = positions_of(proposal, pending, ids)
-        if not isinstance(feedback, self.estimator.accepts):
-            raise FeedbackError(cannot_use(self.estimator, feedback))
+        if not isinstance(feedback, engine.estimator.accepts):
+            raise FeedbackError(cannot_use(engine.estimator, feedback))
         if feedback.n != len(positions):
             raise TellError(
                 f"`tell` got {feedback.n} answers for {len(positions)} queries; give one per id, NaN where it failed."
@@ -219,66 +277,104 @@ class Search:
             raise TellError(
                 f"Step {proposal.step} was told {pending.told_as.__name__} before; tell all of it the same way."
             )
-        complete = pending.left == len(positions)
+        learnt = proposal.moment.of(positions + pending.first_id)
         if self._journal is not None:
-            whole = positions is pending.every
-            ids = positions + pending.first_id
-            self._journal.write(_replay.lines(proposal.step, pending.version, ids, feedback, whole))
-        self._take(proposal.step, pending, positions, feedback)
-        if complete and self._journal is not None:
+            told, whole = positions + pending.first_id, positions is pending.every
+            self._journal.write(answer_lines(proposal.step, pending.version, told, feedback, learnt, whole=whole))
+        if learnt:
+            for name, found in learnt.items():
+                pending.learnt.setdefault(name, {}).update(found)
+        if engine.take(proposal.step, pending, positions, feedback) and self._journal is not None:
             self._journal.sync()
 
-    def _take(self, step: int, pending: Open, positions: Ints, feedback: Feedback) -> None:
-        """Record answers that have been checked, and move if the step is complete."""
-        self.nfev += len(positions)
-        if isinstance(feedback, Values):
-            self.failed += feedback.n_failed
-        self._best.see(pending, positions, feedback)
-        whole = pending.take(positions, feedback)
-        if whole is not None:
-            del self._open[step]
-            self._move(pending, whole)
+    def _find(self, proposal: Proposal) -> Open:
+        """The open step that a proposal was handed out from."""
+        if not isinstance(proposal, Proposal):
+            raise TellError(f"`tell` needs a proposal that `ask` handed out, got {proposal!r:.60}.")
+        engine = self._engine
+        pending = engine.open.get(proposal.step)
+        if pending is None and 0 <= proposal.step < engine.steps and proposal.variable is engine.variable:
+            raise TellError(f"Step {proposal.step} has been told already; every query is answered once.")
+        if pending is None or not belongs(proposal, pending):
+            raise TellError(
+                f"Step {proposal.step} with ids {proposal.ids[0]} to {proposal.ids[-1]} was not asked by this search. "
+                "Tell each proposal to the search that asked it."
+            )
+        return pending
 
-    def _move(self, pending: Open, feedback: Feedback) -> None:
-        if self.variable.version - pending.version > self.max_staleness:
-            return
-        self._state, gradient = self.estimator.estimate(self._state, self.variable, pending.queries, feedback)
-        if isinstance(feedback, Values) and feedback.n_failed == feedback.n:  # nothing is known: no decay, no momentum
-            self.variable.add_(Step(gradient.directions, np.zeros_like(gradient.w)))
-            return
-        self._rule_state, step = self.rule.update(self._rule_state, gradient)
-        self.variable.add_(Step(step.directions, -step.w, step.shrink))
+    def record(self, measured: Measured) -> None:
+        """Keep a measure, in the journal too if there is one.
+
+        Raises:
+            OSError: The journal cannot be written.
+        """
+        if self._journal is not None:
+            self._journal.write(measured_line(measured))
+            self._journal.sync()
+        self._measured.append(measured)
+
+    def replay(self, lines: Iterable[Line], moves: int | None = None) -> None:
+        """Tell a search that has asked nothing yet the answers of a journal, without keeping them in one.
+
+        Args:
+            lines: From a `JournalReader`, of a run with the same arguments.
+            moves: Stop after so many moves; none goes to the end.
+
+        Raises:
+            JournalError: A line does not fit the run.
+        """
+        replay(self._engine, self._without_measures(iter(lines)), moves=moves)
+        self._unhanded = deque(sorted(self._engine.open))
 
     # ------------------------------------------------------------------------------------------------- running
 
-    def run(self, oracle: Answers, steps: int | None = None, *, ahead: int = 0) -> Iterator[Report]:
+    def run(
+        self, oracle: Answers, steps: int | None = None, *, ahead: int = 0, patience: int | None = 10
+    ) -> Iterator[Report]:
         """Ask `oracle` step by step, yielding a report after each.
 
-        With a journal, every part of an answer is written the moment the oracle gives it. If the oracle raises, or the
-        run is interrupted, what was answered until then is told first.
+        Every part of an answer is told, and with a journal written, the moment the oracle gives it. `Run` does the
+        same with more limits, measures and observers.
 
         Args:
             oracle: Anything with `answer(proposal) -> Feedback`.
             steps: Most steps to make; none goes on until the budget is spent.
-            ahead: How many further proposals are asked and shown to `Oracle.prepare` before the present one is
-                answered. Their points are chosen that many moves earlier than they could be.
+            ahead: How many further proposals are asked before the present one is answered, and shown to the oracle as
+                `proposal.ahead`. Their points are chosen that many moves earlier than they could be.
+            patience: Steps in a row without any usable answer after which the run ends; none never does.
 
         Raises:
-            ValueError: There is neither a budget nor a number of steps, or `ahead` is negative.
+            ValueError: There is neither a budget nor a number of steps, or an argument is out of its range.
             JournalError: There is a journal, which cannot tell what this oracle does.
+            OracleError: So many steps in a row had no usable answer.
         """
-        if steps is None and self.budget is None:
-            raise ValueError("`run(steps=...)` is needed where the search has no budget; it would never end.")
-        check_at_least("run", 0, ahead=ahead)
-        if self._journal is not None and not getattr(oracle, "replayable", True):
-            raise JournalError(f"A journal cannot replay what `{type(oracle).__name__}` moves; search without one.")
-        if self._journal is not None and getattr(oracle, "rewinds", False):
-            raise JournalError(
-                f"`{type(oracle).__name__}` may take answers back, which a journal cannot, and keeps them itself. "
-                "Search without a journal; run the same program again to go on."
-            )
-        for step, value in answers(self, oracle, steps, ahead):
-            yield Report(step, self.nfev, value, self._best.value, self.failed)
+        run = Run(self, oracle, steps=steps, ahead=ahead, patience=patience)
+        return self._reports(run)
+
+    def _reports(self, run: Run) -> Iterator[Report]:
+        yield from run
+        if run.ended is Ended.BARREN:
+            raise OracleError(run.message)
+
+    def snapshot(self) -> Snapshot:
+        """Where the search stands, for `restore`. It costs no more memory than x.
+
+        Raises:
+            TypeError: The variable's moves cannot be taken back.
+        """
+        return self._engine.snapshot()
+
+    def restore(self, then: Snapshot) -> None:
+        """Go back to a snapshot of this search; what was open then is handed out again.
+
+        Raises:
+            JournalError: There is a journal, which holds what would be taken back.
+        """
+        if self._journal is not None:
+            raise JournalError("A journal keeps every answer, so none can be taken back. Search without a journal.")
+        self._engine.restore(then)
+        self._measured = [m for m in self._measured if m.step <= self.moves]
+        self._unhanded = deque(sorted(self._engine.open))
 
     def close(self) -> None:
         """Close the journal, with everything on disk."""
@@ -294,11 +390,14 @@ class Search:
     # ------------------------------------------------------------------------------------------------- saving
 
     def state_dict(self) -> dict[str, Any]:
-        """The whole state as a flat dictionary of arrays and numbers, open proposals included.
+        """The whole state as a flat dictionary of arrays and numbers: open proposals and what oracles learnt included.
 
         Save it with `numpy.savez(path, **s.state_dict())` and load it with `dict(numpy.load(path))`.
+
+        Raises:
+            ValueError: A step is half answered by an oracle whose evidence is not JSON-able.
         """
-        return _checkpoint.save(self)
+        return _checkpoint.save(self._engine)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a saved state, in a search made with the same arguments.
@@ -307,6 +406,9 @@ class Search:
             state: From `state_dict`.
 
         Raises:
-            ValueError: It is of another dimension, seed, estimator or rule.
+            ValueError: It is of another dimension, seed, estimator, rule or version.
         """
-        _checkpoint.load(self, state)
+        if self._journal is not None:
+            raise ValueError("A search with a journal resumes from the journal; load a state into one without.")
+        _checkpoint.load(self._engine, state)
+        self._unhanded = deque(sorted(self._engine.open))

@@ -1,6 +1,7 @@
 """Rules: how an estimate becomes a move."""
 
 from blackbox_zo.rules._adam import Adam as Adam
+from blackbox_zo.rules._base import Chain as Chain
 from blackbox_zo.rules._base import Rule as Rule
 from blackbox_zo.rules._base import Schedule as Schedule
 from blackbox_zo.rules._base import chain as chain

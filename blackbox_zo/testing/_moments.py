@@ -53,7 +53,7 @@ def advance(case: Case, steps: int) -> Moment:
     for _ in range(steps):
         proposal = search.ask()
         search.tell(proposal, case.feedback(proposal))
-    return Moment(case.estimator, copied(search._state), vector(search), Key(case.seed, search._step))
+    return Moment(case.estimator, copied(search.state), vector(search), Key(case.seed, search.steps))
 
 
 def check_pure(m: Moment) -> None:

@@ -133,7 +133,7 @@ def _parts(oracle: Answers, proposal: Proposal, name: str) -> dict[int, float]:
 
 def _check_split(oracle: Answers, variable: Vector, whole: Proposal, answered: Values, name: str) -> None:
     for which in (np.arange(whole.n)[::-1], np.array([whole.n - 1])):
-        some = Proposal(whole.step, whole.ids[which], whole.queries.take(which), variable)
+        some = whole.take(which)
         again = _answer(oracle, some, name)
         require(
             isinstance(again, Values) and same(again.values, answered.values[which]),

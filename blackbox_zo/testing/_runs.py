@@ -88,7 +88,7 @@ def check_parts(case: Case) -> None:
                 if which.size:
                     parts.tell(in_parts, case.feedback(in_parts, which), in_parts.ids[which])
     require(
-        same(vector(whole).value, vector(parts).value) and bits(whole._state) == bits(parts._state),
+        same(vector(whole).value, vector(parts).value) and bits(whole.state) == bits(parts.state),
         f"{case.name} ends elsewhere when answers are told in parts: {parts.x} instead of {whole.x}. "
         "Let `estimate` depend on the feedback's values in the order of the queries alone.",
     )
@@ -139,7 +139,7 @@ def check_resume(case: Case) -> None:
             proposal = search.ask()
             search.tell(proposal, case.feedback(proposal))
     require(
-        same(vector(first).value, vector(second).value) and bits(first._state) == bits(second._state),
+        same(vector(first).value, vector(second).value) and bits(first.state) == bits(second.state),
         f"{case.name} ends at {second.x} after save and load in mid-run, but at {first.x} without. Keep all that "
         "`estimate` and `update` depend on in their states.",
     )

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from blackbox_zo._stop import Stop
 from blackbox_zo.journal import Journal, read
 from oracles.cli._errors import BadInput
 from oracles.cli._finetune_journal import check_same, go_on, problem_of, settings_for
@@ -16,7 +17,6 @@ from oracles.cli._finetune_settings import Settings
 from oracles.cli._finetune_validation import Validations, beside
 from oracles.cli._folders import save
 from oracles.cli._models import context_of, load
-from oracles.cli._stop import Stop
 from oracles.cli.report import write as write_report
 
 if TYPE_CHECKING:

@@ -13,17 +13,17 @@ from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
 
+from blackbox_zo._stop import Stop
 from blackbox_zo.feedback import Values
 from blackbox_zo.oracle import Oracle, Part, gather
 from blackbox_zo.proposal import Proposal
+from blackbox_zo.wrappers import RankOnly, Wrapper
 from oracles.cli._errors import BadInput
 from oracles.cli._rl_evaluations import Evaluation, Evaluations, beside
 from oracles.cli._rl_journal import go_on
 from oracles.cli._rl_policy import evaluated
 from oracles.cli._rl_progress import Pace, figure, shown_of
 from oracles.cli._rl_setup import open_journal, training_of
-from oracles.cli._stop import Stop
-from oracles.wrappers import RankOnly, Wrapper
 
 if TYPE_CHECKING:
     from oracles.rl import Trained, Training

@@ -11,12 +11,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from blackbox_zo._stop import Stop
 from blackbox_zo.errors import JournalError
 from oracles.cli._rl_evaluations import Evaluations, beside
 from oracles.cli._rl_journal import is_training
 from oracles.cli._rl_progress import figure, returned
 from oracles.cli._scale import number
-from oracles.cli._stop import Stop
 
 __all__ = ["Follower", "watch", "written"]
 

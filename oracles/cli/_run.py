@@ -13,6 +13,7 @@ from types import FrameType
 from typing import Any
 
 from blackbox_zo._progress import Progress, progress_of
+
 from blackbox_zo.feedback import Feedback, Values
 from blackbox_zo.journal import Journal, read
 from blackbox_zo.minimize import BUDGET, INTERRUPTED, minimize

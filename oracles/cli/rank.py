@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import blackbox_zo as bz
+from blackbox_zo._stop import Stop
 from oracles.cli._arguments import count, positive, seconds, whole
 from oracles.cli._errors import BadInput
-from oracles.cli._stop import Stop
 
 if TYPE_CHECKING:
     from oracles.ranking import RaterModel

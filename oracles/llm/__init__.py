@@ -5,7 +5,7 @@ from typing import Any as _Any
 
 from oracles.llm._evaluate import evaluate as evaluate
 from oracles.llm._finetune import FineTune as FineTune
-from oracles.llm._finetune import Point as Point
+from oracles.llm._finetune import Tuning as Tuning
 from oracles.llm._finetune import finetune as finetune
 from oracles.llm._finetune import replay as replay
 from oracles.llm._hybrid import HybridOracle as HybridOracle

@@ -2,30 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import copy
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal, NamedTuple
 
+import numpy as np
 import torch
 
 from blackbox_zo.feedback import Feedback
 from blackbox_zo.modules import Module, take_rows
 from blackbox_zo.proposal import Proposal
-from oracles.llm._oracle import Batches, Loss, LossOracle
+from oracles.llm._oracle import Batches, Chosen, Loss, LossOracle
 from oracles.llm._passes import batch_size
 
 __all__ = ["HybridOracle"]
+
+
+class Top(NamedTuple):
+    """What a `HybridOracle` learns: its sweep, the optimiser's parameters, and what the optimiser keeps."""
+
+    chosen: Chosen
+    parameters: list[torch.Tensor]
+    optimizer: dict[str, Any]
 
 
 class HybridOracle(LossOracle):
     """A `LossOracle` that also moves some parameters by their gradient, once a step.
 
     The queries of a step are answered first. Then one run of the batch, in which autograd records only what comes after
-    the lowest of the optimiser's parameters, gives the gradient of the mean loss at x, and the optimiser makes its
-    step. Choose parameters at the top of the model (the head, the last layers): the memory of their activations is
-    then all that this adds. The search's `Module` holds the rest, or a part of it.
+    the lowest of the optimiser's parameters, gives the gradient of the mean loss at x. The optimiser makes its step
+    when the search is told the answers. Choose parameters at the top of the model (the head, the last layers): the
+    memory of their activations is then all that this adds, beside a copy of them and of what the optimiser keeps. The
+    search's `Module` holds the rest, or a part of it.
 
-    The journal of a search does not tell what the optimiser did, so `Search.run` refuses to write one.
+    What the optimiser moves and keeps is state that the search owns: `Search.state_dict` holds it. A journal does not,
+    so a search with a journal refuses this oracle.
 
     Args:
         model: See `LossOracle`.
@@ -58,7 +70,7 @@ class HybridOracle(LossOracle):
         True
     """
 
-    replayable: ClassVar[bool] = False
+    not_replayable = "its optimiser moves parameters by gradients, which a journal does not hold"
 
     def __init__(
         self,
@@ -76,20 +88,86 @@ class HybridOracle(LossOracle):
             raise TypeError(f"`HybridOracle(optimizer=...)` must be an optimiser of torch, got {optimizer!r:.60}.")
         super().__init__(model, batches, loss, sweep, directions_per, micro_batch=micro_batch, reuse=reuse)
         self.optimizer = optimizer
-        self._moved: int | None = None
+        self._at: Top | None = None
 
     def answer(self, proposal: Proposal) -> Feedback:
-        """See `LossOracle.answer`. Then the optimiser makes its step, once for each proposal.
+        """See `LossOracle.answer`. The gradient is what the step teaches: the optimiser moves when the step ends.
 
         Raises:
             ValueError: The search has a parameter of the optimiser's, the model has not, or the loss has no gradient.
         """
+        self._set(proposal.state(self))
         top = self._top(proposal)
         feedback = super().answer(proposal)
-        if self._moved != proposal.step and self._gradient(top, self.batch(proposal.step)):
-            self.optimizer.step()
-            self._moved = proposal.step
+        if self._gradient(top, self.batch(proposal.step)):
+            gradients = [None if p.grad is None else p.grad.detach().clone() for p in top]
+            proposal.learn(self, int(proposal.ids[-1]), {"gradients": gradients})
         return feedback
+
+    # ------------------------------------------------------------------------------------------------- learning
+
+    def start(self) -> Top:
+        """See `Oracle.start`: the parameters and the optimiser as they are now."""
+        parameters = [p.detach().clone() for p in self._parameters()]
+        self._at = Top(Chosen(self.sweep, ()), parameters, _copied(self.optimizer.state_dict()))
+        return self._at
+
+    def absorb(self, state: Top, evidence: Mapping[int, Any]) -> Top:
+        """See `Oracle.absorb`: a step of the optimiser."""
+        chosen = super().absorb(state.chosen, evidence)
+        for gradients in (found["gradients"] for found in evidence.values() if "gradients" in found):
+            self._set(state)
+            for p, gradient in zip(self._parameters(), gradients, strict=True):
+                p.grad = gradient
+            self.optimizer.step()
+            state = self.start()
+        new = state._replace(chosen=chosen)
+        if self._at is state:
+            self._at = new
+        return new
+
+    def save(self, state: Top) -> dict[str, Any]:
+        """See `Oracle.save`."""
+        out = super().save(state.chosen)
+        out |= {f"top/{i}": bits_of(p) for i, p in enumerate(state.parameters)}
+        for i, kept in state.optimizer["state"].items():
+            for name, value in kept.items():
+                if value is not None:
+                    out[f"optimizer/{i}/{name}"] = bits_of(value) if isinstance(value, torch.Tensor) else value
+        return out
+
+    def load(self, saved: Mapping[str, Any]) -> Top:
+        """See `Oracle.load`."""
+        mine = self._parameters()
+        if sum(name.startswith("top/") for name in saved) != len(mine):
+            raise ValueError("The state was saved by a `HybridOracle` whose optimiser has other parameters.")
+        parameters = [tensor_of(saved[f"top/{i}"], p) for i, p in enumerate(mine)]
+        kept: dict[int, dict[str, Any]] = {}
+        for name in (name for name in saved if name.startswith("optimizer/")):
+            _, i, field = name.split("/")
+            value = saved[name]
+            like = mine[int(i)] if np.shape(value) == tuple(mine[int(i)].shape) else None
+            kept.setdefault(int(i), {})[field] = tensor_of(value, like) if isinstance(value, np.ndarray) else value
+        groups = self.optimizer.state_dict()["param_groups"]
+        return Top(super().load(saved), parameters, {"state": kept, "param_groups": groups})
+
+    def _chosen(self, state: Any) -> Chosen:
+        chosen: Chosen = state.chosen
+        return chosen
+
+    def _parameters(self) -> list[torch.nn.Parameter]:
+        return [p for group in self.optimizer.param_groups for p in group["params"]]
+
+    @torch.no_grad()
+    def _set(self, state: Top) -> None:
+        """Put the parameters and the optimiser where a state has them; its rates stay the caller's."""
+        if state is self._at:
+            return
+        for p, value in zip(self._parameters(), state.parameters, strict=True):
+            p.copy_(value)
+        groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict(_copied({"state": state.optimizer["state"], "param_groups": groups}))
+        self._at = state
 
     def _moving(self, module: Module) -> dict[int, str]:
         top = {id(p) for group in self.optimizer.param_groups for p in group["params"]}
@@ -130,6 +208,27 @@ class HybridOracle(LossOracle):
 
         with torch.enable_grad(), _recorded(self.model, top):
             return self.passes.fit(batch, size, work)
+
+
+def bits_of(tensor: torch.Tensor) -> Any:
+    """A tensor as an array of its bits; 16-bit types, which numpy lacks in part, as int16."""
+    t = tensor.detach().cpu().contiguous()
+    return (t.view(torch.int16) if t.element_size() == 2 else t).numpy().copy()
+
+
+def tensor_of(array: Any, like: torch.Tensor | None) -> torch.Tensor:
+    """What `bits_of` gave, of the type and on the device of `like`."""
+    t = torch.from_numpy(np.array(array))
+    if like is None:
+        return t
+    if t.dtype is torch.int16:
+        t = t.view(like.dtype)
+    return t.to(like.device)
+
+
+def _copied(state: Mapping[str, Any]) -> dict[str, Any]:
+    """An optimiser's state, sharing no tensor with it."""
+    return copy.deepcopy(dict(state))
 
 
 @contextmanager

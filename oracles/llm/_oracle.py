@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, Literal, TypeAlias
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -24,8 +25,14 @@ __all__ = ["Batches", "Loss", "LossOracle", "nine_digits"]
 Loss: TypeAlias = Callable[[torch.nn.Module, Any], torch.Tensor]
 Batches: TypeAlias = Sequence[Any] | Callable[[int], Any]
 
-MOST_BAD_STEPS = 10
-"""Steps without any finite loss, one after another, after which a run stops."""
+NOT_FINITE = "the loss is NaN or infinite; use a smaller learning rate or radius, or fp32"
+
+
+class Chosen(NamedTuple):
+    """What a `LossOracle` learns: the sweep, "auto" or what it fell back on, and which parameters it was tried with."""
+
+    sweep: Any
+    tried: tuple[str, ...]
 
 
 class LossOracle(Oracle):
@@ -54,8 +61,6 @@ class LossOracle(Oracle):
     Attributes:
         sweep: What is used; `reason` says why "auto" fell back on "scratch".
         forwards: Examples run through the model so far, times queries; layers that were reused are not counted apart.
-        bad_steps: Steps whose every loss was NaN so far.
-        bad_in_a_row: How many of them were the newest ones.
 
     Raises:
         ValueError: An argument is out of its range.
@@ -104,9 +109,8 @@ class LossOracle(Oracle):
         self.passes = Passes(micro_batch)
         self.features = FeatureCache(model, loss, keep=reuse == "keep") if reuse else None
         self.forwards = 0
-        self.bad_steps = self.bad_in_a_row = 0
         self.reason = ""
-        self._checked: set[tuple[int, bool]] = set()
+        self._tried: set[str] = set()
 
     # ------------------------------------------------------------------------------------------------- answering
 
@@ -116,14 +120,19 @@ class LossOracle(Oracle):
 
         Raises:
             TypeError: The search's variable is no `Module` of this model, or the loss is of a wrong shape.
-            OracleError: The weights have moved since the proposal was made, or ten steps in a row had only NaN.
+            OracleError: The weights have moved since the proposal was made.
             RuntimeError: The model uses dropout or batch statistics in training mode.
         """
+        self._adopt(self._chosen(proposal.state(self)))
+        tried, sweep = set(self._tried), self.sweep
         displacements = self._displacements(proposal)
-        batch = self.batch(proposal.step)
-        values = self.values(displacements, batch)
-        self.watch(values)
-        return Values(nine_digits(values))
+        values = self.values(displacements, self.batch(proposal.step))
+        if self._tried != tried or self.sweep != sweep:
+            found = {"tried": sorted(self._tried - tried), "sweep": self.sweep}
+            proposal.learn(self, int(proposal.ids[0]), found)
+        failed = ~np.isfinite(values)
+        info = [{"error": NOT_FINITE} if f else None for f in failed.tolist()] if failed.any() else None
+        return Values(nine_digits(values), info=info)
 
     def batch(self, step: int) -> Any:
         """The batch of a step."""
@@ -164,20 +173,39 @@ class LossOracle(Oracle):
         except RuntimeError as error:
             raise OracleError(str(error)) from None
 
-    def watch(self, values: Floats) -> None:
-        """Count a step without any finite loss.
+    # ------------------------------------------------------------------------------------------------- learning
 
-        Raises:
-            OracleError: It is the tenth in a row.
-        """
-        good = bool(np.isfinite(values).any())
-        self.bad_in_a_row = 0 if good else self.bad_in_a_row + 1
-        self.bad_steps += not good
-        if self.bad_in_a_row >= MOST_BAD_STEPS:
-            raise OracleError(
-                f"The loss was NaN or infinite in {MOST_BAD_STEPS} steps in a row; none of them moved the weights, "
-                "which are those of the last good step. Use a smaller learning rate or radius, or fp32."
-            )
+    def start(self) -> Any:
+        """See `Oracle.start`: no sweep has been tried."""
+        return Chosen(self.sweep, ())
+
+    def absorb(self, state: Any, evidence: Mapping[int, Any]) -> Any:
+        """See `Oracle.absorb`: what "auto" has come to is kept, so that a resumed run does not try it again."""
+        for found in evidence.values():
+            if "tried" in found:
+                state = Chosen(found["sweep"], (*state.tried, *found["tried"]))
+        return state
+
+    def save(self, state: Any) -> dict[str, Any]:
+        """See `Oracle.save`."""
+        return {"chosen": np.array(json.dumps(state))}
+
+    def load(self, saved: Mapping[str, Any]) -> Any:
+        """See `Oracle.load`."""
+        if "chosen" not in saved:
+            raise ValueError("The state was not saved by a `LossOracle`.")
+        sweep, tried = json.loads(str(saved["chosen"]))
+        return Chosen(sweep, tuple(tried))
+
+    def _chosen(self, state: Any) -> Chosen:
+        chosen: Chosen = state
+        return chosen
+
+    def _adopt(self, chosen: Chosen) -> None:
+        """Go on with what the run has come to, if this object has not come to anything itself."""
+        self._tried |= set(chosen.tried)
+        if self.sweep == "auto":
+            self.sweep = chosen.sweep
 
     # ------------------------------------------------------------------------------------------------- sweeps
 
@@ -215,8 +243,9 @@ class LossOracle(Oracle):
         if self.sweep == "scratch" or (self.sweep == "auto" and not low_rank):
             return self._scratch
         batched = BatchedSweep(self.model, self.loss)
-        searched = {(key, hit.factors is not None) for key, hit in displacements.of.items()}
-        if not searched <= self._checked:
+        hits = displacements.of.values()
+        searched = {hit.block.name + (" by factors" if hit.factors is not None else "") for hit in hits}
+        if not searched <= self._tried:
             size = batch_size(batch)
             try:
                 known = self.passes.fit(
@@ -228,7 +257,7 @@ class LossOracle(Oracle):
                 self.sweep, self.reason = "scratch", str(error)
                 return self._scratch
             if known:
-                self._checked |= searched
+                self._tried |= searched
         return batched
 
     def _check(

@@ -22,6 +22,9 @@ from oracles.llm._trainer_step import StepUnderWay, TrainerRate, ZOOptimizer, ev
 __all__ = ["ZOTrainer", "ZOTrainingArguments"]
 
 STATE_FILE = "zo_state.npz"
+
+PATIENCE = 10
+"""Steps in a row without any finite loss after which a run ends."""
 """What a checkpoint has of the search, beside the weights."""
 
 
@@ -98,7 +101,7 @@ class ZOTrainer(Trainer):
     @property
     def bad_steps(self) -> int:
         """Steps without any finite loss."""
-        return 0 if self.oracle is None else self.oracle.bad_steps
+        return 0 if self.search is None else self.search.barren_steps
 
     def _refuse(self) -> None:
         """Raise ValueError for what cannot be honoured."""
@@ -204,9 +207,12 @@ class ZOTrainer(Trainer):
         step, self._step = self._step, None
         if step is None or self.search is None or self.oracle is None:
             return
-        values = step.values()
-        self.search.tell(step.proposal, bz.Values(values))
-        self.oracle.watch(values)
+        self.search.tell(step.proposal, bz.Values(step.values()))
+        if self.search.barren >= PATIENCE:
+            raise bz.OracleError(
+                f"The loss was NaN or infinite in {PATIENCE} steps in a row; none of them moved the weights, which are "
+                "those of the last good step. Use a smaller learning rate or radius, or fp32."
+            )
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """See `Trainer`: with `zo_bad_steps`, and without the norm of a gradient that is not there."""
@@ -221,8 +227,6 @@ class ZOTrainer(Trainer):
         super()._save_optimizer_and_scheduler(output_dir)
         if self.search is not None and self.args.should_save:
             state = {k: v for k, v in self.search.state_dict().items() if not k.startswith("x/")}
-            assert self.oracle is not None
-            state |= {"oracle/bad_steps": self.bad_steps, "oracle/bad_in_a_row": self.oracle.bad_in_a_row}
             np.savez(Path(output_dir, STATE_FILE), **state)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
@@ -248,5 +252,3 @@ class ZOTrainer(Trainer):
         weights = {f"x/{name}": value for name, value in self.search.variable.state().items()}
         self.search.load_state_dict({**state, **weights})
         self._step = None
-        self.oracle.bad_steps = int(state["oracle/bad_steps"])
-        self.oracle.bad_in_a_row = int(state["oracle/bad_in_a_row"])

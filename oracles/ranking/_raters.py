@@ -14,8 +14,8 @@ from blackbox_zo.function import FunctionOracle
 from blackbox_zo.oracle import Answers
 from blackbox_zo.proposal import Proposal
 from blackbox_zo.randomness import Key
+from blackbox_zo.wrappers import Wrapper
 from oracles.ranking._noise import Exact, Noise
-from oracles.wrappers import Wrapper
 
 __all__ = ["Look", "SimulatedRater"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import NamedTuple, final
+from typing import Any, NamedTuple, final
 
 import numpy as np
 
@@ -121,6 +121,22 @@ class RaterModel:
             if done:
                 break
         return replace(model, errors=tuple(zip(names, e.tolist(), strict=True)))
+
+    def to_json(self) -> dict[str, Any]:
+        """All of it as JSON, to the last bit."""
+        rounds = [[list(r.raters), r.first.tolist(), r.second.tolist(), r.seconds.tolist()] for r in self.rounds]
+        return {"wrong": self.wrong, "right": self.right, "rounds": rounds, "errors": [list(e) for e in self.errors]}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> RaterModel:
+        """What `to_json` gave."""
+        rounds = []
+        for names, first, second, seconds in data["rounds"]:
+            shape = (len(names), -1)
+            a, b = (np.array(part, dtype=np.float64).reshape(shape) for part in (first, second))
+            rounds.append(_Round(tuple(names), a, b, np.array(seconds, dtype=np.float64)))
+        errors = tuple((str(name), float(e)) for name, e in data["errors"])
+        return cls(data["wrong"], data["right"], tuple(rounds), errors)
 
     @property
     def raters(self) -> tuple[str, ...]:

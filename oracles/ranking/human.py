@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import atexit
+import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
@@ -68,7 +69,7 @@ class HumanRanking(Oracle):
         OSError: The port is in use.
     """
 
-    rewinds: ClassVar[bool] = True
+    not_replayable = "people may take answers back, and its store keeps them; run the same program again to go on"
 
     def __init__(
         self,
@@ -99,7 +100,7 @@ class HumanRanking(Oracle):
         self._seen = self.store.newest("undo")
         self._broken = 0
         self.reliability = RaterModel()
-        self._models: dict[int, RaterModel] = {}
+        self._updated: tuple[RaterModel, Any] | None = None  # what `reliability` was worked out from
         try:
             self.server = Server(self.study, host, port, allowed_hosts, title, question, rounds)
         except BaseException:
@@ -120,22 +121,21 @@ class HumanRanking(Oracle):
         """
         return f"{self.server.address}/join/{self.store.visitors.invite(name)}"
 
-    def prepare(self, proposal: Proposal) -> None:
-        """See `Oracle.prepare`: draw the candidates, which a rater may then answer ahead of the others."""
-        self._draw(self._open(proposal), proposal)
-
     def answer(self, proposal: Proposal) -> Ranking:
-        """See `Oracle.answer`: waits for people.
+        """See `Oracle.answer`: waits for people. What `proposal.ahead` holds is drawn, and may be answered meanwhile.
 
         Raises:
             Rewind: An answer that the search has used was taken back.
             StoreError: The store has answers about other candidates.
             OracleError: In three rounds in a row no candidate could be drawn.
         """
+        known: RaterModel = proposal.state(self)
         round_ = self._open(proposal)
         closed = self.study.closed(round_)
         if closed is None:
             self._draw(round_, proposal)
+        for later in proposal.ahead:
+            self._draw(self._open(later), later)
         while closed is None:
             self.store.wait(POLL)
             newest = self.store.newest("undo")
@@ -147,14 +147,39 @@ class HumanRanking(Oracle):
             if self.patience is not None:
                 self.study.give_up(round_, self.patience)
             closed = self.study.closed(round_)
-        return self._weighed(proposal.step, closed)
+        return self._weighed(proposal, known, closed)
 
-    def _weighed(self, step: int, closed: Closed) -> Ranking:
+    # ------------------------------------------------------------------------------------------------- learning
+
+    def start(self) -> RaterModel:
+        """See `Oracle.start`: nothing is known of the raters."""
+        return RaterModel()
+
+    def absorb(self, state: RaterModel, evidence: Mapping[int, Any]) -> RaterModel:
+        """See `Oracle.absorb`: how the raters agreed in the step."""
+        for told in evidence.values():
+            worked_out = self._updated is not None and state is self._updated[0] and told is self._updated[1]
+            state = self.reliability if worked_out else state.update(*told)
+        return state
+
+    def save(self, state: RaterModel) -> dict[str, Any]:
+        """See `Oracle.save`."""
+        return {"raters": np.array(json.dumps(state.to_json()))}
+
+    def load(self, saved: Mapping[str, Any]) -> RaterModel:
+        """See `Oracle.load`."""
+        if "raters" not in saved:
+            raise ValueError("The state was not saved by a `HumanRanking`.")
+        return RaterModel.from_json(json.loads(str(saved["raters"])))
+
+    def _weighed(self, proposal: Proposal, known: RaterModel, closed: Closed) -> Ranking:
         """What was said, each rater with the weight that the rounds so far give them."""
         if self.study.raters == 1 or not closed.said:
             return closed.ranking
-        model = self._models.get(step, self.reliability).update(closed.said, closed.seconds)
-        self._models[step + 1] = self.reliability = model  # steps before one that is taken back stay as they were
+        evidence = closed.said, closed.seconds
+        proposal.learn(self, int(proposal.ids[0]), evidence)
+        self.reliability = model = known.update(*evidence)
+        self._updated = known, evidence
         recent = model.disagreement[-RECENT:]
         if np.isfinite(recent).any():
             self.server.progress.agreement = 1.0 - float(np.nanmean(recent))

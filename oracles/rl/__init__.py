@@ -8,6 +8,7 @@ from oracles.rl._statistics import Statistics as Statistics
 from oracles.rl._video import Video as Video
 from oracles.rl._video import video as video
 from oracles.rl.oracle import EpisodeOracle as EpisodeOracle
+from oracles.rl.oracle import Experience as Experience
 from oracles.rl.policies import LinearPolicy as LinearPolicy
 from oracles.rl.policies import MLPPolicy as MLPPolicy
 from oracles.rl.policies import Policy as Policy
@@ -19,6 +20,5 @@ from oracles.rl.rollouts import Played as Played
 from oracles.rl.rollouts import Rollouts as Rollouts
 from oracles.rl.trained import Trained as Trained
 from oracles.rl.trained import load as load
-from oracles.rl.training import Progress as Progress
 from oracles.rl.training import Training as Training
 from oracles.rl.training import train as train

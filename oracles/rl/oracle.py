@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, final
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple, final
 
 import numpy as np
 
@@ -23,7 +23,23 @@ from oracles.rl._statistics import Statistics
 from oracles.rl.policies import Policy
 from oracles.rl.rollouts import Rollouts
 
-__all__ = ["EpisodeOracle"]
+__all__ = ["EpisodeOracle", "Experience"]
+
+
+class Experience(NamedTuple):
+    """What an `EpisodeOracle` knows from all complete steps of a search.
+
+    Attributes:
+        seen: Statistics of the observations, where the policy normalises them.
+        ended: Whether an episode has ended of itself before its horizon, after which episodes are played whole.
+        episodes: Number of episodes.
+        steps: Number of steps of the environment.
+    """
+
+    seen: Statistics
+    ended: bool
+    episodes: int
+    steps: int
 
 
 @final
@@ -58,8 +74,7 @@ class EpisodeOracle(Oracle):
 
     Attributes:
         num_envs: How many episodes are played at once in a process; none for all.
-        seen: Statistics of the observations of all steps before the one that was entered last.
-        episodes_played: How many episodes have been played or failed.
+        episodes_played: How many episodes this object has played, or tried to.
         steps_played: How many steps of the environment that were.
 
     Raises:
@@ -118,11 +133,6 @@ class EpisodeOracle(Oracle):
             self._player.close()
             self._player = None
         self._pool = Pool(self._setup, workers, timeout, memory_growth) if workers else None
-        self.seen = Statistics.none(policy.n_inputs)
-        self._step = -1
-        self._of_step: dict[int, Statistics] = {}
-        self._whole = horizon is None
-        self._ended = False
         self.episodes_played = self.steps_played = 0
 
     @property
@@ -146,22 +156,19 @@ class EpisodeOracle(Oracle):
                 f"The search is over {points.shape[1]} numbers, but the policy has {self.policy.size}; start it from "
                 "`oracle.x0`."
             )
-        if proposal.step < self._step and (self.policy.normalize or self.horizon is not None):
-            raise ValueError(
-                f"Step {proposal.step} was asked after step {self._step}, on whose episodes later ones depend. Give "
-                "each run an `EpisodeOracle` of its own."
-            )
-        self.enter(proposal.step)
+        known: Experience = proposal.state(self)
         played: dict[int, dict[int, Episode | Failure]] = {i: {} for i in range(proposal.n)}
         rows = np.repeat(points, self.episodes, axis=0)
-        seen = self.seen if self.policy.normalize else None
-        horizon = None if self._whole or self.horizon is None else self.horizon(proposal.step)
+        seen = known.seen if self.policy.normalize else None
+        horizon = None if known.ended or self.horizon is None else self.horizon(proposal.step)
         for number, result in self._play(rows, seen, self._seeds(proposal), horizon):
             i, episode = divmod(number, self.episodes)
             played[i][episode] = result
             if len(played[i]) == self.episodes:
                 done = played.pop(i)
-                yield proposal.ids[i : i + 1], self._values(int(proposal.ids[i]), [done[e] for e in sorted(done)])
+                values, evidence = self._values([done[e] for e in sorted(done)], horizon is not None)
+                proposal.learn(self, int(proposal.ids[i]), evidence)
+                yield proposal.ids[i : i + 1], values
 
     def _seeds(self, proposal: Proposal) -> list[int]:
         key, out = Key(self.seed, proposal.step), []
@@ -211,60 +218,57 @@ class EpisodeOracle(Oracle):
                     self._player = None
         return [Failure(reason)] * len(task.seeds)
 
-    def _values(self, query: int, results: list[Episode | Failure]) -> Values:
-        """Minus the mean score of a query's episodes; NaN if one failed."""
+    def _values(self, results: list[Episode | Failure], cut_short: bool) -> tuple[Values, dict[str, Any]]:
+        """Minus the mean score of a query's episodes, NaN if one failed; and what is learnt from them."""
         episodes = [r for r in results if isinstance(r, Episode)]
         self.episodes_played += len(results)
         self.steps_played += sum(e.steps for e in episodes)
         info: dict[str, Any] = {"steps": sum(e.steps for e in episodes)}
+        evidence = dict(info)
         if self.policy.normalize:
             seen = Statistics.none(self.policy.n_inputs)
             for e in episodes:
                 assert e.seen is not None
                 seen = seen.merged(e.seen)
-            self._of_step[query] = seen
-            info["seen"] = seen.to_json()
-        if not self._whole:
+            evidence["seen"] = seen.to_json()
+        if cut_short:
             if any(e.terminated for e in episodes):
-                self._ended = info["ended"] = True
+                evidence["ended"] = True
             if any(e.cut for e in episodes):
                 info["cut"] = max(e.steps for e in episodes)
         failures = [r for r in results if isinstance(r, Failure)]
         if failures:
-            return Values([np.nan], info=[info | {"error": failures[0].reason}])
+            return Values([np.nan], info=[info | {"error": failures[0].reason}]), evidence
         scores = np.array([e.score for e in episodes])
         info["return"] = float(np.mean([e.total for e in episodes]))
         stderr = [scores.std(ddof=1) / np.sqrt(len(scores))] if len(scores) > 1 else None
-        return Values([-scores.mean()], stderr, [info])
+        return Values([-scores.mean()], stderr, [info]), evidence
 
-    # ---------------------------------------------------------------------------------------------------- statistics
+    # ---------------------------------------------------------------------------------------------------- learning
 
-    def enter(self, step: int) -> None:
-        """Take in what was seen in the steps before, in the order of their queries, as a step's first answer does."""
-        if step > self._step:
-            self._merge()
-            self._step = step
+    def start(self) -> Experience:
+        """See `Oracle.start`."""
+        return Experience(Statistics.none(self.policy.n_inputs), False, 0, 0)
 
-    def _merge(self) -> None:
-        for query in sorted(self._of_step):
-            self.seen = self.seen.merged(self._of_step[query])
-        self._of_step = {}
-        self._whole |= self._ended
+    def absorb(self, state: Experience, evidence: Mapping[int, Any]) -> Experience:
+        """See `Oracle.absorb`: what was seen is merged in the order of the queries."""
+        seen, ended, episodes, steps = state
+        for found in evidence.values():
+            if "seen" in found:
+                seen = seen.merged(Statistics.from_json(found["seen"]))
+            ended = ended or bool(found.get("ended"))
+            episodes, steps = episodes + self.episodes, steps + int(found["steps"])
+        return Experience(seen, ended, episodes, steps)
 
-    def recall(self, records: Sequence[Mapping[str, Any]]) -> None:
-        """See `Oracle.recall`: the statistics of what a journal has answers to."""
-        for record in records:
-            self.enter(record["step"])
-            ids, notes = (
-                ([record["id"]], [record.get("info")]) if "id" in record else (record["ids"], record.get("info"))
+    def load(self, saved: Mapping[str, Any]) -> Experience:
+        """See `Oracle.load`."""
+        state: Experience = super().load(saved)
+        if len(state.seen.mean) != self.policy.n_inputs:
+            raise ValueError(
+                f"The state holds statistics of {len(state.seen.mean)} observations, but the policy sees "
+                f"{self.policy.n_inputs}: it is of another environment or policy."
             )
-            for query, note in zip(ids, notes or [None] * len(ids), strict=True):
-                self.episodes_played += self.episodes
-                self.steps_played += int((note or {}).get("steps", 0))
-                if note and "seen" in note:
-                    self._of_step[query] = Statistics.from_json(note["seen"])
-                if note and note.get("ended"):
-                    self._ended = True
+        return state
 
     def close(self) -> None:
         """End the worker processes."""

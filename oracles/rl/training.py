@@ -2,51 +2,28 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 import blackbox_zo as bz
 from blackbox_zo._checks import check_at_least
-from blackbox_zo._replay import replay
-from blackbox_zo.journal import read
-from blackbox_zo.oracle import Oracle
+from blackbox_zo.observers import Callback
+from blackbox_zo.wrappers import RankOnly
 from oracles.rl._environment import name_of, versions_of
-from oracles.rl._episodes import Episode
-from oracles.rl._statistics import Statistics
-from oracles.rl.oracle import EpisodeOracle
+from oracles.rl._episodes import Episode, Failure
+from oracles.rl.oracle import EpisodeOracle, Experience
 from oracles.rl.policies import LinearPolicy, Policy
 from oracles.rl.presets import Preset, preset
 from oracles.rl.rollouts import Rollouts
 from oracles.rl.trained import Trained
-from oracles.wrappers import RankOnly
 
-__all__ = ["Progress", "Training", "train"]
+__all__ = ["RETURN", "Training", "train"]
 
-
-class Progress(NamedTuple):
-    """Where a training stands after a step.
-
-    Attributes:
-        step: Number of the step, from 0.
-        score: Mean score of the step's candidates, in what they played of their episodes; NaN where only their order is
-            known.
-        episodes: Episodes played so far.
-        steps: Steps of the environment so far.
-        evaluated: Mean return of the present policy in episodes of its own, NaN where it was not evaluated, or one of
-            them failed.
-        failed: Candidates that failed so far.
-    """
-
-    step: int
-    score: float
-    episodes: int
-    steps: int
-    evaluated: float
-    failed: int
+RETURN = "return"
+"""The name of the measure that tells how good the present policy is: its mean return in episodes of its own."""
 
 
 class Training:
@@ -121,14 +98,17 @@ class Training:
             JournalError: It is of another run, damaged, or in use.
         """
         self.search = self._searched(self.search.seed, bz.Journal(path, self.problem, settings))
-        for _ in self.search.run(self.oracle, 0):  # the oracle is shown what it answered
-            pass
+
+    @property
+    def experience(self) -> Experience:
+        """What the search knows from all complete steps: statistics, episodes and steps of the environment."""
+        known: Experience = self.search.state_of(self.oracle)
+        return known
 
     @property
     def trained(self) -> Trained:
         """The present policy, normalised by all complete steps."""
-        self.oracle.enter(self.search.steps)
-        return self._trained(self.search, self.oracle.seen)
+        return self._trained(self.search)
 
     def after(self, step: int) -> Trained:
         """The policy as it was after so many steps, rebuilt from the journal's answers.
@@ -138,54 +118,61 @@ class Training:
         """
         if self.search.journal is None:
             raise ValueError("Without a journal earlier policies are not known.")
-        _, records = read(self.search.journal.path)
         search = self._searched(self.search.seed)
-        replay(search, records, moves=step)
-        with contextlib.closing(EpisodeOracle(self.env, self.policy, self.oracle.episodes, workers=0)) as oracle:
-            oracle.recall([record for record in records if record["step"] < step])
-            oracle.enter(step)
-        return self._trained(search, oracle.seen)
+        search.replay(bz.read_journal(self.search.journal.path), moves=step)
+        return self._trained(search)
 
-    def _trained(self, search: bz.Search, seen: Statistics) -> Trained:
+    def _trained(self, search: bz.Search) -> Trained:
         assert isinstance(search.variable, bz.Vector)
-        x = np.array(search.variable.value)
-        return Trained(self.env, self.policy, x, seen if self.policy.normalize else None)
+        seen = search.state_of(self.oracle).seen if self.policy.normalize else None
+        return Trained(self.env, self.policy, np.array(search.variable.value), seen)
 
-    def run(self, steps: int | None = None, env_steps: int | None = None) -> Iterator[Progress]:
-        """Search on.
+    def run(
+        self,
+        steps: int | None = None,
+        env_steps: int | None = None,
+        *,
+        observers: Sequence[bz.Observer] = (),
+        stop: Any = None,
+        **limits: Any,
+    ) -> bz.Run:
+        """Search on: a `Run`, which gives a `Report` for each step when it is iterated over.
 
         Args:
             steps: Of the search, those of an earlier run not counted.
             env_steps: Steps of the environment after which it ends, those of an earlier run counted.
+            observers: See `Run`.
+            stop: See `Run`.
+            **limits: Further limits of `Run`; `patience` is ten steps unless given.
 
         Raises:
-            ValueError: Neither is given.
+            ValueError: Neither `steps` nor `env_steps` is given.
         """
         if steps is None and env_steps is None:
             raise ValueError("`run` needs `steps` or `env_steps`; it would never end.")
-        oracle: Oracle = RankOnly(self.oracle) if self.preset.rank else self.oracle
-        for report in self.search.run(oracle, steps if steps is not None else 1 << 62):
-            played = self.oracle
-            yield Progress(
-                report.step,
-                -report.value,
-                played.episodes_played,
-                played.steps_played,
-                self._evaluated(report.step),
-                report.failed,
-            )
-            if env_steps is not None and played.steps_played >= env_steps:
-                return
+        oracle: bz.Oracle = RankOnly(self.oracle) if self.preset.rank else self.oracle
+        until = None if env_steps is None else lambda: self.experience.steps >= env_steps
+        measures = [bz.Measure(RETURN, self._evaluated, self.every, last=False)] if self.evaluate else []
+        limits = {"patience": 10, **limits}
+        return bz.Run(
+            self.search, oracle, steps=steps, until=until, measures=measures, observers=observers, stop=stop, **limits
+        )
 
-    def _evaluated(self, step: int) -> float:
-        if not self.evaluate or (step + 1) % self.every:
-            return np.nan
-        now = self.trained
-        played = self.oracle.evaluate(now.x, now.seen, self.evaluate)
-        value = float(np.mean([e.total if isinstance(e, Episode) else np.nan for e in played]))
+    def _evaluated(self, search: bz.Search) -> dict[str, Any]:
+        """The mean return of the present policy in episodes of its own."""
+        now, so_far = self.trained, self.experience
+        results = self.oracle.evaluate(now.x, now.seen, self.evaluate)
+        found: dict[str, Any] = {"episodes": so_far.episodes, "steps": so_far.steps}
+        failures = [r for r in results if isinstance(r, Failure)]
+        if failures:
+            return {RETURN: np.nan, "error": failures[0].reason, **found}
+        totals = np.array([r.total for r in results if isinstance(r, Episode)])
+        if len(totals) > 1:
+            found["stderr"] = float(totals.std(ddof=1) / np.sqrt(len(totals)))
+        value = float(totals.mean())
         if value > (-np.inf if self.best is None else self.best[1]):
             self.best = now, value
-        return value
+        return {RETURN: value, **found}
 
     def close(self) -> None:
         """End the workers and close the journal."""
@@ -206,7 +193,7 @@ def train(
     *,
     steps: int | None = None,
     env_steps: int | None = None,
-    callback: Callable[[Progress], Any] | None = None,
+    callback: Callable[[bz.Report], Any] | None = None,
     **arguments: Any,
 ) -> Trained:
     """Search a policy.
@@ -217,16 +204,17 @@ def train(
         policy: Who acts; none takes a `LinearPolicy`.
         steps: Of the search; see `Training.run`.
         env_steps: See `Training.run`.
-        callback: Called after each step; if it returns true, the training ends.
+        callback: Called after each step with a `Report`; if it returns true, the training ends.
         **arguments: Of `Training`.
 
     Returns:
         The best policy that was evaluated, or without evaluation the last.
     """
     with Training(env, method, policy, **arguments) as training:
-        for progress in training.run(steps, env_steps):
-            if callback is not None and callback(progress):
-                break
+        run = training.run(steps, env_steps, observers=[] if callback is None else [Callback(callback)])
+        run.to_the_end()
+        if run.ended in (bz.Ended.BARREN, bz.Ended.FAILED):
+            raise bz.OracleError(run.message)
         return training.trained if training.best is None else training.best[0]
 
 

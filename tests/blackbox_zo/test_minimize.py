@@ -385,7 +385,7 @@ def test_constraints_are_refused() -> None:
         ({"unit": [1, 2, 3]}, "`unit` has shape \\(3,\\)"),
         ({"time_limit": -1}, "`minimize\\(time_limit=...\\)` must be a positive number, got -1"),
         ({"on_error": "x"}, "`minimize\\(on_error=...\\)` must be one of .* got 'x'"),
-        ({"progress": "yes"}, "`progress` must be True, False, None or a function of a report, got 'yes'"),
+        ({"progress": "yes"}, "`progress` must be True, False, None, a function of a report, or observers; got 'yes'"),
         ({"fun": 3}, "`fun` must be a function of x, got 3"),
         ({"workers": 0}, "workers=...\\)` must be a whole number of at least 1, got 0"),
         ({"seed": "a"}, "`seed` must be a whole number, got 'a'"),

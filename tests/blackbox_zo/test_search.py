@@ -10,6 +10,7 @@ import pytest
 
 import blackbox_zo as bz
 from blackbox_zo._typing import Floats
+from oracles import RankOnly, Repeat, Timeout
 
 
 def sphere(points: Floats) -> Floats:
@@ -394,18 +395,27 @@ def test_a_state_of_another_search_is_refused(other: bz.Search, message: str) ->
         search().load_state_dict(other.state_dict())
 
 
+class _Bare:
+    """A wrapper of a user's own that passes on nothing but the proposal."""
+
+    def __init__(self, inner: bz.Oracle) -> None:
+        self.inner = inner
+
+    def answer(self, proposal: bz.Proposal) -> bz.Feedback:
+        return self.inner.answer(proposal)
+
+
 class _Undoing(bz.Oracle):
     """Answers norms, but takes its first answers to some steps back."""
 
-    rewinds = True
+    not_replayable = "it takes answers back"
 
     def __init__(self, back: dict[int, int]) -> None:
-        self.back, self.prepared, self.answered = dict(back), [], []  # type: ignore[var-annotated]
-
-    def prepare(self, proposal: bz.Proposal) -> None:
-        self.prepared.append(proposal.step)
+        self.back, self.shown, self.answered = dict(back), [], []  # type: ignore[var-annotated]
 
     def answer(self, proposal: bz.Proposal) -> bz.Values:
+        proposal.state(self)
+        self.shown.append([p.step for p in proposal.ahead])
         if proposal.step in self.back:
             raise bz.Rewind(self.back.pop(proposal.step))
         self.answered.append(proposal.step)
@@ -424,19 +434,23 @@ def test_a_run_that_is_rewound_ends_as_one_that_was_not(ahead: int) -> None:
     assert steps == [0, 1, 2, 3, 2, 3, 4, 5]
     np.testing.assert_array_equal(undone.x, plain.x)
     assert undone.nfev == plain.nfev
-    assert bool(oracle.prepared) == bool(ahead)
+    assert max(map(len, oracle.shown)) == ahead
 
 
-def test_answers_can_be_taken_back_while_the_next_round_is_prepared() -> None:
-    class Late(_Undoing):
-        def prepare(self, proposal: bz.Proposal) -> None:
-            if proposal.step == 4 and self.prepared.count(3) == 1:
-                self.prepared.append(3)
-                raise bz.Rewind(2)
-            super().prepare(proposal)
+@pytest.mark.parametrize("wrap", [RankOnly, lambda o: Repeat(o, 1), lambda o: Timeout(o, 60), _Bare], ids=repr)
+def test_answers_can_be_taken_back_through_wrappers_and_by_every_driver(wrap: Any) -> None:
+    def ends(back: dict[int, int]) -> list[Any]:
+        x = []
+        s = bz.Search(np.ones(3), bz.RankBased(0.1, 4), bz.SGD(0.1), seed=4)
+        for _ in s.run(wrap(_Undoing(back)), steps=5):
+            pass
+        x.append(s.x)
+        estimator = bz.RankBased(0.1, 4), bz.SGD(0.1)
+        x.append(bz.minimize(wrap(_Undoing(back)), np.ones(3), estimator, budget=20, seed=4).center)
+        return x
 
-    s = bz.Search(np.ones(3), bz.RandomVector(1e-3, 2), bz.SGD(0.1), seed=4)
-    assert [r.step for r in s.run(Late({}), steps=6, ahead=1)] == [0, 1, 2, 2, 3, 4, 5]
+    for plain, undone in zip(ends({}), ends({3: 1, 4: 4}), strict=True):
+        np.testing.assert_array_equal(plain, undone)
 
 
 def test_an_answer_of_an_earlier_run_cannot_be_taken_back_in_a_later_one() -> None:
@@ -451,15 +465,20 @@ def test_an_answer_of_an_earlier_run_cannot_be_taken_back_in_a_later_one() -> No
 def test_proposals_ahead_are_asked_before_the_present_one_is_told() -> None:
     s = bz.Search(np.ones(3), bz.RandomVector(1e-3, 2), bz.SGD(0.1), seed=4, budget=16)
     oracle = _Undoing({})
-    for report in s.run(oracle, ahead=2):
-        assert oracle.prepared[-1] == min(report.step + 2, 3)
+    for _ in s.run(oracle, ahead=2):
+        pass
     assert oracle.answered == [0, 1, 2, 3]
+    assert oracle.shown == [[1, 2], [2, 3], [3], []]
 
 
 def test_answers_that_may_be_taken_back_need_no_journal(tmp_path: Path) -> None:
     with bz.Search(np.ones(3), bz.RandomVector(1e-3, 2), journal=tmp_path / "j.jsonl") as s:
-        with pytest.raises(bz.JournalError, match="without a journal"):
-            next(s.run(_Undoing({}), steps=1))
+        for oracle in (_Undoing({}), RankOnly(_Undoing({})), _Bare(_Undoing({}))):
+            with pytest.raises(bz.JournalError, match=r"`_Undoing`: it takes answers back. Search without a journal"):
+                next(s.run(oracle, steps=1))
+        p = s.ask()
+        with pytest.raises(bz.JournalError, match="it takes answers back"):
+            s.tell(p, _Undoing({}).answer(p))
     s = bz.Search(np.ones(3), bz.RandomVector(1e-3, 2))
     with pytest.raises(ValueError, match="ahead"):
         next(s.run(_Undoing({}), steps=1, ahead=-1))

@@ -14,18 +14,25 @@ from typing import Any
 import numpy as np
 
 import blackbox_zo as bz
+from blackbox_zo.learning import Learning, Moment
 
 ROOT = Path(__file__).parents[2]
 
 
-def proposal_of(points: Any, step: int = 0, first_id: int = 0) -> bz.Proposal:
-    """A proposal about exactly these points, shape (n, d)."""
+def proposal_of(points: Any, step: int = 0, first_id: int = 0, learning: Learning | None = None) -> bz.Proposal:
+    """A proposal about exactly these points, shape (n, d); `learning` is what oracles have learnt before."""
     rows = np.array(points, dtype=np.float64)
     variable = bz.Vector(np.zeros(rows.shape[1]))
     queries = bz.Queries(
         bz.Dense(variable.blocks, rows), np.arange(len(rows)), np.ones(len(rows)), np.zeros(rows.shape[1])
     )
-    return bz.Proposal.numbered(step, first_id, queries, variable)
+    ids = np.arange(first_id, first_id + len(rows))
+    return bz.Proposal(step, ids, queries, variable, Moment(learning))
+
+
+def ended(proposal: bz.Proposal) -> None:
+    """What a search does when all of a step is told: what oracles learnt from it is absorbed."""
+    proposal.moment.learning.absorb(proposal.moment.of(proposal.ids) or {})
 
 
 def script(folder: Path, text: str, name: str = "program.py") -> Path:

@@ -19,10 +19,10 @@ import pytest
 import torch
 
 import blackbox_zo as bz
-from blackbox_zo.journal import read
+from blackbox_zo._stop import Stop
 from oracles.cli._finetune_validation import Validations, beside
-from oracles.cli._stop import Stop
 from oracles.cli.main import main
+from tests.journals import read
 from tests.oracles.helpers import ROOT, arguments, in_a_terminal, lines, wait_for
 from tests.oracles.llm.helpers import llama, tokenizer
 from tests.oracles.test_cli_report import Page

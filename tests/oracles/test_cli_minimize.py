@@ -15,8 +15,8 @@ import pytest
 
 import blackbox_zo as bz
 from blackbox_zo import __version__
-from blackbox_zo.journal import read
 from oracles.cli.main import main
+from tests.journals import read
 from tests.oracles.helpers import alive, arguments, cli, environment, in_a_terminal, lines, script, wait_for
 
 SUM = "import sys; x, n = float(sys.argv[1]), int(sys.argv[2]); print('loss', (x - 2) ** 2 + (n - 5) ** 2)"

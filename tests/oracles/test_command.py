@@ -17,9 +17,10 @@ import numpy as np
 import pytest
 
 import blackbox_zo as bz
-from blackbox_zo.journal import Journal, read
+from blackbox_zo.journal import Journal
 from blackbox_zo.testing import check_oracle
 from oracles import Choice, CommandOracle, Float, Integer
+from tests.journals import read
 from tests.oracles.helpers import alive, lines, proposal_of, script, wait_for
 
 ECHO = "import sys, json; print(json.dumps({'argv': sys.argv[1:], 'n': 1.5}))"

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from blackbox_zo.journal import read
+from tests.journals import read
 from tests.oracles.helpers import ROOT, cli
 
 DATA = ROOT / "tutorials" / "data"

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 import blackbox_zo as bz
+from blackbox_zo.learning import Learning
 from blackbox_zo.testing import check_oracle
 from oracles import Cache, CommandOracle, FunctionOracle, RankOnly, Repeat, Timeout
-from tests.oracles.helpers import Scripted, proposal_of, wait_for
+from tests.oracles.helpers import Scripted, ended, proposal_of, wait_for
 
 NAN = float("nan")
 
@@ -154,15 +155,17 @@ def test_cache_asks_once_within_and_across_proposals() -> None:
         return (NAN if x[0] == 3 else float(x[0])), {"by": i}
 
     inner = Scripted(reply)
-    cache = Cache(inner)
-    answer = cache.answer(proposal_of([[5.0], [3.0], [5.0], [1.0]]))
+    cache, learning = Cache(inner), Learning()
+    answer = cache.answer(first := proposal_of([[5.0], [3.0], [5.0], [1.0]], learning=learning))
+    ended(first)
     np.testing.assert_array_equal(answer.values, [5.0, NAN, 5.0, 1.0])
     assert answer.info == ({"by": 0}, {"by": 1}, {"by": 0}, {"by": 3})
     assert inner.asked == [0, 1, 3]
-    answer = cache.answer(proposal_of([[1.0], [2.0], [3.0]], step=1, first_id=4))
+    answer = cache.answer(second := proposal_of([[1.0], [2.0], [3.0]], step=1, first_id=4, learning=learning))
+    ended(second)
     np.testing.assert_array_equal(answer.values, [1.0, 2.0, NAN])
     assert inner.asked == [0, 1, 3, 5]
-    assert values(cache.answer(proposal_of([[2.0]], step=2, first_id=7))) == [2.0]
+    assert values(cache.answer(proposal_of([[2.0]], step=2, first_id=7, learning=learning))) == [2.0]
     assert cache.calls == 4
 
 
@@ -177,9 +180,10 @@ def test_cache_streams_the_known_first() -> None:
         def order(self, n: int) -> range:
             return range(n - 1, -1, -1)
 
-    cache = Cache(Backwards(lambda i, x: float(x[0])))
-    cache.answer(proposal_of([[2.0]]))
-    parts = list(cache.parts(proposal_of([[1.0], [2.0], [3.0], [1.0], [2.0]], first_id=10)))
+    cache, learning = Cache(Backwards(lambda i, x: float(x[0]))), Learning()
+    cache.answer(first := proposal_of([[2.0]], learning=learning))
+    ended(first)
+    parts = list(cache.parts(proposal_of([[1.0], [2.0], [3.0], [1.0], [2.0]], first_id=10, learning=learning)))
     assert [(ids.tolist(), values(part)) for ids, part in parts] == [
         ([11, 14], [2.0, 2.0]),
         ([12], [3.0]),
@@ -189,9 +193,10 @@ def test_cache_streams_the_known_first() -> None:
 
 def test_cache_keeps_standard_errors() -> None:
     replies = iter([1.0, 3.0])
-    cache = Cache(Repeat(FunctionOracle(lambda x: next(replies)), 2))
-    for _ in range(2):
-        answer = cache.answer(proposal_of([[0.0]]))
+    cache, learning = Cache(Repeat(FunctionOracle(lambda x: next(replies)), 2)), Learning()
+    for step in range(2):
+        answer = cache.answer(proposal := proposal_of([[0.0]], step, step, learning))
+        ended(proposal)
         assert answer.stderr is not None and (answer.values[0], answer.stderr[0]) == (2.0, 1.0)
 
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 import blackbox_zo as bz
 from blackbox_zo._typing import Floats
+from blackbox_zo.directions import Joined, Mixed, OnBlocks
 from blackbox_zo.randomness import Key
 from blackbox_zo.testing import check_directions
 
@@ -22,22 +23,22 @@ def rank_two(blocks: tuple[bz.Block, ...], k: int, key: Key) -> bz.LowRank:
     return bz.LowRank(blocks, k, key, rank=2)
 
 
-def side_by_side(blocks: tuple[bz.Block, ...], k: int, key: Key) -> bz.Joined:
+def side_by_side(blocks: tuple[bz.Block, ...], k: int, key: Key) -> Joined:
     """Of different kinds and seeds."""
-    return bz.Joined([bz.Gaussian(blocks, 1, key), bz.LowRank(blocks, k - 1, Key(key.seed, key.step + 100))])
+    return Joined([bz.Gaussian(blocks, 1, key), bz.LowRank(blocks, k - 1, Key(key.seed, key.step + 100))])
 
 
-def mixed(blocks: tuple[bz.Block, ...], k: int, key: Key) -> bz.Mixed:
+def mixed(blocks: tuple[bz.Block, ...], k: int, key: Key) -> Mixed:
     """Each the sum of two, of unit variance."""
-    return bz.Mixed(bz.Gaussian(blocks, 2 * k, key), np.repeat(np.eye(k), 2, axis=1) / np.sqrt(2))
+    return Mixed(bz.Gaussian(blocks, 2 * k, key), np.repeat(np.eye(k), 2, axis=1) / np.sqrt(2))
 
 
-def on_one(blocks: tuple[bz.Block, ...], k: int, key: Key) -> bz.OnBlocks:
-    return bz.OnBlocks(bz.Gaussian(blocks, k, key), 1, key)
+def on_one(blocks: tuple[bz.Block, ...], k: int, key: Key) -> OnBlocks:
+    return OnBlocks(bz.Gaussian(blocks, k, key), 1, key)
 
 
-def signs_on_two(blocks: tuple[bz.Block, ...], k: int, key: Key) -> bz.OnBlocks:
-    return bz.OnBlocks(bz.Rademacher(blocks, k, key), 2, key)
+def signs_on_two(blocks: tuple[bz.Block, ...], k: int, key: Key) -> OnBlocks:
+    return OnBlocks(bz.Rademacher(blocks, k, key), 2, key)
 
 
 # name: make, nested, local, whether E u u' is I rather than I / d

@@ -101,7 +101,7 @@ def test_generations_are_those_of_the_tutorial(covariance: Any, lam: int, f: Any
         y = (proposal.points - x) / literal.sigma
         x = x + literal.generation(y[np.argsort(values)])
         search.tell(proposal, bz.Values(values))
-        s = search._state
+        s = search.state
         np.testing.assert_allclose(search.x, x, rtol=1e-8, atol=1e-10)
         np.testing.assert_allclose(s.radius, literal.sigma, rtol=1e-8)
         np.testing.assert_allclose(s.path_radius, literal.p_sigma, rtol=1e-6, atol=1e-8)
@@ -115,8 +115,8 @@ def test_samples_have_the_covariance_of_the_state(covariance: Any) -> None:
     """Many points of one step, after some steps that made C uneven."""
     small = run(bz.Search(X0, bz.EvolutionStrategy(0.5, 8, covariance), seed=1), ellipsoid, 40)
     many = bz.EvolutionStrategy(0.5, 40_000, covariance)
-    y = many.sample(small._state, small.variable, bz.Key(0, 0)).directions.rows
-    c = small._state.shape if covariance == "full" else np.diag(small._state.shape)
+    y = many.sample(small.state, small.variable, bz.Key(0, 0)).directions.rows
+    c = small.state.shape if covariance == "full" else np.diag(small.state.shape)
     root = np.linalg.cholesky(np.linalg.inv(c))
     np.testing.assert_allclose(root.T @ (y.T @ y / len(y)) @ root, np.eye(D), atol=0.05)
 
@@ -232,7 +232,7 @@ def test_failures_never_attract() -> None:
 def test_a_plateau_widens_the_search() -> None:
     search = bz.Search(X0, bz.EvolutionStrategy(0.5))
     run(search, lambda p: np.zeros(len(p)), 5)
-    assert bits(search.x) == bits(X0) and search._state.radius > 1.0
+    assert bits(search.x) == bits(X0) and search.state.radius > 1.0
     run(search, lambda p: np.full(len(p), np.nan), 5)
     assert bits(search.x) == bits(X0)
 
@@ -242,13 +242,13 @@ def test_a_late_answer_is_taken_in_units_of_todays_radius() -> None:
     search = bz.Search(X0, bz.EvolutionStrategy(0.5), seed=3)
     first, second = search.ask(), search.ask()
     search.tell(second, bz.Values(sphere(second.points)))
-    x, radius = np.array(search.x), search._state.radius
+    x, radius = np.array(search.x), search.state.radius
     assert radius != 0.5
     search.tell(first, bz.Values(sphere(first.points)))
     order = np.argsort(sphere(first.points))
     w = np.maximum(constants(D, first.n, "full").weights, 0.0)
     np.testing.assert_allclose(search.x - x, w @ (first.points - X0)[order], rtol=1e-10)
-    assert np.isfinite(search._state.shape).all()
+    assert np.isfinite(search.state.shape).all()
 
 
 @pytest.mark.parametrize(
@@ -308,8 +308,8 @@ def test_moves_by_all_ranks_are_as_written(n: int, k: int) -> None:
         path = (1 - c) * path + math.sqrt(c * (2 - c) / square) * y
         sigma *= math.exp(min(1.0, (c / damping) * (np.linalg.norm(path) / chi - 1)))
         np.testing.assert_allclose(search.x, x, atol=0.02)
-        np.testing.assert_allclose(search._state.radius, sigma, rtol=0.02)
-        x, sigma, path = search.x, search._state.radius, search._state.path_radius  # no errors add up
+        np.testing.assert_allclose(search.state.radius, sigma, rtol=0.02)
+        x, sigma, path = search.x, search.state.radius, search.state.path_radius  # no errors add up
 
 
 @pytest.mark.parametrize(("n", "k"), [(10, 10), (10, 1), (2, 1)])
@@ -403,7 +403,7 @@ def test_model_takes_rankings_too() -> None:
     for _ in range(40):
         proposal = search.ask()
         search.tell(proposal, bz.Values(sphere(proposal.points)).ranking())
-    assert sphere(search.x) < 1e-3 * sphere(X0) and len(search._state.values) == 0
+    assert sphere(search.x) < 1e-3 * sphere(X0) and len(search.state.values) == 0
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ def test_mean_and_scales_follow_eqs_11_and_12() -> None:
     e, up, down = proposal.points[::2], r[::2], r[1::2]
     assert search.x == pytest.approx(0.3 * ((up - down) / 2) @ e / 4)
     change = 0.1 * ((up + down) / 2 - r.mean()) @ ((e**2 - 0.25) / 0.5) / 4
-    assert np.ravel(search._state.sigma) == pytest.approx(0.5 + np.clip(change, -0.1, 0.1))
+    assert np.ravel(search.state.sigma) == pytest.approx(0.5 + np.clip(change, -0.1, 0.1))
 
 
 def test_elite_rewards_are_the_log_weights_of_the_best() -> None:
@@ -62,7 +62,7 @@ def test_a_pair_with_a_failure_is_left_out() -> None:
 def test_equal_answers_change_nothing() -> None:
     search, proposal = asked()
     search.tell(proposal, bz.Values([1.0] * 8))
-    assert not search.x.any() and (search._state.sigma == 0.5).all()
+    assert not search.x.any() and (search.state.sigma == 0.5).all()
 
 
 def test_scales_shrink_where_the_function_is_steep() -> None:
@@ -73,7 +73,7 @@ def test_scales_shrink_where_the_function_is_steep() -> None:
     for _ in range(60):
         proposal = search.ask()
         search.tell(proposal, bz.Values([f(p) for p in proposal.points]))
-    steep, flat = search._state.sigma
+    steep, flat = search.state.sigma
     assert steep < 0.2 * flat
 
 

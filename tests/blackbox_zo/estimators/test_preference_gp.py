@@ -191,7 +191,7 @@ def test_a_round_shows_x_and_others_around_it() -> None:
     search = searched(bz.PreferenceGP(0.5, 8), 3)
     proposal = search.ask()
     assert np.array_equal(proposal.points[0], search.x) and proposal.n == 8
-    reach = 0.5 * search._state.reach
+    reach = 0.5 * search.state.reach
     assert (np.abs(proposal.points - search.x) <= reach + 1e-12).all()
     gaps = distances(proposal.points, proposal.points, "chebyshev")[np.triu_indices(8, 1)]
     assert gaps.min() >= 0.02 * reach - 1e-12
@@ -256,7 +256,7 @@ def test_more_candidates_than_places() -> None:
 def test_nothing_said_changes_nothing() -> None:
     search = bz.Search(np.zeros(2), bz.PreferenceGP(0.5, 3), seed=0)
     search.tell(search.ask(), bz.Ranking([(0, 1, 2)], 3))
-    assert np.array_equal(search.x, np.zeros(2)) and not len(search._state.points)
+    assert np.array_equal(search.x, np.zeros(2)) and not len(search.state.points)
 
 
 def test_failures_lose() -> None:
@@ -268,7 +268,7 @@ def test_failures_lose() -> None:
 
 def test_the_history_is_bounded() -> None:
     search = searched(bz.PreferenceGP(0.5, 4, history=10), 8)
-    state = search._state
+    state = search.state
     assert isinstance(state, PreferenceState)
     assert len(state.points) == len(state.slope) == 10
     assert max(state.winner.max(), state.loser.max()) < 10 and (np.diff(state.choice) >= 0).all()

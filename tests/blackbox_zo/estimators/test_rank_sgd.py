@@ -76,7 +76,7 @@ def test_rounds_are_those_of_the_docstring(m: int, l: int, k: int, shared: bool,
         search.tell(proposal, bz.Values(bowl(proposal.points)))
         assert literal.round(bowl) == proposal.n
         np.testing.assert_allclose(search.x, literal.x, rtol=1e-9, atol=1e-12)
-        np.testing.assert_allclose(search._state.radius, literal.mu, rtol=1e-9)
+        np.testing.assert_allclose(search.state.radius, literal.mu, rtol=1e-9)
 
 
 def after_a_gradient(estimator: bz.RankSGD, f: Any = bowl) -> tuple[bz.Search, bz.Proposal]:
@@ -94,7 +94,7 @@ def test_a_line_search_shows_x_and_points_on_one_ray() -> None:
     assert np.linalg.matrix_rank(moves, tol=1e-9) == 1
     gradient = 2 * np.arange(1.0, D + 1) * (X - 0.3)
     assert (moves[1:] @ gradient < 0).all()
-    assert search._state.radius == 0.2
+    assert search.state.radius == 0.2
 
 
 @pytest.mark.parametrize("l", range(3, 9))
@@ -103,7 +103,7 @@ def test_answers_at_random_leave_the_length_as_it_is_on_average(l: int) -> None:
     for j in range(l):
         search, proposal = after_a_gradient(bz.RankSGD(0.2, 6, l))
         search.tell(proposal, bz.Ranking([j], l))
-        logs.append(np.log2(search._state.radius / 0.2))
+        logs.append(np.log2(search.state.radius / 0.2))
     assert sum(logs) == pytest.approx(0.0, abs=1e-9)
     np.testing.assert_allclose(np.diff(logs), 1.0)
 
@@ -112,10 +112,10 @@ def test_where_x_stays_gradients_are_averaged() -> None:
     search, proposal = after_a_gradient(bz.RankSGD(0.2, 6))
     down = proposal.points[1] - X
     search.tell(proposal, bz.Ranking([0], 5))
-    assert bits(search.x) == bits(X) and search._state.radius == pytest.approx(0.05)
+    assert bits(search.x) == bits(X) and search.state.radius == pytest.approx(0.05)
     probes = search.ask()
     search.tell(probes, bz.Values(bowl(probes.points)))
-    s = search._state
+    s = search.state
     assert s.steps.tolist() == [0, 2] and s.searching
     xi = [bz.Gaussian(search.variable.blocks, 6, bz.Key(1, t)).draw() for t in (0, 2)]
     g = [w @ rows for w, rows in zip(s.weights, xi, strict=True)]
@@ -141,7 +141,7 @@ def test_x_stays_where_nothing_is_known_to_be_better(answer: Any) -> None:
     search, proposal = after_a_gradient(bz.RankSGD(0.2, 6))
     search.tell(proposal, answer)
     assert bits(search.x) == bits(X)
-    assert search._state.radius == 0.2 and len(search._state.steps) == 1
+    assert search.state.radius == 0.2 and len(search.state.steps) == 1
 
 
 def test_of_points_that_tie_x_goes_to_the_nearest() -> None:
@@ -169,9 +169,9 @@ def test_a_line_search_from_where_x_no_longer_is_moves_nothing() -> None:
     search, first = after_a_gradient(bz.RankSGD(0.2, 6))
     second = search.ask()
     search.tell(first, bz.Ranking([4], 5))
-    x, state = search.x, search._state
+    x, state = search.x, search.state
     search.tell(second, bz.Ranking([4], 5))
-    assert bits(search.x) == bits(x) and search._state.radius == state.radius
+    assert bits(search.x) == bits(x) and search.state.radius == state.radius
 
 
 def test_shared_rounds_probe_where_the_search_should_end() -> None:
@@ -191,7 +191,7 @@ def test_only_the_order_matters(values: list[int], shared: bool) -> None:
         search.tell(proposal, bz.Values(same))
         proposal = search.ask()
         search.tell(proposal, bz.Values(np.arange(proposal.n)))
-        ends.append((bits(search.x), bits(search._state.weights), search._state.radius))
+        ends.append((bits(search.x), bits(search.state.weights), search.state.radius))
     assert ends[0] == ends[1] == ends[2]
 
 
@@ -200,7 +200,7 @@ def test_memory_is_bounded_where_nothing_is_ever_better() -> None:
     for _ in range(60):
         proposal = search.ask()
         search.tell(proposal, bz.Ranking([0], proposal.n))
-    assert len(search._state.steps) == 16 and bits(search.x) == bits(X)
+    assert len(search.state.steps) == 16 and bits(search.x) == bits(X)
 
 
 @pytest.mark.parametrize("shared", [False, True])
@@ -216,7 +216,7 @@ def test_it_does_not_stall_as_a_fixed_rate_does(shared: bool) -> None:
 def test_nothing_of_the_size_of_x_is_kept() -> None:
     x = np.ones(3000)
     search = run(bz.Search(x, bz.RankSGD(0.1, 4)), sphere, 7)
-    assert sum(np.size(part) for part in search._state) < 50
+    assert sum(np.size(part) for part in search.state) < 50
 
 
 @pytest.mark.parametrize(

@@ -151,8 +151,8 @@ def test_history_keeps_the_newest_answers() -> None:
         asked.append(proposal.points)
         search.tell(proposal, bz.Values(sphere(proposal.points)))
     newest = np.concatenate(asked)[-10:]
-    np.testing.assert_array_equal(search._state.points, newest)
-    np.testing.assert_array_equal(search._state.values, sphere(newest))
+    np.testing.assert_array_equal(search.state.points, newest)
+    np.testing.assert_array_equal(search.state.values, sphere(newest))
 
 
 def test_estimate_scales_with_f_and_not_with_its_offset() -> None:

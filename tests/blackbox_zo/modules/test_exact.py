@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import blackbox_zo as bz
+from blackbox_zo.directions import OnBlocks
 from blackbox_zo.modules import Batched, Displacements, Module, Scratch, Unstackable
 from blackbox_zo.modules._displaced import Displaced
 from blackbox_zo.modules._select import Select
@@ -181,7 +182,7 @@ def test_only_some_blocks_touched(make: Make) -> None:
     case = CASES["llama"]
     module, inputs = Module(case.make()), case.inputs()
     key = bz.Key(1, 2)
-    on_one = bz.OnBlocks(make(module.blocks, 2, key), 1, key)
+    on_one = OnBlocks(make(module.blocks, 2, key), 1, key)
     queries = bz.Queries(on_one, np.array([0, 0, 1, 1, 0]), 0.1 * np.array([1.0, -1.0, 1.0, -1.0, 0.0]), 0)
     assert 0 < len(Displacements(module, queries).of) < len(module.blocks)
     expected = reference(case, module, queries, inputs)

@@ -14,6 +14,7 @@ from torch import nn
 
 import blackbox_zo as bz
 from blackbox_zo._typing import Floats
+from blackbox_zo.directions import Joined, OnBlocks
 from blackbox_zo.modules import Module
 from blackbox_zo.modules._rounding import round_into_
 from blackbox_zo.testing import check_variable
@@ -21,13 +22,13 @@ from blackbox_zo.testing import check_variable
 from .helpers import CASES, DIRECTIONS, Make, low_rank_three, made
 
 
-def joined(blocks: tuple[bz.Block, ...], *makes: Any) -> bz.Joined:
+def joined(blocks: tuple[bz.Block, ...], *makes: Any) -> Joined:
     """One direction of each."""
-    return bz.Joined([make(blocks, 1, bz.Key(7, place)) for place, make in enumerate(makes)])
+    return Joined([make(blocks, 1, bz.Key(7, place)) for place, make in enumerate(makes)])
 
 
-def on_one(blocks: tuple[bz.Block, ...], k: int, key: bz.Key) -> bz.OnBlocks:
-    return bz.OnBlocks(low_rank_three(blocks, k, key), 1, key)
+def on_one(blocks: tuple[bz.Block, ...], k: int, key: bz.Key) -> OnBlocks:
+    return OnBlocks(low_rank_three(blocks, k, key), 1, key)
 
 
 def waves(blocks: tuple[bz.Block, ...], k: int, key: bz.Key) -> bz.Dense:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 import blackbox_zo as bz
 from blackbox_zo._typing import Floats
+from blackbox_zo.directions import OnBlocks
 from blackbox_zo.rules import Rule, Schedule
 from blackbox_zo.testing import check_rule
 
@@ -195,7 +196,7 @@ def test_momentum_from_memory_uses_the_last_gradients_by_hand() -> None:
 @pytest.mark.parametrize("make", [bz.Gaussian, bz.Sphere, bz.Orthogonal, bz.Rademacher, bz.LowRank])
 def test_momentum_from_memory_draws_any_directions_again(make: Any) -> None:
     def some(t: int) -> bz.Directions:
-        return bz.OnBlocks(make((bz.Block("x", (D,)),), 2, bz.Key(9, t)), 1, bz.Key(9, t))
+        return OnBlocks(make((bz.Block("x", (D,)),), 2, bz.Key(9, t)), 1, bz.Key(9, t))
 
     found = drawn_trajectory(bz.Momentum(0.1, memory=6), 6, some)
     np.testing.assert_allclose(found, drawn_trajectory(bz.Momentum(0.1), 6, some), rtol=1e-10)

@@ -89,10 +89,15 @@ def test_asked_twice_it_moves_the_top_once() -> None:
     model = llama()
     oracle, search = HybridOracle(model, [BATCH], loss, torch.optim.SGD(top_of(model), 0.1)), search_of(model)
     proposal = search.ask()
+    before = model.model.norm.weight.clone()
     oracle.answer(proposal)
-    moved = model.model.norm.weight.clone()
-    oracle.answer(proposal)
-    assert torch.equal(model.model.norm.weight, moved)
+    answer = oracle.answer(proposal)
+    assert torch.equal(model.model.norm.weight, before)
+    search.tell(proposal, answer)
+    once = llama()
+    list(search_of(once).run(HybridOracle(once, [BATCH], loss, torch.optim.SGD(top_of(once), 0.1)), 1))
+    assert not torch.equal(model.model.norm.weight, before)
+    assert torch.equal(model.model.norm.weight, once.model.norm.weight)
 
 
 def test_a_step_without_a_finite_loss_does_not_move_the_top() -> None:
@@ -103,9 +108,10 @@ def test_a_step_without_a_finite_loss_does_not_move_the_top() -> None:
         return loss(net, batch) * torch.nan
 
     oracle = HybridOracle(model, [BATCH], broken, torch.optim.SGD(top_of(model), 0.1), "scratch")
-    list(search_of(model).run(oracle, 2))
+    search = search_of(model)
+    list(search.run(oracle, 2))
     assert torch.equal(model.model.norm.weight, before)
-    assert oracle.bad_steps == 2
+    assert search.barren == search.barren_steps == 2
 
 
 def test_refused(tmp_path: Path) -> None:

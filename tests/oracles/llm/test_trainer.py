@@ -203,7 +203,7 @@ def test_a_move_is_what_the_search_alone_makes(tmp_path: Path) -> None:
     for i in range(proposal.queries.n):
         with torch.no_grad(), Scratch(Displacements(variable, proposal.queries), i):
             losses.append(float(copy.eval()(**batch).loss))
-    g = search.estimator.estimate(search._state, variable, proposal.queries, bz.Values(losses))[1]
+    g = search.estimator.estimate(search.state, variable, proposal.queries, bz.Values(losses))[1]
     variable.add_(bz.Step(g.directions, -3e-3 * g.w, 3e-3 * 0.5))
     for name, value in weights(copy).items():
         torch.testing.assert_close(weights(model)[name], value, rtol=0, atol=2e-5)
@@ -253,7 +253,7 @@ def test_an_epoch_that_stops_within_an_accumulation(tmp_path: Path) -> None:
     made.remove_callback(Stop)
     made.train()
     assert made.state.global_step == 4
-    assert made.search is not None and made.search.nfev == 6 * 8 and not made.search._open
+    assert made.search is not None and made.search.nfev == 6 * 8 and not made.search.waiting
 
 
 def test_the_search_is_what_the_arguments_say(tmp_path: Path) -> None:

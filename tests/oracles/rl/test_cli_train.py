@@ -15,11 +15,11 @@ import pytest
 
 import blackbox_zo as bz
 from blackbox_zo import _replay
-from blackbox_zo.journal import read
 from oracles.cli._rl_evaluations import Evaluation, Evaluations, beside
 from oracles.cli.main import main
 from oracles.cli.train_policy import PRESET_LINES
 from oracles.rl import PRESETS, Horizon, Training, load, preset
+from tests.journals import read
 from tests.oracles.helpers import arguments, cli, environment, in_a_terminal, lines, wait_for
 
 CART = ("train-policy", "--env", "CartPole-v1", "--steps", "6", "--every", "2", "--quiet")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import queue
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, final
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple, final
 
 import numpy as np
 
@@ -39,11 +40,6 @@ class Wrapper(Oracle):
             AttributeError: It does not count.
         """
         return int(self.oracle.calls)  # type: ignore[attr-defined]
-
-    def recall(self, records: Sequence[Mapping[str, Any]]) -> None:
-        """See `Oracle.recall`: told to the oracle inside."""
-        if isinstance(self.oracle, Oracle):
-            self.oracle.recall(records)
 
     def close(self) -> None:
         """Close the oracle inside."""
@@ -131,19 +127,27 @@ class RankOnly(Wrapper):
         return ranking
 
 
+class _Known(NamedTuple):
+    """What a `Cache` has seen: the first `n` entries of a table that only grows."""
+
+    table: dict[bytes, tuple[int, float, float, Any]]
+    n: int
+
+    def get(self, key: bytes) -> tuple[float, float, Any] | None:
+        entry = self.table.get(key)
+        return entry[1:] if entry is not None and entry[0] < self.n else None
+
+
 @final
 class Cache(Wrapper):
-    """Asks about the same point, bit for bit, once, within a proposal and across proposals; failures are kept too.
+    """Asks about the same point, bit for bit, once, within a proposal and across steps; failures are kept too.
 
-    What it remembers is in memory, and grows by about 200 bytes a point.
+    What it remembers belongs to the search, and so does the journal's part of it: it is there again after a resume.
+    It takes about 200 bytes a point.
 
     Args:
         oracle: An oracle that answers values.
     """
-
-    def __init__(self, oracle: Answers) -> None:
-        super().__init__(oracle)
-        self._known: dict[bytes, tuple[float, float, Any]] = {}
 
     def answer(self, proposal: Proposal) -> Values:
         """See `Oracle.answer`; in the order of `proposal.ids`."""
@@ -151,29 +155,61 @@ class Cache(Wrapper):
 
     def parts(self, proposal: Proposal) -> Iterator[Part]:
         """See `Oracle.parts`: first what is known, then the rest as it arrives, each with the queries equal to it."""
+        known: _Known = proposal.state(self)
         where: dict[bytes, list[int]] = {}
         for i in range(proposal.n):
             where.setdefault(_digest(proposal.points[i]), []).append(i)
-        known = [key for key in where if key in self._known]
-        if known:
-            yield self._part(proposal, where, known)
-        fresh = {int(proposal.ids[where[key][0]]): key for key in where if key not in self._known}
+        old = {key: found for key in where if (found := known.get(key)) is not None}
+        if old:
+            yield self._part(proposal, where, old)
+        fresh = {int(proposal.ids[where[key][0]]): key for key in where if key not in old}
         if not fresh:
             return
         rest = proposal.take(np.array([where[key][0] for key in fresh.values()], dtype=np.intp))
         for ids, part in parts_of(self.oracle, rest):
-            values, keys = self._values(part), [fresh[i] for i in ids.tolist()]
-            stderr = np.full(part.n, np.nan) if values.stderr is None else values.stderr
-            rows = zip(values.values.tolist(), stderr.tolist(), values.info or [None] * part.n, strict=True)
-            self._known.update(zip(keys, rows, strict=True))
-            yield self._part(proposal, where, keys)
+            values = self._values(part)
+            stderr = [np.nan] * part.n if values.stderr is None else values.stderr.tolist()
+            rows = zip(values.values.tolist(), stderr, values.info or [None] * part.n, strict=True)
+            new = {}
+            for i, row in zip(np.asarray(ids).tolist(), rows, strict=True):
+                new[fresh[i]] = row
+                proposal.learn(self, i, [fresh[i].hex(), *(None if v != v else v for v in row[:2]), row[2]])
+            yield self._part(proposal, where, new)
 
-    def _part(self, proposal: Proposal, where: dict[bytes, list[int]], keys: list[bytes]) -> Part:
-        positions = np.array([i for key in keys for i in where[key]], dtype=np.intp)
-        rows = [self._known[key] for key in keys for _ in where[key]]
+    def _part(
+        self, proposal: Proposal, where: dict[bytes, list[int]], found: Mapping[bytes, tuple[float, float, Any]]
+    ) -> Part:
+        positions = np.array([i for key in found for i in where[key]], dtype=np.intp)
+        rows = [row for key, row in found.items() for _ in where[key]]
         values, stderr, info = zip(*rows, strict=True)
         known = None if np.isnan(stderr).all() else stderr
         return proposal.ids[positions], Values(values, known, info if any(info) else None)
+
+    def start(self) -> _Known:
+        """See `Oracle.start`."""
+        return _Known({}, 0)
+
+    def absorb(self, state: _Known, evidence: Mapping[int, Any]) -> _Known:
+        """See `Oracle.absorb`: one table serves all states, each of which knows its first entries."""
+        table = state.table
+        if len(table) > state.n:  # a step was taken back, and the table holds what came after it
+            table = {key: entry for key, entry in table.items() if entry[0] < state.n}
+        for key, value, stderr, info in evidence.values():
+            numbers = (np.nan if v is None else float(v) for v in (value, stderr))
+            table.setdefault(bytes.fromhex(key), (len(table), *numbers, info))
+        return _Known(table, len(table))
+
+    def save(self, state: _Known) -> dict[str, Any]:
+        """See `Oracle.save`."""
+        entries = [(key.hex(), *entry[1:]) for key, entry in state.table.items() if entry[0] < state.n]
+        return {"known": np.array(json.dumps(entries))}
+
+    def load(self, saved: Mapping[str, Any]) -> _Known:
+        """See `Oracle.load`."""
+        if "known" not in saved:
+            raise ValueError("The state was not saved by a `Cache`.")
+        entries = json.loads(str(saved["known"]))
+        return _Known({bytes.fromhex(k): (i, v, e, info) for i, (k, v, e, info) in enumerate(entries)}, len(entries))
 
 
 def _digest(point: Floats) -> bytes:

@@ -1,11 +1,14 @@
-"""The journal: append-only JSON lines. A run is its header plus its answers, and replaying them is resuming it."""
+"""`Journal`: the one writer of a journal file."""
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
 import os
 import threading
 import weakref
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -13,11 +16,10 @@ from typing import Any
 from blackbox_zo._describe import describe, spell
 from blackbox_zo._version import __version__
 from blackbox_zo.errors import JournalError, JournalLocked
+from blackbox_zo.journal._reader import JournalReader, parsed_header
+from blackbox_zo.journal.lines import FORMAT, Line
 
-__all__ = ["FORMAT", "Journal", "read"]
-
-FORMAT = 1
-"""Version of the file format."""
+__all__ = ["Journal"]
 
 _GATHER = 0.1
 """Seconds for which a flush waits for more to flush: one costs as much CPU as a short step."""
@@ -27,15 +29,20 @@ class Journal:
     """One file, one run.
 
     The first line is the header: format and library version, estimator, rule, seed, dimension and start. Then comes
-    one line per answer. Every line is handed to the operating system before the search goes on, so a killed process
-    loses nothing that was answered. At the end of each step the file is also flushed to the disk (`fsync`), in a thread
-    of its own and within 0.1 s (steps that follow each other faster share a flush), so a power cut loses at most the
-    step under way and what was answered in the 0.1 s before.
+    one line per answer, or per step, and one per measure. Every line is handed to the operating system before the
+    search goes on, so a killed process loses nothing that was answered. At the end of each step the file is also
+    flushed to the disk (`fsync`), in a thread of its own and within 0.1 s (steps that follow each other faster share a
+    flush), so a power cut loses at most the step under way and what was answered in the 0.1 s before.
+
+    Where a line cannot be written, or a flush fails, `OSError` is raised, and the search has not moved. After a failed
+    write one may make room and tell the same answers again. After a failed flush nothing more is written, for the
+    system may have dropped what it could not flush: begin again from the file.
 
     Args:
-        path: The file; made if missing.
+        path: The file; made if missing. `~` is the home folder.
         problem: What is being minimised, JSON-able. Part of the run's identity: another problem is refused.
         settings: Anything worth keeping that may change between resumes, such as budget and workers.
+        see: Called with each line that is there when a search opens the file.
     """
 
     def __init__(
@@ -43,23 +50,26 @@ class Journal:
         path: str | os.PathLike[str],
         problem: dict[str, Any] | None = None,
         settings: dict[str, Any] | None = None,
+        see: Callable[[Line], object] | None = None,
     ) -> None:
-        self.path = Path(path)
-        self.problem, self.settings = problem, settings
+        self.path = Path(path).expanduser()
+        self.problem, self.settings, self.see = problem, settings, see
         self._fd = -1
+        self._size, self._torn = 0, False
+        self._failed: OSError | None = None
         self._syncing: Future[None] | None = None
         self._thread: ThreadPoolExecutor | None = None
         self._lock, self._closing = threading.Lock(), threading.Event()
         self._dirty = self._flushing = False
 
-    def open(self, header: dict[str, Any]) -> list[dict[str, Any]]:
-        """Lock the file, check or write its header, mend a torn last line.
+    def open(self, header: dict[str, Any]) -> Iterator[Line]:
+        """Lock the file, check or write its header; read what it holds, and mend a torn last line.
 
         Args:
             header: What tells this run from others.
 
         Returns:
-            The records already there.
+            The lines already there, each read when it is asked for. Read them to the end before the first `write`.
 
         Raises:
             JournalLocked: Another process or search is writing to it.
@@ -75,47 +85,75 @@ class Journal:
             **header,
             **({"problem": describe(self.problem)} if self.problem is not None else {}),
         }
+        new = not self.path.exists()
         fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0), 0o644)
         try:
             _lock(fd, self.path)
-            raw = self.path.read_bytes()
-            found, records, good = _parse(raw, self.path)
-            if good < len(raw):
-                os.ftruncate(fd, good)
+            with self.path.open("rb") as file:
+                found = parsed_header(file.readline(), self.path)
             if found is not None:
                 _compare(found, header, self.path)
+            else:
+                os.ftruncate(fd, 0)
         except BaseException:
             os.close(fd)
             raise
-        self._fd = fd
+        self._fd, self._failed = fd, None
         _open_journals.add(self)
-        if found is None:
+        if found is not None:
+            return self._read()
+        try:
+            self._size = 0
             self.write(json.dumps({**header, **({"settings": self.settings} if self.settings else {})}) + "\n")
             os.fsync(fd)
-        return records
+            if new:
+                _flush_folder(self.path.absolute().parent)
+        except BaseException:
+            self.close()
+            raise
+        return iter(())
+
+    def _read(self) -> Iterator[Line]:
+        reader = JournalReader(self.path)
+        for line in reader:
+            if self.see is not None:
+                self.see(line)
+            yield line
+        self._size = reader.good
+        if os.fstat(self._fd).st_size > self._size:
+            os.ftruncate(self._fd, self._size)
 
     def write(self, lines: str) -> None:
         """Append complete lines.
 
         Raises:
-            OSError: The disk is full or gone. What was written of a line is dropped again.
+            OSError: The disk is full or gone, or an earlier flush failed. What was written of a line is dropped again.
         """
+        if self._failed is not None:
+            raise OSError(
+                self._failed.errno,
+                f"Journal '{self.path}' could not be flushed to the disk, and takes no more answers: {self._failed}",
+            )
         data = lines.encode()
-        written = os.write(self._fd, data)
+        if self._torn:
+            os.ftruncate(self._fd, self._size)
+            self._torn = False
+        try:
+            written = os.write(self._fd, data)
+        except OSError as error:
+            raise OSError(error.errno, f"Journal '{self.path}' cannot be written: {error.strerror}") from None
         if written < len(data):
-            os.ftruncate(self._fd, os.fstat(self._fd).st_size - written)
+            self._torn = True
+            with contextlib.suppress(OSError):  # if this fails too, the next write tries again before it writes
+                os.ftruncate(self._fd, self._size)
+                self._torn = False
             raise OSError(f"Journal '{self.path}' took only {written} of {len(data)} bytes; is the disk full?")
+        self._size += written
 
     def sync(self) -> None:
-        """Have what was written flushed to the disk soon.
-
-        Raises:
-            OSError: An earlier flush failed.
-        """
+        """Have what was written flushed to the disk soon; a flush that fails is reported by the next `write`."""
         if self._thread is None:
             self._thread = ThreadPoolExecutor(1, thread_name_prefix="journal")
-        if self._syncing is not None and self._syncing.done():
-            self._syncing.result()
         with self._lock:
             self._dirty = True
             if self._flushing:
@@ -133,12 +171,18 @@ class Journal:
             self._dirty = False  # before the flush: what is written during it needs another
             try:
                 os.fsync(self._fd)
-            except OSError:
-                self._flushing = False
-                raise
+                if os.fstat(self._fd).st_nlink == 0:
+                    raise OSError(errno.ENOENT, "the file was deleted")
+            except OSError as error:
+                self._flushing, self._failed = False, error
+                return
 
     def close(self) -> None:
-        """Flush everything to the disk and unlock the file."""
+        """Flush everything to the disk and unlock the file.
+
+        Raises:
+            OSError: It could not be flushed, now or earlier.
+        """
         if self._fd < 0:
             return
         try:
@@ -146,6 +190,8 @@ class Journal:
             if self._thread is not None:
                 self._thread.shutdown()
             os.fsync(self._fd)
+            if self._failed is not None:
+                raise self._failed
         finally:
             os.close(self._fd)
             self._fd, self._thread, self._syncing = -1, None, None
@@ -154,90 +200,44 @@ class Journal:
             _open_journals.discard(self)
 
     def __del__(self) -> None:
-        self.close()
-
-
-def read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Read a journal without locking or changing it.
-
-    Returns:
-        Its header and its records.
-
-    Raises:
-        JournalError: It is empty, damaged, or no journal.
-        OSError: It cannot be read.
-    """
-    header, records, _ = _parse(Path(path).read_bytes(), Path(path))
-    if header is None:
-        raise JournalError(f"'{path}' is empty; no run has been recorded in it.")
-    return header, records
-
-
-def _parse(raw: bytes, path: Path) -> tuple[dict[str, Any] | None, list[dict[str, Any]], int]:
-    """Header (None for an empty file), records, and how many bytes are good. A torn last line is left out."""
-    good = 0
-    parsed: list[dict[str, Any]] = []
-    lines = raw.split(b"\n")
-    for number, line in enumerate(lines):
-        last = number >= len(lines) - 2  # the last complete line, or the piece after it
-        if number == len(lines) - 1:
-            break  # what follows the last newline: nothing, or a torn line
-        try:
-            entry = json.loads(line)
-            if not isinstance(entry, dict):
-                raise ValueError
-        except ValueError:
-            if last and parsed and len(lines[-1]) == 0:
-                break
-            raise JournalError(
-                f"'{path}' is damaged at line {number + 1}: {line[:60]!r} is not a JSON object. "
-                "If that line is yours, remove it; otherwise start a new journal."
-            ) from None
-        if not parsed and entry.get("journal") != "blackbox_zo":
-            raise JournalError(f"'{path}' is not a journal of blackbox_zo; choose another file for `journal`.")
-        parsed.extend(_single(entry))
-        good += len(line) + 1
-    if not parsed:
-        if raw and not raw.startswith(b'{"journal"'[: len(raw)]):
-            raise JournalError(f"'{path}' is not a journal of blackbox_zo; choose another file for `journal`.")
-        return None, [], 0
-    return parsed[0], parsed[1:], good
-
-
-def _single(entry: dict[str, Any]) -> list[dict[str, Any]]:
-    """A line that holds a whole step, as one record per value; any other line as it is."""
-    if "values" not in entry or "id" not in entry:
-        return [entry]
-    step, first = entry["step"], entry["id"]
-    at = entry.get("at", step)
-    return [{"step": step, "at": at, "id": first + i, "value": value} for i, value in enumerate(entry["values"])]
+        with contextlib.suppress(OSError):
+            self.close()
 
 
 def _compare(found: dict[str, Any], mine: dict[str, Any], path: Path) -> None:
-    """Refuse a header of another run, by the name of what differs."""
+    """Refuse the header of another run, and name what differs."""
     found, mine = dict(found), dict(mine)
-    for name in ("library",):  # patch releases never change a number
-        found[name], mine[name] = (".".join(str(h.get(name)).split(".")[:2]) for h in (found, mine))
-    for name in ("format", "library", "estimator", "rule", "seed", "dimension", "problem", "start", "max_staleness"):
+    found["library"], mine["library"] = (".".join(str(h.get("library")).split(".")[:2]) for h in (found, mine))
+    for name in ("library", "format"):  # patch releases never change a number
+        if found.get(name) != mine[name]:
+            raise JournalError(
+                f"Journal '{path}' was written by {name} version {found.get(name)}, this is {mine[name]}. "
+                "Resume it with that version, or use another file."
+            )
+    for name in ("estimator", "rule", "seed", "dimension", "problem", "start", "max_staleness"):
         theirs, ours = found.get(name), mine.get(name)
         if theirs == ours:
             continue
-        if name in ("format", "library"):
-            raise JournalError(
-                f"Journal '{path}' was written by {name} version {theirs}, this is {ours}. "
-                f"Resume it with that version, or use another file."
-            )
         if name == "start":
-            for part in ("select", "mask", "unit", "no_decay", "rounding", "x0", "lower", "upper"):
-                a, b = (h.get("variable", {}).get(part) for h in (found, mine))
-                if a != b:
-                    name, theirs, ours = f"variable's {part}", a, b
-                    break
+            a, b = ((h.get("variable") or {}) for h in (found, mine))
+            part = next((part for part in (*b, *a) if a.get(part) != b.get(part)), None)
+            if part is not None:
+                name, theirs, ours = f"variable's {part}", a.get(part), b.get(part)
         raise JournalError(
             f"Journal '{path}' belongs to another run: "
             f"its {name} is {spell(theirs):.200}, here it is {spell(ours):.200}. "
             "Use another file, or the same arguments as before."
         )
+
+
+def _flush_folder(folder: Path) -> None:
+    """Have the name of a new file survive a power cut; where folders cannot be flushed, the system sees to it."""
+    with contextlib.suppress(OSError):
+        fd = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
 
 
 _open_journals: weakref.WeakSet[Journal] = weakref.WeakSet()

@@ -1,0 +1,141 @@
+"""`Engine`: where a search stands, and how answers move it. It knows neither users nor files."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from blackbox_zo._best import BestSoFar
+from blackbox_zo._open import Open
+from blackbox_zo._typing import Floats, Ints
+from blackbox_zo.estimators import Estimator
+from blackbox_zo.feedback import Feedback, Values
+from blackbox_zo.learning import Learning, Moment
+from blackbox_zo.randomness import Key
+from blackbox_zo.rules import Rule
+from blackbox_zo.steps import Queries, Step
+from blackbox_zo.variables import Variable
+
+__all__ = ["Engine", "Snapshot"]
+
+
+class Engine:
+    """A variable, an estimator and a rule, with their states and the steps that are open.
+
+    Args:
+        variable: What is moved.
+        estimator: How to ask.
+        rule: How to move.
+        seed: All randomness is a function of it.
+        budget: Most queries ever asked; none is no limit.
+        max_staleness: Moves after which an estimate moves nothing any more.
+
+    Attributes:
+        state: The estimator's.
+        rule_state: The rule's.
+        learning: What oracles have learnt.
+        open: Steps that wait for answers, by number.
+        best: The best point so far.
+        steps: Number of steps asked.
+        asked: Number of queries asked.
+        nfev: Number of queries answered, failures included.
+        failed: Number of queries that failed.
+        barren: How many of the newest complete steps had no usable answer at all.
+        barren_steps: How many of all complete steps had none.
+    """
+
+    def __init__(
+        self, variable: Variable, estimator: Estimator, rule: Rule, seed: int, budget: int | None, max_staleness: int
+    ) -> None:
+        self.variable, self.estimator, self.rule = variable, estimator, rule
+        self.seed, self.budget, self.max_staleness = seed, budget, max_staleness
+        self.state = estimator.start(variable)
+        self.rule_state = rule.start(variable)
+        self.learning = Learning()
+        self.open: dict[int, Open] = {}
+        self.best = BestSoFar(variable)
+        self.steps = self.asked = self.nfev = self.failed = self.barren = self.barren_steps = 0
+
+    def begin(self) -> int:
+        """Sample the next step and hold it open."""
+        step = self.steps
+        queries = self.estimator.sample(self.state, self.variable, Key(self.seed, step))
+        if self.budget is not None and self.asked + queries.n > self.budget:
+            queries = queries.take(slice(self.budget - self.asked))
+        self.hold(step, queries, self.asked)
+        self.steps += 1
+        self.asked += queries.n
+        return step
+
+    def hold(self, step: int, queries: Queries, first_id: int) -> Open:
+        """Keep a step open that was sampled from the present state."""
+        pending = Open(self.variable.version, self.state, queries, first_id, Moment(self.learning))
+        self.open[step] = pending
+        return pending
+
+    def take(self, step: int, pending: Open, positions: Ints, feedback: Feedback) -> bool:
+        """Record answers that have been checked; move, and return True, if the step is complete."""
+        self.nfev += len(positions)
+        if isinstance(feedback, Values):
+            self.failed += feedback.n_failed
+        self.best.see(pending, positions, feedback)
+        whole = pending.take(positions, feedback)
+        if whole is None:
+            return False
+        del self.open[step]
+        if pending.learnt:
+            self.learning.absorb(pending.learnt)
+        self._move(pending, whole)
+        return True
+
+    def _move(self, pending: Open, feedback: Feedback) -> None:
+        nothing = isinstance(feedback, Values) and feedback.n_failed == feedback.n
+        self.barren = self.barren + 1 if nothing else 0
+        self.barren_steps += nothing
+        if self.variable.version - pending.version > self.max_staleness:
+            return
+        self.state, gradient = self.estimator.estimate(self.state, self.variable, pending.queries, feedback)
+        if nothing:  # nothing is known: no decay, no momentum
+            self.variable.add_(Step(gradient.directions, np.zeros_like(gradient.w)))
+            return
+        self.rule_state, step = self.rule.update(self.rule_state, gradient)
+        self.variable.add_(Step(step.directions, -step.w, step.shrink))
+
+    # ------------------------------------------------------------------------------------------------- going back
+
+    def snapshot(self) -> Snapshot:
+        """Where things stand, to go back to. Nothing of it is ever changed, so it costs no more than x.
+
+        Raises:
+            TypeError: The variable is not kept as an array.
+        """
+        if not self.variable.dense:
+            raise TypeError(f"The moves of a `{type(self.variable).__name__}` cannot be taken back.")
+        return Snapshot(
+            self.variable.state(), self.variable.version, self.state, self.rule_state, self.learning.states,
+            {step: pending.copy() for step, pending in self.open.items()},
+            (self.steps, self.asked, self.nfev, self.failed, self.barren, self.barren_steps),
+            (self.best.x, self.best.value, self.best.id),
+        )  # fmt: skip
+
+    def restore(self, then: Snapshot) -> None:
+        """Go back to a snapshot. What was open then is open again, and not handed out."""
+        self.variable.load(then.x, then.version)
+        self.state, self.rule_state, self.learning.states = then.state, then.rule_state, then.learnt
+        self.open = {step: pending.copy() for step, pending in then.open.items()}
+        self.steps, self.asked, self.nfev, self.failed, self.barren, self.barren_steps = then.counts
+        self.best.x, self.best.value, self.best.id = then.best
+
+
+class Snapshot(NamedTuple):
+    """Where a search stood; see `Engine.snapshot`."""
+
+    x: dict[str, Any]
+    version: int
+    state: Any
+    rule_state: Any
+    learnt: Any
+    open: dict[int, Open]
+    counts: tuple[int, int, int, int, int, int]
+    best: tuple[Floats | None, float, int]

@@ -1,0 +1,110 @@
+"""What a run says of itself: how it ended, what each step did, which query failed first."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from enum import IntEnum
+from typing import Any, NamedTuple, Protocol
+
+from blackbox_zo._best import Best
+from blackbox_zo._engine import Snapshot
+from blackbox_zo.feedback import Feedback
+from blackbox_zo.journal import Journal, Measured
+from blackbox_zo.proposal import Proposal
+from blackbox_zo.variables import Variable
+
+__all__ = ["Ended", "Failure", "Report", "Searched"]
+
+
+class Ended(IntEnum):
+    """How a run ended. The number is `OptimizeResult.status`."""
+
+    BUDGET = 0
+    """Every query of the budget was answered."""
+    STOPPED = 1
+    """A callback, or another observer, asked to stop."""
+    TIME = 2
+    """The time limit was reached."""
+    INTERRUPTED = 3
+    """Ctrl-C or another signal."""
+    RAISED = 4
+    """The oracle raised an exception."""
+    FAILED = 5
+    """Every query failed."""
+    TARGET = 6
+    """A value as low as the target was found."""
+    STEPS = 7
+    """Every step was made."""
+    BARREN = 8
+    """No step of so many in a row had a usable answer."""
+
+
+class Report(NamedTuple):
+    """What one step of a run did.
+
+    Attributes:
+        step: Number of the step.
+        nfev: Queries answered so far, failures included.
+        value: Mean of the step's values; NaN for rankings, or where all failed.
+        best: Best value so far.
+        failed: Failed queries so far.
+        seconds: Since this run began, or went on.
+        measured: What was measured after the step, by the measure's name.
+    """
+
+    step: int
+    nfev: int
+    value: float
+    best: float
+    failed: int
+    seconds: float = 0.0
+    measured: Mapping[str, Measured] = {}
+
+
+class Failure(NamedTuple):
+    """The first query of a run that failed.
+
+    Attributes:
+        query: Its id.
+        reason: Why, as far as the oracle said.
+        info: All that the oracle noted about it.
+    """
+
+    query: int
+    reason: str
+    info: Mapping[str, Any]
+
+
+class Searched(Protocol):
+    """What a run needs of a search; `Search` is one."""
+
+    @property
+    def variable(self) -> Variable: ...
+    @property
+    def budget(self) -> int | None: ...
+    @property
+    def nfev(self) -> int: ...
+    @property
+    def failed(self) -> int: ...
+    @property
+    def steps(self) -> int: ...
+    @property
+    def moves(self) -> int: ...
+    @property
+    def barren(self) -> int: ...
+    @property
+    def best(self) -> Best: ...
+    @property
+    def exhausted(self) -> bool: ...
+    @property
+    def waiting(self) -> list[int]: ...
+    @property
+    def journal(self) -> Journal | None: ...
+    @property
+    def measured(self) -> Sequence[Measured]: ...
+
+    def ask(self) -> Proposal: ...
+    def tell(self, proposal: Proposal, feedback: Feedback, ids: Any = None) -> None: ...
+    def record(self, measured: Measured) -> None: ...
+    def snapshot(self) -> Snapshot: ...
+    def restore(self, then: Snapshot) -> None: ...

@@ -1,0 +1,10 @@
+"""The journal: append-only JSON lines. A run is its header plus its answers, and replaying them is resuming it."""
+
+from blackbox_zo.journal._file import Journal as Journal
+from blackbox_zo.journal._reader import JournalReader as JournalReader
+from blackbox_zo.journal._reader import read_header as read_header
+from blackbox_zo.journal._reader import read_journal as read_journal
+from blackbox_zo.journal.lines import FORMAT as FORMAT
+from blackbox_zo.journal.lines import Answers as Answers
+from blackbox_zo.journal.lines import Line as Line
+from blackbox_zo.journal.lines import Measured as Measured

@@ -1,0 +1,157 @@
+"""Reading a journal, without locking or changing it."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from blackbox_zo.errors import JournalError
+from blackbox_zo.journal.lines import READABLE, Answers, Line, Measured, parse_line
+
+__all__ = ["JournalReader", "parsed_header", "read_header", "read_journal"]
+
+_CHUNK = 1 << 20
+"""Bytes read at a time."""
+
+
+class JournalReader:
+    """A journal that is read, line by line, as it stands: also while a search writes to it.
+
+    A last line without its end is left out: it is being written, or a power cut tore it.
+
+    Args:
+        path: The file.
+
+    Attributes:
+        path: The file.
+        header: Its first line.
+        good: Number of bytes, from the file's start, that have been read and understood.
+
+    Raises:
+        JournalError: The file is empty, damaged, no journal, or of a format that this version cannot read.
+        OSError: It cannot be read.
+
+    Example:
+        >>> import blackbox_zo as bz, numpy as np, tempfile
+        >>> path = tempfile.mkdtemp() + "/run.jsonl"
+        >>> result = bz.minimize(lambda x: x @ x, np.ones(2), budget=20, journal=path)
+        >>> journal = bz.read_journal(path)
+        >>> journal.header["dimension"], sum(len(answers.ids) for answers in journal.answers())
+        (2, 20)
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        with self.path.open("rb") as file:
+            line = file.readline()
+        header = parsed_header(line, self.path)
+        if header is None:
+            raise JournalError(f"'{path}' is empty; no run has been recorded in it.")
+        self.header: dict[str, Any] = header
+        self.good = self._begin = len(line)
+        self._number = 1
+
+    def __iter__(self) -> Iterator[Line]:
+        """Every line after the header that is complete now, from the first."""
+        self.good, self._number = self._begin, 1
+        with self.path.open("rb") as file:
+            file.seek(self._begin)
+            yield from self._lines(file)
+
+    def follow(self, seconds: float = 0.2) -> Iterator[Line | None]:
+        """Every line, and then those that are appended; never ends by itself.
+
+        Args:
+            seconds: Between two looks at the file.
+
+        Yields:
+            A line, or None when all have been read, before it waits.
+
+        Raises:
+            JournalError: A line is damaged, or the file has become shorter.
+        """
+        self.good, self._number = self._begin, 1
+        with self.path.open("rb") as file:
+            while True:
+                if os.fstat(file.fileno()).st_size < self.good:
+                    raise JournalError(f"'{self.path}' has become shorter while it was followed.")
+                file.seek(self.good)
+                yield from self._lines(file)
+                yield None
+                time.sleep(seconds)
+
+    def answers(self) -> Iterator[Answers]:
+        """The answers alone."""
+        return (line for line in self if isinstance(line, Answers))
+
+    def measured(self) -> Iterator[Measured]:
+        """The measures alone."""
+        return (line for line in self if isinstance(line, Measured))
+
+    def _lines(self, file: BinaryIO) -> Iterator[Line]:
+        """What is complete from here on; `good` tells how far that was."""
+        rest = b""
+        while chunk := file.read(_CHUNK):
+            lines = (rest + chunk).split(b"\n")
+            rest = lines.pop()
+            for line in lines:
+                self._number += 1
+                parsed = self._parsed(line, file)
+                if parsed is None:
+                    self._number -= 1
+                    return
+                yield parsed
+                self.good += len(line) + 1
+
+    def _parsed(self, line: bytes, file: BinaryIO) -> Line | None:
+        """One line; None where it is the file's last and torn."""
+        try:
+            return parse_line(json.loads(line), self._number)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            if self.good + len(line) + 1 >= os.fstat(file.fileno()).st_size:
+                return None
+            raise JournalError(
+                f"'{self.path}' is damaged at line {self._number}: {line[:60]!r} is no line of a journal "
+                f"({type(error).__name__}: {error}). If that line is yours, remove it; otherwise start a new journal."
+            ) from None
+
+
+def read_journal(path: str | os.PathLike[str]) -> JournalReader:
+    """Open a journal for reading; see `JournalReader`."""
+    return JournalReader(path)
+
+
+def read_header(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """The header of a journal; nothing else of the file is read.
+
+    Raises:
+        JournalError: The file is empty, no journal, or of a format that this version cannot read.
+        OSError: It cannot be read.
+    """
+    return JournalReader(path).header
+
+
+def parsed_header(line: bytes, path: Path) -> dict[str, Any] | None:
+    """The header from a file's first line; None where it is empty or torn.
+
+    Raises:
+        JournalError: It is no header, or of a format that this version cannot read.
+    """
+    if not line.endswith(b"\n") and (b'{"journal": "blackbox_zo"'.startswith(line[:25]) or not line.strip(b"\0")):
+        return None
+    try:
+        header = json.loads(line)
+    except ValueError:
+        header = None
+    if not isinstance(header, dict) or header.get("journal") != "blackbox_zo":
+        raise JournalError(f"'{path}' is not a journal of blackbox_zo; choose another file for `journal`.")
+    if header.get("format") not in READABLE:
+        raise JournalError(
+            f"Journal '{path}' was written by format version {header.get('format')}, of blackbox_zo "
+            f"{header.get('library')}; this version reads {' and '.join(map(str, READABLE))}. Use that version."
+        )
+    return header

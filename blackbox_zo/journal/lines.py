@@ -1,0 +1,206 @@
+"""Each kind of line that a journal holds, written and read in one place."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+
+from blackbox_zo._typing import Ints
+from blackbox_zo.feedback import Feedback, Ranking, Values
+
+__all__ = [
+    "FORMAT",
+    "READABLE",
+    "Answers",
+    "Line",
+    "Measured",
+    "answer_lines",
+    "answers_of",
+    "measured_line",
+    "parse_line",
+]
+
+FORMAT = 2
+"""Version of the file format. 2 added the lines of measures and the key "learnt"."""
+
+READABLE = (1, 2)
+"""Versions that can be read. A run is resumed by the version that began it."""
+
+Learnt: TypeAlias = Mapping[str, Mapping[int, Any]]
+"""The evidence that queries brought, by the name of the oracle and the id of the query."""
+
+
+class Answers(NamedTuple):
+    """The answers of one line: to one query, to all queries of a step, or one ranking of several queries.
+
+    Attributes:
+        step: Number of the step, from 0.
+        at: Number of moves made when the step was asked.
+        ids: Numbers of the queries within the run.
+        values: The value of each query, NaN for a failure; None for a ranking.
+        stderr: Their standard errors, NaN where unknown; None where none is known.
+        levels: Of a ranking: the place of each query in each part, -1 where it is absent; else None.
+        weights: Of a ranking: what each part counts; None where each counts 1.
+        info: What was noted about each query, or None.
+        learnt: What the oracle learnt from each query: by the oracle's name, one entry per query; or None.
+        number: Number of the line in the file, from 1.
+    """
+
+    step: int
+    at: int
+    ids: Sequence[int]
+    values: list[float] | None
+    stderr: list[float] | None = None
+    levels: list[list[int]] | None = None
+    weights: list[float] | None = None
+    info: list[Mapping[str, Any] | None] | None = None
+    learnt: Mapping[str, list[Any]] | None = None
+    number: int = 0
+
+    @property
+    def feedback(self) -> Feedback:
+        """What the search was told."""
+        if self.values is not None:
+            return Values(self.values, self.stderr, self.info)
+        ranking = Ranking.from_levels(np.array(self.levels, dtype=np.intp), self.weights)
+        ranking.info = self.info
+        return ranking
+
+
+class Measured(NamedTuple):
+    """A measure, taken between two steps.
+
+    Attributes:
+        name: Of the measure.
+        step: Number of moves made before.
+        values: What was found, by name; NaN where it is not finite.
+        error: Why nothing was found; empty where something was.
+        seconds: Since the run began or went on.
+        more: Anything else that was noted.
+        number: Number of the line in the file, from 1.
+    """
+
+    name: str
+    step: int
+    values: Mapping[str, float]
+    error: str = ""
+    seconds: float = math.nan
+    more: Mapping[str, Any] = {}
+    number: int = 0
+
+
+Line: TypeAlias = Answers | Measured
+
+
+def answers_of(step: int, at: int, ids: Any, feedback: Feedback) -> Answers:
+    """Answers as they would be read back from a journal, without what an oracle learnt from them."""
+    numbers, info = np.asarray(ids).tolist(), None if feedback.info is None else list(feedback.info)
+    if isinstance(feedback, Ranking):
+        weights = None if feedback.weights is None else feedback.weights.tolist()
+        return Answers(step, at, numbers, None, None, feedback.levels.tolist(), weights, info)
+    stderr = None if feedback.stderr is None else feedback.stderr.tolist()
+    return Answers(step, at, numbers, feedback.values.tolist(), stderr, info=info)
+
+
+def answer_lines(
+    step: int, at: int, ids: Ints, feedback: Feedback, learnt: Learnt | None = None, *, whole: bool = False
+) -> str:
+    """The lines of some answers: one per value, or one for a ranking, or one for a whole step of bare values.
+
+    Args:
+        step: Number of the step.
+        at: Number of moves made when the step was asked; a whole step leaves it out where it is `step`.
+        ids: Of the queries that are answered.
+        feedback: The answers.
+        learnt: What the oracle learnt from them.
+        whole: Whether they are all queries of the step, in order.
+    """
+    if isinstance(feedback, Ranking):
+        entry: dict[str, Any] = {"step": step, "at": at, "ids": ids.tolist(), "levels": feedback.levels.tolist()}
+        if feedback.weights is not None:
+            entry["weights"] = feedback.weights.tolist()
+        if feedback.info is not None:
+            entry["info"] = list(feedback.info)
+        if learnt:
+            entry["learnt"] = {name: [found.get(i) for i in entry["ids"]] for name, found in learnt.items()}
+        return json.dumps(entry) + "\n"
+    if whole and len(ids) > 1 and feedback.stderr is None and feedback.info is None and not learnt:
+        values = ", ".join("null" if v != v else repr(v) for v in feedback.values.tolist())
+        asked = "" if at == step else f'"at": {at}, '
+        return f'{{"step": {step}, {asked}"id": {ids[0]}, "values": [{values}]}}\n'
+    head, out = f'{{"step": {step}, "at": {at}, "id": ', []
+    for i, (query, value) in enumerate(zip(ids.tolist(), feedback.values.tolist(), strict=True)):
+        line = f'{head}{query}, "value": {"null" if value != value else repr(value)}'
+        if feedback.stderr is not None and np.isfinite(feedback.stderr[i]):
+            line += f', "stderr": {float(feedback.stderr[i])!r}'
+        if feedback.info is not None and feedback.info[i]:
+            line += f', "info": {json.dumps(feedback.info[i])}'
+        if learnt:
+            mine = {name: found[query] for name, found in learnt.items() if query in found}
+            line += f', "learnt": {json.dumps(mine)}' if mine else ""
+        out.append(line + "}\n")
+    return "".join(out)
+
+
+def measured_line(measured: Measured) -> str:
+    """The line of a measure."""
+    entry: dict[str, Any] = {"measure": measured.name, "step": measured.step}
+    entry["values"] = {name: value if math.isfinite(value) else None for name, value in measured.values.items()}
+    if measured.error:
+        entry["error"] = measured.error
+    if math.isfinite(measured.seconds):
+        entry["seconds"] = round(measured.seconds, 3)
+    return json.dumps({**entry, **measured.more}) + "\n"
+
+
+def parse_line(entry: Mapping[str, Any], number: int) -> Line:
+    """A line, from its JSON object.
+
+    Raises:
+        KeyError: A key is missing.
+        TypeError: A value is of another type.
+        ValueError: The line is of no kind that is known.
+    """
+    if "measure" in entry:
+        return _measured(entry, number)
+    step, learnt = int(entry["step"]), entry.get("learnt")
+    if "levels" in entry:
+        return Answers(
+            step, entry["at"], list(entry["ids"]), None, None, entry["levels"], entry.get("weights"),
+            _listed(entry.get("info")), learnt, number,
+        )  # fmt: skip
+    if "values" in entry:
+        found, first = entry["values"], entry["id"]
+        return Answers(step, entry.get("at", step), range(first, first + len(found)), _numbers(found), number=number)
+    if "value" not in entry:
+        raise ValueError("it is neither an answer nor a measure")
+    value, stderr, info = entry["value"], entry.get("stderr"), entry.get("info")
+    return Answers(
+        step, entry["at"], [entry["id"]], [math.nan if value is None else float(value)],
+        None if stderr is None else [float(stderr)], None, None,
+        None if info is None else [info],
+        None if learnt is None else {name: [found] for name, found in learnt.items()}, number,
+    )  # fmt: skip
+
+
+def _measured(entry: Mapping[str, Any], number: int) -> Measured:
+    known = ("measure", "step", "values", "error", "seconds")
+    values = {name: math.nan if v is None else float(v) for name, v in entry["values"].items()}
+    seconds = entry.get("seconds")
+    more = {name: value for name, value in entry.items() if name not in known}
+    return Measured(
+        str(entry["measure"]), int(entry["step"]), values, str(entry.get("error", "")),
+        math.nan if seconds is None else float(seconds), more, number,
+    )  # fmt: skip
+
+
+def _numbers(found: Sequence[float | None]) -> list[float]:
+    return [math.nan if v is None else v for v in found] if None in found else list(found)  # type: ignore[arg-type]
+
+
+def _listed(info: Any) -> list[Mapping[str, Any] | None] | None:
+    return None if info is None else list(info)

@@ -1,0 +1,96 @@
+"""`Measure`: anything that is evaluated between the steps of a run."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, final
+
+import numpy as np
+
+from blackbox_zo._checks import check_at_least
+from blackbox_zo.errors import MeasureError
+from blackbox_zo.journal import Measured
+
+__all__ = ["Measure"]
+
+log = logging.getLogger(__name__)
+
+
+@final
+@dataclass(frozen=True)
+class Measure:
+    """A function of the search that is evaluated every few steps: a validation loss, a mean return, f at the centre.
+
+    Args:
+        name: Under which it is kept.
+        function: From the search to a number, or to numbers by name. Text under the name "error" says why a number is
+            missing; anything else JSON-able is kept beside the numbers. It must not move the search.
+        every: Steps between two evaluations; 0 evaluates at the begin and at the end alone.
+        first: Whether to evaluate before the first step.
+        last: Whether to evaluate after the last step.
+
+    Raises:
+        ValueError: `every` is negative, or `name` is empty.
+        TypeError: `function` cannot be called.
+    """
+
+    name: str
+    function: Callable[[Any], float | Mapping[str, Any]]
+    every: int = 1
+    first: bool = True
+    last: bool = True
+
+    def __post_init__(self) -> None:
+        check_at_least("Measure", 0, every=self.every)
+        if not isinstance(self.name, str) or not self.name:
+            raise ValueError(f"`Measure(name=...)` must be a text, got {self.name!r:.60}.")
+        if not callable(self.function):
+            raise TypeError(f"`Measure(function=...)` must be a function of the search, got {self.function!r:.60}.")
+
+    def due(self, moves: int, last: bool) -> bool:
+        """Whether to evaluate after so many moves.
+
+        Args:
+            moves: Made so far.
+            last: Whether no further step follows.
+        """
+        regular = self.every > 0 and moves > 0 and moves % self.every == 0
+        return regular or (self.first and moves == 0) or (self.last and last)
+
+    def take(self, search: Any, moves: int, seconds: float, *, forgiving: bool) -> Measured:
+        """Evaluate it.
+
+        Args:
+            search: What it is a function of.
+            moves: Made so far.
+            seconds: To note beside it.
+            forgiving: Whether an exception is noted and logged, rather than raised; it is once the measure has worked.
+
+        Raises:
+            MeasureError: It raised an exception, or gave no number.
+        """
+        try:
+            found = self.function(search)
+        except Exception as error:
+            what = f"{type(error).__name__}: {error}"
+            if not forgiving:
+                raise MeasureError(f"The measure {self.name!r} raised {what}") from error
+            log.warning("The measure %r raised %s after %d moves; the run goes on.", self.name, what, moves)
+            return Measured(self.name, moves, {}, what, seconds)
+        given = found if isinstance(found, Mapping) else {self.name: found}
+        values = {str(name): float(value) for name, value in given.items() if _is_number(value)}
+        more = {str(name): value for name, value in given.items() if not _is_number(value)}
+        reason = str(more.pop("error", ""))
+        if not values and not reason:
+            raise MeasureError(
+                f"The measure {self.name!r} must give a number, or numbers by name; it gave {found!r:.80}."
+            )
+        return Measured(self.name, moves, values, reason, seconds, more)
+
+
+def _is_number(value: Any) -> bool:
+    if isinstance(value, bool | np.bool_):
+        return False
+    return isinstance(value, int | float | np.number) or (isinstance(value, np.ndarray) and value.ndim == 0)

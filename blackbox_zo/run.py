@@ -1,0 +1,331 @@
+"""`Run`: one loop around a search and an oracle, with its limits, measures and observers."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from blackbox_zo._checks import check_at_least, check_positive
+from blackbox_zo._records import Ended, Failure, Report, Searched
+from blackbox_zo._stop import Stop
+from blackbox_zo.errors import BudgetExhausted, JournalError, OracleError, Rewind, TellError
+from blackbox_zo.feedback import Values
+from blackbox_zo.journal import Answers, Measured
+from blackbox_zo.journal.lines import answers_of
+from blackbox_zo.measure import Measure
+from blackbox_zo.oracle import Answers as Answering
+from blackbox_zo.oracle import parts_of
+from blackbox_zo.proposal import Proposal
+
+__all__ = ["Ended", "Failure", "Observer", "Report", "Run"]
+
+
+class Observer:
+    """Is told how a run goes. This one does nothing; override what is of interest."""
+
+    def begin(self, run: Run) -> None:
+        """The run begins, or goes on."""
+
+    def answered(self, run: Run, answers: Answers) -> None:
+        """Some queries were answered, and told to the search."""
+
+    def measured(self, run: Run, measured: Measured) -> None:
+        """Something was measured."""
+
+    def stepped(self, run: Run, report: Report) -> bool | None:
+        """A step is complete. True ends the run."""
+
+    def note(self, text: str) -> None:
+        """Something is worth a line of text."""
+
+    def end(self, run: Run) -> None:
+        """The run has ended; `run.ended` and `run.message` tell how."""
+
+
+class Run:
+    """One loop: ask, answer, tell, measure, until a limit is reached. Iterate over it for a report after each step.
+
+    Args:
+        search: What asks and is told.
+        oracle: What answers.
+        steps: Most steps to make, those of an earlier part not counted; none is no limit.
+        time_limit: Seconds after which to stop. What is under way is given up where the oracle can be made to.
+        target: A value; the run ends when one as low has been found.
+        patience: Steps in a row without any usable answer after which the run ends; none never does.
+        until: A further limit: the run ends when this function of the search is true.
+        measures: What is measured between steps; a journal keeps it in order with the answers.
+        observers: Who is told how the run goes.
+        ahead: How many further proposals are asked before the present one is answered; see `Proposal.ahead`.
+        stop: Hears signals; the run ends between two answers after one came. None leaves Ctrl-C to Python.
+
+    Attributes:
+        ended: How the run ended; None before.
+        message: The same as a sentence.
+        first_failure: The first query that failed in this run.
+        oracle_error: The exception that the oracle raised, if it did.
+        seconds: Since this run began.
+
+    Raises:
+        ValueError: No limit is given, or an argument is out of its range.
+        JournalError: There is a journal, which cannot tell what this oracle does.
+
+    Example:
+        >>> import blackbox_zo as bz, numpy as np
+        >>> search = bz.Search(np.ones(2), bz.EvolutionStrategy(0.3), seed=0)
+        >>> f = bz.FunctionOracle(lambda x: float(x @ x))
+        >>> centre = bz.Measure("centre", lambda search: float(search.x @ search.x), every=10)
+        >>> run = bz.Run(search, f, steps=200, target=1e-6, measures=[centre])
+        >>> run.to_the_end()
+        <Ended.TARGET: 6>
+        >>> [m.step for m in search.measured][:3]
+        [0, 10, 20]
+    """
+
+    def __init__(
+        self,
+        search: Searched,
+        oracle: Answering,
+        *,
+        steps: int | None = None,
+        time_limit: float | None = None,
+        target: float | None = None,
+        patience: int | None = None,
+        until: Callable[[], bool] | None = None,
+        measures: Sequence[Measure] = (),
+        observers: Sequence[Observer] = (),
+        ahead: int = 0,
+        stop: Stop | None = None,
+    ) -> None:
+        if steps is None and search.budget is None and until is None and time_limit is None:
+            raise ValueError(
+                "`run(steps=...)` is needed where the search has no budget and there is no other limit; it would never "
+                "end."
+            )
+        check_at_least("run", 0, ahead=ahead)
+        if steps is not None:
+            check_at_least("run", 0, steps=steps)
+        if patience is not None:
+            check_at_least("run", 1, patience=patience)
+        if time_limit is not None:
+            check_positive("run", time_limit=time_limit)
+        if target is not None and not isinstance(target, int | float | np.number):
+            raise TypeError(f"`target` must be a number, got {target!r:.60}.")
+        names = [m.name for m in measures]
+        if len(set(names)) < len(names):
+            raise ValueError(f"Two measures have one name; there are {', '.join(map(repr, names))}.")
+        reason = getattr(oracle, "not_replayable", "")
+        if search.journal is not None and reason:  # from within a wrapper the oracle says so at its first answer
+            raise JournalError(
+                f"A journal cannot replay a run with `{type(oracle).__name__}`: {reason}. Search without a journal."
+            )
+        self.search, self.oracle = search, oracle
+        self.steps, self.time_limit, self.target, self.patience, self.until = steps, time_limit, target, patience, until
+        self.measures, self.observers, self.ahead, self.stop = tuple(measures), tuple(observers), ahead, stop
+        self.ended: Ended | None = None
+        self.message = ""
+        self.first_failure: Failure | None = None
+        self.oracle_error: Exception | None = None
+        self._done = 0
+        self._begun = time.monotonic()
+        self._patient_from = 0
+        self._taken = {m.name: m.step for m in search.measured}  # when each was taken last
+        self._seconds_before = search.measured[-1].seconds if search.measured else 0.0
+
+    @property
+    def seconds(self) -> float:
+        """Since this run began."""
+        return time.monotonic() - self._begun
+
+    def to_the_end(self) -> Ended:
+        """Make every step, and tell how the run ended. Ctrl-C ends it; other exceptions pass."""
+        try:
+            for _ in self:
+                pass
+        except KeyboardInterrupt:
+            if self.stop is not None and self.stop.abrupt:
+                raise
+        assert self.ended is not None
+        return self.ended
+
+    def __iter__(self) -> Iterator[Report]:
+        self._begun = time.monotonic()
+        barren = self.search.barren  # a run that gave up and is begun again gets as much patience as before
+        self._patient_from = barren if self.patience is not None and barren >= self.patience else 0
+        for observer in self.observers:
+            observer.begin(self)
+        try:
+            yield from self._go()
+        except GeneratorExit:
+            if self.ended is None:
+                self._finish(Ended.STOPPED, "The run was left by its caller.")
+            raise
+        except KeyboardInterrupt:
+            self._finish(Ended.INTERRUPTED, "Interrupted; what had been answered is kept.")
+            raise
+        except Exception as error:
+            self._finish(Ended.RAISED, f"{type(error).__name__}: {error}")
+            raise
+        finally:
+            for observer in self.observers:
+                observer.end(self)
+
+    def _finish(self, ended: Ended, message: str) -> None:
+        self.ended, self.message = ended, message
+
+    def _go(self) -> Iterator[Report]:
+        search = self.search
+        begun = search.snapshot() if search.variable.dense and search.journal is None else None
+        first = min(search.waiting, default=search.steps)
+        asked: deque[Proposal] = deque()
+        told_before = 0
+        ending = self._limit()
+        if not search.waiting:  # a step that is half answered was begun after its measures
+            self._measure(last=ending is not None)
+        while ending is None:
+            try:
+                self._ask(asked)
+                if not asked:
+                    ending = self._limit() or (Ended.BUDGET, "The rest of the budget is in other hands.")
+                    break
+                proposal = asked.popleft()
+                proposal.ahead = tuple(asked)
+                value, over = self._answer(proposal)
+            except Rewind as rewind:
+                if rewind.step < first:
+                    raise
+                if begun is None:
+                    raise OracleError(
+                        f"The answer to step {rewind.step} was taken back, but the search cannot go back: "
+                        + ("it has a journal." if search.journal is not None else "its moves are made in place.")
+                    ) from rewind
+                search.restore(begun)
+                asked.clear()
+                self._done, told_before = 0, rewind.step
+                self._taken = {m.name: m.step for m in search.measured}
+                continue
+            if over:
+                ending = Ended.TIME, "The time limit is reached."
+                break
+            self._done += 1
+            ending = self._limit()
+            measured = self._measure(last=ending is not None)
+            report = Report(proposal.step, search.nfev, value, search.best.value, search.failed, self.seconds, measured)
+            stopped = [observer.stepped(self, report) for observer in self.observers]
+            if ending is None and any(stopped):
+                ending = Ended.STOPPED, "The callback asked to stop."
+                self._measure(last=True)
+            if proposal.step >= told_before:
+                yield report
+            if self.stop is not None:
+                self.stop.check()
+        self._finish(*self._all_failed(ending))
+
+    def _all_failed(self, ending: tuple[Ended, str]) -> tuple[Ended, str]:
+        search, reason = self.search, ""
+        if self.first_failure is not None and self.first_failure.reason:
+            reason = f" The first failure: {self.first_failure.reason}"
+        if ending[0] is Ended.BARREN:
+            return Ended.BARREN, ending[1] + reason
+        if not search.nfev or search.failed < search.nfev:
+            return ending
+        return Ended.FAILED, f"All {search.nfev} queries failed (NaN or infinite).{reason}"
+
+    def _limit(self) -> tuple[Ended, str] | None:
+        """The limit that is reached, if one is."""
+        search = self.search
+        if self.target is not None and search.best.value <= self.target:
+            return Ended.TARGET, f"The target {self.target:g} is reached."
+        if search.exhausted:
+            return Ended.BUDGET, f"The budget of {search.budget} queries is spent."
+        if (self.steps is not None and self._done >= self.steps) or (self.until is not None and self.until()):
+            return Ended.STEPS, "Every step is made."
+        if self.patience is not None and search.barren - self._patient_from >= self.patience:
+            return Ended.BARREN, (
+                f"All queries of the last {search.barren} steps failed, so nothing was learnt from them, and nothing "
+                "has moved."
+            )
+        if self.time_limit is not None and self.seconds >= self.time_limit:
+            return Ended.TIME, "The time limit is reached."
+        return None
+
+    def _ask(self, asked: deque[Proposal]) -> None:
+        """Have as many proposals as are wanted ahead, or as the budget gives."""
+        wanted = self.ahead + 1
+        if self.steps is not None:
+            wanted = min(wanted, self.steps - self._done)
+        while len(asked) < wanted and not self.search.exhausted:
+            try:
+                asked.append(self.search.ask())
+            except BudgetExhausted:  # the rest is in other hands
+                return
+
+    # ------------------------------------------------------------------------------------------------- answering
+
+    def _answer(self, proposal: Proposal) -> tuple[float, bool]:
+        """Have one proposal answered and told: the mean of its values, and whether time ran out before its end."""
+        search = self.search
+        total, count, left = 0.0, 0, proposal.n
+        if self.time_limit is not None:
+            proposal.deadline = self._begun + self.time_limit
+        parts = parts_of(self.oracle, proposal)
+        try:
+            while left:
+                try:
+                    ids, part = next(parts)
+                except StopIteration:
+                    break
+                except Rewind:
+                    raise
+                except Exception as error:
+                    self.oracle_error = error
+                    raise
+                search.tell(proposal, part, ids)
+                left -= part.n
+                if isinstance(part, Values):
+                    usable = part.values if not part.n_failed else part.values[np.isfinite(part.values)]
+                    total, count = total + float(np.add.reduce(usable)), count + usable.size
+                    if part.n_failed and self.first_failure is None:
+                        self._note_failure(ids, part)
+                if self.observers:
+                    answers = answers_of(proposal.step, search.moves, ids, part)
+                    for observer in self.observers:
+                        observer.answered(self, answers)
+                if self.stop is not None:
+                    self.stop.check()
+                if left and time.monotonic() > proposal.deadline:
+                    return math.nan, True
+        finally:
+            if hasattr(parts, "close"):
+                parts.close()
+        if left and time.monotonic() > proposal.deadline:
+            return math.nan, True
+        if left:
+            raise TellError(f"The oracle left {left} of {proposal.n} queries of step {proposal.step} unanswered.")
+        return (total / count if count else math.nan), False
+
+    def _note_failure(self, ids: Any, part: Values) -> None:
+        position = int(np.argmax(np.isnan(part.values)))
+        info = (part.info[position] if part.info is not None else None) or {}
+        self.first_failure = Failure(int(ids[position]), str(info.get("error", "")), info)
+
+    # ------------------------------------------------------------------------------------------------- measuring
+
+    def _measure(self, last: bool) -> dict[str, Measured]:
+        """Take the measures that are due after this many moves, and have not been taken."""
+        search, out = self.search, dict[str, Measured]()
+        for measure in self.measures:
+            if self._taken.get(measure.name) == search.moves or not measure.due(search.moves, last):
+                continue
+            seconds = self._seconds_before + self.seconds
+            found = measure.take(search, search.moves, seconds, forgiving=measure.name in self._taken)
+            search.record(found)
+            self._taken[measure.name] = search.moves
+            out[measure.name] = found
+            for observer in self.observers:
+                observer.measured(self, found)
+        return out
