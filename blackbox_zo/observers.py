@@ -7,7 +7,7 @@ import logging
 import math
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TextIO
 
 from blackbox_zo._records import Report
@@ -59,6 +59,26 @@ class Tally:
     def close(self) -> None:
         """The step that was seen last is complete."""
 
+    def told(self, line: Line) -> Iterator[str]:
+        """Count a line, and say what it tells, in lines of text, as `blackbox-zo watch` prints them."""
+        if not isinstance(line, Answers):
+            return
+        if line.values is None:
+            self.see(line)
+            yield f"step {line.step}: a ranking of {len(line.ids)}"
+            return
+        for i, (query, value) in enumerate(zip(line.ids, line.values, strict=True)):
+            info = (line.info[i] if line.info else None) or {}
+            self.see(line._replace(ids=[query], values=[value]))
+            if value == value:
+                yield f"query {query}: {-value if self.maximize else value:.6g}, best {self.best:.6g}"
+            else:
+                yield f"query {query}: failed" + (f": {info['error']}" if info.get("error") else "")
+
+    def rest(self) -> Iterator[str]:
+        """What is left to say when no line follows."""
+        return iter(())
+
     def __str__(self) -> str:
         """Where the run stands."""
         best = f"best {self.best:.6g}" if self.best == self.best else "no value yet"
@@ -107,6 +127,21 @@ class StepTally(Tally):
             mean = sum(self._values) / len(self._values) if self._values else math.nan
             self.value = -mean if self.maximize else mean
             self._step, self._values = -1, []
+
+    def told(self, line: Line) -> Iterator[str]:
+        """Count a line; say what is told by a measure, or of the step before where the line begins another one."""
+        if isinstance(line, Measured) or line.step != self._step:
+            yield from self.rest()
+        self.see(line)
+        if isinstance(line, Measured):
+            found = ", ".join(f"{name} {value:.6g}" for name, value in line.values.items())
+            yield f"step {line.step}: {line.name}: {line.error or found}"
+
+    def rest(self) -> Iterator[str]:
+        """The line of the step that was seen last."""
+        if self._step >= 0:
+            self.close()
+            yield f"step {self.done}{f'/{self.total}' if self.total else ''}: {self}"
 
     def __str__(self) -> str:
         """Where the run stands."""

@@ -78,14 +78,12 @@ def run(oracle: EpisodeOracle, steps: int, rank: bool, journal: Path | None = No
         left = steps - search.variable.version
         for _ in search.run(asked, left) if left else ():
             pass
-        if not left:  # all is in the journal, but the oracle has not been told
-            oracle.recall(search._recorded)
         end = search.ask()
         oracle.close()
-        return bits(np.asarray(end.points), oracle)
+        return bits(np.asarray(end.points), search, oracle)
 
 
-def bits(x: Any, oracle: EpisodeOracle) -> bytes:
-    oracle._merge()
-    assert oracle.seen.n == oracle.steps_played > 0
-    return b"".join(np.asarray(part).tobytes() for part in (x, *oracle.seen))
+def bits(x: Any, search: bz.Search, oracle: EpisodeOracle) -> bytes:
+    known = search.state_of(oracle)
+    assert known.seen.n == known.steps > 0
+    return b"".join(np.asarray(part).tobytes() for part in (x, *known.seen, known.ended, known.episodes))
