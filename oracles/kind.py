@@ -77,12 +77,14 @@ class Kind(ABC):
         help: What it does, in a line.
         example: Commands that work, for the end of the help.
         extra: What to install for it: `pip install 'blackbox-zo[EXTRA]'`.
+        names: The option for each entry of the problem that tells two runs apart, for the message that refuses one.
     """
 
     name: ClassVar[str]
     help: ClassVar[str]
     example: ClassVar[str] = ""
     extra: ClassVar[str] = "cli"
+    names: ClassVar[Mapping[str, str]] = {}
 
     @abstractmethod
     def options(self, parser: argparse.ArgumentParser) -> None:

@@ -8,7 +8,7 @@ import json
 import os
 import threading
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,8 @@ class Journal:
         problem: What is being minimised, JSON-able. Part of the run's identity: another problem is refused.
         settings: Anything worth keeping that may change between resumes, such as budget and workers.
         see: Called with each line that is there when a search opens the file.
+        names: What the user calls an entry of `problem`, or of the header, such as an option of a command; for the
+            message that says in what a run differs.
     """
 
     def __init__(
@@ -51,9 +53,10 @@ class Journal:
         problem: dict[str, Any] | None = None,
         settings: dict[str, Any] | None = None,
         see: Callable[[Line], object] | None = None,
+        names: Mapping[str, str] | None = None,
     ) -> None:
         self.path = Path(path).expanduser()
-        self.problem, self.settings, self.see = problem, settings, see
+        self.problem, self.settings, self.see, self.names = problem, settings, see, names or {}
         self._fd = -1
         self._size, self._torn = 0, False
         self._failed: OSError | None = None
@@ -92,7 +95,7 @@ class Journal:
             with self.path.open("rb") as file:
                 found = parsed_header(file.readline(), self.path)
             if found is not None:
-                _compare(found, header, self.path)
+                _compare(found, header, self.path, self.names)
             else:
                 os.ftruncate(fd, 0)
         except BaseException:
@@ -204,7 +207,7 @@ class Journal:
             self.close()
 
 
-def _compare(found: dict[str, Any], mine: dict[str, Any], path: Path) -> None:
+def _compare(found: dict[str, Any], mine: dict[str, Any], path: Path, names: Mapping[str, str]) -> None:
     """Refuse the header of another run, and name what differs."""
     found, mine = dict(found), dict(mine)
     found["library"], mine["library"] = (".".join(str(h.get("library")).split(".")[:2]) for h in (found, mine))
@@ -218,14 +221,16 @@ def _compare(found: dict[str, Any], mine: dict[str, Any], path: Path) -> None:
         theirs, ours = found.get(name), mine.get(name)
         if theirs == ours:
             continue
-        if name == "start":
-            a, b = ((h.get("variable") or {}) for h in (found, mine))
+        called = names.get(name, name)
+        whole, owner = {"start": ("variable", "variable's "), "problem": ("problem", "")}.get(name, ("", ""))
+        a, b = found.get(whole), mine.get(whole)
+        if isinstance(a, dict) and isinstance(b, dict):
             part = next((part for part in (*b, *a) if a.get(part) != b.get(part)), None)
             if part is not None:
-                name, theirs, ours = f"variable's {part}", a.get(part), b.get(part)
+                called, theirs, ours = names.get(part, f"{owner}{part}"), a.get(part), b.get(part)
         raise JournalError(
             f"Journal '{path}' belongs to another run: "
-            f"its {name} is {spell(theirs):.200}, here it is {spell(ours):.200}. "
+            f"its {called} is {spell(theirs):.200}, here it is {spell(ours):.200}. "
             "Use another file, or the same arguments as before."
         )
 
