@@ -58,6 +58,14 @@ class Policy(ABC):
 
         return cls(*sizes_of(env), **arguments)
 
+    def described(self) -> dict[str, Any]:
+        """What tells it from other policies, JSON-able: the name of its class as "policy", and its arguments.
+
+        A policy with further arguments adds them, so that a journal of another one is refused.
+        """
+        sizes = {"n_inputs": self.n_inputs, "n_outputs": self.n_outputs}
+        return {"policy": type(self).__name__, **sizes, "normalize": self.normalize}
+
     @abstractmethod
     def acting(self, x: Floats, seen: Statistics | None = None) -> Act:
         """The policy with given parameters.
@@ -120,6 +128,10 @@ class LinearPolicy(Dense):
         w, b = np.zeros((self.n_outputs, self.n_inputs)), np.zeros(self.n_outputs)
         self.x0 = {"W": w, "b": b} if bias else w
 
+    def described(self) -> dict[str, Any]:
+        """See `Policy.described`."""
+        return {**super().described(), "bias": self.bias}
+
 
 class MLPPolicy(Dense):
     """A network with hidden layers, in numpy.
@@ -150,7 +162,8 @@ class MLPPolicy(Dense):
         check_choice("MLPPolicy", ACTIVATIONS, activation=activation)
         for width in hidden:
             check_at_least("MLPPolicy", 1, hidden=width)
-        widths = [self.n_inputs, *map(int, hidden), self.n_outputs]
+        self.hidden, self.activation, self.seed = tuple(map(int, hidden)), activation, int(seed)
+        widths = [self.n_inputs, *self.hidden, self.n_outputs]
         names = [activation] * len(hidden) + [None]
         self._layers = tuple(Layer(out, in_, True, f) for (in_, out), f in zip(pairwise(widths), names, strict=True))
         self.size = sum(layer.size for layer in self._layers)
@@ -159,6 +172,11 @@ class MLPPolicy(Dense):
             scale = (0.01 if layer.activation is None else 1.0) / np.sqrt(layer.n_inputs)
             drawn = Key(seed, 0).generator(f"layer {i}").standard_normal((layer.n_outputs, layer.n_inputs))
             self.x0 |= {f"W{i + 1}": scale * drawn, f"b{i + 1}": np.zeros(layer.n_outputs)}
+
+    def described(self) -> dict[str, Any]:
+        """See `Policy.described`; the seed of its start is "policy_seed"."""
+        more = {"hidden": list(self.hidden), "activation": self.activation, "policy_seed": self.seed}
+        return {**super().described(), **more}
 
 
 class TorchPolicy(Dense):
