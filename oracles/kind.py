@@ -77,6 +77,7 @@ class Kind(ABC):
         help: What it does, in a line.
         example: Commands that work, for the end of the help.
         extra: What to install for it: `pip install 'blackbox-zo[EXTRA]'`.
+        journaled: Whether its runs are recorded in a journal; else they keep themselves.
         names: The option for each entry of the problem that tells two runs apart, for the message that refuses one.
     """
 
@@ -84,6 +85,7 @@ class Kind(ABC):
     help: ClassVar[str]
     example: ClassVar[str] = ""
     extra: ClassVar[str] = "cli"
+    journaled: ClassVar[bool] = True
     names: ClassVar[Mapping[str, str]] = {}
 
     @abstractmethod
@@ -95,7 +97,8 @@ class Kind(ABC):
         """Make everything a run needs, from the options; nothing is asked yet.
 
         Args:
-            given: The options. `given.journal` is a path or None.
+            given: The options. `given.journal` is a path or None; `given.header` is the journal's header where the run
+                is resumed from its journal alone, else None.
             settings: For the journal's header, beside what the kind adds.
 
         Raises:

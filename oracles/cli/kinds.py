@@ -1,0 +1,10 @@
+"""The one list of the kinds of runs."""
+
+from oracles.command.kind import CommandKind
+from oracles.function.kind import FunctionKind
+from oracles.kind import Kind
+
+__all__ = ["KINDS"]
+
+KINDS: tuple[Kind, ...] = (CommandKind(), FunctionKind())
+"""A journal is shown by the first that recognises it."""
