@@ -39,11 +39,13 @@ class Session(ABC):
 
     Attributes:
         tally: What is shown of the run; it has seen what the journal holds already.
-        saves: Whether something is kept without a journal.
+        saves: Whether answers are kept without a journal.
+        unkept: What to say at the end where there is no journal, and the run found something that was not saved.
     """
 
     tally: Tally
     saves: bool = False
+    unkept: str = ""
 
     @abstractmethod
     def run(self, observers: Sequence[Observer], stop: Stop) -> Run:
@@ -55,12 +57,16 @@ class Session(ABC):
         """
 
     def introduction(self) -> Iterator[str]:
-        """Lines that say what is about to run."""
+        """Lines that say what is about to run; what the journal holds already is said by who performs the run."""
         return iter(())
 
     @abstractmethod
     def result(self, run: Run) -> Iterator[str]:
         """Lines that say what was found. Files are saved here."""
+
+    def failure(self, run: Run) -> str:
+        """What to say where every query failed."""
+        return run.message
 
     def close(self) -> None:  # noqa: B027 - most hold nothing
         """Give back processes and files."""

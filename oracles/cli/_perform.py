@@ -75,6 +75,15 @@ def _go(kind: Kind, session: Session, given: argparse.Namespace, stop: Stop, kin
         for observer in observers:
             observer.note(text)
     run = session.run(observers, stop)
+    journal: Path | None = given.journal if kind.journaled else None
+    if journal is not None and run.search.nfev:
+        done = f"{session.tally.done:,} {session.tally.unit}"
+        option = "budget" if session.tally.unit == "queries" else session.tally.unit
+        over = run.reached()
+        what = (
+            f"all {done} of this run; a larger --{option} would go on" if over else f"{done} of this run, which goes on"
+        )
+        print(f"{journal} holds {what}.", flush=True)
     trouble = ""
     try:
         run.to_the_end()
@@ -82,9 +91,8 @@ def _go(kind: Kind, session: Session, given: argparse.Namespace, stop: Stop, kin
         trouble = str(error)
     failed = run.ended in (bz.Ended.FAILED, bz.Ended.BARREN)
     interrupted = run.ended is bz.Ended.INTERRUPTED
-    journal: Path | None = given.journal if kind.journaled else None
     if trouble or failed:
-        print(f"blackbox-zo: {trouble or run.message}", file=sys.stderr)
+        print(f"blackbox-zo: {trouble or session.failure(run)}", file=sys.stderr)
     if interrupted:
         print("Interrupted" + ("; every answer is kept." if journal or session.saves else "."))
     elif run.ended in (bz.Ended.TIME, bz.Ended.TARGET):
@@ -99,6 +107,6 @@ def _go(kind: Kind, session: Session, given: argparse.Namespace, stop: Stop, kin
             print(f"report: {write([journal], given.report, kinds)}")
         else:
             print(f"to see it: blackbox-zo report {name}")
-    elif not session.saves:
-        print("Nothing was kept: --journal FILE would keep the run.")
+    elif session.unkept:
+        print(session.unkept)
     return 128 + (stop.number or 2) if interrupted else 2 if trouble else 1 if failed else 0

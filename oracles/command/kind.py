@@ -74,24 +74,18 @@ class _Minimisation(Session):
         seed = given.seed if given.header is None else given.header["seed"]
         self.search = bz.Search(variable, estimator, rule, seed=seed, budget=given.budget, journal=journal)
 
-    def introduction(self) -> Iterator[str]:
-        done, name = self.search.nfev, self.given.journal
-        if self.search.exhausted:
-            yield f"{name} holds all {done} answers of this run; a larger --budget would go on."
-        elif done:
-            yield f"{name} holds {done} answers of this run, which goes on."
-
     def run(self, observers: Sequence[bz.Observer], stop: Stop) -> bz.Run:
+        del stop  # a program under way is ended at once
         target = self.given.target
         if target is not None and self.oracle.maximize:
             target = -target
         watched = [*observers, _FirstFailure(self.tally, observers)]
-        return bz.Run(
-            self.search, self.oracle, time_limit=self.given.time_limit, target=target, observers=watched, stop=stop
-        )
+        return bz.Run(self.search, self.oracle, time_limit=self.given.time_limit, target=target, observers=watched)
 
     def result(self, run: bz.Run) -> Iterator[str]:
         best, tally = self.search.best, self.tally
+        if tally.done == tally.failed > 0 and run.ended is not bz.Ended.INTERRUPTED:
+            return
         if np.isfinite(best.value):
             values = self.oracle.decode(best.x)
             width = max(map(len, values))
@@ -100,6 +94,11 @@ class _Minimisation(Session):
             yield f"  {shlex.join(self.oracle.command(best.x, best.id))}"
         failed = f", {tally.failed} failed" if tally.failed else ""
         yield f"{tally.done} of {self.given.budget} queries{failed}, {run.seconds:.1f} s"
+
+    def failure(self, run: bz.Run) -> str:
+        first = run.first_failure
+        told = "" if first is None else f" The first: {self.tally.failure(first.query, first.info)}"
+        return f"all {self.tally.done} queries failed.{told}"
 
     def close(self) -> None:
         self.oracle.close()

@@ -39,6 +39,13 @@ class FunctionKind(Kind):
         problem = header.get("problem")
         return not isinstance(problem, dict) or "kind" not in problem
 
+    def arguments(self, header: Mapping[str, Any]) -> list[str]:
+        """There are none: only the program that began the run can go on with it."""
+        raise BadInput(
+            "It records a run of a Python function, which only your program can call; to go on, call bz.minimize with "
+            "the same arguments and the same journal."
+        )
+
     def tally(self, header: Mapping[str, Any]) -> Tally:
         """Values as they were told."""
         settings = header.get("settings") or {}
