@@ -4,8 +4,9 @@ from oracles.command.kind import CommandKind
 from oracles.function.kind import FunctionKind
 from oracles.kind import Kind
 from oracles.ranking.kind import RankKind
+from oracles.rl.kind import TrainPolicy
 
 __all__ = ["KINDS"]
 
-KINDS: tuple[Kind, ...] = (CommandKind(), RankKind(), FunctionKind())
+KINDS: tuple[Kind, ...] = (CommandKind(), RankKind(), TrainPolicy(), FunctionKind())
 """A journal is shown by the first that recognises it."""

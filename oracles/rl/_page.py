@@ -83,7 +83,9 @@ def _learning(career: Career) -> list[Section]:
         top = np.array([done.index(best) for best in [career.best] if best is not None])
         layers.append(Layer(at[top], mean[top], "best evaluated", "ring", "ink"))
     compared = "evaluated, and its standard error" if done else "mean of a step's candidates"
-    chart = Chart("steps of the environment", "return of an episode", layers, maximize=True, compared=compared)
+    chart = Chart(
+        "steps of the environment", "return of an episode", layers, maximize=True, linear=True, compared=compared
+    )
     cut = bool((~known & ~career.barren).any())
     note = "Candidates that played the first steps of episodes only are left out." if cut else ""
     return [Section("Learning curve", [chart], note)]

@@ -11,7 +11,7 @@ import blackbox_zo as bz
 from blackbox_zo._describe import rebuild
 from blackbox_zo._replay import find_public, restore
 from blackbox_zo.journal import Line
-from oracles._named import function_named
+from oracles._imported import imported
 from oracles.kind import BadInput
 from oracles.rl.oracle import EpisodeOracle, Experience
 from oracles.rl.policies import LinearPolicy, MLPPolicy, Policy
@@ -31,10 +31,10 @@ def env_of(text: str, option: str = "--env") -> Any:
     Raises:
         BadInput: There is no such function.
     """
-    module, colon, name = text.partition(":")
+    _, colon, name = text.partition(":")
     if not colon or not name.isidentifier():
         return text  # also module:Name-v0, whose module gymnasium imports
-    return function_named(f"{module}:{name}", option)
+    return imported(text, option)
 
 
 def trusted_env(text: str, trust: bool) -> Any:

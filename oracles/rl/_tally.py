@@ -43,7 +43,7 @@ class TrainingTally(Tally):
     def __init__(self, steps: int | None, env_steps: int | None, episodes: int) -> None:
         self._by_steps = steps is not None or env_steps is None
         super().__init__(steps if self._by_steps else env_steps, maximize=True)
-        self.unit = "steps" if self._by_steps else "steps of the environment"
+        self.unit = "steps" if self._by_steps else "env-steps"
         self._each, self._step, self._returns, self._cut = episodes, -1, list[float](), 0
         self.mean = self.evaluated = math.nan
         self.cut = self.step = self.episodes = self.env_steps = 0

@@ -36,7 +36,8 @@ class _Session(Session):
     def __init__(self, given: argparse.Namespace, settings: dict[str, Any]) -> None:
         self.given, self.training = given, training_of(given)
         self.tally = TrainingTally(given.steps, given.env_steps, self.training.oracle.episodes)
-        self.saves = given.save is not None or given.onnx is not None
+        if given.save is None and given.onnx is None:
+            self.unkept = "Nothing was kept: --save FILE.npz would keep the policy, --journal FILE the run."
         kept = ("env", "preset", "steps", "env_steps", "workers", "timeout", "evaluate", "every")
         settings |= {name: getattr(given, name) for name in kept}
         settings["save"] = None if given.save is None else str(given.save.absolute())
@@ -46,22 +47,15 @@ class _Session(Session):
             except BaseException:
                 self.training.close()
                 raise
+        if not self.training.search.waiting:
+            self.tally.close()
         self.begun_at = self.training.search.moves
 
     def introduction(self) -> Iterator[str]:
-        """What is searched, and what of it the journal holds."""
-        given, search, policy = self.given, self.training.search, self.training.policy
+        """What is searched."""
+        given, policy = self.given, self.training.policy
         kind = "linear" if given.policy == "linear" else f"mlp {'-'.join(map(str, given.hidden))}"
         yield f"{given.env}: {kind} policy of {policy.size:,} parameters, preset {given.preset}"
-        if search.moves and self._complete():
-            yield f"{given.journal} holds all {search.moves} steps; a larger --steps would go on."
-        elif search.nfev:
-            yield f"{given.journal} holds {search.moves} steps of this run, which goes on."
-
-    def _complete(self) -> bool:
-        steps, env_steps = self.given.steps, self.given.env_steps
-        played = self.training.experience.steps
-        return (steps is not None and self.begun_at >= steps) or (env_steps is not None and played >= env_steps)
 
     def run(self, observers: Sequence[bz.Observer], stop: Stop) -> bz.Run:
         """The search, evaluated now and then, and at its end."""
@@ -87,10 +81,17 @@ class _Session(Session):
             f"{moves}{of} steps{now}, {self.tally.episodes:,} episodes{failed}, {self.tally.env_steps:,} steps of the "
             f"environment, {run.seconds:.1f} s"
         )
-        if self.saves:
+        if not self.unkept:
             found, step = self.training.best, self.training.best_step
             policy, value = (self.training.trained, None) if found is None else found
             yield from written(policy, self.given, moves if step is None else step, value)
+
+    def failure(self, run: bz.Run) -> str:
+        """How many candidates failed, and why the first did."""
+        if run.ended is bz.Ended.BARREN:
+            return run.message
+        reason = run.first_failure.reason if run.first_failure is not None else ""
+        return f"all {self.tally.failed} candidates failed." + (f" The first: {reason}" if reason else "")
 
     def close(self) -> None:
         """End the workers, and close the journal."""
