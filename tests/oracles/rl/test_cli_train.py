@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from oracles.cli._rl_evaluations import Evaluation, Evaluations, beside
+from oracles.cli.train_policy import PRESET_LINES
 
 import blackbox_zo as bz
 from blackbox_zo import _replay
-from oracles.cli._rl_evaluations import Evaluation, Evaluations, beside
 from oracles.cli.main import main
-from oracles.cli.train_policy import PRESET_LINES
 from oracles.rl import PRESETS, Horizon, Training, load, preset
 from tests.journals import read
 from tests.oracles.helpers import arguments, cli, environment, in_a_terminal, lines, wait_for
