@@ -15,7 +15,7 @@ from oracles.rl._names import RETURN
 
 __all__ = ["TrainingTally", "short"]
 
-_PAUSE, _EVERY, _LEAST = 0.1, 0.5, 0.5
+_PAUSE, _EVERY, _LEAST = 0.1, 0.5, 0.2
 """Seconds without a line after which lines are taken to be written as they are read; seconds between samples of the
 speed; seconds that it takes to tell the speed."""
 
@@ -103,7 +103,8 @@ class TrainingTally(Tally):
         if self._step >= 0:
             self.close()
             of = f"/{self.total}" if self._by_steps and self.total else ""
-            yield f"step {self.step}{of}: {', '.join(self._parts(evaluated=False))}"
+            played = [f"{self.episodes:,} episodes", f"{self.env_steps:,} steps"]
+            yield f"step {self.step}{of}: {', '.join([*self._returns_so_far(), *played, *self._rest()])}"
 
     @staticmethod
     def said(line: bz.Measured) -> str:
@@ -116,20 +117,24 @@ class TrainingTally(Tally):
         return f"step {line.step}: evaluated {short(line.values[RETURN])}"
 
     def __str__(self) -> str:
-        """Where the training stands."""
-        return ", ".join(([] if self._by_steps else [f"step {self.step}"]) + self._parts(evaluated=True))
+        """Where the training stands, as short as a bar needs it."""
+        parts = [] if self._by_steps else [f"step {self.step}"]
+        evaluated = [f"evaluated {short(self.evaluated)}"] * (self.evaluated == self.evaluated)
+        return ", ".join([*parts, *self._returns_so_far(), *evaluated, f"{self.episodes:,} episodes", *self._rest()])
 
-    def _parts(self, evaluated: bool) -> list[str]:
+    def _returns_so_far(self) -> list[str]:
         first = f" in the first {self.cut} steps" if self.cut else ""
-        parts = [f"return {short(self.mean)}{first}" if self.mean == self.mean else "no return"]
-        parts += [f"best {short(self.best)}"] * (self.best == self.best)
-        parts += [f"evaluated {short(self.evaluated)}"] * (evaluated and self.evaluated == self.evaluated)
-        parts += [f"{self.episodes:,} episodes", f"{self.env_steps:,} steps"]
-        parts += [f"{self.failed} failed"] * bool(self.failed)
+        mean = f"return {short(self.mean)}{first}" if self.mean == self.mean else "no return"
+        return [mean, *[f"best {short(self.best)}"] * (self.best == self.best)]
+
+    def _rest(self) -> list[str]:
+        """Failures, and the speed where it is known."""
+        parts = [f"{self.failed} failed"] * bool(self.failed)
         if self._samples:
             then, before = self._samples[0]
-            if time.monotonic() - then > _LEAST:
-                parts.append(f"{(self.env_steps - before) / (time.monotonic() - then):,.0f} steps/s")
+            seconds = time.monotonic() - then
+            if seconds > _LEAST:
+                parts.append(f"{(self.env_steps - before) / seconds:,.0f} steps/s")
         return parts
 
     def _sample(self) -> None:

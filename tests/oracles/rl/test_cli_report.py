@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from oracles.cli._rl_evaluations import Evaluation, Evaluations, beside
-from oracles.cli._rl_history import career_of
 
 import blackbox_zo as bz
+from oracles.cli._rl_evaluations import Evaluation, Evaluations, beside
+from oracles.cli._rl_history import career_of
 from oracles.cli.main import main
 from tests.oracles.rl.test_cli_watch import HEADER, record
 

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from oracles.cli._rl_evaluations import Evaluation, Evaluations, beside
-from oracles.cli._rl_watch import Follower, watch, written
 
 import blackbox_zo as bz
 from blackbox_zo.errors import JournalError
+from oracles.cli._rl_evaluations import Evaluation, Evaluations, beside
+from oracles.cli._rl_watch import Follower, watch, written
 from oracles.cli.main import main
 from tests.oracles.helpers import arguments, cli, environment, lines, wait_for
 
