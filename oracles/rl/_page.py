@@ -125,13 +125,13 @@ def _at_play(career: Career, reader: JournalReader, given: argparse.Namespace) -
     if path is not None:
         with told():
             act, name = load(path), path.name
-    elif career.steps and career.candidates * career.header["dimension"] <= _CHEAP:
+    elif career.steps and career.candidates * career.header.get("dimension", 0) <= _CHEAP:
         best = career.best
         try:
             step, found = rebuilt(career.header, lines_of(reader), None if best is None else best.step)
-            act, name = Loaded(found.layers(), career.env), f"after step {step:,}"
-        except BadInput:
-            return []  # nobody asked for it
+        except (BadInput, ValueError, KeyError, TypeError):  # its program alone can, and nobody asked for it
+            return []
+        act, name = Loaded(found.layers(), career.env), f"after step {step:,}"
     else:
         return []
     try:
@@ -180,7 +180,7 @@ def _facts(career: Career) -> list[tuple[str, str]]:
     header, settings, problem = career.header, career.settings, career.problem
     hidden = problem.get("hidden") or settings.get("hidden")
     policy = str(problem["policy"]) + (f", hidden layers of {', '.join(map(str, hidden))}" if hidden else "")
-    out = [("environment", career.env), ("policy", f"{policy}, {header.get('dimension'):,} parameters")]
+    out = [("environment", career.env), ("policy", f"{policy}, {header.get('dimension') or 0:,} parameters")]
     out.append(("observations", "normalised" if problem.get("normalize") else "as they are"))
     if settings.get("preset"):
         out.append(("preset", str(settings["preset"])))

@@ -139,10 +139,16 @@ class TrainPolicy(Kind):
         return _Session(given, settings)
 
     def recognises(self, header: Mapping[str, Any]) -> bool:
-        """Also a journal of format 1."""
+        """What names its environment and policy; also a journal of format 1."""
         problem = header.get("problem")
-        old = isinstance(problem, dict) and "kind" not in problem and {"env", "versions", "policy"} <= problem.keys()
-        return old or super().recognises(header)
+        if not isinstance(problem, dict) or problem.get("kind", KIND) != KIND:
+            return False
+        return {"env", "versions", "policy", "episodes"} <= problem.keys()
+
+    def arguments(self, header: Mapping[str, Any]) -> list[str]:
+        """See `Kind.arguments`; in format 1 the command's name came first."""
+        words = super().arguments(header)
+        return words[1:] if words[:1] == [KIND] else words
 
     def tally(self, header: Mapping[str, Any]) -> TrainingTally:
         """Returns, evaluations, episodes, and steps of the environment."""
