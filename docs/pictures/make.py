@@ -15,6 +15,7 @@ import argparse
 import hashlib
 import importlib
 import io
+import re
 import sys
 import tempfile
 from pathlib import Path
@@ -58,7 +59,8 @@ def drawn(picture: ModuleType, theme: Theme) -> str:
         figure = picture.figure(theme)
         made = {"Date": None, "Source": f"draw {fingerprint(picture)}"}
         figure.savefig(out, format="svg", metadata=made, transparent=True)
-    return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
+    short = re.sub(r"-?\d+\.\d{3,}", lambda found: f"{float(found[0]):.2f}", out.getvalue())  # hundredths of a point
+    return "\n".join(line.rstrip() for line in short.splitlines()) + "\n"
 
 
 def squeeze(png: bytes, path: Path) -> None:

@@ -39,7 +39,7 @@ def path(rule: bz.Rule) -> Any:
 def figure(theme: Theme) -> Any:
     """The drawing."""
     made, grid = new_figure(7.2, rows=5, sharex=True)
-    a, b = np.meshgrid(np.linspace(-2.9, 1.2, 121), np.linspace(-1.6, 1.6, 121))
+    a, b = np.meshgrid(np.linspace(-2.9, 1.2, 61), np.linspace(-1.6, 1.6, 61))
     values = valley(np.stack([a, b], axis=-1))
     for axes, (rule, name) in zip(grid, RULES, strict=True):
         axes.contour(a, b, values, levels=[0.05, 0.5, 2, 6, 14, 26], colors=theme.line, linewidths=1.0)
