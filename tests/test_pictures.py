@@ -17,7 +17,7 @@ DOCS = ROOT / "docs"
 FOLDER = DOCS / "pictures"
 DIRECTIVE = re.compile(r"^:::\{picture\} (\w+)\n:alt: (.+)$", re.MULTILINE)
 IN_README = re.compile(r'srcset="(.+?)-dark\.(\w+)">\n *<img src="(.+?)-light\.(\w+)" width="\d+" alt="(.+?)">')
-MEBIBYTE = 2**20
+MOST_BYTES = 2_000_000
 
 pytest.importorskip("matplotlib", reason="needs matplotlib: pip install 'blackbox-zo[cli]'")
 
@@ -83,7 +83,7 @@ def test_every_picture_is_there_in_both_themes_and_no_other() -> None:
         f"{name}-{theme}.{'svg' if name in DRAWINGS else 'png'}" for name in PICTURES for theme in ("light", "dark")
     }
     assert {path.name for path in FOLDER.glob("*.*") if path.suffix in (".svg", ".png")} == want
-    assert sum((FOLDER / name).stat().st_size for name in want) < 2 * MEBIBYTE
+    assert sum((FOLDER / name).stat().st_size for name in want) < MOST_BYTES
 
 
 @pytest.mark.parametrize("name", DRAWINGS)
