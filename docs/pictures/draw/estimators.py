@@ -53,9 +53,7 @@ def figure(theme: Theme) -> Any:
     values = valley(np.stack([a, b], axis=-1))
     for axes, estimator in zip(grid.flat, ESTIMATORS, strict=True):
         axes.contour(a, b, values, levels=[0.1, 0.8, 3, 8, 16], colors=theme.line, linewidths=1.0)
-        for i, part in enumerate(
-            np.split(asked(estimator), BUDGET // 10)
-        ):  # few shades, a small file
+        for i, part in enumerate(np.split(asked(estimator), BUDGET // 10)):  # few shades, a small file
             axes.plot(*part.T, "o", color=shades(10 * i / BUDGET), markersize=3, markeredgewidth=0)
         axes.plot(*START, "s", color=theme.orange, markersize=6)
         axes.plot(0, 0, "*", color=theme.green, markersize=11, markeredgecolor=theme.ink, markeredgewidth=0.6)
