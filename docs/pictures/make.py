@@ -77,12 +77,10 @@ def photographs(names: list[str], all_pictures: dict[str, ModuleType]) -> None:
 
     from playwright.sync_api import sync_playwright
 
-    chromium = next(
-        (p for n in ("chromium", "chromium-browser", "google-chrome") if (p := shutil.which(n))),
-        None,
-    )
-    with sync_playwright() as p, tempfile.TemporaryDirectory() as folder:
-        browser: Any = p.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+    known = ("chromium", "chromium-browser", "google-chrome")
+    chromium = next((path for name in known if (path := shutil.which(name))), None)
+    with sync_playwright() as play, tempfile.TemporaryDirectory() as folder:
+        browser: Any = play.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         for name in names:
             for theme in (LIGHT, DARK):
                 png = all_pictures[name].photograph(browser, theme, Path(folder))

@@ -30,7 +30,7 @@ LIGHT = Theme("light", "#1f2328", "#59636e", "#d1d9e0", "#f3f5f8", "#0072b2", "#
 DARK = Theme("dark", "#e6edf3", "#9da7b3", "#3d444d", "#1c222b", "#56b4e9", "#f09138", "#2fc79a", "#e39bc4")
 
 
-def style(theme: Theme) -> dict[str, Any]:
+def style(theme: Theme) -> Any:
     """What matplotlib is to know of a theme. Text stays text, so it is small and can be searched."""
     return {
         "svg.fonttype": "none",

@@ -25,7 +25,7 @@ def step() -> dict[str, Any]:
     points = queries.points()
     answers = f(points)
     _, made = estimator.estimate(state, variable, queries, bz.Values(answers))
-    u = queries.directions.rows  # type: ignore[attr-defined]
+    u = queries.directions.rows
     return {"U": u, "C": queries.matrix, "points": points, "answers": answers, "w": made.w, "move": -RATE * made.w @ u}
 
 
