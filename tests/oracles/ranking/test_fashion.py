@@ -14,6 +14,7 @@ import pytest
 import blackbox_zo as bz
 from oracles import FunctionOracle
 from oracles.ranking import BradleyTerry, SimulatedRater, fashion
+from tests.requires import require
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (20, 28, 28), dtype=np.uint8)
 LABELS = np.arange(20, dtype=np.uint8) % 10
@@ -239,8 +240,7 @@ def test_a_simulated_person_can_want_it() -> None:
 
 
 def test_the_real_data() -> None:
-    if not fashion.DATA.is_dir():
-        pytest.skip("Debian's package dataset-fashion-mnist is not installed")
+    require("fashion-mnist", fashion.DATA.is_dir(), "apt install dataset-fashion-mnist")
     pictures, labels = fashion.read("t10k")
     assert pictures.shape == (10_000, 28, 28) and np.bincount(labels).tolist() == [1000] * 10
     assert labels[:4].tolist() == [9, 2, 1, 1] and round(float(pictures.mean()), 2) == 73.15
