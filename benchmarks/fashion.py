@@ -1,7 +1,7 @@
 """A simulated person steers a generator of clothes to a wanted class, by rankings of 8 pictures, in 15 rounds.
 
-Generator and classifier are those of `oracles.ranking.fashion`; x has 8 numbers. The person looks at the classifier's
-log-probability of the wanted class, and errs by Bradley & Terry's model at temperature 1: each comparison that sorting
+Generator and classifier are those of `oracles.ranking.renderers.fashion`; x has 8 numbers. The person looks at the
+classifier's log-probability of the wanted class, and errs by Bradley & Terry's model at temperature 1: each comparison that sorting
 takes is wrong with probability `1 / (1 + exp(gap))`. (8, 8): all eight are put in order; (8, 3): the best three.
 
 A run starts at a draw from N(0, I) whose picture the classifier does not take for the wanted class; all methods have
@@ -38,8 +38,8 @@ from _common import save
 import blackbox_zo as bz
 from oracles import FunctionOracle
 from oracles.ranking import BradleyTerry, SimulatedRater
-from oracles.ranking._raters import in_order
-from oracles.ranking.fashion import CLASSES, D, Wanted, classifier, generator, read
+from oracles.ranking.raters._raters import in_order
+from oracles.ranking.renderers.fashion import CLASSES, D, Wanted, classifier, generator, read
 
 ROUNDS, M, RANKED = 15, 8, (8, 3)
 SEEDS, TUNING = range(20), range(1000, 1005)

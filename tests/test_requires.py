@@ -43,7 +43,7 @@ def test_a_misspelt_name_requires_nothing_so_it_is_refused(monkeypatch: pytest.M
 HIDE = """
 import pathlib, sys
 import pytest
-from oracles.ranking import fashion
+from oracles.ranking.renderers import fashion
 glob = pathlib.Path.glob
 debian = pathlib.Path("/usr/lib/postgresql")
 pathlib.Path.glob = lambda self, *a, **k: iter(()) if self == debian else glob(self, *a, **k)

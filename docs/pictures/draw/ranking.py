@@ -10,7 +10,7 @@ from typing import Any
 from draw._pages import COMMAND, ROOT, tab
 from draw._style import Theme
 
-RANK = ("rank", "--render", "oracles.ranking.demo:palette", "--candidates", "6", "--ranked", "3")
+RANK = ("rank", "--render", "oracles.ranking.renderers.demo:palette", "--candidates", "6", "--ranked", "3")
 HEIGHT = 1110  # the whole page
 PICKS = (2, 4, 5)  # in the order in which they are clicked
 

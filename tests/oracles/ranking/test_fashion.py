@@ -87,7 +87,9 @@ def test_files_that_are_none(data: Path) -> None:
 
 
 def test_importing_does_not_import_torch() -> None:
-    code = "import sys, oracles.ranking.fashion; assert not {'torch', 'PIL', 'safetensors'} & set(sys.modules)"
+    code = (
+        "import sys, oracles.ranking.renderers.fashion; assert not {'torch', 'PIL', 'safetensors'} & set(sys.modules)"
+    )
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
@@ -195,7 +197,7 @@ def test_of_long_latents_only_the_direction_counts() -> None:
 def test_the_flow_is_undone_and_its_determinant_is_right() -> None:
     import torch
 
-    from oracles.ranking._clothes import Generator
+    from oracles.ranking.renderers._clothes import Generator
 
     torch.manual_seed(0)
     model = Generator().double()

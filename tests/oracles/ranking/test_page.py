@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from oracles.ranking import _server
-from oracles.ranking._export import rows_of
-from oracles.ranking._store import Store
+from oracles.ranking.study import _server
+from oracles.ranking.study._export import rows_of
+from oracles.ranking.study._store import Store
 from tests.oracles.ranking.people import Start, study
 from tests.requires import require
 

@@ -18,10 +18,10 @@ import pytest
 import sqlalchemy as sa
 
 from oracles.ranking import HumanRanking
-from oracles.ranking._export import rows_of
-from oracles.ranking._server import Server
-from oracles.ranking._store import Store
-from oracles.ranking._study import Study
+from oracles.ranking.study._export import rows_of
+from oracles.ranking.study._server import Server
+from oracles.ranking.study._store import Store
+from oracles.ranking.study._study import Study
 from tests.oracles.ranking import test_human
 from tests.oracles.ranking.people import Person, size, spelled, study
 from tests.requires import require

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from oracles.ranking._database import MEDIA
-from oracles.ranking._media import Media
+from oracles.ranking.study._database import MEDIA
+from oracles.ranking.study._media import Media
 
 __all__ = ["Candidate", "Gallery"]
 

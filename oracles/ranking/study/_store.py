@@ -23,9 +23,9 @@ import sqlalchemy as sa
 
 from blackbox_zo._typing import Floats, Ints
 from blackbox_zo.errors import Rewind
-from oracles.ranking._database import ANSWERS, META, ROUNDS, STUDY, VERSION, StoreError, engine_of
-from oracles.ranking._gallery import Gallery
-from oracles.ranking._visitors import Visitors
+from oracles.ranking.study._database import ANSWERS, META, ROUNDS, STUDY, VERSION, StoreError, engine_of
+from oracles.ranking.study._gallery import Gallery
+from oracles.ranking.study._visitors import Visitors
 
 __all__ = ["Answer", "Round", "Store", "StoreError"]
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from statistics import median
 from typing import Any, NamedTuple
 
-from oracles.ranking._gallery import Candidate
-from oracles.ranking._study import Study, winner
+from oracles.ranking.study._gallery import Candidate
+from oracles.ranking.study._study import Study, winner
 
 __all__ = ["Progress", "shown", "url_of"]
 

@@ -1,6 +1,6 @@
 """Things to steer that need nothing but this package: a palette, a texture and a drum.
 
-blackbox-zo rank --render oracles.ranking.demo:palette --store study.db
+blackbox-zo rank --render oracles.ranking.renderers.demo:palette --store study.db
 """
 
 from __future__ import annotations

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from oracles.ranking._store import Store
-from oracles.ranking._study import KINDS
+from oracles.ranking.study._store import Store
+from oracles.ranking.study._study import KINDS
 
 __all__ = ["rows_of"]
 

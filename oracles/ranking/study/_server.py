@@ -19,11 +19,11 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
-from oracles.ranking._guard import Guard, hosts_of
-from oracles.ranking._media import MOST_BYTES
-from oracles.ranking._progress import Progress, shown, url_of
-from oracles.ranking._socket import bound
-from oracles.ranking._study import Conflict, Invalid, Study, wanted
+from oracles.ranking.study._guard import Guard, hosts_of
+from oracles.ranking.study._media import MOST_BYTES
+from oracles.ranking.study._progress import Progress, shown, url_of
+from oracles.ranking.study._socket import bound
+from oracles.ranking.study._study import Conflict, Invalid, Study, wanted
 
 __all__ = ["Server"]
 

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from blackbox_zo.feedback import Ranking
-from oracles.ranking._gallery import Candidate
-from oracles.ranking._store import Answer, Round, Store
+from oracles.ranking.study._gallery import Candidate
+from oracles.ranking.study._store import Answer, Round, Store
 
 __all__ = ["KINDS", "Closed", "Conflict", "Invalid", "Receipt", "Study", "wanted", "winner"]
 

@@ -11,7 +11,7 @@ import numpy as np
 from blackbox_zo._checks import check_positive
 from blackbox_zo._typing import Floats
 from blackbox_zo.feedback import Ranking
-from oracles.ranking._models import wins_of
+from oracles.ranking.raters._models import wins_of
 
 __all__ = ["Fatigue", "RaterModel", "Trend"]
 

@@ -1,6 +1,6 @@
 """Clothes to steer: a small generator trained on Fashion-MNIST (Xiao et al. 2017), and what a simulated person wants.
 
-blackbox-zo rank --render oracles.ranking.fashion:picture --store study.db
+blackbox-zo rank --render oracles.ranking.renderers.fashion:picture --store study.db
 
 The generator is a variational autoencoder whose prior is a flow from N(0, I): a coupling flow learns the distribution
 of the codes together with them, so that nearly every x is a picture. It has seen no labels.
@@ -116,7 +116,7 @@ def generator(data: _Folder | None = None, cache: _Folder | None = None, epochs:
         FileNotFoundError: There is neither a trained generator nor a file to train it on.
         ValueError: A file is no such file.
     """
-    from oracles.ranking._clothes import Generator
+    from oracles.ranking.renderers._clothes import Generator
 
     return _load("generator", Generator, data, cache, epochs)
 
@@ -136,7 +136,7 @@ def classifier(data: _Folder | None = None, cache: _Folder | None = None, epochs
         FileNotFoundError: There is neither a trained classifier nor a file to train it on.
         ValueError: A file is no such file.
     """
-    from oracles.ranking._clothes import Classifier
+    from oracles.ranking.renderers._clothes import Classifier
 
     return _load("classifier", Classifier, data, cache, epochs)
 

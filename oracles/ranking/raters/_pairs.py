@@ -16,7 +16,7 @@ from blackbox_zo.feedback import Ranking
 from blackbox_zo.oracle import Answers, Oracle
 from blackbox_zo.proposal import Proposal
 from blackbox_zo.randomness import Key
-from oracles.ranking._raters import SimulatedRater
+from oracles.ranking.raters._raters import SimulatedRater
 
 __all__ = ["AllPairs", "Pairs", "PairwiseOracle", "RandomPairs", "Swiss"]
 

@@ -15,7 +15,7 @@ from blackbox_zo.oracle import Answers
 from blackbox_zo.proposal import Proposal
 from blackbox_zo.randomness import Key
 from blackbox_zo.wrappers import Wrapper
-from oracles.ranking._noise import Exact, Noise
+from oracles.ranking.raters._noise import Exact, Noise
 
 __all__ = ["Look", "SimulatedRater"]
 

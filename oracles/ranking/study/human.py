@@ -16,11 +16,11 @@ from blackbox_zo.errors import OracleError
 from blackbox_zo.feedback import Ranking
 from blackbox_zo.oracle import Oracle
 from blackbox_zo.proposal import Proposal
-from oracles.ranking._media import Media, rendered
-from oracles.ranking._reliability import RaterModel
-from oracles.ranking._server import Server
-from oracles.ranking._store import Round, Store, StoreError
-from oracles.ranking._study import Closed, Study
+from oracles.ranking.raters._reliability import RaterModel
+from oracles.ranking.study._media import Media, rendered
+from oracles.ranking.study._server import Server
+from oracles.ranking.study._store import Round, Store, StoreError
+from oracles.ranking.study._study import Closed, Study
 
 __all__ = ["HumanRanking"]
 

@@ -9,7 +9,7 @@ import numpy as np
 from blackbox_zo._checks import check_positive
 from blackbox_zo._typing import Floats
 from blackbox_zo.feedback import Ranking
-from oracles.ranking._noise import BradleyTerry, PlackettLuce, Thurstone
+from oracles.ranking.raters._noise import BradleyTerry, PlackettLuce, Thurstone
 
 __all__ = ["Likelihood", "Utilities", "utilities", "wins_of"]
 

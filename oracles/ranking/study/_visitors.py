@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager
 
 import sqlalchemy as sa
 
-from oracles.ranking._database import VISITORS
+from oracles.ranking.study._database import VISITORS
 
 __all__ = ["Visitors"]
 
