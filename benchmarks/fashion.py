@@ -2,7 +2,8 @@
 
 Generator and classifier are those of `oracles.ranking.renderers.fashion`; x has 8 numbers. The person looks at the
 classifier's log-probability of the wanted class, and errs by Bradley & Terry's model at temperature 1: each comparison
-that sorting takes is wrong with probability `1 / (1 + exp(gap))`. (8, 8): all eight are put in order; (8, 3): the best three.
+that sorting takes is wrong with probability `1 / (1 + exp(gap))`. (8, 8): all eight are put in
+order; (8, 3): the best three.
 
 A run starts at a draw from N(0, I) whose picture the classifier does not take for the wanted class; all methods have
 the same starts. It has succeeded after r rounds if the classifier takes the picture of the search's present x, which
