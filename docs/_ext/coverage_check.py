@@ -1,6 +1,7 @@
 """Fail the build when a public name has no entry on an API page.
 
-Public is what a package's `__init__.py` re-exports as itself: `from … import name as name`. Documented is what an
+Public is what a package's `__init__.py` re-exports as itself: `from … import name as name`, under `TYPE_CHECKING` too,
+where it is imported when it is first used. Documented is what an
 `autoclass`, `autofunction`, `autoexception`, `autodata` or `automodule` directive on a page of `docs/api` names.
 """
 
@@ -36,7 +37,7 @@ def public_names(package: str) -> set[str]:
     tree = ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
     return {
         f"{package}.{alias.name}"
-        for node in tree.body
+        for node in ast.walk(tree)
         if isinstance(node, ast.Import | ast.ImportFrom)
         for alias in node.names
         if alias.asname == alias.name and not alias.name.startswith("_")
