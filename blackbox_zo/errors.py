@@ -10,6 +10,7 @@ __all__ = [
     "OracleError",
     "Rewind",
     "TellError",
+    "WorkerError",
 ]
 
 
@@ -27,6 +28,10 @@ class BudgetExhausted(RuntimeError):
 
 class OracleError(RuntimeError):
     """An oracle cannot go on, for example because every query failed."""
+
+
+class WorkerError(RuntimeError):
+    """Worker processes, or an executor, cannot do their work; or what a worker raised cannot be sent as it was."""
 
 
 class JournalError(ValueError):

@@ -1,0 +1,108 @@
+"""A way to end what an oracle is waiting for, through whatever wrappers are around it, from any thread.
+
+Whoever asks an oracle may do so within `with Stop():`. Oracles that can end what is under way (worker processes,
+programs, executors) look at the innermost `Stop` of their thread: when it is asked, or its deadline passes, they end
+what they have begun and raise `Stopped` at once. A Python function that runs in this process cannot be ended so.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar, Token
+from typing import TypeVar
+
+__all__ = ["Stop", "Stopped", "current"]
+
+T = TypeVar("T")
+
+
+class Stopped(Exception):
+    """What was under way has been ended, because a `Stop` said so."""
+
+
+class Stop:
+    """Ends what is asked within it, once it is told to or its time is over.
+
+    Args:
+        deadline: On the clock of `time.monotonic`.
+
+    Attributes:
+        deadline: The earliest of its own and that of the `Stop` it stands in.
+    """
+
+    def __init__(self, deadline: float = math.inf) -> None:
+        self.deadline = deadline
+        self._asked = self._heeded = False
+        self._lock = threading.Lock()
+        self._listeners: list[Callable[[], object]] = []
+        self._tokens: list[Token[Stop | None]] = []
+        self._outer = contextlib.ExitStack()
+
+    def ask(self) -> bool:
+        """End what is under way. Whether anybody has ever listened: not so where a function runs in this process."""
+        with self._lock:
+            self._asked = True
+            listeners = list(self._listeners)
+        for listener in listeners:
+            listener()
+        return self._heeded
+
+    @property
+    def over(self) -> bool:
+        """Whether to stop."""
+        return self._asked or time.monotonic() >= self.deadline
+
+    def next_of(self, came: queue.SimpleQueue[T | None]) -> T:
+        """What comes next on a queue; its listener puts None there.
+
+        Raises:
+            Stopped: This was asked, or time is up.
+        """
+        left = None if math.isinf(self.deadline) else max(0.0, self.deadline - time.monotonic())
+        try:
+            found = came.get(timeout=left)
+        except queue.Empty:
+            found = None
+        if found is None:
+            raise Stopped
+        return found
+
+    @contextlib.contextmanager
+    def heard(self, listener: Callable[[], object]) -> Iterator[None]:
+        """Have `listener` called, on some thread, when this is asked; at once if it has been."""
+        with self._lock:
+            self._listeners.append(listener)
+            self._heeded = True
+            asked = self._asked
+        if asked:
+            listener()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._listeners.remove(listener)
+
+    def __enter__(self) -> Stop:
+        outer = current()
+        if outer is not None:
+            self.deadline = min(self.deadline, outer.deadline)
+            self._outer.enter_context(outer.heard(self.ask))
+        self._tokens.append(_current.set(self))
+        return self
+
+    def __exit__(self, *args: object) -> None:
+        _current.reset(self._tokens.pop())
+        self._outer.close()
+
+
+_current: ContextVar[Stop | None] = ContextVar("stop", default=None)
+
+
+def current() -> Stop | None:
+    """The innermost `Stop` that this is asked within."""
+    return _current.get()
