@@ -8,7 +8,7 @@ import os
 import time
 import weakref
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from multiprocessing.connection import Connection, Pipe, wait
 from typing import Any, NamedTuple
 
@@ -127,7 +127,7 @@ class Pool:
 
     # ------------------------------------------------------------------------------------------------- running
 
-    def run(self, n: int, task: Callable[[int], Any]) -> Iterator[list[tuple[int, Any]]]:
+    def run(self, n: int, task: Callable[[int], Any]) -> Generator[list[tuple[int, Any]], None, None]:
         """Have n tasks done; results come as they are there, those that arrive together in one list.
 
         Closing the iterator ends the workers that are busy, at once.
@@ -195,6 +195,8 @@ class Pool:
         for held in range(self._ahead()):
             for worker in self._workers:
                 if waiting and worker.ready and len(worker.ends) <= held < self._ahead():
+                    if held and self._fixed is None and time.monotonic() - worker.began() > STUCK:
+                        continue
                     some = [waiting.popleft() for _ in range(self._chunk(len(waiting)))]
                     self._bytes = worker.give([(i, task(i)) for i in some]) / len(some)
 

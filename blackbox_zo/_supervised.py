@@ -17,6 +17,7 @@ from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
 from typing import Any
 
+from blackbox_zo._by_value import by_value
 from blackbox_zo._process import Process, end, how
 from blackbox_zo._worker import BEGUN, CURRENT, FROM, PAGE, UNTIL, dumps
 
@@ -136,10 +137,8 @@ class Setup:
     """
 
     def __init__(self, setup: Callable[[], Any], growth: float | None, threads: int) -> None:
-        import cloudpickle
-
         try:
-            content = cloudpickle.dumps(setup)
+            content = by_value(setup)
         except Exception as error:
             raise ValueError(f"It cannot be sent to worker processes: {type(error).__name__}: {error}") from error
         given = pickle.dumps(([path or str(Path.cwd()) for path in sys.path], sys.argv, growth))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from typing import Any, NamedTuple, cast
 
 import cloudpickle
 
 from blackbox_zo import _pool
+from blackbox_zo._by_value import by_value
 from blackbox_zo._pool import TRIES, Lost
 from blackbox_zo._typing import Floats
 from blackbox_zo.errors import WorkerError
@@ -56,7 +57,7 @@ class Pool:
     def __init__(self, setup: tuple[Any, ...], n: int, timeout: float | None, growth: float) -> None:
         try:
             self._pool = _pool.Pool(
-                functools.partial(playing, registrations(), cloudpickle.dumps(setup)),
+                functools.partial(playing, registrations(), by_value(setup)),
                 n,
                 timeout=timeout,
                 growth=growth,
@@ -81,7 +82,7 @@ class Pool:
         """The numbers of the processes there are now."""
         return [worker.process.pid for worker in self._pool.workers]
 
-    def play(self, tasks: Iterable[Task]) -> Iterator[tuple[Task, list[Episode | Failure]]]:
+    def play(self, tasks: Iterable[Task]) -> Generator[tuple[Task, list[Episode | Failure]], None, None]:
         """Play all tasks; results come as they are there, one per episode. Closing the iterator ends those under way.
 
         Raises:
