@@ -20,6 +20,7 @@ from typing import Any
 from blackbox_zo._by_value import by_value
 from blackbox_zo._process import Process, end, how
 from blackbox_zo._worker import BEGUN, CURRENT, FROM, PAGE, UNTIL, dumps
+from blackbox_zo.errors import WorkerError
 
 __all__ = ["ROOM", "Setup", "Worker"]
 
@@ -134,9 +135,12 @@ class Setup:
 
     Raises:
         ValueError: It cannot be sent to another process.
+        WorkerError: There are no worker processes on this system.
     """
 
     def __init__(self, setup: Callable[[], Any], growth: float | None, threads: int) -> None:
+        if os.name == "nt":
+            raise WorkerError("Worker processes need Linux or macOS; here give `executor=ProcessPoolExecutor(...)`.")
         try:
             content = by_value(setup)
         except Exception as error:

@@ -153,9 +153,6 @@ def test_a_process_pool_that_breaks_is_named_and_no_list_of_failures(on_error: A
 
 def test_workers_that_cannot_import_the_function_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "only_in_the_parent.py").write_text("def f(x):\n    return 1.0\n")
-    FunctionOracle(total, executor=processes).answer(
-        proposal_of(POINTS)
-    )  # they are started: no later path reaches them
     monkeypatch.syspath_prepend(str(tmp_path))
     import only_in_the_parent  # type: ignore[import-not-found]
 

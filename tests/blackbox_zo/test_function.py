@@ -121,6 +121,7 @@ def test_a_vectorized_function_must_answer_every_point(value: Any, message: str)
         ({"workers": 0}, r"`FunctionOracle\(workers=...\)` must be a whole number of at least 1, got 0"),
         ({"vectorized": True, "executor": ThreadPoolExecutor(1)}, "use `workers` with it, not `executor`"),
         ({"workers": 2, "executor": ThreadPoolExecutor(1)}, "Give either `workers` or `executor`, not both"),
+        ({"executor": 4}, r"`executor` must be a `concurrent.futures.Executor`, got 4"),
         ({"timeout": 0.0}, r"`FunctionOracle\(timeout=...\)` must be a positive number, got 0"),
         ({"memory_growth": -1}, r"`FunctionOracle\(memory_growth=...\)` must be a positive number, got -1"),
         ({"timeout": 1.0, "executor": ThreadPoolExecutor(1)}, "`timeout` is for worker processes"),

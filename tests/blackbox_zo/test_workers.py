@@ -11,8 +11,10 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
+import cloudpickle
 import numpy as np
 import pytest
 
@@ -186,6 +188,15 @@ def test_it_starts_whatever_threads_the_parent_has(tmp_path: Path) -> None:
         [sys.executable, tmp_path / "script.py"], env=env, capture_output=True, text=True, timeout=120, check=False
     )
     assert done.stdout == "0\n", done.stderr
+
+
+def test_functions_of_modules_that_only_this_process_has(oracle: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a runner of documents or notebooks makes them."""
+    page = ModuleType("page")
+    monkeypatch.setitem(sys.modules, "page", page)
+    exec("a = 2.0\ndef g(x): return a * x[0]\ndef f(x): return g(x)", vars(page))
+    assert ask(oracle(page.f)).values.tolist() == (2.0 * POINTS[:, 0]).tolist()
+    assert "page" not in cloudpickle.list_registry_pickle_by_value()
 
 
 def test_a_worker_imports_next_to_nothing(oracle: Make) -> None:
