@@ -127,7 +127,9 @@ class Pool:
 
     # ------------------------------------------------------------------------------------------------- running
 
-    def run(self, n: int, task: Callable[[int], Any]) -> Generator[list[tuple[int, Any]], None, None]:
+    def run(
+        self, n: int, task: Callable[[int], Any], broken_off: list[int] | None = None
+    ) -> Generator[list[tuple[int, Any]], None, None]:
         """Have n tasks done; results come as they are there, those that arrive together in one list.
 
         Closing the iterator ends the workers that are busy, at once.
@@ -135,6 +137,7 @@ class Pool:
         Args:
             n: Number of tasks.
             task: From a number below n to what is sent; called anew when a task is begun once more.
+            broken_off: Gets the numbers of the tasks that were under way when the iterator was closed.
 
         Yields:
             Numbers of tasks, each with its result, `Raised` or `Lost`.
@@ -171,6 +174,8 @@ class Pool:
                             self._check(turn)
         finally:
             if turn is self._turn:  # an error, or whoever asked has stopped listening
+                if broken_off is not None:
+                    broken_off += self.under_way()
                 self._end_busy()
 
     def _check(self, turn: object) -> None:
@@ -192,13 +197,15 @@ class Pool:
         """Hand out tasks, first to those that have none."""
         if not waiting:
             self._take_over(waiting)
-        for held in range(self._ahead()):
+        held = 0
+        while waiting and held < self._ahead():
             for worker in self._workers:
-                if waiting and worker.ready and len(worker.ends) <= held < self._ahead():
+                if waiting and worker.ready and len(worker.ends) <= held:
                     if held and self._fixed is None and time.monotonic() - worker.began() > STUCK:
                         continue
                     some = [waiting.popleft() for _ in range(self._chunk(len(waiting)))]
                     self._bytes = worker.give([(i, task(i)) for i in some]) / len(some)
+            held += 1
 
     def _ahead(self) -> int:
         if self._bytes > ROOM:  # it would have to wait until the worker reads

@@ -141,9 +141,10 @@ class _Warden:
                 self._forget()  # it was killed
             if line[:1] == b"-":
                 return None
-            words = [sys.executable, "-I", "-S", str(Path(__file__).with_name("_warden.py")), str(os.getpid())]
+            words = [sys.executable, "-I", "-S", str(Path(__file__).with_name("_warden.py"))]
+            quiet = subprocess.DEVNULL  # whoever reads our output to its end does not wait for it
             self._popen = subprocess.Popen(
-                words, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True, bufsize=0
+                words, stdin=subprocess.PIPE, stdout=quiet, stderr=quiet, start_new_session=True, bufsize=0
             )
             with contextlib.suppress(OSError):
                 self._write(b"".join(b"+%d\n" % process.pid for process in list(_running)))

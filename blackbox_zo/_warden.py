@@ -2,44 +2,28 @@
 
 A process that is killed cannot end its children, and a child that hangs in C code, or that is not written in Python,
 does not notice. This one does nothing else. It is told on its standard input: "+123" for a process group to end, "-123"
-for one that has ended.
+for one that has ended; and when that input ends, so has the process at its other end.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import select
 import signal
-import sys
 import time
-
-PATIENCE = 0.5
-"""Seconds between looks at whether the parent is alive: a fork of it may hold the other end of the pipe."""
 
 GRACE = 0.5
 """Seconds between asking and forcing."""
 
 
-def main(parent: int) -> None:
-    """Watch until the process with this number is gone."""
+def main() -> None:
+    """Watch until the other end of standard input is closed."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    os.set_blocking(0, False)
     groups: set[int] = set()
-    said, open_ = b"", True
-    while open_:
-        there = os.getppid() == parent
-        select.select([0], [], [], PATIENCE if there else 0.0)
-        open_ = there
-        with contextlib.suppress(BlockingIOError):
-            while True:
-                data = os.read(0, 1 << 16)
-                if not data:
-                    open_ = False
-                    break
-                said += data
-        *lines, said = said.split(b"\n")
+    rest = b""
+    while data := os.read(0, 1 << 16):
+        *lines, rest = (rest + data).split(b"\n")
         for line in lines:
             (groups.add if line[:1] == b"+" else groups.discard)(int(line[1:]))
     for number in (signal.SIGTERM, signal.SIGKILL):
@@ -51,4 +35,4 @@ def main(parent: int) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    main()

@@ -123,21 +123,21 @@ class FunctionOracle(Oracle):
                 yield self._part(proposal, [(np.array([i]), _tried(lambda x=x: self.fun(x)))])  # type: ignore[misc]
 
     def _by_workers(self, pool: Pool, proposal: Proposal) -> Iterator[Part]:
-        n = proposal.n
+        n, broken_off = proposal.n, list[int]()
         if self.vectorized:
             shares = np.array_split(np.arange(n), min(self.workers, n))
-            results = pool.run(len(shares), lambda k: proposal.take(shares[k]).trees())
+            results = pool.run(len(shares), lambda k: proposal.take(shares[k]).trees(), broken_off)
         else:
             shares = list(np.arange(n)[:, None])
-            results = pool.run(n, proposal.tree)
+            results = pool.run(n, proposal.tree, broken_off)
         try:
             for found in results:
                 some = [(shares[k], result) for k, result in found]
                 self.calls += sum(len(share) for share, _ in some)
                 yield from self._parts(proposal, some)
         finally:
-            self.calls += sum(len(shares[k]) for k in pool.under_way())  # calls that are ended were calls too
             results.close()
+            self.calls += sum(len(shares[k]) for k in broken_off)  # calls that were ended were calls too
 
     def _by_executor(self, remote: Remote, proposal: Proposal) -> Iterator[Part]:
         before, results = self.calls - remote.begun, remote.run(proposal.n, proposal.tree)

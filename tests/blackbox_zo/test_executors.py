@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+import cloudpickle
 import numpy as np
 import pytest
 
@@ -21,6 +23,8 @@ from blackbox_zo._stop import Stop, Stopped
 from blackbox_zo.errors import WorkerError
 from oracles import FunctionOracle
 from tests.oracles.helpers import proposal_of, wait_for
+
+cloudpickle.register_pickle_by_value(sys.modules[__name__])  # so that workers need not import pytest
 
 POINTS = np.linspace(0.0, 1.0, 8)[:, None]
 
@@ -164,8 +168,6 @@ def test_workers_that_cannot_import_the_function_are_named(monkeypatch: pytest.M
 
 
 def _no_path(path: str) -> None:
-    import sys
-
     sys.path.remove(path)
 
 

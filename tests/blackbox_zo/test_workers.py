@@ -26,6 +26,8 @@ from blackbox_zo.errors import WorkerError
 from oracles import FunctionOracle
 from tests.oracles.helpers import alive, environment, proposal_of, wait_for
 
+cloudpickle.register_pickle_by_value(sys.modules[__name__])  # so that workers need not import pytest
+
 POINTS = np.linspace(0.0, 1.0, 12)[:, None]
 
 
