@@ -98,7 +98,8 @@ def _submit_to(executor: Executor) -> Callable[..., Any]:
     """
     dask = sys.modules.get("distributed.cfexecutor")
     if dask is not None and isinstance(executor, dask.ClientExecutor):
-        client, options = getattr(executor, "_client", None), getattr(executor, "_kwargs", {})
+        client: Any = getattr(executor, "_client", None)
+        options = getattr(executor, "_kwargs", {})
 
         def submit(call: Call, name: str, task: Any) -> Any:
             if getattr(executor, "_shutdown", False):
@@ -161,5 +162,6 @@ def _arrived(digest: bytes, sent: bytes) -> Call:
     if digest not in _known:
         while len(_known) >= 8:
             _known.pop(next(iter(_known)))
-        _known[digest] = Call(*pickle.loads(sent), True)
+        fun, args = pickle.loads(sent)
+        _known[digest] = Call(fun, args, away=True)
     return _known[digest]

@@ -140,7 +140,12 @@ def test_an_executor_that_was_shut_down_is_named(on_error: Any) -> None:
 
 def test_one_that_is_shut_down_meanwhile_is_named() -> None:
     pool, go = ThreadPoolExecutor(1), threading.Event()
-    threading.Timer(0.3, lambda: (pool.shutdown(wait=False, cancel_futures=True), go.set())).start()
+
+    def end() -> None:
+        pool.shutdown(wait=False, cancel_futures=True)
+        go.set()
+
+    threading.Timer(0.3, end).start()
     with pytest.raises(WorkerError, match="has cancelled a query; was it shut down"):
         FunctionOracle(lambda x: go.wait(30) * 1.0, executor=pool).answer(proposal_of(POINTS))
 
@@ -207,9 +212,9 @@ def cluster() -> Iterator[Any]:
 
 @pytest.fixture
 def client(cluster: Any) -> Iterator[Any]:
-    import distributed
+    from distributed import Client
 
-    with distributed.Client(cluster) as made:
+    with Client(cluster) as made:  # type: ignore[no-untyped-call]
         yield made
 
 
@@ -297,14 +302,19 @@ def test_dask_passes_exceptions_on(client: Any) -> None:
 
 @dask
 def test_dask_whose_client_closes_is_named(cluster: Any) -> None:
-    import distributed
+    from distributed import Client
 
-    client = distributed.Client(cluster)
+    client: Any = Client(cluster)  # type: ignore[no-untyped-call]
     executor = client.get_executor()
     threading.Timer(0.5, client.close).start()
     begun = time.monotonic()
+
+    def slow(x: Any) -> float:
+        time.sleep(3)
+        return 1.0
+
     with pytest.raises(WorkerError, match="has cancelled a query; was it shut down, or its client closed"):
-        FunctionOracle(lambda x: time.sleep(3) or 1.0, executor=executor).answer(proposal_of(POINTS))
+        FunctionOracle(slow, executor=executor).answer(proposal_of(POINTS))
     assert time.monotonic() - begun < 20
     with pytest.raises(WorkerError, match=r"takes no calls: .*[Cc]losed"):
         FunctionOracle(total, executor=executor).answer(proposal_of(POINTS))
