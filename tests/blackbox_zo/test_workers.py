@@ -288,18 +288,20 @@ def test_what_it_has_started_ends_with_it(oracle: Make, folder: Path) -> None:
     wait_for(lambda: not any(map(alive, pids(folder))))
 
 
-def test_one_hung_query_does_not_hold_up_those_that_wait_behind_it(oracle: Make, folder: Path) -> None:
-    """Short calls travel together; the others take over what waits behind one that hangs."""
-    points = np.arange(400.0)[:, None]
+def test_one_hung_query_does_not_hold_up_those_that_wait_behind_it(oracle: Make, folder: Path, tmp_path: Path) -> None:
+    """Short calls travel together; the others take over what waits behind one that hangs, which then leaves it out."""
+    points, go = np.arange(400.0)[:, None], tmp_path / "go"
 
     def fun(x: Any) -> float:
-        (folder / f"{os.getpid()}.{int(x[0])}").touch()
-        if x[0] == 150.0:
-            time.sleep(600)
+        with (folder / f"{os.getpid()}").open("a") as file:
+            file.write(f"{int(x[0])}\n")
+        deadline = time.monotonic() + 60
+        while x[0] == 150.0 and not go.exists() and time.monotonic() < deadline:
+            time.sleep(0.01)
         return float(x[0])
 
     asked = oracle(fun)
-    ask(asked, points[:100])
+    ask(asked, points[:100] + 1000)
     answers: dict[int, float] = {}
     parts = asked.parts(proposal_of(points))
     begun = time.monotonic()
@@ -307,9 +309,13 @@ def test_one_hung_query_does_not_hold_up_those_that_wait_behind_it(oracle: Make,
         ids, part = next(parts)
         assert isinstance(part, bz.Values)
         answers.update(zip(ids.tolist(), part.values.tolist(), strict=True))
-    parts.close()  # type: ignore[attr-defined]
     assert 150 not in answers and all(i == value for i, value in answers.items())
     assert time.monotonic() - begun < 30
+    go.touch()
+    assert [ids.tolist() for ids, _ in parts] == [[150]] and asked.calls == 500
+    ask(asked, points[:100] + 2000)  # both have read all they were sent
+    one, two = sorted(([int(x) for x in path.read_text().split()] for path in folder.iterdir()), key=lambda c: 150 in c)
+    assert 150 in two and not set(one) & set(two[two.index(150) :])
 
 
 def test_memory_is_bounded(oracle: Make, folder: Path) -> None:
