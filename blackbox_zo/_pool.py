@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 import os
 import time
 import weakref
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterator
-from multiprocessing.connection import Connection, Pipe, wait
-from typing import Any, NamedTuple
+from multiprocessing.connection import Connection, wait
+from typing import Any
 
+from blackbox_zo._outcomes import Lost, Raised
 from blackbox_zo._process import end
-from blackbox_zo._stop import Stopped, current
-from blackbox_zo._supervised import ROOM, Setup, Worker
+from blackbox_zo._sharing import Sharing
+from blackbox_zo._stop import Stopped, current, woken
+from blackbox_zo._supervised import Setup, Worker
 from blackbox_zo._worker import unpack
 from blackbox_zo.errors import WorkerError
 
-__all__ = ["GRACE", "Lost", "Pool", "Raised"]
+__all__ = ["GRACE", "TRIES", "Pool"]
 
 LOOK = 1.0
 """Seconds between looks at whether processes are alive: one that is dead may have left its connection to a child."""
@@ -35,34 +36,8 @@ TRIES = 2
 STARTS = 3
 """How many workers in a row may fail before they are set up."""
 
-CHUNK = 0.005
-"""Seconds of work that travel together, if tasks are so short."""
-
-BRISK = 0.02
-"""Seconds of a task below which a worker is given the next one before it is done."""
-
 STUCK = 0.05
 """Seconds after which idle workers take over what waits behind a call."""
-
-
-class Raised(NamedTuple):
-    """A task's function raised.
-
-    Attributes:
-        error: The exception, with the worker's traceback as a note.
-    """
-
-    error: BaseException
-
-
-class Lost(NamedTuple):
-    """A task has no result.
-
-    Attributes:
-        reason: Why not.
-    """
-
-    reason: str
 
 
 class Pool:
@@ -107,11 +82,10 @@ class Pool:
     ) -> None:
         self._setup = Setup(setup, growth, threads)
         self.n, self.timeout, self.replaced = n, timeout, 0
-        self._again, self._fixed, self._late, self._aim = again, ahead, late, aim
+        self._again, self._late, self._aim = again, late, aim
+        self._sharing = Sharing(ahead)
         self._workers: list[Worker] = []
         self._owner = os.getpid()
-        self._pace = math.nan
-        self._bytes = 0.0
         self._stillborn = 0
         self._turn = object()
         weakref.finalize(self, _end_all, self._workers)  # forgotten, or at the end of this process
@@ -153,7 +127,7 @@ class Pool:
         turn = self._turn = object()
         self._stillborn, tries, waiting = 0, Counter[int](), deque(range(n))
         try:
-            with self._woken() as wake:
+            with woken() as wake:
                 while len(self._workers) < min(self.n, n):
                     self._workers.append(self._setup.start())
                 while waiting or any(worker.tasks for worker in self._workers):
@@ -182,45 +156,19 @@ class Pool:
         if turn is not self._turn:
             raise RuntimeError("These tasks have been given up, because others were asked for, or by `close`.")
 
-    @contextlib.contextmanager
-    def _woken(self) -> Iterator[Connection | None]:
-        """What is ready to be read once a `Stop` around this is asked."""
-        stop = current()
-        if stop is None:
-            yield None
-            return
-        wake, waker = Pipe(duplex=False)
-        with wake, waker, stop.heard(lambda: waker.send_bytes(b".")):
-            yield wake
-
     def _give(self, waiting: deque[int], task: Callable[[int], Any]) -> None:
         """Hand out tasks, first to those that have none."""
         if not waiting:
             self._take_over(waiting)
         held = 0
-        while waiting and held < self._ahead():
+        while waiting and held < self._sharing.ahead():
             for worker in self._workers:
                 if waiting and worker.ready and len(worker.ends) <= held:
-                    if held and self._fixed is None and time.monotonic() - worker.began() > STUCK:
+                    if held and not self._sharing.fixed and time.monotonic() - worker.began() > STUCK:
                         continue
-                    some = [waiting.popleft() for _ in range(self._chunk(len(waiting)))]
-                    self._bytes = worker.give([(i, task(i)) for i in some]) / len(some)
+                    some = [waiting.popleft() for _ in range(self._sharing.together(len(waiting), self.n))]
+                    self._sharing.sent(worker.give([(i, task(i)) for i in some]), len(some))
             held += 1
-
-    def _ahead(self) -> int:
-        if self._bytes > ROOM:  # it would have to wait until the worker reads
-            return 1
-        if self._fixed is not None:
-            return self._fixed
-        return 2 if self._pace < BRISK else 1
-
-    def _chunk(self, n: int) -> int:
-        """How many of n waiting tasks to send together."""
-        if self._fixed is not None or math.isnan(self._pace):
-            return 1
-        fair = n / self.n if n * self._pace < self.n * CHUNK else n / (2 * self.n)
-        fits = ROOM / max(self._bytes, 1.0)
-        return max(1, min(math.ceil(fair), int(CHUNK / max(self._pace, 1e-9)), int(fits), n))
 
     def _take_over(self, waiting: deque[int]) -> None:
         """Where some are idle and others stuck, what waits behind the stuck calls is given out again."""
@@ -265,12 +213,10 @@ class Pool:
         timeout = math.inf if self.timeout is None else self.timeout
         return timeout if worker.ready else max(timeout, START)
 
-    # ------------------------------------------------------------------------------------------------ what came
-
     def _done(self, worker: Worker, content: Any, waiting: deque[int], tries: Counter[int]) -> list[tuple[int, Any]]:
         """Results that have arrived."""
         replies, seconds, grown = content
-        found: list[tuple[int, Any]] = []
+        found = list[tuple[int, Any]]()
         for serial, good, result in replies:
             i = worker.answered(serial)
             if i is None:  # another has taken it over
@@ -283,8 +229,7 @@ class Pool:
                 found += self._once_more(i, f"{result[0]}: {result[1]}"[:500], waiting, tries)
                 grown = True
         if replies:
-            pace = seconds / len(replies)
-            self._pace = pace if math.isnan(self._pace) else 0.7 * self._pace + 0.3 * pace
+            self._sharing.took(seconds, len(replies))
         if grown:
             self._replace(worker, waiting)
         return found

@@ -14,7 +14,7 @@ from typing import Any
 
 from blackbox_zo._by_value import by_value
 from blackbox_zo._number import number
-from blackbox_zo._pool import Lost, Raised
+from blackbox_zo._outcomes import Lost, Raised
 from blackbox_zo._stop import Stop, current
 from blackbox_zo._worker import pack, unpack
 from blackbox_zo.errors import WorkerError

@@ -14,9 +14,10 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar, Token
+from multiprocessing.connection import Connection, Pipe
 from typing import TypeVar
 
-__all__ = ["Stop", "Stopped", "current"]
+__all__ = ["Stop", "Stopped", "current", "woken"]
 
 T = TypeVar("T")
 
@@ -38,19 +39,18 @@ class Stop:
     def __init__(self, deadline: float = math.inf) -> None:
         self.deadline = deadline
         self._asked = self._heeded = False
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._listeners: list[Callable[[], object]] = []
         self._tokens: list[Token[Stop | None]] = []
         self._outer = contextlib.ExitStack()
 
     def ask(self) -> bool:
         """End what is under way. Whether anybody has ever listened: not so where a function runs in this process."""
-        with self._lock:
+        with self._lock:  # a listener that has been taken off must not be called any more: its pipe is closed
             self._asked = True
-            listeners = list(self._listeners)
-        for listener in listeners:
-            listener()
-        return self._heeded
+            for listener in self._listeners:
+                listener()
+            return self._heeded
 
     @property
     def over(self) -> bool:
@@ -106,3 +106,15 @@ _current: ContextVar[Stop | None] = ContextVar("stop", default=None)
 def current() -> Stop | None:
     """The innermost `Stop` that this is asked within."""
     return _current.get()
+
+
+@contextlib.contextmanager
+def woken() -> Iterator[Connection | None]:
+    """What is ready to be read once the `Stop` around this is asked, for those who wait for connections."""
+    stop = current()
+    if stop is None:
+        yield None
+        return
+    wake, waker = Pipe(duplex=False)
+    with wake, waker, stop.heard(lambda: waker.send_bytes(b".")):
+        yield wake

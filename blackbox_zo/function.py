@@ -11,7 +11,8 @@ import numpy as np
 
 from blackbox_zo._checks import check_at_least, check_choice, check_positive
 from blackbox_zo._number import number, numbers
-from blackbox_zo._pool import Lost, Pool, Raised
+from blackbox_zo._outcomes import Lost, Raised
+from blackbox_zo._pool import Pool
 from blackbox_zo._remote import Remote
 from blackbox_zo._typing import Floats, Ints, Tree
 from blackbox_zo.feedback import Values

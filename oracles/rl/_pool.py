@@ -10,7 +10,8 @@ import cloudpickle
 
 from blackbox_zo import _pool
 from blackbox_zo._by_value import by_value
-from blackbox_zo._pool import TRIES, Lost
+from blackbox_zo._outcomes import Lost
+from blackbox_zo._pool import TRIES
 from blackbox_zo._typing import Floats
 from blackbox_zo.errors import WorkerError
 from oracles.rl._environment import EnvError, registered

@@ -293,6 +293,18 @@ def test_timeout_ends_the_hung_call_of_a_worker_and_nothing_else(wrap: Callable[
         inner.close()
 
 
+def test_many_quick_answers_of_workers_within_a_timeout() -> None:
+    """Each ends while the one that waited is already taking its leave."""
+    inner = FunctionOracle(lambda x: float(x[0]), workers=2)
+    try:
+        oracle = Timeout(inner, 60.0)
+        for step in range(400):
+            points = np.arange(4.0)[:, None] + step
+            assert oracle.answer(proposal_of(points, step, 4 * step)).values.tolist() == points[:, 0].tolist()
+    finally:
+        inner.close()
+
+
 def test_closing_a_timeout_ends_what_is_under_way() -> None:
     inner = FunctionOracle(lambda x: time.sleep(600) if x[0] == 1.0 else float(x[0]), workers=2)
     try:
