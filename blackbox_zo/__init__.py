@@ -23,6 +23,7 @@ from blackbox_zo.errors import MeasureError as MeasureError
 from blackbox_zo.errors import OracleError as OracleError
 from blackbox_zo.errors import Rewind as Rewind
 from blackbox_zo.errors import TellError as TellError
+from blackbox_zo.errors import WorkerError as WorkerError
 from blackbox_zo.estimators import PGPE as PGPE
 from blackbox_zo.estimators import AugmentedRandomSearch as AugmentedRandomSearch
 from blackbox_zo.estimators import ConsensusBased as ConsensusBased

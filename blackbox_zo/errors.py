@@ -11,6 +11,7 @@ __all__ = [
     "OracleError",
     "Rewind",
     "TellError",
+    "WorkerError",
 ]
 
 
@@ -32,6 +33,10 @@ class OracleError(RuntimeError):
 
 class MeasureError(RuntimeError):
     """A measure raised an exception, or gave no number."""
+
+
+class WorkerError(RuntimeError):
+    """Worker processes, or an executor, cannot do their work; or what a worker raised cannot be sent as it was."""
 
 
 class JournalError(ValueError):

@@ -49,6 +49,7 @@ def minimize(
     *,
     on_error: Literal["raise", "fail", "skip"] = "raise",
     time_limit: float | None = None,
+    timeout: float | None = None,
     target: float | None = None,
     measures: list[Measure] | None = None,
     unit: Any = None,
@@ -76,7 +77,10 @@ def minimize(
             `Report`; or observers.
         on_error: What an exception in `fun` does: "raise" it, "fail" (stop, and return the best so far), or "skip" (a
             failed query).
-        time_limit: Seconds after which to stop; the query under way is finished first.
+        time_limit: Seconds after which to stop. What workers or an executor have under way is ended; a query in this
+            process is finished first.
+        timeout: Seconds that one query may take; one that takes longer is ended, and has failed. It is asked in a
+            worker process then, also with `workers=1`.
         target: Stop once a value as low as this has been found.
         measures: What to evaluate between steps; see `Measure`.
         unit: What counts as one unit of movement, a positive number or one per element; estimators' radii are in it.
@@ -115,6 +119,7 @@ def minimize(
             executor=executor,
             on_error="skip" if on_error == "skip" else "raise",
             args=args,
+            timeout=timeout,
         )
     )
     start = Vector(x0, bounds, unit)
@@ -180,7 +185,7 @@ def _result(run: Run, before: int) -> OptimizeResult:
         fun=best.value,
         nfev=nfev,
         nit=search.moves,
-        success=run.ended in (None, Ended.BUDGET, Ended.STOPPED, Ended.TIME, Ended.TARGET),
+        success=best.id >= 0 and run.ended in (None, Ended.BUDGET, Ended.STOPPED, Ended.TIME, Ended.TARGET),
         status=int(run.ended or Ended.BUDGET),
         message=run.message or "running",
         nfailed=search.failed,

@@ -74,7 +74,6 @@ class Oracle(ABC):
         """Yield the answers as they become known, each with its ids. By default one part: `answer`.
 
         Oracles whose queries take long override this, so that a journal keeps every answer the moment it is there.
-        Where they wait, they wait no longer than `proposal.deadline`, and then leave the rest unanswered.
         """
         yield proposal.ids, self.answer(proposal)
 

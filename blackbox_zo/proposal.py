@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from functools import cached_property
 from typing import Any
 
@@ -29,10 +28,9 @@ class Proposal:
         variable: What they are points of.
         moment: What oracles know in this step, and what they learn from it; see `state` and `learn`.
         ahead: Proposals that were asked after this one and will be answered after it; see `Search.run(ahead=...)`.
-        deadline: When whoever answers must stop waiting, as `time.monotonic()` tells it; infinity for never.
     """
 
-    __slots__ = ("__dict__", "ahead", "deadline", "ids", "moment", "queries", "step", "variable")
+    __slots__ = ("__dict__", "ahead", "ids", "moment", "queries", "step", "variable")
 
     def __init__(self, step: int, ids: Ints, queries: Queries, variable: Variable, moment: Moment) -> None:
         ids.flags.writeable = False
@@ -42,7 +40,6 @@ class Proposal:
         self.variable = variable
         self.moment = moment
         self.ahead: tuple[Proposal, ...] = ()
-        self.deadline = math.inf
 
     @classmethod
     def numbered(cls, step: int, first_id: int, queries: Queries, variable: Variable) -> Proposal:
@@ -101,7 +98,7 @@ class Proposal:
 
     def _like(self, ids: Ints, queries: Queries, variable: Variable) -> Proposal:
         out = Proposal(self.step, ids, queries, variable, self.moment)
-        out.ahead, out.deadline = self.ahead, self.deadline
+        out.ahead = self.ahead
         return out
 
     def row(self, i: int) -> Floats:

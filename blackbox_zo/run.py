@@ -21,6 +21,7 @@ from blackbox_zo.measure import Measure
 from blackbox_zo.oracle import Answers as Answering
 from blackbox_zo.oracle import parts_of
 from blackbox_zo.proposal import Proposal
+from blackbox_zo.workers._cancel import Cancelled, CancelScope
 
 __all__ = ["Ended", "Failure", "Observer", "Report", "Run"]
 
@@ -270,15 +271,21 @@ class Run:
         """Have one proposal answered and told: the mean of its values, and whether time ran out before its end."""
         search = self.search
         total, count, left = 0.0, 0, proposal.n
-        if self.time_limit is not None:
-            proposal.deadline = self._begun + self.time_limit
+        deadline = math.inf if self.time_limit is None else self._begun + self.time_limit
+        scope = None if self.time_limit is None else CancelScope(deadline)
         parts = parts_of(self.oracle, proposal)
         try:
             while left:
                 try:
-                    ids, part = next(parts)
+                    if scope is None:
+                        ids, part = next(parts)
+                    else:
+                        with scope:
+                            ids, part = next(parts)
                 except StopIteration:
                     break
+                except Cancelled:
+                    return math.nan, True
                 except Rewind:
                     raise
                 except Exception as error:
@@ -297,12 +304,12 @@ class Run:
                         observer.answered(self, answers)
                 if self.stop is not None:
                     self.stop.check()
-                if left and time.monotonic() > proposal.deadline:
+                if left and time.monotonic() > deadline:
                     return math.nan, True
         finally:
             if hasattr(parts, "close"):
                 parts.close()
-        if left and time.monotonic() > proposal.deadline:
+        if left and time.monotonic() > deadline:
             return math.nan, True
         if left:
             raise TellError(f"The oracle left {left} of {proposal.n} queries of step {proposal.step} unanswered.")

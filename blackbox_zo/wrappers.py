@@ -18,8 +18,12 @@ from blackbox_zo.errors import FeedbackError
 from blackbox_zo.feedback import Feedback, Ranking, Values
 from blackbox_zo.oracle import Answers, Oracle, Part, gather, parts_of
 from blackbox_zo.proposal import Proposal
+from blackbox_zo.workers._cancel import Cancelled, CancelScope, current
 
 __all__ = ["Cache", "RankOnly", "Repeat", "Timeout"]
+
+_PATIENCE = 5.0
+"""Seconds to wait for what is under way inside to end."""
 
 
 class Wrapper(Oracle):
@@ -220,10 +224,10 @@ def _digest(point: Floats) -> bytes:
 class Timeout(Wrapper):
     """Answers that have not arrived `seconds` after the proposal was given are failed queries.
 
-    The oracle inside is asked on a thread; when time is up that thread is abandoned, and the next proposal gets a new
-    one at once. An abandoned thread stops at its next answer, which is dropped. What it is doing until then cannot be
-    stopped from outside: a Python function goes on, and may be called anew meanwhile, so it must bear that. Programs
-    can be stopped: give `CommandOracle` a `timeout` of its own.
+    The oracle inside is asked on a thread. When time is up, or this iterator is closed, what it has under way is ended
+    at once: programs, and the calls of worker processes; the other workers stay. Only those queries fail whose answers
+    had not come. What runs in this process, or on an executor, cannot be ended: a Python function goes on, and may be
+    called anew meanwhile, so it must bear that; it is abandoned, and stops at its next answer, which is dropped.
 
     Args:
         oracle: An oracle that answers values.
@@ -234,6 +238,7 @@ class Timeout(Wrapper):
         super().__init__(oracle)
         check_positive("Timeout", seconds=seconds)
         self.seconds = seconds
+        self._ending: threading.Thread | None = None
 
     def answer(self, proposal: Proposal) -> Values:
         """See `Oracle.answer`."""
@@ -241,39 +246,50 @@ class Timeout(Wrapper):
 
     def parts(self, proposal: Proposal) -> Iterator[Part]:
         """See `Oracle.parts`: as they arrive, and at the end of time one part with the failures."""
-        deadline = time.monotonic() + self.seconds
+        outer = current() or CancelScope()
+        own = time.monotonic() + self.seconds
         arrived: queue.SimpleQueue[Part | BaseException | None] = queue.SimpleQueue()
-        over = threading.Event()
-        threading.Thread(target=self._ask, args=(proposal, arrived, over), daemon=True, name="timeout").start()
+        over = CancelScope()
+        if self._ending is not None:  # what it began last must have ended before it is asked again
+            self._ending.join(_PATIENCE)
+        asking = threading.Thread(target=self._ask, args=(proposal, arrived, over), daemon=True, name="timeout")
+        asking.start()
         waiting = dict.fromkeys(proposal.ids.tolist())
         try:
-            while waiting:
-                try:
-                    entry = arrived.get(timeout=max(deadline - time.monotonic(), 0.0))
-                except queue.Empty:
-                    ids = np.array(list(waiting), dtype=np.intp)
-                    info = {"error": f"no answer within {self.seconds:g} s"}
-                    yield ids, Values(np.full(len(ids), np.nan), info=[info] * len(ids))
-                    return
-                if isinstance(entry, BaseException):
-                    raise entry
-                if entry is None:  # it left some unanswered; the search says so
-                    return
-                for i in entry[0].tolist():
-                    waiting.pop(i, None)
-                yield entry[0], self._values(entry[1])
+            with outer.heard(lambda: arrived.put(Cancelled())):
+                while waiting:
+                    try:
+                        entry = arrived.get(timeout=max(min(own, outer.deadline) - time.monotonic(), 0.0))
+                    except queue.Empty:
+                        if outer.deadline < own:
+                            raise Cancelled from None
+                        break
+                    if isinstance(entry, BaseException):
+                        raise entry
+                    if entry is None:  # it left some unanswered; the search says so
+                        return
+                    for i in entry[0].tolist():
+                        waiting.pop(i, None)
+                    yield entry[0], self._values(entry[1])
         finally:
-            over.set()
+            if over.cancel():
+                self._ending = asking
+                asking.join(_PATIENCE)
+        if waiting:
+            ids = np.array(list(waiting), dtype=np.intp)
+            info = {"error": f"no answer within {self.seconds:g} s"}
+            yield ids, Values(np.full(len(ids), np.nan), info=[info] * len(ids))
 
-    def _ask(self, proposal: Proposal, arrived: queue.SimpleQueue[Any], over: threading.Event) -> None:
+    def _ask(self, proposal: Proposal, arrived: queue.SimpleQueue[Any], over: CancelScope) -> None:
         try:
-            parts = parts_of(self.oracle, proposal)
-            for part in parts:
-                if over.is_set():
-                    if hasattr(parts, "close"):
-                        parts.close()
-                    return
-                arrived.put(part)
-            arrived.put(None)
+            with over:
+                parts = parts_of(self.oracle, proposal)
+                for part in parts:
+                    if over.over:
+                        if hasattr(parts, "close"):
+                            parts.close()
+                        return
+                    arrived.put(part)
+                arrived.put(None)
         except BaseException as error:  # handed to whoever waits; nobody does once time is up
             arrived.put(error)
