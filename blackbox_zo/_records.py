@@ -8,9 +8,11 @@ from typing import Any, NamedTuple, Protocol
 
 from blackbox_zo._best import Best
 from blackbox_zo._engine import Snapshot
+from blackbox_zo.estimators import Estimator
 from blackbox_zo.feedback import Feedback
 from blackbox_zo.journal import Journal, Measured
 from blackbox_zo.proposal import Proposal
+from blackbox_zo.rules import Rule
 from blackbox_zo.variables import Variable
 
 __all__ = ["Ended", "Failure", "Report", "Searched"]
@@ -22,7 +24,7 @@ class Ended(IntEnum):
     BUDGET = 0
     """Every query of the budget was answered."""
     STOPPED = 1
-    """A callback, or another observer, asked to stop."""
+    """A callback or another observer asked to stop, or the caller left the loop."""
     TIME = 2
     """The time limit was reached."""
     INTERRUPTED = 3
@@ -80,6 +82,12 @@ class Searched(Protocol):
 
     @property
     def variable(self) -> Variable: ...
+    @property
+    def estimator(self) -> Estimator: ...
+    @property
+    def rule(self) -> Rule: ...
+    @property
+    def seed(self) -> int: ...
     @property
     def budget(self) -> int | None: ...
     @property

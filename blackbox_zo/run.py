@@ -217,7 +217,7 @@ class Run:
             report = Report(proposal.step, search.nfev, value, search.best.value, search.failed, self.seconds, measured)
             stopped = [observer.stepped(self, report) for observer in self.observers]
             if ending is None and any(stopped):
-                ending = Ended.STOPPED, "The callback asked to stop."
+                ending = Ended.STOPPED, "A callback asked to stop."
                 self._measure(last=True)
             if proposal.step >= told_before:
                 yield report
