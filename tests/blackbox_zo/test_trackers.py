@@ -6,6 +6,7 @@ import importlib
 import logging
 import struct
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -216,7 +217,17 @@ def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
 
 def of_wandb(folder: Path) -> tuple[Points, dict[str, str], dict[str, str], int]:
-    """Curves over their x axis, configuration, summary and exit code from a run's file: a log of records in blocks of 32 KiB."""
+    """What a run's file holds, once it ends with an exit code: wandb's own process may write a little longer."""
+    until = time.monotonic() + 30
+    while True:
+        found = read_wandb(folder)
+        if found[-1] >= 0 or time.monotonic() > until:
+            return found
+        time.sleep(0.05)
+
+
+def read_wandb(folder: Path) -> tuple[Points, dict[str, str], dict[str, str], int]:
+    """Curves over their x axis, configuration, summary and exit code: a log of records in blocks of 32 KiB."""
     Record = importlib.import_module("wandb.proto.wandb_internal_pb2").Record
 
     (path,) = folder.glob("wandb/offline-run-*/run-*.wandb")
@@ -233,6 +244,8 @@ def of_wandb(folder: Path) -> tuple[Points, dict[str, str], dict[str, str], int]
         size, kind = struct.unpack("<HB", data[where + 4 : where + 7])
         whole += data[where + 7 : where + 7 + size]
         where += 7 + size
+        if where > len(data):  # still being written
+            break
         if kind in (1, 4):  # a whole record, or the last part of one
             record, whole = Record.FromString(whole), b""
             config |= {item.key: item.value_json for item in record.run.config.update}
