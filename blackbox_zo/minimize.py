@@ -12,7 +12,7 @@ import numpy as np
 
 from blackbox_zo._checks import check_at_least, check_choice, check_positive
 from blackbox_zo._records import Ended, Report
-from blackbox_zo._typing import Floats, Tree
+from blackbox_zo._typing import Floats, Tree, override
 from blackbox_zo.errors import FeedbackError, TellError
 from blackbox_zo.estimators import Estimator, EvolutionStrategy
 from blackbox_zo.function import FunctionOracle
@@ -195,6 +195,7 @@ class _Callback(Observer):
         self.function, self.before = function, before
         self.by_name = set(inspect.signature(function).parameters) == {"intermediate_result"}
 
+    @override
     def stepped(self, run: Run, report: Report) -> bool:
         so_far = _result(run, self.before)
         try:

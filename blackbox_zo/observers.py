@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, TextIO
 
 from blackbox_zo._records import Report
+from blackbox_zo._typing import override
 from blackbox_zo.journal import Answers, Line, Measured
 from blackbox_zo.run import Observer, Run
 
@@ -84,11 +85,13 @@ class StepTally(Tally):
         self.value, self.measured = math.nan, dict[str, float]()
         self._step, self._values = -1, list[float]()
 
+    @override
     def begin(self, run: Run) -> None:
         """Count the steps that a run has behind it, if its lines have not been seen."""
         self.close()
         self.done = self.done or run.search.moves
 
+    @override
     def see(self, line: Line) -> None:
         """Count a line; one of another step closes the step before."""
         if isinstance(line, Measured):
@@ -100,6 +103,7 @@ class StepTally(Tally):
         self._values += [v for v in line.values or () if v == v]
         self.failed += sum(v != v for v in line.values or ())
 
+    @override
     def close(self) -> None:
         """The step that was seen last is complete."""
         if self._step >= 0:
@@ -126,6 +130,7 @@ class Callback(Observer):
     def __init__(self, function: Callable[[Report], Any]) -> None:
         self.function = function
 
+    @override
     def stepped(self, run: Run, report: Report) -> bool:
         """Hand it on."""
         answer = self.function(report)
@@ -138,15 +143,18 @@ class _Shown(Observer):
     def __init__(self, tally: Tally) -> None:
         self.tally = tally
 
+    @override
     def begin(self, run: Run) -> None:
         """Count what the run has behind it."""
         self.tally.begin(run)
 
+    @override
     def answered(self, run: Run, answers: Answers) -> None:
         """Count and show."""
         self.tally.see(answers)
         self.show(run)
 
+    @override
     def measured(self, run: Run, measured: Measured) -> None:
         """Count and show."""
         self.tally.see(measured)
@@ -170,6 +178,7 @@ class Lines(_Shown):
         self.stream, self.seconds = stream, seconds
         self._next, self._last = 0.0, -math.inf
 
+    @override
     def stepped(self, run: Run, report: Report) -> None:
         """Show where the run stands, if it is time."""
         tally, now = self.tally, time.monotonic()
@@ -179,6 +188,7 @@ class Lines(_Shown):
             self._next, self._last = ((int(share * 10) + 1) / 10 if tally.total else 0.0), now
             self.note(f"{tally.done}{f'/{tally.total}' if tally.total else ''} {tally.unit}, {tally}")
 
+    @override
     def note(self, text: str) -> None:
         """Print it."""
         print(text, file=self.stream or sys.stderr, flush=True)
@@ -203,25 +213,30 @@ class Bar(_Shown):
         self._rich = Progress(*columns, console=Console(stderr=True))
         self._task = self._rich.add_task("", total=tally.total)
 
+    @override
     def begin(self, run: Run) -> None:
         """Open the bar."""
         super().begin(run)
         self._rich.start()
         self.show(run)
 
+    @override
     def show(self, run: Run) -> None:
         """Redraw."""
         self._rich.update(self._task, completed=self.tally.done, description=str(self.tally))
 
+    @override
     def stepped(self, run: Run, report: Report) -> None:
         """Redraw."""
         self.tally.close()
         self.show(run)
 
+    @override
     def note(self, text: str) -> None:
         """Print it above the bar."""
         self._rich.console.print(text, markup=False, highlight=False)
 
+    @override
     def end(self, run: Run) -> None:
         """Close the bar."""
         self._rich.stop()
@@ -238,11 +253,13 @@ class LoggingObserver(Observer):
         self.logger = logging.getLogger("blackbox_zo") if logger is None else logger
         self._failure_told = False
 
+    @override
     def begin(self, run: Run) -> None:
         """Say that the run begins or goes on."""
         before = f" goes on after {run.search.nfev} queries" if run.search.nfev else " begins"
         self.logger.info("The run%s.", before)
 
+    @override
     def stepped(self, run: Run, report: Report) -> None:
         """Log a step."""
         self.logger.debug(
@@ -253,10 +270,12 @@ class LoggingObserver(Observer):
             self._failure_told = True
             self.logger.warning("query %d failed: %s", run.first_failure.query, run.first_failure.reason or "NaN")
 
+    @override
     def measured(self, run: Run, measured: Measured) -> None:
         """Log a measure."""
         self.logger.info("%s after %d moves: %s", measured.name, measured.step, _in_words(measured.values))
 
+    @override
     def end(self, run: Run) -> None:
         """Say how the run ended."""
         self.logger.info("The run ended: %s", run.message)

@@ -39,6 +39,7 @@ from typing import Any, final
 from blackbox_zo._checks import check_at_least
 from blackbox_zo._describe import describe, spell
 from blackbox_zo._records import Ended, Report
+from blackbox_zo._typing import override
 from blackbox_zo._version import __version__
 from blackbox_zo.journal import Measured
 from blackbox_zo.run import Observer, Run
@@ -76,11 +77,13 @@ class Tracker(Observer):
     def finish(self, ended: Ended | None, message: str) -> None:
         """Log how the run ended, and close what `open` opened."""
 
+    @override
     def begin(self, run: Run) -> None:
         """Log the configuration. What fails here is raised, so that a wrong address is heard of at once."""
         self._given_up = False
         self.open(configuration(run))
 
+    @override
     def stepped(self, run: Run, report: Report) -> None:
         """Log a step."""
         if (report.step + 1) % self.every == 0:
@@ -89,11 +92,13 @@ class Tracker(Observer):
             numbers |= {"failed": report.failed, "nfev": report.nfev}
             self._send({f"search/{name}": number for name, number in numbers.items()}, run.search.moves)
 
+    @override
     def measured(self, run: Run, measured: Measured) -> None:
         """Log a measure."""
         name, found = measured.name, measured.values
         self._send({name if part == name else f"{name}/{part}": found[part] for part in found}, measured.step)
 
+    @override
     def end(self, run: Run) -> None:
         """Log how the run ended."""
         self._try(lambda: self.finish(run.ended, run.message))
@@ -136,6 +141,7 @@ class TensorBoard(Tracker):
         self._package, self.folder = _package("tensorboardX", "tensorboard"), os.fspath(folder)
         self._writer: Any = None
 
+    @override
     def open(self, settings: Mapping[str, Any]) -> None:
         """Open a new event file, with the configuration as a text."""
         unique = f".{uuid.uuid4().hex[:8]}"  # else two files of one second have one name, and the second one wins
@@ -143,11 +149,13 @@ class TensorBoard(Tracker):
         self._writer.add_text("configuration", f"```json\n{json.dumps(settings, indent=2)}\n```")
         self._writer.flush()
 
+    @override
     def log(self, numbers: Mapping[str, float], moves: int) -> None:
         """Add the numbers as scalars."""
         for name, number in numbers.items():
             self._writer.add_scalar(name, number, moves)
 
+    @override
     def finish(self, ended: Ended | None, message: str) -> None:
         """Add how the run ended as a text, and close the event file."""
         try:
@@ -193,6 +201,7 @@ class MLflow(Tracker):
         self.experiment, self.name, self.uri, self.run_id = experiment, name, uri, run_id
         self._client: Any = None
 
+    @override
     def open(self, settings: Mapping[str, Any]) -> None:
         """Begin a run of MLflow, or go on with one, and log the configuration as parameters."""
         self._client = client = self._package.MlflowClient(tracking_uri=self.uri)
@@ -205,12 +214,14 @@ class MLflow(Tracker):
         else:
             client.update_run(self.run_id, status="RUNNING")
 
+    @override
     def log(self, numbers: Mapping[str, float], moves: int) -> None:
         """Log the numbers as metrics, in one request."""
         now, kind = int(time.time() * 1000), self._package.entities.Metric
         metrics = [kind(re.sub(r"[^\w\-. /]", "_", name), number, now, moves) for name, number in numbers.items()]
         self._client.log_batch(self.run_id, metrics=metrics)
 
+    @override
     def finish(self, ended: Ended | None, message: str) -> None:
         """Tag the MLflow run with how the run ended, and end it."""
         self._client.set_tag(self.run_id, "ended", _word(ended))
@@ -244,6 +255,7 @@ class WeightsAndBiases(Tracker):
         self.options = options
         self.wandb_run: Any = None
 
+    @override
     def open(self, settings: Mapping[str, Any]) -> None:
         """Begin a run of Weights & Biases beside any that is open, with the number of moves as its x axis."""
         config = {**settings, **self.options.get("config", {})}
@@ -251,10 +263,12 @@ class WeightsAndBiases(Tracker):
         run.define_metric("moves", hidden=True)
         run.define_metric("*", step_metric="moves")
 
+    @override
     def log(self, numbers: Mapping[str, float], moves: int) -> None:
         """Log the numbers as one entry of the history."""
         self.wandb_run.log({"moves": moves, **numbers})
 
+    @override
     def finish(self, ended: Ended | None, message: str) -> None:
         """Put how the run ended into the summary, and finish the run of `wandb`."""
         try:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, final
 import numpy as np
 
 from blackbox_zo._checks import check_at_least, check_positive
-from blackbox_zo._typing import Floats
+from blackbox_zo._typing import Floats, override
 from blackbox_zo.errors import FeedbackError
 from blackbox_zo.feedback import Feedback, Ranking, Values
 from blackbox_zo.oracle import Answers, Oracle, Part, gather, parts_of
@@ -41,6 +41,7 @@ class Wrapper(Oracle):
         """
         return int(self.oracle.calls)  # type: ignore[attr-defined]
 
+    @override
     def close(self) -> None:
         """Close the oracle inside."""
         if isinstance(self.oracle, Oracle):
@@ -74,12 +75,13 @@ class Repeat(Wrapper):
         check_at_least("Repeat", 1, n=n)
         self.n = n
 
+    @override
     def answer(self, proposal: Proposal) -> Values:
-        """See `Oracle.answer`."""
         return gather(proposal, self.parts(proposal))
 
+    @override
     def parts(self, proposal: Proposal) -> Iterator[Part]:
-        """See `Oracle.parts`: the whole proposal n times over, so that workers stay busy; answers in the last round."""
+        # The whole proposal n times over, so that workers stay busy; the means follow in the last round
         found: dict[int, list[tuple[float, Any]]] = {int(i): [] for i in proposal.ids}
         for _ in range(self.n):
             for ids, part in parts_of(self.oracle, proposal):
@@ -119,8 +121,8 @@ class RankOnly(Wrapper):
             check_at_least("RankOnly", 1, n_ranked=n_ranked)
         self.n_ranked = n_ranked
 
+    @override
     def answer(self, proposal: Proposal) -> Ranking:
-        """See `Oracle.answer`."""
         answer = self.oracle.answer(proposal)
         ranking = answer.ranking(self.n_ranked)
         ranking.info = answer.info
@@ -149,12 +151,13 @@ class Cache(Wrapper):
         oracle: An oracle that answers values.
     """
 
+    @override
     def answer(self, proposal: Proposal) -> Values:
-        """See `Oracle.answer`; in the order of `proposal.ids`."""
         return gather(proposal, self.parts(proposal))
 
+    @override
     def parts(self, proposal: Proposal) -> Iterator[Part]:
-        """See `Oracle.parts`: first what is known, then the rest as it arrives, each with the queries equal to it."""
+        # First what is known, then the rest as it arrives, each with all queries of its point
         known: _Known = proposal.state(self)
         where: dict[bytes, list[int]] = {}
         for i in range(proposal.n):
@@ -185,12 +188,13 @@ class Cache(Wrapper):
         known = None if np.isnan(stderr).all() else stderr
         return proposal.ids[positions], Values(values, known, info if any(info) else None)
 
+    @override
     def start(self) -> _Known:
-        """See `Oracle.start`."""
         return _Known({}, 0)
 
+    @override
     def absorb(self, state: _Known, evidence: Mapping[int, Any]) -> _Known:
-        """See `Oracle.absorb`: one table serves all states, each of which knows its first entries."""
+        # All states share one table; each knows how many of its first entries are its own
         table = state.table
         if len(table) > state.n:  # a step was taken back, and the table holds what came after it
             table = {key: entry for key, entry in table.items() if entry[0] < state.n}
@@ -199,13 +203,13 @@ class Cache(Wrapper):
             table.setdefault(bytes.fromhex(key), (len(table), *numbers, info))
         return _Known(table, len(table))
 
+    @override
     def save(self, state: _Known) -> dict[str, Any]:
-        """See `Oracle.save`."""
         entries = [(key.hex(), *entry[1:]) for key, entry in state.table.items() if entry[0] < state.n]
         return {"known": np.array(json.dumps(entries))}
 
+    @override
     def load(self, saved: Mapping[str, Any]) -> _Known:
-        """See `Oracle.load`."""
         if "known" not in saved:
             raise ValueError("The state was not saved by a `Cache`.")
         entries = json.loads(str(saved["known"]))
@@ -235,12 +239,13 @@ class Timeout(Wrapper):
         check_positive("Timeout", seconds=seconds)
         self.seconds = seconds
 
+    @override
     def answer(self, proposal: Proposal) -> Values:
-        """See `Oracle.answer`."""
         return gather(proposal, self.parts(proposal))
 
+    @override
     def parts(self, proposal: Proposal) -> Iterator[Part]:
-        """See `Oracle.parts`: as they arrive, and at the end of time one part with the failures."""
+        # Answers as they arrive; when time is up, one part with all that is missing as failures
         deadline = time.monotonic() + self.seconds
         arrived: queue.SimpleQueue[Part | BaseException | None] = queue.SimpleQueue()
         over = threading.Event()

@@ -95,7 +95,7 @@ class Directions(ABC):
 
     @property
     def factor_scale(self) -> float:
-        """See `factors`."""
+        """What the products of `factors` are multiplied by."""
         return 1.0
 
     def bits(self, block: Block, j: int, start: int, stop: int) -> Words | None:

@@ -8,6 +8,7 @@ from typing import final
 import numpy as np
 
 from blackbox_zo._checks import check_at_least, check_positive
+from blackbox_zo._typing import override
 from blackbox_zo.directions import Gaussian
 from blackbox_zo.estimators._base import Estimator
 from blackbox_zo.estimators._random_vector import plan
@@ -60,23 +61,26 @@ class AugmentedRandomSearch(Estimator):
                     f"got {self.n_best}."
                 )
 
+    @override
     def rule(self) -> Rule:
-        """See `Estimator.rule`: the step size 0.02 that most of the paper's tasks have."""
+        """The step size 0.02 that most of the paper's tasks have."""
         return SGD(0.02)
 
+    @override
     def start(self, variable: Variable) -> tuple[()]:
-        """See `Estimator.start`."""
         return ()
 
+    @override
     def sample(self, state: tuple[()], variable: Variable, key: Key) -> Queries:
-        """See `Estimator.sample`. Pairs stand side by side, so a budget that ends cuts at most one."""
+        # The two points of a pair are neighbours, so the end of the budget splits at most one pair
         index, scale = plan(self.n_directions, self.radius, "central")
         return Queries(Gaussian(variable.blocks, self.n_directions, key), index, scale, variable.origin)
 
+    @override
     def estimate(
         self, state: tuple[()], variable: Variable, queries: Queries, feedback: Feedback
     ) -> tuple[tuple[()], Step]:
-        """See `Estimator.estimate`. A direction with a failed query is left out; equal answers move nothing."""
+        # Directions with a failed query are left out; equal answers move nothing
         f = feedback.values if isinstance(feedback, Values) else feedback.net_losses().astype(np.float64)
         w = np.zeros(queries.directions.k)
         pairs = f[: feedback.n // 2 * 2].reshape(-1, 2)

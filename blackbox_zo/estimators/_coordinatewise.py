@@ -8,7 +8,7 @@ from typing import Any, Literal, final
 import numpy as np
 
 from blackbox_zo._checks import check_choice, check_positive
-from blackbox_zo._typing import Ints
+from blackbox_zo._typing import Ints, override
 from blackbox_zo.directions import Coordinates
 from blackbox_zo.estimators._base import Estimator
 from blackbox_zo.estimators._random_vector import differences, plan
@@ -64,12 +64,13 @@ class Coordinatewise(Estimator):
                 )
             object.__setattr__(self, "coordinates", tuple(int(i) for i in index))  # hashable, and no one else's
 
+    @override
     def rule(self) -> Rule:
-        """See `Estimator.rule`: Adam with moves of 0.05."""
+        """Adam with moves of 0.05."""
         return Adam(0.05)
 
+    @override
     def start(self, variable: Variable) -> tuple[()]:
-        """See `Estimator.start`."""
         if isinstance(self.coordinates, tuple) and max(self.coordinates) >= variable.size:
             raise ValueError(
                 f"`Coordinatewise(coordinates=...)` names index {max(self.coordinates)}, "
@@ -87,16 +88,18 @@ class Coordinatewise(Estimator):
         first = (step % -(-d // m)) * m
         return np.arange(first, min(first + m, d))
 
+    @override
     def sample(self, state: tuple[()], variable: Variable, key: Key) -> Queries:
-        """See `Estimator.sample`. Nothing is random."""
+        # Deterministic: the key is not used
         axes = Coordinates(variable.blocks, self.chosen(key.step, variable.size))
         index, scale = plan(axes.k, self.radius, self.difference)
         return Queries(axes, index, scale, variable.origin)
 
+    @override
     def estimate(
         self, state: tuple[()], variable: Variable, queries: Queries, feedback: Feedback
     ) -> tuple[tuple[()], Step]:
-        """See `Estimator.estimate`. An axis with a failed query has 0."""
+        # The estimate is 0 along an axis with a failed query
         assert isinstance(feedback, Values)
         difference = differences(feedback.values, self.radius, self.difference)
         w = np.zeros(queries.directions.k)

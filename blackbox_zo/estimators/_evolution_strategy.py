@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple, final
 import numpy as np
 
 from blackbox_zo._checks import check_at_least, check_choice, check_positive
-from blackbox_zo._typing import Floats
+from blackbox_zo._typing import Floats, override
 from blackbox_zo.directions import Dense, Directions, Gaussian
 from blackbox_zo.estimators._base import Estimator, vector_of
 from blackbox_zo.estimators._cma_constants import Constants, all_ranks, constants, recombination
@@ -101,8 +101,8 @@ class EvolutionStrategy(Estimator):
         if self.model and self.covariance not in (None, "full"):
             raise ValueError(f'`EvolutionStrategy(model=True)` needs covariance="full", got {self.covariance!r}.')
 
+    @override
     def start(self, variable: Variable) -> EvolutionState:
-        """See `Estimator.start`."""
         variable = vector_of(self, variable)
         d = variable.size
         covariance = self.covariance or ("full" if d <= 100 or self.model else "diagonal")
@@ -124,8 +124,9 @@ class EvolutionStrategy(Estimator):
         """Lambda for dimension d (eq. (48))."""
         return self.n_queries or 4 + math.floor(3 * math.log(d))
 
+    @override
     def sample(self, state: EvolutionState, variable: Variable, key: Key) -> Queries:
-        """See `Estimator.sample`: `x + sigma y`, y ~ N(0, C) (eqs. (38)-(40))."""
+        # `x + sigma y`, y ~ N(0, C) (eqs. (38)-(40)).
         variable = vector_of(self, variable)
         n = self.population(variable.size)
         directions: Directions = Gaussian(variable.blocks, n, key)
@@ -156,10 +157,10 @@ class EvolutionStrategy(Estimator):
         y: Floats = s.axes @ (s.lengths * q)
         return (variable.project(x + s.radius * y) - x) / s.radius if variable.bounded else y
 
+    @override
     def estimate(
         self, state: EvolutionState, variable: Variable, queries: Queries, feedback: Feedback
     ) -> tuple[EvolutionState, Step]:
-        """See `Estimator.estimate`."""
         variable = vector_of(self, variable)
         if self.model and isinstance(feedback, Values):
             state = self._remember(state, variable, queries, feedback.values)

@@ -8,7 +8,7 @@ from typing import NamedTuple, final
 import numpy as np
 
 from blackbox_zo._checks import check_at_least, check_positive, check_share
-from blackbox_zo._typing import Floats
+from blackbox_zo._typing import Floats, override
 from blackbox_zo.directions import Dense
 from blackbox_zo.estimators._base import Estimator, vector_of
 from blackbox_zo.estimators._cma_constants import recombination
@@ -74,25 +74,28 @@ class PGPE(Estimator):
             if self.elite > 1:
                 raise ValueError(f"`PGPE(elite=...)` must be at most 1, got {self.elite!r}.")
 
+    @override
     def rule(self) -> Rule:
-        """See `Estimator.rule`: ClipUp with a learning rate of a twentieth of the length of a draw of one element."""
+        """ClipUp with a learning rate of a twentieth of the length of a draw of one element."""
         return ClipUp(0.05 * self.radius)
 
+    @override
     def start(self, variable: Variable) -> PGPEState:
-        """See `Estimator.start`."""
         return PGPEState(np.full(vector_of(self, variable).size, float(self.radius)))
 
+    @override
     def sample(self, state: PGPEState, variable: Variable, key: Key) -> Queries:
-        """See `Estimator.sample`. Pairs stand side by side, so a budget that ends cuts at most one."""
+        # The two points of a pair are neighbours, so the end of the budget splits at most one pair
         variable = vector_of(self, variable)
         rows = normals(key, "pgpe", self.n_directions, variable.size) * state.sigma
         index, scale = plan(self.n_directions, 1.0, "central")
         return Queries(Dense(variable.blocks, rows), index, scale, variable.value)
 
+    @override
     def estimate(
         self, state: PGPEState, variable: Variable, queries: Queries, feedback: Feedback
     ) -> tuple[PGPEState, Step]:
-        """See `Estimator.estimate`. A pair with a failed query is left out; where all are equal, nothing changes."""
+        # Pairs with a failed query are left out; equal answers change nothing
         e, w = queries.directions.rows, np.zeros(queries.directions.k)
         rewards = self._rewards(feedback.ranking())
         if isinstance(feedback, Values) and feedback.n_failed:

@@ -8,7 +8,7 @@ from typing import NamedTuple, final
 import numpy as np
 
 from blackbox_zo._checks import check_at_least, check_positive
-from blackbox_zo._typing import Floats, Ints
+from blackbox_zo._typing import Floats, Ints, override
 from blackbox_zo.directions import Dense
 from blackbox_zo.estimators._base import Estimator, vector_of
 from blackbox_zo.estimators._gaussian_process import distances, matern
@@ -110,15 +110,16 @@ class PreferenceGP(Estimator):
                 )
         check_at_least("PreferenceGP", self.n_queries, history=self.history)
 
+    @override
     def start(self, variable: Variable) -> PreferenceState:
-        """See `Estimator.start`."""
         d = vector_of(self, variable).size
         return PreferenceState(np.empty((0, d)), *no_choices(), np.empty(0), _typical(d), 3.0, 1.0)
 
     # -------------------------------------------------------------------------------------------------------- asking
 
+    @override
     def sample(self, state: PreferenceState, variable: Variable, key: Key) -> Queries:
-        """See `Estimator.sample`. Before anything was said, candidates are spread over the box (a Latin hypercube)."""
+        # The first candidates are a Latin hypercube over the box
         variable = vector_of(self, variable)
         x, unit = variable.value, self._unit(variable)
         away = state.reach * unit
@@ -142,10 +143,11 @@ class PreferenceGP(Estimator):
 
     # ----------------------------------------------------------------------------------------------------- answering
 
+    @override
     def estimate(
         self, state: PreferenceState, variable: Variable, queries: Queries, feedback: Feedback
     ) -> tuple[PreferenceState, Step]:
-        """See `Estimator.estimate`. Failures lose to all others; where nothing was compared, nothing changes."""
+        # A failed query loses to all others; without a comparison nothing changes
         variable = vector_of(self, variable)
         x, unit = variable.value, self._unit(variable)
         ranking = feedback.ranking(self.n_ranked)

@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple, final
 import numpy as np
 
 from blackbox_zo._checks import check_at_least, check_choice, check_positive
-from blackbox_zo._typing import Floats, Ints
+from blackbox_zo._typing import Floats, Ints, override
 from blackbox_zo.directions import Block, Directions, Gaussian, LowRank, OnBlocks, Orthogonal, Rademacher, Sphere
 from blackbox_zo.estimators._base import Estimator
 from blackbox_zo.feedback import Feedback, Values
@@ -86,16 +86,18 @@ class RandomVector(Estimator):
         """Residual feedback compares with the step before, so its first step gives no estimate."""
         return int(self.difference == "residual")
 
+    @override
     def rule(self) -> Rule:
-        """See `Estimator.rule`: Adam with moves of 0.05."""
+        """Adam with moves of 0.05."""
         return Adam(0.05)
 
+    @override
     def start(self, variable: Variable) -> RandomVectorState:
-        """See `Estimator.start`."""
         return RandomVectorState(np.nan)
 
+    @override
     def sample(self, state: RandomVectorState, variable: Variable, key: Key) -> Queries:
-        """See `Estimator.sample`. Pairs stand side by side, so a budget that ends cuts at most one."""
+        # The two points of a pair are neighbours, so the end of the budget splits at most one pair
         index, scale = plan(self.n_directions, self.radius, self.difference)
         return Queries(self.directions(variable.blocks, key), index, scale, variable.origin)
 
@@ -117,10 +119,11 @@ class RandomVector(Estimator):
             case "lowrank":
                 return LowRank(blocks, self.n_directions, key, self.rank)
 
+    @override
     def estimate(
         self, state: RandomVectorState, variable: Variable, queries: Queries, feedback: Feedback
     ) -> tuple[RandomVectorState, Step]:
-        """See `Estimator.estimate`. A direction with a failed query is left out of the mean."""
+        # The mean is over the directions without a failed query
         assert isinstance(feedback, Values)
         f = feedback.values
         difference = differences(f, self.radius, self.difference, state.previous)

@@ -8,6 +8,7 @@ from typing import final
 import numpy as np
 
 from blackbox_zo._checks import check_at_least, check_positive
+from blackbox_zo._typing import override
 from blackbox_zo.directions import Gaussian
 from blackbox_zo.estimators._base import Estimator
 from blackbox_zo.feedback import Feedback, Ranking, Values
@@ -58,24 +59,25 @@ class RankBased(Estimator):
                     f"`RankBased(n_ranked=...)` must be at most n_queries={self.n_queries}, got {self.n_ranked}."
                 )
 
+    @override
     def rule(self) -> Rule:
-        """See `Estimator.rule`: ClipUp with moves of half the radius, for rankings say nothing about scale."""
+        """ClipUp with moves of half the radius, for rankings say nothing about scale."""
         return ClipUp(0.5 * self.radius)
 
+    @override
     def start(self, variable: Variable) -> tuple[()]:
-        """See `Estimator.start`."""
         return ()
 
+    @override
     def sample(self, state: tuple[()], variable: Variable, key: Key) -> Queries:
-        """See `Estimator.sample`."""
         m = self.n_queries
         xi = Gaussian(variable.blocks, m, key)
         return Queries(xi, np.arange(m), np.full(m, float(self.radius)), variable.origin)
 
+    @override
     def estimate(
         self, state: tuple[()], variable: Variable, queries: Queries, feedback: Feedback
     ) -> tuple[tuple[()], Step]:
-        """See `Estimator.estimate`."""
         ranking = feedback.ranking(self.n_ranked)
         w = np.zeros(queries.directions.k)
         edges = ranking.n_edges

@@ -8,7 +8,7 @@ from typing import NamedTuple, final
 import numpy as np
 
 from blackbox_zo._checks import check_at_least, check_positive
-from blackbox_zo._typing import Floats, Ints
+from blackbox_zo._typing import Floats, Ints, override
 from blackbox_zo.directions import Directions, Gaussian, Joined, Mixed
 from blackbox_zo.estimators._base import Estimator
 from blackbox_zo.feedback import Feedback, Ranking, Values
@@ -93,8 +93,8 @@ class RankSGD(Estimator):
                     f"`RankSGD(n_ranked=...)` must be at most n_queries={self.n_queries}, got {self.n_ranked}."
                 )
 
+    @override
     def start(self, variable: Variable) -> RankState:
-        """See `Estimator.start`."""
         return RankState(float(self.radius), False, 0, np.zeros(0, dtype=np.intp), np.zeros((0, self._drawn)))
 
     @property
@@ -116,8 +116,8 @@ class RankSGD(Estimator):
 
     # -------------------------------------------------------------------------------------------------------- asking
 
+    @override
     def sample(self, state: RankState, variable: Variable, key: Key) -> Queries:
-        """See `Estimator.sample`."""
         line, mu = state.radius * self._lengths, state.radius
         if not len(state.steps) or not (state.searching or self.shared_round):
             m = self._drawn
@@ -135,10 +135,11 @@ class RankSGD(Estimator):
 
     # ----------------------------------------------------------------------------------------------------- answering
 
+    @override
     def estimate(
         self, state: RankState, variable: Variable, queries: Queries, feedback: Feedback
     ) -> tuple[RankState, Step]:
-        """See `Estimator.estimate`. A line search from where x no longer is moves nothing."""
+        # A line search that began at an older x moves nothing
         directions, ranking = queries.directions, feedback.ranking()
         still = Step(directions, np.zeros(directions.k))
         if isinstance(directions, Gaussian):

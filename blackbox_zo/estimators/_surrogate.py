@@ -8,7 +8,7 @@ from typing import NamedTuple, final
 import numpy as np
 
 from blackbox_zo._checks import check_at_least, check_positive
-from blackbox_zo._typing import Floats
+from blackbox_zo._typing import Floats, override
 from blackbox_zo.directions import Dense
 from blackbox_zo.estimators._base import Estimator, vector_of
 from blackbox_zo.estimators._gaussian_process import fit, uncertain
@@ -74,17 +74,18 @@ class Surrogate(Estimator):
         if self.noise is not None:
             check_positive("Surrogate", noise=self.noise)
 
+    @override
     def rule(self) -> Rule:
-        """See `Estimator.rule`: Adam with moves as long as the radius."""
+        """Adam with moves as long as the radius."""
         return Adam(self.radius)
 
+    @override
     def start(self, variable: Variable) -> SurrogateState:
-        """See `Estimator.start`."""
         variable = vector_of(self, variable)
         return SurrogateState(np.empty((0, variable.size)), np.empty(0), np.nan, np.nan)
 
+    @override
     def sample(self, state: SurrogateState, variable: Variable, key: Key) -> Queries:
-        """See `Estimator.sample`."""
         variable = vector_of(self, variable)
         k = self.n_queries - 1
         xi = normals(key, "surrogate", k, variable.size)
@@ -98,10 +99,11 @@ class Surrogate(Estimator):
         index, scale = plan(k, self.radius, "forward")
         return Queries(Dense(variable.blocks, xi), index, scale, variable.value)
 
+    @override
     def estimate(
         self, state: SurrogateState, variable: Variable, queries: Queries, feedback: Feedback
     ) -> tuple[SurrogateState, Step]:
-        """See `Estimator.estimate`. Failed queries are left out; with fewer than two answers there is no estimate."""
+        # Failed queries are left out; fewer than two answers give no estimate
         variable = vector_of(self, variable)
         assert isinstance(feedback, Values)
         usable = np.isfinite(feedback.values)

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from blackbox_zo._describe import describe
-from blackbox_zo._typing import Floats
+from blackbox_zo._typing import Floats, override
 from blackbox_zo.directions import Block
 from blackbox_zo.modules._masks import Mask, make_mask
 from blackbox_zo.modules._rounding import round_into_
@@ -95,18 +95,20 @@ class Module(Variable):
         self._arguments = {"select": select, "mask": mask, "unit": unit, "no_decay": no_decay, "rounding": rounding}
 
     @property
+    @override
     def origin(self) -> int:
         """Where queries start from: the weights after this many moves. They can only be asked about before the next."""
         return self.version
 
     @property
+    @override
     def x(self) -> torch.nn.Module:
-        """See `Variable.x`: the model."""
         return self.model
 
     @torch.no_grad()
+    @override
     def add_(self, step: Step) -> None:
-        """See `Variable.add_`. Arithmetic is in fp32 whatever the parameters' type."""
+        # In fp32 whatever the type of the parameters
         buffers = Buffers()
         first = next(iter(self.parameters.values()))
         small = Small(step.directions, weights_of(step.w, first.device)) if np.any(step.w) else None
@@ -168,9 +170,11 @@ class Module(Variable):
                 other = buffers.get("direction", part.numel(), torch.float32, p.device)
                 add_direction_(part, step.directions, block, j, float(w[j]), a * width, other)
 
+    @override
     def settle(self) -> None:
         """Nothing to do: `add_` puts nothing off."""
 
+    @override
     def fingerprint(self) -> str:
         """A short digest of all the model's weights and of what is selected; takes about a second per gigabyte."""
         h = hashlib.blake2b(digest_size=8)
@@ -183,15 +187,18 @@ class Module(Variable):
                 h.update(digest)
         return h.hexdigest()
 
+    @override
     def describe(self) -> dict[str, Any]:
-        """See `Variable.describe`: the arguments but the model. Functions and tensors are only named."""
+        # Every argument but the model; functions and tensors by name
         return {"name": "Module", **{name: describe(value) for name, value in self._arguments.items()}}
 
+    @override
     def state(self) -> dict[str, Any]:
         """The chosen parameters as arrays of their bits, by name."""
         return {name: _bits(p).copy() for name, p in self.parameters.items()}
 
     @torch.no_grad()
+    @override
     def load(self, state: Mapping[str, Any], version: int) -> None:
         """Set the chosen parameters from `state()`, and the number of moves.
 

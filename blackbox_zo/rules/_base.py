@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias, final
 
+from blackbox_zo._typing import override
 from blackbox_zo.steps import Step
 from blackbox_zo.variables import Variable
 
@@ -39,12 +40,12 @@ class Chain(Rule):
 
     rules: tuple[Rule, ...]
 
+    @override
     def start(self, variable: Variable) -> tuple[Any, ...]:
-        """See `Rule.start`."""
         return tuple(rule.start(variable) for rule in self.rules)
 
+    @override
     def update(self, state: tuple[Any, ...], gradient: Step) -> tuple[tuple[Any, ...], Step]:
-        """See `Rule.update`."""
         states = []
         for rule, old in zip(self.rules, state, strict=True):
             new, gradient = rule.update(old, gradient)

@@ -8,7 +8,7 @@ from typing import NamedTuple, final
 import numpy as np
 
 from blackbox_zo._checks import check_at_least, check_rate, check_share
-from blackbox_zo._typing import Floats, Ints
+from blackbox_zo._typing import Floats, Ints, override
 from blackbox_zo.directions import Dense, Joined
 from blackbox_zo.randomness import Key
 from blackbox_zo.rules._base import Rule, Schedule, rate_at
@@ -43,12 +43,12 @@ class SGD(Rule):
     def __post_init__(self) -> None:
         check_rate("SGD", self.learning_rate)
 
+    @override
     def start(self, variable: Variable) -> SGDState:
-        """See `Rule.start`."""
         return SGDState(0)
 
+    @override
     def update(self, state: SGDState, gradient: Step) -> tuple[SGDState, Step]:
-        """See `Rule.update`."""
         return SGDState(state.step + 1), gradient.scaled(rate_at(self.learning_rate, state.step))
 
 
@@ -85,7 +85,9 @@ class Momentum(Rule):
         memory: K, at least 1; none keeps the velocity as a vector of the size of x. Needs directions that are drawn.
 
     Raises:
-        ValueError: `learning_rate` is not positive, `beta` outside [0, 1), or `memory` below 1.
+        ValueError: `learning_rate` is not positive, `beta` outside [0, 1), or `memory` below 1; or, in a run with
+            `memory`, the number of directions has changed.
+        TypeError: In a run with `memory`, the directions are not drawn from a key.
     """
 
     learning_rate: float | Schedule
@@ -99,18 +101,13 @@ class Momentum(Rule):
         if self.memory is not None:
             check_at_least("Momentum", 1, memory=self.memory)
 
+    @override
     def start(self, variable: Variable) -> MomentumState:
-        """See `Rule.start`."""
         d = variable.size if self.memory is None else 0
         return MomentumState(0, np.zeros(d), 0, np.zeros(0, dtype=np.intp), np.zeros((0, 0)))
 
+    @override
     def update(self, state: MomentumState, gradient: Step) -> tuple[MomentumState, Step]:
-        """See `Rule.update`.
-
-        Raises:
-            TypeError: With `memory`, the directions are not functions of a key.
-            ValueError: With `memory`, the number of directions has changed.
-        """
         rate = rate_at(self.learning_rate, state.step)
         if self.memory is not None:
             return self._from_memory(state, gradient, self.memory, rate)

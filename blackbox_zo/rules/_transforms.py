@@ -8,6 +8,7 @@ from typing import final
 import numpy as np
 
 from blackbox_zo._checks import check_positive, check_share
+from blackbox_zo._typing import override
 from blackbox_zo.rules._base import Rule
 from blackbox_zo.rules._normalised import length
 from blackbox_zo.steps import Step
@@ -33,12 +34,12 @@ class ClipNorm(Rule):
     def __post_init__(self) -> None:
         check_positive("ClipNorm", max_norm=self.max_norm)
 
+    @override
     def start(self, variable: Variable) -> tuple[()]:
-        """See `Rule.start`."""
         return ()
 
+    @override
     def update(self, state: tuple[()], gradient: Step) -> tuple[tuple[()], Step]:
-        """See `Rule.update`."""
         norm = length(gradient.dense())
         factor = min(1.0, self.max_norm / norm) if norm > 0 else 1.0
         return state, Step(gradient.directions, gradient.w * factor, gradient.shrink)
@@ -61,12 +62,12 @@ class ClipScalar(Rule):
     def __post_init__(self) -> None:
         check_positive("ClipScalar", limit=self.limit)
 
+    @override
     def start(self, variable: Variable) -> tuple[()]:
-        """See `Rule.start`."""
         return ()
 
+    @override
     def update(self, state: tuple[()], gradient: Step) -> tuple[tuple[()], Step]:
-        """See `Rule.update`."""
         w = np.clip(gradient.w, -self.limit, self.limit)
         return state, Step(gradient.directions, w, gradient.shrink)
 
@@ -80,12 +81,12 @@ class StdNorm(Rule):
     of the radius. A step with one direction, or without any spread, is left as it is.
     """
 
+    @override
     def start(self, variable: Variable) -> tuple[()]:
-        """See `Rule.start`."""
         return ()
 
+    @override
     def update(self, state: tuple[()], gradient: Step) -> tuple[tuple[()], Step]:
-        """See `Rule.update`."""
         spread = float(np.std(gradient.w))
         if spread == 0.0:
             return state, gradient
@@ -109,10 +110,10 @@ class WeightDecay(Rule):
     def __post_init__(self) -> None:
         check_share("WeightDecay", decay=self.decay)
 
+    @override
     def start(self, variable: Variable) -> tuple[()]:
-        """See `Rule.start`."""
         return ()
 
+    @override
     def update(self, state: tuple[()], gradient: Step) -> tuple[tuple[()], Step]:
-        """See `Rule.update`."""
         return state, Step(gradient.directions, gradient.w, gradient.shrink + self.decay)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from blackbox_zo._describe import describe
-from blackbox_zo._typing import Floats, Tree
+from blackbox_zo._typing import Floats, Tree, override
 from blackbox_zo.steps import Queries, Step
 from blackbox_zo.variables._base import Variable
 from blackbox_zo.variables._bounds import read_bounds
@@ -58,12 +58,13 @@ class Vector(Variable):
     dense = True
 
     @property
+    @override
     def origin(self) -> Floats:
-        """See `Variable.origin`: z, shape (d,), read-only."""
         return self.value
 
+    @override
     def add_(self, step: Step) -> None:
-        """See `Variable.add_`. Nothing is put off: the array is small enough."""
+        # Moves at once: an array in memory is small enough
         z = step.dense()
         if step.shrink:
             z += (1.0 - step.shrink) * self.value
@@ -79,6 +80,7 @@ class Vector(Variable):
     def _inside(self, x: Floats) -> Floats:
         return x if self.unit is None else x / self.unit
 
+    @override
     def settle(self) -> None:
         """Nothing to do: `add_` puts nothing off."""
 
@@ -102,12 +104,14 @@ class Vector(Variable):
         return self.outside(self.value)
 
     @property
+    @override
     def x(self) -> Tree:
         """X in the user's structure, a copy."""
         return self.treedef.unflatten(self.flat.copy())
 
+    @override
     def describe(self) -> dict[str, Any] | None:
-        """See `Variable.describe`: start, bounds and unit, up to dimension 4096."""
+        # x0, bounds and units, up to dimension 4096
         if self.size > SMALL:
             return None
         return {
@@ -117,18 +121,19 @@ class Vector(Variable):
             "unit": None if self.unit is None else self.unit.tolist(),
         }
 
+    @override
     def state(self) -> dict[str, Any]:
-        """See `Variable.state`: z under the name "z"."""
         return {"z": self.value.copy()}
 
+    @override
     def load(self, state: Mapping[str, Any], version: int) -> None:
-        """See `Variable.load`."""
         z = np.array(state.get("z", ()), dtype=np.float64)
         if z.shape != (self.size,):
             raise ValueError(f"The state has x of shape {z.shape}, this search ({self.size},).")
         self._set(z)
         self.version = version
 
+    @override
     def fingerprint(self) -> str:
         """A short digest of start, bounds, units and structure, which tells two problems apart in a journal."""
         h = hashlib.blake2b(digest_size=8)
