@@ -130,7 +130,7 @@ def minimize(
         before = search.nfev - getattr(oracle, "calls", 0)
         run = Run(search, oracle, time_limit=time_limit, target=target, measures=measures or (), observers=observers)
         if callback is not None:
-            run.observers += (_Callback(callback, before),)
+            run.observers += (_ScipyCallback(callback, before),)
         _to_the_end(run, on_error)
         return _result(run, before)
     finally:
@@ -188,7 +188,7 @@ def _result(run: Run, before: int) -> OptimizeResult:
     )
 
 
-class _Callback(Observer):
+class _ScipyCallback(Observer):
     """Hands an `OptimizeResult` to a function after each step, as scipy's own methods do."""
 
     def __init__(self, function: Callable[..., Any], before: int) -> None:
