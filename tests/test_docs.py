@@ -7,6 +7,7 @@ import importlib
 import os
 import pkgutil
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -25,6 +26,7 @@ FENCE = re.compile(r"^```(python|console)\n(.*?)^```$", re.MULTILINE | re.DOTALL
 FLAGS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
 HERE = re.compile(r".*<<'END'\n(?:.*\n)*?END\n")
 SKIP = re.compile(r"# not run: \S+")
+NEEDS = re.compile(r"# needs (\S+)\n")
 
 
 def coverage_check() -> ModuleType:
@@ -109,8 +111,10 @@ def test_code_on_pages(page: Path, tmp_path: Path, command: Path, monkeypatch: p
     """Run every block of a page in order, in one namespace, in a folder that holds nothing but `tutorials/`.
 
     A `python` block runs as a doctest if it has a prompt, else as a script. Of a `console` block the lines after `$ `
-    run in a shell. A block whose first line is `# not run: <reason>` is left out.
+    run in a shell. A block whose first line is `# not run: <reason>` is left out; one that begins with
+    `# needs <program>` is left out, and the page counted as skipped after all else has passed, where that is missing.
     """
+    missing: set[str] = set()
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setenv("PATH", os.pathsep.join((str(command), str(Path(sys.executable).parent), os.environ["PATH"])))
@@ -124,6 +128,9 @@ def test_code_on_pages(page: Path, tmp_path: Path, command: Path, monkeypatch: p
         line = text[: block.start()].count("\n") + 1
         if SKIP.match(code):
             continue
+        if (needs := NEEDS.match(code)) and shutil.which(needs[1]) is None:
+            missing.add(needs[1])
+            continue
         if kind == "console":
             run_console(code, tmp_path, f"{page.name}, line {line}")
         elif ">>> " in code:
@@ -131,6 +138,8 @@ def test_code_on_pages(page: Path, tmp_path: Path, command: Path, monkeypatch: p
             assert not failures, "".join(failures)
         else:
             exec(compile("\n" * line + code, page.name, "exec"), namespace)
+    if missing:
+        pytest.skip(f"all of the page was run but the blocks that need {' and '.join(sorted(missing))}: not installed")
 
 
 def test_the_example_in_contributing_is_a_method(monkeypatch: pytest.MonkeyPatch) -> None:
