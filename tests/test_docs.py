@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import doctest
 import importlib
+import logging
 import os
 import pkgutil
 import re
@@ -118,6 +119,9 @@ def test_code_on_pages(page: Path, tmp_path: Path, command: Path, monkeypatch: p
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setenv("PATH", os.pathsep.join((str(command), str(Path(sys.executable).parent), os.environ["PATH"])))
+    logger = logging.getLogger("blackbox_zo")  # as it was, after the page
+    monkeypatch.setattr(logger, "handlers", [])
+    monkeypatch.setattr(logger, "level", logger.level)
     (tmp_path / "tutorials").symlink_to(ROOT / "tutorials")
     text = page.read_text("utf-8")
     module = ModuleType("page")
