@@ -30,7 +30,7 @@ class Ended(IntEnum):
     INTERRUPTED = 3
     """Ctrl-C or another signal."""
     RAISED = 4
-    """The oracle raised an exception."""
+    """The oracle, a measure or an observer raised an exception."""
     FAILED = 5
     """Every query failed."""
     TARGET = 6
@@ -38,7 +38,7 @@ class Ended(IntEnum):
     STEPS = 7
     """Every step was made."""
     BARREN = 8
-    """No step of so many in a row had a usable answer."""
+    """So many steps in a row had no usable answer."""
 
 
 class Report(NamedTuple):
