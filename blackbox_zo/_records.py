@@ -1,4 +1,4 @@
-"""What a run says of itself: how it ended, what each step did, which query failed first."""
+"""The records of a run: how it ended, what each step did, which query failed first."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ class Report(NamedTuple):
         value: Mean of the step's values; NaN for rankings, or where all failed.
         best: Best value so far.
         failed: Failed queries so far.
-        seconds: Since this run began, or went on.
-        measured: What was measured after the step, by the measure's name.
+        seconds: Seconds since this run began or was resumed.
+        measured: The measures taken after the step, by name.
     """
 
     step: int
@@ -68,8 +68,8 @@ class Failure(NamedTuple):
 
     Attributes:
         query: Its id.
-        reason: Why, as far as the oracle said.
-        info: All that the oracle noted about it.
+        reason: Why, if the oracle said so.
+        info: What the oracle noted about it.
     """
 
     query: int

@@ -103,7 +103,7 @@ class Run:
     ) -> None:
         if steps is None and search.budget is None and until is None and time_limit is None:
             raise ValueError(
-                "`run(steps=...)` is needed: the search has no budget and the run no other limit, so it would never end."
+                "`run(steps=...)` is needed: the search has no budget and the run no other limit; it would never end."
             )
         check_at_least("run", 0, ahead=ahead)
         if steps is not None:

@@ -173,9 +173,9 @@ class MLflow(Tracker):
 
     Args:
         experiment: The experiment, made if missing.
-        name: Of the run; none leaves it to MLflow.
-        uri: Of the tracking server or store; none is what MLflow is set to, for example by `MLFLOW_TRACKING_URI`.
-        run_id: A run of MLflow to go on with, for a resumed journal; none begins a new one.
+        name: Name of the MLflow run; None to leave it to MLflow.
+        uri: The tracking server or store; None for what MLflow is set to, for example by `MLFLOW_TRACKING_URI`.
+        run_id: An MLflow run to continue, for a resumed journal; None for a new one.
         every: Log every so many steps; measures are always logged.
         maximize: Log the values with the other sign.
 

@@ -1,4 +1,4 @@
-"""Wrappers: each is an oracle around an oracle."""
+"""Wrappers: oracles around an oracle."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = ["Cache", "RankOnly", "Repeat", "Timeout"]
 
 
 class Wrapper(Oracle):
-    """An oracle around another one, which it counts and closes."""
+    """An oracle around another one, which it closes."""
 
     def __init__(self, oracle: Answers) -> None:
         if not callable(getattr(oracle, "answer", None)):
@@ -34,10 +34,10 @@ class Wrapper(Oracle):
 
     @property
     def calls(self) -> int:
-        """How often the oracle inside was called.
+        """Number of calls of the oracle inside.
 
         Raises:
-            AttributeError: It does not count.
+            AttributeError: The oracle inside does not count its calls.
         """
         return int(self.oracle.calls)  # type: ignore[attr-defined]
 
@@ -58,12 +58,11 @@ class Wrapper(Oracle):
 
 @final
 class Repeat(Wrapper):
-    """Asks everything `n` times and answers the mean, against noise.
+    """Asks each query `n` times and answers the mean.
 
-    A repetition that failed is left out of the mean; where all failed, the query failed. The standard error is that of
-    the mean, from the scatter of the repetitions. The budget of a search counts queries, each of them `n` calls. The
-    oracle must answer afresh each time: one whose randomness is fixed by the step or by the query's id gives the same
-    answer n times.
+    A failed repetition is left out of the mean; if all fail, the query fails. The standard error of the mean comes from
+    the scatter of the repetitions. The budget of a search counts queries, each of them `n` calls. The oracle must draw
+    new noise each time: if its noise follows from the query's id, it gives the same answer n times.
 
     Args:
         oracle: An oracle that answers values.
@@ -108,11 +107,11 @@ class Repeat(Wrapper):
 class RankOnly(Wrapper):
     """Turns values into a ranking, best first; failed queries are not ranked.
 
-    A ranking compares all queries of a step, so it is answered in one part, when the last value is there.
+    A ranking compares all queries of a step, so it is answered in one part, after the last value.
 
     Args:
         oracle: Any oracle.
-        n_ranked: Rank only this many of the best; none ranks all.
+        n_ranked: Rank only this many of the best; None for all.
     """
 
     def __init__(self, oracle: Answers, n_ranked: int | None = None) -> None:
@@ -130,7 +129,7 @@ class RankOnly(Wrapper):
 
 
 class _Known(NamedTuple):
-    """What a `Cache` has seen: the first `n` entries of a table that only grows."""
+    """The points that a `Cache` has seen: the first `n` entries of a table that only grows."""
 
     table: dict[bytes, tuple[int, float, float, Any]]
     n: int
@@ -142,10 +141,10 @@ class _Known(NamedTuple):
 
 @final
 class Cache(Wrapper):
-    """Asks about the same point, bit for bit, once, within a proposal and across steps; failures are kept too.
+    """Asks each point only once, within a proposal and across steps; points are compared bit for bit.
 
-    What it remembers belongs to the search, and so does the journal's part of it: it is there again after a resume.
-    It takes about 200 bytes a point.
+    Failures are remembered too. What is remembered is state of the search, so a resumed run has it. It takes about 200
+    bytes a point.
 
     Args:
         oracle: An oracle that answers values.
@@ -222,12 +221,12 @@ def _digest(point: Floats) -> bytes:
 
 @final
 class Timeout(Wrapper):
-    """Answers that have not arrived `seconds` after the proposal was given are failed queries.
+    """Counts queries that are not answered within `seconds` as failed.
 
-    The oracle inside is asked on a thread; when time is up that thread is abandoned, and the next proposal gets a new
-    one at once. An abandoned thread stops at its next answer, which is dropped. What it is doing until then cannot be
-    stopped from outside: a Python function goes on, and may be called anew meanwhile, so it must bear that. Programs
-    can be stopped: give `CommandOracle` a `timeout` of its own.
+    The oracle inside is asked on a thread. When time is up, that thread is abandoned, and the next proposal gets a new
+    one. An abandoned thread stops at its next answer, which is dropped; until then it cannot be stopped, so a Python
+    function may be called again while an earlier call is still running. Programs can be stopped: give `CommandOracle` a
+    `timeout` of its own.
 
     Args:
         oracle: An oracle that answers values.

@@ -43,10 +43,10 @@ class ConsensusBased(Estimator):
     - scheme "hopping" (Riedl et al. 2023, "Gradient is all you need?", the CH scheme): fresh particles each step,
       `V_i = v + radius xi_i`. For a small radius the mean step is `-alpha radius² grad f`.
 
-    x is the consensus point, and the estimate is minus its move, to be used with `SGD(1.0)`.
+    x is the consensus point; the estimate is minus its move, for `SGD(1.0)`.
 
     Args:
-        radius: Standard deviation of the first particles around x0, and of every step's in "hopping".
+        radius: Standard deviation of the first particles around x0; in "hopping" of the particles of every step.
         n_queries: Number of particles.
         alpha: Inverse temperature, positive; it has the unit of 1 / f.
         scheme: "cbo" or "hopping".

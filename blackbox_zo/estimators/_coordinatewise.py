@@ -27,13 +27,13 @@ class Coordinatewise(Estimator):
     """Finite differences along coordinate axes (CGE; Chen et al. 2024, DeepZero, eq. (1) for the forward one).
 
     `g_i = (f(x + h e_i) - f(x - h e_i)) / (2 h)` for the chosen i, 0 for the others. Central differences are exact on
-    quadratics. Points are clipped at a bound, beyond which f counts as flat, so a central difference there is half the
-    inward slope.
+    quadratics. Points are clipped at bounds, as if f were constant beyond them, so a central difference at a bound is
+    half the inward slope.
 
     Args:
         radius: h, positive, in units of the variable.
-        coordinates: None for all d; an array of flat indices; or "block:m", m axes a step in turn, d in ⌈d/m⌉ steps.
-            The gradient is that of the chosen axes, not scaled up for the others.
+        coordinates: None for all d; an array of flat indices; or "block:m", m axes a step in turn, all d in ⌈d/m⌉
+            steps. The estimate is not scaled up for the axes left out.
         difference: "central" (two queries an axis) or "forward" (one, and one for x).
 
     Raises:

@@ -41,8 +41,8 @@ class RandomVector(Estimator):
       (the residual feedback of Zhang et al. 2022, for k = 1). The first step gives no estimate.
 
     For "gaussian" the smoothed function is `E f(x + mu u)` (ibid., eq. (21)); for "sphere" and "orthogonal" u in it is
-    uniform in the unit ball (Flaxman et al. 2005, lemma 2.1). With the signs of "rademacher" and "lowrank" the mean is
-    the gradient of f itself, exactly on quadratics and up to O(mu²) elsewhere.
+    uniform in the unit ball (Flaxman et al. 2005, lemma 2.1). With "rademacher" and "lowrank" the mean is the
+    gradient of f itself, exactly on quadratics and up to O(mu²) elsewhere.
 
     Args:
         radius: mu, positive, in units of the variable.
@@ -51,9 +51,9 @@ class RandomVector(Estimator):
             "orthogonal", orthonormal unit vectors; "lowrank", signs of rank `rank` for each matrix.
         difference: "central", "forward" or "residual".
         rank: Rank of "lowrank" directions.
-        n_blocks: How many groups of blocks each step is about, drawn at random; none means all. A group is a layer
-            (blocks whose names agree up to the first number), or a block alone. Layers below all of them need only run
-            once for all queries of a step.
+        n_blocks: Number of groups of blocks that a step perturbs, drawn at random; None for all. A group is a layer
+            (blocks whose names agree up to the first number) or a single block. Layers below the perturbed ones need to
+            run only once for all queries of a step.
 
     Raises:
         ValueError: An argument is out of its range.
@@ -83,7 +83,7 @@ class RandomVector(Estimator):
 
     @property
     def warmup(self) -> int:  # type: ignore[override]
-        """Residual feedback compares with the step before, so its first step gives no estimate."""
+        """1 for residual feedback, which compares with the step before; else 0."""
         return int(self.difference == "residual")
 
     @override

@@ -25,19 +25,19 @@ __all__ = ["RankBased"]
 class RankBased(Estimator):
     """ZO-RankSGD's estimate from an (m, k) ranking oracle (Tang et al. 2024, arXiv 2303.03751, eqs. (5), (14)-(16)).
 
-    m points `x_i = x + mu xi_i`, xi ~ N(0, I), are shown, and the k best are put in order. Each known comparison is an
-    edge of a graph; with E its edges,
+    m points `x_i = x + mu xi_i`, xi ~ N(0, I), are shown, and the k best are ranked. Each known comparison is an edge
+    of a graph; with E its edges,
 
     `g = 1/(|E| mu) sum_{i -> j} (x_j - x_i) = 1/|E| sum_i w_i xi_i`, `w_i = indegree_i - outdegree_i`,
 
     which is `w = -(m - 1 - 2 r)` for the r-th best (from 0) and `w = k` for those not ranked. The weights sum to zero.
-    Ties have no edge; values are used through their order only, a failed query being worse than all others. A round
-    in which nothing was compared gives no estimate.
+    Ties have no edge. Of values only the order is used; a failed query is worse than all others. A round without any
+    comparison gives no estimate.
 
     Args:
         radius: mu, positive, in units of the variable.
         n_queries: m ≥ 2, the candidates of a round.
-        n_ranked: k, how many of the best are used, 1 to m; none means all.
+        n_ranked: k, how many of the best are used, 1 to m; None for all.
 
     Raises:
         ValueError: An argument is out of its range.
@@ -61,7 +61,7 @@ class RankBased(Estimator):
 
     @override
     def rule(self) -> Rule:
-        """ClipUp with moves of half the radius, for rankings say nothing about scale."""
+        """ClipUp with moves of half the radius, since rankings have no scale."""
         return ClipUp(0.5 * self.radius)
 
     @override

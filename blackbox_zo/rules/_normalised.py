@@ -59,7 +59,7 @@ class ClipUp(Rule):
     Args:
         learning_rate: Length of each normalised gradient, in the units of x: a positive number or a schedule.
         max_speed: Longest move; by default twice the learning rate, as the paper advises.
-        momentum: Share of the velocity that is kept, in [0, 1).
+        momentum: Decay of the velocity, in [0, 1).
 
     Raises:
         ValueError: An argument is out of its range.

@@ -27,9 +27,9 @@ class SGDState(NamedTuple):
 @final
 @dataclass(frozen=True)
 class SGD(Rule):
-    """`x <- x - learning_rate * g`. Keeps the estimate as weights over directions: nothing of the size of x is stored.
+    """`x <- x - learning_rate * g`. The step stays a combination of directions: nothing of the size of x is stored.
 
-    `SGD(1.0)` makes exactly the move that a population method asks for.
+    With a population method, `SGD(1.0)` makes exactly the move that the method has computed.
 
     Args:
         learning_rate: A positive number, or a schedule from the number of moves to one.
@@ -75,14 +75,15 @@ class MomentumState(NamedTuple):
 class Momentum(Rule):
     """Heavy ball, or Nesterov's: `m <- beta m + g`, `x <- x - learning_rate * m` (Sutskever et al. 2013, eqs. (1)-(4)).
 
-    With `memory` no velocity is stored: the last K estimates are kept as their seeds and weights, and
-    `m = sum_{i < K} beta^i g_{t-i}` is made of them anew at each move. What is cut off is `beta^K` of the velocity.
+    With `memory` no velocity is stored: the last K estimates are kept as seeds and weights, and
+    `m = sum_{i < K} beta^i g_{t-i}` is recomputed from them at each move, cut off at `beta^K`.
 
     Args:
         learning_rate: A positive number or a schedule.
-        beta: Share of the velocity that is kept, in [0, 1).
+        beta: Decay of the velocity, in [0, 1).
         nesterov: Step along `beta m + g` instead.
-        memory: K, at least 1; none keeps the velocity as a vector of the size of x. Needs directions that are drawn.
+        memory: K, at least 1; None to keep the velocity as a vector of the size of x. Needs directions drawn from a
+            key.
 
     Raises:
         ValueError: `learning_rate` is not positive, `beta` outside [0, 1), or `memory` below 1; or, in a run with

@@ -1,4 +1,4 @@
-"""Links for a chain, which change a gradient and leave the step length to the rule after them."""
+"""Links of a chain: they change the gradient and leave the step length to the rule after them."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class ClipNorm(Rule):
 @final
 @dataclass(frozen=True)
 class ClipScalar(Rule):
-    """Clip each direction's weight to ±`limit`, before it is turned into a vector: the scalar of a two-point estimate.
+    """Clip the weight of each direction, such as the projected gradient of a two-point estimate, to ±`limit`.
 
     Args:
         limit: Positive.
@@ -75,10 +75,10 @@ class ClipScalar(Rule):
 @final
 @dataclass(frozen=True)
 class StdNorm(Rule):
-    """Divide the weights by k times their standard deviation over the step's k directions (FZOO, Dang et al. 2026).
+    """Divide the k weights of a step by k times their standard deviation (FZOO, Dang et al. 2026).
 
-    After one-sided differences the move is then `rate sum_j (f_j - f_0) / (k std(f)) u_j`, whatever the scale of f and
-    of the radius. A step with one direction, or without any spread, is left as it is.
+    After forward differences the move is `rate sum_j (f_j - f_0) / (k std(f)) u_j`, independent of the scale of f and
+    of the radius. A step with one direction, or with equal weights, is left as it is.
     """
 
     @override

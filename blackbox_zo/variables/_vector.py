@@ -24,14 +24,14 @@ SMALL = 4096
 class Vector(Variable):
     """x as a float64 array, in the structure the user gave.
 
-    Inside, x is `unit * z`; directions, radii and moves are in z. Under bounds the function searched is f(P(x)), P
-    the projection onto the box: points are clipped before they are asked about, and x after every move.
+    Internally x is `unit * z`; directions, radii and moves are in z. Under bounds the function that is searched is
+    f(P(x)), P the projection onto the box: points are clipped before they are asked, and x after every move.
 
     Args:
         x0: The start: a number, an array, or nested dicts, lists and tuples of them.
         bounds: None; one (low, high) pair for every element; a sequence of d pairs; or, where x0 is a dict, a dict
             with any of these for some of its keys. None or ±inf in a pair means no bound on that side.
-        unit: What counts as one unit of movement: a positive number, or one per element, shape (d,). By default 1.
+        unit: The unit of movement: a positive number, or one per element, shape (d,). By default 1.
 
     Attributes:
         value: z, shape (d,), read-only. A move replaces it, so a reference to it is a snapshot.
@@ -82,7 +82,7 @@ class Vector(Variable):
 
     @override
     def settle(self) -> None:
-        """Nothing to do: `add_` puts nothing off."""
+        """Does nothing: `add_` moves at once."""
 
     def outside(self, z: Floats) -> Floats:
         """X for z, shape (…, d): scaled by the unit and clipped into the bounds. `z` itself may be written to."""
@@ -106,7 +106,7 @@ class Vector(Variable):
     @property
     @override
     def x(self) -> Tree:
-        """X in the user's structure, a copy."""
+        """The present x in the structure of x0, a copy."""
         return self.treedef.unflatten(self.flat.copy())
 
     @override
@@ -135,7 +135,7 @@ class Vector(Variable):
 
     @override
     def fingerprint(self) -> str:
-        """A short digest of start, bounds, units and structure, which tells two problems apart in a journal."""
+        """A short digest of start, bounds, units and structure, by which a journal tells two problems apart."""
         h = hashlib.blake2b(digest_size=8)
         h.update(repr([(b.name, b.shape) for b in self.blocks]).encode())
         for part in (self.value, self.lower, self.upper, self.unit):

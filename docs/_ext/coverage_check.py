@@ -39,9 +39,13 @@ def public_names(package: str) -> set[str]:
     found: set[str] = set()
     for node in tree.body:
         if isinstance(node, ast.Import | ast.ImportFrom):
-            core = isinstance(node, ast.ImportFrom) and (node.module or "").startswith("blackbox_zo")
+            core = isinstance(node, ast.ImportFrom) and (node.module or "").startswith(
+                "blackbox_zo"
+            )
             home = "blackbox_zo" if core and package.startswith("oracles") else package
-            names = [a.name for a in node.names if a.asname == a.name and not a.name.startswith("_")]
+            names = [
+                a.name for a in node.names if a.asname == a.name and not a.name.startswith("_")
+            ]
             found |= {f"{home}.{name}" for name in names}
         elif isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
             found |= {f"{package}.{name}" for name in ast.literal_eval(node.value)}
