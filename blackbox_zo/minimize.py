@@ -83,9 +83,9 @@ def minimize(
         args: More arguments for `fun`, after x.
 
     Returns:
-        `OptimizeResult`: the best point `x` that was asked, and its value `fun`; `nfev`, the number of calls made, those
-        of a resumed run included; `nit`, the number of moves; `success`; `status`, an `Ended` (0 budget spent, 1 stopped
-        by the callback, 2 time limit, 3 interrupted, 4 `fun` raised, 5 every query failed, 6 target reached);
+        `OptimizeResult`: the best point `x` that was asked, and its value `fun`; `nfev`, the number of calls made,
+        those of a resumed run included; `nit`, the number of moves; `success`; `status`, an `Ended` (0 budget spent, 1
+        stopped by the callback, 2 time limit, 3 interrupted, 4 `fun` raised, 5 every query failed, 6 target reached);
         `message`; also `nfailed`, and `center`, where the search stands: under noise, and with many queries a step, it
         is nearer to the optimum than the luckiest sample `x`.
 
