@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import doctest
 import importlib
+import inspect
 import logging
 import os
 import pkgutil
@@ -60,7 +61,16 @@ def test_every_public_name_is_documented() -> None:
     assert check.undocumented(check.read_pages(DOCS)) == []
 
 
-@pytest.mark.parametrize("name", ["blackbox_zo.minimize", "blackbox_zo.testing.check_oracle", "oracles.CommandOracle"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "blackbox_zo.minimize",
+        "blackbox_zo.Cache",
+        "blackbox_zo.testing.check_oracle",
+        "blackbox_zo.trackers.MLflow",
+        "oracles.CommandOracle",
+    ],
+)
 def test_the_check_names_what_is_missing(name: str) -> None:
     check = coverage_check()
     pages = [
@@ -77,6 +87,20 @@ def test_the_check_sees_all_that_is_exported() -> None:
         if getattr(v, "__module__", "").startswith("blackbox_zo") and n[0] != "_"
     }
     assert {f"blackbox_zo.{name}" for name in exported} <= check.public_names("blackbox_zo")
+
+
+def test_every_public_method_of_the_core_says_what_it_does_if_only_by_inheritance() -> None:
+    public = [thing for name, thing in vars(blackbox_zo).items() if inspect.isclass(thing) and name[0] != "_"]
+    assert len(public) > 50
+    silent = [
+        f"{kind.__name__}.{name}"
+        for kind in public
+        for name, member in inspect.getmembers(kind)
+        if name[0] != "_"
+        and (inspect.isfunction(member) or isinstance(member, property))
+        and not inspect.getdoc(member)
+    ]
+    assert not silent
 
 
 @pytest.mark.parametrize("name", modules())
