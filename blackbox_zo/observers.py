@@ -60,6 +60,7 @@ class Tally:
     def close(self) -> None:
         """Complete the step that was seen last."""
 
+    @override
     def __str__(self) -> str:
         """The newest numbers, in one line."""
         best = f"best {self.best:.6g}" if self.best == self.best else "no value yet"
@@ -112,6 +113,7 @@ class StepTally(Tally):
             self.value = -mean if self.maximize else mean
             self._step, self._values = -1, []
 
+    @override
     def __str__(self) -> str:
         """The newest numbers, in one line."""
         parts = [f"value {self.value:.6g}"] * (self.value == self.value)

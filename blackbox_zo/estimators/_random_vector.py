@@ -82,6 +82,7 @@ class RandomVector(Estimator):
         check_choice("RandomVector", ("central", "forward", "residual"), difference=self.difference)
 
     @property
+    @override
     def warmup(self) -> int:  # type: ignore[override]
         """1 for residual feedback, which compares with the step before; else 0."""
         return int(self.difference == "residual")
