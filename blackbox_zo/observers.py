@@ -1,4 +1,4 @@
-"""Observers: what is shown of a run, and who else is told of it."""
+"""Observers: bars, plain lines, callbacks and logging, each told how a run goes."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ import logging
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any, TextIO
 
 from blackbox_zo._records import Report
+from blackbox_zo._typing import override
 from blackbox_zo.journal import Answers, Line, Measured
 from blackbox_zo.run import Observer, Run
 
@@ -18,16 +19,16 @@ __all__ = ["Bar", "Callback", "Counted", "Lines", "LoggingObserver", "StepTally"
 
 
 class Tally:
-    """What can be said of a run from its lines, as they come: live, or from a journal. This one is of any run.
+    """Counts queries and keeps the best value, from the lines of a run: as they are told, or read from a journal.
 
     Args:
-        total: How many queries there will be; none if that is not known.
-        maximize: Whether the user knows the values with the other sign.
+        total: Number of queries the run will make; None if unknown.
+        maximize: Show values with the other sign.
 
     Attributes:
-        done: How many there have been.
-        failed: How many of them failed.
-        best: The best value, with the user's sign; NaN before the first.
+        done: Queries answered so far.
+        failed: Queries that failed so far.
+        best: The best value, with the sign that is shown; NaN before the first.
     """
 
     unit = "queries"
@@ -37,14 +38,14 @@ class Tally:
         self.done, self.failed, self.best = 0, 0, math.nan
 
     def begin(self, run: Run) -> None:
-        """Count what a run has behind it, if its lines have not been seen."""
+        """Start from the counts of a resumed run, unless its lines have been seen."""
         search = run.search
         if not self.done:
             self.done, self.failed = search.nfev, search.failed
             self.best = -search.best.value if self.maximize else search.best.value
 
     def see(self, line: Line) -> None:
-        """Count a line."""
+        """Take in a line."""
         if not isinstance(line, Answers):
             return
         self.done += len(line.ids)
@@ -57,7 +58,7 @@ class Tally:
                     self.best = shown
 
     def close(self) -> None:
-        """The step that was seen last is complete."""
+        """Complete the step that was seen last."""
 
     def told(self, line: Line) -> Iterator[str]:
         """Count a line, and say what it tells, in lines of text, as `blackbox-zo watch` prints them."""
@@ -79,22 +80,23 @@ class Tally:
         """What is left to say when no line follows."""
         return iter(())
 
+    @override
     def __str__(self) -> str:
-        """Where the run stands."""
+        """The newest numbers, in one line."""
         best = f"best {self.best:.6g}" if self.best == self.best else "no value yet"
         return best + (f", {self.failed} failed" if self.failed else "")
 
 
 class StepTally(Tally):
-    """What can be said of a run by its steps: the mean value of the newest, and what was measured last.
+    """Counts steps, and keeps the mean value of the newest one and the newest measures.
 
     Args:
-        total: How many steps there will be; none if that is not known.
-        maximize: Whether the user knows the values with the other sign.
+        total: Number of steps the run will make; None if unknown.
+        maximize: Show values with the other sign.
 
     Attributes:
-        value: Mean value of the newest step, with the user's sign; NaN where it has none.
-        measured: What was measured last, by name.
+        value: Mean value of the newest step, with the sign that is shown; NaN where it has none.
+        measured: The newest number of each measure, by name.
     """
 
     unit = "steps"
@@ -104,14 +106,16 @@ class StepTally(Tally):
         self.value, self.measured = math.nan, dict[str, float]()
         self._step, self._values = -1, list[float]()
 
+    @override
     def begin(self, run: Run) -> None:
         """Count the steps that a run has behind it. One that is half answered stays as it was seen."""
         if self._step not in run.search.waiting:
             self.close()
         self.done = run.search.moves
 
+    @override
     def see(self, line: Line) -> None:
-        """Count a line; one of another step closes the step before."""
+        """Take in a line; the first of a new step completes the one before."""
         if isinstance(line, Measured):
             self.measured.update(line.values)
             return
@@ -121,8 +125,9 @@ class StepTally(Tally):
         self._values += [v for v in line.values or () if v == v]
         self.failed += sum(v != v for v in line.values or ())
 
+    @override
     def close(self) -> None:
-        """The step that was seen last is complete."""
+        """Complete the step that was seen last."""
         if self._step >= 0:
             self.done = max(self.done, self._step + 1)
             mean = sum(self._values) / len(self._values) if self._values else math.nan
@@ -144,8 +149,9 @@ class StepTally(Tally):
             self.close()
             yield f"step {self.done}{f'/{self.total}' if self.total else ''}: {self}"
 
+    @override
     def __str__(self) -> str:
-        """Where the run stands."""
+        """The newest numbers, in one line."""
         parts = [f"value {self.value:.6g}"] * (self.value == self.value)
         parts += [f"{name} {value:.6g}" for name, value in self.measured.items()]
         parts += [f"{self.failed} failed"] * bool(self.failed)
@@ -153,17 +159,17 @@ class StepTally(Tally):
 
 
 class Callback(Observer):
-    """Hands each step's report to a function.
+    """Calls a function after each step.
 
     Args:
-        function: From a `Report`; the run ends if it returns something true.
+        function: Called with the step's `Report`; the run ends if it returns something true.
     """
 
     def __init__(self, function: Callable[[Report], Any]) -> None:
         self.function = function
 
+    @override
     def stepped(self, run: Run, report: Report) -> bool:
-        """Hand it on."""
         answer = self.function(report)
         return answer is not None and bool(answer)
 
@@ -174,17 +180,17 @@ class Counted(Observer):
     def __init__(self, tally: Tally) -> None:
         self.tally = tally
 
+    @override
     def begin(self, run: Run) -> None:
-        """Count what the run has behind it."""
         self.tally.begin(run)
 
+    @override
     def answered(self, run: Run, answers: Answers) -> None:
-        """Count and show."""
         self.tally.see(answers)
         self.show(run)
 
+    @override
     def measured(self, run: Run, measured: Measured) -> None:
-        """Count and show."""
         self.tally.see(measured)
         self.show(run)
 
@@ -194,16 +200,16 @@ class Counted(Observer):
         return None
 
     def show(self, run: Run) -> None:
-        """Show the tally, if it is time."""
+        """Called whenever the tally has changed."""
 
 
 class Lines(Counted):
     """A line now and then: at most one for each tenth of the run, and one every few seconds.
 
     Args:
-        tally: What is shown.
-        stream: Where; none is the standard error stream.
-        seconds: Between two lines at least.
+        tally: What to print.
+        stream: Where to print; None for stderr.
+        seconds: Shortest time between two lines.
     """
 
     def __init__(self, tally: Tally, stream: TextIO | None = None, seconds: float = 2.0) -> None:
@@ -211,8 +217,8 @@ class Lines(Counted):
         self.stream, self.seconds = stream, seconds
         self._next, self._last = 0.0, -math.inf
 
+    @override
     def stepped(self, run: Run, report: Report) -> None:
-        """Show where the run stands, if it is time."""
         tally, now = self.tally, time.monotonic()
         tally.close()
         share = tally.done / tally.total if tally.total else 0.0
@@ -220,8 +226,8 @@ class Lines(Counted):
             self._next, self._last = ((int(share * 10) + 1) / 10 if tally.total else 0.0), now
             self.note(f"{tally.done}{f'/{tally.total}' if tally.total else ''} {tally.unit}, {tally}")
 
+    @override
     def note(self, text: str) -> None:
-        """Print it."""
         print(text, file=self.stream or sys.stderr, flush=True)
 
 
@@ -229,7 +235,7 @@ class Bar(Counted):
     """A live bar on a terminal, drawn by rich.
 
     Args:
-        tally: What is shown.
+        tally: What stands beside the bar.
 
     Raises:
         ImportError: rich is not installed.
@@ -244,48 +250,49 @@ class Bar(Counted):
         self._rich = Progress(*columns, console=Console(stderr=True))
         self._task = self._rich.add_task("", total=tally.total)
 
+    @override
     def begin(self, run: Run) -> None:
-        """Open the bar."""
         super().begin(run)
         self._rich.start()
         self.show(run)
 
+    @override
     def show(self, run: Run) -> None:
-        """Redraw."""
+        """Redraw the bar."""
         self._rich.update(self._task, completed=self.tally.done, description=str(self.tally))
 
+    @override
     def stepped(self, run: Run, report: Report) -> None:
-        """Redraw."""
         self.tally.close()
         self.show(run)
 
+    @override
     def note(self, text: str) -> None:
-        """Print it above the bar."""
         self._rich.console.print(text, markup=False, highlight=False)
 
+    @override
     def end(self, run: Run) -> None:
-        """Close the bar."""
         self._rich.stop()
 
 
 class LoggingObserver(Observer):
-    """Writes to Python's `logging`: a step at level DEBUG, a measure and the end at INFO, the first failure at WARNING.
+    """Logs a run by Python's `logging`: steps at DEBUG, begin, measures and end at INFO, the first failure at WARNING.
 
     Args:
-        logger: Where to; none is the logger "blackbox_zo".
+        logger: None for the logger named "blackbox_zo".
     """
 
     def __init__(self, logger: logging.Logger | None = None) -> None:
         self.logger = logging.getLogger("blackbox_zo") if logger is None else logger
         self._failure_told = False
 
+    @override
     def begin(self, run: Run) -> None:
-        """Say that the run begins or goes on."""
         before = f" goes on after {run.search.nfev} queries" if run.search.nfev else " begins"
         self.logger.info("The run%s.", before)
 
+    @override
     def stepped(self, run: Run, report: Report) -> None:
-        """Log a step."""
         self.logger.debug(
             "step %d: mean value %.6g, best %.6g, %d queries, %d failed",
             report.step, report.value, report.best, report.nfev, report.failed,
@@ -294,25 +301,26 @@ class LoggingObserver(Observer):
             self._failure_told = True
             self.logger.warning("query %d failed: %s", run.first_failure.query, run.first_failure.reason or "NaN")
 
+    @override
     def measured(self, run: Run, measured: Measured) -> None:
-        """Log a measure."""
-        self.logger.info("%s after %d moves: %s", measured.name, measured.step, _in_words(measured.values))
+        found = ", ".join([f"{name} {value:.6g}" for name, value in measured.values.items()] + [measured.error])
+        self.logger.info("%s after %d moves: %s", measured.name, measured.step, found.removesuffix(", "))
 
+    @override
     def end(self, run: Run) -> None:
-        """Say how the run ended."""
         self.logger.info("The run ended: %s", run.message)
 
 
 def display(progress: Any, tally: Tally) -> list[Observer]:
-    """What the argument `progress` asks for.
+    """The observers that an argument `progress` stands for.
 
     Args:
-        progress: True for a bar on a terminal (if rich is installed) and lines elsewhere; a function of each `Report`;
-            an `Observer`, or several; None or False for nothing.
-        tally: What a bar or lines show.
+        progress: True for a bar on a terminal (if rich is installed) and plain lines elsewhere; a function of each
+            `Report`; an `Observer` or a list of them; None or False for none.
+        tally: What the bar or the lines show.
 
     Raises:
-        TypeError: It is something else.
+        TypeError: `progress` is something else.
     """
     if progress is None or progress is False:
         return []
@@ -332,7 +340,3 @@ def display(progress: Any, tally: Tally) -> list[Observer]:
     raise TypeError(
         f"`progress` must be True, False, None, a function of a report, or observers; got {progress!r:.60}."
     )
-
-
-def _in_words(values: Mapping[str, float]) -> str:
-    return ", ".join(f"{name} {value:.6g}" for name, value in values.items()) or "failed"
