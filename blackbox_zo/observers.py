@@ -134,6 +134,7 @@ class StepTally(Tally):
             self.value = -mean if self.maximize else mean
             self._step, self._values = -1, []
 
+    @override
     def told(self, line: Line) -> Iterator[str]:
         """Count a line; say what is told by a measure, or of the step before where the line begins another one."""
         if isinstance(line, Measured) or line.step != self._step:
@@ -143,6 +144,7 @@ class StepTally(Tally):
             found = line.error or ", ".join(f"{name} {value:.6g}" for name, value in line.values.items())
             yield f"step {line.step}: " + (found if list(line.values) == [line.name] else f"{line.name}: {found}")
 
+    @override
     def rest(self) -> Iterator[str]:
         """The line of the step that was seen last."""
         if self._step >= 0:
@@ -194,6 +196,7 @@ class Counted(Observer):
         self.tally.see(measured)
         self.show(run)
 
+    @override
     def stepped(self, run: Run, report: Report) -> bool | None:
         """Close the step."""
         self.tally.close()
