@@ -1,8 +1,9 @@
 """Fail the build when a public name has no entry on an API page.
 
 Public is what a package's `__init__.py` re-exports as itself: `from … import name as name`, for type checkers alone
-too, where it is imported when it is first used; and what a module lists in `__all__`. What `oracles` re-exports from `blackbox_zo` is documented there. Documented is what an `autoclass`,
-`autofunction`, `autoexception`, `autodata` or `automodule` directive on a page of `docs/api` names.
+too, where it is imported when it is first used; and what a module lists in `__all__`. What `oracles` re-exports from
+`blackbox_zo` is documented there. Documented is what an `autoclass`, `autofunction`, `autoexception`, `autodata` or
+`automodule` directive on a page of `docs/api` names.
 """
 
 from __future__ import annotations

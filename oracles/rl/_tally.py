@@ -10,7 +10,7 @@ from typing import Any, final
 
 import blackbox_zo as bz
 from blackbox_zo.journal import Line
-from blackbox_zo.observers import Tally
+from blackbox_zo.tally import Tally
 from oracles.rl._names import RETURN
 
 __all__ = ["TrainingTally", "short"]
