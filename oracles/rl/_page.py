@@ -108,8 +108,9 @@ def _measures(career: Career) -> list[Section]:
 
 def _at_play(career: Career, reader: JournalReader, given: argparse.Namespace) -> list[Section]:
     """The policy that was asked for, else the one that was saved, else the best one, made again if that is cheap."""
-    title, output = "The policy at play", getattr(given, "output", None)
-    if given.no_video or (output is not None and Path(output).suffix.lower() == ".png"):
+    title, output = "The policy at play", given.output
+    picture = output is not None and output.suffix.lower() == ".png"
+    if given.no_video or picture or len(given.journals) > 1:
         return []
     saved = given.policy or career.settings.get("save")
     path = Path(saved) if saved and (given.policy or Path(saved).is_file()) else None
