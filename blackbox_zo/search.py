@@ -290,7 +290,8 @@ class Search:
         learnt = proposal.moment.of(positions + pending.first_id)
         if self._journal is not None:
             told, whole = positions + pending.first_id, positions is pending.every
-            self._journal.write(answer_lines(proposal.step, pending.version, told, feedback, learnt, whole=whole))
+            asked = proposal.step, pending.version, pending.ended
+            self._journal.write(answer_lines(*asked, told, feedback, learnt, whole=whole))
         if learnt:
             for name, found in learnt.items():
                 pending.learnt.setdefault(name, {}).update(found)
