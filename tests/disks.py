@@ -95,6 +95,7 @@ SHIM = r"""
      write E     every write fails with the error number E
      fsync E     every flush fails with E
      slow N      a flush takes N ms
+     log P       the path of each file and folder that is flushed becomes a line of P
      keep P      what a file held when a flush began is copied to P when it ends: what a power cut would leave */
 
 static ssize_t (*real_write)(int, const void *, size_t);
@@ -106,14 +107,18 @@ __attribute__((constructor)) static void find(void) {
     real_fdatasync = dlsym(RTLD_NEXT, "fdatasync");
 }
 
-static int is_concerned(int fd) {
-    char link[64], path[4096];
-    const char *on = getenv("DISK_FAULTS_ON");
+static int find_path(int fd, char *path) {
+    char link[64];
     snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
-    ssize_t n = readlink(link, path, sizeof path - 1);
-    if (n <= 0 || !on) return 0;
-    path[n] = 0;
-    return strstr(path, on) != NULL;
+    ssize_t n = readlink(link, path, 4095);
+    if (n > 0) path[n] = 0;
+    return n > 0;
+}
+
+static int is_concerned(int fd) {
+    char path[4096];
+    const char *on = getenv("DISK_FAULTS_ON");
+    return on && find_path(fd, path) && strstr(path, on) != NULL;
 }
 
 static int fault(const char *name, char *argument) {
@@ -148,6 +153,12 @@ ssize_t write(int fd, const void *data, size_t n) {
 static int flush(int fd, int (*real)(int)) {
     char argument[4096], path[64], *kept = NULL;
     size_t n = 0;
+    char flushed[4096];
+    if (fault("log", argument) && find_path(fd, flushed)) {
+        FILE *log = fopen(argument, "a");
+        fprintf(log, "%s\n", flushed);
+        fclose(log);
+    }
     if (!is_concerned(fd)) return real(fd);
     if (fault("fsync", argument)) { errno = atoi(argument); return -1; }
     struct stat now;

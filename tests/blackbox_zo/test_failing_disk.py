@@ -367,6 +367,13 @@ os._exit(0)
     assert said(failing.run(PROBLEM + code, tmp_path / "run.jsonl", end)) is True
 
 
+def test_the_name_of_a_new_file_is_on_the_disk_too(failing: FailingDisk, tmp_path: Path) -> None:
+    failing.set(f"log {tmp_path / 'flushed'}")
+    done = failing.run(PROBLEM + "search(path).close()", tmp_path / "run.jsonl")
+    assert done.returncode == 0, done.stderr
+    assert str(tmp_path) in (tmp_path / "flushed").read_text().splitlines()
+
+
 # ------------------------------------------------------------------------------------------------------- a torn page
 
 

@@ -172,6 +172,23 @@ def test_the_winner_of_the_newest_ranking_is_the_best() -> None:
     assert np.isnan(s.best.value)
 
 
+@pytest.mark.parametrize(
+    "rule", [bz.chain(bz.WeightDecay(0.1), bz.SGD(0.05)), bz.Momentum(0.05), bz.Adam(0.05), bz.ClipUp(0.05)], ids=repr
+)
+def test_a_step_of_which_nothing_is_known_moves_nothing(rule: bz.Rule) -> None:
+    """No decay and no momentum either, and the next steps go on as if it had not been there, but for the counts."""
+    s = run(bz.Search(np.full(3, 2.0), bz.RandomVector(0.1, 4), rule, seed=2), 3)
+    before = s.state_dict()
+    p = s.ask()
+    s.tell(p, bz.Values(np.full(p.n, np.nan)))
+    after = s.state_dict()
+    kept = [name for name in before if name.startswith(("x/", "rule/", "best"))]
+    assert len(kept) > 2
+    for name in kept:
+        np.testing.assert_array_equal(after[name], before[name], err_msg=name)
+    assert (s.moves, s.nfev, s.failed, s.barren) == (4, 32, 8, 1)
+
+
 # ---------------------------------------------------------------------------------------------------- refusals
 
 
