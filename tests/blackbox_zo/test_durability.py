@@ -316,6 +316,16 @@ class Durable(RuleBasedStateMachine):
     @rule()
     def same_knowledge(self) -> None:
         assert self.broken.knows() == self.twin.knows()
+        told: dict[int, int] = {}
+        for event in self.log:
+            if event.kind == "tell":
+                told[event.step] = told.get(event.step, 0) + len(event.ids)
+        ended = sum(n for step, n in told.items() if step not in self.broken.search.waiting)
+        known = self.broken.search.state_of(self.broken.learner).n
+        if self.wrapper in ("cache", "several"):  # equal points are asked about once
+            assert known <= ended
+        else:  # each query has taught its lesson, and once
+            assert known == ended
 
 
 def asked_again(log: list[Event]) -> list[Event]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -382,6 +383,50 @@ def test_open_proposals_are_saved_with_the_answers_they_have(tmp_path: Path) -> 
     for p in rest:
         loaded.tell(p, bz.Values(sphere(p.points)))
     assert state_equal(loaded, unbroken)
+
+
+@dataclass(frozen=True)
+class Weighted(bz.Estimator):
+    """Trusts answers with a small standard error more."""
+
+    radius: float = 0.1
+
+    def start(self, variable: Any) -> tuple[()]:
+        return ()
+
+    def sample(self, state: Any, variable: Any, key: bz.Key) -> bz.Queries:
+        return bz.Queries(bz.Gaussian(variable.blocks, 4, key), np.arange(4), np.full(4, self.radius), variable.value)
+
+    def estimate(self, state: Any, variable: Any, queries: bz.Queries, feedback: Any) -> tuple[Any, bz.Step]:
+        known = np.zeros(feedback.n) if feedback.stderr is None else np.nan_to_num(feedback.stderr)
+        return state, bz.Step(queries.directions, feedback.values / (1.0 + known))
+
+
+@pytest.mark.parametrize("first", [[0.5, 2.0], [0.5, np.nan], None])
+def test_standard_errors_of_answers_before_the_save_reach_the_estimator(first: Any, tmp_path: Path) -> None:
+    """Through a saved state, and through a journal."""
+
+    def fresh(journal: Path | None = None) -> bz.Search:
+        return bz.Search(np.ones(3), Weighted(), bz.SGD(0.1), journal=journal)
+
+    def tell(s: bz.Search, p: bz.Proposal, positions: Any, stderr: Any) -> None:
+        some = p.take(np.array(positions))
+        s.tell(p, bz.Values(sphere(some.points), stderr), some.ids)
+
+    unbroken, saved, journaled = fresh(), fresh(), fresh(tmp_path / "run.jsonl")
+    for s in (unbroken, saved, journaled):
+        p = s.ask()
+        tell(s, p, [2, 0], first)
+        if s is unbroken:
+            tell(s, p, [1, 3], [0.25, 1.0])
+    np.savez(tmp_path / "state.npz", **saved.state_dict())
+    journaled.close()
+    loaded, resumed = fresh(), fresh(tmp_path / "run.jsonl")
+    loaded.load_state_dict(dict(np.load(tmp_path / "state.npz")))
+    for s in (loaded, resumed):
+        tell(s, s.ask(), [0, 1], [0.25, 1.0])
+        np.testing.assert_array_equal(s.x, unbroken.x)
+    resumed.close()
 
 
 def test_a_proposal_from_before_the_save_can_be_told_after_the_load() -> None:
