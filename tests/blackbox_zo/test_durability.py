@@ -416,3 +416,29 @@ def test_what_was_learnt_from_a_step_that_moved_nothing_is_known_to_the_same_ste
             resumed.tell(p, oracle.answer(p))
         np.testing.assert_array_equal(resumed.x, twin.x)
         np.testing.assert_array_equal(resumed.state_of(oracle).mean, twin.state_of(oracle).mean)
+
+
+@pytest.mark.parametrize("saved", [False, True])
+def test_what_a_journal_or_a_checkpoint_tells_is_absorbed_once_however_many_runs_follow(
+    tmp_path: Path, saved: bool
+) -> None:
+    class Counting(Adaptive):
+        absorbed = 0
+
+        def absorb(self, state: Belief, evidence: Mapping[int, Any]) -> Belief:
+            self.absorbed += 1
+            return super().absorb(state, evidence)
+
+    x0, path, estimator = np.zeros(4), tmp_path / "run.jsonl", bz.RandomVector(0.1, 2)
+    with bz.Search(x0, estimator, journal=path) as s:
+        list(s.run(Counting(), steps=8))
+    oracle = Counting()
+    with bz.Search(x0, estimator, journal=path) as resumed:
+        s = resumed
+        if saved:  # saved before anyone knew whose evidence this is
+            s = bz.Search(x0, estimator)
+            s.load_state_dict(resumed.state_dict())
+        for _ in range(3):
+            list(s.run(oracle, steps=2))
+        assert oracle.absorbed == 8 + 6
+        assert s.state_of(oracle).n == 4 * 14
