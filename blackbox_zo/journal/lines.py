@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 
 from blackbox_zo._typing import Ints
+from blackbox_zo.errors import OracleError
 from blackbox_zo.feedback import Feedback, Ranking, Values
 
 __all__ = [
@@ -121,6 +122,9 @@ def answer_lines(
         feedback: The answers.
         learnt: What the oracle learnt from them.
         whole: Whether they are all queries of the step, in order.
+
+    Raises:
+        OracleError: What was noted or learnt is not JSON-able.
     """
     if isinstance(feedback, Ranking):
         entry: dict[str, Any] = {"step": step, "at": at, "ids": ids.tolist(), "levels": feedback.levels.tolist()}
@@ -128,11 +132,13 @@ def answer_lines(
             entry["ended"] = ended
         if feedback.weights is not None:
             entry["weights"] = feedback.weights.tolist()
+        more = ""
         if feedback.info is not None:
-            entry["info"] = list(feedback.info)
+            more += ', "info": ' + _listed_text(dict(zip(entry["ids"], feedback.info, strict=True)), entry["ids"])
         if learnt:
-            entry["learnt"] = {name: [found.get(i) for i in entry["ids"]] for name, found in learnt.items()}
-        return json.dumps(entry) + "\n"
+            lists = (f"{json.dumps(name)}: {_listed_text(found, entry['ids'])}" for name, found in learnt.items())
+            more += ', "learnt": {' + ", ".join(lists) + "}"
+        return json.dumps(entry)[:-1] + more + "}\n"
     more = "" if ended == at else f'"ended": {ended}, '
     if whole and len(ids) > 1 and feedback.stderr is None and feedback.info is None and not learnt:
         values = ", ".join("null" if v != v else repr(v) for v in feedback.values.tolist())
@@ -144,12 +150,26 @@ def answer_lines(
         if feedback.stderr is not None and np.isfinite(feedback.stderr[i]):
             line += f', "stderr": {float(feedback.stderr[i])!r}'
         if feedback.info is not None and feedback.info[i]:
-            line += f', "info": {json.dumps(feedback.info[i])}'
+            line += f', "info": {_text(feedback.info[i], query)}'
         if learnt:
             mine = {name: found[query] for name, found in learnt.items() if query in found}
-            line += f', "learnt": {json.dumps(mine)}' if mine else ""
+            line += f', "learnt": {_text(mine, query)}' if mine else ""
         out.append(line + "}\n")
     return "".join(out)
+
+
+def _text(found: Any, query: int) -> str:
+    try:
+        return json.dumps(found)
+    except (TypeError, ValueError) as error:
+        raise OracleError(
+            f"What was noted about query {query}, or learnt from it, cannot be written to the journal ({error}): "
+            f"{found!r:.80}. Give `Values(info=...)` and `proposal.learn` numbers, text, and lists and dicts of them."
+        ) from None
+
+
+def _listed_text(found: Mapping[int, Any], ids: Sequence[int]) -> str:
+    return "[" + ", ".join(_text(found.get(i), i) for i in ids) + "]"
 
 
 def measured_line(measured: Measured) -> str:

@@ -1,4 +1,4 @@
-"""`check_learning` and `check_wrapper`: what an oracle learns belongs to the search, and no break of a run loses it."""
+"""`check_learning`: what an oracle learns belongs to the search, and no break of a run loses it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from blackbox_zo.testing._laws import require, saved_and_loaded
 from blackbox_zo.variables import Variable, Vector
 from blackbox_zo.wrappers import Cache, RankOnly, Repeat, Timeout
 
-__all__ = ["check_learning", "check_states", "check_wrapper"]
+__all__ = ["check_learning", "check_states"]
 
 Start = Callable[[], tuple[Answers, Variable | Tree]]
 
@@ -238,64 +238,3 @@ def _check_saved(oracle: Learner, state: Any, name: str) -> None:
         f"{name}.load` makes of what `save` gave, once it has been through a file: {found}. A state has the structure "
         "and the types of `start()`; else write `save` and `load`.",
     )
-
-
-# ---------------------------------------------------------------------------------------------------------- wrappers
-
-
-class _Probe(Oracle):
-    """Learns the sum of all it has answered, and adds it; notes whose proposals it was asked about."""
-
-    def __init__(self) -> None:
-        self.asked: list[Any] = []
-
-    def start(self) -> float:
-        return 0.0
-
-    def answer(self, proposal: Proposal) -> Values:
-        self.asked.append(proposal.moment.learning)
-        values = np.add.reduce(proposal.points**2, axis=1)
-        for i, value in zip(proposal.ids.tolist(), values.tolist(), strict=True):
-            proposal.learn(self, i, value)
-        return Values(values + proposal.state(self))
-
-    def absorb(self, state: float, evidence: Mapping[int, Any]) -> float:
-        return float(state + sum(evidence.values()))
-
-
-class _Unreplayable(_Probe):
-    not_replayable = "it says so"
-
-
-def check_wrapper(wrap: Callable[[Oracle], Answers], x0: Tree, estimator: Estimator | None = None) -> None:
-    """Check that a wrapper of oracles passes on what the oracle inside knows and learns.
-
-    Args:
-        wrap: Makes the wrapper around an oracle that answers `Values`, such as `lambda oracle: Repeat(oracle, 3)`.
-        x0: Where to ask.
-        estimator: As for `check_learning`.
-
-    Raises:
-        AssertionError: The oracle inside is asked about proposals that do not come from the one that was given, or a
-            law of `check_learning` does not hold.
-
-    Example:
-        >>> import numpy as np
-        >>> from blackbox_zo.testing import check_wrapper
-        >>> from blackbox_zo.wrappers import Repeat
-        >>> check_wrapper(lambda oracle: Repeat(oracle, 3), np.ones(2))
-    """
-    probe = _Probe()
-    drive = Drive(lambda: (wrap(probe), Vector(x0)), RankBased(0.1, 4) if estimator is None else estimator, None, 2)
-    outer, search = drive.search()
-    name = f"`{type(outer).__name__}`"
-    proposal = search.ask()
-    outer.answer(proposal)
-    require(bool(probe.asked), f"{name} answers a first proposal without asking the oracle inside.")
-    require(
-        all(learning is proposal.moment.learning for learning in probe.asked),
-        f"{name} asks the oracle inside about a proposal of its own making, so that it finds no state and learns "
-        "nothing. Make it from the one that was given, by `proposal.take` or `proposal.about`.",
-    )
-    for inside in (_Probe, _Unreplayable):
-        check_learning(lambda inside=inside: (wrap(inside()), Vector(x0)), estimator)  # type: ignore[misc]

@@ -11,7 +11,7 @@ import pytest
 
 import blackbox_zo as bz
 from blackbox_zo._typing import Floats
-from oracles import RankOnly, Repeat, Timeout
+from oracles import FunctionOracle, RankOnly, Repeat, Timeout
 
 
 def sphere(points: Floats) -> Floats:
@@ -335,6 +335,42 @@ def test_run_stops_after_the_steps_it_was_given_and_can_go_on() -> None:
     list(s.run(_Sphere(), steps=3))
     list(unbroken.run(_Sphere(), steps=5))
     assert state_equal(s, unbroken)
+
+
+@pytest.mark.parametrize("ahead", [0, 2])
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_a_run_that_an_exception_ended_goes_on_where_it_was(ahead: int, error: type[BaseException]) -> None:
+    """Also in the middle of a step, and with the same search; nothing is asked twice."""
+    asked: list[Floats] = []
+
+    def fun(x: Floats) -> float:
+        asked.append(x)
+        if len(asked) == 21:
+            raise error
+        return float(((x - 1.0) ** 2).sum())
+
+    broken, unbroken = search(budget=60), search(budget=60)
+    oracle = FunctionOracle(fun)
+    with pytest.raises(error):
+        list(broken.run(oracle, ahead=ahead))
+    assert broken.nfev == 20 and len(broken.waiting) == 1 + ahead
+    list(broken.run(oracle, ahead=ahead))
+    list(unbroken.run(FunctionOracle(lambda x: float(((x - 1.0) ** 2).sum())), ahead=ahead))
+    assert broken.exhausted and len(asked) == 61
+    assert state_equal(broken, unbroken)
+
+
+def test_what_is_given_back_is_handed_out_again_and_once() -> None:
+    s = search()
+    first, second = s.ask(), s.ask()
+    s.tell(second, bz.Values([1.0, 2.0]), ids=[9, 14])
+    s.give_back([second])
+    s.give_back([second, second])
+    again = s.ask()
+    assert (again.step, again.ids.tolist()) == (1, [8, 10, 11, 12, 13, 15])
+    s.tell(again, bz.Values(sphere(again.points)))
+    s.give_back([second, first])
+    assert [s.ask().step, s.ask().step] == [0, 2]
 
 
 # ---------------------------------------------------------------------------------------------------- saving
