@@ -40,14 +40,11 @@ def header_of(engine: Engine) -> dict[str, Any]:
     return out
 
 
-class _Asked(NamedTuple):
-    """When a step was asked: after so many moves, and so many complete steps, of which some may have moved nothing.
+_Asked = tuple[int, int]
+"""When a step was asked: after so many moves, and so many complete steps, of which some may have moved nothing.
 
-    What oracles know depends on both, for they learn from steps that move nothing too.
-    """
-
-    moves: int
-    ended: int
+What oracles know depends on both, for they learn from steps that move nothing too.
+"""
 
 
 class _Told(NamedTuple):
@@ -89,10 +86,13 @@ def replay(
     for t in told:
         if moves is not None and engine.variable.version >= moves:
             return
-        while engine.steps < len(asked_at) and _is_due(asked_at[engine.steps], engine):
+        while engine.steps < len(asked_at):
+            at, ended = asked_at[engine.steps]
+            if at > engine.variable.version or ended > engine.steps - len(engine.open):
+                break
             engine.begin()
         pending = engine.open.get(t.step)
-        if pending is None or pending.version != t.asked.moves:
+        if pending is None or pending.version != t.asked[0]:
             raise JournalError(
                 f"Line {t.lines[0].number} of the journal answers step {t.step}, which was not open then."
             )
@@ -146,7 +146,7 @@ def _told(lines: list[Answers], keep: bool) -> _Told:
             stderr = [e for line in lines for e in line.stderr or [np.nan] * len(line.ids)]
         feedback = Values(values, stderr)
     short = [line._replace(values=None, info=None, learnt=None) for line in (first, lines[-1])]
-    asked = _Asked(first.at, first.at if first.ended is None else first.ended)
+    asked = first.at, first.at if first.ended is None else first.ended
     return _Told(first.step, asked, ids, feedback, learnt, lines if keep else short)
 
 
@@ -161,15 +161,11 @@ def _asked_at(told: list[_Told]) -> list[_Asked]:
     found: dict[int, _Asked] = {}
     for t in told:
         found.setdefault(t.step, t.asked)
-    out = [_Asked(-1, -1)] * (max(found, default=-1) + 1)
-    later = _Asked(-1, -1)
+    later: _Asked = -1, -1
+    out = [later] * (max(found, default=-1) + 1)
     for step in range(len(out) - 1, -1, -1):
         later = out[step] = found.get(step, later)
     return out
-
-
-def _is_due(asked: _Asked, engine: Engine) -> bool:
-    return asked.moves <= engine.variable.version and asked.ended <= engine.steps - len(engine.open)
 
 
 def points_of(reader: JournalReader) -> Iterator[tuple[Answers, Floats]]:
