@@ -174,9 +174,11 @@ class Durable(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         if hasattr(self, "broken"):
-            self.same_knowledge()
-            self.broken.search.close()
-            self.folder.cleanup()
+            try:
+                self.same_knowledge()
+            finally:
+                self.broken.search.close()
+                self.folder.cleanup()
 
     def both(self, event: Event) -> None:
         for side in (self.broken, self.twin):
