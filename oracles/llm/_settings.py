@@ -1,4 +1,4 @@
-"""What `blackbox-zo finetune` was asked to do: checked before anything large is loaded."""
+"""What `blackbox-zo finetune` was asked to do, checked before anything large is loaded."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any, Literal
 
 from blackbox_zo.estimators import RandomVector
 from blackbox_zo.rules import SGD, Adam, ClipScalar, Cosine, Linear, Momentum, Rule, Schedule, WeightDecay, chain
-from oracles.cli._errors import BadInput, told
-from oracles.cli._folders import check_new_file, check_target
+from oracles.kind import BadInput, told
+from oracles.llm._folders import check_target
 
 __all__ = ["OBJECTIVES", "RATES", "Settings", "settings_of"]
 
@@ -33,7 +33,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "top": {"optimizer": "adam", "lr_schedule": "cosine", "radius": 1e-2, "batch_size": 256, "reuse": "keep"},
     "": {"optimizer": "sgd", "lr_schedule": "constant", "radius": 1e-3, "batch_size": 16, "reuse": True},
 }
-"""What an argument is where it is not given, with --select top and with any other."""
+"""What an option is where it is not given, with --select top and with any other."""
 
 OBJECTIVES = ("labels", "loss", "accuracy", "exact-match", "f1")
 """All that --objective may be."""
@@ -58,10 +58,10 @@ _NOT_WITH_MEZO = (
 
 @dataclass(frozen=True)
 class Settings:
-    """The arguments, with what follows from them.
+    """The options, with what follows from them.
 
     Attributes:
-        given: The arguments as argparse gives them, completed by `DEFAULTS`; `typed` has them as they were typed.
+        given: The options, completed by `DEFAULTS`.
         learns: What the examples are made of: "labels", "answer" or "text".
         labels: The words of the classes, with "labels".
         values: What the data has for them.
@@ -158,7 +158,7 @@ class Settings:
 
 
 def settings_of(given: argparse.Namespace) -> Settings:
-    """Check the arguments together.
+    """Check the options together.
 
     Raises:
         BadInput: They do not go together, or a file is in the way.
@@ -171,7 +171,8 @@ def settings_of(given: argparse.Namespace) -> Settings:
     given.objective = given.objective or _FITTING[learns][0]
     _check_task(given, learns)
     _check_method(given)
-    _check_files(given)
+    if given.save is not None:
+        check_target(given.save, "--save", given.model)
     labels, values = _words(given.labels, "--labels"), _words(given.values, "--values")
     if given.labels is not None and len(labels) < 2:
         raise BadInput(f"--labels must be two or more words, such as great,terrible, got {given.labels!r}.")
@@ -224,24 +225,3 @@ def _check_method(given: argparse.Namespace) -> None:
             re.compile(getattr(given, name) or "")
         except re.error as error:
             raise BadInput(f"{option} {getattr(given, name)!r} is no regular expression: {error}.") from None
-
-
-def _check_files(given: argparse.Namespace) -> None:
-    if given.journal is None and given.resume:
-        raise BadInput("--resume goes on with a journal; name it by --journal.")
-    if given.journal is None and given.report is not None:
-        raise BadInput("--report draws a journal; name one by --journal.")
-    if given.journal is not None:
-        check_new_file(given.journal, "--journal")
-        if given.journal.suffix == ".html" or given.journal == given.report:
-            raise BadInput(f"--journal {str(given.journal)!r} must not be the report's file; call it run.jsonl, say.")
-        if given.journal.exists() and given.journal.stat().st_size and not given.resume:
-            raise BadInput(
-                f"{str(given.journal)!r} holds a run already; go on with it by --resume, or name another --journal."
-            )
-    if given.report is not None:
-        check_new_file(given.report, "--report")
-        if given.report.suffix.lower() != ".html":
-            raise BadInput(f"--report {str(given.report)!r} must end in .html.")
-    if given.save is not None:
-        check_target(given.save, "--save", given.model)
