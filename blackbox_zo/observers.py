@@ -14,7 +14,7 @@ from blackbox_zo._records import Report
 from blackbox_zo.journal import Answers, Line, Measured
 from blackbox_zo.run import Observer, Run
 
-__all__ = ["Bar", "Callback", "Lines", "LoggingObserver", "StepTally", "Tally", "display"]
+__all__ = ["Bar", "Callback", "Counted", "Lines", "LoggingObserver", "StepTally", "Tally", "display"]
 
 
 class Tally:
@@ -167,8 +167,8 @@ class Callback(Observer):
         return answer is not None and bool(answer)
 
 
-class _Shown(Observer):
-    """What shows a tally."""
+class Counted(Observer):
+    """Keeps a tally, and shows nothing of it; what shows one is built on this."""
 
     def __init__(self, tally: Tally) -> None:
         self.tally = tally
@@ -187,11 +187,16 @@ class _Shown(Observer):
         self.tally.see(measured)
         self.show(run)
 
+    def stepped(self, run: Run, report: Report) -> bool | None:
+        """Close the step."""
+        self.tally.close()
+        return None
+
     def show(self, run: Run) -> None:
         """Show the tally, if it is time."""
 
 
-class Lines(_Shown):
+class Lines(Counted):
     """A line now and then: at most one for each tenth of the run, and one every few seconds.
 
     Args:
@@ -219,7 +224,7 @@ class Lines(_Shown):
         print(text, file=self.stream or sys.stderr, flush=True)
 
 
-class Bar(_Shown):
+class Bar(Counted):
     """A live bar on a terminal, drawn by rich.
 
     Args:

@@ -183,14 +183,14 @@ class Run:
         first = min(search.waiting, default=search.steps)
         asked: deque[Proposal] = deque()
         told_before = 0
-        ending = self._limit()
+        ending = self.reached()
         if not search.waiting:  # a step that is half answered was begun after its measures
             self._measure(last=ending is not None)
         while ending is None:
             try:
                 self._ask(asked)
                 if not asked:
-                    ending = self._limit() or (Ended.BUDGET, "The rest of the budget is in other hands.")
+                    ending = self.reached() or (Ended.BUDGET, "The rest of the budget is in other hands.")
                     break
                 proposal = asked.popleft()
                 proposal.ahead = tuple(asked)
@@ -212,7 +212,7 @@ class Run:
                 ending = Ended.TIME, "The time limit is reached."
                 break
             self._done += 1
-            ending = self._limit()
+            ending = self.reached()
             measured = self._measure(last=ending is not None)
             report = Report(proposal.step, search.nfev, value, search.best.value, search.failed, self.seconds, measured)
             stopped = [observer.stepped(self, report) for observer in self.observers]
@@ -235,8 +235,8 @@ class Run:
             return ending
         return Ended.FAILED, f"All {search.nfev} queries failed (NaN or infinite).{reason}"
 
-    def _limit(self) -> tuple[Ended, str] | None:
-        """The limit that is reached, if one is."""
+    def reached(self) -> tuple[Ended, str] | None:
+        """The limit that is reached now, if one is, and what to say of it."""
         search = self.search
         if self.target is not None and search.best.value <= self.target:
             return Ended.TARGET, f"The target {self.target:g} is reached."

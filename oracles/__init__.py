@@ -5,8 +5,8 @@ from blackbox_zo.wrappers import Cache as Cache
 from blackbox_zo.wrappers import RankOnly as RankOnly
 from blackbox_zo.wrappers import Repeat as Repeat
 from blackbox_zo.wrappers import Timeout as Timeout
+from oracles.command import Choice as Choice
 from oracles.command import CommandOracle as CommandOracle
-from oracles.parameters import Choice as Choice
-from oracles.parameters import Float as Float
-from oracles.parameters import Integer as Integer
-from oracles.parameters import parse_parameter as parse_parameter
+from oracles.command import Float as Float
+from oracles.command import Integer as Integer
+from oracles.command import parse_parameter as parse_parameter

@@ -39,11 +39,13 @@ class Session(ABC):
 
     Attributes:
         tally: What is shown of the run; it has seen what the journal holds already.
-        saves: Whether something is kept without a journal.
+        saves: Whether answers are kept without a journal.
+        unkept: What to say at the end where there is no journal, and the run found something that was not saved.
     """
 
     tally: Tally
     saves: bool = False
+    unkept: str = ""
 
     @abstractmethod
     def run(self, observers: Sequence[Observer], stop: Stop) -> Run:
@@ -55,12 +57,16 @@ class Session(ABC):
         """
 
     def introduction(self) -> Iterator[str]:
-        """Lines that say what is about to run."""
+        """Lines that say what is about to run; what the journal holds already is said by who performs the run."""
         return iter(())
 
     @abstractmethod
     def result(self, run: Run) -> Iterator[str]:
         """Lines that say what was found. Files are saved here."""
+
+    def failure(self, run: Run) -> str:
+        """What to say where every query failed."""
+        return run.message
 
     def close(self) -> None:  # noqa: B027 - most hold nothing
         """Give back processes and files."""
@@ -77,6 +83,7 @@ class Kind(ABC):
         help: What it does, in a line.
         example: Commands that work, for the end of the help.
         extra: What to install for it: `pip install 'blackbox-zo[EXTRA]'`.
+        journaled: Whether its runs are recorded in a journal; else they keep themselves.
         names: The option for each entry of the problem that tells two runs apart, for the message that refuses one.
     """
 
@@ -84,6 +91,7 @@ class Kind(ABC):
     help: ClassVar[str]
     example: ClassVar[str] = ""
     extra: ClassVar[str] = "cli"
+    journaled: ClassVar[bool] = True
     names: ClassVar[Mapping[str, str]] = {}
 
     @abstractmethod
@@ -95,7 +103,8 @@ class Kind(ABC):
         """Make everything a run needs, from the options; nothing is asked yet.
 
         Args:
-            given: The options. `given.journal` is a path or None.
+            given: The options. `given.journal` is a path or None; `given.header` is the journal's header where the run
+                is resumed from its journal alone, else None.
             settings: For the journal's header, beside what the kind adds.
 
         Raises:

@@ -48,6 +48,7 @@ class Chart:
         layers: What is drawn, from the back to the front.
         title: Above it; a chart that fills its section has none.
         maximize: Whether higher is better; worse values that lie far off are cut, and counted.
+        linear: Whether the vertical axis is never logarithmic; else it is where that shows more.
         log_x: Whether equal steps along the horizontal axis multiply.
         options: What the numbers 0, 1, … on the horizontal axis stand for, where they are a choice; else empty.
         swapped: Whether `log_x` and `options` are of the vertical axis instead.
@@ -59,6 +60,7 @@ class Chart:
     layers: Sequence[Layer]
     title: str = ""
     maximize: bool = False
+    linear: bool = False
     log_x: bool = False
     options: tuple[str, ...] = ()
     swapped: bool = False

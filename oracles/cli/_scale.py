@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from oracles.cli._history import Floats
+from blackbox_zo._typing import Floats
+from oracles.words import figure as number
 
-__all__ = ["Scale", "fixed", "log_ticks", "number", "round_ticks"]
+__all__ = ["Scale", "fixed", "log_ticks", "round_ticks"]
 
 
 class Scale:
@@ -34,7 +34,7 @@ class Scale:
         self.beyond, self.empty = 0, False
 
     @classmethod
-    def of(cls, values: Floats, maximize: bool) -> Scale:
+    def of(cls, values: Floats, maximize: bool, linear: bool = False) -> Scale:
         """The scale that suits some values; NaNs count for nothing."""
         found = values[~np.isnan(values)]
         if not found.size:
@@ -42,7 +42,7 @@ class Scale:
             nothing.empty = True
             return nothing
         low, high = float(found.min()), float(found.max())
-        log = low > 0 and high / low >= 20
+        log = not linear and low > 0 and high / low >= 20
         shown = np.log(found) if log else found
         worse = -1 if maximize else 1
         key = np.sort(shown * worse)  # ascending: from the best to the worst
@@ -71,12 +71,6 @@ class Scale:
             low, high = self.low - 0.06 * span, self.high + 0.1 * span
             axis.axes.set_ylim(low, high)
             fixed(axis, round_ticks(low, high, 5))
-
-
-def number(value: float) -> str:
-    """A short number: 0.001, 25, 1e-5."""
-    text = f"{value:.6g}"
-    return re.sub(r"e([+-])0*(\d+)", lambda m: "e" + m.group(1).replace("+", "") + m.group(2), text)
 
 
 def fixed(axis: Any, ticks: Sequence[float]) -> None:

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from oracles.cli._errors import BadInput
+from oracles.kind import BadInput
 
 __all__ = ["add"]
 

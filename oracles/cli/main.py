@@ -9,17 +9,20 @@ from collections.abc import Sequence
 
 from blackbox_zo import __version__
 from blackbox_zo.errors import JournalError
-from oracles.cli import answers, export, finetune, minimize, rank, report, resume, train_policy, watch
-from oracles.cli._errors import BadInput
+from oracles.cli import answers, export, report, resume, watch
+from oracles.cli._perform import add_run
+from oracles.cli.kinds import KINDS
+from oracles.kind import BadInput, Kind
 
 __all__ = ["main"]
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None, kinds: Sequence[Kind] = KINDS) -> int:
     """Run one command.
 
     Args:
         arguments: What follows `blackbox-zo`; none takes them from the command line.
+        kinds: The kinds of runs it knows; a program with a kind of its own gives `[*KINDS, MyKind()]`.
 
     Returns:
         The exit code: 0 done, 1 every query failed, or ten steps of a training in a row, 2 bad input, 130
@@ -28,15 +31,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="blackbox-zo", description=__doc__, allow_abbrev=False)
     parser.add_argument("--version", action="version", version=f"blackbox-zo {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for module in (minimize, resume, finetune, export, train_policy, watch, rank, answers, report):
-        module.add(commands)
+    parsers = {kind.name: add_run(commands, kind, kinds) for kind in kinds if kind.name}
+    resume.add(commands, kinds, parsers)
+    for verb in (watch, report, export):
+        verb.add(commands, kinds)
+    answers.add(commands)
     typed = sys.argv[1:] if arguments is None else list(arguments)
-    given = parser.parse_args(typed, argparse.Namespace(typed=typed))
+    given = parser.parse_args(typed, argparse.Namespace(typed=typed[1:]))
     try:
         return int(given.command(given))
     except BrokenPipeError:  # whoever read our output has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except ModuleNotFoundError as error:
+        kind = next((kind for kind in kinds if kind.name == typed[0]), None)
+        extra = f": pip install 'blackbox-zo[{kind.extra}]'" if kind is not None else ""
+        print(f"blackbox-zo: this needs {error.name}, which is not installed{extra}", file=sys.stderr)
+        return 2
     except (BadInput, JournalError, OSError) as error:
         print(f"blackbox-zo: {error}", file=sys.stderr)
         return 2

@@ -1,32 +1,36 @@
-"""`blackbox-zo report`: one file that shows a run."""
+"""`blackbox-zo report`: one file that shows a run, or compares several."""
 
 from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from blackbox_zo.journal import read
-from oracles.cli._errors import BadInput
-from oracles.cli._finetune_journal import is_finetuning
-from oracles.cli._history import history_of
-from oracles.cli._rl_journal import is_training
-from oracles.cli._summary import summary_of
+from blackbox_zo.journal import read_journal
+from oracles.cli._which import kind_of
+from oracles.kind import BadInput, Kind
+from oracles.page import Chart, Facts, Layer, Page, Section, Table
 
-__all__ = ["add", "write"]
+__all__ = ["add", "check_output", "write"]
+
+_COLOURS = ("#3b74d8", "#d99a2b", "#2c9a72", "#c2538a", "#7a62c9", "#b4642d", "#4aa3b8", "#8a8f3a")
+"""Of the runs that are compared; the ninth has the colour of the first again."""
 
 
-def add(commands: Any) -> None:
+def add(commands: Any, kinds: Sequence[Kind]) -> None:
     """Add the command's arguments."""
     parser: argparse.ArgumentParser = commands.add_parser(
         "report",
-        help="draw a run to one HTML or PNG file",
-        description="Draw convergence, parameters and failures of a run, which may still be going on, to one file.",
+        help="draw a run, or several beside each other, to one HTML or PNG file",
+        description="Draw a run, which may still be going on, to one file. Several runs of one kind are drawn into one "
+        "chart. A journal is data: what it names is neither imported nor run, unless --trust says so.",
         allow_abbrev=False,
     )
-    parser.set_defaults(command=_run)
-    parser.add_argument("journal", type=Path, metavar="FILE", help="the journal")
+    parser.set_defaults(command=lambda given: _run(given, kinds))
+    parser.add_argument("journals", type=Path, metavar="FILE", nargs="+", help="the journal, or several")
     parser.add_argument(
         "-o",
         "--output",
@@ -34,87 +38,124 @@ def add(commands: Any) -> None:
         metavar="FILE",
         help="an .html or .png file; default: the journal's name with .html",
     )
-    parser.add_argument(
-        "--policy",
-        type=Path,
-        metavar="FILE.npz",
-        help="of a training: show this policy at play; default the one that the run saved",
-    )
-    parser.add_argument("--no-video", action="store_true", help="of a training: show none")
+    parser.add_argument("--trust", action="store_true", help="import and run what the journal names, where that helps")
+    for kind in kinds:
+        kind.report_options(parser)
 
 
-def write(journal: Path, output: Path, policy: Path | None = None, video: bool = True) -> str:
-    """Draw a journal to a file that appears at once and complete; what was drawn, in a line.
-
-    Args:
-        journal: The journal.
-        output: The file.
-        policy: Of a training: whom to show at play; none takes what the run saved.
-        video: Of a training: whether to.
+def check_output(output: Path, option: str) -> None:
+    """Refuse a file that cannot be drawn.
 
     Raises:
-        JournalError: It is empty, damaged, or no journal.
-        BadInput: matplotlib is missing.
+        BadInput: It is no HTML or PNG file, or in a folder that is not there.
+    """
+    if output.suffix.lower() not in (".html", ".png"):
+        raise BadInput(f"{option} {str(output)!r} must end in .html or .png.")
+    if not output.absolute().parent.is_dir():
+        raise BadInput(f"{option} {str(output)!r} is in a folder that is not there; make it first.")
+
+
+def write(
+    journals: Sequence[Path], output: Path, kinds: Sequence[Kind], given: argparse.Namespace | None = None
+) -> str:
+    """Draw journals to a file that appears at once and complete; what was drawn, in a line.
+
+    Args:
+        journals: One, or several of one kind.
+        output: The file.
+        kinds: All kinds.
+        given: The options of `report`; none takes their defaults.
+
+    Raises:
+        JournalError: A journal is empty, damaged, or none.
+        BadInput: matplotlib is missing, or the journals are of several kinds.
         OSError: A file cannot be read or written.
     """
-    header, _ = read(journal)
     try:
         import matplotlib  # noqa: F401
     except ImportError:
         raise BadInput("a report needs matplotlib; pip install 'blackbox-zo[cli]'") from None
+    if given is None:
+        parser = argparse.ArgumentParser()
+        add(parser.add_subparsers(), kinds)
+        given = parser.parse_args(["report", *map(os.fspath, journals)])
+    readers = [read_journal(path) for path in journals]
+    found = [kind_of(reader.header, reader.path, kinds) for reader in readers]
+    for kind, reader in zip(found, readers, strict=True):
+        if kind is not found[0]:
+            raise BadInput(
+                f"'{readers[0].path}' is a run of {found[0].name or 'a Python function'}, '{reader.path}' one of "
+                f"{kind.name or 'a Python function'}; only runs of one kind can be compared."
+            )
+    pages = [kind.page(reader, given) for kind, reader in zip(found, readers, strict=True)]
+    page = pages[0] if len(pages) == 1 else _compared(pages)
     beside = output.with_name(f".{output.name}.{os.getpid()}")  # a reader never meets half a report
     try:
-        if output.suffix.lower() == ".html" and is_finetuning(header):
-            from oracles.cli._finetune_history import tuning_of
-            from oracles.cli._finetune_page import page_of_tuning
+        if output.suffix.lower() == ".png":
+            from oracles.cli._png import png
 
-            tuning = tuning_of(journal)
-            beside.write_text(page_of_tuning(tuning), encoding="utf-8")
-            what = f"{tuning.steps} steps"
-        elif is_training(header):
-            what = _write_training(journal, output, beside, policy, video)
+            png(page, beside)
         else:
-            what = _write_history(journal, output, beside)
+            from oracles.cli._html import html
+
+            beside.write_text(html(page), encoding="utf-8")
         beside.replace(output)
     finally:
         beside.unlink(missing_ok=True)
-    return f"{output}: {what}, {output.stat().st_size / 1000:,.0f} kB"
+    what = ", ".join(f"{label} {figure}" for label, figure in page.tiles[:2])
+    return f"{output}: {what or f'{len(pages)} runs'}, {output.stat().st_size / 1000:,.0f} kB"
 
 
-def _write_training(journal: Path, output: Path, beside: Path, policy: Path | None, video: bool) -> str:
-    from oracles.cli._rl_history import career_of
-    from oracles.cli._rl_page import page_of_career, picture_of_career, shown_policy
+def _compared(pages: Sequence[Page]) -> Page:
+    """One page about several runs: what can be compared in one chart each, and their figures in a table."""
+    names = [f"{i + 1}. {page.title}" for i, page in enumerate(pages)]
+    charts: dict[tuple[str, str], Chart] = {}
+    for page, name, colour in zip(pages, names, _COLOURS * len(pages), strict=False):
+        for chart in (part for section in page.sections for part in section.parts if isinstance(part, Chart)):
+            for layer in chart.layers:
+                if chart.compared and layer.label == chart.compared and len(layer.x):
+                    key = chart.title, chart.compared
+                    title = chart.title or chart.compared
+                    known = charts.setdefault(key, replace(chart, layers=(), title=title))
+                    mine = Layer(layer.x, layer.y, name, layer.look, colour, layer.spread)  # type: ignore[arg-type]
+                    charts[key] = replace(known, layers=(*known.layers, mine))
+    if len(charts) == 1:
+        charts = {key: replace(chart, title="") for key, chart in charts.items()}
+    labels = list(dict.fromkeys(label for page in pages for label, _ in page.tiles))
+    rows = [
+        [name, *(dict(page.tiles).get(label, "") for label in labels)] for name, page in zip(names, pages, strict=True)
+    ]
+    facts = [_differences(pages, names)]
+    return Page(
+        f"{len(pages)} runs",
+        "",
+        [],
+        [
+            *(
+                Section(chart.title or chart.compared.capitalize(), [replace(chart, title="")])
+                for chart in charts.values()
+            ),
+            Section("Figures", [Table(rows, ("run", *labels), text=(0,))]),
+            *(Section("In what they differ", [fact]) for fact in facts if fact.rows),
+        ],
+    )
 
-    career = career_of(journal)
-    what = f"{career.steps} steps"
-    if output.suffix.lower() == ".png":
-        picture_of_career(career, beside)
-        return what
-    shown = shown_policy(career, policy) if video else ("", None, "")
-    beside.write_text(page_of_career(career, shown), encoding="utf-8")
-    return what + (f", and {shown[0]} at play" if shown[1] else f", no video ({shown[2]})" if shown[0] else "")
+
+def _differences(pages: Sequence[Page], names: Sequence[str]) -> Facts:
+    """What the runs' facts say differently."""
+    told = [
+        dict(row for section in page.sections for part in section.parts if isinstance(part, Facts) for row in part.rows)
+        for page in pages
+    ]
+    keys = dict.fromkeys(key for one in told for key in one)
+    different = [key for key in keys if len({one.get(key) for one in told}) > 1]
+    return Facts(
+        [(f"{name}: {key}", one.get(key, "–")) for key in different for name, one in zip(names, told, strict=True)]
+    )
 
 
-def _write_history(journal: Path, output: Path, beside: Path) -> str:
-    history = history_of(journal)
-    if output.suffix.lower() == ".html":
-        from oracles.cli._page import page
-
-        beside.write_text(page(history, summary_of(history)), encoding="utf-8")
-    else:
-        from oracles.cli._picture import picture
-
-        picture(history, summary_of(history), beside)
-    return f"{history.n} answers"
-
-
-def _run(given: argparse.Namespace) -> int:
-    output: Path = given.output or given.journal.with_suffix(".html")
-    if output.suffix.lower() not in (".html", ".png"):
-        raise BadInput(f"--output {str(output)!r} must end in .html or .png.")
-    if not output.parent.is_dir():
-        raise BadInput(f"--output {str(output)!r} is in a folder that is not there; make it first.")
-    if given.policy is not None and not is_training(read(given.journal)[0]):
-        raise BadInput(f"--policy is of a training, but '{given.journal}' records none.")
-    print(write(given.journal, output, given.policy, not given.no_video))
+def _run(given: argparse.Namespace, kinds: Sequence[Kind]) -> int:
+    output: Path = given.output or given.journals[0].with_suffix(".html")
+    check_output(output, "--output")
+    print(write(given.journals, output, kinds, given))
     return 0

@@ -3,31 +3,116 @@
 from __future__ import annotations
 
 import argparse
+import os
+import time
+from collections import deque
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from oracles.cli._arguments import count
+from blackbox_zo._stop import Stop
+from blackbox_zo.journal import JournalReader, read_journal
+from oracles._arguments import count
+from oracles.cli._which import kind_of
+from oracles.kind import Kind
 
 __all__ = ["add"]
 
+_WAIT, _LOOK = 0.25, 2.0
+"""Seconds between looks at the file, and at whether somebody writes to it."""
 
-def add(commands: Any) -> None:
+
+def add(commands: Any, kinds: Sequence[Kind]) -> None:
     """Add the command's arguments."""
     parser: argparse.ArgumentParser = commands.add_parser(
         "watch",
         help="follow a run while it goes on",
-        description="Follow a run by its journal, which is only read: a line for each step of a training, for each "
-        "answer of another run. Ends when the run has ended, or by Ctrl-C.",
+        description="Follow a run by its journal, which is only read: a line for each answer, or for each step, and "
+        "for each measure. Ends when the run has ended, or by Ctrl-C.",
         allow_abbrev=False,
     )
-    parser.set_defaults(command=_run)
+    parser.set_defaults(command=lambda given: _run(given, kinds))
     parser.add_argument("journal", type=Path, metavar="FILE", help="the journal")
     parser.add_argument(
         "--last", type=count, default=10, metavar="N", help="how many earlier lines to show first; default %(default)s"
     )
 
 
-def _run(given: argparse.Namespace) -> int:
-    from oracles.cli._rl_watch import watch
+def _run(given: argparse.Namespace, kinds: Sequence[Kind]) -> int:
+    with Stop() as stop:
+        try:
+            _follow(given.journal, given.last, kinds)
+        except KeyboardInterrupt:
+            return 0 if stop.number == 2 else 128 + stop.number
+    return 0
 
-    return watch(given.journal, given.last)
+
+def _follow(path: Path, last: int, kinds: Sequence[Kind]) -> None:
+    reader = _reader(path)
+    if reader is None:
+        print("The journal is empty, and nobody writes to it.")
+        return
+    tally = kind_of(reader.header, path, kinds).tally(reader.header)
+    before: deque[str] | None = deque(maxlen=last)  # what was there when we came
+    looked = quiet_since = time.monotonic()
+    over = False
+    for line in reader.follow(_WAIT):
+        if line is not None:
+            quiet_since = time.monotonic()
+            for text in tally.told(line):
+                if before is None:
+                    print(text, flush=True)
+                else:
+                    before.append(text)
+            continue
+        if before is not None:
+            for text in before:
+                print(text, flush=True)
+        if over:  # the writer had gone before the file was read to its end
+            for text in tally.rest():
+                print(text, flush=True)
+            complete = tally.total is not None and tally.done >= tally.total
+            print(
+                "The run has ended."
+                if complete
+                else "Nobody writes to this journal: the run has ended, or was interrupted.",
+                flush=True,
+            )
+            return
+        now = time.monotonic()
+        if before is not None or now - looked >= _LOOK:
+            looked, writer = now, written_to(path)
+            complete = tally.total is not None and tally.done >= tally.total
+            over = writer is False or (writer is None and complete and now - quiet_since >= 2 * _LOOK)
+        before = None
+
+
+def _reader(path: Path) -> JournalReader | None:
+    """The journal, once its header is there; None if nobody is going to write it."""
+    while not path.stat().st_size:
+        if not written_to(path):
+            return None
+        time.sleep(_WAIT)
+    return read_journal(path)
+
+
+def written_to(path: Path) -> bool | None:
+    """Whether a process here has a file open to write to it; None where the system does not tell.
+
+    It is found in `/proc`. That locks nothing: a lock that is tried for an instant could keep a run from starting.
+    """
+    target = path.stat()
+    if not Path("/proc/self/fd").exists() or (target.st_uid != os.getuid() and os.getuid() != 0):
+        return None
+    for process in Path("/proc").iterdir():
+        if not process.name.isdigit():
+            continue
+        try:
+            if process.stat().st_uid != target.st_uid and os.getuid() != 0:
+                continue
+            for link in (process / "fd").iterdir():
+                if link.lstat().st_mode & 0o200 and os.path.samestat(link.stat(), target):
+                    return True
+        except OSError:  # it has ended, or is not ours
+            continue
+    return False

@@ -293,7 +293,7 @@ def test_a_journal_of_another_problem_is_refused_by_name(change: dict[str, Any],
 def test_another_problem_of_the_users_own_naming_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "run.jsonl"
     bz.Search(np.zeros(4), ESTIMATORS[0], journal=bz.Journal(path, problem={"data": "a.csv"})).close()
-    with pytest.raises(bz.JournalError, match="its data is 'a.csv', here it is 'b.csv'"):
+    with pytest.raises(bz.JournalError, match=r"its data is 'a.csv', here it is 'b.csv'"):
         bz.Search(np.zeros(4), ESTIMATORS[0], journal=bz.Journal(path, problem={"data": "b.csv"}))
 
 

@@ -11,7 +11,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from oracles import Choice, Float, Integer, parse_parameter
-from oracles.parameters import parameters_of
+from oracles.command.parameters import parameters_of
 from tests.blackbox_zo.helpers import laws
 
 numbers = st.floats(-1e300, 1e300)

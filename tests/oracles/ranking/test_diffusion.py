@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 import blackbox_zo as bz
-from oracles.cli.rank import function_of
+from oracles._imported import imported
 from oracles.ranking import HumanRanking
 from oracles.ranking.diffusion import Latent, PromptEmbedding
 from tests.oracles.ranking.people import Person
@@ -303,7 +303,7 @@ def test_a_person_steers_it(pipeline: Any, tmp_path: Path, monkeypatch: pytest.M
     import my_bicycles  # type: ignore[import-not-found]
 
     my_bicycles.render = Latent(pipeline, "a red bicycle", directions=4, **STEPS)
-    render = function_of("my_bicycles:render")
+    render = imported("my_bicycles:render", "--render")
     oracle = HumanRanking(render, tmp_path / "s.db")
     search = bz.Search(render.x0, bz.EvolutionStrategy(1.0, 3), seed=0)
     thread = threading.Thread(target=lambda: list(search.run(oracle, 1)), daemon=True)

@@ -16,10 +16,10 @@ import numpy as np
 import pytest
 
 import blackbox_zo as bz
-from oracles.cli.rank import raters_of
 from oracles.ranking import HumanRanking
 from oracles.ranking._export import rows_of
 from oracles.ranking._store import Store
+from oracles.ranking.kind import raters_of
 from tests.oracles.ranking.people import Person, Start, size, spelled, study
 
 

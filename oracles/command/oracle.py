@@ -21,10 +21,10 @@ from blackbox_zo._typing import Floats
 from blackbox_zo.feedback import Values
 from blackbox_zo.oracle import Oracle, Part, gather
 from blackbox_zo.proposal import Proposal
-from oracles._program import Program, end
-from oracles._reading import Unreadable, lines_of, reader_of
-from oracles._template import Template, did_you_mean
-from oracles.parameters import Parameter, Value, parameters_of, parameters_of_problem
+from oracles.command._program import Program, end
+from oracles.command._reading import Unreadable, lines_of, reader_of
+from oracles.command._template import Template, did_you_mean
+from oracles.command.parameters import Parameter, Value, parameters_of, parameters_of_problem
 
 __all__ = ["CommandOracle"]
 

@@ -1,4 +1,4 @@
-"""What a journal tells about a run, ready to be drawn."""
+"""What the journal of a run over numbers tells, one row per query."""
 
 from __future__ import annotations
 
@@ -9,18 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from blackbox_zo import _replay
+from blackbox_zo._replay import points_of, restore
+from blackbox_zo._typing import Floats, Ints
 from blackbox_zo.errors import JournalError
-from blackbox_zo.journal import read
+from blackbox_zo.journal import Answers, JournalReader, Measured
 from blackbox_zo.variables._tree import names
-from oracles.command import CommandOracle
-from oracles.parameters import Choice, Parameter, Value, parameters_of_problem
+from oracles.command.parameters import Choice, Parameter, Value, parameters_of_problem
 
 __all__ = ["Axis", "History", "history_of"]
-
-Floats = NDArray[np.float64]
 
 _MOST_AXES = 12
 _MOST_NUMBERS = 50_000_000
@@ -55,6 +52,7 @@ class History:
         values: Their values with the sign that the program printed, shape (n,); NaN for a failure or a ranking.
         place: In a run of rankings, each query's place within its step, 0 for the best to 1; else empty.
         infos: What was recorded beside each value.
+        measured: What was measured between steps.
         axes: All parameters.
         drawn: At most twelve of them, those that vary most if there are more.
         no_axes: Why there are none, if there are none.
@@ -62,10 +60,11 @@ class History:
 
     path: Path
     header: dict[str, Any]
-    ids: NDArray[np.intp]
+    ids: Ints
     values: Floats
     place: Floats
     infos: Sequence[Mapping[str, Any]]
+    measured: Sequence[Measured] = ()
     axes: list[Axis] = field(default_factory=list)
     drawn: list[Axis] = field(default_factory=list)
     no_axes: str = ""
@@ -87,15 +86,20 @@ class History:
         return isinstance(problem, dict) and problem.get("maximize") is True
 
     @property
-    def failed(self) -> NDArray[np.intp]:
+    def failed(self) -> Ints:
         """Rows of the failed queries."""
         return np.flatnonzero(np.isnan(self.values)) if not self.ranked else np.empty(0, dtype=np.intp)
 
     @property
-    def order(self) -> NDArray[np.intp]:
+    def order(self) -> Ints:
         """Rows of the queries that have a value, best first."""
         rows = np.flatnonzero(~np.isnan(self.values))
         return rows[np.argsort(-self.values[rows] if self.maximize else self.values[rows], kind="stable")]
+
+    @property
+    def seconds(self) -> Floats:
+        """How long each query took, where that is known, shape (≤ n,)."""
+        return np.array([info["seconds"] for info in self.infos if "seconds" in info], dtype=np.float64)
 
     @property
     def best_so_far(self) -> Floats:
@@ -103,72 +107,59 @@ class History:
         better = np.fmax if self.maximize else np.fmin
         return np.asarray(better.accumulate(self.values), dtype=np.float64) if self.n else self.values
 
-    def oracle(self) -> CommandOracle | None:
-        """The program that was run, if it was one and can still be found."""
-        if "parameters" not in (self.header.get("problem") or {}):
-            return None
-        try:
-            return CommandOracle.of_problem(self.header["problem"], cwd=(self.header.get("settings") or {}).get("cwd"))
-        except (ValueError, TypeError, KeyError):
-            return None
 
-
-def history_of(path: Path) -> History:
+def history_of(reader: JournalReader) -> History:
     """Read a journal, which may still be written to.
 
     Raises:
-        JournalError: It is empty, damaged, or no journal.
+        JournalError: It is damaged.
         OSError: It cannot be read.
     """
-    header, records = read(path)
-    ids = np.array([i for r in records for i in (r["ids"] if "ids" in r else [r["id"]])], dtype=np.intp)
-    values = np.array(
-        [v for r in records for v in ([math.nan] * len(r["ids"]) if "ids" in r else [_value(r)])], dtype=np.float64
-    )
-    place = np.array([v for r in records if "ids" in r for v in _places(r)], dtype=np.float64)
-    infos = [info for r in records for info in ([{}] * len(r["ids"]) if "ids" in r else [r.get("info") or {}])]
+    told, measured = list[Answers](), list[Measured]()
+    for line in reader:
+        (told if isinstance(line, Answers) else measured).append(line)  # type: ignore[attr-defined]
+    header = reader.header
+    ids: Ints = np.array([i for line in told for i in line.ids], dtype=np.intp)
+    values = np.array([v for line in told for v in line.values or [math.nan] * len(line.ids)], dtype=np.float64)
+    place = np.array([v for line in told if line.values is None for v in _places(line)], dtype=np.float64)
+    infos = [info or {} for line in told for info in line.info or [None] * len(line.ids)]
     order = np.argsort(ids, kind="stable")
     problem = header.get("problem")
     if isinstance(problem, dict) and problem.get("maximize") is True:
         values = -values
-    axes, spread, why = _axes(header, records, infos)
+    axes, spread, why = _axes(reader, len(ids), infos)
     axes = [Axis(a.name, a.values[order], a.log, a.options) for a in axes]
     most = sorted(np.argsort(-spread, kind="stable")[:_MOST_AXES].tolist())
     return History(
-        path=path,
+        path=reader.path,
         header=header,
         ids=ids[order],
         values=values[order],
         place=place[order] if len(place) == len(ids) else np.empty(0),
         infos=[infos[i] for i in order],
+        measured=measured,
         axes=axes,
         drawn=[axes[i] for i in most],
         no_axes=why,
     )
 
 
-def _value(record: Mapping[str, Any]) -> float:
-    return math.nan if record["value"] is None else float(record["value"])
-
-
-def _places(record: Mapping[str, Any]) -> Floats:
+def _places(line: Answers) -> Floats:
     """The place of each query of a ranking, from 0 for the best to 1 for the worst."""
-    losses = _replay.ranking_of(record).net_losses().astype(np.float64)
+    losses = line.feedback.ranking().net_losses().astype(np.float64)
     width = np.ptp(losses)
     return (losses - losses.min()) / width if width else np.zeros(len(losses))
 
 
-def _axes(
-    header: dict[str, Any], records: list[dict[str, Any]], infos: list[Mapping[str, Any]]
-) -> tuple[list[Axis], Floats, str]:
-    """The parameters in the order of the records, how much each varies, and why they are missing if they are."""
-    if not records:
+def _axes(reader: JournalReader, n: int, infos: list[Mapping[str, Any]]) -> tuple[list[Axis], Floats, str]:
+    """The parameters in the order of the lines, how much each varies, and why they are missing if they are."""
+    if not n:
         return [], np.empty(0), ""
-    problem = header.get("problem") or {}
+    problem = reader.header.get("problem") or {}
     try:
         if isinstance(problem, dict) and "parameters" in problem and all("params" in info for info in infos):
             return *_from_infos(problem, infos), ""
-        return *_from_replay(header, records, len(infos)), ""
+        return *_from_replay(reader, n), ""
     except (ValueError, TypeError, KeyError, JournalError) as error:
         return [], np.empty(0), str(error)
 
@@ -180,11 +171,12 @@ def _from_infos(problem: Mapping[str, Any], infos: list[Mapping[str, Any]]) -> t
     return axes, np.std(coordinates, axis=1)
 
 
-def _from_replay(header: dict[str, Any], records: list[dict[str, Any]], n: int) -> tuple[list[Axis], Floats]:
+def _from_replay(reader: JournalReader, n: int) -> tuple[list[Axis], Floats]:
+    header = reader.header
     if header["dimension"] * n > _MOST_NUMBERS:
         raise ValueError(f"{n:,} points of dimension {header['dimension']:,} are too many to rebuild.")
-    variable, _, _ = _replay.restore(header)
-    points = np.concatenate([points for _, points in _replay.history(header, records)])
+    variable, _, _ = restore(header)
+    points = np.concatenate([points for _, points in points_of(reader)])
     spread = points.std(axis=0) / (1.0 if variable.unit is None else variable.unit)
     problem = header.get("problem") or {}
     if isinstance(problem, dict) and "parameters" in problem:

@@ -12,8 +12,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, final
 
-from oracles._program import LIMIT
-from oracles._template import Template
+from oracles.command._program import LIMIT
+from oracles.command._template import Template
 
 __all__ = ["Reader", "Unreadable", "lines_of", "reader_of"]
 

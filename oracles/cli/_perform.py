@@ -1,0 +1,112 @@
+"""Performing one run of any kind: what is shown of it, and how it ends."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import blackbox_zo as bz
+from blackbox_zo._stop import Stop
+from blackbox_zo.observers import Counted, display
+from oracles._arguments import seconds
+from oracles.cli.report import check_output, write
+from oracles.kind import BadInput, Kind, Session
+
+__all__ = ["add_run", "perform"]
+
+
+def add_run(commands: Any, kind: Kind, kinds: Sequence[Kind]) -> argparse.ArgumentParser:
+    """Add the command of a kind."""
+    parser: argparse.ArgumentParser = commands.add_parser(
+        kind.name,
+        help=kind.help,
+        description=f"{kind.help[0].upper()}{kind.help[1:]}.",
+        epilog=kind.example or None,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.set_defaults(command=lambda given: perform(kind, given, kinds), header=None)
+    kind.options(parser)
+    if kind.journaled:
+        parser.add_argument(
+            "--journal", type=Path, metavar="FILE", help="record every answer; if the file holds this run, it goes on"
+        )
+        parser.add_argument(
+            "--report", type=Path, metavar="FILE", help="draw the run at the end: an .html or .png file"
+        )
+        parser.add_argument("--time-limit", type=seconds, metavar="S", help="seconds after which to stop asking")
+    parser.add_argument("--quiet", action="store_true", help="show no progress")
+    return parser
+
+
+def perform(kind: Kind, given: argparse.Namespace, kinds: Sequence[Kind]) -> int:
+    """Perform a run, say how it went, and return the exit code.
+
+    Args:
+        kind: Of the run.
+        given: The options; `typed` has the words that follow the command's name.
+        kinds: All kinds, for the report.
+    """
+    if kind.journaled and given.report is not None:
+        if given.journal is None:
+            raise BadInput("--report draws the journal; give --journal FILE too.")
+        check_output(given.report, "--report")
+    settings = {"arguments": list(given.typed), "cwd": str(Path.cwd())}
+    with Stop() as stop:
+        try:
+            session = kind.open(given, settings)
+            try:
+                return _go(kind, session, given, stop, kinds)
+            finally:
+                session.close()
+        except KeyboardInterrupt:
+            print("blackbox-zo: interrupted.", file=sys.stderr)
+            return 128 + (stop.number or 2)
+
+
+def _go(kind: Kind, session: Session, given: argparse.Namespace, stop: Stop, kinds: Sequence[Kind]) -> int:
+    observers = [Counted(session.tally)] if given.quiet else display(True, session.tally)
+    for text in session.introduction():
+        for observer in observers:
+            observer.note(text)
+    run = session.run(observers, stop)
+    journal: Path | None = given.journal if kind.journaled else None
+    if journal is not None and run.search.nfev:
+        done = f"{session.tally.done:,} {session.tally.unit}"
+        option = "budget" if session.tally.unit == "queries" else session.tally.unit
+        over = run.reached()
+        what = (
+            f"all {done} of this run; a larger --{option} would go on" if over else f"{done} of this run, which goes on"
+        )
+        print(f"{journal} holds {what}.", flush=True)
+    trouble = ""
+    try:
+        run.to_the_end()
+    except OSError as error:  # a full disk, for example: what was answered until then is kept
+        trouble = str(error)
+    failed = run.ended in (bz.Ended.FAILED, bz.Ended.BARREN)
+    interrupted = run.ended is bz.Ended.INTERRUPTED
+    if trouble or failed:
+        print(f"blackbox-zo: {trouble or session.failure(run)}", file=sys.stderr)
+    if interrupted:
+        print("Interrupted" + ("; every answer is kept." if journal or session.saves else "."))
+    elif run.ended in (bz.Ended.TIME, bz.Ended.TARGET):
+        print(run.message)
+    for line in session.result(run):
+        print(line, flush=True)
+    if journal is not None:
+        name = shlex.quote(os.fspath(journal))
+        if trouble or interrupted or run.ended in (bz.Ended.TIME, bz.Ended.TARGET, bz.Ended.STOPPED):
+            print(f"to go on: blackbox-zo resume {name}")
+        if given.report is not None and not trouble:
+            print(f"report: {write([journal], given.report, kinds)}")
+        else:
+            print(f"to see it: blackbox-zo report {name}")
+    elif session.unkept:
+        print(session.unkept)
+    return 128 + (stop.number or 2) if interrupted else 2 if trouble else 1 if failed else 0

@@ -1,0 +1,41 @@
+"""`blackbox-zo export`: write what a run has found to a file."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from blackbox_zo.journal import read_journal
+from oracles._arguments import count
+from oracles.cli._which import kind_of
+from oracles.kind import Kind
+
+__all__ = ["add"]
+
+
+def add(commands: Any, kinds: Sequence[Kind]) -> None:
+    """Add the command's arguments."""
+    parser: argparse.ArgumentParser = commands.add_parser(
+        "export",
+        help="write what a run has found: parameters, weights, a policy",
+        description="Write what a run has found, rebuilt from its journal: the best, or what it had after some step.",
+        allow_abbrev=False,
+    )
+    parser.set_defaults(command=lambda given: _run(given, kinds))
+    parser.add_argument("journal", type=Path, metavar="FILE", help="the journal")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="PATH", help="where it goes")
+    parser.add_argument("--step", type=count, metavar="N", help="after how many steps; default the kind's best or last")
+    parser.add_argument(
+        "--trust", action="store_true", help="import and run what the journal names, where that is needed"
+    )
+    for kind in kinds:
+        kind.export_options(parser)
+
+
+def _run(given: argparse.Namespace, kinds: Sequence[Kind]) -> int:
+    reader = read_journal(given.journal)
+    for line in kind_of(reader.header, given.journal, kinds).export(reader, given):
+        print(line)
+    return 0

@@ -1,0 +1,11 @@
+"""The one list of the kinds of runs."""
+
+from oracles.command.kind import CommandKind
+from oracles.function.kind import FunctionKind
+from oracles.kind import Kind
+from oracles.ranking.kind import RankKind
+
+__all__ = ["KINDS"]
+
+KINDS: tuple[Kind, ...] = (CommandKind(), RankKind(), FunctionKind())
+"""A journal is shown by the first that recognises it."""

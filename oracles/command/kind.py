@@ -1,0 +1,194 @@
+"""The kind of run of `blackbox-zo minimize`: a program that prints a number."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, final
+
+import numpy as np
+
+import blackbox_zo as bz
+from blackbox_zo._replay import restore
+from blackbox_zo._stop import Stop
+from blackbox_zo.journal import Answers, Journal, JournalReader
+from blackbox_zo.minimize import auto
+from blackbox_zo.observers import Tally
+from oracles.command.options import EXAMPLE, add_options, values_of
+from oracles.command.oracle import CommandOracle
+from oracles.function.history import history_of
+from oracles.function.page import page_of
+from oracles.kind import BadInput, Kind, Session, told
+from oracles.page import Page
+
+__all__ = ["CommandKind", "ProgramTally"]
+
+
+class ProgramTally(Tally):
+    """Counts queries, and says at once how the first one failed: a wrong command would fail to the end."""
+
+    def __init__(self, total: int | None, *, maximize: bool, oracle: CommandOracle | None = None) -> None:
+        super().__init__(total, maximize=maximize)
+        self.oracle = oracle
+
+    def failure(self, query: int, info: Mapping[str, Any]) -> str:
+        """How a query failed: why, its parameters, its command, and its last lines."""
+        values = info.get("params", {})
+        lines = [f"query {query} failed: {info.get('error', 'the number is NaN')}"]
+        lines += [f"  {name} = {value}" for name, value in values.items()]
+        if values and self.oracle is not None:
+            lines.append(f"  {shlex.join(self.oracle.filled(values, query))}")
+        lines += [f"  | {line}" for line in str(info.get("tail", "")).splitlines()]
+        return "\n".join(lines)
+
+
+class _FirstFailure(bz.Observer):
+    """Has the first failure shown when it happens."""
+
+    def __init__(self, tally: ProgramTally, others: Sequence[bz.Observer]) -> None:
+        self.tally, self.others, self.told = tally, others, tally.failed > 0
+
+    def answered(self, run: bz.Run, answers: Answers) -> None:
+        """Look at an answer."""
+        failure = run.first_failure
+        if failure is None or self.told:
+            return
+        self.told = True
+        for other in self.others:
+            other.note(self.tally.failure(failure.query, failure.info))
+
+
+class _Minimisation(Session):
+    def __init__(self, given: argparse.Namespace, settings: dict[str, Any]) -> None:
+        self.given = given
+        with told():
+            self.oracle = _oracle(given)
+            variable, estimator, rule = _method(given, self.oracle)
+        self.tally = ProgramTally(given.budget, maximize=self.oracle.maximize, oracle=self.oracle)
+        settings |= {"budget": given.budget, "workers": given.workers, "timeout": given.timeout}
+        journal = None
+        if given.journal is not None:
+            journal = Journal(given.journal, self.oracle.problem, settings, see=self.tally.see, names=CommandKind.names)
+        seed = given.seed if given.header is None else given.header["seed"]
+        self.search = bz.Search(variable, estimator, rule, seed=seed, budget=given.budget, journal=journal)
+
+    def run(self, observers: Sequence[bz.Observer], stop: Stop) -> bz.Run:
+        del stop  # a program under way is ended at once
+        target = self.given.target
+        if target is not None and self.oracle.maximize:
+            target = -target
+        watched = [*observers, _FirstFailure(self.tally, observers)]
+        return bz.Run(self.search, self.oracle, time_limit=self.given.time_limit, target=target, observers=watched)
+
+    def result(self, run: bz.Run) -> Iterator[str]:
+        best, tally = self.search.best, self.tally
+        if tally.done == tally.failed > 0 and run.ended is not bz.Ended.INTERRUPTED:
+            return
+        if np.isfinite(best.value):
+            values = self.oracle.decode(best.x)
+            width = max(map(len, values))
+            yield f"best {tally.best:.8g}, query {best.id}"
+            yield from (f"  {name:<{width}}  {value}" for name, value in values.items())
+            yield f"  {shlex.join(self.oracle.command(best.x, best.id))}"
+        failed = f", {tally.failed} failed" if tally.failed else ""
+        yield f"{tally.done} of {self.given.budget} queries{failed}, {run.seconds:.1f} s"
+
+    def failure(self, run: bz.Run) -> str:
+        first = run.first_failure
+        told = "" if first is None else f" The first: {self.tally.failure(first.query, first.info)}"
+        return f"all {self.tally.done} queries failed.{told}"
+
+    def close(self) -> None:
+        self.oracle.close()
+        self.search.close()
+
+
+def _oracle(given: argparse.Namespace) -> CommandOracle:
+    """The program, from the header of a run that is resumed, else from the options."""
+    changes = {"timeout": given.timeout, "workers": given.workers}
+    if given.header is not None:
+        return CommandOracle.of_problem(given.header["problem"], **changes)
+    if given.run is None or not given.param:
+        raise BadInput("--run COMMAND and --param NAME=LOW:HIGH are needed; see blackbox-zo minimize --help.")
+    start = values_of(given.start)
+    return CommandOracle(given.run, given.param, read=given.read, maximize=given.maximize, start=start, **changes)
+
+
+def _method(given: argparse.Namespace, oracle: CommandOracle) -> tuple[bz.Vector, bz.Estimator, bz.Rule | None]:
+    if given.header is not None:
+        return restore(given.header)
+    return *auto(bz.Vector(oracle.x0, oracle.bounds), oracle.x0, oracle.bounds, None), None
+
+
+@final
+class CommandKind(Kind):
+    """Programs that print a number."""
+
+    name = "minimize"
+    help = "find the arguments with which a program prints the smallest number"
+    example = EXAMPLE
+    names = {  # noqa: RUF012 - read only
+        "run": "--run", "parameters": "--param", "read": "--read", "maximize": "--maximize", "x0": "--start",
+        "seed": "--seed",
+    }  # fmt: skip
+
+    def options(self, parser: argparse.ArgumentParser) -> None:
+        """See `add_options`."""
+        add_options(parser)
+
+    def open(self, given: argparse.Namespace, settings: dict[str, Any]) -> Session:
+        """A search of the unit cube of the parameters."""
+        return _Minimisation(given, settings)
+
+    def recognises(self, header: Mapping[str, Any]) -> bool:
+        """A problem that is a program; also one that `bz.minimize` began."""
+        problem = header.get("problem")
+        return isinstance(problem, dict) and {"run", "parameters", "read", "maximize"} <= problem.keys()
+
+    def arguments(self, header: Mapping[str, Any]) -> list[str]:
+        """What may change; the rest is in the header, also where a Python program began the run."""
+        settings = header.get("settings") or {}
+        if "arguments" in settings:
+            return super().arguments(header)
+        names = [name for name in ("budget", "workers", "timeout") if settings.get(name)]
+        return [word for name in names for word in (f"--{name}", str(settings[name]))]
+
+    def tally(self, header: Mapping[str, Any]) -> Tally:
+        """Values with the sign that the program printed."""
+        settings = header.get("settings") or {}
+        return ProgramTally(settings.get("budget"), maximize=header["problem"]["maximize"] is True)
+
+    def page(self, reader: JournalReader, given: argparse.Namespace) -> Page:
+        """Convergence, parameters, failures, and the command for the best."""
+        history, problem = history_of(reader), reader.header["problem"]
+        settings = reader.header.get("settings") or {}
+        try:
+            oracle = CommandOracle.of_problem(problem, cwd=settings.get("cwd"))
+        except (ValueError, TypeError, KeyError):
+            oracle = None  # the program is not here
+
+        def again(row: int) -> str:
+            values = history.infos[row].get("params")
+            if oracle is None or not isinstance(values, dict):
+                return ""
+            try:
+                return shlex.join(oracle.filled(values, int(history.ids[row])))
+            except (ValueError, KeyError):
+                return ""
+
+        facts = [("number read from", str(problem["read"]))]
+        facts += [(name, str(settings[name])) for name in ("workers", "timeout") if settings.get(name) is not None]
+        run = problem["run"] if isinstance(problem["run"], str) else shlex.join(problem["run"])
+        return page_of(history, run, again, facts)
+
+    def export(self, reader: JournalReader, given: argparse.Namespace) -> Iterator[str]:
+        """The best parameters, as JSON."""
+        history = history_of(reader)
+        if not history.order.size:
+            raise BadInput(f"'{reader.path}' holds no value yet.")
+        top = int(history.order[0])
+        found = {"params": history.infos[top].get("params"), "value": float(history.values[top])}
+        given.output.write_text(json.dumps(found) + "\n")
+        yield f"{given.output}: the best parameters, value {history.values[top]:.6g}, query {history.ids[top]}"

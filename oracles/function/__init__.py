@@ -1,0 +1,1 @@
+"""Runs over numbers that a Python program began: what their journals tell."""

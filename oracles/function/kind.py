@@ -1,0 +1,71 @@
+"""The kind of run that a Python program began: it can be shown, and only that program can go on with it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any, final
+
+import numpy as np
+
+from blackbox_zo._replay import points_of
+from blackbox_zo.journal import JournalReader
+from blackbox_zo.observers import Tally
+from oracles.function.history import history_of
+from oracles.function.page import page_of
+from oracles.kind import BadInput, Kind, Session
+from oracles.page import Page
+
+__all__ = ["FunctionKind"]
+
+
+@final
+class FunctionKind(Kind):
+    """Runs of `bz.minimize` and `bz.Search` over numbers."""
+
+    name = ""
+    help = "a run that a Python program began"
+
+    def options(self, parser: argparse.ArgumentParser) -> None:
+        """There is no command."""
+
+    def open(self, given: argparse.Namespace, settings: dict[str, Any]) -> Session:
+        """There is no command."""
+        raise BadInput("A run of a Python function is begun by a Python program.")
+
+    def recognises(self, header: Mapping[str, Any]) -> bool:
+        """Whatever does not name its kind."""
+        problem = header.get("problem")
+        return not isinstance(problem, dict) or "kind" not in problem
+
+    def arguments(self, header: Mapping[str, Any]) -> list[str]:
+        """There are none: only the program that began the run can go on with it."""
+        raise BadInput(
+            "It records a run of a Python function, which only your program can call; to go on, call bz.minimize with "
+            "the same arguments and the same journal."
+        )
+
+    def tally(self, header: Mapping[str, Any]) -> Tally:
+        """Values as they were told."""
+        settings = header.get("settings") or {}
+        return Tally(settings.get("budget"))
+
+    def page(self, reader: JournalReader, given: argparse.Namespace) -> Page:
+        """Convergence, measures, coordinates and failures."""
+        return page_of(history_of(reader))
+
+    def export(self, reader: JournalReader, given: argparse.Namespace) -> Iterator[str]:
+        """The best point, as JSON."""
+        best, x = np.inf, None
+        try:
+            for line, points in points_of(reader):
+                for value, point in zip(line.values or (), points, strict=False):
+                    if value < best:
+                        best, x = value, point.tolist()
+        except ValueError as error:
+            raise BadInput(str(error)) from None
+        if x is None:
+            raise BadInput(f"'{reader.path}' holds no value yet.")
+        given.output.write_text(json.dumps({"x": x, "value": best}) + "\n")
+        yield f"{given.output}: the best of {len(x)} numbers, value {best:.6g}"
