@@ -184,7 +184,7 @@ def _commands(run: _Tuned) -> list[tuple[str, str]]:
         if run.steps < steps:
             out.insert(0, ("to go on", f"blackbox-zo resume {journal}"))
         elif run.settings.get("lr_schedule") == "constant":
-            out.insert(0, ("to go on, with more steps", f"blackbox-zo resume {journal} --steps {2 * steps}"))
+            out.insert(0, ("to go on, with more steps", f"blackbox-zo resume {journal} --steps {2 * run.steps}"))
     return out
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from blackbox_zo._stop import Stop
 from blackbox_zo.journal import Journal
 from blackbox_zo.modules import Module
-from blackbox_zo.run import Ended, Observer, Run
+from blackbox_zo.run import Observer, Run
 from oracles.kind import BadInput, Session
 from oracles.llm._finetune import Tuning
 from oracles.llm._folders import save
@@ -38,10 +38,13 @@ class TuningSession(Session):
         JournalError: The journal is of another run.
     """
 
+    tally: TuningTally
+
     def __init__(self, chosen: Settings, settings: dict[str, Any], kind: str, names: Mapping[str, str]) -> None:
         given = chosen.given
         self.chosen, self.given = chosen, given
-        self.saves = given.save is not None
+        if given.save is None:
+            self.unkept = "Nothing was kept: --save DIR would keep the weights, --journal FILE the run."
         self.model, self.tokenizer = load(given.model, given.dtype)
         self.task = task_of(chosen, self.tokenizer, _context(self.model, self.tokenizer))
         size = min(given.batch_size, len(self.task.train))
@@ -74,18 +77,15 @@ class TuningSession(Session):
             numbers=self.task.numbers,
         )
         self.begun_at = self.tuning.search.moves
+        if not self.tuning.search.waiting:
+            self.tally.close()  # no line follows the journal's last step
 
     def introduction(self) -> Iterator[str]:
-        """What is searched, by how many rows, and what the journal holds already."""
+        """What is searched, and by how many rows."""
         searched = self.tuning.search.variable.size
         every = sum(p.numel() for p in self.model.parameters())
         rows = f"{len(self.task.train):,} rows to learn from, {len(self.task.validation):,} to validate on"
         yield f"{self.chosen.model_name}: {searched:,} of {every:,} parameters searched; {rows}"
-        if self.begun_at >= self.given.steps:
-            more = "; a larger --steps would go on" if self.given.lr_schedule == "constant" else ""
-            yield f"{self.given.journal} holds all {self.begun_at} steps{more}."
-        elif self.begun_at:
-            yield f"{self.given.journal} holds {self.begun_at} steps of this run, which goes on."
 
     def run(self, observers: Sequence[Observer], stop: Stop) -> Run:
         """See `Session.run`."""
@@ -95,9 +95,7 @@ class TuningSession(Session):
 
     def result(self, run: Run) -> Iterator[str]:
         """The measures before and after, what it took, and where the weights are."""
-        step, steps, journal = self.tuning.search.moves, self.given.steps, self.given.journal
-        if run.ended is Ended.INTERRUPTED:
-            yield f"Interrupted after step {step} of {steps}" + ("; every answer is kept." if journal else ".")
+        step, steps = self.tuning.search.moves, self.given.steps
         yield from self._measures()
         now = f" ({step - self.begun_at} now)" if self.begun_at else ""
         barren = self.tuning.search.barren_steps
@@ -108,7 +106,7 @@ class TuningSession(Session):
         if self.given.save is not None:
             save(self.model, self.tokenizer, self.given.save)
             yield f"weights after step {step}: {self.given.save}"
-        if journal is not None:
+        if self.given.journal is not None:
             yield from self._exports(step)
 
     def close(self) -> None:

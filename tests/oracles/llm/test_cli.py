@@ -20,9 +20,8 @@ import torch
 
 import blackbox_zo as bz
 from blackbox_zo._stop import Stop
-from oracles.cli._finetune_validation import Validations, beside
 from oracles.cli.main import main
-from tests.journals import read
+from tests.journals import measures, read
 from tests.oracles.helpers import ROOT, arguments, in_a_terminal, lines, wait_for
 from tests.oracles.llm.helpers import llama, tokenizer
 from tests.oracles.test_cli_report import Page
@@ -78,6 +77,11 @@ def typed(*more: str, task: tuple[str, ...] = TASK) -> list[str]:
     return ["finetune", "--model", "tiny", "--data", "rows.jsonl", "--objective", "loss", *select, *task, *more]
 
 
+def validated(journal: Path) -> dict[int, dict[str, float]]:
+    """The numbers of each validation of a journal, by the step."""
+    return {line["step"]: line["values"] for line in measures(journal) if line["measure"] == "validation"}
+
+
 def weights(folder: Path) -> bytes:
     return (folder / "model.safetensors").read_bytes()
 
@@ -118,13 +122,13 @@ def test_a_run_learns_says_so_and_is_kept(here: Path, capsys: pytest.CaptureFixt
     assert float(loss.split()[2]) < 0.5 * float(loss.split()[1])
     assert float(accuracy.split()[1]) < 0.7 and float(accuracy.split()[2]) == 1.0
     assert counts.startswith("40 of 40 steps, 1,280 forwards, ") and counts.endswith(" MB")
-    assert rest[0] == "weights after step 40: out" and rest[1].startswith("report: seen.html: 40 steps")
+    assert rest[0] == "weights after step 40: out" and rest[1].startswith("report: seen.html: steps 40, queries 1,280")
     assert "to go on" not in out and "seen.html" in out
     assert err.splitlines()[0].endswith("108 rows to learn from, 12 to validate on")
-    assert "step 10/40: validation loss " in err and "examples/s" in err and err.count("step 40/40: loss ") == 1
-    measured = Validations.of(beside(here / "run.jsonl"))
-    assert list(measured.measured) == [0, 10, 20, 30, 40]
-    assert measured.measured[40]["accuracy"] == 1.0 and measured.seconds[40] > measured.seconds[10] > 0
+    assert "step 10/40: validation loss " in err and "examples/s" in err and err.count("40/40 steps, loss ") == 1
+    found = measures(here / "run.jsonl")
+    assert [line["step"] for line in found] == [0, 10, 20, 30, 40] and found[4]["values"]["accuracy"] == 1.0
+    assert 0 == found[0]["seconds"] < found[1]["seconds"] < found[4]["seconds"]
     header, _ = read(here / "run.jsonl")
     assert header["problem"]["model"] == "tiny" and header["problem"]["train"]["rows"] == 108
     assert str(here) not in json.dumps(header["problem"])
@@ -138,7 +142,7 @@ def test_with_labels_alone_it_searches_the_top_and_learns(here: Path) -> None:
     header, _ = read(here / "run.jsonl")
     assert header["variable"]["select"] == "top" and header["problem"]["objective"] == "labels"
     assert header["rule"]["name"] == "Adam" and header["settings"]["reuse"] == "keep"
-    measured = Validations.of(beside(here / "run.jsonl")).measured
+    measured = validated(here / "run.jsonl")
     assert measured[500]["accuracy"] >= measured[0]["accuracy"] and measured[500]["loss"] < 0.9 * measured[0]["loss"]
 
 
@@ -188,7 +192,7 @@ def test_each_task_and_method_runs_and_can_be_exported(
 ) -> None:
     given = typed("--steps", "2", "--journal", "run.jsonl", "--save", "out", "--quiet", *more, task=task)
     assert main(given) == 0, capsys.readouterr().err
-    measured = Validations.of(beside(here / "run.jsonl")).measured
+    measured = validated(here / "run.jsonl")
     assert list(measured) == [0, 1, 2] and all(set(numbers) == measures for numbers in measured.values())
     assert main(["export", "run.jsonl", "--model", "tiny", "-o", "again"]) == 0
     assert weights(here / "again") == weights(here / "out")
@@ -206,15 +210,16 @@ def test_each_task_and_method_runs_and_can_be_exported(
 def test_loss_and_accuracy_of_one_run_of_the_model_are_those_of_two(here: Path) -> None:
     import argparse
 
-    from oracles.cli._finetune_data import task_of
-    from oracles.cli._finetune_settings import settings_of
-    from oracles.cli.finetune import add
     from oracles.llm import Accuracy, LabelWords, evaluate, label_tokens, load_model
+    from oracles.llm._settings import settings_of
+    from oracles.llm._task import task_of
+    from oracles.llm.options import add_options
 
     parser = argparse.ArgumentParser()
-    add(parser.add_subparsers())
+    add_options(parser)
     model, words = load_model("tiny")
-    task = task_of(settings_of(parser.parse_args(typed())), words, 64)
+    given = parser.parse_args(typed()[1:], argparse.Namespace(journal=None))
+    task = task_of(settings_of(given), words, 64)
     runs: list[Any] = []
     model.register_forward_hook(lambda *run: runs.append(run))
     found = evaluate(model, task.validation.batches(5), task.measures)
@@ -235,7 +240,8 @@ def test_ten_bad_steps_end_a_run_and_all_is_kept(here: Path, capsys: pytest.Capt
     given = typed("--lr", "1e37", "--steps", "40", "--journal", "run.jsonl", "--save", "out", "--quiet")
     assert main(given) == 1
     out, err = capsys.readouterr()
-    assert err.startswith("blackbox-zo: The loss was NaN or infinite in 10 steps in a row") and "Traceback" not in err
+    assert err.startswith("blackbox-zo: All queries of the last 10 steps failed") and "Traceback" not in err
+    assert "the loss is NaN or infinite; use a smaller learning rate or radius" in err
     assert "10 of 40 steps, 9 without a finite loss" in out and "weights after step 10: out" in out
     assert "to go on" not in out
     assert len(lines(here / "run.jsonl")) == 11
@@ -263,8 +269,10 @@ def test_killed_and_resumed_is_as_if_never_killed(here: Path, capsys: pytest.Cap
     assert f"60 of 60 steps ({60 - answered} now)" in capsys.readouterr().out
     assert weights(here / "out") == weights(here / "whole")
     assert read(here / "run.jsonl")[1] == read(here / "whole.jsonl")[1]
-    measured = [Validations.of(beside(here / name)).measured for name in ("run.jsonl", "whole.jsonl")]
+    measured = [validated(here / name) for name in ("run.jsonl", "whole.jsonl")]
     assert measured[0] == measured[1] and list(measured[0]) == [0, 15, 30, 45, 60]
+    seconds = [line["seconds"] for line in measures(here / "run.jsonl")]
+    assert seconds == sorted(seconds)  # they run on over the parts of a run
 
 
 def test_torn_lines_and_later_validations_are_dropped(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
