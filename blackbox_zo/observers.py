@@ -105,9 +105,10 @@ class StepTally(Tally):
         self._step, self._values = -1, list[float]()
 
     def begin(self, run: Run) -> None:
-        """Count the steps that a run has behind it, if its lines have not been seen."""
-        self.close()
-        self.done = self.done or run.search.moves
+        """Count the steps that a run has behind it. One that is half answered stays as it was seen."""
+        if self._step not in run.search.waiting:
+            self.close()
+        self.done = run.search.moves
 
     def see(self, line: Line) -> None:
         """Count a line; one of another step closes the step before."""
@@ -134,8 +135,8 @@ class StepTally(Tally):
             yield from self.rest()
         self.see(line)
         if isinstance(line, Measured):
-            found = ", ".join(f"{name} {value:.6g}" for name, value in line.values.items())
-            yield f"step {line.step}: {line.name}: {line.error or found}"
+            found = line.error or ", ".join(f"{name} {value:.6g}" for name, value in line.values.items())
+            yield f"step {line.step}: " + (found if list(line.values) == [line.name] else f"{line.name}: {found}")
 
     def rest(self) -> Iterator[str]:
         """The line of the step that was seen last."""

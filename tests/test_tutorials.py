@@ -36,6 +36,7 @@ SHOWS = {
     "13_cartpole": r"episodes: (4[5-9]\d|500) of 500\n.*at all: True\n.*by hand: (4\d\d|500)\n.*the same: True",
     "14_custom_simulator": r"[1-9]\d* of 1\d\d candidates[\s\S]*the first, -[0-3]\.\d in the last\n.*, (59|60|61) ",
     "15_swimmer_and_cheetah": r"Swimmer-v5: .* after 64 episodes[\s\S]*HalfCheetah-v5: -.*, [1-9][\s\S]*\[\(6, 17\)\]",
+    "17_new_kind": r"holds 12 steps of[\s\S]*learnt the same of the wind: True[\s\S]*30/30: [\s\S]*both.png: 2 runs",
     "16_lunar_lander": r"36 par[\s\S]*after step 7\n.* 588 ep.*\n.* 882 ep.*\n-\d+ before, -?\d+ after; ",
 }
 

@@ -77,8 +77,9 @@ def _go(kind: Kind, session: Session, given: argparse.Namespace, stop: Stop, kin
     run = session.run(observers, stop)
     journal: Path | None = given.journal if kind.journaled else None
     if journal is not None and run.search.nfev:
-        done = f"{session.tally.done:,} {session.tally.unit}"
-        option = "budget" if session.tally.unit == "queries" else session.tally.unit
+        unit = session.tally.unit
+        done = f"{run.search.moves if unit == 'steps' else session.tally.done:,} {unit}"
+        option = "budget" if unit == "queries" else unit
         over = run.reached()
         what = (
             f"all {done} of this run; a larger --{option} would go on" if over else f"{done} of this run, which goes on"

@@ -83,17 +83,17 @@ class _Minimisation(Session):
         return bz.Run(self.search, self.oracle, time_limit=self.given.time_limit, target=target, observers=watched)
 
     def result(self, run: bz.Run) -> Iterator[str]:
-        best, tally = self.search.best, self.tally
-        if tally.done == tally.failed > 0 and run.ended is not bz.Ended.INTERRUPTED:
+        best = self.search.best
+        if self.search.nfev == self.search.failed > 0 and run.ended is not bz.Ended.INTERRUPTED:
             return
         if np.isfinite(best.value):
             values = self.oracle.decode(best.x)
             width = max(map(len, values))
-            yield f"best {tally.best:.8g}, query {best.id}"
+            yield f"best {-best.value if self.oracle.maximize else best.value:.8g}, query {best.id}"
             yield from (f"  {name:<{width}}  {value}" for name, value in values.items())
             yield f"  {shlex.join(self.oracle.command(best.x, best.id))}"
-        failed = f", {tally.failed} failed" if tally.failed else ""
-        yield f"{tally.done} of {self.given.budget} queries{failed}, {run.seconds:.1f} s"
+        failed = f", {self.search.failed} failed" if self.search.failed else ""
+        yield f"{self.search.nfev} of {self.given.budget} queries{failed}, {run.seconds:.1f} s"
 
     def failure(self, run: bz.Run) -> str:
         first = run.first_failure
