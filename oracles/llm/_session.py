@@ -6,6 +6,7 @@ import argparse
 import math
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from blackbox_zo._stop import Stop
@@ -45,6 +46,7 @@ class TuningSession(Session):
         self.chosen, self.given = chosen, given
         if given.save is None:
             self.unkept = "Nothing was kept: --save DIR would keep the weights, --journal FILE the run."
+        _check_there(given)
         self.model, self.tokenizer = load(given.model, given.dtype)
         self.task = task_of(chosen, self.tokenizer, _context(self.model, self.tokenizer))
         size = min(given.batch_size, len(self.task.train))
@@ -135,6 +137,13 @@ class TuningSession(Session):
             yield f"to get its best weights: {export} --step {best}"
 
 
+def _check_there(given: argparse.Namespace) -> None:
+    """Refuse a run that is resumed without the folder of its model; the hub is not asked for it."""
+    before = (given.header or {}).get("settings") or {}
+    if before.get("model") == given.model and before.get("local") and not Path(given.model).expanduser().exists():
+        raise BadInput(f"The model {given.model!r} is not in folder '{Path.cwd()}' any more; bring it back.")
+
+
 def load(name: str, dtype: str) -> tuple[Any, Any]:
     """A model and its tokenizer; see `load_model`.
 
@@ -143,7 +152,11 @@ def load(name: str, dtype: str) -> tuple[Any, Any]:
     """
     try:
         return load_model(name, dtype)
-    except (FileNotFoundError, ModuleNotFoundError) as error:
+    except FileNotFoundError as error:
+        raise BadInput(str(error)) from error
+    except ModuleNotFoundError as error:
+        if error.name is not None:  # torch, for example; the name of a model's package stands in the message
+            raise
         raise BadInput(str(error)) from error
     except Exception as error:  # whatever a reader of files says of one that is damaged
         reason = str(error).strip().partition("\n")[0]
@@ -183,4 +196,5 @@ def _settings(chosen: Settings) -> dict[str, Any]:
     """What is worth keeping, but may change when the run goes on."""
     given: argparse.Namespace = chosen.given
     kept: dict[str, Any] = {name: getattr(given, name) for name in ("model", "steps", "sweep", "reuse", "micro_batch")}
-    return {**kept, "data": str(given.data), "eval_every": chosen.eval_every, "lr_schedule": given.lr_schedule}
+    kept |= {"data": str(given.data), "eval_every": chosen.eval_every, "lr_schedule": given.lr_schedule}
+    return {**kept, "local": Path(given.model).expanduser().exists()}

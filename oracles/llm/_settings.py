@@ -171,8 +171,10 @@ def settings_of(given: argparse.Namespace) -> Settings:
     given.objective = given.objective or _FITTING[learns][0]
     _check_task(given, learns)
     _check_method(given)
-    if given.journal is not None and (given.journal.is_dir() or not given.journal.absolute().parent.is_dir()):
-        raise BadInput(f"--journal {str(given.journal)!r} must be a file in a folder that is there.")
+    if given.journal is not None and given.journal.is_dir():
+        raise BadInput(f"--journal {str(given.journal)!r} is a folder; name a file.")
+    if given.journal is not None and not given.journal.absolute().parent.is_dir():
+        raise BadInput(f"--journal {str(given.journal)!r} is in a folder that is not there; make it first.")
     if given.save is not None:
         check_target(given.save, "--save", given.model)
     labels, values = _words(given.labels, "--labels"), _words(given.values, "--values")
