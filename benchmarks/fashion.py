@@ -1,8 +1,9 @@
 """A simulated person steers a generator of clothes to a wanted class, by rankings of 8 pictures, in 15 rounds.
 
-Generator and classifier are those of `oracles.ranking.fashion`; x has 8 numbers. The person looks at the classifier's
-log-probability of the wanted class, and errs by Bradley & Terry's model at temperature 1: each comparison that sorting
-takes is wrong with probability `1 / (1 + exp(gap))`. (8, 8): all eight are put in order; (8, 3): the best three.
+Generator and classifier are those of `oracles.ranking.renderers.fashion`; x has 8 numbers. The person looks at the
+classifier's log-probability of the wanted class, and errs by Bradley & Terry's model at temperature 1: each comparison
+that sorting takes is wrong with probability `1 / (1 + exp(gap))`. (8, 8): all eight are put in
+order; (8, 3): the best three.
 
 A run starts at a draw from N(0, I) whose picture the classifier does not take for the wanted class; all methods have
 the same starts. It has succeeded after r rounds if the classifier takes the picture of the search's present x, which
@@ -15,7 +16,7 @@ published code: one for the gradient, one for a line search over six lengths `et
 round before; where x wins, gradients are averaged. Its weights are the correct ones.
 
 Run: OMP_NUM_THREADS=1 python benchmarks/fashion.py. With names of methods, only these are measured, and the rest is as
-in the JSON file; with --plot the picture is drawn again.
+in the JSON file. The picture: python docs/pictures/make.py fashion.
 """
 
 from __future__ import annotations
@@ -38,12 +39,11 @@ from _common import save
 import blackbox_zo as bz
 from oracles import FunctionOracle
 from oracles.ranking import BradleyTerry, SimulatedRater
-from oracles.ranking._raters import in_order
-from oracles.ranking.fashion import CLASSES, D, Wanted, classifier, generator, read
+from oracles.ranking.raters._raters import in_order
+from oracles.ranking.renderers.fashion import CLASSES, D, Wanted, classifier, generator, read
 
 ROUNDS, M, RANKED = 15, 8, (8, 3)
 SEEDS, TUNING = range(20), range(1000, 1005)
-PICTURE = Path(__file__).parents[1] / "docs" / "_static" / "fashion.png"
 
 Way = Iterator[np.ndarray]
 Method = Callable[[Wanted, np.ndarray, int, int], Way]
@@ -174,37 +174,12 @@ def models() -> dict[str, Any]:
     }
 
 
-def picture(result: dict[str, Any]) -> None:
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    figure, axes = plt.subplots(1, len(RANKED), figsize=(11, 4.2), layout="constrained", sharey=True)
-    for axis, k in zip(axes, RANKED, strict=True):
-        for name, found in result["methods"].items():
-            black = {"color": "black", "linestyle": "--"} if name.startswith("ZO-RankSGD") else {}
-            axis.plot(100 * np.array(found[f"({M}, {k})"]["success"]), label=name, marker=".", **black)
-        axis.axhline(95, color="gray", linewidth=0.8, linestyle=":")
-        axis.set_title(f"8 pictures a round, {'all' if k == M else f'the best {k}'} put in order", fontsize=10)
-        axis.set_xlabel("rounds")
-        axis.set_xlim(0, ROUNDS)
-        axis.set_ylim(0, 100)
-        axis.grid(alpha=0.3)
-    axes[0].set_ylabel("the wanted class is reached, % of runs")
-    axes[1].legend(fontsize=8)
-    PICTURE.parent.mkdir(exist_ok=True)
-    figure.savefig(PICTURE, dpi=90)
-
-
 def main() -> None:
     path, names = Path(__file__).with_suffix(".json"), sys.argv[1:] or list(METHODS)
-    if names != ["--plot"]:
-        known = json.loads(path.read_text())["methods"] if sys.argv[1:] else {}
-        found = known | {name: measured(name) for name in names}
-        unit = f"share of {len(CLASSES)} x {len(SEEDS)} runs that are there after 0 to {ROUNDS} rounds"
-        save(__file__, {"unit": unit, "models": models(), "methods": {n: found[n] for n in METHODS if n in found}})
-    picture(json.loads(path.read_text()))
+    known = json.loads(path.read_text())["methods"] if sys.argv[1:] else {}
+    found = known | {name: measured(name) for name in names}
+    unit = f"share of {len(CLASSES)} x {len(SEEDS)} runs that are there after 0 to {ROUNDS} rounds"
+    save(__file__, {"unit": unit, "models": models(), "methods": {n: found[n] for n in METHODS if n in found}})
 
 
 if __name__ == "__main__":

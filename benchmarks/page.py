@@ -28,8 +28,8 @@ from typing import Any
 import numpy as np
 from _common import save
 
-from oracles.ranking._export import rows_of
-from oracles.ranking._store import Store
+from oracles.ranking.study._export import rows_of
+from oracles.ranking.study._store import Store
 
 PROGRAM = """
 import sys
@@ -145,7 +145,7 @@ def study(raters: int, rounds: int, kills: int) -> dict[str, Any]:
 def first_round() -> float:
     """Seconds from the start of the command until a browser has the first round with all its pictures."""
     with tempfile.TemporaryDirectory() as folder:
-        words = [sys.executable, "-m", "oracles.cli.main", "rank", "--render", "oracles.ranking.demo:palette"]
+        words = [sys.executable, "-m", "oracles.cli.main", "rank", "--render", "oracles.ranking.renderers.demo:palette"]
         begun = time.perf_counter()
         process = subprocess.Popen([*words, "--store", f"{folder}/s.db"], stdout=subprocess.PIPE, text=True)
         assert process.stdout is not None

@@ -186,7 +186,7 @@ def exact(f: Callable, settings: dict[str, float], curves: dict[str, Any]) -> di
 
 def sorted_by_flips(seed: int) -> Order:
     """A person who is wrong about every fifth pair, and sorts candidate after candidate into the order so far."""
-    from oracles.ranking._raters import in_order
+    from oracles.ranking.raters._raters import in_order
 
     rng = np.random.default_rng([seed, 3])
 

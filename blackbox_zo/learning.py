@@ -163,11 +163,16 @@ class Moment:
             )
         self._by[name], known[query] = weakref.ref(oracle), evidence
 
-    def of(self, ids: Ints) -> dict[str, dict[int, Any]] | None:
-        """The evidence of some queries, by the oracle's name and the id; None if there is none."""
+    def of(self, positions: Ints, first_id: int = 0) -> dict[str, dict[int, Any]] | None:
+        """The evidence of the queries `first_id + positions`, by the oracle's name and the id; None if there is none.
+
+        Args:
+            positions: Of the queries in their step.
+            first_id: The id of the first query of the step.
+        """
         if not self._evidence:
             return None
-        wanted = ids.tolist()
+        wanted = (positions + first_id).tolist()
         found = {n: {i: known[i] for i in wanted if i in known} for n, known in list(self._evidence.items())}
         return {name: some for name, some in found.items() if some} or None
 

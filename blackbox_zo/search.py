@@ -277,7 +277,7 @@ class Search:
             raise TellError(
                 f"Step {proposal.step} was told {pending.told_as.__name__} before; tell all of it the same way."
             )
-        learnt = proposal.moment.of(positions + pending.first_id)
+        learnt = proposal.moment.of(positions, pending.first_id)
         if self._journal is not None:
             told, whole = positions + pending.first_id, positions is pending.every
             self._journal.write(answer_lines(proposal.step, pending.version, told, feedback, learnt, whole=whole))

@@ -21,6 +21,7 @@ extensions = [
     "myst_parser",
     "coverage_check",
     "mathml",
+    "picture",
 ]
 exclude_patterns = ["_build"]
 source_suffix = {".md": "markdown"}

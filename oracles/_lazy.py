@@ -9,17 +9,24 @@ from typing import Any
 __all__ = ["lazy"]
 
 
-def lazy(package: str, modules: Mapping[str, str]) -> Callable[[str], Any]:
+def lazy(package: str, modules: Mapping[str, str], extra: str = "all") -> Callable[[str], Any]:
     """The `__getattr__` of a package.
 
     Args:
         package: Its name.
         modules: The module of each name, relative to the package.
+        extra: What to install where a module needs a library that is not there.
     """
 
     def find(name: str) -> Any:
         if name not in modules:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        return getattr(importlib.import_module(f"{package}.{modules[name]}"), name)
+        try:
+            return getattr(importlib.import_module(f"{package}.{modules[name]}"), name)
+        except ModuleNotFoundError as error:
+            raise ModuleNotFoundError(
+                f"`{name}` needs {error.name}, which is not installed: pip install 'blackbox-zo[{extra}]'",
+                name=error.name,
+            ) from error
 
     return find

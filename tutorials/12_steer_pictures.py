@@ -8,7 +8,7 @@ import numpy as np
 
 import blackbox_zo as bz
 from oracles.ranking import BradleyTerry, Exact, SimulatedRater
-from oracles.ranking.demo import palette
+from oracles.ranking.renderers.demo import palette
 
 ROUNDS = 25
 target = palette(np.random.default_rng(4).standard_normal(15))  # the poster that this person has in mind
@@ -48,4 +48,4 @@ print(f"three such people: {min(several):.1f} to {max(several):.1f} % off")
 #     print(oracle.url)
 #     x, _ = study(oracle)
 #
-# or from the shell:  blackbox-zo rank --render oracles.ranking.demo:palette --ranked 3 --store study.db
+# or from the shell:  blackbox-zo rank --render oracles.ranking.renderers.demo:palette --ranked 3 --store study.db

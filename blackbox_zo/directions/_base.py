@@ -120,6 +120,24 @@ class Directions(ABC):
         out.flags.writeable = False
         return out
 
+    def place(self, block: Block) -> slice:
+        """Where a block lies in a flat array over all blocks.
+
+        Raises:
+            KeyError: There is no such block.
+        """
+        if block.name not in self._places:
+            raise KeyError(f"There is no block {block.name!r}; the blocks are {[b.name for b in self.blocks]}.")
+        return self._places[block.name]
+
+    @cached_property
+    def _places(self) -> dict[str, slice]:
+        out, start = {}, 0
+        for block in self.blocks:
+            out[block.name] = slice(start, start + block.size)
+            start += block.size
+        return out
+
     def combine(self, weights: Floats) -> Floats:
         """The sum `weights @ U`, shape (d,): the same bits whether or not `rows` has been read."""
         if "rows" in self.__dict__:
@@ -169,13 +187,3 @@ def draw_blocks(blocks: tuple[Block, ...], draw: Callable[[Block], Floats]) -> F
     """Join the (k, size) rows that `draw` gives for each block into (k, d)."""
     parts = [draw(block) for block in blocks]
     return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
-
-
-def column_slice(blocks: tuple[Block, ...], block: Block) -> slice:
-    """Where `block` lies in a flat array over `blocks`."""
-    start = 0
-    for other in blocks:
-        if other.name == block.name:
-            return slice(start, start + block.size)
-        start += other.size
-    raise KeyError(f"There is no block {block.name!r}; the blocks are {[b.name for b in blocks]}.")

@@ -6,7 +6,7 @@ import numpy as np
 
 from blackbox_zo import randomness
 from blackbox_zo._typing import Floats, Ints
-from blackbox_zo.directions._base import Block, Directions, column_slice
+from blackbox_zo.directions._base import Block, Directions
 
 __all__ = ["Coordinates", "Dense"]
 
@@ -25,7 +25,7 @@ class Coordinates(Directions):
 
     def add_(self, out: Floats, block: Block, weights: Floats) -> None:
         """See `Directions.add_`."""
-        where = column_slice(self.blocks, block)
+        where = self.place(block)
         inside = (self.coordinates >= where.start) & (self.coordinates < where.stop)
         out[self.coordinates[inside] - where.start] += weights[inside]
 
@@ -37,7 +37,9 @@ class Coordinates(Directions):
 
     def combine(self, weights: Floats) -> Floats:
         """See `Directions.combine`."""
-        return self.combine_blocks(weights)
+        out = np.zeros(self.size)
+        out[self.coordinates] += weights
+        return out
 
     def points(self, origin: Floats, index: Ints, scale: Floats) -> Floats:
         """See `Directions.points`; writes one element of each point."""
@@ -63,8 +65,8 @@ class Dense(Directions):
 
     def add_(self, out: Floats, block: Block, weights: Floats) -> None:
         """See `Directions.add_`."""
-        out += randomness.combine(weights, self.rows[:, column_slice(self.blocks, block)])
+        out += randomness.combine(weights, self.rows[:, self.place(block)])
 
     def part(self, block: Block, j: int, start: int, stop: int) -> Floats:
         """See `Directions.part`."""
-        return self.rows[j, column_slice(self.blocks, block)][start:stop]
+        return self.rows[j, self.place(block)][start:stop]

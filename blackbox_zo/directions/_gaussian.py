@@ -8,7 +8,7 @@ import numpy as np
 
 from blackbox_zo import randomness
 from blackbox_zo._typing import Floats
-from blackbox_zo.directions._base import Block, Directions, column_slice, draw_blocks
+from blackbox_zo.directions._base import Block, Directions, draw_blocks
 
 __all__ = ["Gaussian", "Orthogonal", "Sphere"]
 
@@ -83,7 +83,7 @@ class Sphere(Directions):
             squares = np.zeros(self.k)
             for j, row in enumerate(rows):
                 for block in self.blocks:
-                    u = row[column_slice(self.blocks, block)]
+                    u = row[self.place(block)]
                     squares[j] += np.add.reduce(u * u)
             self.__dict__["_lengths"] = 1.0 / np.sqrt(squares)
         rows *= self._lengths[:, None]
@@ -107,7 +107,7 @@ class Orthogonal(Directions):
 
     def add_(self, out: Floats, block: Block, weights: Floats) -> None:
         """See `Directions.add_`."""
-        out += randomness.combine(weights, self.rows[:, column_slice(self.blocks, block)])
+        out += randomness.combine(weights, self.rows[:, self.place(block)])
 
     def draw(self) -> Floats:
         """See `Directions.draw`."""

@@ -6,23 +6,35 @@ A rule that does not fit gives `NotImplemented`, and the operation is then done 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch.nn import functional as F
 
-from blackbox_zo.modules._displaced import Displaced
+from blackbox_zo.modules._displaced import Displaced, Displacements
 from blackbox_zo.modules._scratch import linear
 from blackbox_zo.modules._stacking import Family, cat, is_marked, leased, mark
 
-if TYPE_CHECKING:
-    from blackbox_zo.modules._batched import Batched
-
-__all__ = ["ACTIVATIONS", "NAMED", "RULES", "is_plain"]
+__all__ = ["ACTIVATIONS", "NAMED", "RULES", "Stacked", "is_plain"]
 
 
-def _linear(mode: Batched, x: Any, weight: Any, bias: Any = None) -> Any:
+class Stacked(Protocol):
+    """What a rule needs of the mode it works in, which is a `Batched`."""
+
+    displacements: Displacements
+    n: int
+
+    def groups(self, rank: int) -> list[tuple[list[int], int, int]]:
+        """See `Batched.groups`."""
+        ...
+
+    def is_stacked(self, t: torch.Tensor) -> bool:
+        """See `Batched.is_stacked`."""
+        ...
+
+
+def _linear(mode: Stacked, x: Any, weight: Any, bias: Any = None) -> Any:
     if type(x) is Family or type(weight) is Family or type(bias) is Family or not mode.is_stacked(x):
         return NotImplemented
     w, b = mode.displacements.of.get(id(weight)), _of(mode, bias)
@@ -44,7 +56,7 @@ def _linear(mode: Batched, x: Any, weight: Any, bias: Any = None) -> Any:
     return _product(mode, w, x, weight.t(), into, out, bias, b)
 
 
-def _addmm(mode: Batched, bias: Any, x: Any, weight: Any, *, beta: Any = 1, alpha: Any = 1) -> Any:
+def _addmm(mode: Stacked, bias: Any, x: Any, weight: Any, *, beta: Any = 1, alpha: Any = 1) -> Any:
     if beta != 1 or alpha != 1 or type(x) is Family or type(weight) is Family or type(bias) is Family:
         return NotImplemented
     w, b = mode.displacements.of.get(id(weight)), _of(mode, bias)
@@ -55,7 +67,7 @@ def _addmm(mode: Batched, bias: Any, x: Any, weight: Any, *, beta: Any = 1, alph
 
 
 def _product(
-    mode: Batched,
+    mode: Stacked,
     w: Displaced,
     x: torch.Tensor,
     weight: torch.Tensor,
@@ -95,7 +107,7 @@ def _product(
     return mark(y.view(*x.shape[:-1], size))
 
 
-def _along(mode: Batched, x: torch.Tensor, into: torch.Tensor) -> torch.Tensor:
+def _along(mode: Stacked, x: torch.Tensor, into: torch.Tensor) -> torch.Tensor:
     """`x_i into_i'`, shape (n, rows each, r): products of a few directions at a time, of which the diagonal counts."""
     r, each = into.shape[1], len(x) // mode.n
     parts = []
@@ -105,7 +117,7 @@ def _along(mode: Batched, x: torch.Tensor, into: torch.Tensor) -> torch.Tensor:
     return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
-def _embedding(mode: Batched, ids: Any, weight: Any, *args: Any, **kwargs: Any) -> Any:
+def _embedding(mode: Stacked, ids: Any, weight: Any, *args: Any, **kwargs: Any) -> Any:
     max_norm = kwargs.get("max_norm", args[1] if len(args) > 1 else None)
     w = mode.displacements.of.get(id(weight))
     if w is None or max_norm is not None or type(ids) is Family:
@@ -120,7 +132,7 @@ def _embedding(mode: Batched, ids: Any, weight: Any, *args: Any, **kwargs: Any) 
 
 
 def _layer_norm(
-    mode: Batched, x: Any, shape: Any, weight: Any = None, bias: Any = None, eps: float = 1e-5, *rest: Any
+    mode: Stacked, x: Any, shape: Any, weight: Any = None, bias: Any = None, eps: float = 1e-5, *rest: Any
 ) -> Any:
     if type(x) is Family or len(shape) != 1 or not mode.is_stacked(x) or weight is None:
         return NotImplemented
@@ -139,7 +151,7 @@ def _layer_norm(
     return mark(y)
 
 
-def _rms_norm(mode: Batched, x: Any, shape: Any, weight: Any = None, eps: float | None = None) -> Any:
+def _rms_norm(mode: Stacked, x: Any, shape: Any, weight: Any = None, eps: float | None = None) -> Any:
     scale = None if weight is None else _stack(mode, weight)
     if type(x) is Family or len(shape) != 1 or scale is None or not mode.is_stacked(x):
         return NotImplemented
@@ -149,15 +161,15 @@ def _rms_norm(mode: Batched, x: Any, shape: Any, weight: Any = None, eps: float 
     return mark(y)
 
 
-def _mul(mode: Batched, a: Any, b: Any) -> Any:
+def _mul(mode: Stacked, a: Any, b: Any) -> Any:
     return _broadcast(mode, torch.mul, a, b)
 
 
-def _add(mode: Batched, a: Any, b: Any, *, alpha: Any = 1) -> Any:
+def _add(mode: Stacked, a: Any, b: Any, *, alpha: Any = 1) -> Any:
     return _broadcast(mode, torch.add, a, b) if alpha == 1 else NotImplemented
 
 
-def _broadcast(mode: Batched, func: Any, a: Any, b: Any) -> Any:
+def _broadcast(mode: Stacked, func: Any, a: Any, b: Any) -> Any:
     """A vector that depends on the query, times or plus a stacked value."""
     for vector, x in ((a, b), (b, a)):
         if isinstance(x, torch.Tensor) and type(x) is not Family and is_marked(x) and mode.is_stacked(x):
@@ -171,15 +183,15 @@ def _broadcast(mode: Batched, func: Any, a: Any, b: Any) -> Any:
     return NotImplemented
 
 
-def _of(mode: Batched, bias: Any) -> Displaced | None:
+def _of(mode: Stacked, bias: Any) -> Displaced | None:
     return None if bias is None else mode.displacements.of.get(id(bias))
 
 
-def _member(mode: Batched, bias: Any, b: Displaced | None, i: int) -> Any:
+def _member(mode: Stacked, bias: Any, b: Displaced | None, i: int) -> Any:
     return bias if b is None else b.whole(i, mode.displacements.buffers)
 
 
-def _stack(mode: Batched, vector: torch.Tensor) -> torch.Tensor | None:
+def _stack(mode: Stacked, vector: torch.Tensor) -> torch.Tensor | None:
     """A vector as (n or 1, 1, d), whether it depends on the query or not; None if it is no vector."""
     if vector.dim() != 1:
         return None

@@ -33,8 +33,8 @@ def add(commands: Any) -> None:
 
 def _run(given: argparse.Namespace) -> int:
     try:
-        from oracles.ranking._export import rows_of
-        from oracles.ranking._store import Store
+        from oracles.ranking.study._export import rows_of
+        from oracles.ranking.study._store import Store
     except ModuleNotFoundError as error:
         raise BadInput(f"This needs {error.name}, which is not installed: pip install 'blackbox-zo[human]'") from None
     if "://" not in given.store and not Path(given.store).is_file():

@@ -39,7 +39,9 @@ def main(arguments: Sequence[str] | None = None, kinds: Sequence[Kind] = KINDS) 
     typed = sys.argv[1:] if arguments is None else list(arguments)
     given = parser.parse_args(typed, argparse.Namespace(typed=typed[1:]))
     try:
-        return int(given.command(given))
+        code = int(given.command(given))
+        sys.stdout.flush()
+        return code
     except BrokenPipeError:  # whoever read our output has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1

@@ -1,38 +1,42 @@
 """Rankings: people who compare, and models of them."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING as _TYPE_CHECKING
 
-from oracles.ranking._models import Utilities as Utilities
-from oracles.ranking._models import utilities as utilities
-from oracles.ranking._noise import BradleyTerry as BradleyTerry
-from oracles.ranking._noise import Exact as Exact
-from oracles.ranking._noise import FixedFlip as FixedFlip
-from oracles.ranking._noise import GapDependent as GapDependent
-from oracles.ranking._noise import Noise as Noise
-from oracles.ranking._noise import PlackettLuce as PlackettLuce
-from oracles.ranking._noise import Thurstone as Thurstone
-from oracles.ranking._pairs import AllPairs as AllPairs
-from oracles.ranking._pairs import Pairs as Pairs
-from oracles.ranking._pairs import PairwiseOracle as PairwiseOracle
-from oracles.ranking._pairs import RandomPairs as RandomPairs
-from oracles.ranking._pairs import Swiss as Swiss
-from oracles.ranking._raters import SimulatedRater as SimulatedRater
-from oracles.ranking._reliability import Fatigue as Fatigue
-from oracles.ranking._reliability import RaterModel as RaterModel
-from oracles.ranking._reliability import Trend as Trend
+from oracles._lazy import lazy as _lazy
 
-if TYPE_CHECKING:
-    from oracles.ranking.human import HumanRanking as HumanRanking
+if _TYPE_CHECKING:
+    from oracles.ranking.raters._models import Utilities as Utilities
+    from oracles.ranking.raters._models import utilities as utilities
+    from oracles.ranking.raters._noise import BradleyTerry as BradleyTerry
+    from oracles.ranking.raters._noise import Exact as Exact
+    from oracles.ranking.raters._noise import FixedFlip as FixedFlip
+    from oracles.ranking.raters._noise import GapDependent as GapDependent
+    from oracles.ranking.raters._noise import Noise as Noise
+    from oracles.ranking.raters._noise import PlackettLuce as PlackettLuce
+    from oracles.ranking.raters._noise import Thurstone as Thurstone
+    from oracles.ranking.raters._pairs import AllPairs as AllPairs
+    from oracles.ranking.raters._pairs import Pairs as Pairs
+    from oracles.ranking.raters._pairs import PairwiseOracle as PairwiseOracle
+    from oracles.ranking.raters._pairs import RandomPairs as RandomPairs
+    from oracles.ranking.raters._pairs import Swiss as Swiss
+    from oracles.ranking.raters._raters import SimulatedRater as SimulatedRater
+    from oracles.ranking.raters._reliability import Fatigue as Fatigue
+    from oracles.ranking.raters._reliability import RaterModel as RaterModel
+    from oracles.ranking.raters._reliability import Trend as Trend
+    from oracles.ranking.study.human import HumanRanking as HumanRanking
 
-
-def __getattr__(name: str) -> Any:
-    """`HumanRanking`, loaded with its web server when it is first asked for."""
-    if name != "HumanRanking":
-        raise AttributeError(f"module 'oracles.ranking' has no attribute {name!r}")
-    try:
-        from oracles.ranking.human import HumanRanking
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            f"`HumanRanking` needs {error.name}, which is not installed: pip install 'blackbox-zo[human]'"
-        ) from error
-    return HumanRanking
+__getattr__ = _lazy(
+    __name__,
+    {
+        "HumanRanking": "study.human",
+        **dict.fromkeys(("Utilities", "utilities"), "raters._models"),
+        **dict.fromkeys(
+            ("BradleyTerry", "Exact", "FixedFlip", "GapDependent", "Noise", "PlackettLuce", "Thurstone"),
+            "raters._noise",
+        ),
+        **dict.fromkeys(("AllPairs", "Pairs", "PairwiseOracle", "RandomPairs", "Swiss"), "raters._pairs"),
+        "SimulatedRater": "raters._raters",
+        **dict.fromkeys(("Fatigue", "RaterModel", "Trend"), "raters._reliability"),
+    },
+    extra="human",
+)

@@ -54,7 +54,7 @@ class _Study(Session):
     saves = True  # the store does
 
     def __init__(self, given: argparse.Namespace) -> None:
-        from oracles.ranking.human import HumanRanking
+        from oracles.ranking.study.human import HumanRanking
 
         if given.candidates < 2:
             raise BadInput(f"--candidates must be at least 2, got {given.candidates}.")

@@ -13,7 +13,7 @@ MOST_DIMENSIONS = 20
 """Up to how many `PreferenceGP` is the default."""
 
 EXAMPLE = """example:
-  blackbox-zo rank --render oracles.ranking.demo:palette --store study.db
+  blackbox-zo rank --render oracles.ranking.renderers.demo:palette --store study.db
   blackbox-zo rank --render my_module:draw --x0 '[0, 0, 0, 0]' --store study.db --ranked 3
 """
 

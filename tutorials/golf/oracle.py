@@ -29,9 +29,6 @@ class Golf(bz.Oracle):
     def answer(self, proposal: bz.Proposal) -> bz.Values:
         """Strike once for each query, aimed against the drift that is known."""
         known: Wind = proposal.state(self)
-        rng = bz.Key(5, proposal.step).generator(
-            "gusts"
-        )  # a function of the step, so that a resumed run meets it again
         distances, notes = [], []
         for query, (angle, speed) in zip(proposal.ids.tolist(), proposal.points, strict=True):
             rng = bz.Key(5, query).generator("gust")  # a function of the query: a resumed run meets the same gust

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from oracles.ranking import _server
+from oracles.ranking.study import _server
 from tests.oracles.ranking.people import Start
 
 

@@ -19,7 +19,7 @@ import pytest
 import blackbox_zo as bz
 from oracles._imported import imported
 from oracles.ranking import HumanRanking
-from oracles.ranking.diffusion import Latent, PromptEmbedding
+from oracles.ranking.renderers.diffusion import Latent, PromptEmbedding
 from tests.oracles.ranking.people import Person
 
 diffusers = pytest.importorskip("diffusers", reason="needs diffusers: pip install 'blackbox-zo[diffusion]'")
@@ -321,5 +321,7 @@ def test_a_person_steers_it(pipeline: Any, tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_importing_loads_neither_torch_nor_diffusers() -> None:
-    code = "import sys, oracles.ranking.diffusion; assert not {'torch', 'diffusers', 'PIL'} & set(sys.modules)"
+    code = (
+        "import sys, oracles.ranking.renderers.diffusion; assert not {'torch', 'diffusers', 'PIL'} & set(sys.modules)"
+    )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -14,6 +14,7 @@ import pytest
 import blackbox_zo as bz
 from oracles import FunctionOracle
 from oracles.ranking import BradleyTerry, SimulatedRater, fashion
+from tests.requires import require
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (20, 28, 28), dtype=np.uint8)
 LABELS = np.arange(20, dtype=np.uint8) % 10
@@ -86,7 +87,9 @@ def test_files_that_are_none(data: Path) -> None:
 
 
 def test_importing_does_not_import_torch() -> None:
-    code = "import sys, oracles.ranking.fashion; assert not {'torch', 'PIL', 'safetensors'} & set(sys.modules)"
+    code = (
+        "import sys, oracles.ranking.renderers.fashion; assert not {'torch', 'PIL', 'safetensors'} & set(sys.modules)"
+    )
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
@@ -194,7 +197,7 @@ def test_of_long_latents_only_the_direction_counts() -> None:
 def test_the_flow_is_undone_and_its_determinant_is_right() -> None:
     import torch
 
-    from oracles.ranking._clothes import Generator
+    from oracles.ranking.renderers._clothes import Generator
 
     torch.manual_seed(0)
     model = Generator().double()
@@ -239,8 +242,7 @@ def test_a_simulated_person_can_want_it() -> None:
 
 
 def test_the_real_data() -> None:
-    if not fashion.DATA.is_dir():
-        pytest.skip("Debian's package dataset-fashion-mnist is not installed")
+    require("fashion-mnist", fashion.DATA.is_dir(), "apt install dataset-fashion-mnist")
     pictures, labels = fashion.read("t10k")
     assert pictures.shape == (10_000, 28, 28) and np.bincount(labels).tolist() == [1000] * 10
     assert labels[:4].tolist() == [9, 2, 1, 1] and round(float(pictures.mean()), 2) == 73.15

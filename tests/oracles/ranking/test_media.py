@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from oracles.ranking import demo
-from oracles.ranking._media import MOST_BYTES, MOST_PIXELS, MOST_READ, RenderError, rendered, to_media
+from oracles.ranking.renderers import demo
+from oracles.ranking.study._media import MOST_BYTES, MOST_PIXELS, MOST_READ, RenderError, rendered, to_media
 
 
 def png(width: int, height: int) -> bytes:

@@ -6,20 +6,24 @@ import os
 import shutil
 import signal
 from collections.abc import Iterator
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from oracles.ranking import _server
-from oracles.ranking._export import rows_of
-from oracles.ranking._store import Store
+from oracles.ranking.study import _server
+from oracles.ranking.study._export import rows_of
+from oracles.ranking.study._store import Store
 from tests.oracles.ranking.people import Start, study
+from tests.requires import require
 
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install playwright")
 CHROMIUM = next((p for n in ("chromium", "chromium-browser", "google-chrome") if (p := shutil.which(n))), None)
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine: apt install chromium")
+require("chromium", find_spec("playwright"), "pip install playwright")
+require("chromium", CHROMIUM, "apt install chromium")
+playwright = import_module("playwright.sync_api")
 expect = playwright.expect
 
 

@@ -9,6 +9,7 @@ import subprocess
 import tempfile
 import threading
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,13 @@ import pytest
 import sqlalchemy as sa
 
 from oracles.ranking import HumanRanking
-from oracles.ranking._export import rows_of
-from oracles.ranking._server import Server
-from oracles.ranking._store import Store
-from oracles.ranking._study import Study
+from oracles.ranking.study._export import rows_of
+from oracles.ranking.study._server import Server
+from oracles.ranking.study._store import Store
+from oracles.ranking.study._study import Study
 from tests.oracles.ranking import test_human
 from tests.oracles.ranking.people import Person, size, spelled, study
+from tests.requires import require
 
 
 def _programs() -> Path | None:
@@ -33,8 +35,8 @@ def _programs() -> Path | None:
 
 
 PROGRAMS = _programs()
-pytest.importorskip("psycopg", reason="psycopg is not installed: pip install 'blackbox-zo[postgres]'")
-pytestmark = pytest.mark.skipif(PROGRAMS is None, reason="no PostgreSQL on this machine: apt install postgresql")
+require("postgresql", find_spec("psycopg"), "pip install 'blackbox-zo[postgres]'")
+require("postgresql", PROGRAMS, "apt install postgresql")
 
 
 @pytest.fixture(scope="module")

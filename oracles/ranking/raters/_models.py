@@ -1,0 +1,164 @@
+"""Utilities of candidates, fitted to what people said: Bradley-Terry, Thurstone, Plackett-Luce."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
+
+from blackbox_zo._checks import check_positive
+from blackbox_zo._typing import Floats
+from blackbox_zo.feedback import Ranking
+from oracles.ranking.raters._noise import BradleyTerry, PlackettLuce, Thurstone
+
+__all__ = ["Likelihood", "Utilities", "utilities", "wins_of"]
+
+Likelihood: TypeAlias = BradleyTerry | Thurstone | PlackettLuce
+"""The models of how people err that have a likelihood which is smooth in the utilities."""
+
+
+class Utilities(NamedTuple):
+    """How good each candidate is, as far as the answers tell.
+
+    Attributes:
+        mean: Where the posterior is highest, shape (n,); higher is better, 0 is the prior's mean. In units of f.
+        stderr: Standard errors, shape (n,).
+        covariance: Of the normal distribution that fits the posterior there (Laplace), shape (n, n).
+    """
+
+    mean: Floats
+    stderr: Floats
+    covariance: Floats
+
+
+def utilities(ranking: Ranking, model: Likelihood | None = None, prior: float = 1.0) -> Utilities:
+    """The most probable utilities u of candidates, given an answer in any number of parts.
+
+    The prior is u ~ N(0, prior² I). An edge i -> j, "i is better than j", of weight w adds to the log likelihood
+
+    - `w log(1 / (1 + exp(-(u_i - u_j) / T)))` with `BradleyTerry(T)`,
+    - `w log Phi((u_i - u_j) / s)` with `Thurstone(s)`;
+
+    a part of weight w, an order of sets of candidates, adds with `PlackettLuce(T)`
+
+    - `w sum_i log(exp(u_i / T) / (exp(u_i / T) + sum_j exp(u_j / T)))`, i over all that are placed, j over all worse.
+
+    Two that share a place count as half a win for each. That is not so in the last place of a part, which may hold
+    those that were not looked at. The sums are concave, and are maximised by Newton's method.
+
+    For an order of more than two take `PlackettLuce`: the others take its edges for independent, and are too sure.
+
+    Args:
+        ranking: The answer; n candidates.
+        model: How people err; none means `PlackettLuce(1.0)`.
+        prior: Standard deviation of utilities before anything is known, positive, in units of f.
+
+    Raises:
+        ValueError: `prior` is not positive.
+
+    Example:
+        >>> fitted = utilities(Ranking.pairs([0, 0, 0, 1], [1, 1, 1, 0], n=3), BradleyTerry())
+        >>> fitted.mean.round(2), fitted.stderr.round(2)
+        (array([ 0.34, -0.34,  0.  ]), array([0.82, 0.82, 1.  ]))
+    """
+    check_positive("utilities", prior=prior)
+    model = PlackettLuce() if model is None else model
+    if isinstance(model, PlackettLuce):
+        unit, stages, pairs = model.temperature, _stages(ranking), wins_of(ranking, half_ties=True, edges=False)
+    else:
+        unit = model.temperature if isinstance(model, BradleyTerry) else model.scale
+        stages, pairs = [], wins_of(ranking, half_ties=True)
+    precision = (unit / prior) ** 2  # of u / unit
+
+    def posterior(u: Floats) -> tuple[float, Floats, Floats]:
+        value, gradient, hessian = _derivatives(u, model, stages, pairs)
+        return value - 0.5 * precision * float(u @ u), gradient - precision * u, hessian + precision * np.eye(len(u))
+
+    u: Floats = np.zeros(ranking.n)
+    value, gradient, hessian = posterior(u)
+    for _ in range(200):
+        step = np.asarray(np.linalg.solve(hessian, gradient), dtype=np.float64)
+        if float(np.abs(step).max(initial=0.0)) < 1e-10:
+            break
+        while (further := posterior(u + step))[0] < value - 1e-12 * abs(value):  # too far for Newton
+            step *= 0.5
+        u += step
+        value, gradient, hessian = further
+    covariance = np.asarray(unit**2 * np.linalg.inv(hessian), dtype=np.float64)
+    return Utilities(unit * u, np.sqrt(np.diagonal(covariance)), covariance)
+
+
+def wins_of(ranking: Ranking, *, half_ties: bool = False, edges: bool = True) -> Floats:
+    """The weight of all edges i -> j, shape (n, n).
+
+    Args:
+        ranking: The answer.
+        half_ties: Count two that share a place, unless it is the last of a part, as half a win for each.
+        edges: False counts ties alone.
+    """
+    out = np.zeros((ranking.n, ranking.n))
+    weights = np.ones(len(ranking.levels)) if ranking.weights is None else ranking.weights
+    for level, weight in zip(ranking.levels, weights.tolist(), strict=True):
+        inside = np.flatnonzero(level >= 0)
+        place = level[inside]
+        here = np.zeros((len(inside), len(inside)))
+        if edges:
+            here += place[:, None] < place
+        if half_ties and len(inside):
+            here += 0.5 * ((place[:, None] == place) & (place < place.max()) & ~np.eye(len(inside), dtype=np.bool_))
+        out[np.ix_(inside, inside)] += weight * here
+    return out
+
+
+class _Stage(NamedTuple):
+    """One candidate was preferred to others: positions, the chosen one first, and the weight."""
+
+    among: list[int]
+    weight: float
+
+
+def _stages(ranking: Ranking) -> list[_Stage]:
+    out = []
+    weights = np.ones(len(ranking.levels)) if ranking.weights is None else ranking.weights
+    for level, weight in zip(ranking.levels, weights.tolist(), strict=True):
+        for i in np.flatnonzero(level >= 0).tolist():
+            worse = np.flatnonzero(level > level[i]).tolist()
+            if worse:
+                out.append(_Stage([i, *worse], weight))
+    return out
+
+
+def _derivatives(u: Floats, model: Likelihood, stages: list[_Stage], pairs: Floats) -> tuple[float, Floats, Floats]:
+    """Log likelihood, its gradient, and minus its Hessian at u, which is in units of the model's scale."""
+    value, gradient, slope, bend = 0.0, np.zeros(len(u)), np.zeros_like(pairs), np.zeros_like(pairs)
+    i, j = np.nonzero(pairs)
+    z, w = u[i] - u[j], pairs[i, j]
+    logs, slopes, bends = _probit(z) if isinstance(model, Thurstone) else _logistic(z)
+    value += float(w @ logs)
+    slope[i, j], bend[i, j] = w * slopes, w * bends
+    gradient += slope.sum(axis=1) - slope.sum(axis=0)
+    bend += bend.T
+    hessian = np.diag(bend.sum(axis=1)) - bend
+    for among, weight in stages:
+        e = np.exp(u[among] - u[among].max())
+        p = e / e.sum()
+        value += weight * float(np.log(p[0]))
+        gradient[among] -= weight * p
+        gradient[among[0]] += weight
+        hessian[np.ix_(among, among)] += weight * (np.diag(p) - np.outer(p, p))
+    return value, gradient, hessian
+
+
+def _logistic(z: Floats) -> tuple[Floats, Floats, Floats]:
+    """`log(1 / (1 + exp(-z)))`, its derivative, and minus its second one."""
+    right = np.exp(-np.logaddexp(0.0, -z))
+    return -np.logaddexp(0.0, -z), 1.0 - right, right * (1.0 - right)
+
+
+def _probit(z: Floats) -> tuple[Floats, Floats, Floats]:
+    """`log Phi(z)`, its derivative, and minus its second one."""
+    from scipy.special import log_ndtr
+
+    logs = log_ndtr(z)
+    ratio = np.exp(-0.5 * z * z - 0.5 * np.log(2 * np.pi) - logs)
+    return logs, ratio, ratio * (z + ratio)

@@ -1,0 +1,231 @@
+"""`PairwiseOracle`: a step asked about two at a time, and designs that say which two."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any, Protocol, TypeAlias, final
+
+import numpy as np
+
+from blackbox_zo._checks import check_at_least
+from blackbox_zo._typing import Ints
+from blackbox_zo.feedback import Ranking
+from blackbox_zo.oracle import Answers, Oracle
+from blackbox_zo.proposal import Proposal
+from blackbox_zo.randomness import Key
+from oracles.ranking.raters._raters import SimulatedRater
+
+__all__ = ["AllPairs", "Pairs", "PairwiseOracle", "RandomPairs", "Swiss"]
+
+Pair: TypeAlias = tuple[int, int]
+
+
+class Pairs(ABC):
+    """Which pairs of n candidates are compared."""
+
+    @abstractmethod
+    def next(self, n: int, batch: int, asked: list[Pair], losses: Ints, key: Key) -> list[Pair]:
+        """The pairs to compare now; none ends the step.
+
+        Args:
+            n: Number of candidates.
+            batch: How often pairs have been given out before in this step.
+            asked: The pairs compared so far in this step.
+            losses: For each candidate how often it lost in them, less how often it won, shape (n,).
+            key: All that chance may depend on.
+        """
+
+
+@final
+@dataclass(frozen=True)
+class AllPairs(Pairs):
+    """Each two once: n (n - 1) / 2 pairs."""
+
+    def next(self, n: int, batch: int, asked: list[Pair], losses: Ints, key: Key) -> list[Pair]:
+        """See `Pairs.next`."""
+        return [] if batch else list(combinations(range(n), 2))
+
+
+@final
+@dataclass(frozen=True)
+class RandomPairs(Pairs):
+    """`n_pairs` pairs chosen beforehand: neighbours in a random circle, then those two apart, and so on.
+
+    From n - 1 pairs on all candidates are connected, and none is in more than two pairs more than another.
+
+    Args:
+        n_pairs: At least 1; more than there are means all.
+
+    Raises:
+        ValueError: `n_pairs` is not positive.
+    """
+
+    n_pairs: int
+
+    def __post_init__(self) -> None:
+        check_at_least("RandomPairs", 1, n_pairs=self.n_pairs)
+
+    def next(self, n: int, batch: int, asked: list[Pair], losses: Ints, key: Key) -> list[Pair]:
+        """See `Pairs.next`."""
+        if batch:
+            return []
+        circle = key.generator("pairs").permutation(n).tolist()
+        pairs = {frozenset((circle[i], circle[(i + far) % n])): None for far in range(1, n // 2 + 1) for i in range(n)}
+        return [(min(pair), max(pair)) for pair in pairs][: self.n_pairs]
+
+
+@final
+@dataclass(frozen=True)
+class Swiss(Pairs):
+    """`rounds` rounds of a Swiss tournament: each meets the next in the present order that it has not met yet.
+
+    Most comparisons are then spent where the order is open, at n / 2 pairs a round or a
+    few less, where those who are left have met.
+
+    Args:
+        rounds: At least 1; about log2(n) rounds find the best.
+
+    Raises:
+        ValueError: `rounds` is not positive.
+    """
+
+    rounds: int
+
+    def __post_init__(self) -> None:
+        check_at_least("Swiss", 1, rounds=self.rounds)
+
+    def next(self, n: int, batch: int, asked: list[Pair], losses: Ints, key: Key) -> list[Pair]:
+        """See `Pairs.next`."""
+        if batch >= self.rounds:
+            return []
+        met = set(asked)
+        order = key.generator(f"swiss|{batch}").permutation(n)
+        waiting = order[np.argsort(losses[order], kind="stable")].tolist()
+        pairs = []
+        while len(waiting) > 1:
+            i = waiting.pop(0)
+            j = next((j for j in waiting if (min(i, j), max(i, j)) not in met), None)
+            if j is not None:
+                waiting.remove(j)
+                pairs.append((min(i, j), max(i, j)))
+        return pairs
+
+
+class Comparer(Protocol):
+    """Who compares positions of one proposal."""
+
+    def pair(self, i: int, j: int, repeat: int) -> int:
+        """-1 if i is better, 1 if j is, 0 for a tie."""
+        ...
+
+
+class _Asked:
+    """A function of two points as who compares. Which of the two comes first is drawn by lot."""
+
+    def __init__(self, oracle: PairwiseOracle, is_better: Callable[[Any, Any], Any], proposal: Proposal) -> None:
+        self.oracle, self.is_better, self.proposal = oracle, is_better, proposal
+        self.key = Key(oracle.seed, proposal.step)
+
+    def pair(self, i: int, j: int, repeat: int) -> int:
+        """See `Comparer.pair`."""
+        i_id, j_id = (int(self.proposal.ids[p]) for p in (i, j))
+        turned = bool(self.key.digest(f"first|{repeat}", i_id, j_id, size=1)[0] & 1)
+        if turned:
+            i, j = j, i
+        answer = self.is_better(self.proposal.tree(i), self.proposal.tree(j))
+        if answer is None:
+            return 0
+        return 1 if bool(answer) == turned else -1
+
+
+@final
+class PairwiseOracle(Oracle):
+    """Asks about a step two candidates at a time, and answers all that was said as one `Ranking` of pairs.
+
+    Pairs may contradict each other; `Ranking.net_losses` is then how often a candidate lost, less how often it won. A
+    tie is no edge.
+
+    Args:
+        compare: Who compares: a `SimulatedRater`; a function `is_better(a, b)` of two points, in the structure of x0,
+            that says whether the first is better, or None for "no difference"; or an oracle that answers values, which
+            are compared without error.
+        pairs: Which pairs: `AllPairs()`, `RandomPairs(n_pairs)` or `Swiss(rounds)`.
+        repeats: How often each pair is asked; each answer counts.
+        seed: What the choice of pairs follows from.
+
+    Attributes:
+        comparisons: How many pairs have been asked about.
+
+    Raises:
+        ValueError: `repeats` is not positive.
+        TypeError: `compare` is neither a function nor an oracle.
+
+    Example:
+        >>> import blackbox_zo as bz, numpy as np
+        >>> oracle = PairwiseOracle(lambda a, b: abs(a - 2) < abs(b - 2), Swiss(3))
+        >>> search = bz.Search(0.0, bz.RankBased(0.1, 6))
+        >>> for _ in search.run(oracle, steps=100):
+        ...     pass
+        >>> abs(search.x - 2) < 0.2, oracle.comparisons <= 900
+        (True, True)
+    """
+
+    def __init__(
+        self,
+        compare: Answers | Callable[[Any, Any], Any],
+        pairs: Pairs | None = None,
+        *,
+        repeats: int = 1,
+        seed: int = 0,
+    ) -> None:
+        check_at_least("PairwiseOracle", 1, repeats=repeats)
+        self.rater: SimulatedRater | None = None
+        self.is_better: Callable[[Any, Any], Any] | None = None
+        if isinstance(compare, SimulatedRater):
+            self.rater = compare
+        elif callable(getattr(compare, "answer", None)):
+            self.rater = SimulatedRater(compare)  # type: ignore[arg-type]
+        elif callable(compare):
+            self.is_better = compare
+        else:
+            raise TypeError(
+                f"`PairwiseOracle(compare)` needs a function of two points or an oracle, got {compare!r:.60}."
+            )
+        self.pairs = AllPairs() if pairs is None else pairs
+        self.repeats, self.seed, self.comparisons = repeats, seed, 0
+
+    def _comparer(self, proposal: Proposal) -> Comparer:
+        if self.rater is not None:
+            return self.rater.look(proposal)
+        assert self.is_better is not None
+        return _Asked(self, self.is_better, proposal)
+
+    def answer(self, proposal: Proposal) -> Ranking:
+        """See `Oracle.answer`."""
+        comparer, key, n = self._comparer(proposal), Key(self.seed, proposal.step), proposal.n
+        asked: list[Pair] = []
+        better: list[int] = []
+        worse: list[int] = []
+        losses, batch = np.zeros(n, dtype=np.intp), 0
+        while pairs := self.pairs.next(n, batch, asked, losses, key):
+            for i, j in pairs:
+                for repeat in range(self.repeats):
+                    said = comparer.pair(i, j, repeat)
+                    self.comparisons += 1
+                    if said:
+                        first, second = (i, j) if said < 0 else (j, i)
+                        better.append(first)
+                        worse.append(second)
+                        losses[first] -= 1
+                        losses[second] += 1
+            asked += pairs
+            batch += 1
+        return Ranking.pairs(better, worse, n)
+
+    def close(self) -> None:
+        """Close the oracle inside, if there is one."""
+        if self.rater is not None:
+            self.rater.close()

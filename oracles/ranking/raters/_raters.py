@@ -1,0 +1,184 @@
+"""`SimulatedRater`: a person who ranks, made of a function and a model of how people err."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, final
+
+import numpy as np
+
+from blackbox_zo._checks import check_at_least, check_share
+from blackbox_zo._typing import Floats
+from blackbox_zo.feedback import Ranking
+from blackbox_zo.function import FunctionOracle
+from blackbox_zo.oracle import Answers
+from blackbox_zo.proposal import Proposal
+from blackbox_zo.randomness import Key
+from blackbox_zo.wrappers import Wrapper
+from oracles.ranking.raters._noise import Exact, Noise
+
+__all__ = ["Look", "SimulatedRater"]
+
+
+@final
+class SimulatedRater(Wrapper):
+    """Answers as a person would who wants f low, and errs.
+
+    All chance is a function of seed, step and query ids alone, so a step that is asked about again gets the same
+    answer. Candidates are put in order one after the other, each by binary search among the best so far; every
+    comparison that this takes is counted. A failed query is never ranked.
+
+    Args:
+        oracle: An oracle that answers values, or f itself: a function of one point as for `FunctionOracle`.
+        model: How a comparison of two errs.
+        n_ranked: Name only this many of the best (more if the last place is shared); none ranks all.
+        tie: The rater sees no difference where values differ by less than this, in units of f.
+        lapse: Probability that an answer is given without looking: a ranking, or a pair of `PairwiseOracle`.
+        drift: The rater's taste walks: in step t f has an extra term `drift b_t v'x`, with v a fixed direction of
+            length 1 and `b_t` a random walk of standard normal moves. In units of f by units of x.
+        seed: What all chance follows from.
+
+    Attributes:
+        comparisons: How many comparisons of two have been made.
+
+    Raises:
+        ValueError: An argument is out of its range.
+        TypeError: `oracle` is neither an oracle nor a function.
+
+    Example:
+        >>> import blackbox_zo as bz, numpy as np
+        >>> from oracles.ranking import FixedFlip
+        >>> rater = SimulatedRater(lambda x: x @ x, FixedFlip(0.2), n_ranked=3)
+        >>> search = bz.Search(np.ones(5), bz.RankBased(0.1, 8))
+        >>> for _ in search.run(rater, steps=200):
+        ...     pass
+        >>> bool(search.x @ search.x < 0.1)
+        True
+    """
+
+    def __init__(
+        self,
+        oracle: Answers | Callable[[Any], Any],
+        model: Noise | None = None,
+        *,
+        n_ranked: int | None = None,
+        tie: float = 0.0,
+        lapse: float = 0.0,
+        drift: float = 0.0,
+        seed: int = 0,
+    ) -> None:
+        if n_ranked is not None:
+            check_at_least("SimulatedRater", 1, n_ranked=n_ranked)
+        for name, value in (("tie", tie), ("drift", drift)):
+            if not (value >= 0 and np.isfinite(value)):
+                raise ValueError(f"`SimulatedRater({name}=...)` must not be negative, got {value!r}.")
+        check_share("SimulatedRater", lapse=lapse)
+        super().__init__(as_oracle("SimulatedRater", oracle))
+        self.model = Exact() if model is None else model
+        self.n_ranked, self.tie, self.lapse, self.drift, self.seed = n_ranked, tie, lapse, drift, seed
+        self.comparisons = 0
+
+    def look(self, proposal: Proposal) -> Look:
+        """The proposal as this rater sees it, to be compared in pairs."""
+        return Look(self, proposal, self.values(proposal))
+
+    def values(self, proposal: Proposal) -> Floats:
+        """What the rater's present taste gives each candidate, shape (n,); lower is better, NaN has failed."""
+        values = self._values(self.oracle.answer(proposal)).values
+        if not self.drift:
+            return values
+        v = Key(self.seed, 0).generator("taste").standard_normal(proposal.points.shape[1])
+        walked = sum(float(Key(self.seed, t).generator("walk").standard_normal()) for t in range(proposal.step + 1))
+        out: Floats = values + self.drift * walked * (proposal.points @ (v / np.sqrt(v @ v)))
+        return out
+
+    def answer(self, proposal: Proposal) -> Ranking:
+        """See `Oracle.answer`."""
+        look = self.look(proposal)
+        shown = np.flatnonzero(np.isfinite(look.values)).tolist()
+        k = len(shown) if self.n_ranked is None else self.n_ranked
+        if self.lapse and look.uniform("lapse", -1, -1) < self.lapse:
+            order = Key(self.seed, proposal.step).generator(f"random|{proposal.ids[0]}").permutation(shown)
+            return Ranking(order[:k].tolist(), proposal.n)
+        return Ranking(in_order(shown, look.compare, k), proposal.n)
+
+
+class Look:
+    """One proposal in the eyes of a rater.
+
+    Args:
+        rater: Who looks.
+        proposal: At what.
+        values: The true values, shape (n,).
+    """
+
+    def __init__(self, rater: SimulatedRater, proposal: Proposal, values: Floats) -> None:
+        self.rater, self.values, self.ids = rater, values, proposal.ids.tolist()
+        self.key = Key(rater.seed, proposal.step)
+        self._heard: dict[int, Floats] = {}
+
+    def uniform(self, name: str, i: int, j: int) -> float:
+        """A number in (0, 1) that belongs to two queries."""
+        return (int.from_bytes(self.key.digest(name, i, j, size=8), "little") + 0.5) / 2.0**64
+
+    def heard(self, repeat: int) -> Floats:
+        """What one answer compares, shape (n,)."""
+        if repeat not in self._heard:
+            uniforms = np.array([self.uniform(f"heard|{repeat}", i, 0) for i in self.ids])
+            self._heard[repeat] = self.rater.model.heard(self.values, uniforms)
+        return self._heard[repeat]
+
+    def compare(self, i: int, j: int, repeat: int = 0) -> int:
+        """-1 if position i is said to be better than position j, 1 if worse, 0 for a tie."""
+        self.rater.comparisons += 1
+        heard = self.heard(repeat)
+        failed = np.isnan(heard[[i, j]])
+        if failed.any():
+            return int(failed[0]) - int(failed[1])
+        gap = float(heard[i] - heard[j])
+        if gap == 0.0 or abs(gap) < self.rater.tie:
+            return 0
+        first, second = sorted((self.ids[i], self.ids[j]))
+        right = self.uniform(f"flip|{repeat}", first, second) < self.rater.model.chance(abs(gap))
+        return int(np.sign(gap)) * (1 if right else -1)
+
+    def pair(self, i: int, j: int, repeat: int) -> int:
+        """`compare` as an answer of its own, given without looking now and then."""
+        first, second = sorted((self.ids[i], self.ids[j]))
+        if self.rater.lapse and self.uniform(f"lapse|{repeat}", first, second) < self.rater.lapse:
+            self.rater.comparisons += 1
+            heads = self.uniform(f"coin|{repeat}", first, second) < 0.5
+            return -1 if heads == (self.ids[i] == first) else 1
+        return self.compare(i, j, repeat)
+
+
+def in_order(shown: list[int], compare: Callable[[int, int], int], k: int) -> list[list[int]]:
+    """The k best of `shown` in groups of ties, best first, each found by binary search among those before it."""
+    groups: list[list[int]] = []
+    for i in shown:
+        low, high = 0, len(groups)
+        while low < high:
+            middle = (low + high) // 2
+            said = compare(i, groups[middle][0])
+            if said == 0:
+                groups[middle].append(i)
+                break
+            low, high = (low, middle) if said < 0 else (middle + 1, high)
+        else:
+            groups.insert(low, [i])
+        while sum(map(len, groups[:-1])) >= k:
+            groups.pop()
+    return groups
+
+
+def as_oracle(owner: str, oracle: Answers | Callable[[Any], Any]) -> Answers:
+    """An oracle as it is, a function as a `FunctionOracle`.
+
+    Raises:
+        TypeError: It is neither.
+    """
+    if callable(getattr(oracle, "answer", None)):
+        return oracle  # type: ignore[return-value]
+    if not callable(oracle):
+        raise TypeError(f"`{owner}(oracle)` needs an oracle that answers values, or a function, got {oracle!r:.60}.")
+    return FunctionOracle(oracle)

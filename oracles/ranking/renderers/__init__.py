@@ -1,0 +1,1 @@
+"""Functions that draw a candidate for people to look at."""

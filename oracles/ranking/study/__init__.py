@@ -1,0 +1,1 @@
+"""A study: its store, its page, and the oracle that waits for people."""

@@ -1,0 +1,40 @@
+"""A study as plain rows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from oracles.ranking.study._store import Store
+from oracles.ranking.study._study import KINDS
+
+__all__ = ["rows_of"]
+
+
+def rows_of(store: Store) -> list[dict[str, Any]]:
+    """One row for each answer, in order.
+
+    Its columns: "step" of the search; "round", which a step has anew after an undo; "rater"; "kind"; "order", the
+    positions of the ranked candidates, best first, ties together; "shown", the positions in the order of the screen;
+    "time" since 1970 in seconds; "ms" that the person took; "undone", whether it was taken back; "points" of the
+    candidates, a list for each, where they were kept.
+    """
+    rows = store.rows()
+    undone = {a.payload["answer"] for a in rows if a.kind == "undo"}
+    steps = store.steps()
+    points = {i: None if (p := store.points(i)) is None else p.tolist() for i in {a.round_id for a in rows}}
+    return [
+        {
+            "step": steps[a.round_id],
+            "round": a.round_id,
+            "rater": a.rater,
+            "kind": a.kind,
+            "order": a.payload["groups"],
+            "shown": a.shown_order,
+            "time": a.created_at,
+            "ms": a.ms_spent,
+            "undone": a.id in undone,
+            "points": points[a.round_id],
+        }
+        for a in rows
+        if a.kind in KINDS
+    ]

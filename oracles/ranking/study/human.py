@@ -1,0 +1,227 @@
+"""`HumanRanking`: people look at the candidates and say which is better."""
+
+from __future__ import annotations
+
+import atexit
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from blackbox_zo._checks import check_at_least, check_positive
+from blackbox_zo.errors import OracleError
+from blackbox_zo.feedback import Ranking
+from blackbox_zo.oracle import Oracle
+from blackbox_zo.proposal import Proposal
+from oracles.ranking.raters._reliability import RaterModel
+from oracles.ranking.study._media import Media, rendered
+from oracles.ranking.study._server import Server
+from oracles.ranking.study._store import Round, Store, StoreError
+from oracles.ranking.study._study import Closed, Study
+
+__all__ = ["HumanRanking"]
+
+POLL = 0.2
+"""Seconds between looks at the store, for answers that other servers took."""
+
+TOGETHER = 0.2
+"""Seconds of drawing after which what is drawn is shown."""
+
+RECENT = 10
+"""Rounds of which the page tells how often the raters agree."""
+
+BROKEN = 3
+"""Rounds in a row of which nothing could be drawn, before the run ends."""
+
+
+class HumanRanking(Oracle):
+    """Shows the candidates of each step on a page, and answers with the order in which people put them.
+
+    Every answer is in the store before the page says so. The store is the journal: run the same program again, after
+    whatever end, and the search is given the same answers, and goes on with the same candidates in the same order.
+    A person may undo answers that the search has used; `Search.run` then goes back.
+
+    Args:
+        render: `render(x)` for a candidate in the structure of x0; gives a PIL image, an array, a figure, bytes (PNG,
+            JPEG, SVG, WAV, MP4, …), text, HTML, or a `Path`. Where it raises, the page shows the error, and the
+            candidate loses.
+        store: Path of an SQLite file, or a URL such as "postgresql://…" where several servers share a study.
+        port: Of the page; 0 takes the port of last time if it is free, else any.
+        n_ranked: k, how many of the best a person puts in order; none asks for all.
+        raters: How many people answer each round; a round ends with the last of them.
+        rounds: How many rounds are planned, for the page's progress.
+        host: Address to bind; other machines reach the page only if this is changed.
+        allowed_hosts: Further names under which browsers reach it.
+        title: Of the page.
+        question: What the page asks.
+        patience: Seconds after the first answer of a round at which the round ends without the other raters; none
+            waits for them.
+
+    Attributes:
+        server: The page's server.
+        reliability: Of several raters: their weights, how often they disagree, and how they tire.
+
+    Raises:
+        StoreError: The store cannot be used, or is of another version.
+        OSError: The port is in use.
+    """
+
+    not_replayable = "people may take answers back, and its store keeps them; run the same program again to go on"
+
+    def __init__(
+        self,
+        render: Callable[[Any], Any],
+        store: str | Path = "study.db",
+        port: int = 0,
+        n_ranked: int | None = None,
+        *,
+        raters: int = 1,
+        rounds: int | None = None,
+        host: str = "127.0.0.1",
+        allowed_hosts: Sequence[str] = (),
+        title: str = "Which is best?",
+        question: str = "",
+        patience: float | None = None,
+    ) -> None:
+        if not callable(render):
+            raise TypeError(f"`render` must be a function of one candidate, got {render!r:.60}.")
+        check_at_least("HumanRanking", 1, raters=raters)
+        for name, value in (("n_ranked", n_ranked), ("rounds", rounds)):
+            if value is not None:
+                check_at_least("HumanRanking", 1, **{name: value})
+        if patience is not None:
+            check_positive("HumanRanking", patience=patience)
+        self.render, self.n_ranked, self.patience = render, n_ranked, patience
+        self.store = Store(store, about={"title": title})
+        self.study = Study(self.store, raters)
+        self._seen = self.store.newest("undo")
+        self._broken = 0
+        self.reliability = RaterModel()
+        self._updated: tuple[RaterModel, Any] | None = None  # what `reliability` was worked out from
+        try:
+            self.server = Server(self.study, host, port, allowed_hosts, title, question, rounds)
+        except BaseException:
+            self.store.close()
+            raise
+        atexit.register(self.close)  # the last answer is acknowledged before the program ends
+
+    @property
+    def url(self) -> str:
+        """A new link to the page, which works once; for one person who answers alone."""
+        return self.invite("you" if self.study.raters == 1 else None)
+
+    def invite(self, name: str | None = None) -> str:
+        """A new link to the page, which works once.
+
+        Args:
+            name: Of the rater; none lets them give it.
+        """
+        return f"{self.server.address}/join/{self.store.visitors.invite(name)}"
+
+    def answer(self, proposal: Proposal) -> Ranking:
+        """See `Oracle.answer`: waits for people. What `proposal.ahead` holds is drawn, and may be answered meanwhile.
+
+        Raises:
+            Rewind: An answer that the search has used was taken back.
+            StoreError: The store has answers about other candidates.
+            OracleError: In three rounds in a row no candidate could be drawn.
+        """
+        known: RaterModel = proposal.state(self)
+        round_ = self._open(proposal)
+        closed = self.study.closed(round_)
+        if closed is None:
+            self._draw(round_, proposal)
+        for later in proposal.ahead:
+            self._draw(self._open(later), later)
+        while closed is None:
+            self.store.wait(POLL)
+            newest = self.store.newest("undo")
+            try:
+                with self.store.engine.connect() as c:
+                    self.store.check_rewound(c, self._seen)
+            finally:
+                self._seen = max(self._seen, newest)
+            if self.patience is not None:
+                self.study.give_up(round_, self.patience)
+            closed = self.study.closed(round_)
+        return self._weighed(proposal, known, closed)
+
+    # ------------------------------------------------------------------------------------------------- learning
+
+    def start(self) -> RaterModel:
+        """See `Oracle.start`: nothing is known of the raters."""
+        return RaterModel()
+
+    def absorb(self, state: RaterModel, evidence: Mapping[int, Any]) -> RaterModel:
+        """See `Oracle.absorb`: how the raters agreed in the step."""
+        for told in evidence.values():
+            worked_out = self._updated is not None and state is self._updated[0] and told is self._updated[1]
+            state = self.reliability if worked_out else state.update(*told)
+        return state
+
+    def save(self, state: RaterModel) -> dict[str, Any]:
+        """See `Oracle.save`."""
+        return {"raters": np.array(json.dumps(state.to_json()))}
+
+    def load(self, saved: Mapping[str, Any]) -> RaterModel:
+        """See `Oracle.load`."""
+        if "raters" not in saved:
+            raise ValueError("The state was not saved by a `HumanRanking`.")
+        return RaterModel.from_json(json.loads(str(saved["raters"])))
+
+    def _weighed(self, proposal: Proposal, known: RaterModel, closed: Closed) -> Ranking:
+        """What was said, each rater with the weight that the rounds so far give them."""
+        if self.study.raters == 1 or not closed.said:
+            return closed.ranking
+        evidence = closed.said, closed.seconds
+        proposal.learn(self, int(proposal.ids[0]), evidence)
+        self.reliability = model = known.update(*evidence)
+        self._updated = known, evidence
+        recent = model.disagreement[-RECENT:]
+        if np.isfinite(recent).any():
+            self.server.progress.agreement = 1.0 - float(np.nanmean(recent))
+        return model.merge(closed.said)
+
+    def _open(self, proposal: Proposal) -> Round:
+        newest = self.store.newest("undo")
+        try:
+            round_ = self.store.open_round(proposal.step, proposal.points, self.n_ranked, self._seen)
+        finally:
+            self._seen = max(self._seen, newest)
+        if round_.n_ranked != self.n_ranked:
+            raise StoreError(
+                f"The store {self.store.name!r} asked for n_ranked={round_.n_ranked} in step {proposal.step}; now it "
+                f"is {self.n_ranked}. Use the same, or another store."
+            )
+        return round_
+
+    def _draw(self, round_: Round, proposal: Proposal) -> None:
+        """Render what is not in the store yet."""
+        have = {c.position for c in self.store.gallery.candidates(round_.id)}
+        drawn: dict[int, Media] = {}
+        begun = time.monotonic()
+        for position in (p for p in range(proposal.n) if p not in have):
+            drawn[position] = rendered(self.render, proposal.tree(position))
+            if time.monotonic() - begun > TOGETHER:  # slow ones are shown as they come
+                self.store.gallery.add(round_.id, drawn)
+                drawn, begun = {}, time.monotonic()
+        if drawn:
+            self.store.gallery.add(round_.id, drawn)
+        candidates = self.store.gallery.candidates(round_.id)
+        if any(c.kind != "error" for c in candidates):
+            self._broken = 0
+            return
+        self._broken += 1
+        media = self.store.gallery.media(candidates[0].id)
+        if self._broken >= BROKEN and media is not None:
+            raise OracleError(f"No candidate of {BROKEN} rounds could be drawn. The last error: {media.data.decode()}")
+        self.study.close_without(round_)
+
+    def close(self) -> None:
+        """Tell open pages that the study is over, and stop. What was answered stays in the store."""
+        atexit.unregister(self.close)
+        self.server.stop()
+        self.store.close()
