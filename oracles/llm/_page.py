@@ -114,7 +114,7 @@ def _tiles(run: _Tuned) -> list[tuple[str, str]]:
     if run.best >= 0:
         name = deciding(run.validations)
         value = next(m.values[name] for m in run.validations if m.step == run.best)
-        out.append((f"best {name}, after step {run.best:,}", shown(name, value)))
+        out.append((f"best {name}", f"{shown(name, value)}, step {run.best:,}"))
     return out
 
 
@@ -198,7 +198,7 @@ def _facts(run: _Tuned) -> list[tuple[str, str]]:
     out += [("numbers searched", f"{header.get('dimension'):,}"), ("seed", str(header.get("seed")))]
     out += [(_label(n), _spelt(settings[n])) for n in _SETTINGS if settings.get(n) is not None]
     if run.measured and run.measured[-1].seconds > 0:
-        out.append((f"time until step {run.measured[-1].step:,}", span(run.measured[-1].seconds)))
+        out.append(("time", f"{span(run.measured[-1].seconds)} until step {run.measured[-1].step:,}"))
     return [*out, ("library", f"blackbox_zo {header.get('library')}, numpy {header.get('numpy')}")]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import os
 import random
@@ -538,7 +537,7 @@ def test_the_page_of_a_run(here: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert "default-src 'none'" in text and "prefers-color-scheme: dark" in text
     shown = f"{measured[0]['loss']:.4f} → {measured[30]['loss']:.4f}"
     for words in (
-        *("run.jsonl", "alert('x')", "30 steps", "960 queries", "0 failed steps", shown, "best accuracy, after step"),
+        *("run.jsonl", "alert('x')", "30 steps", "960 queries", "0 failed steps", shown, "best accuracy"),
         *("Training loss", "running median", "Validation", "accuracy, %", "great, terrible", "Adam(learning_rate=0.01"),
         *("n_directions=16", "select all", "to go on, with more steps", "blackbox-zo resume run.jsonl --steps 60"),
         *("rows.jsonl", "blackbox-zo export run.jsonl -o DIR"),
@@ -550,6 +549,124 @@ def test_the_page_of_a_run(here: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert main(["report", "bare.jsonl"]) == 0
     bare = Page((here / "bare.html").read_text())
     assert "Training loss" in bare.text and "Validation" not in bare.text
+
+
+def test_a_picture_and_a_comparison_are_of_finetunings(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from oracles.cli import _png
+
+    for seed in ("0", "1"):
+        more = ("--steps", "8", "--eval-every", "2", "--seed", seed, "--journal", f"{seed}.jsonl", "--quiet")
+        assert main(typed(*FAST, *more)) == 0
+    drawn: list[Any] = []
+    with pytest.MonkeyPatch.context() as patch:
+        real = _png.png
+        patch.setattr(_png, "png", lambda page, path: (drawn.append(page), real(page, path)))
+        assert main(["report", "0.jsonl", "-o", "one.png"]) == 0
+        assert main(["report", "0.jsonl", "1.jsonl", "-o", "both.png"]) == 0
+    one, both = drawn
+    assert [section.title for section in one.sections] == ["Training loss", "Validation", "Commands", "The run"]
+    charts = [part for section in both.sections for part in section.parts if hasattr(part, "layers")]
+    assert [[layer.label for layer in chart.layers] for chart in charts] == [["1. 0.jsonl", "2. 1.jsonl"]] * 3
+    assert [chart.y for chart in charts] == ["loss", "loss", "accuracy, %"]
+    for name in ("one.png", "both.png"):
+        assert (here / name).read_bytes().startswith(b"\x89PNG\r\n")
+    assert "one.png: steps 8, queries 256" in capsys.readouterr().out
+
+
+def test_watch_tells_steps_and_validations(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(typed(*FAST, "--steps", "4", "--eval-every", "2", "--journal", "run.jsonl", "--quiet")) == 0
+    capsys.readouterr()
+    assert main(["watch", "run.jsonl", "--last", "99"]) == 0
+    told, measured = capsys.readouterr().out.splitlines(), validated(here / "run.jsonl")
+
+    def validation(step: int) -> str:
+        return f"validation loss {measured[step]['loss']:.4f}, accuracy {measured[step]['accuracy']:.4f}"
+
+    assert told[0] == f"step 0/4: {validation(0)}"
+    assert told[1].startswith("step 1/4: loss ") and told[1].endswith(validation(0))
+    assert [line.partition(":")[0] for line in told[1:4]] == ["step 1/4", "step 2/4", "step 2/4"]
+    assert told[3] == f"step 2/4: {validation(2)}" and told[-2] == f"step 4/4: {validation(4)}"
+    assert told[-1] == "The run has ended." and "examples/s" not in "".join(told)
+
+
+def test_a_validation_that_failed_is_told_and_drawn(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    given = typed(*FAST, "--steps", "4", "--eval-every", "2", "--journal", "run.jsonl")
+    from oracles.llm import LabelWords
+
+    real, calls = LabelWords.measures, [0]
+
+    def measures_of(self: Any, model: Any, batch: Any) -> Any:
+        calls[0] += 1
+        if calls[0] == 2:
+            raise RuntimeError("no such luck")
+        return real(self, model, batch)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(LabelWords, "measures", measures_of)
+        assert main(given) == 0
+    out, err = capsys.readouterr()
+    assert "step 2/4: validation failed: RuntimeError: no such luck" in err
+    assert out.splitlines()[0].split() == ["validation", "zero-shot", "after", "step", "4"]
+    assert main(["report", "run.jsonl"]) == 0 and main(["watch", "run.jsonl"]) == 0
+    words = "1 failed, the last one after step 2: RuntimeError: no such luck"
+    assert words in Page((here / "run.html").read_text()).text
+    assert "step 2/4: validation failed: RuntimeError: no such luck" in capsys.readouterr().out
+
+
+def test_a_journal_of_format_1_is_shown_and_exported_and_not_resumed(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    more = ("--steps", "6", "--eval-every", "3", "--journal", "run.jsonl", "--save", "out", "--quiet")
+    assert main(typed(*FAST, *more)) == 0
+    head, records = read(here / "run.jsonl")
+    head |= {"format": 1, "problem": {**head["problem"], "kind": "blackbox-zo finetune"}}
+    old = [head]
+    for step in range(6):
+        values = [record["value"] for record in records if record["step"] == step]
+        old.append({"step": step, "id": 32 * step, "values": values})
+    write(here / "old.jsonl", old)
+    beside = [
+        {"step": line["step"], **line["values"], "seconds": line["seconds"]} for line in measures(here / "run.jsonl")
+    ]
+    write(here / "old.jsonl.validation.jsonl", beside)
+    with (here / "old.jsonl.validation.jsonl").open("a") as file:
+        file.write('{"step": 9, "lo')
+    capsys.readouterr()
+    for name in ("old", "run"):
+        assert main(["report", f"{name}.jsonl"]) == 0
+    pages = [Page((here / f"{name}.html").read_text()).text for name in ("old", "run")]
+    first, last = beside[0]["loss"], beside[-1]["loss"]
+    for text in pages:
+        assert f"{first:.4f} → {last:.4f}" in text and "6 steps" in text and "accuracy, %" in text
+    assert "blackbox-zo resume" not in pages[0] and "blackbox-zo resume" in pages[1]
+    assert main(["watch", "old.jsonl"]) == 0
+    assert "step 6/6: loss " in capsys.readouterr().out
+    assert main(["export", "old.jsonl", "-o", "again"]) == 0
+    assert weights(here / "again") == weights(here / "out")
+    assert code_of(["resume", "old.jsonl"]) == 2
+    assert "was written by format version 1, of blackbox_zo 0.1.0" in capsys.readouterr().err
+    assert code_of(typed(*FAST, "--steps", "8", "--journal", "old.jsonl")) == 2
+    assert "was written by format version 1" in capsys.readouterr().err
+
+
+def test_a_journal_is_shown_without_torch(here: Path) -> None:
+    assert main(typed(*FAST, "--steps", "2", "--journal", "run.jsonl", "--quiet")) == 0
+    check = "import sys; from oracles.cli.main import main\n"
+    check += "assert main(['report', 'run.jsonl']) == main(['watch', 'run.jsonl']) == 0\n"
+    check += "assert not {'torch', 'transformers'} & set(sys.modules), 'slow'"
+    done = subprocess.run(
+        [sys.executable, "-c", check], env=environment(), cwd=here, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_time_limit_ends_a_run_that_can_go_on(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    more = ("--steps", "100000", "--eval-every", "0", "--journal", "run.jsonl", "--quiet")
+    assert main(typed(*FAST, *more, "--time-limit", "0.5")) == 0
+    out = capsys.readouterr().out
+    done = len({record["step"] for record in read(here / "run.jsonl")[1]})
+    assert 1 <= done < 1000 and "The time limit is reached." in out and f"{done} of 100000 steps" in out
+    assert "to go on: blackbox-zo resume run.jsonl" in out and list(validated(here / "run.jsonl")) == [0, done]
 
 
 def test_the_page_of_a_run_from_python(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -564,4 +681,8 @@ def test_the_page_of_a_run_from_python(here: Path, capsys: pytest.CaptureFixture
         assert main(["report", f"{name}.jsonl"]) == 0
         page = Page((here / f"{name}.html").read_text())
         assert words in page.text and "--model BASE" in page.text and "to go on" not in page.text
+        assert code_of(["resume", f"{name}.jsonl"]) == 2
+        assert "begun by a Python program" in capsys.readouterr().err
+        assert code_of(["export", f"{name}.jsonl", "-o", "new"]) == 2
+        assert "does not say which model the run began with; name it by --model" in capsys.readouterr().err
     assert capsys.readouterr().err == ""
