@@ -79,8 +79,6 @@ class TuningSession(Session):
             numbers=self.task.numbers,
         )
         self.begun_at = self.tuning.search.moves
-        if not self.tuning.search.waiting:
-            self.tally.close()  # no line follows the journal's last step
 
     def introduction(self) -> Iterator[str]:
         """What is searched, and by how many rows."""

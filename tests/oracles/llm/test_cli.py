@@ -356,8 +356,10 @@ def test_the_same_command_goes_on_with_its_journal(here: Path, capsys: pytest.Ca
     given[2] = "elsewhere/tiny"
     given[given.index("--steps") + 1] = "5"
     assert main(given) == 0
-    out, _ = capsys.readouterr()
+    out, err = capsys.readouterr()
     assert "run.jsonl holds 3 steps of this run, which goes on" in out and "5 of 5 steps (2 now)" in out
+    mean = sum(record["value"] for record in read(here / "run.jsonl")[1]) / (5 * 32)  # of all five steps
+    assert f"5/5 steps, loss {mean:.4f}" in err
 
 
 def test_a_journal_of_another_run_is_refused_by_name(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
