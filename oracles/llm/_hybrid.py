@@ -109,7 +109,7 @@ class HybridOracle(LossOracle):
 
     def start(self) -> Top:
         """See `Oracle.start`: the parameters and the optimiser as they are now."""
-        parameters = [p.detach().clone() for p in self._parameters()]
+        parameters = [p.detach().clone() for p in self._moved()]
         self._at = Top(Chosen(self.sweep, ()), parameters, _copied(self.optimizer.state_dict()))
         return self._at
 
@@ -118,7 +118,7 @@ class HybridOracle(LossOracle):
         chosen = super().absorb(state.chosen, evidence)
         for gradients in (found["gradients"] for found in evidence.values() if "gradients" in found):
             self.put(state)
-            for p, gradient in zip(self._parameters(), gradients, strict=True):
+            for p, gradient in zip(self._moved(), gradients, strict=True):
                 p.grad = gradient
             self.optimizer.step()
             state = self.start()
@@ -139,7 +139,7 @@ class HybridOracle(LossOracle):
 
     def load(self, saved: Mapping[str, Any]) -> Top:
         """See `Oracle.load`."""
-        mine = self._parameters()
+        mine = self._moved()
         if sum(name.startswith("top/") for name in saved) != len(mine):
             raise ValueError("The state was saved by a `HybridOracle` whose optimiser has other parameters.")
         parameters = [tensor_of(saved[f"top/{i}"], p) for i, p in enumerate(mine)]
@@ -156,7 +156,7 @@ class HybridOracle(LossOracle):
         chosen: Chosen = state.chosen
         return chosen
 
-    def _parameters(self) -> list[torch.nn.Parameter]:
+    def _moved(self) -> list[torch.nn.Parameter]:
         return [p for group in self.optimizer.param_groups for p in group["params"]]
 
     @torch.no_grad()
@@ -171,7 +171,7 @@ class HybridOracle(LossOracle):
         """
         if state is self._at:
             return
-        for p, value in zip(self._parameters(), state.parameters, strict=True):
+        for p, value in zip(self._moved(), state.parameters, strict=True):
             p.copy_(value)
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict(_copied({"state": state.optimizer["state"], "param_groups": groups}))
