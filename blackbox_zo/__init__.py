@@ -23,6 +23,7 @@ from blackbox_zo.errors import MeasureError as MeasureError
 from blackbox_zo.errors import OracleError as OracleError
 from blackbox_zo.errors import Rewind as Rewind
 from blackbox_zo.errors import TellError as TellError
+from blackbox_zo.errors import WorkerError as WorkerError
 from blackbox_zo.estimators import PGPE as PGPE
 from blackbox_zo.estimators import AugmentedRandomSearch as AugmentedRandomSearch
 from blackbox_zo.estimators import ConsensusBased as ConsensusBased
@@ -76,6 +77,10 @@ from blackbox_zo.steps import Queries as Queries
 from blackbox_zo.steps import Step as Step
 from blackbox_zo.variables import Variable as Variable
 from blackbox_zo.variables import Vector as Vector
+from blackbox_zo.wrappers import Cache as Cache
+from blackbox_zo.wrappers import RankOnly as RankOnly
+from blackbox_zo.wrappers import Repeat as Repeat
+from blackbox_zo.wrappers import Timeout as Timeout
 
 if _TYPE_CHECKING:
     from blackbox_zo.modules import Module as Module

@@ -18,9 +18,9 @@ class Best(NamedTuple):
     """The best point asked about so far.
 
     Attributes:
-        x: In the user's structure; None for a variable whose points are never written out.
-        value: Its value; NaN where it was the winner of the newest ranking, or where nothing has been answered.
-        id: The number of its query; -1 for none yet.
+        x: In the structure of x0; None for a variable whose points are never written out.
+        value: Its value; NaN if it is the winner of the newest ranking, or before the first answer.
+        id: The number of its query; -1 before the first answer.
     """
 
     x: Tree

@@ -1,4 +1,4 @@
-"""A search's state as a flat dictionary of arrays and numbers, and back."""
+"""The state of a search as a flat dict of arrays and numbers, and back."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FORMAT = 2
 
 
 def save(engine: Engine) -> dict[str, Any]:
-    """See `Search.state_dict`. An open proposal is kept as what it takes to sample it again, and its answers so far."""
+    """The state of an engine. An open proposal is saved as what it takes to sample it again, and its answers so far."""
     best, learning = engine.best, engine.learning
     out: dict[str, Any] = {
         "format": FORMAT,
@@ -70,7 +70,7 @@ def _saved(engine: Engine, name: str, step: int, pending: Open) -> dict[str, Any
 
 
 def load(engine: Engine, state: Mapping[str, Any]) -> None:
-    """See `Search.load_state_dict`."""
+    """Load what `save` gave into an engine that was made with the same arguments."""
     if "format" not in state or int(state["format"]) != FORMAT:
         raise ValueError(
             f"The state has format {state.get('format')}, this search {FORMAT}; load it with the version that saved it."

@@ -1,4 +1,4 @@
-"""Checks of arguments, as sentences that name the argument, the value and the mend."""
+"""Checks of arguments, with messages that name the argument, its value and what to do."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run says of itself: how it ended, what each step did, which query failed first."""
+"""The records of a run: how it ended, what each step did, which query failed first."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from typing import Any, NamedTuple, Protocol
 
 from blackbox_zo._best import Best
 from blackbox_zo._engine import Snapshot
+from blackbox_zo.estimators import Estimator
 from blackbox_zo.feedback import Feedback
 from blackbox_zo.journal import Journal, Measured
 from blackbox_zo.proposal import Proposal
+from blackbox_zo.rules import Rule
 from blackbox_zo.variables import Variable
 
 __all__ = ["Ended", "Failure", "Report", "Searched"]
@@ -22,13 +24,13 @@ class Ended(IntEnum):
     BUDGET = 0
     """Every query of the budget was answered."""
     STOPPED = 1
-    """A callback, or another observer, asked to stop."""
+    """A callback or another observer asked to stop, or the caller left the loop."""
     TIME = 2
     """The time limit was reached."""
     INTERRUPTED = 3
     """Ctrl-C or another signal."""
     RAISED = 4
-    """The oracle raised an exception."""
+    """The oracle, a measure or an observer raised an exception."""
     FAILED = 5
     """Every query failed."""
     TARGET = 6
@@ -36,7 +38,7 @@ class Ended(IntEnum):
     STEPS = 7
     """Every step was made."""
     BARREN = 8
-    """No step of so many in a row had a usable answer."""
+    """So many steps in a row had no usable answer."""
 
 
 class Report(NamedTuple):
@@ -48,8 +50,8 @@ class Report(NamedTuple):
         value: Mean of the step's values; NaN for rankings, or where all failed.
         best: Best value so far.
         failed: Failed queries so far.
-        seconds: Since this run began, or went on.
-        measured: What was measured after the step, by the measure's name.
+        seconds: Seconds since this run began or was resumed.
+        measured: The measures taken after the step, by name.
     """
 
     step: int
@@ -66,8 +68,8 @@ class Failure(NamedTuple):
 
     Attributes:
         query: Its id.
-        reason: Why, as far as the oracle said.
-        info: All that the oracle noted about it.
+        reason: Why, if the oracle said so.
+        info: What the oracle noted about it.
     """
 
     query: int
@@ -80,6 +82,12 @@ class Searched(Protocol):
 
     @property
     def variable(self) -> Variable: ...
+    @property
+    def estimator(self) -> Estimator: ...
+    @property
+    def rule(self) -> Rule: ...
+    @property
+    def seed(self) -> int: ...
     @property
     def budget(self) -> int | None: ...
     @property

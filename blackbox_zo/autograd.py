@@ -24,17 +24,17 @@ __all__ = ["as_autograd"]
 def as_autograd(
     fun: Callable[[torch.Tensor], Any], estimator: Estimator, *, seed: int = 0, vectorized: bool = False
 ) -> Callable[[torch.Tensor], torch.Tensor]:
-    """Wrap a black box so that torch can differentiate through it; the backward pass asks the queries.
+    """Wrap a black box so that torch can differentiate through it; the backward pass queries it.
 
-    Forward is `fun(x)`. Backward estimates the gradient at x with `estimator`, and multiplies it by what comes from
-    above. Each backward pass draws new directions, the same in every run with this seed, and starts the estimator
-    afresh. There are no second derivatives.
+    Forward is `fun(x)`. Backward estimates the gradient at x with `estimator`, and multiplies it by the incoming
+    gradient. Each backward pass draws new directions, the same in every run with this seed, from a fresh state of the
+    estimator. There are no second derivatives.
 
     Args:
         fun: From a detached tensor, of x's shape, dtype and device, to one number. With `vectorized`, from n of them
             stacked to n numbers.
         estimator: Any that takes values.
-        seed: All randomness is a function of it.
+        seed: Determines all randomness.
         vectorized: See `fun`; the forward pass then calls it with n = 1.
 
     Returns:

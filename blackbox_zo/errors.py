@@ -1,4 +1,4 @@
-"""The errors of the package, each with a sentence that names the argument, the value and the mend."""
+"""The exceptions of the package. Each message names the argument, its value and what to do."""
 
 from __future__ import annotations
 
@@ -11,27 +11,32 @@ __all__ = [
     "OracleError",
     "Rewind",
     "TellError",
+    "WorkerError",
 ]
 
 
 class TellError(ValueError):
-    """`Search.tell` was given a proposal, ids or answers that do not belong together."""
+    """The proposal, ids and answers given to `Search.tell` do not match."""
 
 
 class FeedbackError(TypeError):
-    """An estimator needs another kind of feedback than the oracle gives."""
+    """The estimator cannot use the kind of feedback that the oracle gives."""
 
 
 class BudgetExhausted(RuntimeError):
-    """`Search.ask` was called after the last query of the budget had been handed out."""
+    """`Search.ask` was called after the whole budget had been asked."""
 
 
 class OracleError(RuntimeError):
-    """An oracle cannot go on, for example because every query failed."""
+    """A run cannot go on, for example because every query of many steps failed."""
 
 
 class MeasureError(RuntimeError):
     """A measure raised an exception, or gave no number."""
+
+
+class WorkerError(RuntimeError):
+    """Worker processes, or an executor, cannot do their work; or what a worker raised cannot be sent as it was."""
 
 
 class JournalError(ValueError):
@@ -43,14 +48,14 @@ class JournalLocked(JournalError):
 
 
 class Rewind(Exception):
-    """An oracle takes back what it answered from a step on, for example because a person undid an answer.
+    """Raised by an oracle to take back its answers from a step on, for example because a person undid one.
 
-    `Search.run` begins again from where it began, asks for the same steps, and goes on from there; the oracle must
-    answer the steps before as it did the first time. Where the step is of an earlier `run`, this is raised to the
-    caller: a search made anew goes through all steps again.
+    The run goes back to where it began and asks the same steps again; the oracle must answer those before `step` as it
+    did the first time. If the step belongs to an earlier run of the search, the exception passes to the caller, who can
+    start over with a new search.
 
     Attributes:
-        step: The first step that is to be asked again.
+        step: The first step to ask again.
     """
 
     def __init__(self, step: int) -> None:

@@ -20,11 +20,11 @@ class Values:
 
     Args:
         values: Shape (n,). Infinities are taken as failures too.
-        stderr: Standard error of each value, shape (n,), or none if unknown.
-        info: For each query None or a small JSON-able mapping for the journal (why it failed, how long it took).
+        stderr: Standard error of each value, shape (n,); None if unknown.
+        info: For each query None or a small JSON-able dict for the journal (why it failed, how long it took).
 
     Attributes:
-        n_failed: How many are NaN.
+        n_failed: Number of failed queries.
 
     Raises:
         TellError: `values` is not a flat array of numbers, or `stderr` or `info` has another length.
@@ -61,10 +61,10 @@ class Values:
         return len(self.values)
 
     def ranking(self, n_ranked: int | None = None) -> Ranking:
-        """The weaker view: which query is better. Equal values tie; failures are not ranked.
+        """The order of the values, as a `Ranking`. Equal values tie; failures are not ranked.
 
         Args:
-            n_ranked: Rank only this many of the best (more if the last place is shared); none means all.
+            n_ranked: Rank only this many of the best (more if the last place is shared); None for all.
         """
         order = np.argsort(self.values, kind="stable")  # NaNs come last
         ordered = self.values[order]
@@ -88,21 +88,20 @@ class Values:
 
 
 class Ranking:
-    """Some queries in order, best first; the rest are only known to be worse than those.
+    """Some queries in order, best first; the others are only known to be worse.
 
-    An answer is a directed graph: an edge i -> j says that i is better than j. There is no edge between queries of one
-    tie group, nor between two that are not ranked. A ranking may have several parts: separate queries of a step, pairs,
-    or the answers of several people. The edges of all parts add up, each with the weight of its part, and parts may
-    contradict each other.
+    A ranking is a directed graph: an edge i -> j says that i is better than j. There is no edge between tied queries,
+    nor between two that are not ranked. A ranking may have several parts, such as pairs or the answers of several
+    people. The edges of all parts add up, each with the weight of its part; parts may contradict each other.
 
     Args:
         groups: Positions of queries, best first. A tuple or list inside is a group of ties.
-        n: How many queries were shown. Those that `groups` leaves out are worse than all ranked ones.
+        n: Number of queries shown. Those that `groups` leaves out are worse than all ranked ones.
 
     Attributes:
         levels: The place of each query in each part, shape (parts, n): lower is better, -1 is absent.
-        weights: What an edge of each part counts, shape (parts,), positive; None where every edge counts 1.
-        info: As in `Values`: something for the journal about each query, shown to the oracle again when a run resumes.
+        weights: Weight of the edges of each part, shape (parts,), positive; None if all are 1.
+        info: As in `Values`: notes for the journal about each query.
 
     Raises:
         TellError: A position is repeated, negative, not below `n`, or not an integer.
@@ -137,11 +136,11 @@ class Ranking:
 
     @classmethod
     def from_levels(cls, levels: Ints, weights: Any = None) -> Ranking:
-        """From the place of each query: lower is better, equal is no edge, -1 is absent.
+        """A ranking from the place of each query: lower is better, equal is a tie, -1 is absent.
 
         Args:
             levels: Shape (n,) or (parts, n).
-            weights: What an edge of each part counts, shape (parts,), positive and finite; none means 1 each.
+            weights: Weight of the edges of each part, shape (parts,), positive and finite; None for 1 each.
 
         Raises:
             TellError: `weights` has another shape, or is not positive and finite.
@@ -157,13 +156,13 @@ class Ranking:
 
     @classmethod
     def pairs(cls, better: Any, worse: Any, n: int, weights: Any = None) -> Ranking:
-        """From comparisons of two, each a part of its own. A pair may come again, and be contradicted.
+        """A ranking from comparisons of pairs, each a part of its own. Pairs may repeat and contradict each other.
 
         Args:
-            better: The position of the better one of each pair, shape (pairs,).
-            worse: That of the other.
-            n: How many queries there are; those in no pair are known nothing of.
-            weights: What each comparison counts, shape (pairs,), positive and finite; none means 1 each.
+            better: The position of the better query of each pair, shape (pairs,).
+            worse: The position of the worse one, shape (pairs,).
+            n: Number of queries; nothing is known of those in no pair.
+            weights: Weight of each comparison, shape (pairs,), positive and finite; None for 1 each.
 
         Raises:
             TellError: Shapes differ, a position is not one of `n`, or a query is compared with itself; see also
@@ -181,7 +180,7 @@ class Ranking:
 
     @classmethod
     def join(cls, parts: Iterable[tuple[Ints, Ranking]], n: int) -> Ranking:
-        """One ranking of `n` queries from rankings of some of their positions; edges of all parts count."""
+        """One ranking of `n` queries from rankings at some of their positions, with the edges of all."""
         rows, weights = [], []
         for positions, ranking in parts:
             for level in ranking.levels:
@@ -220,9 +219,9 @@ class Ranking:
         return self.graph[1]
 
     def net_losses(self) -> Counts:
-        """For each query how many are better, less how many are worse: indegree minus outdegree. They sum to 0.
+        """Losses minus wins of each query (indegree minus outdegree), shape (n,). They sum to 0.
 
-        With several parts this is their Borda count: who wins more than they lose comes first, contradictions cancel.
+        With several parts this is their Borda count: contradictions cancel.
         """
         net = self.graph[0]
         net.flags.writeable = False  # it is kept
@@ -234,10 +233,9 @@ class Ranking:
         return [np.flatnonzero(level == place).tolist() for place in range(int(level.max(initial=0)))]
 
     def ranking(self, n_ranked: int | None = None) -> Ranking:
-        """Itself, or only its `n_ranked` best places: the view that `Values` offers too.
+        """The ranking itself, or each part cut to its `n_ranked` best places; `Values` has the same method.
 
-        Each part is cut down by itself, to what it would have been had whoever gave it named their `n_ranked` best
-        only. A part of two is never changed, for there one place says all.
+        A part of two queries is never changed.
         """
         if n_ranked is None or n_ranked >= self.n:
             return self
@@ -249,11 +247,11 @@ class Ranking:
         return Ranking.from_levels(cut, self.weights)
 
     def about(self, positions: Ints) -> Ranking:
-        """What it says of some of the queries, by their positions: the edges among them, and no others."""
+        """The ranking of the queries at some positions: the edges among them."""
         return Ranking.from_levels(self.levels[:, positions], self.weights)
 
     def merged(self) -> Ranking:
-        """All parts as one order without weights, by `net_losses`; queries with the same one tie."""
+        """All parts as one order without weights, by `net_losses`; equal ones tie."""
         return self if len(self.levels) == 1 and self.weights is None else Values(self.net_losses()).ranking()
 
     def __repr__(self) -> str:

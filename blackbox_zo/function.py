@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
+from concurrent.futures import Executor
 from typing import Any, Literal
 
 import numpy as np
 
-from blackbox_zo._checks import check_at_least, check_choice
+from blackbox_zo._checks import check_at_least, check_choice, check_positive
 from blackbox_zo._number import number, numbers
-from blackbox_zo._typing import Tree
-from blackbox_zo._workers import Workers
+from blackbox_zo._typing import Floats, Ints, Tree
 from blackbox_zo.feedback import Values
 from blackbox_zo.oracle import Oracle, Part, gather
 from blackbox_zo.proposal import Proposal
 from blackbox_zo.variables._tree import like
+from blackbox_zo.workers._outcomes import Lost, Raised
+from blackbox_zo.workers._pool import Pool
+from blackbox_zo.workers._remote import Remote
 
 __all__ = ["FunctionOracle"]
 
@@ -23,22 +26,30 @@ __all__ = ["FunctionOracle"]
 class FunctionOracle(Oracle):
     """Ask a Python function.
 
+    A worker process is a fresh interpreter that gets `fun` by cloudpickle, so lambdas, closures and functions of a
+    notebook will do, and it starts whatever threads this process has. What `fun` changes there stays there. A worker
+    that dies is replaced, and the query it was at is asked once more; if that worker dies too, the query has failed. If
+    the iterator of `parts` is closed, the workers that are busy are ended at once.
+
     Args:
         fun: From x, in the structure of x0, to one number. NaN or infinity is a failed query. With `vectorized`, from
             all n points (each leaf with n as first axis) to n numbers.
-        vectorized: Ask all points of a step in one call.
-        workers: Number of worker processes. Where processes can be forked (Linux, macOS) `fun` may be anything;
-            elsewhere it must be importable. A worker that dies costs its query only, after one more try.
-        executor: A `concurrent.futures.Executor` to use instead: threads, Dask, MPI. It is not shut down.
-        on_error: What an exception in `fun` does: "raise" it, or "skip", a failed query.
+        vectorized: Ask all points of a step in one call; with `workers=k`, in k calls of about n / k points.
+        workers: Number of worker processes. 1 asks in this process, unless there is a `timeout`.
+        executor: A `concurrent.futures.Executor` to use instead: threads, processes, Dask, MPI. It is not shut down.
+        on_error: What an exception in `fun` does: "raise" it, or "skip", a failed query. An executor that cannot go on
+            always raises.
         args: More arguments for `fun`, after x.
+        timeout: Seconds that one call of `fun` may take. Then its worker is ended, with all that it has started, and
+            the query has failed; it is not asked again.
+        memory_growth: MiB by which the memory of a worker may grow before it is replaced; none is no limit.
 
     Attributes:
         calls: Number of times `fun` was called (with `vectorized`, number of points).
 
     Raises:
-        TypeError: `fun` cannot be called.
-        ValueError: An argument is out of its range, or arguments exclude each other.
+        TypeError: `fun` cannot be called, or `executor` is none.
+        ValueError: An argument is out of its range, arguments exclude each other, or `fun` cannot be sent to workers.
 
     Example:
         >>> import blackbox_zo as bz, numpy as np
@@ -59,114 +70,134 @@ class FunctionOracle(Oracle):
         executor: Executor | None = None,
         on_error: Literal["raise", "skip"] = "raise",
         args: tuple[Any, ...] = (),
+        timeout: float | None = None,
+        memory_growth: float | None = None,
     ) -> None:
         if not callable(fun):
             raise TypeError(f"`fun` must be a function of x, got {fun!r:.60}.")
         check_at_least("FunctionOracle", 1, workers=workers)
         check_choice("FunctionOracle", ("raise", "skip"), on_error=on_error)
-        if vectorized and (workers > 1 or executor is not None):
-            raise ValueError("`vectorized=True` asks all points in one call; leave `workers` and `executor` out.")
+        if vectorized and executor is not None:
+            raise ValueError("`vectorized=True` asks all points in one call; use `workers` with it, not `executor`.")
+        if executor is not None and not callable(getattr(executor, "submit", None)):
+            raise TypeError(f"`executor` must be a `concurrent.futures.Executor`, got {executor!r:.60}.")
         if executor is not None and workers > 1:
             raise ValueError("Give either `workers` or `executor`, not both.")
+        for name, value in (("timeout", timeout), ("memory_growth", memory_growth)):
+            if value is not None:
+                check_positive("FunctionOracle", **{name: value})
+                if executor is not None:
+                    raise ValueError(f"`{name}` is for worker processes; calls on an `executor` cannot be ended.")
         self.fun: Callable[[Tree], Any] = (lambda x: fun(x, *args)) if args else fun
-        self.vectorized, self.on_error, self.calls = vectorized, on_error, 0
-        self._executor = executor
-        self._workers = Workers(self.fun, workers) if workers > 1 else None
+        self.vectorized, self.on_error, self.calls, self.workers = vectorized, on_error, 0, int(workers)
+        self._remote = None if executor is None else Remote(fun, args, executor)
+        self._pool: Pool | None = None
+        if workers > 1 or timeout is not None or memory_growth is not None:
+            threads = max(1, (os.cpu_count() or 1) // self.workers)
+            try:
+                self._pool = Pool(
+                    _setup(fun, args), self.workers, timeout=timeout, growth=memory_growth, threads=threads
+                )
+            except ValueError as error:
+                raise ValueError(
+                    f"`fun` and `args` cannot be sent to worker processes: {error.__cause__}. Have `fun` make what "
+                    "cannot be sent, or ask it here (`workers=1`) or on threads (`executor=ThreadPoolExecutor(...)`)."
+                ) from error.__cause__
 
     def answer(self, proposal: Proposal) -> Values:
         """See `Oracle.answer`."""
         return gather(proposal, self.parts(proposal))
 
     def parts(self, proposal: Proposal) -> Iterator[Part]:
-        """See `Oracle.parts`: one part per call of `fun`."""
-        if self.vectorized:
-            yield proposal.ids, self._all(proposal)
-        elif self._executor is not None or self._workers is not None:
-            yield from self._spread(proposal)
+        """See `Oracle.parts`: one part per call of `fun`; of calls that are very short, several in one."""
+        if self._pool is not None:
+            yield from self._by_workers(self._pool, proposal)
+        elif self._remote is not None:
+            yield from self._by_executor(self._remote, proposal)
+        elif self.vectorized:
+            self.calls += proposal.n
+            yield self._part(proposal, [(np.arange(proposal.n), _tried(lambda: self.fun(_writable(proposal.trees()))))])
         else:
             for i in range(proposal.n):
                 x = proposal.tree(i)
                 self.calls += 1
-                try:
-                    result = Values([number(self.fun(x))])
-                except Exception as error:
-                    result = self._failed(error)
-                yield proposal.ids[i : i + 1], result
+                yield self._part(proposal, [(np.array([i]), _tried(lambda x=x: self.fun(x)))])  # type: ignore[misc]
 
-    def _failed(self, error: Exception) -> Values:
-        if self.on_error == "raise":
-            raise error
-        return Values([np.nan], info=[{"error": f"{type(error).__name__}: {error}"}])
-
-    def _all(self, proposal: Proposal) -> Values:
-        self.calls += proposal.n
+    def _by_workers(self, pool: Pool, proposal: Proposal) -> Iterator[Part]:
+        n, broken_off = proposal.n, list[int]()
+        if self.vectorized:
+            shares = np.array_split(np.arange(n), min(self.workers, n))
+            results = pool.run(len(shares), lambda k: proposal.take(shares[k]).trees(), broken_off)
+        else:
+            shares = list(np.arange(n)[:, None])
+            results = pool.run(n, proposal.tree, broken_off)
         try:
-            return Values(numbers(self.fun(_writable(proposal.trees())), proposal.n))
-        except Exception as error:
-            if self.on_error == "raise":
-                raise
-            info = {"error": f"{type(error).__name__}: {error}"}
-            return Values(np.full(proposal.n, np.nan), info=[info] * proposal.n)
-
-    def _spread(self, proposal: Proposal) -> Iterator[Part]:
-        """Ask on an executor, yielding answers as they come."""
-        rest, suspects = list(range(proposal.n - 1, -1, -1)), list[int]()
-        running: dict[Future[float], int] = {}
-        most = proposal.n if self._workers is None else self._workers.n  # a kill loses only what is under way
-        try:
-            while rest or running or suspects:
-                while rest and len(running) < most and not suspects:
-                    i = rest.pop()
-                    running[self._submit(proposal.tree(i))] = i
-                for future in wait(running, return_when=FIRST_COMPLETED).done:
-                    i = running.pop(future)
-                    if isinstance(future.exception(), BrokenExecutor) and self._workers is not None:
-                        suspects.append(i)  # some query killed a worker, and all under way went down with it
-                    else:
-                        yield proposal.ids[i : i + 1], self._result(future)
-                while suspects and not running:
-                    i = suspects.pop()
-                    yield proposal.ids[i : i + 1], self._again(proposal.tree(i))
+            for found in results:
+                some = [(shares[k], result) for k, result in found]
+                self.calls += sum(len(share) for share, _ in some)
+                yield from self._parts(proposal, some)
         finally:
-            if running:
-                self.calls -= sum(future.cancel() for future in running)
-                if self._workers is not None:
-                    self._workers.kill()
+            results.close()
+            self.calls += sum(len(shares[k]) for k in broken_off)  # calls that were ended were calls too
 
-    def _submit(self, x: Tree) -> Future[float]:
-        self.calls += 1
-        if self._workers is not None:
-            return self._workers.submit(x)
-        assert self._executor is not None
-        return self._executor.submit(_call, self.fun, x)
+    def _by_executor(self, remote: Remote, proposal: Proposal) -> Iterator[Part]:
+        before, results = self.calls - remote.begun, remote.run(proposal.n, proposal.tree)
+        try:
+            for found in results:
+                self.calls = before + remote.begun
+                yield from self._parts(proposal, [(np.array([i]), result) for i, result in found])
+        finally:
+            results.close()
+            self.calls = before + remote.begun
 
-    def _again(self, x: Tree) -> Values:
-        """Ask once more, alone, on a fresh worker, a query that was under way when a worker died."""
-        assert self._workers is not None
-        self._workers.kill()
-        future = self._workers.submit(x)
-        wait([future])
-        if isinstance(future.exception(), BrokenExecutor):
-            self._workers.kill()
-            return Values([np.nan], info=[{"error": "the worker process died, and again on this query alone"}])
-        return self._result(future)
+    def _parts(self, proposal: Proposal, found: list[tuple[Ints, Any]]) -> Iterator[Part]:
+        """What has arrived as one part; what is raised comes after the answers."""
+        good = [(share, result) for share, result in found if not isinstance(result, Raised)]
+        bad = [(share, result) for share, result in found if isinstance(result, Raised)]
+        for some in (good, bad):
+            if some:
+                yield self._part(proposal, some)
 
-    def _result(self, future: Future[float]) -> Values:
-        error = future.exception()
-        if error is None:
-            return Values([future.result()])
-        if not isinstance(error, Exception):
-            raise error
-        return self._failed(error)
+    def _part(self, proposal: Proposal, found: list[tuple[Ints, Any]]) -> Part:
+        values, info = [], list[dict[str, Any] | None]()
+        for share, result in found:
+            value, note = self._value(result, len(share))
+            values.append(value)
+            info += [note] * len(share)
+        ids = proposal.ids[np.concatenate([share for share, _ in found])]
+        return ids, Values(np.concatenate(values), info=info if any(info) else None)
+
+    def _value(self, result: Any, n: int) -> tuple[Floats, dict[str, Any] | None]:
+        """What came of a call about n points."""
+        if not isinstance(result, Lost | Raised):
+            try:
+                return numbers(result, n) if self.vectorized else np.array([number(result)]), None
+            except TypeError as error:
+                result = Raised(error)
+        if isinstance(result, Lost):
+            return np.full(n, np.nan), {"error": result.reason}
+        if self.on_error == "raise" or not isinstance(result.error, Exception):
+            raise result.error
+        return np.full(n, np.nan), {"error": f"{type(result.error).__name__}: {result.error}"}
 
     def close(self) -> None:
         """End the worker processes."""
-        if self._workers is not None:
-            self._workers.close()
+        if self._pool is not None:
+            self._pool.close()
 
 
-def _call(fun: Callable[[Tree], Any], x: Tree) -> float:
-    return number(fun(x))
+def _setup(fun: Callable[..., Any], args: tuple[Any, ...]) -> Callable[[], Callable[[Tree], Any]]:
+    """What makes the function in a worker, which must not need to import this package for it."""
+    if not args:
+        return lambda: fun
+    return lambda: lambda x: fun(x, *args)
+
+
+def _tried(call: Callable[[], Any]) -> Any:
+    try:
+        return call()
+    except Exception as error:
+        return Raised(error)
 
 
 def _writable(tree: Tree) -> Tree:

@@ -1,4 +1,4 @@
-"""`gradient`: one estimate, and nothing else."""
+"""`gradient`: a single gradient estimate."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ def gradient(
 
     Args:
         fun: From x to one number (or, with `vectorized`, from all points to all numbers), or an oracle.
-        x: Where: a number, an array, nested dicts and lists of them.
-        estimator: How. A population method gives minus its first move; residual feedback takes one step to warm up.
-        seed: All randomness is a function of it.
+        x: The point: a number, an array, or nested dicts and lists of them.
+        estimator: Any. A population method gives minus its first move; residual feedback takes one step to warm up.
+        seed: Determines all randomness.
         vectorized: Whether `fun` takes all points at once.
 
     Returns:

@@ -148,8 +148,9 @@ class Moment:
         """See `Proposal.learn`."""
         if self._lost:
             raise OracleError(
-                f"`{type(oracle).__name__}` learns from what it answers, but this proposal was sent to another "
-                "process, from where that would be lost. Answer where the search is, and send the points elsewhere."
+                f"`{type(oracle).__name__}` learns from its answers, but this proposal was sent to another "
+                "process, where what it learns would be lost. Answer in the process of the search, and send only the "
+                "points elsewhere."
             )
         if self._evidence is None:
             self._evidence = {}
@@ -203,7 +204,7 @@ def packed(evidence: Mapping[Any, Mapping[int, Any]]) -> Any:
         return np.array(json.dumps(evidence))
     except TypeError as error:
         raise ValueError(
-            f"What an oracle learnt from a step under way cannot be saved ({error}); tell the step to its end first."
+            f"What an oracle has learnt in an open step cannot be saved ({error}). Tell the rest of the step first."
         ) from None
 
 

@@ -1,4 +1,4 @@
-"""`Measure`: anything that is evaluated between the steps of a run."""
+"""`Measure`: a function that is evaluated between the steps of a run."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ class Measure:
     """A function of the search that is evaluated every few steps: a validation loss, a mean return, f at the centre.
 
     Args:
-        name: Under which it is kept.
-        function: From the search to a number, or to numbers by name. Text under the name "error" says why a number is
-            missing; anything else JSON-able is kept beside the numbers. It must not move the search.
-        every: Steps between two evaluations; 0 evaluates at the begin and at the end alone.
-        first: Whether to evaluate before the first step.
-        last: Whether to evaluate after the last step.
+        name: Its name in the journal and in displays.
+        function: From the search to a number, or to a dict of numbers. A text under the key "error" says why a number
+            is missing; other JSON-able entries are recorded as they are. It must not move the search.
+        every: Number of moves between two evaluations; 0 to evaluate at the begin and at the end only.
+        first: Whether to evaluate before the first move.
+        last: Whether to evaluate after the last move.
 
     Raises:
         ValueError: `every` is negative, or `name` is empty.
@@ -53,20 +53,20 @@ class Measure:
         """Whether to evaluate after so many moves.
 
         Args:
-            moves: Made so far.
-            last: Whether no further step follows.
+            moves: Number of moves made so far.
+            last: Whether the run ends here.
         """
         regular = self.every > 0 and moves > 0 and moves % self.every == 0
         return regular or (self.first and moves == 0) or (self.last and last)
 
     def take(self, search: Any, moves: int, seconds: float, *, forgiving: bool) -> Measured:
-        """Evaluate it.
+        """Evaluate the function.
 
         Args:
-            search: What it is a function of.
-            moves: Made so far.
-            seconds: To note beside it.
-            forgiving: Whether an exception is noted and logged, rather than raised; it is once the measure has worked.
+            search: The search.
+            moves: Number of moves made so far.
+            seconds: Running time so far.
+            forgiving: Whether an exception is recorded and logged rather than raised; so once the measure has worked.
 
         Raises:
             MeasureError: It raised an exception, or gave no number.

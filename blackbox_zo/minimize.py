@@ -1,4 +1,4 @@
-"""`minimize`: one call around a search, and the same as a method for `scipy.optimize.minimize`."""
+"""`minimize`: a search in one call, and the same as a method for `scipy.optimize.minimize`."""
 
 from __future__ import annotations
 
@@ -12,17 +12,18 @@ import numpy as np
 
 from blackbox_zo._checks import check_at_least, check_choice, check_positive
 from blackbox_zo._records import Ended, Report
-from blackbox_zo._typing import Floats, Tree
+from blackbox_zo._typing import Floats, Tree, override
 from blackbox_zo.errors import FeedbackError, TellError
 from blackbox_zo.estimators import Estimator, EvolutionStrategy
 from blackbox_zo.function import FunctionOracle
 from blackbox_zo.journal import Journal
 from blackbox_zo.measure import Measure
-from blackbox_zo.observers import Tally, display
+from blackbox_zo.observers import display
 from blackbox_zo.oracle import Oracle
 from blackbox_zo.rules import Rule
 from blackbox_zo.run import Observer, Run
 from blackbox_zo.search import Search
+from blackbox_zo.tally import Tally
 from blackbox_zo.variables import Vector
 
 if TYPE_CHECKING:
@@ -49,12 +50,13 @@ def minimize(
     *,
     on_error: Literal["raise", "fail", "skip"] = "raise",
     time_limit: float | None = None,
+    timeout: float | None = None,
     target: float | None = None,
     measures: list[Measure] | None = None,
     unit: Any = None,
     args: tuple[Any, ...] = (),
 ) -> OptimizeResult:
-    """Minimise a function by asking for its values.
+    """Minimise a function from its values alone.
 
     Args:
         fun: From x, in the structure of x0, to one number; lower is better. NaN or infinity is a failed query, which is
@@ -63,31 +65,34 @@ def minimize(
         method: "auto", an estimator, or a pair of estimator and rule. "auto" is a CMA-ES,
             up to 20 dimensions with a quadratic model, above 100 with a diagonal covariance; its first radius is 0.3
             units, and the unit of an element with two bounds is half their distance.
-        budget: Most calls of `fun`. It is never exceeded: the last step is cut short instead.
+        budget: Most calls of `fun`. The last step is cut short if it would exceed it.
         bounds: None, one (low, high) pair for all elements, or one pair per element; points never leave them.
-        seed: All randomness is a function of it.
+        seed: Determines all randomness.
         vectorized: See `fun`.
         workers: Number of worker processes.
         executor: A `concurrent.futures.Executor` to use instead of `workers`.
-        journal: A file that records every answer. If it exists, the run it holds goes on: nothing is asked again.
+        journal: A file that records every answer. If it holds a run, that run continues, and nothing is asked twice.
         callback: Called after every step with an `OptimizeResult`, by keyword if its only parameter is named
             `intermediate_result`. To stop, raise StopIteration or return True.
         progress: True for a live bar on a terminal and plain lines elsewhere (on stderr); a function of each step's
             `Report`; or observers.
-        on_error: What an exception in `fun` does: "raise" it, "fail" (stop, and return the best so far), or "skip" (a
-            failed query).
-        time_limit: Seconds after which to stop; the query under way is finished first.
+        on_error: What to do on an exception in `fun`: "raise" it, "fail" (stop, and return the best so far), or "skip"
+            (count a failed query).
+        time_limit: Seconds after which to stop. What workers or an executor have under way is ended; a query in this
+            process is finished first.
+        timeout: Seconds that one query may take; a query that takes longer is ended, and has failed. It is asked in a
+            worker process then, also with `workers=1`.
         target: Stop once a value as low as this has been found.
-        measures: What to evaluate between steps; see `Measure`.
-        unit: What counts as one unit of movement, a positive number or one per element; estimators' radii are in it.
+        measures: Functions to evaluate between steps; see `Measure`.
+        unit: The unit of movement, a positive number or one per element; radii and moves are in it.
         args: More arguments for `fun`, after x.
 
     Returns:
-        `OptimizeResult`: the best evaluated point `x` and its value `fun`; `nfev`, the number of calls made (resumed
-        ones included); `nit`, steps; `success`; `status`, an `Ended` (0 budget spent, 1 stopped by the callback, 2 time
-        limit, 3 interrupted, 4 `fun` raised, 5 every query failed, 6 target reached); `message`; also `nfailed`, and
-        `center`, where the search stands: with many queries a step it is, under noise, nearer to the optimum than the
-        luckiest sample `x`.
+        `OptimizeResult`: the best point `x` that was asked, and its value `fun`; `nfev`, the number of calls made,
+        those of a resumed run included; `nit`, the number of moves; `success`; `status`, an `Ended` (0 budget spent, 1
+        stopped by the callback, 2 time limit, 3 interrupted, 4 `fun` raised, 5 every query failed, 6 target reached);
+        `message`; also `nfailed`, and `center`, where the search stands: under noise, and with many queries a step, it
+        is nearer to the optimum than the luckiest sample `x`.
 
     Raises:
         ValueError: An argument is out of its range.
@@ -115,6 +120,7 @@ def minimize(
             executor=executor,
             on_error="skip" if on_error == "skip" else "raise",
             args=args,
+            timeout=timeout,
         )
     )
     start = Vector(x0, bounds, unit)
@@ -130,7 +136,7 @@ def minimize(
         before = search.nfev - getattr(oracle, "calls", 0)
         run = Run(search, oracle, time_limit=time_limit, target=target, measures=measures or (), observers=observers)
         if callback is not None:
-            run.observers += (_Callback(callback, before),)
+            run.observers += (_ScipyCallback(callback, before),)
         _to_the_end(run, on_error)
         return _result(run, before)
     finally:
@@ -140,7 +146,7 @@ def minimize(
 
 
 def auto(start: Vector, x0: Tree, bounds: Any, unit: Any) -> tuple[Vector, Estimator]:
-    """What `method="auto"` is: a CMA-ES, which needs no scale of f, stands noise and failures, and learns the metric.
+    """What `method="auto"` is: a CMA-ES, which needs no scale of f and tolerates noise and failures.
 
     Up to 20 dimensions a quadratic model proposes one query of each step; up to 100 the covariance is full, above
     that diagonal. The first radius is 0.3 units; the unit of an element with two bounds is half their distance, if
@@ -180,7 +186,7 @@ def _result(run: Run, before: int) -> OptimizeResult:
         fun=best.value,
         nfev=nfev,
         nit=search.moves,
-        success=run.ended in (None, Ended.BUDGET, Ended.STOPPED, Ended.TIME, Ended.TARGET),
+        success=best.id >= 0 and run.ended in (None, Ended.BUDGET, Ended.STOPPED, Ended.TIME, Ended.TARGET),
         status=int(run.ended or Ended.BUDGET),
         message=run.message or "running",
         nfailed=search.failed,
@@ -188,13 +194,14 @@ def _result(run: Run, before: int) -> OptimizeResult:
     )
 
 
-class _Callback(Observer):
+class _ScipyCallback(Observer):
     """Hands an `OptimizeResult` to a function after each step, as scipy's own methods do."""
 
     def __init__(self, function: Callable[..., Any], before: int) -> None:
         self.function, self.before = function, before
         self.by_name = set(inspect.signature(function).parameters) == {"intermediate_result"}
 
+    @override
     def stepped(self, run: Run, report: Report) -> bool:
         so_far = _result(run, self.before)
         try:

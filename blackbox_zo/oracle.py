@@ -1,4 +1,4 @@
-"""The abstract `Oracle`: whatever can be asked about a proposal."""
+"""The abstract `Oracle`: whatever answers proposals."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from blackbox_zo.proposal import Proposal
 __all__ = ["Answers", "Oracle", "Part", "gather", "parts_of"]
 
 Part = tuple[Ints, Feedback]
-"""The ids of some queries of a proposal, and the answer to them."""
+"""Ids of some queries of a proposal, and their answers."""
 
 
 class Answers(Protocol):
-    """The least an oracle must have."""
+    """The least an oracle must have: `answer`."""
 
     def answer(self, proposal: Proposal) -> Feedback:
         """Answer all queries of the proposal."""
@@ -28,19 +28,18 @@ class Answers(Protocol):
 
 
 class Oracle(ABC):
-    """Answers proposals. Blocking, and idempotent in `proposal.step`: asked twice about a step, it answers the same.
+    """Answers proposals. Asked twice about a step, it gives the same answers.
 
     A failed query is NaN in `Values` and unranked in `Ranking`, never an exception.
 
-    **An oracle that learns** keeps nothing itself. Like an estimator's, its state is made by `start`, is read by
-    answers with `proposal.state(self)`, does not change within a step, and becomes `absorb(state, evidence)` when the
-    step ends; `evidence` is what the answers gave to `proposal.learn(self, query, evidence)`. The search owns the state
-    and the journal records the evidence, so a run that was killed goes on with both. The proposal carries them through
-    wrappers of any kind.
+    **An oracle that learns** keeps nothing in `self`. `start` makes its state, answers read it by
+    `proposal.state(self)` and note what they taught by `proposal.learn(self, query, evidence)`, and when the step ends
+    the state becomes `absorb(state, evidence)`. Within a step it does not change. The search owns the state and the
+    journal records the evidence, so a resumed run has both. The proposal carries them through any wrapper.
 
     Attributes:
-        not_replayable: Why seeds, answers and evidence do not tell all that a run with this oracle did, as the end of a
-            sentence; empty where they do. A search with a journal refuses such an oracle when it asks for its state.
+        not_replayable: Why a run with this oracle does not follow from seed, answers and evidence; empty if it does. A
+            search with a journal refuses such an oracle when it asks for its state.
 
     Example:
         >>> import blackbox_zo as bz, numpy as np
@@ -68,13 +67,12 @@ class Oracle(ABC):
 
     @abstractmethod
     def answer(self, proposal: Proposal) -> Feedback:
-        """Answer all queries of the proposal, in the order of `proposal.ids`."""
+        """The answers to all queries of the proposal, in the order of `proposal.ids`."""
 
     def parts(self, proposal: Proposal) -> Iterator[Part]:
-        """Yield the answers as they become known, each with its ids. By default one part: `answer`.
+        """Yield the answers as they come, each with its ids. By default one part: `answer`.
 
-        Oracles whose queries take long override this, so that a journal keeps every answer the moment it is there.
-        Where they wait, they wait no longer than `proposal.deadline`, and then leave the rest unanswered.
+        Override this if queries take long, so that each answer is recorded as soon as it is there.
         """
         yield proposal.ids, self.answer(proposal)
 
@@ -86,27 +84,27 @@ class Oracle(ABC):
         """The state after a step; a pure function of its arguments.
 
         Args:
-            state: As `start` or `absorb` gave it; not changed.
-            evidence: What the step's answers gave to `proposal.learn`, by the id of the query, in the order of the ids.
+            state: From `start` or `absorb`; not to be changed.
+            evidence: What was given to `proposal.learn` in the step, by the id of the query, in the order of the ids.
                 It may have been through JSON.
         """
         del evidence
         return state
 
     def save(self, state: Any) -> dict[str, Any]:
-        """A state as arrays and numbers by name, for a checkpoint."""
+        """A state as a dict of arrays and numbers, for a checkpoint."""
         return pack("state", state)
 
     def load(self, saved: Mapping[str, Any]) -> Any:
-        """What `save` was given.
+        """The state that `save` was given.
 
         Raises:
-            ValueError: It is of another oracle.
+            ValueError: It was saved by another kind of oracle.
         """
         return unpack("state", self.start(), saved)
 
     def close(self) -> None:  # noqa: B027 - most oracles hold nothing
-        """Give back processes and files. Called once the oracle is no longer needed."""
+        """Release processes and files. Called when the oracle is no longer needed."""
 
 
 def parts_of(oracle: Answers, proposal: Proposal) -> Iterator[Part]:
@@ -117,7 +115,7 @@ def parts_of(oracle: Answers, proposal: Proposal) -> Iterator[Part]:
 
 
 def gather(proposal: Proposal, parts: Iterable[Part]) -> Values:
-    """One `Values` for the whole proposal from parts that are values themselves."""
+    """Join parts that are `Values` into the `Values` of the whole proposal; what no part answers is NaN."""
     values, stderr = np.full(proposal.n, np.nan), np.full(proposal.n, np.nan)
     info: list[object] = [None] * proposal.n
     first = {int(i): position for position, i in enumerate(proposal.ids)}

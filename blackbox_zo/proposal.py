@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from functools import cached_property
 from typing import Any
 
@@ -17,22 +16,21 @@ __all__ = ["Proposal"]
 
 
 class Proposal:
-    """Points to be asked about, all of one step.
+    """The points of one step.
 
-    A wrapper that asks about other points makes its proposal from the one it was given, by `take` or `about`, so that
-    the oracle inside still finds its state; only `numbered` makes one from nothing.
+    A wrapper that asks about other points derives its proposal from the one it was given, by `take` or `about`, so that
+    the oracle inside finds its state.
 
     Attributes:
         step: Number of the step, from 0.
         ids: The number of each query within the run, shape (n,), from 0; stable over resumes.
-        queries: The points as directions and scales.
-        variable: What they are points of.
-        moment: What oracles know in this step, and what they learn from it; see `state` and `learn`.
-        ahead: Proposals that were asked after this one and will be answered after it; see `Search.run(ahead=...)`.
-        deadline: When whoever answers must stop waiting, as `time.monotonic()` tells it; infinity for never.
+        queries: The points in matrix form.
+        variable: The variable that is searched.
+        moment: The oracles' states in this step, and what they learn from it; see `state` and `learn`.
+        ahead: Proposals of later steps that are already asked; see `Search.run(ahead=...)`.
     """
 
-    __slots__ = ("__dict__", "ahead", "deadline", "ids", "moment", "queries", "step", "variable")
+    __slots__ = ("__dict__", "ahead", "ids", "moment", "queries", "step", "variable")
 
     def __init__(self, step: int, ids: Ints, queries: Queries, variable: Variable, moment: Moment) -> None:
         ids.flags.writeable = False
@@ -42,33 +40,32 @@ class Proposal:
         self.variable = variable
         self.moment = moment
         self.ahead: tuple[Proposal, ...] = ()
-        self.deadline = math.inf
 
     @classmethod
     def numbered(cls, step: int, first_id: int, queries: Queries, variable: Variable) -> Proposal:
-        """All of `queries`, with ids from `first_id` on, outside any search: oracles answer as at their start."""
+        """A proposal outside any search, with ids from `first_id` on: oracles answer from their start state."""
         return cls(step, np.arange(first_id, first_id + queries.n), queries, variable, Moment())
 
     def state(self, oracle: Learner) -> Any:
-        """The state of an oracle that learns, as it was when this step was asked; see `Oracle`.
+        """The state of an oracle that learns, when this step was asked; see `Oracle`.
 
         Raises:
-            JournalError: The search has a journal, which could not replay what this oracle does.
+            JournalError: The search has a journal, and the oracle cannot be replayed.
             ValueError: The state was saved by an oracle of another kind.
         """
         return self.moment.state(oracle)
 
     def learn(self, oracle: Learner, query: int, evidence: Any) -> None:
-        """Note what the answer to a query taught an oracle; a second note about the same query replaces the first.
+        """Note what an oracle learnt from a query. A second note about the same query replaces the first.
 
         Args:
-            oracle: Who learns.
+            oracle: The oracle that learns.
             query: The id of the query.
-            evidence: JSON-able: it goes into the journal with the answer. It is absorbed when the step ends.
+            evidence: JSON-able. It goes into the journal with the answer, and to `absorb` when the step ends.
 
         Raises:
-            OracleError: This is a copy of a proposal, in another process than the search; or another oracle of the
-                same class learnt something else from the query.
+            OracleError: This is a copy of the proposal in another process; or another oracle of the same class has
+                learnt something else from the query.
         """
         self.moment.learn(oracle, query, evidence)
 
@@ -79,43 +76,43 @@ class Proposal:
 
     @cached_property
     def points(self) -> Floats:
-        """The points, shape (n, d), read-only, in the units of x and inside its bounds. Computed when first read."""
+        """The points, shape (n, d), read-only, in the units of x and inside its bounds. Computed at the first read."""
         return self._vector.points(self.queries)
 
     @property
     def _vector(self) -> Vector:
         if not isinstance(self.variable, Vector):
             raise TypeError(
-                f"The points of a `{type(self.variable).__name__}` are never written out. Ask an oracle that displaces "
+                f"The points of a `{type(self.variable).__name__}` are never written out. Use an oracle that displaces "
                 "the parameters itself, such as `oracles.llm.LossOracle`."
             )
         return self.variable
 
     def take(self, which: Ints) -> Proposal:
-        """Some of the points, by their positions, under the same step and ids."""
+        """The points at some positions, with their ids."""
         return self._like(self.ids[which], self.queries.take(which), self.variable)
 
     def about(self, queries: Queries, variable: Variable) -> Proposal:
-        """Other points under the same step and ids, one for each of this proposal's."""
+        """Other points under the same step and ids, one for each point of this proposal."""
         return self._like(self.ids, queries, variable)
 
     def _like(self, ids: Ints, queries: Queries, variable: Variable) -> Proposal:
         out = Proposal(self.step, ids, queries, variable, self.moment)
-        out.ahead, out.deadline = self.ahead, self.deadline
+        out.ahead = self.ahead
         return out
 
     def row(self, i: int) -> Floats:
-        """Point i alone, shape (d,), a copy of its own; along coordinate axes it takes O(d) memory."""
+        """Point i, shape (d,), as a copy. Along coordinate axes this takes O(d) memory."""
         if "points" in self.__dict__:
             return np.array(self.points[i])
         return np.array(self._vector.outside(self.queries.take(np.array([i])).points())[0])
 
     def tree(self, i: int) -> Tree:
-        """Point i in the structure that the user gave as x0."""
+        """Point i in the structure of x0."""
         return self._vector.treedef.unflatten(self.row(i))
 
     def trees(self) -> Tree:
-        """All points in the user's structure, each leaf with n as its first axis; read-only."""
+        """All points in the structure of x0, each leaf with n as its first axis; read-only."""
         return self._vector.treedef.unflatten(self.points)
 
     def __repr__(self) -> str:

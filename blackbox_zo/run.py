@@ -21,12 +21,13 @@ from blackbox_zo.measure import Measure
 from blackbox_zo.oracle import Answers as Answering
 from blackbox_zo.oracle import parts_of
 from blackbox_zo.proposal import Proposal
+from blackbox_zo.workers._cancel import Cancelled, CancelScope
 
 __all__ = ["Ended", "Failure", "Observer", "Report", "Run"]
 
 
 class Observer:
-    """Is told how a run goes. This one does nothing; override what is of interest."""
+    """Is told how a run goes. Every method does nothing by default."""
 
     def begin(self, run: Run) -> None:
         """The run begins, or goes on."""
@@ -41,38 +42,38 @@ class Observer:
         """A step is complete. True ends the run."""
 
     def note(self, text: str) -> None:
-        """Something is worth a line of text."""
+        """A line of text for whoever watches."""
 
     def end(self, run: Run) -> None:
         """The run has ended; `run.ended` and `run.message` tell how."""
 
 
 class Run:
-    """One loop: ask, answer, tell, measure, until a limit is reached. Iterate over it for a report after each step.
+    """The one loop: ask, answer, tell, measure, until a limit is reached. Iterate over it for a report after each step.
 
     Args:
-        search: What asks and is told.
-        oracle: What answers.
-        steps: Most steps to make, those of an earlier part not counted; none is no limit.
-        time_limit: Seconds after which to stop. What is under way is given up where the oracle can be made to.
-        target: A value; the run ends when one as low has been found.
-        patience: Steps in a row without any usable answer after which the run ends; none never does.
-        until: A further limit: the run ends when this function of the search is true.
-        measures: What is measured between steps; a journal keeps it in order with the answers.
-        observers: Who is told how the run goes.
-        ahead: How many further proposals are asked before the present one is answered; see `Proposal.ahead`.
-        stop: Hears signals; the run ends between two answers after one came. None leaves Ctrl-C to Python.
+        search: The search to run.
+        oracle: Anything with `answer(proposal) -> Feedback`.
+        steps: Most steps to make, not counting those of an earlier run; None for no limit.
+        time_limit: In seconds. An oracle that can be interrupted gives up the step under way.
+        target: The run ends once a value as low as this has been found.
+        patience: The run ends after so many steps in a row without a usable answer; None for never.
+        until: The run ends when this function, called without arguments after each step, returns true.
+        measures: Evaluated between steps, and recorded in the journal in order with the answers.
+        observers: Told how the run goes.
+        ahead: Number of further proposals to ask before the present one is answered; see `Proposal.ahead`.
+        stop: Catches signals; the run ends between two answers. None leaves Ctrl-C to Python.
 
     Attributes:
         ended: How the run ended; None before.
         message: The same as a sentence.
         first_failure: The first query that failed in this run.
         oracle_error: The exception that the oracle raised, if it did.
-        seconds: Since this run began.
+        seconds: Seconds since this run began.
 
     Raises:
         ValueError: No limit is given, or an argument is out of its range.
-        JournalError: There is a journal, which cannot tell what this oracle does.
+        JournalError: There is a journal, and the oracle cannot be replayed.
 
     Example:
         >>> import blackbox_zo as bz, numpy as np
@@ -103,8 +104,7 @@ class Run:
     ) -> None:
         if steps is None and search.budget is None and until is None and time_limit is None:
             raise ValueError(
-                "`run(steps=...)` is needed where the search has no budget and there is no other limit; it would never "
-                "end."
+                "`run(steps=...)` is needed: the search has no budget and the run no other limit; it would never end."
             )
         check_at_least("run", 0, ahead=ahead)
         if steps is not None:
@@ -142,7 +142,7 @@ class Run:
         return time.monotonic() - self._begun
 
     def to_the_end(self) -> Ended:
-        """Make every step, and tell how the run ended. Ctrl-C ends it; other exceptions pass."""
+        """Run until a limit is reached, and return how the run ended. Ctrl-C ends it too; other exceptions pass."""
         try:
             for _ in self:
                 pass
@@ -162,7 +162,7 @@ class Run:
             yield from self._go()
         except GeneratorExit:
             if self.ended is None:
-                self._finish(Ended.STOPPED, "The run was left by its caller.")
+                self._finish(Ended.STOPPED, "The caller left the loop.")
             raise
         except KeyboardInterrupt:
             self._finish(Ended.INTERRUPTED, "Interrupted; what had been answered is kept.")
@@ -190,7 +190,7 @@ class Run:
             try:
                 self._ask(asked)
                 if not asked:
-                    ending = self.reached() or (Ended.BUDGET, "The rest of the budget is in other hands.")
+                    ending = self.reached() or (Ended.BUDGET, "The rest of the budget has been asked elsewhere.")
                     break
                 proposal = asked.popleft()
                 proposal.ahead = tuple(asked)
@@ -217,7 +217,7 @@ class Run:
             report = Report(proposal.step, search.nfev, value, search.best.value, search.failed, self.seconds, measured)
             stopped = [observer.stepped(self, report) for observer in self.observers]
             if ending is None and any(stopped):
-                ending = Ended.STOPPED, "The callback asked to stop."
+                ending = Ended.STOPPED, "A callback asked to stop."
                 self._measure(last=True)
             if proposal.step >= told_before:
                 yield report
@@ -245,10 +245,7 @@ class Run:
         if (self.steps is not None and self._done >= self.steps) or (self.until is not None and self.until()):
             return Ended.STEPS, "Every step is made."
         if self.patience is not None and search.barren - self._patient_from >= self.patience:
-            return Ended.BARREN, (
-                f"All queries of the last {search.barren} steps failed, so nothing was learnt from them, and nothing "
-                "has moved."
-            )
+            return Ended.BARREN, (f"All queries of the last {search.barren} steps failed, so x has not moved.")
         if self.time_limit is not None and self.seconds >= self.time_limit:
             return Ended.TIME, "The time limit is reached."
         return None
@@ -261,7 +258,7 @@ class Run:
         while len(asked) < wanted and not self.search.exhausted:
             try:
                 asked.append(self.search.ask())
-            except BudgetExhausted:  # the rest is in other hands
+            except BudgetExhausted:  # the rest has been asked elsewhere
                 return
 
     # ------------------------------------------------------------------------------------------------- answering
@@ -270,15 +267,21 @@ class Run:
         """Have one proposal answered and told: the mean of its values, and whether time ran out before its end."""
         search = self.search
         total, count, left = 0.0, 0, proposal.n
-        if self.time_limit is not None:
-            proposal.deadline = self._begun + self.time_limit
+        deadline = math.inf if self.time_limit is None else self._begun + self.time_limit
+        scope = None if self.time_limit is None else CancelScope(deadline)
         parts = parts_of(self.oracle, proposal)
         try:
             while left:
                 try:
-                    ids, part = next(parts)
+                    if scope is None:
+                        ids, part = next(parts)
+                    else:
+                        with scope:
+                            ids, part = next(parts)
                 except StopIteration:
                     break
+                except Cancelled:
+                    return math.nan, True
                 except Rewind:
                     raise
                 except Exception as error:
@@ -297,12 +300,12 @@ class Run:
                         observer.answered(self, answers)
                 if self.stop is not None:
                     self.stop.check()
-                if left and time.monotonic() > proposal.deadline:
+                if left and time.monotonic() > deadline:
                     return math.nan, True
         finally:
             if hasattr(parts, "close"):
                 parts.close()
-        if left and time.monotonic() > proposal.deadline:
+        if left and time.monotonic() > deadline:
             return math.nan, True
         if left:
             raise TellError(f"The oracle left {left} of {proposal.n} queries of step {proposal.step} unanswered.")

@@ -1,4 +1,4 @@
-"""`Search`: the one interface, ask and tell, around a variable, an estimator and a rule."""
+"""`Search`: ask and tell around a variable, an estimator and a rule."""
 
 from __future__ import annotations
 
@@ -32,20 +32,20 @@ __all__ = ["Best", "Report", "Search"]
 
 
 class Search:
-    """Minimise by asking.
+    """Minimises by ask and tell.
 
     `ask` hands out points, `tell` takes answers, in any order and in parts; several proposals may be open at once. A
-    step moves x when its last answer arrives. An estimate that arrives more than `max_staleness` moves after its
-    points were chosen moves nothing; its answers still count for `best` and `nfev`.
+    step moves x when its last answer arrives. An estimate that is more than `max_staleness` moves old is not used; its
+    answers still count for `best` and `nfev`.
 
     Args:
         x0: The start (a number, an array, nested dicts and lists of them), or a `Variable`, which is then moved.
-        estimator: How to ask, and what to make of the answers.
-        rule: How an estimate becomes a move; none takes the estimator's own.
-        seed: All randomness is a function of it.
-        budget: Most queries ever asked; none means no limit. The last step is cut short where it would exceed it.
-        journal: A path or a `Journal`. If it holds a run, that run is replayed and goes on.
-        max_staleness: See above; 0 uses only estimates at the present x.
+        estimator: Chooses the points of a step and turns the answers into a gradient estimate.
+        rule: Turns the estimate into a move; None for the estimator's own rule.
+        seed: Determines all randomness.
+        budget: Most queries to ask; None for no limit. The last step is cut short if it would exceed it.
+        journal: A path or a `Journal`. If it holds a run, that run is replayed and continued.
+        max_staleness: See above; with 0 only estimates at the present x are used.
 
     Raises:
         ValueError: An argument is out of its range.
@@ -116,37 +116,37 @@ class Search:
 
     @property
     def estimator(self) -> Estimator:
-        """How it asks."""
+        """Chooses the points and estimates the gradient."""
         return self._engine.estimator
 
     @property
     def rule(self) -> Rule:
-        """How an estimate becomes a move."""
+        """Turns an estimate into a move."""
         return self._engine.rule
 
     @property
     def seed(self) -> int:
-        """What all randomness is a function of."""
+        """Determines all randomness."""
         return self._engine.seed
 
     @property
     def budget(self) -> int | None:
-        """Most queries ever asked; None for no limit."""
+        """Most queries to ask; None for no limit."""
         return self._engine.budget
 
     @property
     def max_staleness(self) -> int:
-        """Moves after which an estimate moves nothing any more."""
+        """Age in moves beyond which an estimate is not used."""
         return self._engine.max_staleness
 
     @property
     def x(self) -> Tree:
-        """Where the search stands, in the user's structure."""
+        """The present point, in the structure of x0."""
         return self.variable.x
 
     @property
     def state(self) -> Any:
-        """The estimator's state; not to be changed."""
+        """The estimator's state; do not change it."""
         return self._engine.state
 
     @property
@@ -161,22 +161,22 @@ class Search:
 
     @property
     def steps(self) -> int:
-        """How many steps have been asked so far, resumed ones included."""
+        """Steps asked so far, those of a resumed run included."""
         return self._engine.steps
 
     @property
     def moves(self) -> int:
-        """How many steps have been answered in full, and have moved x."""
+        """Moves made so far: steps that were answered in full and whose estimate was used."""
         return self.variable.version
 
     @property
     def barren(self) -> int:
-        """How many of the newest steps had no usable answer at all."""
+        """Number of newest steps in a row without a usable answer."""
         return self._engine.barren
 
     @property
     def barren_steps(self) -> int:
-        """How many of all steps had no usable answer at all."""
+        """Number of steps without a usable answer."""
         return self._engine.barren_steps
 
     @property
@@ -191,7 +191,7 @@ class Search:
 
     @property
     def waiting(self) -> list[int]:
-        """Numbers of the steps that wait for answers."""
+        """The numbers of the steps that wait for answers."""
         return sorted(self._engine.open)
 
     @property
@@ -201,14 +201,14 @@ class Search:
 
     @property
     def measured(self) -> Sequence[Measured]:
-        """What was measured so far, by this run or by an earlier part of it; see `Run`."""
+        """The measures taken so far, those of a resumed run included; see `Measure`."""
         return self._measured
 
     def state_of(self, oracle: Learner) -> Any:
-        """What an oracle has learnt from all complete steps: its state, which this search owns; see `Oracle`.
+        """The state of an oracle that learns, after all complete steps; see `Oracle`.
 
         Raises:
-            JournalError: There is a journal, which could not replay what this oracle does.
+            JournalError: There is a journal, and the oracle cannot be replayed.
             ValueError: The state was saved by an oracle of another kind.
         """
         return self._engine.learning.of(oracle)
@@ -218,7 +218,7 @@ class Search:
     def ask(self) -> Proposal:
         """Hand out the next points.
 
-        After a resume, what is still unanswered comes first: the same points under the same step and ids.
+        After a resume, unanswered queries come first: the same points under the same step and ids.
 
         Raises:
             BudgetExhausted: All queries of the budget have been handed out.
@@ -251,16 +251,15 @@ class Search:
     def tell(self, proposal: Proposal, feedback: Feedback, ids: Any = None) -> None:
         """Take answers.
 
-        With a journal they are written there before anything else happens; where that fails, nothing else does, and
-        they can be told again.
+        With a journal they are written first; if that fails, nothing else has happened, and they can be told again.
 
         Args:
             proposal: One that `ask` handed out.
             feedback: `Values` or `Ranking`, one entry per query told. NaN, or being unranked, is a failed query.
-            ids: Which of `proposal.ids` are answered; none means all of them.
+            ids: Which of `proposal.ids` are answered; None for all.
 
         Raises:
-            TellError: The proposal or ids are of another run, are told twice, or do not fit the feedback in number.
+            TellError: The proposal or an id is not of this search, was told before, or the number of answers is wrong.
             FeedbackError: The estimator cannot use this kind of feedback.
             OSError: The journal cannot be written.
         """
@@ -303,7 +302,7 @@ class Search:
         return pending
 
     def record(self, measured: Measured) -> None:
-        """Keep a measure, in the journal too if there is one.
+        """Record a measure, in the journal too if there is one.
 
         Raises:
             OSError: The journal cannot be written.
@@ -314,11 +313,11 @@ class Search:
         self._measured.append(measured)
 
     def replay(self, lines: Iterable[Line], moves: int | None = None) -> None:
-        """Tell a search that has asked nothing yet the answers of a journal, without keeping them in one.
+        """Replay the answers of a journal in a search that has asked nothing yet, without writing a journal.
 
         Args:
             lines: From a `JournalReader`, of a run with the same arguments.
-            moves: Stop after so many moves; none goes to the end.
+            moves: Stop after so many moves; None for the end.
 
         Raises:
             JournalError: A line does not fit the run.
@@ -333,20 +332,20 @@ class Search:
     ) -> Iterator[Report]:
         """Ask `oracle` step by step, yielding a report after each.
 
-        Every part of an answer is told, and with a journal written, the moment the oracle gives it. `Run` does the
-        same with more limits, measures and observers.
+        Each part of an answer is told, and written to the journal, as soon as the oracle gives it. `Run` is the same
+        loop with more limits, measures and observers.
 
         Args:
             oracle: Anything with `answer(proposal) -> Feedback`.
-            steps: Most steps to make; none goes on until the budget is spent.
-            ahead: How many further proposals are asked before the present one is answered, and shown to the oracle as
-                `proposal.ahead`. Their points are chosen that many moves earlier than they could be.
-            patience: Steps in a row without any usable answer after which the run ends; none never does.
+            steps: Most steps to make; None to go on until the budget is spent.
+            ahead: Number of further proposals to ask before the present one is answered; the oracle sees them as
+                `proposal.ahead`. Their points are chosen that many moves early.
+            patience: The run ends after so many steps in a row without a usable answer; None for never.
 
         Raises:
             ValueError: There is neither a budget nor a number of steps, or an argument is out of its range.
-            JournalError: There is a journal, which cannot tell what this oracle does.
-            OracleError: So many steps in a row had no usable answer.
+            JournalError: There is a journal, and the oracle cannot be replayed.
+            OracleError: `patience` steps in a row had no usable answer.
         """
         run = Run(self, oracle, steps=steps, ahead=ahead, patience=patience)
         return self._reports(run)
@@ -357,7 +356,7 @@ class Search:
             raise OracleError(run.message)
 
     def snapshot(self) -> Snapshot:
-        """Where the search stands, for `restore`. It costs no more memory than x.
+        """The whole state, for `restore`. It takes no more memory than x.
 
         Raises:
             TypeError: The variable's moves cannot be taken back.
@@ -365,10 +364,10 @@ class Search:
         return self._engine.snapshot()
 
     def restore(self, then: Snapshot) -> None:
-        """Go back to a snapshot of this search; what was open then is handed out again.
+        """Go back to a snapshot of this search. Proposals that were open then are handed out again.
 
         Raises:
-            JournalError: There is a journal, which holds what would be taken back.
+            JournalError: There is a journal, from which no answer can be removed.
         """
         if self._journal is not None:
             raise JournalError("A journal keeps every answer, so none can be taken back. Search without a journal.")
@@ -377,7 +376,7 @@ class Search:
         self._unhanded = deque(sorted(self._engine.open))
 
     def close(self) -> None:
-        """Close the journal, with everything on disk."""
+        """Flush and close the journal."""
         if self._journal is not None:
             self._journal.close()
 
@@ -390,17 +389,17 @@ class Search:
     # ------------------------------------------------------------------------------------------------- saving
 
     def state_dict(self) -> dict[str, Any]:
-        """The whole state as a flat dictionary of arrays and numbers: open proposals and what oracles learnt included.
+        """The whole state as a flat dict of arrays and numbers, with open proposals and what oracles have learnt.
 
         Save it with `numpy.savez(path, **s.state_dict())` and load it with `dict(numpy.load(path))`.
 
         Raises:
-            ValueError: A step is half answered by an oracle whose evidence is not JSON-able.
+            ValueError: An oracle has learnt something in an open step that is not JSON-able.
         """
         return _checkpoint.save(self._engine)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a saved state, in a search made with the same arguments.
+        """Load a saved state into a search made with the same arguments.
 
         Args:
             state: From `state_dict`.

@@ -1,4 +1,4 @@
-"""The two records of the matrix form: what is asked, `x + C U`, and how x moves, `x <- (1 - shrink) x + w U`."""
+"""The two records of the matrix form: the points `x + C U`, and the move `x <- (1 - shrink) x + w U`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Queries:
         directions: The rows u_1 … u_k of U.
         index: Which direction each point follows, shape (n,).
         scale: How far along it, shape (n,).
-        origin: The variable's `origin` when the points were chosen: an array (d,), or the number of moves till then.
+        origin: The variable's `origin` when the points were chosen: an array (d,), or the number of moves made.
     """
 
     directions: Directions
@@ -45,7 +45,7 @@ class Queries:
         return out
 
     def take(self, which: Ints | slice) -> Queries:
-        """Some of the points, about the same directions."""
+        """Some of the points, with the same directions."""
         return Queries(self.directions, self.index[which], self.scale[which], self.origin)
 
     def points(self) -> Floats:
@@ -55,12 +55,12 @@ class Queries:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A vector `w U`, with a pull to zero beside it. A gradient estimate and a move are both this.
+    """A vector `w U`, and a pull towards zero. Gradient estimates and moves are steps.
 
     Attributes:
         directions: The rows of U.
         w: Shape (k,).
-        shrink: The share of x that is taken away, 0 for none (weight decay).
+        shrink: The fraction of x that is subtracted (weight decay), 0 for none.
     """
 
     directions: Directions

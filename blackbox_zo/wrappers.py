@@ -1,4 +1,4 @@
-"""Wrappers: each is an oracle around an oracle."""
+"""Wrappers: oracles around an oracle."""
 
 from __future__ import annotations
 
@@ -13,17 +13,21 @@ from typing import Any, NamedTuple, final
 import numpy as np
 
 from blackbox_zo._checks import check_at_least, check_positive
-from blackbox_zo._typing import Floats
+from blackbox_zo._typing import Floats, override
 from blackbox_zo.errors import FeedbackError
 from blackbox_zo.feedback import Feedback, Ranking, Values
 from blackbox_zo.oracle import Answers, Oracle, Part, gather, parts_of
 from blackbox_zo.proposal import Proposal
+from blackbox_zo.workers._cancel import Cancelled, CancelScope, current
 
 __all__ = ["Cache", "RankOnly", "Repeat", "Timeout"]
 
+_PATIENCE = 5.0
+"""Seconds to wait for what is under way inside to end."""
+
 
 class Wrapper(Oracle):
-    """An oracle around another one, which it counts and closes."""
+    """An oracle around another one, which it closes."""
 
     def __init__(self, oracle: Answers) -> None:
         if not callable(getattr(oracle, "answer", None)):
@@ -34,13 +38,14 @@ class Wrapper(Oracle):
 
     @property
     def calls(self) -> int:
-        """How often the oracle inside was called.
+        """Number of calls of the oracle inside.
 
         Raises:
-            AttributeError: It does not count.
+            AttributeError: The oracle inside does not count its calls.
         """
         return int(self.oracle.calls)  # type: ignore[attr-defined]
 
+    @override
     def close(self) -> None:
         """Close the oracle inside."""
         if isinstance(self.oracle, Oracle):
@@ -57,12 +62,11 @@ class Wrapper(Oracle):
 
 @final
 class Repeat(Wrapper):
-    """Asks everything `n` times and answers the mean, against noise.
+    """Asks each query `n` times and answers the mean.
 
-    A repetition that failed is left out of the mean; where all failed, the query failed. The standard error is that of
-    the mean, from the scatter of the repetitions. The budget of a search counts queries, each of them `n` calls. The
-    oracle must answer afresh each time: one whose randomness is fixed by the step or by the query's id gives the same
-    answer n times.
+    A failed repetition is left out of the mean; if all fail, the query fails. The standard error of the mean comes from
+    the scatter of the repetitions. The budget of a search counts queries, each of them `n` calls. The oracle must draw
+    new noise each time: if its noise follows from the query's id, it gives the same answer n times.
 
     Args:
         oracle: An oracle that answers values.
@@ -74,12 +78,13 @@ class Repeat(Wrapper):
         check_at_least("Repeat", 1, n=n)
         self.n = n
 
+    @override
     def answer(self, proposal: Proposal) -> Values:
-        """See `Oracle.answer`."""
         return gather(proposal, self.parts(proposal))
 
+    @override
     def parts(self, proposal: Proposal) -> Iterator[Part]:
-        """See `Oracle.parts`: the whole proposal n times over, so that workers stay busy; answers in the last round."""
+        # The whole proposal n times over, so that workers stay busy; the means follow in the last round
         found: dict[int, list[tuple[float, Any]]] = {int(i): [] for i in proposal.ids}
         for _ in range(self.n):
             for ids, part in parts_of(self.oracle, proposal):
@@ -106,11 +111,11 @@ class Repeat(Wrapper):
 class RankOnly(Wrapper):
     """Turns values into a ranking, best first; failed queries are not ranked.
 
-    A ranking compares all queries of a step, so it is answered in one part, when the last value is there.
+    A ranking compares all queries of a step, so it is answered in one part, after the last value.
 
     Args:
         oracle: Any oracle.
-        n_ranked: Rank only this many of the best; none ranks all.
+        n_ranked: Rank only this many of the best; None for all.
     """
 
     def __init__(self, oracle: Answers, n_ranked: int | None = None) -> None:
@@ -119,8 +124,8 @@ class RankOnly(Wrapper):
             check_at_least("RankOnly", 1, n_ranked=n_ranked)
         self.n_ranked = n_ranked
 
+    @override
     def answer(self, proposal: Proposal) -> Ranking:
-        """See `Oracle.answer`."""
         answer = self.oracle.answer(proposal)
         ranking = answer.ranking(self.n_ranked)
         ranking.info = answer.info
@@ -128,7 +133,7 @@ class RankOnly(Wrapper):
 
 
 class _Known(NamedTuple):
-    """What a `Cache` has seen: the first `n` entries of a table that only grows."""
+    """The points that a `Cache` has seen: the first `n` entries of a table that only grows."""
 
     table: dict[bytes, tuple[int, float, float, Any]]
     n: int
@@ -140,21 +145,22 @@ class _Known(NamedTuple):
 
 @final
 class Cache(Wrapper):
-    """Asks about the same point, bit for bit, once, within a proposal and across steps; failures are kept too.
+    """Asks each point only once, within a proposal and across steps; points are compared bit for bit.
 
-    What it remembers belongs to the search, and so does the journal's part of it: it is there again after a resume.
-    It takes about 200 bytes a point.
+    Failures are remembered too. What is remembered is state of the search, so a resumed run has it. It takes about 200
+    bytes a point.
 
     Args:
         oracle: An oracle that answers values.
     """
 
+    @override
     def answer(self, proposal: Proposal) -> Values:
-        """See `Oracle.answer`; in the order of `proposal.ids`."""
         return gather(proposal, self.parts(proposal))
 
+    @override
     def parts(self, proposal: Proposal) -> Iterator[Part]:
-        """See `Oracle.parts`: first what is known, then the rest as it arrives, each with the queries equal to it."""
+        # First what is known, then the rest as it arrives, each with all queries of its point
         known: _Known = proposal.state(self)
         where: dict[bytes, list[int]] = {}
         for i in range(proposal.n):
@@ -185,12 +191,13 @@ class Cache(Wrapper):
         known = None if np.isnan(stderr).all() else stderr
         return proposal.ids[positions], Values(values, known, info if any(info) else None)
 
+    @override
     def start(self) -> _Known:
-        """See `Oracle.start`."""
         return _Known({}, 0)
 
+    @override
     def absorb(self, state: _Known, evidence: Mapping[int, Any]) -> _Known:
-        """See `Oracle.absorb`: one table serves all states, each of which knows its first entries."""
+        # All states share one table; each knows how many of its first entries are its own
         table = state.table
         if len(table) > state.n:  # a step was taken back, and the table holds what came after it
             table = {key: entry for key, entry in table.items() if entry[0] < state.n}
@@ -199,13 +206,13 @@ class Cache(Wrapper):
             table.setdefault(bytes.fromhex(key), (len(table), *numbers, info))
         return _Known(table, len(table))
 
+    @override
     def save(self, state: _Known) -> dict[str, Any]:
-        """See `Oracle.save`."""
         entries = [(key.hex(), *entry[1:]) for key, entry in state.table.items() if entry[0] < state.n]
         return {"known": np.array(json.dumps(entries))}
 
+    @override
     def load(self, saved: Mapping[str, Any]) -> _Known:
-        """See `Oracle.load`."""
         if "known" not in saved:
             raise ValueError("The state was not saved by a `Cache`.")
         entries = json.loads(str(saved["known"]))
@@ -218,12 +225,12 @@ def _digest(point: Floats) -> bytes:
 
 @final
 class Timeout(Wrapper):
-    """Answers that have not arrived `seconds` after the proposal was given are failed queries.
+    """Counts queries that are not answered within `seconds` as failed.
 
-    The oracle inside is asked on a thread; when time is up that thread is abandoned, and the next proposal gets a new
-    one at once. An abandoned thread stops at its next answer, which is dropped. What it is doing until then cannot be
-    stopped from outside: a Python function goes on, and may be called anew meanwhile, so it must bear that. Programs
-    can be stopped: give `CommandOracle` a `timeout` of its own.
+    The oracle inside is asked on a thread. When time is up, or this iterator is closed, what it has under way is ended
+    at once: programs, and the calls of worker processes; the other workers stay. Only those queries fail whose answers
+    had not come. What runs in this process, or on an executor, cannot be ended: a Python function goes on, and may be
+    called anew meanwhile, so it must bear that; it is abandoned, and stops at its next answer, which is dropped.
 
     Args:
         oracle: An oracle that answers values.
@@ -234,46 +241,59 @@ class Timeout(Wrapper):
         super().__init__(oracle)
         check_positive("Timeout", seconds=seconds)
         self.seconds = seconds
+        self._ending: threading.Thread | None = None
 
+    @override
     def answer(self, proposal: Proposal) -> Values:
-        """See `Oracle.answer`."""
         return gather(proposal, self.parts(proposal))
 
+    @override
     def parts(self, proposal: Proposal) -> Iterator[Part]:
-        """See `Oracle.parts`: as they arrive, and at the end of time one part with the failures."""
-        deadline = time.monotonic() + self.seconds
+        # Answers as they arrive; when time is up, one part with all that is missing as failures
+        outer = current() or CancelScope()
+        own = time.monotonic() + self.seconds
         arrived: queue.SimpleQueue[Part | BaseException | None] = queue.SimpleQueue()
-        over = threading.Event()
-        threading.Thread(target=self._ask, args=(proposal, arrived, over), daemon=True, name="timeout").start()
+        over = CancelScope()
+        if self._ending is not None:  # what it began last must have ended before it is asked again
+            self._ending.join(_PATIENCE)
+        asking = threading.Thread(target=self._ask, args=(proposal, arrived, over), daemon=True, name="timeout")
+        asking.start()
         waiting = dict.fromkeys(proposal.ids.tolist())
         try:
-            while waiting:
-                try:
-                    entry = arrived.get(timeout=max(deadline - time.monotonic(), 0.0))
-                except queue.Empty:
-                    ids = np.array(list(waiting), dtype=np.intp)
-                    info = {"error": f"no answer within {self.seconds:g} s"}
-                    yield ids, Values(np.full(len(ids), np.nan), info=[info] * len(ids))
-                    return
-                if isinstance(entry, BaseException):
-                    raise entry
-                if entry is None:  # it left some unanswered; the search says so
-                    return
-                for i in entry[0].tolist():
-                    waiting.pop(i, None)
-                yield entry[0], self._values(entry[1])
+            with outer.heard(lambda: arrived.put(Cancelled())):
+                while waiting:
+                    try:
+                        entry = arrived.get(timeout=max(min(own, outer.deadline) - time.monotonic(), 0.0))
+                    except queue.Empty:
+                        if outer.deadline < own:
+                            raise Cancelled from None
+                        break
+                    if isinstance(entry, BaseException):
+                        raise entry
+                    if entry is None:  # it left some unanswered; the search says so
+                        return
+                    for i in entry[0].tolist():
+                        waiting.pop(i, None)
+                    yield entry[0], self._values(entry[1])
         finally:
-            over.set()
+            if over.cancel():
+                self._ending = asking
+                asking.join(_PATIENCE)
+        if waiting:
+            ids = np.array(list(waiting), dtype=np.intp)
+            info = {"error": f"no answer within {self.seconds:g} s"}
+            yield ids, Values(np.full(len(ids), np.nan), info=[info] * len(ids))
 
-    def _ask(self, proposal: Proposal, arrived: queue.SimpleQueue[Any], over: threading.Event) -> None:
+    def _ask(self, proposal: Proposal, arrived: queue.SimpleQueue[Any], over: CancelScope) -> None:
         try:
-            parts = parts_of(self.oracle, proposal)
-            for part in parts:
-                if over.is_set():
-                    if hasattr(parts, "close"):
-                        parts.close()
-                    return
-                arrived.put(part)
-            arrived.put(None)
+            with over:
+                parts = parts_of(self.oracle, proposal)
+                for part in parts:
+                    if over.over:
+                        if hasattr(parts, "close"):
+                            parts.close()
+                        return
+                    arrived.put(part)
+                arrived.put(None)
         except BaseException as error:  # handed to whoever waits; nobody does once time is up
             arrived.put(error)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import doctest
 import importlib
+import inspect
+import logging
 import os
 import pkgutil
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -25,6 +28,7 @@ FENCE = re.compile(r"^```(python|console)\n(.*?)^```$", re.MULTILINE | re.DOTALL
 FLAGS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
 HERE = re.compile(r".*<<'END'\n(?:.*\n)*?END\n")
 SKIP = re.compile(r"# not run: \S+")
+NEEDS = re.compile(r"# needs (\S+)\n")
 
 
 def coverage_check() -> ModuleType:
@@ -57,7 +61,16 @@ def test_every_public_name_is_documented() -> None:
     assert check.undocumented(check.read_pages(DOCS)) == []
 
 
-@pytest.mark.parametrize("name", ["blackbox_zo.minimize", "blackbox_zo.testing.check_oracle", "oracles.CommandOracle"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "blackbox_zo.minimize",
+        "blackbox_zo.Cache",
+        "blackbox_zo.testing.check_oracle",
+        "blackbox_zo.trackers.MLflow",
+        "oracles.CommandOracle",
+    ],
+)
 def test_the_check_names_what_is_missing(name: str) -> None:
     check = coverage_check()
     pages = [
@@ -74,6 +87,20 @@ def test_the_check_sees_all_that_is_exported() -> None:
         if getattr(v, "__module__", "").startswith("blackbox_zo") and n[0] != "_"
     }
     assert {f"blackbox_zo.{name}" for name in exported} <= check.public_names("blackbox_zo")
+
+
+def test_every_public_method_of_the_core_says_what_it_does_if_only_by_inheritance() -> None:
+    public = [thing for name, thing in vars(blackbox_zo).items() if inspect.isclass(thing) and name[0] != "_"]
+    assert len(public) > 50
+    silent = [
+        f"{kind.__name__}.{name}"
+        for kind in public
+        for name, member in inspect.getmembers(kind)
+        if name[0] != "_"
+        and (inspect.isfunction(member) or isinstance(member, property))
+        and not inspect.getdoc(member)
+    ]
+    assert not silent
 
 
 @pytest.mark.parametrize("name", modules())
@@ -109,11 +136,16 @@ def test_code_on_pages(page: Path, tmp_path: Path, command: Path, monkeypatch: p
     """Run every block of a page in order, in one namespace, in a folder that holds nothing but `tutorials/`.
 
     A `python` block runs as a doctest if it has a prompt, else as a script. Of a `console` block the lines after `$ `
-    run in a shell. A block whose first line is `# not run: <reason>` is left out.
+    run in a shell. A block whose first line is `# not run: <reason>` is left out; one that begins with
+    `# needs <program>` is left out, and the page counted as skipped after all else has passed, where that is missing.
     """
+    missing: set[str] = set()
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setenv("PATH", os.pathsep.join((str(command), str(Path(sys.executable).parent), os.environ["PATH"])))
+    logger = logging.getLogger("blackbox_zo")  # as it was, after the page
+    monkeypatch.setattr(logger, "handlers", [])
+    monkeypatch.setattr(logger, "level", logger.level)
     (tmp_path / "tutorials").symlink_to(ROOT / "tutorials")
     text = page.read_text("utf-8")
     module = ModuleType("page")
@@ -124,6 +156,9 @@ def test_code_on_pages(page: Path, tmp_path: Path, command: Path, monkeypatch: p
         line = text[: block.start()].count("\n") + 1
         if SKIP.match(code):
             continue
+        if (needs := NEEDS.match(code)) and shutil.which(needs[1]) is None:
+            missing.add(needs[1])
+            continue
         if kind == "console":
             run_console(code, tmp_path, f"{page.name}, line {line}")
         elif ">>> " in code:
@@ -131,6 +166,8 @@ def test_code_on_pages(page: Path, tmp_path: Path, command: Path, monkeypatch: p
             assert not failures, "".join(failures)
         else:
             exec(compile("\n" * line + code, page.name, "exec"), namespace)
+    if missing:
+        pytest.skip(f"all of the page was run but the blocks that need {' and '.join(sorted(missing))}: not installed")
 
 
 def test_the_example_in_contributing_is_a_method(monkeypatch: pytest.MonkeyPatch) -> None:

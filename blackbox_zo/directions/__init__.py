@@ -1,4 +1,4 @@
-"""Directions: where the queries of a step go, and what a move is made of."""
+"""Directions: the vectors U along which a step asks and x moves."""
 
 from blackbox_zo.directions._base import Block as Block
 from blackbox_zo.directions._base import Directions as Directions

@@ -1,4 +1,4 @@
-"""What a direction is: the abstract `Directions`, and `Block`, the address of one tensor of x."""
+"""The abstract `Directions`, and `Block`, one named tensor of x."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ class Block:
 class Directions(ABC):
     """`k` directions `u_1 … u_k` in the space of x, addressed block by block.
 
-    A subclass writes `add_`, the one numeric primitive; what else it overrides is only for speed. `rows` holds k × d
-    numbers once it is read, so code meant for large variables uses `add_` alone.
+    A subclass implements `add_`; it overrides other methods only for speed. `rows` holds k × d numbers once it is read,
+    so code for large variables uses `add_` alone.
 
     Attributes:
         blocks: The blocks of x, in order.
@@ -74,11 +74,11 @@ class Directions(ABC):
         raise TypeError(f"`{type(self).__name__}` directions are given, not drawn, so they cannot be drawn again.")
 
     def touches(self, block: Block) -> bool:
-        """Whether any direction may have an element other than 0 in a block."""
+        """Whether any direction may be nonzero in a block."""
         return True
 
     def part(self, block: Block, j: int, start: int, stop: int) -> Floats:
-        """Elements `start` to `stop` of direction j in a block, flat. Subclasses that can, draw no more than those."""
+        """Elements `start` to `stop` of direction j in a block, flat; where possible, only those are drawn."""
         out, unit = np.zeros(block.size), np.zeros(self.k)
         unit[j] = 1.0
         self.add_(out, block, unit)
@@ -86,20 +86,20 @@ class Directions(ABC):
 
     @property
     def table(self) -> randomness.SignTable | None:
-        """Where directions are signs: those of the small blocks, by name, drawn together."""
+        """For directions of signs: the signs of the small blocks, drawn together; else None."""
         return None
 
     def factors(self, block: Block) -> tuple[Signs, Signs] | None:
-        """A (k, r, m) and B (k, r, n) with `u_j = factor_scale A_j' B_j` where a block is such a product."""
+        """A (k, r, m) and B (k, r, n) with `u_j = factor_scale A_j' B_j`, if a block is such a product; else None."""
         return None
 
     @property
     def factor_scale(self) -> float:
-        """See `factors`."""
+        """What the products of `factors` are multiplied by."""
         return 1.0
 
     def bits(self, block: Block, j: int, start: int, stop: int) -> Words | None:
-        """Elements `start` (a multiple of 64) to `stop` of direction j where they are signs: 64 a word, 1 for -1."""
+        """For signs: elements `start` (a multiple of 64) to `stop` of direction j as bits, 64 a word, 1 for -1."""
         return None
 
     def draw(self) -> Floats:

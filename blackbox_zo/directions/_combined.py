@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from blackbox_zo import randomness
-from blackbox_zo._typing import Floats, Signs, Words
+from blackbox_zo._typing import Floats, Signs, Words, override
 from blackbox_zo.directions._base import Block, Directions
 
 __all__ = ["Joined", "Mixed", "OnBlocks", "groups_of"]
@@ -34,32 +34,33 @@ class Joined(Directions):
         which = int(np.searchsorted(self.ends, j, side="right"))
         return self.parts[which], j - (self.ends[which] - self.parts[which].k)
 
+    @override
     def add_(self, out: Floats, block: Block, weights: Floats) -> None:
-        """See `Directions.add_`."""
         for part, w in zip(self.parts, self._split(weights), strict=True):
             if part.touches(block):
                 part.add_(out, block, w)
 
+    @override
     def combine(self, weights: Floats) -> Floats:
-        """See `Directions.combine`."""
         return self.combine_blocks(weights)
 
+    @override
     def touches(self, block: Block) -> bool:
-        """See `Directions.touches`."""
         return any(part.touches(block) for part in self.parts)
 
+    @override
     def part(self, block: Block, j: int, start: int, stop: int) -> Floats:
-        """See `Directions.part`."""
         found, i = self._find(j)
         return found.part(block, i, start, stop)
 
+    @override
     def bits(self, block: Block, j: int, start: int, stop: int) -> Words | None:
-        """See `Directions.bits`."""
         found, i = self._find(j)
         return found.bits(block, i, start, stop)
 
+    @override
     def factors(self, block: Block) -> tuple[Signs, Signs] | None:
-        """See `Directions.factors`; there are some where all parts have them, of the same rank, or are 0."""
+        # Only where every part that touches the block has factors, all of one rank
         found = [part.factors(block) if part.touches(block) else None for part in self.parts]
         here = [(pair, part) for pair, part in zip(found, self.parts, strict=True) if part.touches(block)]
         if any(pair is None for pair, _ in here):
@@ -78,8 +79,8 @@ class Joined(Directions):
         return both[0], both[1]
 
     @property
+    @override
     def factor_scale(self) -> float:
-        """See `Directions.factor_scale`."""
         return self.parts[0].factor_scale
 
 
@@ -95,20 +96,20 @@ class Mixed(Directions):
         super().__init__(inner.blocks, len(matrix))
         self.inner, self.matrix = inner, matrix
 
+    @override
     def add_(self, out: Floats, block: Block, weights: Floats) -> None:
-        """See `Directions.add_`."""
         self.inner.add_(out, block, weights @ self.matrix)
 
+    @override
     def combine(self, weights: Floats) -> Floats:
-        """See `Directions.combine`."""
         return self.combine_blocks(weights)
 
+    @override
     def touches(self, block: Block) -> bool:
-        """See `Directions.touches`."""
         return self.inner.touches(block)
 
+    @override
     def part(self, block: Block, j: int, start: int, stop: int) -> Floats:
-        """See `Directions.part`."""
         out = np.zeros(stop - start)
         for i in np.flatnonzero(self.matrix[j]).tolist():
             out += self.matrix[j, i] * self.inner.part(block, i, start, stop)
@@ -152,34 +153,34 @@ class OnBlocks(Directions):
         self.names = frozenset(name for i in chosen for name in groups[i].blocks)
         self.stretch = float(np.sqrt(len(groups) / n))
 
+    @override
     def at(self, key: randomness.Key) -> OnBlocks:
-        """See `Directions.at`."""
         return OnBlocks(self.inner.at(key), self.n, key)
 
+    @override
     def touches(self, block: Block) -> bool:
-        """See `Directions.touches`."""
         return block.name in self.names
 
+    @override
     def add_(self, out: Floats, block: Block, weights: Floats) -> None:
-        """See `Directions.add_`."""
         if self.touches(block):
             self.inner.add_(out, block, weights * self.stretch)
 
+    @override
     def combine(self, weights: Floats) -> Floats:
-        """See `Directions.combine`."""
         return self.combine_blocks(weights)
 
+    @override
     def part(self, block: Block, j: int, start: int, stop: int) -> Floats:
-        """See `Directions.part`."""
         if not self.touches(block):
             return np.zeros(stop - start)
         return self.inner.part(block, j, start, stop) * self.stretch
 
+    @override
     def factors(self, block: Block) -> tuple[Signs, Signs] | None:
-        """See `Directions.factors`."""
         return self.inner.factors(block) if self.touches(block) else None
 
     @property
+    @override
     def factor_scale(self) -> float:
-        """See `Directions.factor_scale`."""
         return self.inner.factor_scale * self.stretch

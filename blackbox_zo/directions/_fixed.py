@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from blackbox_zo import randomness
-from blackbox_zo._typing import Floats, Ints
+from blackbox_zo._typing import Floats, Ints, override
 from blackbox_zo.directions._base import Block, Directions
 
 __all__ = ["Coordinates", "Dense"]
@@ -23,26 +23,27 @@ class Coordinates(Directions):
         super().__init__(blocks, len(coordinates))
         self.coordinates = coordinates
 
+    @override
     def add_(self, out: Floats, block: Block, weights: Floats) -> None:
-        """See `Directions.add_`."""
         where = self.place(block)
         inside = (self.coordinates >= where.start) & (self.coordinates < where.stop)
         out[self.coordinates[inside] - where.start] += weights[inside]
 
+    @override
     def draw(self) -> Floats:
-        """See `Directions.draw`."""
         out = np.zeros((self.k, self.size))
         out[np.arange(self.k), self.coordinates] = 1.0
         return out
 
+    @override
     def combine(self, weights: Floats) -> Floats:
-        """See `Directions.combine`."""
         out = np.zeros(self.size)
         out[self.coordinates] += weights
         return out
 
+    @override
     def points(self, origin: Floats, index: Ints, scale: Floats) -> Floats:
-        """See `Directions.points`; writes one element of each point."""
+        # Only one element of each point differs from the origin
         out = np.empty((len(index), origin.size))
         out[:] = origin
         out[np.arange(len(index)), self.coordinates[index]] += scale
@@ -63,10 +64,10 @@ class Dense(Directions):
         mine.flags.writeable = False
         self.__dict__["rows"] = mine
 
+    @override
     def add_(self, out: Floats, block: Block, weights: Floats) -> None:
-        """See `Directions.add_`."""
         out += randomness.combine(weights, self.rows[:, self.place(block)])
 
+    @override
     def part(self, block: Block, j: int, start: int, stop: int) -> Floats:
-        """See `Directions.part`."""
         return self.rows[j, self.place(block)][start:stop]

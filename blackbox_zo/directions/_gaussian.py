@@ -7,7 +7,7 @@ from functools import cached_property
 import numpy as np
 
 from blackbox_zo import randomness
-from blackbox_zo._typing import Floats
+from blackbox_zo._typing import Floats, override
 from blackbox_zo.directions._base import Block, Directions, draw_blocks
 
 __all__ = ["Gaussian", "Orthogonal", "Sphere"]
@@ -26,20 +26,21 @@ class Gaussian(Directions):
         super().__init__(blocks, k)
         self.key = key
 
+    @override
     def at(self, key: randomness.Key) -> Gaussian:
-        """See `Directions.at`."""
         return Gaussian(self.blocks, self.k, key)
 
+    @override
     def add_(self, out: Floats, block: Block, weights: Floats) -> None:
-        """See `Directions.add_`."""
         randomness.add_normals(out, self.key, block.name, weights)
 
+    @override
     def part(self, block: Block, j: int, start: int, stop: int) -> Floats:
-        """See `Directions.part`; draws the tiles that hold these elements."""
+        # Only the tiles that hold these elements are drawn
         return randomness.normals_between(self.key, block.name, j, block.size, start, stop)
 
+    @override
     def draw(self) -> Floats:
-        """See `Directions.draw`."""
         return draw_blocks(self.blocks, lambda b: randomness.normals(self.key, b.name, self.k, b.size))
 
 
@@ -62,22 +63,22 @@ class Sphere(Directions):
                 squares[j] += np.add.reduce(u * u)
         return 1.0 / np.sqrt(squares)
 
+    @override
     def at(self, key: randomness.Key) -> Sphere:
-        """See `Directions.at`."""
         return Sphere(self.blocks, self.k, key)
 
+    @override
     def add_(self, out: Floats, block: Block, weights: Floats) -> None:
-        """See `Directions.add_`."""
         randomness.add_normals(out, self.gaussian.key, block.name, weights, self._lengths)
 
+    @override
     def part(self, block: Block, j: int, start: int, stop: int) -> Floats:
-        """See `Directions.part`."""
         u = self.gaussian.part(block, j, start, stop)
         u *= self._lengths[j]
         return u
 
+    @override
     def draw(self) -> Floats:
-        """See `Directions.draw`."""
         rows = self.gaussian.draw()
         if "_lengths" not in self.__dict__:  # the same sums as above, without a second draw
             squares = np.zeros(self.k)
@@ -101,16 +102,16 @@ class Orthogonal(Directions):
         self.key = key
         self.gaussian = Gaussian(blocks, k, key)
 
+    @override
     def at(self, key: randomness.Key) -> Orthogonal:
-        """See `Directions.at`."""
         return Orthogonal(self.blocks, self.k, key)
 
+    @override
     def add_(self, out: Floats, block: Block, weights: Floats) -> None:
-        """See `Directions.add_`."""
         out += randomness.combine(weights, self.rows[:, self.place(block)])
 
+    @override
     def draw(self) -> Floats:
-        """See `Directions.draw`."""
         rows = self.gaussian.draw()
         for a in range(0, self.k, self.size):
             q, r = np.linalg.qr(rows[a : a + self.size].T)

@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 
 from blackbox_zo import randomness
-from blackbox_zo._typing import Floats, Signs, Words
+from blackbox_zo._typing import Floats, Signs, Words, override
 from blackbox_zo.directions._base import Block, Directions, draw_blocks
 
 __all__ = ["LowRank", "Rademacher"]
@@ -32,30 +32,31 @@ class Rademacher(Directions):
         self._newest: dict[tuple[str, int, int], tuple[int, Words]] = {}
 
     @cached_property
+    @override
     def table(self) -> randomness.SignTable:
-        """See `Directions.table`."""
         return randomness.SignTable(self.key, self.k, {b.name: b.size for b in self.blocks if b.size < _FEW})
 
+    @override
     def at(self, key: randomness.Key) -> Rademacher:
-        """See `Directions.at`."""
         return Rademacher(self.blocks, self.k, key)
 
     def block_rows(self, block: Block) -> Floats:
         """The directions' parts in one block, shape (k, block.size)."""
         return randomness.signs(self.key, block.name, self.k, block.size)
 
+    @override
     def add_(self, out: Floats, block: Block, weights: Floats) -> None:
-        """See `Directions.add_`."""
         out += randomness.combine(weights, self.block_rows(block))
 
+    @override
     def part(self, block: Block, j: int, start: int, stop: int) -> Floats:
-        """See `Directions.part`."""
         first = start - start % 64
         words = self.bits(block, j, first, stop)
         return randomness.unpacked(words[None, :], stop - first)[0, start - first :]
 
+    @override
     def bits(self, block: Block, j: int, start: int, stop: int) -> Words:
-        """See `Directions.bits`. Those of the newest direction are kept: two queries and the move ask in turn."""
+        # Those of the newest direction are kept: its two queries and the move need them in turn
         place = block.name, start, stop
         newest = self._newest.get(place)
         if newest is not None and newest[0] == j:
@@ -64,8 +65,8 @@ class Rademacher(Directions):
         self._newest[place] = j, found
         return found
 
+    @override
     def draw(self) -> Floats:
-        """See `Directions.draw`."""
         return draw_blocks(self.blocks, self.block_rows)
 
 
@@ -88,8 +89,9 @@ class LowRank(Directions):
         self.rank = rank
 
     @cached_property
+    @override
     def table(self) -> randomness.SignTable:
-        """See `Directions.table`: the vectors and numbers."""
+        # Of vectors and numbers; matrices have factors
         return randomness.SignTable(self.key, self.k, {b.name: b.size for b in self.blocks if len(b.shape) < 2})
 
     @cached_property
@@ -103,12 +105,12 @@ class LowRank(Directions):
                 sizes[f"{block.name}|B"] = block.size // max(m, 1) * self.rank
         return randomness.SignTable(self.key, self.k, sizes)
 
+    @override
     def at(self, key: randomness.Key) -> LowRank:
-        """See `Directions.at`."""
         return LowRank(self.blocks, self.k, key, self.rank)
 
+    @override
     def factors(self, block: Block) -> tuple[Signs, Signs] | None:
-        """See `Directions.factors`. A vector has none."""
         if len(block.shape) < 2:
             return None
         m = block.shape[0]
@@ -117,12 +119,13 @@ class LowRank(Directions):
         return a.reshape(self.k, self.rank, -1), b.reshape(self.k, self.rank, -1)
 
     @property
+    @override
     def factor_scale(self) -> float:
-        """See `Directions.factor_scale`."""
         return 1.0 / math.sqrt(self.rank)
 
+    @override
     def part(self, block: Block, j: int, start: int, stop: int) -> Floats:
-        """See `Directions.part`; multiplies the factors' rows that hold these elements."""
+        # Only the rows of the factors that hold these elements are multiplied
         found = self.factors(block)
         if found is None:
             return self.table.of(block.name, block.size)[j, start:stop].astype(np.float64)
@@ -144,8 +147,8 @@ class LowRank(Directions):
         rows *= self.factor_scale
         return rows
 
+    @override
     def add_(self, out: Floats, block: Block, weights: Floats) -> None:
-        """See `Directions.add_`."""
         found = self.factors(block)
         if found is None:
             out += randomness.combine(weights, self.block_rows(block))
@@ -154,10 +157,11 @@ class LowRank(Directions):
         left = (a * (weights * self.factor_scale)[:, None, None]).reshape(columns, -1)
         out += (left.T @ b.reshape(columns, -1).astype(np.float64)).reshape(-1)  # one GEMM over all k directions
 
+    @override
     def draw(self) -> Floats:
-        """See `Directions.draw`."""
         return draw_blocks(self.blocks, self.block_rows)
 
+    @override
     def combine(self, weights: Floats) -> Floats:
-        """See `Directions.combine`; from the factors even when the rows are there, so that the bits never differ."""
+        # Always from the factors, so that the bits do not depend on whether `rows` was read
         return self.combine_blocks(weights)

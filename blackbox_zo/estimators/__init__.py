@@ -1,4 +1,4 @@
-"""Estimators and population methods: how a step asks, and what it makes of the answers."""
+"""Estimators and population methods: which points a step asks, and what it estimates from the answers."""
 
 from blackbox_zo.estimators._augmented_random_search import AugmentedRandomSearch as AugmentedRandomSearch
 from blackbox_zo.estimators._base import Estimator as Estimator

@@ -1,4 +1,4 @@
-"""`AugmentedRandomSearch`: two-point differences, of the best directions only, in units of their own scatter."""
+"""`AugmentedRandomSearch`: two-point differences of the best directions, divided by their standard deviation."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import final
 import numpy as np
 
 from blackbox_zo._checks import check_at_least, check_positive
+from blackbox_zo._typing import override
 from blackbox_zo.directions import Gaussian
 from blackbox_zo.estimators._base import Estimator
 from blackbox_zo.estimators._random_vector import plan
@@ -25,19 +26,18 @@ __all__ = ["AugmentedRandomSearch"]
 class AugmentedRandomSearch(Estimator):
     """ARS (Mania, Guy & Recht 2018, arXiv 1803.07055, algorithm 2), for noisy functions of unknown scale.
 
-    N directions u_j ~ N(0, I) are asked about in both senses, and the b whose better answer is best make
+    N directions u_j ~ N(0, I) are asked in both senses; those b whose better answer is best give
 
     `g = 1 / (b sigma) sum_j (f(x + nu u_j) - f(x - nu u_j)) u_j`,
 
-    sigma the standard deviation of the 2b answers used. It is a move's direction rather than a gradient: neither the
-    scale of f nor nu is in its length. With b = 1 only the sign of one difference is. The variants V2 normalise
-    observations, which is a policy's to do; those with "-t" have b < N. Of a ranking, how often a query lost less how
-    often it won takes the place of its value.
+    sigma the standard deviation of the 2b answers used. Its length depends neither on the scale of f nor on nu. With
+    b = 1 it is the sign of one difference. The variants V2 normalise observations, which is left to the policy; those
+    with "-t" have b < N. With a ranking, the net losses of a query take the place of its value.
 
     Args:
         radius: nu, positive, in units of the variable.
         n_directions: N ≥ 1.
-        n_best: b, 1 to N; none means all.
+        n_best: b, 1 to N; None for all.
 
     Raises:
         ValueError: An argument is out of its range.
@@ -60,23 +60,26 @@ class AugmentedRandomSearch(Estimator):
                     f"got {self.n_best}."
                 )
 
+    @override
     def rule(self) -> Rule:
-        """See `Estimator.rule`: the step size 0.02 that most of the paper's tasks have."""
+        """SGD with the step size 0.02 of most tasks in the paper."""
         return SGD(0.02)
 
+    @override
     def start(self, variable: Variable) -> tuple[()]:
-        """See `Estimator.start`."""
         return ()
 
+    @override
     def sample(self, state: tuple[()], variable: Variable, key: Key) -> Queries:
-        """See `Estimator.sample`. Pairs stand side by side, so a budget that ends cuts at most one."""
+        # The two points of a pair are neighbours, so the end of the budget splits at most one pair
         index, scale = plan(self.n_directions, self.radius, "central")
         return Queries(Gaussian(variable.blocks, self.n_directions, key), index, scale, variable.origin)
 
+    @override
     def estimate(
         self, state: tuple[()], variable: Variable, queries: Queries, feedback: Feedback
     ) -> tuple[tuple[()], Step]:
-        """See `Estimator.estimate`. A direction with a failed query is left out; equal answers move nothing."""
+        # Directions with a failed query are left out; equal answers move nothing
         f = feedback.values if isinstance(feedback, Values) else feedback.net_losses().astype(np.float64)
         w = np.zeros(queries.directions.k)
         pairs = f[: feedback.n // 2 * 2].reshape(-1, 2)

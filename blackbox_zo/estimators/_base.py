@@ -15,15 +15,15 @@ __all__ = ["Estimator", "vector_of"]
 
 
 class Estimator(ABC):
-    """Chooses what to ask about, and turns the answers into a gradient estimate `w U`.
+    """Chooses the points of a step, and turns the answers into a gradient estimate `w U`.
 
-    Configuration is frozen; the state goes in and comes out, made of numbers, arrays, and (named) tuples of them, so a
-    run can be saved, replayed and shared. `sample` is a pure function of its arguments. A population method gives
-    minus its move as the gradient, so that `SGD(1.0)` makes that move.
+    An estimator is a frozen configuration. Its state, made of numbers, arrays, and (named) tuples of them, is passed in
+    and returned, so a run can be saved and replayed. `sample` is a pure function of its arguments. A population method
+    returns minus its move as the gradient, so that `SGD(1.0)` makes that move.
 
     Attributes:
-        accepts: The kinds of feedback it can use.
-        warmup: Steps that must be answered before the first estimate.
+        accepts: The kinds of feedback that it can use.
+        warmup: Number of steps before the first estimate.
     """
 
     accepts: ClassVar[tuple[type[Values] | type[Ranking], ...]] = (Values,)
@@ -38,9 +38,9 @@ class Estimator(ABC):
         """The points to ask about.
 
         Args:
-            state: As `start` or `estimate` gave it.
-            variable: Where x stands; not changed.
-            key: All that the randomness may depend on.
+            state: From `start` or `estimate`.
+            variable: Where x stands; not to be changed.
+            key: The only source of randomness.
         """
 
     @abstractmethod
@@ -50,20 +50,20 @@ class Estimator(ABC):
         Args:
             state: The newest state, which may be later than the one the queries were sampled from.
             variable: Where x stands now.
-            queries: What `sample` gave, or its first rows where the budget ended.
-            feedback: One answer per query. NaN is a failure; with no usable answer at all the weights are zero.
+            queries: From `sample`; only the first ones where the budget ended.
+            feedback: One answer per query; NaN is a failure. Without any usable answer the weights are zero.
         """
 
     def rule(self) -> Rule:
-        """The rule that `minimize` uses when it is given the estimator alone."""
+        """The rule to use if none is given."""
         return SGD(1.0)
 
 
 def vector_of(estimator: Estimator, variable: Variable) -> Vector:
-    """The variable as a `Vector`, which estimators need that keep points or distributions of the size of x.
+    """The variable as a `Vector`, for estimators that keep points or distributions of the size of x.
 
     Raises:
-        TypeError: It is of another kind.
+        TypeError: The variable is of another kind.
     """
     if not isinstance(variable, Vector):
         name, kind = type(estimator).__name__, type(variable).__name__

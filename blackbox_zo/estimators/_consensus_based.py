@@ -10,7 +10,7 @@ import numpy as np
 from blackbox_zo import randomness
 from blackbox_zo._buffers import empty
 from blackbox_zo._checks import check_at_least, check_choice, check_positive
-from blackbox_zo._typing import Floats
+from blackbox_zo._typing import Floats, override
 from blackbox_zo.directions import Dense, Gaussian
 from blackbox_zo.estimators._base import Estimator, vector_of
 from blackbox_zo.feedback import Feedback, Values
@@ -43,10 +43,10 @@ class ConsensusBased(Estimator):
     - scheme "hopping" (Riedl et al. 2023, "Gradient is all you need?", the CH scheme): fresh particles each step,
       `V_i = v + radius xi_i`. For a small radius the mean step is `-alpha radius² grad f`.
 
-    x is the consensus point, and the estimate is minus its move, to be used with `SGD(1.0)`.
+    x is the consensus point; the estimate is minus its move, for `SGD(1.0)`.
 
     Args:
-        radius: Standard deviation of the first particles around x0, and of every step's in "hopping".
+        radius: Standard deviation of the first particles around x0; in "hopping" of the particles of every step.
         n_queries: Number of particles.
         alpha: Inverse temperature, positive; it has the unit of 1 / f.
         scheme: "cbo" or "hopping".
@@ -81,15 +81,16 @@ class ConsensusBased(Estimator):
         check_choice("ConsensusBased", ("cbo", "hopping"), scheme=self.scheme)
         check_choice("ConsensusBased", ("anisotropic", "isotropic"), noise=self.noise)
 
+    @override
     def start(self, variable: Variable) -> ConsensusState:
-        """See `Estimator.start`."""
         variable = vector_of(self, variable)
         if self.scheme == "hopping":  # nothing to remember: the particles are always around x
             return ConsensusState(np.empty((0, variable.size)), np.empty((0, 1)))
         return ConsensusState(variable.value[None, :], np.array([[float(self.radius)]]))
 
+    @override
     def sample(self, state: ConsensusState, variable: Variable, key: Key) -> Queries:
-        """See `Estimator.sample`. The noise of a step is drawn here."""
+        # The noise of the move is drawn here, with the points
         variable = vector_of(self, variable)
         n = self.n_queries
         if self.scheme == "hopping":
@@ -101,10 +102,11 @@ class ConsensusBased(Estimator):
         offsets += state.centers - variable.value
         return Queries(Dense(variable.blocks, offsets), np.arange(n), np.ones(n), variable.value)
 
+    @override
     def estimate(
         self, state: ConsensusState, variable: Variable, queries: Queries, feedback: Feedback
     ) -> tuple[ConsensusState, Step]:
-        """See `Estimator.estimate`. Failed particles have no weight; without any answer x stays."""
+        # A failed particle has weight 0; without any answer x stays
         variable = vector_of(self, variable)
         assert isinstance(feedback, Values)
         f, directions = feedback.values, queries.directions

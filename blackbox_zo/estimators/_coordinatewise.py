@@ -8,7 +8,7 @@ from typing import Any, Literal, final
 import numpy as np
 
 from blackbox_zo._checks import check_choice, check_positive
-from blackbox_zo._typing import Ints
+from blackbox_zo._typing import Ints, override
 from blackbox_zo.directions import Coordinates
 from blackbox_zo.estimators._base import Estimator
 from blackbox_zo.estimators._random_vector import differences, plan
@@ -27,13 +27,13 @@ class Coordinatewise(Estimator):
     """Finite differences along coordinate axes (CGE; Chen et al. 2024, DeepZero, eq. (1) for the forward one).
 
     `g_i = (f(x + h e_i) - f(x - h e_i)) / (2 h)` for the chosen i, 0 for the others. Central differences are exact on
-    quadratics. Points are clipped at a bound, beyond which f counts as flat, so a central difference there is half the
-    inward slope.
+    quadratics. Points are clipped at bounds, as if f were constant beyond them, so a central difference at a bound is
+    half the inward slope.
 
     Args:
         radius: h, positive, in units of the variable.
-        coordinates: None for all d; an array of flat indices; or "block:m", m axes a step in turn, d in ⌈d/m⌉ steps.
-            The gradient is that of the chosen axes, not scaled up for the others.
+        coordinates: None for all d; an array of flat indices; or "block:m", m axes a step in turn, all d in ⌈d/m⌉
+            steps. The estimate is not scaled up for the axes left out.
         difference: "central" (two queries an axis) or "forward" (one, and one for x).
 
     Raises:
@@ -64,12 +64,13 @@ class Coordinatewise(Estimator):
                 )
             object.__setattr__(self, "coordinates", tuple(int(i) for i in index))  # hashable, and no one else's
 
+    @override
     def rule(self) -> Rule:
-        """See `Estimator.rule`: Adam with moves of 0.05."""
+        """Adam with moves of 0.05."""
         return Adam(0.05)
 
+    @override
     def start(self, variable: Variable) -> tuple[()]:
-        """See `Estimator.start`."""
         if isinstance(self.coordinates, tuple) and max(self.coordinates) >= variable.size:
             raise ValueError(
                 f"`Coordinatewise(coordinates=...)` names index {max(self.coordinates)}, "
@@ -87,16 +88,18 @@ class Coordinatewise(Estimator):
         first = (step % -(-d // m)) * m
         return np.arange(first, min(first + m, d))
 
+    @override
     def sample(self, state: tuple[()], variable: Variable, key: Key) -> Queries:
-        """See `Estimator.sample`. Nothing is random."""
+        # Deterministic: the key is not used
         axes = Coordinates(variable.blocks, self.chosen(key.step, variable.size))
         index, scale = plan(axes.k, self.radius, self.difference)
         return Queries(axes, index, scale, variable.origin)
 
+    @override
     def estimate(
         self, state: tuple[()], variable: Variable, queries: Queries, feedback: Feedback
     ) -> tuple[tuple[()], Step]:
-        """See `Estimator.estimate`. An axis with a failed query has 0."""
+        # The estimate is 0 along an axis with a failed query
         assert isinstance(feedback, Values)
         difference = differences(feedback.values, self.radius, self.difference)
         w = np.zeros(queries.directions.k)

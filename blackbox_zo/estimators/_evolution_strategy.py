@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple, final
 import numpy as np
 
 from blackbox_zo._checks import check_at_least, check_choice, check_positive
-from blackbox_zo._typing import Floats
+from blackbox_zo._typing import Floats, override
 from blackbox_zo.directions import Dense, Directions, Gaussian
 from blackbox_zo.estimators._base import Estimator, vector_of
 from blackbox_zo.estimators._cma_constants import Constants, all_ranks, constants, recombination
@@ -56,19 +56,19 @@ class EvolutionStrategy(Estimator):
     """The (mu/mu_w, lambda)-CMA-ES (Hansen 2016, arXiv 1604.00772; equation numbers are that tutorial's).
 
     Covariance "full" learns all of C, at O(d²) a query; "diagonal" is sep-CMA-ES (Ros & Hansen 2008), at O(d);
-    "isotropic" keeps C = I, and with `adapt_radius=False` too it is a plain evolution strategy, whose estimate stays a
-    combination of seeded directions. Only the order of the answers is used. Failures rank last and never attract.
+    "isotropic" keeps C = I; with `adapt_radius=False` it is then a plain evolution strategy, whose estimate stays a
+    combination of seeded directions. Only the order of the answers is used. Failures rank last and have no weight.
 
-    With `model`, one query of each step is where a quadratic, fitted to the newest answers, is least (as an injected
-    solution: Hansen 2011, arXiv 1110.4181); it competes by its own value, so a bad model costs one query a step. On
-    smooth functions this converges like a Newton method; a fit costs O(d^6), so keep d to about 20.
+    With `model`, one query of each step is the minimiser of a quadratic fitted to the newest answers (an injected
+    solution: Hansen 2011, arXiv 1110.4181). It is ranked by its own value, so a bad model costs one query a step. On
+    smooth functions this converges like a Newton method. A fit costs O(d^6), so keep d to about 20.
 
-    With weights "all" the worse half pushes as the better half pulls, each by what is expected of its place (Arnold
-    2006, Weighted multirecombination evolution strategies). Where d is well above n_queries this is about twice as
-    fast, and it makes the most of an answer that names only the best, or the better of two. With n_queries near d or
-    above, keep to "best".
+    With weights "all" the worse half pushes as the better half pulls: each rank has the weight of its expected order
+    statistic (Arnold 2006, Weighted multirecombination evolution strategies). If d is well above n_queries this is
+    about twice as fast, and it makes the most of answers that name only the best, or the better of two. If n_queries is
+    near d or above, keep "best".
 
-    The estimate is minus the move of the mean, to be used with `SGD(1.0)`.
+    The estimate is minus the move of the mean, for `SGD(1.0)`.
 
     Args:
         radius: The first sigma, positive, in units of the variable: about a third of the distance to the optimum.
@@ -101,8 +101,8 @@ class EvolutionStrategy(Estimator):
         if self.model and self.covariance not in (None, "full"):
             raise ValueError(f'`EvolutionStrategy(model=True)` needs covariance="full", got {self.covariance!r}.')
 
+    @override
     def start(self, variable: Variable) -> EvolutionState:
-        """See `Estimator.start`."""
         variable = vector_of(self, variable)
         d = variable.size
         covariance = self.covariance or ("full" if d <= 100 or self.model else "diagonal")
@@ -124,8 +124,9 @@ class EvolutionStrategy(Estimator):
         """Lambda for dimension d (eq. (48))."""
         return self.n_queries or 4 + math.floor(3 * math.log(d))
 
+    @override
     def sample(self, state: EvolutionState, variable: Variable, key: Key) -> Queries:
-        """See `Estimator.sample`: `x + sigma y`, y ~ N(0, C) (eqs. (38)-(40))."""
+        # `x + sigma y`, y ~ N(0, C) (eqs. (38)-(40)).
         variable = vector_of(self, variable)
         n = self.population(variable.size)
         directions: Directions = Gaussian(variable.blocks, n, key)
@@ -156,10 +157,10 @@ class EvolutionStrategy(Estimator):
         y: Floats = s.axes @ (s.lengths * q)
         return (variable.project(x + s.radius * y) - x) / s.radius if variable.bounded else y
 
+    @override
     def estimate(
         self, state: EvolutionState, variable: Variable, queries: Queries, feedback: Feedback
     ) -> tuple[EvolutionState, Step]:
-        """See `Estimator.estimate`."""
         variable = vector_of(self, variable)
         if self.model and isinstance(feedback, Values):
             state = self._remember(state, variable, queries, feedback.values)

@@ -1,4 +1,4 @@
-"""`PGPE`: symmetric draws from a normal distribution whose every scale is learnt too."""
+"""`PGPE`: symmetric samples from a normal distribution whose standard deviations are learnt too."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import NamedTuple, final
 import numpy as np
 
 from blackbox_zo._checks import check_at_least, check_positive, check_share
-from blackbox_zo._typing import Floats
+from blackbox_zo._typing import Floats, override
 from blackbox_zo.directions import Dense
 from blackbox_zo.estimators._base import Estimator, vector_of
 from blackbox_zo.estimators._cma_constants import recombination
@@ -37,22 +37,22 @@ class PGPEState(NamedTuple):
 class PGPE(Estimator):
     """Parameter-exploring policy gradients (Sehnke et al. 2010, Neural Networks 23), with symmetric sampling.
 
-    `N` pairs `x ± e_j`, e_j ~ N(0, diag(sigma²)), are asked about. With r the rewards, minus the values,
+    `N` pairs `x ± e_j`, e_j ~ N(0, diag(sigma²)), are asked. With r the rewards (minus the values),
 
     `g = -1/N sum_j (r+_j - r-_j) / 2 e_j`    (eq. (11)), and
     `sigma <- sigma + rate 1/N sum_j ((r+_j + r-_j) / 2 - b) (e_j² - sigma²) / sigma`    (eq. (12)),
 
-    b the mean of all rewards. As in Toklu, Liskowski & Srivastava 2020 (ClipUp, PPSN), rewards are used by their ranks,
+    b the mean reward. As in Toklu, Liskowski & Srivastava 2020 (ClipUp, PPSN), rewards are replaced by their ranks,
     from -1/2 for the worst to 1/2 for the best, and each sigma changes by at most a fifth in a step. With `elite` only
     the ranks of the best mu count: reward i, the best first, is `max(0, log(mu + 1/2) - log i)`, as in CMA-ES (Hansen
-    2016, eq. (49)), scaled to the spread of the former. Where most draws are about as bad, as those of a walker that
-    falls, this finds the few that are not.
+    2016, eq. (49)), scaled to the same spread. This helps where most samples are equally bad, such as those of a walker
+    that falls.
 
     Args:
         radius: The first sigma of each element, positive, in units of the variable.
         n_directions: N ≥ 1.
         sigma_rate: Learning rate of sigma, 0 to 1.
-        elite: Share of the queries whose rank counts, above 0 and at most 1; none counts all alike.
+        elite: Fraction of the queries whose rank counts, above 0 and at most 1; None for centred ranks of all.
 
     Raises:
         ValueError: An argument is out of its range.
@@ -74,25 +74,28 @@ class PGPE(Estimator):
             if self.elite > 1:
                 raise ValueError(f"`PGPE(elite=...)` must be at most 1, got {self.elite!r}.")
 
+    @override
     def rule(self) -> Rule:
-        """See `Estimator.rule`: ClipUp with a learning rate of a twentieth of the length of a draw of one element."""
+        """ClipUp with a learning rate of a twentieth of the radius."""
         return ClipUp(0.05 * self.radius)
 
+    @override
     def start(self, variable: Variable) -> PGPEState:
-        """See `Estimator.start`."""
         return PGPEState(np.full(vector_of(self, variable).size, float(self.radius)))
 
+    @override
     def sample(self, state: PGPEState, variable: Variable, key: Key) -> Queries:
-        """See `Estimator.sample`. Pairs stand side by side, so a budget that ends cuts at most one."""
+        # The two points of a pair are neighbours, so the end of the budget splits at most one pair
         variable = vector_of(self, variable)
         rows = normals(key, "pgpe", self.n_directions, variable.size) * state.sigma
         index, scale = plan(self.n_directions, 1.0, "central")
         return Queries(Dense(variable.blocks, rows), index, scale, variable.value)
 
+    @override
     def estimate(
         self, state: PGPEState, variable: Variable, queries: Queries, feedback: Feedback
     ) -> tuple[PGPEState, Step]:
-        """See `Estimator.estimate`. A pair with a failed query is left out; where all are equal, nothing changes."""
+        # Pairs with a failed query are left out; equal answers change nothing
         e, w = queries.directions.rows, np.zeros(queries.directions.k)
         rewards = self._rewards(feedback.ranking())
         if isinstance(feedback, Values) and feedback.n_failed:

@@ -1,4 +1,4 @@
-"""`PreferenceGP`: a model of what is preferred, learnt from rankings alone."""
+"""`PreferenceGP`: a Gaussian process of utility, learnt from rankings."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import NamedTuple, final
 import numpy as np
 
 from blackbox_zo._checks import check_at_least, check_positive
-from blackbox_zo._typing import Floats, Ints
+from blackbox_zo._typing import Floats, Ints, override
 from blackbox_zo.directions import Dense
 from blackbox_zo.estimators._base import Estimator, vector_of
 from blackbox_zo.estimators._gaussian_process import distances, matern
@@ -70,22 +70,21 @@ class PreferenceState(NamedTuple):
 class PreferenceGP(Estimator):
     """Preferential optimisation with a Gaussian process (Chu & Ghahramani 2005, ICML), for up to some 20 dimensions.
 
-    An answer is taken for evidence with a probability: utility is a Gaussian process u (Matérn 5/2), and whoever
-    answers prefers i to all of the set L with probability `exp(u_i) / (exp(u_i) + sum_(l in L) exp(u_l))`. That is
-    Plackett and Luce's model of rankings; of a duel, `n_queries=2`, it is Bradley and Terry's. Answers may repeat and
-    contradict each other, and be partial or weighted. Length scale and signal are fitted anew in each step by
-    Laplace's approximation of the evidence.
+    Utility is a Gaussian process u (Matérn 5/2), and i is preferred to all of the set L with probability
+    `exp(u_i) / (exp(u_i) + sum_(l in L) exp(u_l))`: the Plackett-Luce model of rankings, or for duels, `n_queries=2`,
+    the Bradley-Terry model. Answers may repeat, contradict each other, and be partial or weighted. Length scale and
+    signal variance are fitted in each step by Laplace's approximation of the evidence.
 
-    A round shows x, and `n_queries - 1` maxima of utilities drawn from the posterior (Thompson sampling, by the paths
-    of Wilson et al. 2020, ICML), in a box about x; then x goes to the point of highest posterior utility among all that
-    were shown. The box grows to twice the last move, and shrinks while x stays. Deviations of the draws from their mean
-    are divided by `sqrt(d)`, without which most draws in many dimensions have their maxima in corners of the box.
+    A round shows x and the maxima of `n_queries - 1` utilities drawn from the posterior (Thompson sampling, by the
+    paths of Wilson et al. 2020, ICML) in a box around x. Then x moves to the point of highest posterior mean among all
+    that were shown. The box grows to twice the last move, and shrinks while x stays. Deviations of the draws from the
+    mean are divided by `sqrt(d)`; otherwise most maxima in many dimensions lie in corners of the box.
 
     Args:
-        radius: How far from x the first candidates lie along a coordinate at most, positive, in units of the variable;
-            half of the distance between bounds, where that is less.
+        radius: Half width of the first box, positive, in units of the variable; at most half the distance between
+            bounds.
         n_queries: m ≥ 2, the candidates of a round, x among them.
-        n_ranked: How many of the best are used, 1 to m; none means all.
+        n_ranked: How many of the best are used, 1 to m; None for all.
         history: How many of the newest points are kept, at least m. A step costs O(history³ + history² d).
 
     Raises:
@@ -110,15 +109,16 @@ class PreferenceGP(Estimator):
                 )
         check_at_least("PreferenceGP", self.n_queries, history=self.history)
 
+    @override
     def start(self, variable: Variable) -> PreferenceState:
-        """See `Estimator.start`."""
         d = vector_of(self, variable).size
         return PreferenceState(np.empty((0, d)), *no_choices(), np.empty(0), _typical(d), 3.0, 1.0)
 
     # -------------------------------------------------------------------------------------------------------- asking
 
+    @override
     def sample(self, state: PreferenceState, variable: Variable, key: Key) -> Queries:
-        """See `Estimator.sample`. Before anything was said, candidates are spread over the box (a Latin hypercube)."""
+        # The first candidates are a Latin hypercube over the box
         variable = vector_of(self, variable)
         x, unit = variable.value, self._unit(variable)
         away = state.reach * unit
@@ -142,10 +142,11 @@ class PreferenceGP(Estimator):
 
     # ----------------------------------------------------------------------------------------------------- answering
 
+    @override
     def estimate(
         self, state: PreferenceState, variable: Variable, queries: Queries, feedback: Feedback
     ) -> tuple[PreferenceState, Step]:
-        """See `Estimator.estimate`. Failures lose to all others; where nothing was compared, nothing changes."""
+        # A failed query loses to all others; without a comparison nothing changes
         variable = vector_of(self, variable)
         x, unit = variable.value, self._unit(variable)
         ranking = feedback.ranking(self.n_ranked)

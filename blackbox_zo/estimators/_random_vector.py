@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple, final
 import numpy as np
 
 from blackbox_zo._checks import check_at_least, check_choice, check_positive
-from blackbox_zo._typing import Floats, Ints
+from blackbox_zo._typing import Floats, Ints, override
 from blackbox_zo.directions import Block, Directions, Gaussian, LowRank, OnBlocks, Orthogonal, Rademacher, Sphere
 from blackbox_zo.estimators._base import Estimator
 from blackbox_zo.feedback import Feedback, Values
@@ -41,8 +41,8 @@ class RandomVector(Estimator):
       (the residual feedback of Zhang et al. 2022, for k = 1). The first step gives no estimate.
 
     For "gaussian" the smoothed function is `E f(x + mu u)` (ibid., eq. (21)); for "sphere" and "orthogonal" u in it is
-    uniform in the unit ball (Flaxman et al. 2005, lemma 2.1). With the signs of "rademacher" and "lowrank" the mean is
-    the gradient of f itself, exactly on quadratics and up to O(mu²) elsewhere.
+    uniform in the unit ball (Flaxman et al. 2005, lemma 2.1). With "rademacher" and "lowrank" the mean is the
+    gradient of f itself, exactly on quadratics and up to O(mu²) elsewhere.
 
     Args:
         radius: mu, positive, in units of the variable.
@@ -51,9 +51,9 @@ class RandomVector(Estimator):
             "orthogonal", orthonormal unit vectors; "lowrank", signs of rank `rank` for each matrix.
         difference: "central", "forward" or "residual".
         rank: Rank of "lowrank" directions.
-        n_blocks: How many groups of blocks each step is about, drawn at random; none means all. A group is a layer
-            (blocks whose names agree up to the first number), or a block alone. Layers below all of them need only run
-            once for all queries of a step.
+        n_blocks: Number of groups of blocks that a step perturbs, drawn at random; None for all. A group is a layer
+            (blocks whose names agree up to the first number) or a single block. Layers below the perturbed ones need to
+            run only once for all queries of a step.
 
     Raises:
         ValueError: An argument is out of its range.
@@ -82,20 +82,23 @@ class RandomVector(Estimator):
         check_choice("RandomVector", ("central", "forward", "residual"), difference=self.difference)
 
     @property
+    @override
     def warmup(self) -> int:  # type: ignore[override]
-        """Residual feedback compares with the step before, so its first step gives no estimate."""
+        """1 for residual feedback, which compares with the step before; else 0."""
         return int(self.difference == "residual")
 
+    @override
     def rule(self) -> Rule:
-        """See `Estimator.rule`: Adam with moves of 0.05."""
+        """Adam with moves of 0.05."""
         return Adam(0.05)
 
+    @override
     def start(self, variable: Variable) -> RandomVectorState:
-        """See `Estimator.start`."""
         return RandomVectorState(np.nan)
 
+    @override
     def sample(self, state: RandomVectorState, variable: Variable, key: Key) -> Queries:
-        """See `Estimator.sample`. Pairs stand side by side, so a budget that ends cuts at most one."""
+        # The two points of a pair are neighbours, so the end of the budget splits at most one pair
         index, scale = plan(self.n_directions, self.radius, self.difference)
         return Queries(self.directions(variable.blocks, key), index, scale, variable.origin)
 
@@ -117,10 +120,11 @@ class RandomVector(Estimator):
             case "lowrank":
                 return LowRank(blocks, self.n_directions, key, self.rank)
 
+    @override
     def estimate(
         self, state: RandomVectorState, variable: Variable, queries: Queries, feedback: Feedback
     ) -> tuple[RandomVectorState, Step]:
-        """See `Estimator.estimate`. A direction with a failed query is left out of the mean."""
+        # The mean is over the directions without a failed query
         assert isinstance(feedback, Values)
         f = feedback.values
         difference = differences(f, self.radius, self.difference, state.previous)

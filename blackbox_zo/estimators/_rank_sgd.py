@@ -8,7 +8,7 @@ from typing import NamedTuple, final
 import numpy as np
 
 from blackbox_zo._checks import check_at_least, check_positive
-from blackbox_zo._typing import Floats, Ints
+from blackbox_zo._typing import Floats, Ints, override
 from blackbox_zo.directions import Directions, Gaussian, Joined, Mixed
 from blackbox_zo.estimators._base import Estimator
 from blackbox_zo.feedback import Feedback, Ranking, Values
@@ -43,7 +43,7 @@ class RankState(NamedTuple):
 @final
 @dataclass(frozen=True)
 class RankSGD(Estimator):
-    """ZO-RankSGD with its line search (Tang et al. 2024, arXiv 2303.03751), every length of which may grow and shrink.
+    """ZO-RankSGD with its line search (Tang et al. 2024, arXiv 2303.03751); the step length may grow and shrink.
 
     Rounds alternate. A gradient round shows m points `x + mu xi_i` and gives `g`, as `RankBased` does. A line search
     shows x and l - 1 points on the ray down, and x goes to the best of them:
@@ -52,21 +52,21 @@ class RankSGD(Estimator):
 
     rms as expected of Gaussian directions, so that mu is as far as the points of a gradient round are. The found
     length becomes the next mu: `mu <- mu 2^(j - (l - 1) / 2)`, with j = 0 where x itself is best. Answers at random
-    thus leave log mu, on average, where it is. Where x stays, the next gradient is averaged with those since the last
-    move; on a tie of x with the best, mu stays too. Among points that tie, x goes to the nearest.
+    thus leave log mu, on average, where it is. If x stays, the next gradient is averaged with those since the last
+    move; if x ties with the best, mu stays too. Among tied points, x goes to the nearest.
 
     With `shared_round` every round has both: the line search along the last u, and gradient points
     `x + mu u + mu xi_i` around the point where the search is expected to end. It moves in each round rather than in
     every other one, by a gradient that was found up to a factor of the length away.
 
-    The estimate is minus the move, to be used with `SGD(1.0)`. Nothing of the size of x is kept: the directions are
-    drawn anew from their seeds.
+    The estimate is minus the move, for `SGD(1.0)`. Nothing of the size of x is kept: directions are redrawn from their
+    seeds.
 
     Args:
-        radius: The first mu, positive, in units of the variable: how far an element of x is moved to be compared.
+        radius: The first mu, positive, in units of the variable.
         n_queries: m ≥ 2, the candidates of a gradient round.
         n_line: l ≥ 3, the candidates of a line search, x among them.
-        n_ranked: k, how many of the best are used in a gradient round, 1 to m; none means all.
+        n_ranked: k, how many of the best are used in a gradient round, 1 to m; None for all.
         shared_round: One round for both, of m + l candidates; needs answers that rank most of them.
 
     Raises:
@@ -93,8 +93,8 @@ class RankSGD(Estimator):
                     f"`RankSGD(n_ranked=...)` must be at most n_queries={self.n_queries}, got {self.n_ranked}."
                 )
 
+    @override
     def start(self, variable: Variable) -> RankState:
-        """See `Estimator.start`."""
         return RankState(float(self.radius), False, 0, np.zeros(0, dtype=np.intp), np.zeros((0, self._drawn)))
 
     @property
@@ -116,8 +116,8 @@ class RankSGD(Estimator):
 
     # -------------------------------------------------------------------------------------------------------- asking
 
+    @override
     def sample(self, state: RankState, variable: Variable, key: Key) -> Queries:
-        """See `Estimator.sample`."""
         line, mu = state.radius * self._lengths, state.radius
         if not len(state.steps) or not (state.searching or self.shared_round):
             m = self._drawn
@@ -135,10 +135,11 @@ class RankSGD(Estimator):
 
     # ----------------------------------------------------------------------------------------------------- answering
 
+    @override
     def estimate(
         self, state: RankState, variable: Variable, queries: Queries, feedback: Feedback
     ) -> tuple[RankState, Step]:
-        """See `Estimator.estimate`. A line search from where x no longer is moves nothing."""
+        # A line search that began at an older x moves nothing
         directions, ranking = queries.directions, feedback.ranking()
         still = Step(directions, np.zeros(directions.k))
         if isinstance(directions, Gaussian):

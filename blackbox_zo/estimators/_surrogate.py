@@ -8,7 +8,7 @@ from typing import NamedTuple, final
 import numpy as np
 
 from blackbox_zo._checks import check_at_least, check_positive
-from blackbox_zo._typing import Floats
+from blackbox_zo._typing import Floats, override
 from blackbox_zo.directions import Dense
 from blackbox_zo.estimators._base import Estimator, vector_of
 from blackbox_zo.estimators._gaussian_process import fit, uncertain
@@ -41,7 +41,7 @@ class SurrogateState(NamedTuple):
 @final
 @dataclass(frozen=True)
 class Surrogate(Estimator):
-    """Trajectory-informed gradients (Shu et al. 2023, ZoRD, ICLR): every answer so far helps the next estimate.
+    """Trajectory-informed gradients (Shu et al. 2023, ZoRD, ICLR): estimates use all recent answers, not one step's.
 
     A Gaussian process (Matérn 5/2) is fitted to the last `history` answers, its length scale by marginal likelihood.
     The estimate is the exact gradient of its posterior mean at x,
@@ -49,14 +49,14 @@ class Surrogate(Estimator):
     `grad mean(x) = sum_i alpha_i k'(|x_i - x|) / |x_i - x| (x - x_i)`,
 
     a combination of the directions from x to the points (Rasmussen & Williams 2006, eqs. (2.25), (2.30), (9.1)).
-    A step asks about x, and about `n_queries - 1` orthonormal directions from it, drawn at random toward where the
-    posterior knows the gradient least. Beyond d directions, the next d mirror them; beyond 2 d, others are drawn.
+    A step asks x and `n_queries - 1` points along orthonormal directions from it, random but turned towards those in
+    which the gradient is least certain. Beyond d directions, the next d mirror them; beyond 2 d, new ones are drawn.
 
     Args:
         radius: How far from x the queries lie, positive, in units of the variable.
         n_queries: Queries a step, at least 2; the first of them is x itself.
         history: How many of the newest answers are kept, at least 2. A step costs O(history³ + history² d).
-        noise: Noise variance as a share of the signal's; none fits it along with the length scale.
+        noise: Noise variance as a fraction of the signal variance; None to fit it with the length scale.
 
     Raises:
         ValueError: An argument is out of its range.
@@ -74,17 +74,18 @@ class Surrogate(Estimator):
         if self.noise is not None:
             check_positive("Surrogate", noise=self.noise)
 
+    @override
     def rule(self) -> Rule:
-        """See `Estimator.rule`: Adam with moves as long as the radius."""
+        """Adam with moves as long as the radius."""
         return Adam(self.radius)
 
+    @override
     def start(self, variable: Variable) -> SurrogateState:
-        """See `Estimator.start`."""
         variable = vector_of(self, variable)
         return SurrogateState(np.empty((0, variable.size)), np.empty(0), np.nan, np.nan)
 
+    @override
     def sample(self, state: SurrogateState, variable: Variable, key: Key) -> Queries:
-        """See `Estimator.sample`."""
         variable = vector_of(self, variable)
         k = self.n_queries - 1
         xi = normals(key, "surrogate", k, variable.size)
@@ -98,10 +99,11 @@ class Surrogate(Estimator):
         index, scale = plan(k, self.radius, "forward")
         return Queries(Dense(variable.blocks, xi), index, scale, variable.value)
 
+    @override
     def estimate(
         self, state: SurrogateState, variable: Variable, queries: Queries, feedback: Feedback
     ) -> tuple[SurrogateState, Step]:
-        """See `Estimator.estimate`. Failed queries are left out; with fewer than two answers there is no estimate."""
+        # Failed queries are left out; fewer than two answers give no estimate
         variable = vector_of(self, variable)
         assert isinstance(feedback, Values)
         usable = np.isfinite(feedback.values)

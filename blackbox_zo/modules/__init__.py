@@ -1,4 +1,4 @@
-"""Torch modules: their parameters as a variable, and two ways to answer queries about them."""
+"""The parameters of torch modules as a variable, and two ways to evaluate a step's points."""
 
 from blackbox_zo.modules._batched import Batched as Batched
 from blackbox_zo.modules._displaced import Displacements as Displacements

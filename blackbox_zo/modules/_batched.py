@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch.overrides import TorchFunctionMode
 
+from blackbox_zo._typing import override
 from blackbox_zo.modules._displaced import Displacements
 from blackbox_zo.modules._rules import ACTIVATIONS, NAMED, RULES, is_plain
 from blackbox_zo.modules._scratch import leaves, reads_only_metadata, refuse_noise, replaced
@@ -80,6 +81,7 @@ class Batched(TorchFunctionMode):
 
     # ------------------------------------------------------------------------------------------ every operation
 
+    @override
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run one operation for all queries."""
         kwargs = kwargs or {}

@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 
+from blackbox_zo._typing import override
+
 __all__ = ["Mask", "make_mask"]
 
 
@@ -37,12 +39,12 @@ class Small(Mask):
         self.threshold = float(flat.kthvalue(max(1, round(share * flat.numel()))).values)
         self.share = share
 
+    @override
     def __call__(self, part: torch.Tensor, start: int) -> torch.Tensor:
-        """See `Mask`."""
         return part.abs().float() <= self.threshold
 
+    @override
     def describe(self) -> str:
-        """See `Mask.describe`."""
         return f"{self.share!r}"
 
 
@@ -52,15 +54,15 @@ class Function(Mask):
     def __init__(self, name: str, p: torch.Tensor, function: Callable[[str, torch.Tensor], torch.Tensor]) -> None:
         self.name, self.p, self.function = name, p, function
 
+    @override
     def __call__(self, part: torch.Tensor, start: int) -> torch.Tensor:
-        """See `Mask`."""
         mask = self.function(self.name, self.p.detach())
         if not isinstance(mask, torch.Tensor) or mask.shape != self.p.shape:
             raise ValueError(f"`Module(mask=...)`: the function must return a mask of shape {tuple(self.p.shape)}.")
         return mask.reshape(-1)[start : start + part.numel()] != 0
 
+    @override
     def describe(self) -> str:
-        """See `Mask.describe`."""
         return getattr(self.function, "__qualname__", type(self.function).__qualname__)
 
 
@@ -74,12 +76,12 @@ class Fixed(Mask):
             )
         self.mask = (mask != 0).to(p.device).reshape(-1)
 
+    @override
     def __call__(self, part: torch.Tensor, start: int) -> torch.Tensor:
-        """See `Mask`."""
         return self.mask[start : start + part.numel()]
 
+    @override
     def describe(self) -> str:
-        """See `Mask.describe`."""
         return hashlib.blake2b(self.mask.cpu().numpy().tobytes(), digest_size=8).hexdigest()
 
 

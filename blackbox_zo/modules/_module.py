@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from blackbox_zo._describe import describe
-from blackbox_zo._typing import Floats
+from blackbox_zo._typing import Floats, override
 from blackbox_zo.directions import Block
 from blackbox_zo.modules._masks import Mask, make_mask
 from blackbox_zo.modules._rounding import round_into_
@@ -36,25 +36,25 @@ MaskSpec: TypeAlias = float | Mapping[str, torch.Tensor] | Callable[[str, torch.
 
 
 class Module(Variable):
-    """The chosen parameters of a torch model as one variable. Queries never touch them; a move changes them in place.
+    """The selected parameters of a torch model as a variable. Queries never write to them; moves change them in place.
 
-    Tied parameters are one block, with one direction. Nothing of the size of the model is stored beside it: what a
-    query adds to a weight is made from the step's seed where it is used, and forgotten.
+    Tied parameters are one block, with one direction. Nothing of the size of the model is stored: perturbations are
+    regenerated from the step's seed where they are used.
 
     Args:
-        model: Any module. It stays the user's: nothing is patched or wrapped.
+        model: Any module. It is neither patched nor wrapped.
         select: Which parameters: "all" (those that require grad); "top" (the norm after the last layer of a
             language model); "lora", "bias", "prefix"; a regular expression that
             is searched in their names; a list of names; or a function of (name, parameter).
-        mask: Which elements of them; the rest is neither asked about nor moved. A share in (0, 1) takes that share of
-            smallest absolute values in each matrix, by a threshold fixed now and compared anew with the weights
-            at every use (Sparse-MeZO, Liu et al. 2024); also a function of (name, tensor), or tensors by name.
-        unit: What counts as one unit of movement: a number, or numbers by pattern, the first that is found in a
-            parameter's name counts, the rest have 1. Queries and moves are scaled alike, so moves go with its square:
-            these are the parameter groups.
-        no_decay: A pattern; weight decay leaves the parameters alone in whose names it is found.
-        rounding: How a move ends in bf16 and fp16 parameters: "stochastic", so that small moves are right on average
-            (the random bits are a function of block and move), or "nearest", which loses them.
+        mask: Which of their elements to perturb and move. A fraction in (0, 1) selects the smallest absolute values of
+            each matrix, by a threshold that is fixed now and compared with the present weights at every use
+            (Sparse-MeZO, Liu et al. 2024). Or a function of (name, tensor), or tensors by name.
+        unit: The unit of movement: a number, or a dict of numbers by pattern. The first pattern found in a parameter's
+            name counts; the others have 1. Perturbations and moves are both scaled, so a move goes with its square.
+            This replaces parameter groups.
+        no_decay: A pattern; parameters whose names contain it have no weight decay.
+        rounding: How moves of bf16 and fp16 parameters are rounded: "stochastic", so that small moves are right on
+            average (the random bits follow from block and move), or "nearest", which loses them.
 
     Attributes:
         model: The model.
@@ -95,18 +95,20 @@ class Module(Variable):
         self._arguments = {"select": select, "mask": mask, "unit": unit, "no_decay": no_decay, "rounding": rounding}
 
     @property
+    @override
     def origin(self) -> int:
-        """Where queries start from: the weights after this many moves. They can only be asked about before the next."""
+        """The number of moves made. Queries start from the weights after them, so answer before the next move."""
         return self.version
 
     @property
+    @override
     def x(self) -> torch.nn.Module:
-        """See `Variable.x`: the model."""
         return self.model
 
     @torch.no_grad()
+    @override
     def add_(self, step: Step) -> None:
-        """See `Variable.add_`. Arithmetic is in fp32 whatever the parameters' type."""
+        # In fp32 whatever the type of the parameters
         buffers = Buffers()
         first = next(iter(self.parameters.values()))
         small = Small(step.directions, weights_of(step.w, first.device)) if np.any(step.w) else None
@@ -168,9 +170,11 @@ class Module(Variable):
                 other = buffers.get("direction", part.numel(), torch.float32, p.device)
                 add_direction_(part, step.directions, block, j, float(w[j]), a * width, other)
 
+    @override
     def settle(self) -> None:
         """Nothing to do: `add_` puts nothing off."""
 
+    @override
     def fingerprint(self) -> str:
         """A short digest of all the model's weights and of what is selected; takes about a second per gigabyte."""
         h = hashlib.blake2b(digest_size=8)
@@ -183,15 +187,18 @@ class Module(Variable):
                 h.update(digest)
         return h.hexdigest()
 
+    @override
     def describe(self) -> dict[str, Any]:
-        """See `Variable.describe`: the arguments but the model. Functions and tensors are only named."""
+        # Every argument but the model; functions and tensors by name
         return {"name": "Module", **{name: describe(value) for name, value in self._arguments.items()}}
 
+    @override
     def state(self) -> dict[str, Any]:
         """The chosen parameters as arrays of their bits, by name."""
         return {name: _bits(p).copy() for name, p in self.parameters.items()}
 
     @torch.no_grad()
+    @override
     def load(self, state: Mapping[str, Any], version: int) -> None:
         """Set the chosen parameters from `state()`, and the number of moves.
 

@@ -9,6 +9,7 @@ import torch
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
+from blackbox_zo._typing import override
 from blackbox_zo.modules._displaced import Displaced, Displacements
 
 __all__ = ["Scratch", "leaves", "linear", "reads_only_metadata", "refuse_noise", "replaced"]
@@ -33,6 +34,7 @@ class Scratch(TorchFunctionMode):
         super().__init__()
         self.displacements, self.i = displacements, i
 
+    @override
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run one operation, displaced."""
         kwargs = kwargs or {}

@@ -1,4 +1,4 @@
-"""Rules: how an estimate becomes a move."""
+"""Rules: from a gradient estimate to a move."""
 
 from blackbox_zo.rules._adam import Adam as Adam
 from blackbox_zo.rules._base import Chain as Chain

@@ -8,7 +8,7 @@ from typing import NamedTuple, final
 import numpy as np
 
 from blackbox_zo._checks import check_positive, check_rate, check_share
-from blackbox_zo._typing import Floats
+from blackbox_zo._typing import Floats, override
 from blackbox_zo.rules._base import Rule, Schedule, rate_at
 from blackbox_zo.rules._sgd import rescaled
 from blackbox_zo.steps import Step
@@ -50,12 +50,12 @@ class Adam(Rule):
         check_share("Adam", beta1=self.beta1, beta2=self.beta2)
         check_positive("Adam", epsilon=self.epsilon)
 
+    @override
     def start(self, variable: Variable) -> AdamState:
-        """See `Rule.start`."""
         return AdamState(0, np.zeros(variable.size), np.zeros(variable.size))
 
+    @override
     def update(self, state: AdamState, gradient: Step) -> tuple[AdamState, Step]:
-        """See `Rule.update`."""
         g, t = gradient.dense(), state.step + 1
         m = self.beta1 * state.m + (1.0 - self.beta1) * g
         v = self.beta2 * state.v + (1.0 - self.beta2) * (g * g)

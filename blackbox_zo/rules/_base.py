@@ -1,4 +1,4 @@
-"""The abstract `Rule`, how rules are chained, and how a learning rate may change."""
+"""The abstract `Rule`, chains of rules, and learning rates that change."""
 
 from __future__ import annotations
 
@@ -7,20 +7,21 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias, final
 
+from blackbox_zo._typing import override
 from blackbox_zo.steps import Step
 from blackbox_zo.variables import Variable
 
 __all__ = ["Chain", "Rule", "Schedule", "chain", "rate_at"]
 
 Schedule: TypeAlias = Callable[[int], float]
-"""From the number of moves made so far to a learning rate."""
+"""A function from the number of moves made so far to a learning rate."""
 
 
 class Rule(ABC):
     """Turns a gradient estimate into the step that is subtracted from x: `x <- x - step`.
 
-    Nothing changes sign in a rule, so rules chain in any order. Configuration is frozen; the state goes in and comes
-    out, made of numbers, arrays, and (named) tuples of them.
+    A rule does not change the sign of the gradient, so rules can be chained. It is a frozen configuration; its state,
+    made of numbers, arrays, and (named) tuples of them, is passed in and returned.
     """
 
     @abstractmethod
@@ -35,16 +36,16 @@ class Rule(ABC):
 @final
 @dataclass(frozen=True)
 class Chain(Rule):
-    """Rules in a row, each one's output the next one's gradient."""
+    """Rules applied one after another: each one's step is the next one's gradient."""
 
     rules: tuple[Rule, ...]
 
+    @override
     def start(self, variable: Variable) -> tuple[Any, ...]:
-        """See `Rule.start`."""
         return tuple(rule.start(variable) for rule in self.rules)
 
+    @override
     def update(self, state: tuple[Any, ...], gradient: Step) -> tuple[tuple[Any, ...], Step]:
-        """See `Rule.update`."""
         states = []
         for rule, old in zip(self.rules, state, strict=True):
             new, gradient = rule.update(old, gradient)
@@ -53,7 +54,7 @@ class Chain(Rule):
 
 
 def chain(*rules: Rule) -> Rule:
-    """Apply `rules` one after another.
+    """A rule that applies `rules` one after another.
 
     Args:
         *rules: At least one, for example `chain(ClipNorm(1.0), Adam(0.01))`.

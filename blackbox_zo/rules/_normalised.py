@@ -8,7 +8,7 @@ from typing import NamedTuple, final
 import numpy as np
 
 from blackbox_zo._checks import check_positive, check_rate, check_share
-from blackbox_zo._typing import Floats
+from blackbox_zo._typing import Floats, override
 from blackbox_zo.rules._base import Rule, Schedule, rate_at
 from blackbox_zo.rules._sgd import SGDState, rescaled
 from blackbox_zo.steps import Step
@@ -34,12 +34,12 @@ class SignSGD(Rule):
     def __post_init__(self) -> None:
         check_rate("SignSGD", self.learning_rate)
 
+    @override
     def start(self, variable: Variable) -> SGDState:
-        """See `Rule.start`."""
         return SGDState(0)
 
+    @override
     def update(self, state: SGDState, gradient: Step) -> tuple[SGDState, Step]:
-        """See `Rule.update`."""
         rate = rate_at(self.learning_rate, state.step)
         return SGDState(state.step + 1), rescaled(gradient, np.sign(gradient.dense()), rate)
 
@@ -59,7 +59,7 @@ class ClipUp(Rule):
     Args:
         learning_rate: Length of each normalised gradient, in the units of x: a positive number or a schedule.
         max_speed: Longest move; by default twice the learning rate, as the paper advises.
-        momentum: Share of the velocity that is kept, in [0, 1).
+        momentum: Decay of the velocity, in [0, 1).
 
     Raises:
         ValueError: An argument is out of its range.
@@ -75,12 +75,12 @@ class ClipUp(Rule):
             check_positive("ClipUp", max_speed=self.max_speed)
         check_share("ClipUp", momentum=self.momentum)
 
+    @override
     def start(self, variable: Variable) -> ClipUpState:
-        """See `Rule.start`."""
         return ClipUpState(0, np.zeros(variable.size))
 
+    @override
     def update(self, state: ClipUpState, gradient: Step) -> tuple[ClipUpState, Step]:
-        """See `Rule.update`."""
         rate = rate_at(self.learning_rate, state.step)
         limit = 2.0 * rate if self.max_speed is None else self.max_speed
         g = gradient.dense()

@@ -8,7 +8,7 @@ from typing import NamedTuple, final
 import numpy as np
 
 from blackbox_zo._checks import check_at_least, check_rate, check_share
-from blackbox_zo._typing import Floats, Ints
+from blackbox_zo._typing import Floats, Ints, override
 from blackbox_zo.directions import Dense, Joined
 from blackbox_zo.randomness import Key
 from blackbox_zo.rules._base import Rule, Schedule, rate_at
@@ -27,9 +27,9 @@ class SGDState(NamedTuple):
 @final
 @dataclass(frozen=True)
 class SGD(Rule):
-    """`x <- x - learning_rate * g`. Keeps the estimate as weights over directions: nothing of the size of x is stored.
+    """`x <- x - learning_rate * g`. The step stays a combination of directions: nothing of the size of x is stored.
 
-    `SGD(1.0)` makes exactly the move that a population method asks for.
+    With a population method, `SGD(1.0)` makes exactly the move that the method has computed.
 
     Args:
         learning_rate: A positive number, or a schedule from the number of moves to one.
@@ -43,12 +43,12 @@ class SGD(Rule):
     def __post_init__(self) -> None:
         check_rate("SGD", self.learning_rate)
 
+    @override
     def start(self, variable: Variable) -> SGDState:
-        """See `Rule.start`."""
         return SGDState(0)
 
+    @override
     def update(self, state: SGDState, gradient: Step) -> tuple[SGDState, Step]:
-        """See `Rule.update`."""
         return SGDState(state.step + 1), gradient.scaled(rate_at(self.learning_rate, state.step))
 
 
@@ -75,17 +75,20 @@ class MomentumState(NamedTuple):
 class Momentum(Rule):
     """Heavy ball, or Nesterov's: `m <- beta m + g`, `x <- x - learning_rate * m` (Sutskever et al. 2013, eqs. (1)-(4)).
 
-    With `memory` no velocity is stored: the last K estimates are kept as their seeds and weights, and
-    `m = sum_{i < K} beta^i g_{t-i}` is made of them anew at each move. What is cut off is `beta^K` of the velocity.
+    With `memory` no velocity is stored: the last K estimates are kept as seeds and weights, and
+    `m = sum_{i < K} beta^i g_{t-i}` is recomputed from them at each move, cut off at `beta^K`.
 
     Args:
         learning_rate: A positive number or a schedule.
-        beta: Share of the velocity that is kept, in [0, 1).
+        beta: Decay of the velocity, in [0, 1).
         nesterov: Step along `beta m + g` instead.
-        memory: K, at least 1; none keeps the velocity as a vector of the size of x. Needs directions that are drawn.
+        memory: K, at least 1; None to keep the velocity as a vector of the size of x. Needs directions drawn from a
+            key.
 
     Raises:
-        ValueError: `learning_rate` is not positive, `beta` outside [0, 1), or `memory` below 1.
+        ValueError: `learning_rate` is not positive, `beta` outside [0, 1), or `memory` below 1; or, in a run with
+            `memory`, the number of directions has changed.
+        TypeError: In a run with `memory`, the directions are not drawn from a key.
     """
 
     learning_rate: float | Schedule
@@ -99,18 +102,13 @@ class Momentum(Rule):
         if self.memory is not None:
             check_at_least("Momentum", 1, memory=self.memory)
 
+    @override
     def start(self, variable: Variable) -> MomentumState:
-        """See `Rule.start`."""
         d = variable.size if self.memory is None else 0
         return MomentumState(0, np.zeros(d), 0, np.zeros(0, dtype=np.intp), np.zeros((0, 0)))
 
+    @override
     def update(self, state: MomentumState, gradient: Step) -> tuple[MomentumState, Step]:
-        """See `Rule.update`.
-
-        Raises:
-            TypeError: With `memory`, the directions are not functions of a key.
-            ValueError: With `memory`, the number of directions has changed.
-        """
         rate = rate_at(self.learning_rate, state.step)
         if self.memory is not None:
             return self._from_memory(state, gradient, self.memory, rate)

@@ -1,4 +1,4 @@
-"""Links for a chain, which change a gradient and leave the step length to the rule after them."""
+"""Links of a chain: they change the gradient and leave the step length to the rule after them."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import final
 import numpy as np
 
 from blackbox_zo._checks import check_positive, check_share
+from blackbox_zo._typing import override
 from blackbox_zo.rules._base import Rule
 from blackbox_zo.rules._normalised import length
 from blackbox_zo.steps import Step
@@ -33,12 +34,12 @@ class ClipNorm(Rule):
     def __post_init__(self) -> None:
         check_positive("ClipNorm", max_norm=self.max_norm)
 
+    @override
     def start(self, variable: Variable) -> tuple[()]:
-        """See `Rule.start`."""
         return ()
 
+    @override
     def update(self, state: tuple[()], gradient: Step) -> tuple[tuple[()], Step]:
-        """See `Rule.update`."""
         norm = length(gradient.dense())
         factor = min(1.0, self.max_norm / norm) if norm > 0 else 1.0
         return state, Step(gradient.directions, gradient.w * factor, gradient.shrink)
@@ -47,7 +48,7 @@ class ClipNorm(Rule):
 @final
 @dataclass(frozen=True)
 class ClipScalar(Rule):
-    """Clip each direction's weight to ±`limit`, before it is turned into a vector: the scalar of a two-point estimate.
+    """Clip the weight of each direction, such as the projected gradient of a two-point estimate, to ±`limit`.
 
     Args:
         limit: Positive.
@@ -61,12 +62,12 @@ class ClipScalar(Rule):
     def __post_init__(self) -> None:
         check_positive("ClipScalar", limit=self.limit)
 
+    @override
     def start(self, variable: Variable) -> tuple[()]:
-        """See `Rule.start`."""
         return ()
 
+    @override
     def update(self, state: tuple[()], gradient: Step) -> tuple[tuple[()], Step]:
-        """See `Rule.update`."""
         w = np.clip(gradient.w, -self.limit, self.limit)
         return state, Step(gradient.directions, w, gradient.shrink)
 
@@ -74,18 +75,18 @@ class ClipScalar(Rule):
 @final
 @dataclass(frozen=True)
 class StdNorm(Rule):
-    """Divide the weights by k times their standard deviation over the step's k directions (FZOO, Dang et al. 2026).
+    """Divide the k weights of a step by k times their standard deviation (FZOO, Dang et al. 2026).
 
-    After one-sided differences the move is then `rate sum_j (f_j - f_0) / (k std(f)) u_j`, whatever the scale of f and
-    of the radius. A step with one direction, or without any spread, is left as it is.
+    After forward differences the move is `rate sum_j (f_j - f_0) / (k std(f)) u_j`, independent of the scale of f and
+    of the radius. A step with one direction, or with equal weights, is left as it is.
     """
 
+    @override
     def start(self, variable: Variable) -> tuple[()]:
-        """See `Rule.start`."""
         return ()
 
+    @override
     def update(self, state: tuple[()], gradient: Step) -> tuple[tuple[()], Step]:
-        """See `Rule.update`."""
         spread = float(np.std(gradient.w))
         if spread == 0.0:
             return state, gradient
@@ -109,10 +110,10 @@ class WeightDecay(Rule):
     def __post_init__(self) -> None:
         check_share("WeightDecay", decay=self.decay)
 
+    @override
     def start(self, variable: Variable) -> tuple[()]:
-        """See `Rule.start`."""
         return ()
 
+    @override
     def update(self, state: tuple[()], gradient: Step) -> tuple[tuple[()], Step]:
-        """See `Rule.update`."""
         return state, Step(gradient.directions, gradient.w, gradient.shrink + self.decay)

@@ -1,4 +1,4 @@
-"""Variables: where x lives."""
+"""Variables: what holds x."""
 
 from blackbox_zo.variables._base import Variable as Variable
 from blackbox_zo.variables._vector import SMALL as SMALL

@@ -1,4 +1,4 @@
-"""The abstract `Variable`: where x lives."""
+"""The abstract `Variable`, which holds x."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ __all__ = ["Variable"]
 
 
 class Variable(ABC):
-    """Where x lives: blocks by name, and one way to move.
+    """Holds x as named blocks, and moves it.
 
     Attributes:
         blocks: The named tensors of x, in order.
-        version: How many moves have been added, pending ones included.
+        version: Number of moves made, pending ones included.
     """
 
     blocks: tuple[Block, ...]
@@ -33,27 +33,27 @@ class Variable(ABC):
     @property
     @abstractmethod
     def origin(self) -> Any:
-        """What queries sampled now start from: z itself where it is an array, else the number of moves made."""
+        """What points sampled now start from: z, where it is an array; else the number of moves made."""
 
     @property
     @abstractmethod
     def x(self) -> Any:
-        """X as the user knows it."""
+        """The present x, in the structure of x0."""
 
     @abstractmethod
     def add_(self, step: Step) -> None:
-        """`x <- (1 - step.shrink) x + step.w U`. The work may be put off until `settle`."""
+        """`x <- (1 - step.shrink) x + step.w U`. The work may be deferred to `settle`."""
 
     @abstractmethod
     def settle(self) -> None:
-        """Carry out whatever `add_` has put off."""
+        """Carry out deferred moves."""
 
     @abstractmethod
     def fingerprint(self) -> str:
-        """A short digest of the start and all that belongs to it, which tells two problems apart in a journal."""
+        """A short digest of the start and its structure, by which a journal tells two problems apart."""
 
     def describe(self) -> dict[str, Any] | None:
-        """What the header of a journal says of it as JSON, as far as that is short."""
+        """A short description as JSON, for the header of a journal; None if it would be long."""
         return None
 
     @abstractmethod
@@ -65,5 +65,5 @@ class Variable(ABC):
         """Set x from `state()`, and the number of moves.
 
         Raises:
-            ValueError: It is of another variable.
+            ValueError: The state is of another variable.
         """

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from blackbox_zo._describe import describe
-from blackbox_zo._typing import Floats, Tree
+from blackbox_zo._typing import Floats, Tree, override
 from blackbox_zo.steps import Queries, Step
 from blackbox_zo.variables._base import Variable
 from blackbox_zo.variables._bounds import read_bounds
@@ -24,14 +24,14 @@ SMALL = 4096
 class Vector(Variable):
     """x as a float64 array, in the structure the user gave.
 
-    Inside, x is `unit * z`; directions, radii and moves are in z. Under bounds the function searched is f(P(x)), P
-    the projection onto the box: points are clipped before they are asked about, and x after every move.
+    Internally x is `unit * z`; directions, radii and moves are in z. Under bounds the function that is searched is
+    f(P(x)), P the projection onto the box: points are clipped before they are asked, and x after every move.
 
     Args:
         x0: The start: a number, an array, or nested dicts, lists and tuples of them.
         bounds: None; one (low, high) pair for every element; a sequence of d pairs; or, where x0 is a dict, a dict
             with any of these for some of its keys. None or ±inf in a pair means no bound on that side.
-        unit: What counts as one unit of movement: a positive number, or one per element, shape (d,). By default 1.
+        unit: The unit of movement: a positive number, or one per element, shape (d,). By default 1.
 
     Attributes:
         value: z, shape (d,), read-only. A move replaces it, so a reference to it is a snapshot.
@@ -58,12 +58,13 @@ class Vector(Variable):
     dense = True
 
     @property
+    @override
     def origin(self) -> Floats:
-        """See `Variable.origin`: z, shape (d,), read-only."""
         return self.value
 
+    @override
     def add_(self, step: Step) -> None:
-        """See `Variable.add_`. Nothing is put off: the array is small enough."""
+        # Moves at once: an array in memory is small enough
         z = step.dense()
         if step.shrink:
             z += (1.0 - step.shrink) * self.value
@@ -79,8 +80,9 @@ class Vector(Variable):
     def _inside(self, x: Floats) -> Floats:
         return x if self.unit is None else x / self.unit
 
+    @override
     def settle(self) -> None:
-        """Nothing to do: `add_` puts nothing off."""
+        """Does nothing: `add_` moves at once."""
 
     def outside(self, z: Floats) -> Floats:
         """X for z, shape (…, d): scaled by the unit and clipped into the bounds. `z` itself may be written to."""
@@ -102,12 +104,14 @@ class Vector(Variable):
         return self.outside(self.value)
 
     @property
+    @override
     def x(self) -> Tree:
-        """X in the user's structure, a copy."""
+        """The present x in the structure of x0, a copy."""
         return self.treedef.unflatten(self.flat.copy())
 
+    @override
     def describe(self) -> dict[str, Any] | None:
-        """See `Variable.describe`: start, bounds and unit, up to dimension 4096."""
+        # x0, bounds and units, up to dimension 4096
         if self.size > SMALL:
             return None
         return {
@@ -117,20 +121,21 @@ class Vector(Variable):
             "unit": None if self.unit is None else self.unit.tolist(),
         }
 
+    @override
     def state(self) -> dict[str, Any]:
-        """See `Variable.state`: z under the name "z"."""
         return {"z": self.value.copy()}
 
+    @override
     def load(self, state: Mapping[str, Any], version: int) -> None:
-        """See `Variable.load`."""
         z = np.array(state.get("z", ()), dtype=np.float64)
         if z.shape != (self.size,):
             raise ValueError(f"The state has x of shape {z.shape}, this search ({self.size},).")
         self._set(z)
         self.version = version
 
+    @override
     def fingerprint(self) -> str:
-        """A short digest of start, bounds, units and structure, which tells two problems apart in a journal."""
+        """A short digest of start, bounds, units and structure, by which a journal tells two problems apart."""
         h = hashlib.blake2b(digest_size=8)
         h.update(repr([(b.name, b.shape) for b in self.blocks]).encode())
         for part in (self.value, self.lower, self.upper, self.unit):

@@ -1,7 +1,8 @@
 """Fail the build when a public name has no entry on an API page.
 
-Public is what a package's `__init__.py` re-exports as itself: `from … import name as name`. Documented is what an
-`autoclass`, `autofunction`, `autoexception`, `autodata` or `automodule` directive on a page of `docs/api` names.
+Public is what a package's `__init__.py` re-exports as itself: `from … import name as name`, and what a module lists in
+`__all__`. What `oracles` re-exports from `blackbox_zo` is documented there. Documented is what an `autoclass`,
+`autofunction`, `autoexception`, `autodata` or `automodule` directive on a page of `docs/api` names.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any
 PACKAGES = (
     "blackbox_zo",
     "blackbox_zo.testing",
+    "blackbox_zo.trackers",
     "oracles",
     "oracles.llm",
     "oracles.ranking",
@@ -34,13 +36,20 @@ def public_names(package: str) -> set[str]:
     if spec is None or spec.origin is None:
         raise ModuleNotFoundError(f"There is no package {package!r} to document.")
     tree = ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
-    return {
-        f"{package}.{alias.name}"
-        for node in tree.body
-        if isinstance(node, ast.Import | ast.ImportFrom)
-        for alias in node.names
-        if alias.asname == alias.name and not alias.name.startswith("_")
-    }
+    found: set[str] = set()
+    for node in tree.body:
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            core = isinstance(node, ast.ImportFrom) and (node.module or "").startswith(
+                "blackbox_zo"
+            )
+            home = "blackbox_zo" if core and package.startswith("oracles") else package
+            names = [
+                a.name for a in node.names if a.asname == a.name and not a.name.startswith("_")
+            ]
+            found |= {f"{home}.{name}" for name in names}
+        elif isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
+            found |= {f"{package}.{name}" for name in ast.literal_eval(node.value)}
+    return found
 
 
 def documented_names(pages: Iterable[str]) -> set[str]:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import atexit
-import contextlib
 import os
-import signal
 import subprocess
 import threading
 import time
@@ -13,18 +10,16 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import IO
 
+from blackbox_zo.workers import _process
+from blackbox_zo.workers._process import GRACE, Process
+
 __all__ = ["LIMIT", "Program", "end"]
 
 LIMIT = 1 << 20
 """Bytes kept of each output stream, its last ones."""
 
-_GRACE = 2.0
-"""Seconds between asking a program to end and forcing it."""
-
 _LINGER = 0.5
 """Seconds to wait for the end of an output that a descendant keeps open after the program has ended."""
-
-_running: set[Program] = set()
 
 
 class Program:
@@ -53,7 +48,7 @@ class Program:
         self.argv, self.cwd, self.env, self.timeout = argv, cwd, env, timeout
         self.code: int | None = None
         self.trouble, self.stdout, self.stderr, self.seconds = "", "", "", 0.0
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: Process | None = None
         self._ended = False
         self._lock = threading.Lock()
 
@@ -67,10 +62,15 @@ class Program:
             with self._lock:
                 if self._ended:
                     return
-                process = self._process = self._popen()
-                _running.add(self)
-            assert process.stdout is not None and process.stderr is not None
-            tails = _Tail(process.stdout), _Tail(process.stderr)
+                process = self._process = Process(
+                    self.argv,
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
+                    cwd=self.cwd,
+                    env=self.env,
+                )
+            tails = [_Tail(pipe) for pipe in process.pipes]
             timer = threading.Timer(self.timeout, self._time_up) if self.timeout is not None else None
             if timer is not None:
                 timer.daemon = True
@@ -78,6 +78,8 @@ class Program:
             code = process.wait()
             with self._lock:
                 self.code = code
+                if not self._ended:  # what it left behind is its own affair
+                    process.leave()
             if timer is not None:
                 timer.cancel()
                 timer.join()  # if it is ending the rest of the group, the answer waits for that
@@ -87,19 +89,7 @@ class Program:
             self.trouble = f"the program could not be started: {error}"
         finally:
             self.seconds = time.monotonic() - begun
-            _running.discard(self)
             done()
-
-    def _popen(self) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(
-            self.argv,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            cwd=self.cwd,
-            env=self.env,
-            start_new_session=True,
-        )
 
     def _time_up(self) -> None:
         with self._lock:
@@ -108,49 +98,19 @@ class Program:
             self.trouble = f"timed out after {self.timeout:g} s"
         end([self])
 
-    def signal(self, number: int) -> None:
-        """Send a signal to the program and its descendants. If it has not started, it never will."""
+    def give_up(self) -> Process | None:
+        """Its process, to be ended, unless it has ended by itself. If it has not started, it never will."""
         with self._lock:
-            if self.code is not None and not self._ended:  # it ended by itself; what it left behind is its own affair
-                return
+            if self.code is not None:
+                return None
             self._ended = True
-            process = self._process
-        if process is not None:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                _signal_group(process, number)
-
-    def alive(self) -> bool:
-        """Whether, after a signal, it or a descendant in its session is still there."""
-        if self._process is None or not self._ended:
-            return False
-        try:
-            _signal_group(self._process, 0)
-        except (ProcessLookupError, PermissionError):  # macOS says "not permitted" of a group of zombies
-            return False
-        return True
+            return self._process
 
 
-def end(programs: Iterable[Program], grace: float = _GRACE) -> None:
+def end(programs: Iterable[Program], grace: float = GRACE) -> None:
     """End programs and all their descendants: ask them to, then force them."""
-    programs = list(programs)
-    try:
-        for program in programs:
-            program.signal(signal.SIGTERM)
-        deadline = time.monotonic() + grace
-        while any(program.alive() for program in programs) and time.monotonic() < deadline:
-            time.sleep(0.01)
-    finally:  # also when a second Ctrl-C cuts the grace short
-        for program in programs:
-            program.signal(getattr(signal, "SIGKILL", signal.SIGTERM))
-
-
-def _signal_group(process: subprocess.Popen[bytes], number: int) -> None:
-    if hasattr(os, "killpg"):
-        os.killpg(process.pid, number)
-    elif process.poll() is not None:
-        raise ProcessLookupError
-    elif number:
-        process.terminate()
+    processes = [program.give_up() for program in list(programs)]
+    _process.end([process for process in processes if process is not None], grace)
 
 
 class _Tail:
@@ -177,8 +137,3 @@ class _Tail:
         self._thread.join(max(patience - time.monotonic(), 0.0))
         with self._lock:
             return b"".join(self._chunks)[-LIMIT:].decode(errors="replace")
-
-
-atexit.register(lambda: end(_running, grace=0.5))
-if hasattr(os, "register_at_fork"):  # a forked child must not end its parent's programs
-    os.register_at_fork(after_in_child=_running.clear)

@@ -7,7 +7,6 @@ import os
 import queue
 import shlex
 import shutil
-import signal
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -21,6 +20,8 @@ from blackbox_zo._typing import Floats
 from blackbox_zo.feedback import Values
 from blackbox_zo.oracle import Oracle, Part, gather
 from blackbox_zo.proposal import Proposal
+from blackbox_zo.workers._cancel import CancelScope, current
+from blackbox_zo.workers._process import how
 from oracles.command._program import Program, end
 from oracles.command._reading import Unreadable, lines_of, reader_of
 from oracles.command._template import Template, did_you_mean
@@ -173,7 +174,12 @@ class CommandOracle(Oracle):
 
     def parts(self, proposal: Proposal) -> Iterator[Part]:
         """See `Oracle.parts`: one part per program, as each ends. Closing the iterator ends those under way."""
-        done: queue.SimpleQueue[int] = queue.SimpleQueue()
+        stop = current() or CancelScope()
+        done: queue.SimpleQueue[int | None] = queue.SimpleQueue()
+        with stop.heard(lambda: done.put(None)):
+            yield from self._parts(proposal, done, stop)
+
+    def _parts(self, proposal: Proposal, done: queue.SimpleQueue[int | None], stop: CancelScope) -> Iterator[Part]:
         mine: dict[int, tuple[Program, dict[str, Value], Any]] = {}
         left = iter(range(proposal.n))
         try:
@@ -188,7 +194,7 @@ class CommandOracle(Oracle):
                     program.start(lambda i=i: done.put(i))  # type: ignore[misc]
                 if not mine:
                     return
-                i = done.get()
+                i = stop.next_of(done)
                 program, values, before = mine.pop(i)
                 self._running.discard(program)
                 yield proposal.ids[i : i + 1], self._value(program, values, before)
@@ -203,7 +209,7 @@ class CommandOracle(Oracle):
         if program.code is None and not trouble:
             trouble = "the program was ended before it began"
         elif not trouble and program.code:
-            trouble = f"exit code {program.code}" if program.code > 0 else f"killed by {_signal_name(-program.code)}"
+            trouble = how(program.code) if program.code > 0 else f"killed by {how(program.code)}"
         elif not trouble:
             try:
                 number = self._reader.number(program.stdout, program.stderr, before)
@@ -245,10 +251,3 @@ def _check_program(program: str, cwd: str | None, env: Mapping[str, str] | None)
         raise ValueError(
             f"`run` begins with {program!r}, which is no program that can be found; check its name or path."
         )
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return f"signal {number} ({signal.Signals(number).name})"
-    except ValueError:
-        return f"signal {number}"

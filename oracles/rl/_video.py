@@ -7,18 +7,20 @@ import inspect
 import io
 import os
 import pickle
-import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+from subprocess import DEVNULL
 from typing import Any, NamedTuple
 
 import cloudpickle
 import numpy as np
 
-from oracles.rl._environment import EnvError, is_vector, make, name_of, register, registered
+from blackbox_zo.workers._process import Process, end, how
+from oracles.rl._environment import EnvError, is_vector, make, name_of, register
 from oracles.rl._episodes import ENDLESS
+from oracles.rl._pool import registrations
 from oracles.rl._spaces import actions_of, observations_of
 
 __all__ = ["Video", "video"]
@@ -78,29 +80,24 @@ def video(env: Any, act: Any, seed: int = 0, max_steps: int | None = None, timeo
     with tempfile.TemporaryDirectory() as folder:
         cwd = folder if isinstance(env, str) else None  # a library of environments may leave logs where it is
         given, got = Path(folder) / "task", Path(folder) / "video"
-        given.write_bytes(cloudpickle.dumps((_sendable(), task)))
+        given.write_bytes(cloudpickle.dumps((registrations(), task)))
         words = [sys.executable, "-P", "-W", "ignore", "-c", code, str(given), str(got)]
+        said = Path(folder) / "said"
+        with said.open("wb") as output:
+            process = Process(words, cwd=cwd, env=known, stdin=DEVNULL, stdout=DEVNULL, stderr=output)
         try:
-            done = subprocess.run(
-                words, cwd=cwd, env=known, capture_output=True, text=True, errors="replace", timeout=timeout
-            )
-        except subprocess.TimeoutExpired:
-            raise EnvError(f"{name_of(env)!r} was not drawn within {timeout:g} s.") from None
+            ended = process.wait(timeout)
+        finally:
+            end([process], grace=0.0)
+        if ended is None:
+            raise EnvError(f"{name_of(env)!r} was not drawn within {timeout:g} s.")
         if not got.exists():
-            last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
-            code_ = f"signal {-done.returncode}" if done.returncode < 0 else f"exit code {done.returncode}"
-            raise EnvError(f"{name_of(env)!r} cannot be drawn: the process that draws ended with {code_}: {last}")
+            last = (said.read_text(errors="replace").strip().splitlines() or ["it said nothing"])[-1]
+            raise EnvError(f"{name_of(env)!r} cannot be drawn: the process that draws ended with {how(ended)}: {last}")
         found = pickle.loads(got.read_bytes())
     if isinstance(found, str):
         raise EnvError(found)
     return Video(*found)
-
-
-def _sendable() -> bytes:
-    try:
-        return bytes(cloudpickle.dumps(registered()))
-    except Exception:  # some library's
-        return bytes(cloudpickle.dumps({}))
 
 
 def main() -> None:

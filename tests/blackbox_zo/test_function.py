@@ -1,13 +1,9 @@
-"""Python functions as oracles: what they may return, workers that die, executors."""
+"""Python functions as oracles: what they may return, and how they are asked."""
 
 from __future__ import annotations
 
-import os
-import signal
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -118,104 +114,18 @@ def test_a_vectorized_function_must_answer_every_point(value: Any, message: str)
         FunctionOracle(lambda x: value, vectorized=True).answer(proposal())
 
 
-def test_workers_take_lambdas_and_answer_in_order() -> None:
-    p = proposal(6)
-    oracle = FunctionOracle(lambda x: total(x), workers=2)
-    try:
-        np.testing.assert_array_equal(oracle.answer(p).values, [total(x) for x in p.points])
-        assert oracle.calls == 6
-    finally:
-        oracle.close()
-
-
-def test_workers_really_are_other_processes() -> None:
-    oracle = FunctionOracle(lambda x: float(os.getpid()), workers=2)
-    try:
-        assert os.getpid() not in oracle.answer(proposal(6)).values.astype(int)
-    finally:
-        oracle.close()
-
-
-def test_a_worker_killed_by_a_signal_costs_only_its_query() -> None:
-    p = proposal(8)
-    victim = p.points[3].copy()
-
-    def fatal(x: Any) -> float:
-        if np.array_equal(x, victim):
-            os.kill(os.getpid(), signal.SIGKILL)
-        return total(x)
-
-    oracle = FunctionOracle(fatal, workers=2)
-    try:
-        answer = oracle.answer(p)
-        assert np.flatnonzero(np.isnan(answer.values)).tolist() == [3]
-        assert answer.info is not None
-        assert "worker process died" in str(answer.info[3])
-        np.testing.assert_array_equal(np.delete(answer.values, 3), [total(x) for i, x in enumerate(p.points) if i != 3])
-        assert oracle.answer(proposal(8)).n_failed == 1  # and the pool lives on
-    finally:
-        oracle.close()
-
-
-def test_a_worker_killed_from_outside_loses_nothing(tmp_path: Path) -> None:
-    """The query it was on is asked again on a fresh worker."""
-
-    def slow(x: Any) -> float:
-        (tmp_path / str(os.getpid())).touch()
-        time.sleep(0.15)
-        return total(x)
-
-    p = proposal(6)
-    oracle = FunctionOracle(slow, workers=2)
-
-    def kill_one() -> None:
-        while not any(tmp_path.iterdir()):
-            time.sleep(0.005)
-        os.kill(int(next(tmp_path.iterdir()).name), signal.SIGKILL)
-
-    killer = threading.Thread(target=kill_one)
-    killer.start()
-    try:
-        np.testing.assert_array_equal(oracle.answer(p).values, [total(x) for x in p.points])
-    finally:
-        killer.join()
-        oracle.close()
-
-
-def test_an_exception_in_a_worker_comes_back() -> None:
-    def bad(x: Any) -> float:
-        raise KeyError("in the worker")
-
-    oracle = FunctionOracle(bad, workers=2)
-    try:
-        with pytest.raises(KeyError, match="in the worker"):
-            oracle.answer(proposal())
-    finally:
-        oracle.close()
-
-
-def test_an_executor_is_used_and_left_open() -> None:
-    with ThreadPoolExecutor(2) as executor:
-        names: set[str] = set()
-
-        def fun(x: Any) -> float:
-            names.add(threading.current_thread().name)
-            return total(x)
-
-        oracle = FunctionOracle(fun, executor=executor)
-        p = proposal(5)
-        np.testing.assert_array_equal(oracle.answer(p).values, [total(x) for x in p.points])
-        oracle.close()
-        assert executor.submit(int, 3).result() == 3
-        assert threading.current_thread().name not in names
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ({"fun": 3}, "`fun` must be a function of x, got 3"),
         ({"workers": 0}, r"`FunctionOracle\(workers=...\)` must be a whole number of at least 1, got 0"),
-        ({"vectorized": True, "workers": 2}, "leave `workers` and `executor` out"),
+        ({"vectorized": True, "executor": ThreadPoolExecutor(1)}, "use `workers` with it, not `executor`"),
+        ({"workers": 2, "executor": ThreadPoolExecutor(1)}, "Give either `workers` or `executor`, not both"),
+        ({"executor": 4}, r"`executor` must be a `concurrent.futures.Executor`, got 4"),
+        ({"timeout": 0.0}, r"`FunctionOracle\(timeout=...\)` must be a positive number, got 0"),
+        ({"memory_growth": -1}, r"`FunctionOracle\(memory_growth=...\)` must be a positive number, got -1"),
+        ({"timeout": 1.0, "executor": ThreadPoolExecutor(1)}, "`timeout` is for worker processes"),
+        ({"args": (threading.Lock(),), "workers": 2}, "`fun` and `args` cannot be sent to worker processes: .*lock"),
         ({"on_error": "explode"}, "must be one of 'raise', 'skip'; got 'explode'"),
     ],
 )

@@ -261,14 +261,66 @@ def test_timeout_leaves_an_unfinished_answer_to_the_search() -> None:
         list(s.run(Timeout(Half(), 30), steps=1))
 
 
-def test_closing_a_timeout_ends_abandoned_programs() -> None:
+def asking() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "timeout"]
+
+
+def test_timeout_ends_programs_when_time_is_up() -> None:
     inner = CommandOracle(["{python}", "-c", "import time; time.sleep(60)", "{x}"], ["x=0:1"])
     oracle = Timeout(inner, 0.5)
+    begun = time.monotonic()
     assert np.isnan(oracle.answer(proposal_of([[0.5]])).values).all()
-    assert len(inner._running) == 1
-    oracle.close()
-    wait_for(lambda: not inner._running)
-    wait_for(lambda: not any(t.name == "timeout" for t in threading.enumerate()))
+    assert not inner._running and not asking() and time.monotonic() - begun < 10
+
+
+@pytest.mark.parametrize("wrap", [lambda oracle: oracle, lambda oracle: Cache(Repeat(oracle, 1))])
+def test_timeout_ends_the_hung_call_of_a_worker_and_nothing_else(wrap: Callable[[Any], Any]) -> None:
+    """Every step has a call that hangs; the rest of it is answered, and the pool is as good as before."""
+
+    def fun(x: Any) -> float:
+        if x[0] == 1.0:
+            time.sleep(600)
+        return float(x[0])
+
+    inner = FunctionOracle(fun, workers=2)
+    try:
+        inner.answer(proposal_of([[0.0]] * 40))  # started, and known to be quick
+        oracle = Timeout(wrap(inner), 2.0)
+        for step in range(2):
+            points = np.arange(40.0)[:, None] + 0.5
+            points[17] = 1.0
+            answer = oracle.answer(proposal_of(points, step, 40 * step))
+            assert np.flatnonzero(np.isnan(answer.values)).tolist() == [17]
+            good = np.isfinite(answer.values)
+            np.testing.assert_array_equal(answer.values[good], points[good, 0])
+            assert not asking()
+    finally:
+        inner.close()
+
+
+def test_many_quick_answers_of_workers_within_a_timeout() -> None:
+    """Each ends while the one that waited is already taking its leave."""
+    inner = FunctionOracle(lambda x: float(x[0]), workers=2)
+    try:
+        oracle = Timeout(inner, 60.0)
+        for step in range(400):
+            points = np.arange(4.0)[:, None] + step
+            assert oracle.answer(proposal_of(points, step, 4 * step)).values.tolist() == points[:, 0].tolist()
+    finally:
+        inner.close()
+
+
+def test_closing_a_timeout_ends_what_is_under_way() -> None:
+    inner = FunctionOracle(lambda x: time.sleep(600) if x[0] == 1.0 else float(x[0]), workers=2)
+    try:
+        parts = Timeout(inner, 600.0).parts(proposal_of([[1.0], [2.0], [3.0]]))
+        next(parts)
+        begun = time.monotonic()
+        parts.close()  # type: ignore[attr-defined]
+        assert time.monotonic() - begun < 4 and not asking()
+        assert inner.answer(proposal_of([[4.0]])).values.tolist() == [4.0]
+    finally:
+        inner.close()
 
 
 def test_wrappers_nest() -> None:

@@ -148,7 +148,7 @@ def test_points_are_never_written_out() -> None:
         with pytest.raises(TypeError) as raised:
             read_it()
         assert str(raised.value) == (
-            "The points of a `Module` are never written out. Ask an oracle that displaces the parameters itself, such "
+            "The points of a `Module` are never written out. Use an oracle that displaces the parameters itself, such "
             "as `oracles.llm.LossOracle`."
         )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import io
 import os
+import subprocess
 import time
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from gymnasium.vector import SyncVectorEnv
 from oracles.rl import EnvError
 from oracles.rl import _video as module
 from oracles.rl._video import video
+from tests.oracles.helpers import alive, wait_for
 from tests.oracles.rl.environments import Line
 
 Image = pytest.importorskip("PIL.Image", reason="Pillow is not installed: pip install pillow")
@@ -123,11 +125,20 @@ def test_where_nothing_can_be_drawn_it_is_said_why(env: Any, words: str) -> None
         video(env, still)
 
 
-def test_a_drawing_that_hangs_is_ended() -> None:
+def test_a_drawing_that_hangs_is_ended(tmp_path: Path) -> None:
+    def hangs(env: Any) -> Any:
+        program = subprocess.Popen(["sleep", "600"])
+        for pid in (program.pid, os.getpid()):
+            (tmp_path / str(pid)).touch()
+        time.sleep(600)
+
     begun = time.monotonic()
-    with pytest.raises(EnvError, match="was not drawn within 2 s"):
-        video(lambda render_mode: Drawn(render_mode, lambda env: time.sleep(600)), still, timeout=2)
+    with pytest.raises(EnvError, match="was not drawn within 6 s"):
+        video(lambda render_mode: Drawn(render_mode, hangs), still, timeout=6)
     assert time.monotonic() - begun < 30
+    pids = [int(path.name) for path in tmp_path.iterdir()]
+    assert len(pids) == 2
+    wait_for(lambda: not any(map(alive, pids)))
 
 
 def test_spaces_that_are_not_flat() -> None:

@@ -18,7 +18,8 @@ import gymnasium
 import numpy as np
 import pytest
 
-from oracles.rl import EnvError, EpisodeOracle, LinearPolicy, MLPPolicy, _pool
+from blackbox_zo.workers import _pool
+from oracles.rl import EnvError, EpisodeOracle, LinearPolicy, MLPPolicy
 from tests.oracles.helpers import alive, environment, proposal_of, wait_for
 from tests.oracles.rl import environments as env
 from tests.oracles.rl.environments import Line, Misdeed
@@ -27,7 +28,7 @@ from tests.oracles.rl.helpers import BAD, POINTS, ask, errors, line_oracle, of_b
 MISDEEDS: list[tuple[Misdeed, str]] = [
     (env.raises, "RuntimeError: the motor is on fire"),
     (env.hangs, "no end within 1 s"),
-    (env.aborts, "the worker process ended with signal 6"),
+    (env.aborts, "the worker process ended with signal 6 (SIGABRT)"),
     (env.exits, "the worker process ended with exit code 3"),
     (env.is_blind, "EnvError: The observation before step 4 is not finite."),
     (env.poisons, "EnvError: The reward of step 3 is not finite."),
@@ -116,7 +117,7 @@ def test_a_worker_killed_in_mid_episode_and_one_killed_in_between(tmp_path: Path
         assert errors(answer) == [None] * 4
         np.testing.assert_array_equal(answer.values, right(oracle))
         assert oracle._pool is not None
-        before = [worker.process.pid for worker in oracle._pool._workers]
+        before = oracle._pool.pids
         for pid in before:
             os.kill(pid, signal.SIGKILL)
         answer = ask(oracle, 1)
@@ -198,10 +199,10 @@ def test_close_does_not_wait_for_an_environment_that_does_not_end(monkeypatch: p
     )
     ask(oracle)
     assert oracle._pool is not None
-    (worker,) = oracle._pool._workers
+    (worker,) = oracle._pool.pids
     begun = time.monotonic()
     oracle.close()
-    assert gone(worker.process.pid) and time.monotonic() - begun < 20
+    assert gone(worker) and time.monotonic() - begun < 20
 
 
 def test_an_answer_given_up_ends_the_workers(folder: Path) -> None:
@@ -248,9 +249,9 @@ def test_a_fork_leaves_its_parents_workers_alone() -> None:
         os._exit(0)
     assert os.waitpid(child, 0)[1] == 0
     assert oracle._pool is not None
-    (worker,) = oracle._pool._workers
+    (worker,) = oracle._pool.pids
     np.testing.assert_array_equal(ask(oracle, 1).values, right(oracle, 1))
-    assert oracle._pool._workers == [worker]
+    assert oracle._pool.pids == [worker]
     oracle.close()
 
 
@@ -337,7 +338,7 @@ def test_an_environment_that_cannot_be_made_in_a_worker() -> None:
     oracle = EpisodeOracle(make, LinearPolicy(3, 1), workers=1)
     with pytest.raises(EnvError, match=r"3 workers in a row could not make .*, the last because: OSError: no display"):
         ask(oracle)
-    assert oracle._pool is not None and not oracle._pool._workers
+    assert oracle._pool is not None and not oracle._pool.pids
     oracle.close()
 
 

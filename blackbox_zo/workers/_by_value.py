@@ -1,0 +1,54 @@
+"""Pickling functions by value, so that tracebacks still name their files."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import sys
+import types
+from collections.abc import Iterator
+from typing import Any, ClassVar
+
+import cloudpickle
+
+__all__ = ["by_value"]
+
+
+class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
+    """As cloudpickle's, whose later versions replace the file of a function's code by "<dynamic-code>"."""
+
+    dispatch_table: ClassVar[Any] = cloudpickle.Pickler.dispatch_table.new_child()
+
+
+def _code(code: types.CodeType) -> Any:
+    make, arguments = cloudpickle.Pickler.dispatch_table[types.CodeType](code)
+    named = [code.co_filename if isinstance(a, str) and a == "<dynamic-code>" else a for a in arguments]
+    return make, tuple(named)
+
+
+_Pickler.dispatch_table[types.CodeType] = _code
+
+
+def by_value(content: Any) -> bytes:
+    """Pickled, with functions and classes that cannot be imported elsewhere written out.
+
+    Raises:
+        Exception: Something in it cannot be pickled.
+    """
+    with io.BytesIO() as file, contextlib.ExitStack() as stack:
+        for module in _made_here():
+            with contextlib.suppress(ValueError):  # it goes by another name
+                cloudpickle.register_pickle_by_value(module)
+                stack.callback(cloudpickle.unregister_pickle_by_value, module)
+        _Pickler(file).dump(content)
+        return file.getvalue()
+
+
+def _made_here() -> Iterator[types.ModuleType]:
+    """Modules that no other process can import: a program has made them, as runners of documents and notebooks do."""
+    registered = cloudpickle.list_registry_pickle_by_value()
+    for name, module in list(sys.modules.items()):
+        if isinstance(module, types.ModuleType) and name != "__main__" and name not in registered:
+            has = vars(module)
+            if has.get("__spec__") is None and "__file__" not in has and "__path__" not in has:
+                yield module

@@ -1,0 +1,300 @@
+"""A pool of worker processes that may die, hang or leak without harm to the rest."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+import weakref
+from collections import Counter, deque
+from collections.abc import Callable, Generator, Iterator
+from multiprocessing.connection import Connection, wait
+from typing import Any
+
+from blackbox_zo.errors import WorkerError
+from blackbox_zo.workers._cancel import Cancelled, current, woken
+from blackbox_zo.workers._outcomes import Lost, Raised
+from blackbox_zo.workers._process import end
+from blackbox_zo.workers._sharing import Sharing
+from blackbox_zo.workers._supervised import Setup, Worker
+from blackbox_zo.workers._worker import unpack
+
+__all__ = ["GRACE", "TRIES", "Pool"]
+
+LOOK = 1.0
+"""Seconds between looks at whether processes are alive: one that is dead may have left its connection to a child."""
+
+START = 60.0
+"""Seconds that a process has at least until it is set up."""
+
+GRACE = 3.0
+"""Seconds that idle processes have to close what they hold."""
+
+TRIES = 2
+"""How often a task is begun before it is lost."""
+
+STARTS = 3
+"""How many workers in a row may fail before they are set up."""
+
+STUCK = 0.05
+"""Seconds after which idle workers take over what waits behind a call."""
+
+
+class Pool:
+    """Some worker processes, each set up once, that are then given tasks.
+
+    Each is a fresh interpreter, never a fork, so it starts whatever threads this process has. `setup` reaches it by
+    cloudpickle. One that dies or takes too long is replaced, and what waited there is given out again; the task it was
+    at is lost, or begun once more, on the new one. Start, stop and use it from one thread at a time.
+
+    Args:
+        setup: Called once in each worker; gives the function of a task. If that has a `close`, it is called at the end.
+        n: Number of processes.
+        timeout: Seconds that a task may take; none waits for ever.
+        growth: MiB by which the memory of a process may grow before it is replaced.
+        again: What is begun once more: a task whose worker "died", that is "late", or that "raised"; a worker whose
+            task raised is replaced then.
+        ahead: How many tasks a worker holds, the one under way among them; none chooses by how long they take, and
+            sends short ones together.
+        late: What is said of a task that takes too long.
+        aim: What is said of workers that cannot be set up.
+        threads: What is set as the number of threads of numerical libraries, where the environment does not say.
+
+    Attributes:
+        replaced: How many processes have been replaced.
+
+    Raises:
+        ValueError: `setup` cannot be sent to another process.
+    """
+
+    def __init__(
+        self,
+        setup: Callable[[], Callable[[Any], Any]],
+        n: int,
+        *,
+        timeout: float | None = None,
+        growth: float | None = None,
+        again: tuple[str, ...] = ("died",),
+        ahead: int | None = None,
+        late: str = "no answer",
+        aim: str = "be set up",
+        threads: int = 1,
+    ) -> None:
+        self._setup = Setup(setup, growth, threads)
+        self.n, self.timeout, self.replaced = n, timeout, 0
+        self._again, self._late, self._aim = again, late, aim
+        self._sharing = Sharing(ahead)
+        self._workers: list[Worker] = []
+        self._owner = os.getpid()
+        self._stillborn = 0
+        self._turn = object()
+        weakref.finalize(self, _end_all, self._workers)  # forgotten, or at the end of this process
+
+    @property
+    def workers(self) -> list[Worker]:
+        """The processes there are now."""
+        return self._workers
+
+    def under_way(self) -> list[int]:
+        """The numbers of the tasks that workers are at."""
+        return [i for worker in self._workers if (i := worker.at()) is not None]
+
+    # ------------------------------------------------------------------------------------------------- running
+
+    def run(
+        self, n: int, task: Callable[[int], Any], broken_off: list[int] | None = None
+    ) -> Generator[list[tuple[int, Any]], None, None]:
+        """Have n tasks done; results come as they are there, those that arrive together in one list.
+
+        Closing the iterator ends the workers that are busy, at once.
+
+        Args:
+            n: Number of tasks.
+            task: From a number below n to what is sent; called anew when a task is begun once more.
+            broken_off: Gets the numbers of the tasks that were under way when the iterator was closed.
+
+        Yields:
+            Numbers of tasks, each with its result, `Raised` or `Lost`.
+
+        Raises:
+            WorkerError: Workers cannot be set up.
+            Cancelled: A `CancelScope` around this said so.
+            RuntimeError: Another call of `run`, or `close`, came in between.
+        """
+        if self._owner != os.getpid():  # a fork; these are its parent's
+            self._workers[:], self._owner = [], os.getpid()
+        self._end_busy()  # of an earlier call that nobody listens to any more
+        turn = self._turn = object()
+        self._stillborn, tries, waiting = 0, Counter[int](), deque(range(n))
+        try:
+            with woken() as wake:
+                while len(self._workers) < min(self.n, n):
+                    self._workers.append(self._setup.start())
+                while waiting or any(worker.tasks for worker in self._workers):
+                    self._give(waiting, task)
+                    for worker, kind, content in self._messages(turn, wake):
+                        if worker not in self._workers:  # replaced meanwhile
+                            continue
+                        if kind == "ready":
+                            worker.ready, worker.since, self._stillborn = True, time.monotonic(), 0
+                            continue
+                        found = (
+                            self._done(worker, content, waiting, tries)
+                            if kind == "done"
+                            else self._gone(worker, kind, content, waiting, tries)
+                        )
+                        if found:
+                            yield found
+                            self._check(turn)
+        finally:
+            if turn is self._turn:  # an error, or whoever asked has stopped listening
+                if broken_off is not None:
+                    broken_off += self.under_way()
+                self._end_busy()
+
+    def _check(self, turn: object) -> None:
+        if turn is not self._turn:
+            raise RuntimeError("These tasks have been given up, because others were asked for, or by `close`.")
+
+    def _give(self, waiting: deque[int], task: Callable[[int], Any]) -> None:
+        """Hand out tasks, first to those that have none."""
+        if not waiting:
+            self._take_over(waiting)
+        held = 0
+        while waiting and held < self._sharing.ahead():
+            for worker in self._workers:
+                if waiting and worker.ready and len(worker.ends) <= held:
+                    if held and not self._sharing.fixed and time.monotonic() - worker.began() > STUCK:
+                        continue
+                    some = [waiting.popleft() for _ in range(self._sharing.together(len(waiting), self.n))]
+                    self._sharing.sent(worker.give([(i, task(i)) for i in some]), len(some))
+            held += 1
+
+    def _take_over(self, waiting: deque[int]) -> None:
+        """Where some are idle and others stuck, what waits behind the stuck calls is given out again."""
+        if any(worker.ready and not worker.tasks for worker in self._workers):
+            now = time.monotonic()
+            for worker in self._workers:
+                if len(worker.tasks) > 1 and now - worker.began() > STUCK:
+                    waiting.extend(worker.give_back())
+
+    def _messages(self, turn: object, wake: Connection | None) -> Iterator[tuple[Worker, str, Any]]:
+        """What workers say, or what has become of them, once there is something."""
+        stop, now = current(), time.monotonic()
+        busy = [w for w in self._workers if w.tasks or not w.ready]
+        left = max(0.0, min(w.began() + self._allowed(w) for w in busy) - now)
+        if len(busy) < len(self._workers) and any(len(w.tasks) > 1 for w in busy):
+            left = min(left, STUCK)
+        if stop is not None:
+            left = max(0.0, min(left, stop.deadline - now))
+        ended = [w for w in self._workers if w.process.code is not None]
+        listened = [w.connection for w in self._workers] + ([] if wake is None else [wake])
+        ready = wait(listened, 0.0 if ended else min(left, LOOK))
+        self._check(turn)
+        if stop is not None and stop.over:
+            raise Cancelled
+        for worker in self._workers[:]:
+            if worker.connection in ready:
+                try:
+                    kind, *content = worker.heard()
+                    yield worker, kind, content
+                except (EOFError, OSError):
+                    yield worker, "died", worker.end()
+            elif worker in ended:
+                yield worker, "died", worker.end()
+            elif worker.process.code is not None:
+                continue  # it ended while this waited; first what it said before is read
+            elif worker in busy and time.monotonic() - worker.began() > self._allowed(worker):
+                what = self._late if worker.ready else "not ready"
+                yield worker, "late", f"{what} within {self._allowed(worker):g} s"
+
+    def _allowed(self, worker: Worker) -> float:
+        """Seconds that it may take for what it does."""
+        timeout = math.inf if self.timeout is None else self.timeout
+        return timeout if worker.ready else max(timeout, START)
+
+    def _done(self, worker: Worker, content: Any, waiting: deque[int], tries: Counter[int]) -> list[tuple[int, Any]]:
+        """Results that have arrived."""
+        replies, seconds, grown = content
+        found = list[tuple[int, Any]]()
+        for serial, good, result in replies:
+            i = worker.answered(serial)
+            if i is None:  # another has taken it over
+                continue
+            if good:
+                found.append((i, result))
+            elif "raised" not in self._again:
+                found.append((i, Raised(unpack(*result))))
+            else:
+                found += self._once_more(i, f"{result[0]}: {result[1]}"[:500], waiting, tries)
+                grown = True
+        if replies:
+            self._sharing.took(seconds, len(replies))
+        if grown:
+            self._replace(worker, waiting)
+        return found
+
+    def _gone(
+        self, worker: Worker, kind: str, content: Any, waiting: deque[int], tries: Counter[int]
+    ) -> list[tuple[int, Any]]:
+        """What becomes of the task that a worker was at when it died, was too late, or could not be set up."""
+        if kind == "broken":
+            content = f"{content[0][0]}: {content[0][1]}"[:500]
+        if not worker.ready:
+            self._stillborn += 1
+            if self._stillborn >= STARTS:
+                self.kill()
+                raise WorkerError(f"{STARTS} workers in a row could not {self._aim}, the last because: {content}")
+        lost = worker.take()
+        self._replace(worker, waiting)
+        if lost is None:
+            return []
+        if kind not in self._again:
+            return [(lost, Lost(content))]
+        return self._once_more(lost, content, waiting, tries)
+
+    def _once_more(self, i: int, reason: str, waiting: deque[int], tries: Counter[int]) -> list[tuple[int, Any]]:
+        tries[i] += 1
+        if tries[i] >= TRIES:
+            return [(i, Lost(reason))]
+        waiting.appendleft(i)
+        return []
+
+    def _replace(self, worker: Worker, waiting: deque[int]) -> None:
+        """A new worker in its place; what it still held is given out again."""
+        waiting.extendleft(reversed(worker.tasks.values()))
+        worker.tasks.clear()
+        worker.kill()
+        self.replaced += 1
+        self._workers[self._workers.index(worker)] = self._setup.start()
+
+    # -------------------------------------------------------------------------------------------------- the end
+
+    def _end_busy(self) -> None:
+        """End those at work, whatever they are doing; the others stay for the next call."""
+        for worker in [worker for worker in self._workers if worker.tasks]:
+            self._workers.remove(worker)
+            worker.kill()
+
+    def kill(self) -> None:
+        """End all processes now, whatever they are doing."""
+        self._turn = object()
+        _end_all(self._workers)
+
+    def close(self) -> None:
+        """End all processes; those that are busy are not waited for. The next call of `run` starts new ones."""
+        deadline = time.monotonic() + GRACE
+        idle = [worker for worker in self._workers if worker.ready and not worker.tasks]
+        for worker in idle:
+            worker.connection.close()  # it sees the end, closes what it holds and goes
+        for worker in idle:
+            worker.process.wait(max(0.0, deadline - time.monotonic()))
+        self.kill()
+
+
+def _end_all(workers: list[Worker]) -> None:
+    """End all of them; the list is empty afterwards."""
+    for worker in workers:
+        worker.connection.close()
+    end([worker.process for worker in workers], grace=0.0)
+    workers.clear()

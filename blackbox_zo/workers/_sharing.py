@@ -1,0 +1,58 @@
+"""How many tasks workers are given at a time: enough to keep them busy, few enough to share them fairly."""
+
+from __future__ import annotations
+
+import math
+
+from blackbox_zo.workers._supervised import ROOM
+
+__all__ = ["Sharing"]
+
+CHUNK = 0.005
+"""Seconds of work that travel together, if tasks are so short."""
+
+BRISK = 0.02
+"""Seconds of a task below which a worker is given the next one before it is done."""
+
+
+class Sharing:
+    """Learns how long tasks take and how large they are.
+
+    Args:
+        ahead: How many tasks a worker holds, one a message; none chooses by what is learnt.
+    """
+
+    def __init__(self, ahead: int | None) -> None:
+        self._given = ahead
+        self._pace = math.nan
+        self._bytes = 0.0
+
+    @property
+    def fixed(self) -> bool:
+        """Whether nothing is chosen."""
+        return self._given is not None
+
+    def sent(self, size: int, n: int) -> None:
+        """Tell that n tasks took so many bytes."""
+        self._bytes = size / n
+
+    def took(self, seconds: float, n: int) -> None:
+        """Tell that n tasks took so many seconds."""
+        pace = seconds / n
+        self._pace = pace if math.isnan(self._pace) else 0.7 * self._pace + 0.3 * pace
+
+    def ahead(self) -> int:
+        """How many messages a worker may hold, the one it is at among them."""
+        if self._bytes > ROOM:  # it would have to wait until the worker reads
+            return 1
+        if self._given is not None:
+            return self._given
+        return 2 if self._pace < BRISK else 1
+
+    def together(self, n: int, workers: int) -> int:
+        """How many of n waiting tasks go into one message."""
+        if self._given is not None or math.isnan(self._pace):
+            return 1
+        fair = n / workers if n * self._pace < workers * CHUNK else n / (2 * workers)
+        fits = ROOM / max(self._bytes, 1.0)
+        return max(1, min(math.ceil(fair), int(CHUNK / max(self._pace, 1e-9)), int(fits), n))

@@ -1,0 +1,192 @@
+"""What a worker process runs, as a script of its own: it imports next to nothing, so that it starts at once.
+
+It sets itself up once, then makes the calls it is sent until the connection ends. It is also where an exception is made
+ready to travel to another process, because this file cannot import the rest of the package without its cost.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import pickle
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+__all__ = ["BEGUN", "CURRENT", "FLUSH", "FROM", "PAGE", "UNTIL", "dumps", "pack", "unpack"]
+
+CURRENT, BEGUN, FROM, UNTIL = range(4)
+"""What the page that parent and worker share holds: the call under way, when it began, and the calls to leave out."""
+
+PAGE = 4 * 8
+"""Bytes of the shared page."""
+
+FLUSH = 0.005
+"""Seconds for which answers may be held back to travel together."""
+
+_STATM = Path("/proc/self/statm")
+
+
+def main() -> None:
+    """Serve a connection; the file descriptors are the arguments of the script."""
+    from multiprocessing.connection import Connection
+
+    connection_fd, setup_fd, page_fd = map(int, sys.argv[1:4])
+    for fd in (connection_fd, setup_fd, page_fd):
+        os.set_inheritable(fd, False)  # programs that the work starts have nothing to do with them
+    page = memoryview(mmap.mmap(page_fd, PAGE)).cast("d")
+    with mmap.mmap(setup_fd, 0, access=mmap.ACCESS_READ) as setup:
+        size = int.from_bytes(setup[:8], "little")
+        sys.path[:], sys.argv[:], growth = pickle.loads(setup[8 : 8 + size])
+        with Connection(connection_fd) as connection:
+            try:
+                with memoryview(setup) as whole, whole[8 + size :] as content:
+                    work = pickle.loads(content)()
+            except BaseException as error:
+                connection.send_bytes(pickle.dumps(("broken", pack(error))))
+                return
+            setup.close()
+            try:
+                connection.send_bytes(pickle.dumps(("ready",)))
+                _serve(connection, work, page, growth)
+            except (EOFError, BrokenPipeError, ConnectionResetError):
+                pass  # the parent is done, or gone
+            finally:
+                close = getattr(work, "close", None)
+                if close is not None:
+                    close()
+
+
+def _serve(connection: Any, work: Any, page: Any, growth: float | None) -> None:
+    base = 0.0
+    while True:
+        chunk = pickle.loads(connection.recv_bytes())
+        replies: list[tuple[int, bool, Any]] = []
+        begun = time.monotonic()
+        for serial, task in chunk:
+            if page[FROM] <= serial < page[UNTIL]:  # somebody else has taken it over
+                continue
+            page[BEGUN], page[CURRENT] = time.monotonic(), serial
+            try:
+                replies.append((serial, True, _plain(work(task))))
+            except BaseException as error:
+                replies.append((serial, False, pack(error)))
+            if len(replies) < len(chunk) and time.monotonic() - begun > FLUSH:
+                _send(connection, replies, time.monotonic() - begun, False)
+                replies, begun = [], time.monotonic()
+        grown = False
+        if growth is not None:
+            memory = _memory()
+            base = base or memory  # the first call loads what is loaded once
+            grown = memory - base > growth
+        if replies or grown:
+            _send(connection, replies, time.monotonic() - begun, grown)
+        if grown:
+            return  # nothing is begun that would be lost
+
+
+def _send(connection: Any, replies: list[tuple[int, bool, Any]], seconds: float, grown: bool) -> None:
+    try:
+        data = dumps(("done", replies, seconds, grown))
+    except Exception:  # one of them cannot travel
+        data = dumps(("done", [_sendable(*reply) for reply in replies], seconds, grown))
+    connection.send_bytes(data)
+
+
+def _sendable(serial: int, good: bool, content: Any) -> tuple[int, bool, Any]:
+    try:
+        dumps(content)
+    except Exception as error:
+        what = f"what was returned ({type(content).__name__}) cannot be sent from the worker process: {error}"
+        return serial, False, pack(TypeError(what))
+    return serial, good, content
+
+
+def _plain(result: Any) -> Any:
+    """Numbers and arrays of libraries whose own way to travel is dear or tied to a device."""
+    if type(result) is float:
+        return result
+    if hasattr(result, "detach"):
+        result = result.detach().cpu()
+        return result.item() if result.shape == () else result.numpy()
+    if getattr(result, "shape", None) == () and hasattr(result, "item"):
+        return result.item()
+    return result
+
+
+def dumps(content: Any) -> bytes:
+    """Pickled; with cloudpickle where it holds functions or classes of `__main__`."""
+    try:
+        return pickle.dumps(content, pickle.HIGHEST_PROTOCOL)
+    except Exception:
+        import cloudpickle
+
+        return bytes(cloudpickle.dumps(content))
+
+
+def pack(error: BaseException) -> tuple[str, str, str, bytes]:
+    """An exception ready to travel: its type's name, its text, its traceback, and the exception itself, if it can."""
+    import traceback
+
+    try:
+        text = str(error)
+    except Exception:
+        text = "(its text cannot be told)"
+    where = error.__traceback__.tb_next if error.__traceback__ is not None else None
+    told = "".join(traceback.format_exception(type(error), error, where or error.__traceback__))
+    state = {name: value for name, value in vars(error).items() if _travels(value)}
+    for content in (error, (type(error), error.args, state)):
+        try:
+            data = dumps(content)
+            if str(_rebuilt(data)) == text:
+                return type(error).__name__, text, told, data
+        except BaseException:  # the exception's own code runs here
+            continue
+    return type(error).__name__, text, told, b""
+
+
+def unpack(name: str, text: str, told: str, data: bytes) -> BaseException:
+    """The exception that `pack` made ready, with its traceback as a note; a `WorkerError` where it could not travel."""
+    from blackbox_zo.errors import WorkerError
+
+    try:
+        error = _rebuilt(data)
+    except Exception:
+        error = WorkerError(f"{name}: {text}")
+    error.add_note(f"In a worker process:\n{told.rstrip()}")
+    return error
+
+
+def _rebuilt(data: bytes) -> BaseException:
+    """An exception that has travelled; one whose `__init__` takes other arguments is made without it."""
+    content = pickle.loads(data)
+    if isinstance(content, tuple):
+        kind, args, state = content
+        content = kind.__new__(kind, *args)
+        content.args = args
+        vars(content).update(state)
+    assert isinstance(content, BaseException)
+    return content
+
+
+def _travels(content: Any) -> bool:
+    try:
+        pickle.loads(dumps(content))
+    except Exception:
+        return False
+    return True
+
+
+def _memory() -> float:
+    """Memory in use, in MiB. Where that is not known the most ever used, which begins at what the parent used."""
+    import resource
+
+    try:
+        return int(_STATM.read_text().split()[1]) * resource.getpagesize() / (1 << 20)
+    except OSError:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << (20 if sys.platform == "darwin" else 10))
+
+
+if __name__ == "__main__":
+    main()
