@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from blackbox_zo._stop import Stop
+from blackbox_zo._typing import override
 from blackbox_zo.journal import Journal
 from blackbox_zo.modules import Module
 from blackbox_zo.run import Observer, Run
@@ -80,6 +81,7 @@ class TuningSession(Session):
         )
         self.begun_at = self.tuning.search.moves
 
+    @override
     def introduction(self) -> Iterator[str]:
         """What is searched, and by how many rows."""
         searched = self.tuning.search.variable.size
@@ -87,12 +89,13 @@ class TuningSession(Session):
         rows = f"{len(self.task.train):,} rows to learn from, {len(self.task.validation):,} to validate on"
         yield f"{self.chosen.model_name}: {searched:,} of {every:,} parameters searched; {rows}"
 
+    @override
     def run(self, observers: Sequence[Observer], stop: Stop) -> Run:
-        """See `Session.run`."""
         pace = Pace(self.tally, lambda: self.tuning.oracle.forwards, observers)
         limit: float | None = self.given.time_limit
         return self.tuning.run(self.given.steps, time_limit=limit, observers=[pace, *observers], stop=stop)
 
+    @override
     def result(self, run: Run) -> Iterator[str]:
         """The measures before and after, what it took, and where the weights are."""
         step, steps = self.tuning.search.moves, self.given.steps
@@ -109,8 +112,8 @@ class TuningSession(Session):
         if self.given.journal is not None:
             yield from self._exports(step)
 
+    @override
     def close(self) -> None:
-        """Close the journal."""
         self.tuning.search.close()
 
     def _measures(self) -> Iterator[str]:
@@ -170,23 +173,18 @@ def _context(model: Any, tokenizer: Any) -> int:
 def _problem(chosen: Settings, task: Task, size: int) -> dict[str, Any]:
     """What is minimised: equal for two runs if one may go on with the other's journal."""
     given: argparse.Namespace = chosen.given
+    typed = ("dtype", "template", "answer", "text", "objective", "mask", "no_decay")
+    rows = {"train": task.train, "validation": task.validation}
     return {
         "model": chosen.model_name,
-        "dtype": given.dtype,
-        "template": given.template,
+        **{name: getattr(given, name) for name in typed},
         "labels": list(chosen.labels) or None,
         "values": list(chosen.values) or None,
-        "answer": given.answer,
-        "text": given.text,
-        "objective": given.objective,
         "max_new_tokens": chosen.max_new_tokens or None,
         "batch_size": size,
         "directions_per": chosen.directions_per(size),
         "select": chosen.select,
-        "mask": given.mask,
-        "no_decay": given.no_decay,
-        "train": {"rows": len(task.train), "digest": fingerprint(task.train)},
-        "validation": {"rows": len(task.validation), "digest": fingerprint(task.validation)},
+        **{name: {"rows": len(found), "digest": fingerprint(found)} for name, found in rows.items()},
     }
 
 

@@ -16,16 +16,10 @@ from oracles.llm._folders import check_target
 __all__ = ["OBJECTIVES", "RATES", "Settings", "settings_of"]
 
 RATES = {
-    ("sgd", "all"): 1e-4,
-    ("sgd", "top"): 1e-1,
-    ("sgd", "few"): 1e-2,
-    ("momentum", "all"): 1e-5,
-    ("momentum", "top"): 1e-2,
-    ("momentum", "few"): 1e-3,
-    ("adam", "all"): 1e-5,
-    ("adam", "top"): 3e-2,
-    ("adam", "few"): 1e-3,
-    ("mezo", "all"): 1e-6,
+    "sgd": {"all": 1e-4, "top": 1e-1, "few": 1e-2},
+    "momentum": {"all": 1e-5, "top": 1e-2, "few": 1e-3},
+    "adam": {"all": 1e-5, "top": 3e-2, "few": 1e-3},
+    "mezo": {"all": 1e-6},
 }
 """The learning rate where --lr is not given, by optimizer and selection; "few" is any but "all" and "top"."""
 
@@ -43,17 +37,7 @@ _FITTING = {"labels": OBJECTIVES[:3], "answer": ("loss", "exact-match", "f1"), "
 _MEMORY = 20
 """How many estimates --optimizer momentum keeps: what is cut off is 12 % of the velocity."""
 
-_NOT_WITH_MEZO = (
-    ("select", "--select"),
-    ("optimizer", "--optimizer"),
-    ("directions", "--directions"),
-    ("directions_per", "--directions-per"),
-    ("distribution", "--distribution"),
-    ("difference", "--difference"),
-    ("rank", "--rank"),
-    ("blocks", "--blocks"),
-    ("mask", "--mask"),
-)
+_NOT_WITH_MEZO = "select optimizer directions directions_per distribution difference rank blocks mask".split()
 
 
 @dataclass(frozen=True)
@@ -101,7 +85,7 @@ class Settings:
     def rate(self) -> float:
         """The learning rate, or where its schedule begins."""
         optimizer = "mezo" if self.given.mezo else self.given.optimizer
-        return float(self.given.lr or RATES[optimizer, self.select if self.select in ("all", "top") else "few"])
+        return float(self.given.lr or RATES[optimizer][self.select if self.select in ("all", "top") else "few"])
 
     def directions(self, size: int) -> int:
         """How many directions a step of `size` examples has."""
@@ -215,9 +199,9 @@ def _check_task(given: argparse.Namespace, learns: str) -> None:
 
 
 def _check_method(given: argparse.Namespace) -> None:
-    for name, option in _NOT_WITH_MEZO:
+    for name in _NOT_WITH_MEZO:
         if given.mezo and getattr(given, name) is not None:
-            raise BadInput(f"--mezo fixes {option}; leave one of the two out.")
+            raise BadInput(f"--mezo fixes --{name.replace('_', '-')}; leave one of the two out.")
     if given.rank is not None and given.distribution not in (None, "lowrank"):
         raise BadInput(f"--rank goes with --distribution lowrank, not {given.distribution}.")
     if given.mask is not None and given.mask >= 1:

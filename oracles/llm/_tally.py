@@ -6,9 +6,10 @@ import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 
+from blackbox_zo._typing import override
 from blackbox_zo.journal import Line, Measured
-from blackbox_zo.observers import StepTally
 from blackbox_zo.run import Observer, Report, Run
+from blackbox_zo.tally import StepTally
 from oracles.llm._validations import in_words
 
 __all__ = ["Pace", "TuningTally", "memory"]
@@ -33,8 +34,8 @@ class TuningTally(StepTally):
         self.barren, self.pace = 0, ""
         self._latest: deque[float] = deque(maxlen=_LATEST)
 
+    @override
     def close(self) -> None:
-        """The step that was seen last is complete."""
         before = self.done
         super().close()
         if self.done == before:
@@ -44,6 +45,7 @@ class TuningTally(StepTally):
         else:
             self.barren += 1
 
+    @override
     def told(self, line: Line) -> Iterator[str]:
         """Count a line; say what was measured, or how the step before went where the line begins another one."""
         if not isinstance(line, Measured):
@@ -58,8 +60,8 @@ class TuningTally(StepTally):
         of = f"/{self.total}" if self.total else ""
         return f"step {line.step}{of}: {line.name} {f'failed: {line.error}' if line.error else in_words(line.values)}"
 
+    @override
     def __str__(self) -> str:
-        """Where the run stands."""
         parts = [f"loss {sum(self._latest) / len(self._latest):.4f}"] if self._latest else []
         parts += [f"{self.barren} steps without a finite loss"] * bool(self.barren)
         parts += [self.pace] * bool(self.pace)
@@ -81,11 +83,12 @@ class Pace(Observer):
         self.spans: deque[tuple[float, int]] = deque(maxlen=_LATEST)
         self.last = (0.0, forwards())
 
+    @override
     def measured(self, run: Run, measured: Measured) -> None:
-        """Show it."""
         for observer in self.shown:
             observer.note(self.tally.measure(measured))
 
+    @override
     def stepped(self, run: Run, report: Report) -> None:
         """Note the pace of the latest steps; those with a measure took longer, and do not count."""
         now = report.seconds, self.forwards()

@@ -7,8 +7,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, final
 
+from blackbox_zo._typing import override
 from blackbox_zo.journal import JournalReader
-from blackbox_zo.observers import Tally
+from blackbox_zo.tally import Tally
 from oracles.kind import BadInput, Kind, Session, told
 from oracles.llm._folders import check_target, save
 from oracles.llm._page import page_of
@@ -47,10 +48,11 @@ class FineTuneKind(Kind):
         "start": "digest of the weights it began with (--model)",
     }
 
+    @override
     def options(self, parser: argparse.ArgumentParser) -> None:
-        """See `add_options`."""
         add_options(parser)
 
+    @override
     def open(self, given: argparse.Namespace, settings: dict[str, Any]) -> Session:
         """A model, its task, and a search over its parameters."""
         chosen = settings_of(given)
@@ -58,6 +60,7 @@ class FineTuneKind(Kind):
 
         return TuningSession(chosen, settings, self.name, self.names)
 
+    @override
     def recognises(self, header: Mapping[str, Any]) -> bool:
         """Also a run that a Python program began over the parameters of a model."""
         problem = header.get("problem")
@@ -65,14 +68,17 @@ class FineTuneKind(Kind):
             return problem["kind"] in (self.name, _BEFORE)
         return (header.get("variable") or {}).get("name") == "Module"
 
+    @override
     def tally(self, header: Mapping[str, Any]) -> Tally:
         """Steps, their mean loss, and validations."""
         return TuningTally((header.get("settings") or {}).get("steps"))
 
+    @override
     def page(self, reader: JournalReader, given: argparse.Namespace) -> Page:
         """The training loss, the validations, and how to get the weights."""
         return page_of(reader)
 
+    @override
     def export_options(self, parser: argparse.ArgumentParser) -> None:
         """The base model."""
         parser.add_argument(
@@ -82,6 +88,7 @@ class FineTuneKind(Kind):
             "--dtype", choices=("float32", "bfloat16"), help="of a fine-tuning: of its weights; default: see journal"
         )
 
+    @override
     def export(self, reader: JournalReader, given: argparse.Namespace) -> Iterator[str]:
         """A folder with the weights after a step, as `save_pretrained` writes it."""
         header = reader.header

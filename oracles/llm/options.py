@@ -17,7 +17,9 @@ EXAMPLE = """examples:
   blackbox-zo finetune --model DIR --data qa.jsonl --template 'Q: {question} A:' --answer ' {answer}' --objective f1
 
 learning rates, where --lr is not given (few: neither --select all nor top):
-""" + "\n".join(f"  {optimizer:<8}  {select:<3}  {rate:g}" for (optimizer, select), rate in RATES.items())
+""" + "\n".join(
+    f"  {optimizer:<8}  {select:<3}  {rate:g}" for optimizer, rates in RATES.items() for select, rate in rates.items()
+)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

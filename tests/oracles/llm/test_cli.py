@@ -322,7 +322,7 @@ def test_signals_wait_for_a_place_where_weights_are_whole() -> None:
         stop.check()
         os.kill(os.getpid(), signal.SIGTERM)
         with pytest.raises(KeyboardInterrupt):
-            stop.checked(lambda model, batch: None)(None, None)
+            stop.check()
         assert told(stop) == (False, signal.SIGTERM)
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGTERM)
@@ -562,7 +562,12 @@ def test_a_picture_and_a_comparison_are_of_finetunings(here: Path, capsys: pytes
     drawn: list[Any] = []
     with pytest.MonkeyPatch.context() as patch:
         real = _png.png
-        patch.setattr(_png, "png", lambda page, path: (drawn.append(page), real(page, path)))
+
+        def png(page: Any, path: Path) -> None:
+            drawn.append(page)
+            real(page, path)
+
+        patch.setattr(_png, "png", png)
         assert main(["report", "0.jsonl", "-o", "one.png"]) == 0
         assert main(["report", "0.jsonl", "1.jsonl", "-o", "both.png"]) == 0
     one, both = drawn
@@ -621,7 +626,7 @@ def test_a_journal_of_format_1_is_shown_and_exported_and_not_resumed(
     more = ("--steps", "6", "--eval-every", "3", "--journal", "run.jsonl", "--save", "out", "--quiet")
     assert main(typed(*FAST, *more)) == 0
     head, records = read(here / "run.jsonl")
-    head |= {"format": 1, "problem": {**head["problem"], "kind": "blackbox-zo finetune"}}
+    head |= {"format": 1, "library": "0.1.0", "problem": {**head["problem"], "kind": "blackbox-zo finetune"}}
     old = [head]
     for step in range(6):
         values = [record["value"] for record in records if record["step"] == step]
