@@ -653,7 +653,7 @@ def test_a_journal_of_format_1_is_shown_and_exported_and_not_resumed(
     assert code_of(["resume", "old.jsonl"]) == 2
     assert "was written by format version 1, of blackbox_zo 0.1.0" in capsys.readouterr().err
     assert code_of(typed(*FAST, "--steps", "8", "--journal", "old.jsonl")) == 2
-    assert "was written by format version 1" in capsys.readouterr().err
+    assert "was written by" in capsys.readouterr().err
 
 
 def test_a_journal_is_shown_without_torch(here: Path) -> None:
