@@ -163,5 +163,5 @@ def test_half_a_step_cannot_be_saved_and_says_so() -> None:
     proposal = search.ask()
     feedback = oracle.answer(proposal)
     search.tell(proposal, bz.Values(feedback.values[-1:]), proposal.ids[-1:])
-    with pytest.raises(ValueError, match="cannot be saved.*Tell the rest of the step first"):
+    with pytest.raises(ValueError, match=r"cannot be saved.*Tell the rest of the step first"):
         search.state_dict()
