@@ -292,8 +292,11 @@ class Run:
                 search.tell(proposal, part, ids)
                 left -= part.n
                 if isinstance(part, Values):
-                    usable = part.values if not part.n_failed else part.values[np.isfinite(part.values)]
-                    total, count = total + float(np.add.reduce(usable)), count + usable.size
+                    if part.n == 1 and not part.n_failed:
+                        total, count = total + float(part.values[0]), count + 1
+                    else:
+                        usable = part.values if not part.n_failed else part.values[np.isfinite(part.values)]
+                        total, count = total + float(np.add.reduce(usable)), count + usable.size
                     if part.n_failed and self.first_failure is None:
                         self._note_failure(ids, part)
                 if self.observers:
