@@ -95,7 +95,10 @@ class Engine:
         return True
 
     def _move(self, pending: Open, feedback: Feedback) -> None:
-        nothing = isinstance(feedback, Values) and feedback.n_failed == feedback.n
+        if isinstance(feedback, Values):
+            nothing = feedback.n_failed == feedback.n
+        else:
+            nothing = bool((feedback.levels < 0).all())
         self.barren = self.barren + 1 if nothing else 0
         self.barren_steps += nothing
         if self.variable.version - pending.version > self.max_staleness:
