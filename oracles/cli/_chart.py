@@ -87,9 +87,9 @@ def draw(ax: Axes, chart: Chart, theme: Theme, key: bool = False) -> None:
     ax.set_ylabel(chart.y, color=theme.muted, fontsize=small)
     if scale is not None and scale.beyond and not chart.title:
         lies = "value lies" if scale.beyond == 1 else "values lie"
-        y, side = (0.02, "bottom") if chart.maximize else (0.94, "top")
+        height, side = (0.02, "bottom") if chart.maximize else (0.94, "top")
         text = f"{scale.beyond} worse {lies} beyond the edge"
-        ax.text(0.995, y, text, transform=ax.transAxes, ha="right", va=side, color=theme.muted, fontsize=8.5)
+        ax.text(0.995, height, text, transform=ax.transAxes, ha="right", va=side, color=theme.muted, fontsize=8.5)
 
 
 def _layer(ax: Axes, layer: Layer, theme: Theme, scale: Scale | None) -> None:

@@ -61,6 +61,8 @@ class _FirstFailure(bz.Observer):
 
 
 class _Minimisation(Session):
+    tally: ProgramTally
+
     def __init__(self, given: argparse.Namespace, settings: dict[str, Any]) -> None:
         self.given = given
         with told():

@@ -740,7 +740,7 @@ class Learner(bz.Oracle):
         return value
 
     def offset(self, state: Any) -> float:
-        return float(np.sum(state[1])) / max(state[0], 1)
+        return float(np.sum(state[1])) / float(max(state[0], 1))
 
     def absorb(self, state: Any, evidence: Any) -> Any:
         return state[0] + len(evidence), state[1] + sum(evidence.values())
