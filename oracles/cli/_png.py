@@ -31,8 +31,10 @@ def png(page: Page, path: Path) -> None:
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-    tiles = [f"{label}: {figure}" for label, figure in page.tiles]
-    rows = ["      ".join(tiles[first : first + 4]) for first in range(0, len(tiles), 4)]
+    rows = [""]
+    for tile in (f"{label}: {figure}" for label, figure in page.tiles):
+        fits = len(rows[-1]) + len(tile) + 6 <= _CHARACTERS
+        rows = [*rows[:-1], f"{rows[-1]}      {tile}".strip()] if fits else [*rows, tile]
     head = [*textwrap.wrap(page.subject, _CHARACTERS)[:3], *textwrap.wrap(page.note, _CHARACTERS), *rows]
     blocks: list[Block] = [_text(page.title, head), *(block for section in page.sections for block in _blocks(section))]
     with drawing():

@@ -57,7 +57,7 @@ class TuningTally(StepTally):
 
     def measure(self, line: Measured) -> str:
         """What was measured, in a line."""
-        of = f"/{self.total}" if self.total else ""
+        of = f"/{self.total}" if self.total and self.done <= self.total else ""
         return f"step {line.step}{of}: {line.name} {f'failed: {line.error}' if line.error else in_words(line.values)}"
 
     @override
