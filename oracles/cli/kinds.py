@@ -3,10 +3,11 @@
 from oracles.command.kind import CommandKind
 from oracles.function.kind import FunctionKind
 from oracles.kind import Kind
+from oracles.llm.kind import FineTuneKind
 from oracles.ranking.kind import RankKind
-from oracles.rl.kind import TrainPolicy
+from oracles.rl.kind import TrainPolicyKind
 
 __all__ = ["KINDS"]
 
-KINDS: tuple[Kind, ...] = (CommandKind(), RankKind(), TrainPolicy(), FunctionKind())
+KINDS: tuple[Kind, ...] = (CommandKind(), FineTuneKind(), TrainPolicyKind(), RankKind(), FunctionKind())
 """A journal is shown by the first that recognises it."""

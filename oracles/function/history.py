@@ -117,7 +117,10 @@ def history_of(reader: JournalReader) -> History:
     """
     told, measured = list[Answers](), list[Measured]()
     for line in reader:
-        (told if isinstance(line, Answers) else measured).append(line)  # type: ignore[attr-defined]
+        if isinstance(line, Answers):
+            told.append(line)
+        else:
+            measured.append(line)
     header = reader.header
     ids: Ints = np.array([i for line in told for i in line.ids], dtype=np.intp)
     values = np.array([v for line in told for v in line.values or [math.nan] * len(line.ids)], dtype=np.float64)

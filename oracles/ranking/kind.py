@@ -168,15 +168,6 @@ def _plain(x: Any) -> Any:
     return np.asarray(x).tolist()
 
 
-def _plain(x: Any) -> Any:
-    """Arrays as lists, so that JSON takes them."""
-    if isinstance(x, dict):
-        return {k: _plain(v) for k, v in x.items()}
-    if isinstance(x, list | tuple):
-        return [_plain(v) for v in x]
-    return np.asarray(x).tolist()
-
-
 def _start(text: str | None, render: Any, name: str) -> Any:
     if text is None:
         x0 = getattr(render, "x0", None)

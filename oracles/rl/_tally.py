@@ -102,7 +102,7 @@ class TrainingTally(Tally):
         """The line of the step that was seen last."""
         if self._step >= 0:
             self.close()
-            of = f"/{self.total}" if self._by_steps and self.total else ""
+            of = f"/{self.total}" if self._by_steps and self.total and self.done <= self.total else ""
             played = [f"{self.episodes:,} episodes", f"{self.env_steps:,} steps"]
             yield f"step {self.step}{of}: {', '.join([*self._returns_so_far(), *played, *self._rest()])}"
 

@@ -20,7 +20,7 @@ from oracles.rl._setup import needed, training_of, written
 from oracles.rl._tally import TrainingTally, short
 from oracles.rl.options import EXAMPLE, NAMES, add_options
 
-__all__ = ["TrainPolicy"]
+__all__ = ["TrainPolicyKind"]
 
 
 class _Session(Session):
@@ -121,7 +121,7 @@ class _Notes(bz.Observer):
 
 
 @final
-class TrainPolicy(Kind):
+class TrainPolicyKind(Kind):
     """Trainings of policies."""
 
     name = KIND

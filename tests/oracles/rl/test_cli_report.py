@@ -21,7 +21,7 @@ from oracles.cli.main import main
 from oracles.page import Chart, Commands, Media, Page
 from oracles.rl import MLPPolicy, TorchPolicy, Training, load
 from oracles.rl._career import career_of
-from oracles.rl.kind import TrainPolicy
+from oracles.rl.kind import TrainPolicyKind
 from tests.oracles.rl.test_cli_watch import HEADER, evaluation, record
 
 pytest.importorskip("matplotlib", reason="matplotlib is not installed: pip install matplotlib")
@@ -67,7 +67,7 @@ def pretended(path: Path) -> Path:
 
 def page_of(path: Path) -> Page:
     given = argparse.Namespace(policy=None, no_video=True, trust=False, output=None, journals=[path])
-    return TrainPolicy().page(bz.read_journal(path), given)
+    return TrainPolicyKind().page(bz.read_journal(path), given)
 
 
 def test_what_a_journal_tells(tmp_path: Path) -> None:
@@ -161,15 +161,15 @@ def test_the_best_policy_is_made_again_for_the_video(trained: Path, tmp_path: Pa
     told["settings"]["save"] = str(tmp_path / "gone.npz")
     (tmp_path / "run.jsonl").write_text(json.dumps(told) + "\n" + "".join(rest))
     given = argparse.Namespace(policy=None, no_video=False, trust=False, output=tmp_path / "run.html", journals=[1])
-    page = TrainPolicy().page(bz.read_journal(tmp_path / "run.jsonl"), given)
+    page = TrainPolicyKind().page(bz.read_journal(tmp_path / "run.jsonl"), given)
     (media,) = (part for section in page.sections for part in section.parts if isinstance(part, Media))
     assert dict(media.facts)["policy"].startswith("after step ")
     saved = argparse.Namespace(**{**vars(given), "policy": trained / "policy.npz"})
-    other = TrainPolicy().page(bz.read_journal(tmp_path / "run.jsonl"), saved)
+    other = TrainPolicyKind().page(bz.read_journal(tmp_path / "run.jsonl"), saved)
     (second,) = (part for section in other.sections for part in section.parts if isinstance(part, Media))
     assert dict(second.facts)["return of this episode"] == dict(media.facts)["return of this episode"]
     given.output = tmp_path / "run.png"  # a picture shows no video
-    page = TrainPolicy().page(bz.read_journal(tmp_path / "run.jsonl"), given)
+    page = TrainPolicyKind().page(bz.read_journal(tmp_path / "run.jsonl"), given)
     assert not any(isinstance(part, Media) for section in page.sections for part in section.parts)
 
 
