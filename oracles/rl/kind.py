@@ -145,11 +145,6 @@ class TrainPolicyKind(Kind):
             return False
         return {"env", "versions", "policy", "episodes"} <= problem.keys()
 
-    def arguments(self, header: Mapping[str, Any]) -> list[str]:
-        """See `Kind.arguments`; in format 1 the command's name came first."""
-        words = super().arguments(header)
-        return words[1:] if words[:1] == [KIND] else words
-
     def tally(self, header: Mapping[str, Any]) -> TrainingTally:
         """Returns, evaluations, episodes, and steps of the environment."""
         settings = header.get("settings") or {}

@@ -275,7 +275,7 @@ def test_a_journal_of_format_1(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert saved["b0"].tolist() == [0.04531069333176992, 0.008935451423349958]
     capsys.readouterr()
     assert main(["resume", str(path)]) == 2
-    assert "was written by library version 0.1, this is " in capsys.readouterr().err
+    assert "was written by format version 1, of blackbox_zo 0.1.0." in capsys.readouterr().err
 
 
 def test_commands_that_help(trained: Path) -> None:
