@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -221,16 +220,14 @@ def test_interrupted_and_resumed_is_the_same_run(folder: Path) -> None:
 
 
 def test_a_signal_is_heard_between_the_episodes_of_a_ranking(folder: Path) -> None:
-    """Whose answer comes when the whole step is done, here after some seconds."""
-    words = ["train-policy", "--env", "my_env:make_env", "--preset", "rank", "--episodes", "40", "--workers", "1"]
-    given = arguments(*words, "--evaluate", "1", "--journal", "run.jsonl", "--quiet")
+    """Whose answer comes when the whole step is done, here after two seconds."""
+    words = ["train-policy", "--env", "my_env:make_env", "--preset", "rank", "--episodes", "10", "--workers", "1"]
+    given = arguments(*words, "--evaluate", "0", "--journal", "run.jsonl", "--quiet")
     process = subprocess.Popen(given, cwd=folder, env=environment(), stdout=subprocess.PIPE, text=True)
-    wait_for(lambda: len(lines(folder / "run.jsonl")) == 2)  # evaluated, so the first step has begun
+    wait_for(lambda: len(lines(folder / "run.jsonl")) == 2)  # the second step has begun
     process.send_signal(signal.SIGINT)
-    begun = time.monotonic()
     process.communicate(timeout=30)
-    assert process.returncode == 130 and time.monotonic() - begun < 4.0  # a step takes 7 s
-    assert len(lines(folder / "run.jsonl")) == 2
+    assert process.returncode == 130 and len(lines(folder / "run.jsonl")) == 2  # and was not waited for
 
 
 def test_another_run_is_refused_by_the_name_of_what_differs(
