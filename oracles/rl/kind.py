@@ -47,8 +47,6 @@ class _Session(Session):
             except BaseException:
                 self.training.close()
                 raise
-        if not self.training.search.waiting:
-            self.tally.close()
         self.begun_at = self.training.search.moves
 
     def introduction(self) -> Iterator[str]:

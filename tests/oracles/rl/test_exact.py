@@ -18,6 +18,7 @@ import pytest
 from blackbox_zo.learning import Learning
 from blackbox_zo.testing import check_oracle
 from oracles.rl import EpisodeOracle, LinearPolicy, MLPPolicy, Statistics
+from oracles.rl._single import SinglePlayer
 from tests.oracles.helpers import environment, wait_for
 from tests.oracles.rl.environments import Line, raises
 from tests.oracles.rl.helpers import (
@@ -110,6 +111,19 @@ def test_statistics_wait_for_the_end_of_the_step() -> None:
         np.testing.assert_array_equal(first.values, again.values)
         for one, other in zip(once, kept[step], strict=True):
             np.testing.assert_array_equal(one, other)
+
+
+def test_answers_are_those_of_policies_normalised_by_the_steps_before() -> None:
+    oracle, learning = line_oracle(workers=0, normalize=True), Learning()
+    player = SinglePlayer(Line, oracle.policy)
+
+    def expected(step: int, seen: Statistics | None) -> list[float]:
+        seeds = seeds_of(oracle, step)
+        return [-float(np.mean([player.play(x, seen, seed).total for seed in seeds])) for x in POINTS]
+
+    assert ask(oracle, 0, POINTS, learning).values.tolist() == expected(0, None)
+    seen = learning.of(oracle).seen
+    assert ask(oracle, 1, POINTS, learning).values.tolist() == expected(1, seen) != expected(1, None)
 
 
 def test_what_a_journal_keeps_of_a_query() -> None:
