@@ -6,7 +6,7 @@ import contextlib
 import random
 import signal
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 import blackbox_zo as bz
+from blackbox_zo.testing import check_learning
 from oracles import RankOnly, Repeat, Timeout
 from oracles.cli.main import main
 from oracles.rl import EpisodeOracle, Horizon, LinearPolicy, MLPPolicy, Training, train
@@ -24,134 +25,37 @@ from tests.oracles.rl.environments import Line, raises
 from tests.oracles.rl.helpers import oracle_of
 from tests.oracles.rl.test_cli_train import SLOW
 
-STEPS, QUERIES = 4, 6
-
-
-class Killed(Exception):
-    """Stands for a signal: whoever drives the search is gone."""
-
 
 class Bare:
     """The least that a wrapper may be: it has `answer`, and nothing else."""
 
-    def __init__(self, oracle: bz.Oracle) -> None:
+    def __init__(self, oracle: Any) -> None:
         self.oracle = oracle
 
     def answer(self, proposal: bz.Proposal) -> bz.Feedback:
-        return self.oracle.answer(proposal)
-
-
-class Mortal(bz.Oracle):
-    """Dies when it is to give one answer more than so many, in the middle of a step where that is so."""
-
-    def __init__(self, oracle: Any, answers: int) -> None:
-        self.oracle, self.left = oracle, answers
-
-    def answer(self, proposal: bz.Proposal) -> bz.Feedback:
-        raise AssertionError("the parts are asked for instead")
-
-    def parts(self, proposal: bz.Proposal) -> Iterator[bz.Part]:
-        if isinstance(self.oracle, bz.Oracle):
-            parts = self.oracle.parts(proposal)
-        else:
-            parts = iter([(proposal.ids, self.oracle.answer(proposal))])
-        for part in parts:
-            if self.left < part[1].n:
-                raise Killed
-            self.left -= part[1].n
-            yield part
+        answer: bz.Feedback = self.oracle.answer(proposal)
+        return answer
 
 
 WRAPPERS: dict[str, Callable[[EpisodeOracle], Any]] = {
     "none": lambda oracle: oracle,
-    "RankOnly": RankOnly,
-    "Repeat": lambda oracle: Repeat(oracle, 1),
-    "Timeout": lambda oracle: Timeout(oracle, 60.0),
     "bare": Bare,
-    "all": lambda oracle: RankOnly(Bare(Timeout(Repeat(oracle, 1), 60.0))),
+    "several": lambda oracle: RankOnly(Bare(Timeout(Repeat(oracle, 1), 60.0))),
 }
-METHOD = bz.RankBased(0.3, QUERIES), bz.SGD(0.5)
 
 
-def by_run(oracle: EpisodeOracle, asked: Any, journal: Path) -> None:
-    with bz.Search(oracle.x0, *METHOD, seed=3, journal=journal) as search:
-        for _ in search.run(asked, STEPS - search.moves):
-            pass
-
-
-def by_hand(oracle: EpisodeOracle, asked: Any, journal: Path) -> None:
-    with bz.Search(oracle.x0, *METHOD, seed=3, journal=journal) as search:
-        while search.moves < STEPS:
-            proposal = search.ask()
-            for ids, part in asked.parts(proposal):
-                search.tell(proposal, part, ids)
-
-
-def by_minimize(oracle: EpisodeOracle, asked: Any, journal: Path) -> None:
-    found = bz.minimize(asked, oracle.x0, METHOD, STEPS * QUERIES, seed=3, journal=journal, on_error="raise")
-    if found.status == bz.Ended.RAISED:
-        raise Killed
-
-
-@pytest.mark.parametrize("drive", [by_run, by_hand, by_minimize])
 @pytest.mark.parametrize("wrapper", WRAPPERS)
-def test_killed_anywhere_the_journal_ends_the_same(wrapper: str, drive: Any, tmp_path: Path) -> None:
-    """Twice: once after n answers, and then after three more. Objects are dropped, and all is made anew."""
+@pytest.mark.parametrize(("normalize", "horizon"), [(True, None), (True, Horizon(3, 1)), (False, Horizon(2, 2))])
+def test_broken_anywhere_and_driven_in_any_way_a_run_ends_the_same(
+    wrapper: str, normalize: bool, horizon: Horizon | None
+) -> None:
+    """By `Search.run`, by hand, by `minimize`, from a journal or from `state_dict`, and through every wrapper."""
 
-    def go(path: Path, answers: int) -> bool:
-        with contextlib.closing(oracle_of(0)) as oracle:  # normalises
-            try:
-                drive(oracle, Mortal(WRAPPERS[wrapper](oracle), answers), path)
-            except Killed:
-                return False
-        return True
+    def start() -> tuple[Any, Any]:
+        oracle = oracle_of(0, MLPPolicy(3, 1, (4,), normalize=normalize, seed=2), horizon=horizon)
+        return WRAPPERS[wrapper](oracle), oracle.x0
 
-    assert go(tmp_path / "whole.jsonl", 10**6)
-    whole = lines(tmp_path / "whole.jsonl")
-    assert len(whole) == 1 + (STEPS if wrapper in ("RankOnly", "all") else STEPS * QUERIES) and '"seen"' in whole[-1]
-    for n in range(STEPS * QUERIES):
-        path = tmp_path / f"{n}.jsonl"
-        assert not go(path, n)
-        assert len(lines(path)) <= len(whole)
-        go(path, 3)
-        assert go(path, 10**6)
-        assert sorted(lines(path)) == sorted(whole) and lines(path)[-1] == whole[-1]
-
-
-@pytest.mark.parametrize("horizon", [None, Horizon(3, 1)])
-@pytest.mark.parametrize("wrapper", WRAPPERS)
-def test_saved_anywhere_a_search_goes_on_to_the_same_bits(wrapper: str, horizon: Any, tmp_path: Path) -> None:
-    """By `state_dict` through a file, in mid-step too."""
-
-    def search(saved: Any = None) -> tuple[bz.Search, EpisodeOracle, Any]:
-        oracle = oracle_of(0, horizon=horizon)
-        made = bz.Search(oracle.x0, *METHOD, seed=3)
-        if saved is not None:
-            made.load_state_dict(saved)
-        return made, oracle, Mortal(WRAPPERS[wrapper](oracle), 10**6)
-
-    def end(made: bz.Search, oracle: EpisodeOracle, asked: Any) -> bytes:
-        while made.moves < STEPS:
-            proposal = made.ask()
-            for ids, part in asked.parts(proposal):
-                made.tell(proposal, part, ids)
-        known = made.state_of(oracle)
-        assert known.seen.n == known.steps > 0 and known.episodes == STEPS * QUERIES * 2
-        parts: tuple[Any, ...] = (made.ask().points, *known.seen, known.ended)
-        return b"".join(np.asarray(part).tobytes() for part in parts)
-
-    expected = end(*search())
-    for n in range(STEPS * QUERIES):
-        first, _, asked = search()
-        asked.left = n
-        with contextlib.suppress(Killed):
-            while True:
-                proposal = first.ask()
-                for ids, part in asked.parts(proposal):
-                    first.tell(proposal, part, ids)
-        np.savez(tmp_path / "state.npz", **first.state_dict())
-        with np.load(tmp_path / "state.npz") as file:
-            assert end(*search(dict(file))) == expected
+    check_learning(start)
 
 
 def test_a_checkpoint_of_another_number_of_observations_is_refused() -> None:
