@@ -18,11 +18,12 @@ from blackbox_zo.estimators import Estimator, EvolutionStrategy
 from blackbox_zo.function import FunctionOracle
 from blackbox_zo.journal import Journal
 from blackbox_zo.measure import Measure
-from blackbox_zo.observers import Tally, display
+from blackbox_zo.observers import display
 from blackbox_zo.oracle import Oracle
 from blackbox_zo.rules import Rule
 from blackbox_zo.run import Observer, Run
 from blackbox_zo.search import Search
+from blackbox_zo.tally import Tally
 from blackbox_zo.variables import Vector
 
 if TYPE_CHECKING:

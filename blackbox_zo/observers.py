@@ -7,157 +7,16 @@ import logging
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, TextIO
 
 from blackbox_zo._records import Report
 from blackbox_zo._typing import override
-from blackbox_zo.journal import Answers, Line, Measured
+from blackbox_zo.journal import Answers, Measured
 from blackbox_zo.run import Observer, Run
+from blackbox_zo.tally import Tally
 
-__all__ = ["Bar", "Callback", "Counted", "Lines", "LoggingObserver", "StepTally", "Tally", "display"]
-
-
-class Tally:
-    """Counts queries and keeps the best value, from the lines of a run: as they are told, or read from a journal.
-
-    Args:
-        total: Number of queries the run will make; None if unknown.
-        maximize: Show values with the other sign.
-
-    Attributes:
-        done: Queries answered so far.
-        failed: Queries that failed so far.
-        best: The best value, with the sign that is shown; NaN before the first.
-    """
-
-    unit = "queries"
-
-    def __init__(self, total: int | None, *, maximize: bool = False) -> None:
-        self.total, self.maximize = total, maximize
-        self.done, self.failed, self.best = 0, 0, math.nan
-
-    def begin(self, run: Run) -> None:
-        """Start from the counts of a resumed run, unless its lines have been seen."""
-        search = run.search
-        if not self.done:
-            self.done, self.failed = search.nfev, search.failed
-            self.best = -search.best.value if self.maximize else search.best.value
-
-    def see(self, line: Line) -> None:
-        """Take in a line."""
-        if not isinstance(line, Answers):
-            return
-        self.done += len(line.ids)
-        for value in line.values or ():
-            if value != value:
-                self.failed += 1
-            else:
-                shown = -value if self.maximize else value
-                if not (shown <= self.best if self.maximize else shown >= self.best):
-                    self.best = shown
-
-    def close(self) -> None:
-        """Complete the step that was seen last."""
-
-    def told(self, line: Line) -> Iterator[str]:
-        """Count a line, and say what it tells, in lines of text, as `blackbox-zo watch` prints them."""
-        if not isinstance(line, Answers):
-            return
-        if line.values is None:
-            self.see(line)
-            yield f"step {line.step}: a ranking of {len(line.ids)}"
-            return
-        for i, (query, value) in enumerate(zip(line.ids, line.values, strict=True)):
-            info = (line.info[i] if line.info else None) or {}
-            self.see(line._replace(ids=[query], values=[value]))
-            if value == value:
-                yield f"query {query}: {-value if self.maximize else value:.6g}, best {self.best:.6g}"
-            else:
-                yield f"query {query}: failed" + (f": {info['error']}" if info.get("error") else "")
-
-    def rest(self) -> Iterator[str]:
-        """What is left to say when no line follows."""
-        return iter(())
-
-    @override
-    def __str__(self) -> str:
-        """The newest numbers, in one line."""
-        best = f"best {self.best:.6g}" if self.best == self.best else "no value yet"
-        return best + (f", {self.failed} failed" if self.failed else "")
-
-
-class StepTally(Tally):
-    """Counts steps, and keeps the mean value of the newest one and the newest measures.
-
-    Args:
-        total: Number of steps the run will make; None if unknown.
-        maximize: Show values with the other sign.
-
-    Attributes:
-        value: Mean value of the newest step, with the sign that is shown; NaN where it has none.
-        measured: The newest number of each measure, by name.
-    """
-
-    unit = "steps"
-
-    def __init__(self, total: int | None, *, maximize: bool = False) -> None:
-        super().__init__(total, maximize=maximize)
-        self.value, self.measured = math.nan, dict[str, float]()
-        self._step, self._values = -1, list[float]()
-
-    @override
-    def begin(self, run: Run) -> None:
-        """Count the steps that a run has behind it. One that is half answered stays as it was seen."""
-        if self._step not in run.search.waiting:
-            self.close()
-        self.done = run.search.moves
-
-    @override
-    def see(self, line: Line) -> None:
-        """Take in a line; the first of a new step completes the one before."""
-        if isinstance(line, Measured):
-            self.measured.update(line.values)
-            return
-        if line.step != self._step:
-            self.close()
-            self._step = line.step
-        self._values += [v for v in line.values or () if v == v]
-        self.failed += sum(v != v for v in line.values or ())
-
-    @override
-    def close(self) -> None:
-        """Complete the step that was seen last."""
-        if self._step >= 0:
-            self.done = max(self.done, self._step + 1)
-            mean = sum(self._values) / len(self._values) if self._values else math.nan
-            self.value = -mean if self.maximize else mean
-            self._step, self._values = -1, []
-
-    @override
-    def told(self, line: Line) -> Iterator[str]:
-        """Count a line; say what is told by a measure, or of the step before where the line begins another one."""
-        if isinstance(line, Measured) or line.step != self._step:
-            yield from self.rest()
-        self.see(line)
-        if isinstance(line, Measured):
-            found = line.error or ", ".join(f"{name} {value:.6g}" for name, value in line.values.items())
-            yield f"step {line.step}: " + (found if list(line.values) == [line.name] else f"{line.name}: {found}")
-
-    @override
-    def rest(self) -> Iterator[str]:
-        """The line of the step that was seen last."""
-        if self._step >= 0:
-            self.close()
-            yield f"step {self.done}{f'/{self.total}' if self.total else ''}: {self}"
-
-    @override
-    def __str__(self) -> str:
-        """The newest numbers, in one line."""
-        parts = [f"value {self.value:.6g}"] * (self.value == self.value)
-        parts += [f"{name} {value:.6g}" for name, value in self.measured.items()]
-        parts += [f"{self.failed} failed"] * bool(self.failed)
-        return ", ".join(parts) or "no value yet"
+__all__ = ["Bar", "Callback", "Counted", "Lines", "LoggingObserver", "display"]
 
 
 class Callback(Observer):

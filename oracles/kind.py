@@ -12,8 +12,8 @@ from typing import Any, ClassVar
 from blackbox_zo._stop import Stop
 from blackbox_zo.errors import JournalError
 from blackbox_zo.journal import JournalReader
-from blackbox_zo.observers import Tally
 from blackbox_zo.run import Observer, Run
+from blackbox_zo.tally import Tally
 from oracles.page import Page
 
 __all__ = ["BadInput", "Kind", "Session", "told"]

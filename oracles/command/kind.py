@@ -15,7 +15,7 @@ from blackbox_zo._replay import restore
 from blackbox_zo._stop import Stop
 from blackbox_zo.journal import Answers, Journal, JournalReader
 from blackbox_zo.minimize import auto
-from blackbox_zo.observers import Tally
+from blackbox_zo.tally import Tally
 from oracles.command.options import EXAMPLE, add_options, values_of
 from oracles.command.oracle import CommandOracle
 from oracles.function.history import history_of

@@ -11,7 +11,7 @@ import numpy as np
 
 from blackbox_zo._replay import points_of
 from blackbox_zo.journal import JournalReader
-from blackbox_zo.observers import Tally
+from blackbox_zo.tally import Tally
 from oracles.function.history import history_of
 from oracles.function.page import page_of
 from oracles.kind import BadInput, Kind, Session

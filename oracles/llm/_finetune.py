@@ -16,10 +16,11 @@ from blackbox_zo.estimators import Estimator, RandomVector
 from blackbox_zo.journal import Journal, read_journal
 from blackbox_zo.measure import Measure
 from blackbox_zo.modules import Module
-from blackbox_zo.observers import Callback, StepTally, display
+from blackbox_zo.observers import Callback, display
 from blackbox_zo.rules import Rule
 from blackbox_zo.run import Ended, Observer, Report, Run
 from blackbox_zo.search import Search
+from blackbox_zo.tally import StepTally
 from oracles.llm._evaluate import Evaluator, Measures
 from oracles.llm._examples import Examples
 from oracles.llm._oracle import Batches, Loss, LossOracle

@@ -13,7 +13,7 @@ import numpy as np
 import blackbox_zo as bz
 from blackbox_zo._stop import Stop
 from blackbox_zo.journal import Answers, JournalReader, Line
-from blackbox_zo.observers import Tally
+from blackbox_zo.tally import Tally
 from oracles._imported import imported
 from oracles.kind import BadInput, Kind, Session, told
 from oracles.page import Page

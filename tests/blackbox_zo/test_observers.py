@@ -16,7 +16,8 @@ import pytest
 
 import blackbox_zo as bz
 from blackbox_zo._typing import Floats
-from blackbox_zo.observers import Bar, Callback, Lines, StepTally, Tally, display
+from blackbox_zo.observers import Bar, Callback, Lines, display
+from blackbox_zo.tally import StepTally, Tally
 
 
 def bowl(x: Floats) -> float:
@@ -66,7 +67,8 @@ def test_a_tally_shows_the_users_sign_and_failures() -> None:
 def test_a_bar_on_a_terminal_counts_to_the_end_and_shows_measures(kind: str) -> None:
     code = f"""
 import numpy as np, blackbox_zo as bz
-from blackbox_zo.observers import StepTally, Tally, display
+from blackbox_zo.observers import display
+from blackbox_zo.tally import StepTally, Tally
 search = bz.Search(np.zeros(3), bz.RandomVector(0.1, 2))
 centre = bz.Measure("centre", lambda search: 0.125)
 observers = display(True, {kind})

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 import blackbox_zo as bz
-from blackbox_zo.observers import StepTally, Tally
+from blackbox_zo.tally import StepTally, Tally
 from golf.options import add_options
 from golf.oracle import HOLE, Golf
 from oracles.kind import Kind, Session
