@@ -70,7 +70,8 @@ class Engine:
 
     def hold(self, step: int, queries: Queries, first_id: int) -> Open:
         """Keep a step open that was sampled from the present state."""
-        pending = Open(self.variable.version, self.state, queries, first_id, Moment(self.learning))
+        ended = self.steps - len(self.open)
+        pending = Open(self.variable.version, ended, self.state, queries, first_id, Moment(self.learning))
         self.open[step] = pending
         return pending
 

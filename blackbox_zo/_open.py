@@ -22,6 +22,7 @@ class Open:
 
     Attributes:
         version: Number of moves made when it was sampled.
+        ended: Number of steps that were complete then; some may have moved nothing.
         state: The estimator's state then.
         queries: All its points.
         first_id: The id of the first.
@@ -38,12 +39,12 @@ class Open:
     """
 
     __slots__ = (
-        "every", "first_id", "handed", "learnt", "left", "moment", "queries", "rankings", "state", "stderr", "told_as",
-        "values", "version", "waiting",
+        "ended", "every", "first_id", "handed", "learnt", "left", "moment", "queries", "rankings", "state", "stderr",
+        "told_as", "values", "version", "waiting",
     )  # fmt: skip
 
-    def __init__(self, version: int, state: Any, queries: Queries, first_id: int, moment: Moment) -> None:
-        self.version, self.state, self.queries, self.first_id = version, state, queries, first_id
+    def __init__(self, version: int, ended: int, state: Any, queries: Queries, first_id: int, moment: Moment) -> None:
+        self.version, self.ended, self.state, self.queries, self.first_id = version, ended, state, queries, first_id
         self.moment = moment
         self.handed: list[Proposal] = []
         self.left = queries.n
@@ -57,7 +58,7 @@ class Open:
 
     def copy(self) -> Open:
         """As it is now, and not handed out."""
-        out = Open(self.version, self.state, self.queries, self.first_id, self.moment)
+        out = Open(self.version, self.ended, self.state, self.queries, self.first_id, self.moment)
         out.left, out.waiting, out.values = self.left, self.waiting.copy(), self.values.copy()
         out.stderr = None if self.stderr is None else self.stderr.copy()
         out.rankings, out.told_as = list(self.rankings), self.told_as

@@ -40,11 +40,18 @@ def header_of(engine: Engine) -> dict[str, Any]:
     return out
 
 
+_Asked = tuple[int, int]
+"""When a step was asked: after so many moves, and so many complete steps, of which some may have moved nothing.
+
+What oracles know depends on both, for they learn from steps that move nothing too.
+"""
+
+
 class _Told(NamedTuple):
     """Answers to some queries of a step that stand together in a journal."""
 
     step: int
-    at: int
+    asked: _Asked
     ids: Ints
     feedback: Feedback
     learnt: dict[str, dict[int, Any]]
@@ -79,10 +86,13 @@ def replay(
     for t in told:
         if moves is not None and engine.variable.version >= moves:
             return
-        while asked_at.get(engine.steps, engine.variable.version + 1) <= engine.variable.version:
+        while engine.steps < len(asked_at):
+            at, ended = asked_at[engine.steps]
+            if at > engine.variable.version or ended > engine.steps - len(engine.open):
+                break
             engine.begin()
         pending = engine.open.get(t.step)
-        if pending is None or pending.version != t.at:
+        if pending is None or pending.version != t.asked[0]:
             raise JournalError(
                 f"Line {t.lines[0].number} of the journal answers step {t.step}, which was not open then."
             )
@@ -136,7 +146,8 @@ def _told(lines: list[Answers], keep: bool) -> _Told:
             stderr = [e for line in lines for e in line.stderr or [np.nan] * len(line.ids)]
         feedback = Values(values, stderr)
     short = [line._replace(values=None, info=None, learnt=None) for line in (first, lines[-1])]
-    return _Told(first.step, first.at, ids, feedback, learnt, lines if keep else short)
+    asked = first.at, first.at if first.ended is None else first.ended
+    return _Told(first.step, asked, ids, feedback, learnt, lines if keep else short)
 
 
 def _line_of(t: _Told, wrong: Any) -> int:
@@ -145,14 +156,15 @@ def _line_of(t: _Told, wrong: Any) -> int:
     return first.number + (int(np.argmax(wrong)) if wrong.any() and len(first.ids) == 1 else 0)
 
 
-def _asked_at(told: list[_Told]) -> dict[int, int]:
-    """After how many moves each step was asked; one without answers no later than the next."""
-    out: dict[int, int] = {}
+def _asked_at(told: list[_Told]) -> list[_Asked]:
+    """When each step was asked, by its number; one without answers no later than the next."""
+    found: dict[int, _Asked] = {}
     for t in told:
-        out.setdefault(t.step, t.at)
-    later = -1
-    for step in range(max(out, default=-1), -1, -1):
-        later = out.setdefault(step, later)
+        found.setdefault(t.step, t.asked)
+    later: _Asked = -1, -1
+    out = [later] * (max(found, default=-1) + 1)
+    for step in range(len(out) - 1, -1, -1):
+        later = out[step] = found.get(step, later)
     return out
 
 

@@ -56,7 +56,7 @@ class Learning:
     def __init__(self, journaled: bool = False) -> None:
         self.journaled = journaled
         self.states: States = {}
-        self._oracles: dict[str, Learner] = {}
+        self.oracles: dict[str, Learner] = {}
 
     def of(self, oracle: Learner, states: States | None = None) -> Any:
         """An oracle's state among `states`, by default after all complete steps; its start where it learnt nothing.
@@ -65,23 +65,32 @@ class Learning:
             JournalError: The run is recorded, and what this oracle does cannot be replayed.
             ValueError: The state was saved by an oracle of another kind.
         """
+        name = self.admit(oracle)
+        state = (self.states if states is None else states).get(name, _UNKNOWN)
+        if isinstance(state, _Deferred):
+            return state.resolved(oracle)
+        return oracle.start() if state is _UNKNOWN else state
+
+    def admit(self, oracle: Learner) -> str:
+        """Note that an oracle answers here, and under which name its state is kept.
+
+        Raises:
+            JournalError: The run is recorded, and what this oracle does cannot be replayed.
+        """
         if self.journaled and oracle.not_replayable:
             raise JournalError(
                 f"A journal cannot replay a run with `{type(oracle).__name__}`: {oracle.not_replayable}. Search "
                 "without a journal."
             )
         name = name_of(oracle)
-        self._oracles[name] = oracle
-        state = (self.states if states is None else states).get(name, _UNKNOWN)
-        if isinstance(state, _Deferred):
-            return state.resolved(oracle)
-        return oracle.start() if state is _UNKNOWN else state
+        self.oracles[name] = oracle
+        return name
 
     def absorb(self, learnt: Mapping[str, Mapping[int, Any]]) -> None:
         """Take in what a complete step brought, by the name of the oracle and the id of the query."""
         for name, evidence in learnt.items():
             ordered = dict(sorted(evidence.items()))
-            oracle = self._oracles.get(name)
+            oracle = self.oracles.get(name)
             if oracle is None:
                 state: Any = _Deferred(self.states.get(name, _UNKNOWN), ordered)
             else:
@@ -100,9 +109,9 @@ class Learning:
         for name, state in states.items():
             saved, evidence = state.parts() if isinstance(state, _Deferred) else (_UNKNOWN, [])
             if not isinstance(state, _Deferred):
-                saved = self._oracles[name].save(state)
+                saved = self.oracles[name].save(state)
             elif saved is not _UNKNOWN and not isinstance(saved, _Saved):
-                saved = self._oracles[name].save(saved)
+                saved = self.oracles[name].save(saved)
             out[f"{prefix}/{name}/evidence"] = packed(dict(enumerate(evidence)))
             if saved is not _UNKNOWN:
                 out |= {f"{prefix}/{name}/saved/{key}": value for key, value in saved.items()}
@@ -152,9 +161,14 @@ class Moment:
                 "process, where what it learns would be lost. Answer in the process of the search, and send only the "
                 "points elsewhere."
             )
+        if evidence is None:
+            raise OracleError(
+                f"`{type(oracle).__name__}` learns None from query {query}, which a journal cannot tell from nothing. "
+                "Leave out `proposal.learn` where there is nothing to learn."
+            )
         if self._evidence is None:
             self._evidence = {}
-        name, query = name_of(oracle), int(query)
+        name, query = self.learning.admit(oracle), int(query)
         known = self._evidence.setdefault(name, {})
         by = self._by[name]() if name in self._by else None
         if query in known and by is not None and by is not oracle and known[query] != evidence:

@@ -158,8 +158,9 @@ class Run:
         self._patient_from = barren if self.patience is not None and barren >= self.patience else 0
         for observer in self.observers:
             observer.begin(self)
+        asked: deque[Proposal] = deque()
         try:
-            yield from self._go()
+            yield from self._go(asked)
         except GeneratorExit:
             if self.ended is None:
                 self._finish(Ended.STOPPED, "The caller left the loop.")
@@ -171,17 +172,17 @@ class Run:
             self._finish(Ended.RAISED, f"{type(error).__name__}: {error}")
             raise
         finally:
+            self.search.give_back(asked)
             for observer in self.observers:
                 observer.end(self)
 
     def _finish(self, ended: Ended, message: str) -> None:
         self.ended, self.message = ended, message
 
-    def _go(self) -> Iterator[Report]:
+    def _go(self, asked: deque[Proposal]) -> Iterator[Report]:
         search = self.search
         begun = search.snapshot() if search.variable.dense and search.journal is None else None
         first = min(search.waiting, default=search.steps)
-        asked: deque[Proposal] = deque()
         told_before = 0
         ending = self.reached()
         if not search.waiting:  # a step that is half answered was begun after its measures
@@ -192,8 +193,8 @@ class Run:
                 if not asked:
                     ending = self.reached() or (Ended.BUDGET, "The rest of the budget has been asked elsewhere.")
                     break
-                proposal = asked.popleft()
-                proposal.ahead = tuple(asked)
+                proposal, *ahead = asked
+                proposal.ahead = tuple(ahead)
                 value, over = self._answer(proposal)
             except Rewind as rewind:
                 if rewind.step < first:
@@ -211,6 +212,7 @@ class Run:
             if over:
                 ending = Ended.TIME, "The time limit is reached."
                 break
+            asked.popleft()
             self._done += 1
             ending = self.reached()
             measured = self._measure(last=ending is not None)

@@ -235,6 +235,16 @@ class Search:
         step = engine.begin()
         return self._hand(step, engine.open[step])
 
+    def give_back(self, proposals: Iterable[Proposal]) -> None:
+        """Have what is still unanswered of some proposals handed out again, by the next `ask`.
+
+        `run` does so with what it leaves unanswered, so that after an interruption, an exception in the oracle or a
+        full disk the next `run` goes on where it ended.
+        """
+        left = {p.step for p in proposals if p.step in self._engine.open}
+        if left:
+            self._unhanded = deque(sorted(left.union(self._unhanded)))
+
     def _hand(self, step: int, pending: Open) -> Proposal:
         queries = pending.queries
         if pending.left == queries.n:
@@ -279,7 +289,8 @@ class Search:
         learnt = proposal.moment.of(positions, pending.first_id)
         if self._journal is not None:
             told, whole = positions + pending.first_id, positions is pending.every
-            self._journal.write(answer_lines(proposal.step, pending.version, told, feedback, learnt, whole=whole))
+            asked = proposal.step, pending.version, pending.ended
+            self._journal.write(answer_lines(*asked, told, feedback, learnt, whole=whole))
         if learnt:
             for name, found in learnt.items():
                 pending.learnt.setdefault(name, {}).update(found)

@@ -2,4 +2,6 @@
 
 import signal
 
+from .disks import failing_disk as failing_disk
+
 signal.signal(signal.SIGINT, signal.default_int_handler)  # such a shell has it ignored, and children inherit that

@@ -16,6 +16,7 @@ from typing import Any
 from blackbox_zo._describe import describe, spell
 from blackbox_zo._version import __version__
 from blackbox_zo.errors import JournalError, JournalLocked
+from blackbox_zo.journal._lock import lock
 from blackbox_zo.journal._reader import JournalReader, parsed_header
 from blackbox_zo.journal.lines import FORMAT, Line
 
@@ -36,7 +37,8 @@ class Journal:
 
     Where a line cannot be written, or a flush fails, `OSError` is raised, and the search has not moved. After a failed
     write one may make room and tell the same answers again. After a failed flush nothing more is written, for the
-    system may have dropped what it could not flush: begin again from the file.
+    system may have dropped what it could not flush: begin again from the file. The same holds where another program
+    has deleted, replaced or shortened the file, which is looked for at each flush.
 
     Args:
         path: The file; made if missing. `~` is the home folder.
@@ -59,6 +61,7 @@ class Journal:
         self.problem, self.settings, self.see, self.names = problem, settings, see, names or {}
         self._fd = -1
         self._size, self._torn = 0, False
+        self._absolute = self.path.absolute()
         self._failed: OSError | None = None
         self._syncing: Future[None] | None = None
         self._thread: ThreadPoolExecutor | None = None
@@ -88,10 +91,10 @@ class Journal:
             **header,
             **({"problem": describe(self.problem)} if self.problem is not None else {}),
         }
-        new = not self.path.exists()
+        new, self._absolute = not self.path.exists(), self.path.absolute()
         fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0), 0o644)
         try:
-            _lock(fd, self.path)
+            lock(fd, self.path)
             with self.path.open("rb") as file:
                 found = parsed_header(file.readline(), self.path)
             if found is not None:
@@ -108,11 +111,14 @@ class Journal:
         try:
             self._size = 0
             self.write(json.dumps({**header, **({"settings": self.settings} if self.settings else {})}) + "\n")
-            os.fsync(fd)
+            self._flush()
+            if self._failed is not None:
+                raise self._failed
             if new:
-                _flush_folder(self.path.absolute().parent)
+                _flush_folder(self._absolute.parent)
         except BaseException:
-            self.close()
+            with contextlib.suppress(OSError):
+                self.close()
             raise
         return iter(())
 
@@ -133,25 +139,23 @@ class Journal:
             OSError: The disk is full or gone, or an earlier flush failed. What was written of a line is dropped again.
         """
         if self._failed is not None:
-            raise OSError(
-                self._failed.errno,
-                f"Journal '{self.path}' could not be flushed to the disk, and takes no more answers: {self._failed}",
-            )
+            raise self._failed
         data = lines.encode()
         if self._torn:
             os.ftruncate(self._fd, self._size)
-            self._torn = False
+        self._torn = True  # until it is known to be whole: also where Ctrl-C comes before the next line here
         try:
             written = os.write(self._fd, data)
         except OSError as error:
             raise OSError(error.errno, f"Journal '{self.path}' cannot be written: {error.strerror}") from None
         if written < len(data):
-            self._torn = True
             with contextlib.suppress(OSError):  # if this fails too, the next write tries again before it writes
                 os.ftruncate(self._fd, self._size)
-                self._torn = False
-            raise OSError(f"Journal '{self.path}' took only {written} of {len(data)} bytes; is the disk full?")
+            raise OSError(
+                errno.ENOSPC, f"Journal '{self.path}' took only {written} of {len(data)} bytes; is the disk full?"
+            )
         self._size += written
+        self._torn = False
 
     def sync(self) -> None:
         """Have what was written flushed to the disk soon; a flush that fails is reported by the next `write`."""
@@ -162,23 +166,40 @@ class Journal:
             if self._flushing:
                 return
             self._flushing = True
-        self._syncing = self._thread.submit(self._flush)
+        self._syncing = self._thread.submit(self._flush_dirty)
 
-    def _flush(self) -> None:
+    def _flush_dirty(self) -> None:
         while True:
             with self._lock:
-                if not self._dirty:
+                if not self._dirty or self._failed is not None:
                     self._flushing = False
                     return
             self._closing.wait(_GATHER)
             self._dirty = False  # before the flush: what is written during it needs another
-            try:
-                os.fsync(self._fd)
-                if os.fstat(self._fd).st_nlink == 0:
-                    raise OSError(errno.ENOENT, "the file was deleted")
-            except OSError as error:
-                self._flushing, self._failed = False, error
-                return
+            self._flush()
+
+    def _flush(self) -> None:
+        """Flush to the disk now; where that fails, note why no more can be written."""
+        size = self._size
+        try:
+            os.fsync(self._fd)
+            mine = os.fstat(self._fd)
+        except OSError as error:
+            why = f"it could not be flushed to the disk ({error.strerror}), so what it last took may be lost"
+            self._failed = self._refusal(error.errno, why)
+            return
+        try:
+            there = os.path.samestat(self._absolute.stat(), mine)
+        except OSError:
+            there = False
+        if not there or mine.st_size < size:
+            why = "another program has shortened it" if there else "it was deleted, moved or replaced"
+            self._failed = self._refusal(errno.ENOENT, why)
+
+    def _refusal(self, number: int | None, why: str) -> OSError:
+        return OSError(
+            number, f"Journal '{self.path}' takes no more answers: {why}. Start the run again from what the file holds."
+        )
 
     def close(self) -> None:
         """Flush everything to the disk and unlock the file.
@@ -192,7 +213,8 @@ class Journal:
             self._closing.set()
             if self._thread is not None:
                 self._thread.shutdown()
-            os.fsync(self._fd)
+            if self._failed is None:
+                self._flush()
             if self._failed is not None:
                 raise self._failed
         finally:
@@ -258,26 +280,3 @@ def _forget_in_child() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_in_child)
-
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    import msvcrt
-
-    def _lock(fd: int, path: Path) -> None:
-        try:
-            msvcrt.locking(fd, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined,unused-ignore]
-        except OSError:
-            raise JournalLocked(_busy(path)) from None
-else:
-
-    def _lock(fd: int, path: Path) -> None:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise JournalLocked(_busy(path)) from None
-
-
-def _busy(path: Path) -> str:
-    return f"Journal '{path}' is being written by another search. Wait for it, or use another file."

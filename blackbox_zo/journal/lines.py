@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 
 from blackbox_zo._typing import Ints
+from blackbox_zo.errors import OracleError
 from blackbox_zo.feedback import Feedback, Ranking, Values
 
 __all__ = [
@@ -48,6 +49,7 @@ class Answers(NamedTuple):
         info: What was noted about each query, or None.
         learnt: What the oracle learnt from each query: by the oracle's name, one entry per query; or None.
         number: Number of the line in the file, from 1.
+        ended: Number of steps that were complete when the step was asked; None where that is `at`, for each had moved.
     """
 
     step: int
@@ -60,6 +62,7 @@ class Answers(NamedTuple):
     info: list[Mapping[str, Any] | None] | None = None
     learnt: Mapping[str, list[Any]] | None = None
     number: int = 0
+    ended: int | None = None
 
     @property
     def feedback(self) -> Feedback:
@@ -107,43 +110,66 @@ def answers_of(step: int, at: int, ids: Any, feedback: Feedback) -> Answers:
 
 
 def answer_lines(
-    step: int, at: int, ids: Ints, feedback: Feedback, learnt: Learnt | None = None, *, whole: bool = False
+    step: int, at: int, ended: int, ids: Ints, feedback: Feedback, learnt: Learnt | None = None, *, whole: bool = False
 ) -> str:
     """The lines of some answers: one per value, or one for a ranking, or one for a whole step of bare values.
 
     Args:
         step: Number of the step.
         at: Number of moves made when the step was asked; a whole step leaves it out where it is `step`.
+        ended: Number of steps that were complete then; left out where it is `at`.
         ids: Of the queries that are answered.
         feedback: The answers.
         learnt: What the oracle learnt from them.
         whole: Whether they are all queries of the step, in order.
+
+    Raises:
+        OracleError: What was noted or learnt is not JSON-able.
     """
     if isinstance(feedback, Ranking):
         entry: dict[str, Any] = {"step": step, "at": at, "ids": ids.tolist(), "levels": feedback.levels.tolist()}
+        if ended != at:
+            entry["ended"] = ended
         if feedback.weights is not None:
             entry["weights"] = feedback.weights.tolist()
+        more = ""
         if feedback.info is not None:
-            entry["info"] = list(feedback.info)
+            more += ', "info": ' + _listed_text(dict(zip(entry["ids"], feedback.info, strict=True)), entry["ids"])
         if learnt:
-            entry["learnt"] = {name: [found.get(i) for i in entry["ids"]] for name, found in learnt.items()}
-        return json.dumps(entry) + "\n"
+            lists = (f"{json.dumps(name)}: {_listed_text(found, entry['ids'])}" for name, found in learnt.items())
+            more += ', "learnt": {' + ", ".join(lists) + "}"
+        return json.dumps(entry)[:-1] + more + "}\n"
+    more = "" if ended == at else f'"ended": {ended}, '
     if whole and len(ids) > 1 and feedback.stderr is None and feedback.info is None and not learnt:
         values = ", ".join("null" if v != v else repr(v) for v in feedback.values.tolist())
         asked = "" if at == step else f'"at": {at}, '
-        return f'{{"step": {step}, {asked}"id": {ids[0]}, "values": [{values}]}}\n'
-    head, out = f'{{"step": {step}, "at": {at}, "id": ', []
+        return f'{{"step": {step}, {asked}{more}"id": {ids[0]}, "values": [{values}]}}\n'
+    head, out = f'{{"step": {step}, "at": {at}, {more}"id": ', []
     for i, (query, value) in enumerate(zip(ids.tolist(), feedback.values.tolist(), strict=True)):
         line = f'{head}{query}, "value": {"null" if value != value else repr(value)}'
         if feedback.stderr is not None and np.isfinite(feedback.stderr[i]):
             line += f', "stderr": {float(feedback.stderr[i])!r}'
         if feedback.info is not None and feedback.info[i]:
-            line += f', "info": {json.dumps(feedback.info[i])}'
+            line += f', "info": {_text(feedback.info[i], query)}'
         if learnt:
             mine = {name: found[query] for name, found in learnt.items() if query in found}
-            line += f', "learnt": {json.dumps(mine)}' if mine else ""
+            line += f', "learnt": {_text(mine, query)}' if mine else ""
         out.append(line + "}\n")
     return "".join(out)
+
+
+def _text(found: Any, query: int) -> str:
+    try:
+        return json.dumps(found)
+    except (TypeError, ValueError) as error:
+        raise OracleError(
+            f"What was noted about query {query}, or learnt from it, cannot be written to the journal ({error}): "
+            f"{found!r:.80}. Give `Values(info=...)` and `proposal.learn` numbers, text, and lists and dicts of them."
+        ) from None
+
+
+def _listed_text(found: Mapping[int, Any], ids: Sequence[int]) -> str:
+    return "[" + ", ".join(_text(found.get(i), i) for i in ids) + "]"
 
 
 def measured_line(measured: Measured) -> str:
@@ -167,15 +193,27 @@ def parse_line(entry: Mapping[str, Any], number: int) -> Line:
     """
     if "measure" in entry:
         return _measured(entry, number)
-    step, learnt = int(entry["step"]), entry.get("learnt")
+    step, learnt, ended = int(entry["step"]), entry.get("learnt"), entry.get("ended")
     if "levels" in entry:
         return Answers(
             step, entry["at"], list(entry["ids"]), None, None, entry["levels"], entry.get("weights"),
-            _listed(entry.get("info")), learnt, number,
+            _listed(entry.get("info")), learnt, number, ended,
         )  # fmt: skip
     if "values" in entry:
         found, first = entry["values"], entry["id"]
-        return Answers(step, entry.get("at", step), range(first, first + len(found)), _numbers(found), number=number)
+        return Answers(
+            step,
+            entry.get("at", step),
+            range(first, first + len(found)),
+            _numbers(found),
+            None,
+            None,
+            None,
+            None,
+            None,
+            number,
+            ended,
+        )
     if "value" not in entry:
         raise ValueError("it is neither an answer nor a measure")
     value, stderr, info = entry["value"], entry.get("stderr"), entry.get("info")
@@ -183,7 +221,7 @@ def parse_line(entry: Mapping[str, Any], number: int) -> Line:
         step, entry["at"], [entry["id"]], [math.nan if value is None else float(value)],
         None if stderr is None else [float(stderr)], None, None,
         None if info is None else [info],
-        None if learnt is None else {name: [found] for name, found in learnt.items()}, number,
+        None if learnt is None else {name: [found] for name, found in learnt.items()}, number, ended,
     )  # fmt: skip
 
 

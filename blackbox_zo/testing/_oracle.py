@@ -8,12 +8,15 @@ import numpy as np
 
 from blackbox_zo._typing import Tree
 from blackbox_zo.directions import Dense, Gaussian
+from blackbox_zo.estimators import RankBased
 from blackbox_zo.feedback import Feedback, Ranking, Values
 from blackbox_zo.oracle import Answers, Oracle, parts_of
 from blackbox_zo.proposal import Proposal
 from blackbox_zo.randomness import Key
 from blackbox_zo.steps import Queries
+from blackbox_zo.testing._broken_runs import Drive
 from blackbox_zo.testing._laws import require, same
+from blackbox_zo.testing._learning import check_learning, check_states
 from blackbox_zo.variables import Vector
 from blackbox_zo.variables._tree import flatten
 
@@ -30,13 +33,15 @@ def check_oracle(
     failing: Tree | None = None,
     repeatable: bool = True,
 ) -> None:
-    """Check the laws of `Oracle`. It is asked about `10 n` points or so.
+    """Check the laws of `Oracle`. It is asked about `25 n` points or so, and about `150 n` if it learns.
 
     - one answer for each query, in the order of the queries, as `Values` or a `Ranking`; never an exception;
     - `parts` answers every id exactly once, and together gives what `answer` gives;
     - the points are not written to;
     - `repeatable`: asked twice about a step, it answers the same, whatever was asked in between; for values
       also however the queries of the step are split up and ordered. A resumed run relies on it;
+    - `repeatable`: a run whose journal is closed and opened again anywhere ends at the same bits; and whatever the
+      oracle learns belongs to the search, through every wrapper: see `check_learning`;
     - a query at `failing` is NaN in `Values`, or unranked, and does not harm the others.
 
     Args:
@@ -72,7 +77,7 @@ def check_oracle(
             require(
                 _content(again) == _content(answered),
                 f"{name} answers {again} about step 0, but {answered} the first time. Draw its randomness from a hash "
-                "of `proposal.step` and the id, or pass `repeatable=False`.",
+                "of `proposal.step` and the id, keep what it learns by `proposal.learn`, or pass `repeatable=False`.",
             )
         if isinstance(answered, Values):
             found = np.array([parts[int(i)] for i in first.ids])
@@ -82,6 +87,17 @@ def check_oracle(
             _check_split(oracle, variable, first, answered, name)
     if failing is not None:
         _check_failing(oracle, variable, failing, name)
+    _check_runs(oracle, x0, bounds, RankBased(radius, n), repeatable)
+
+
+def _check_runs(oracle: Answers, x0: Tree, bounds: Any, estimator: RankBased, repeatable: bool) -> None:
+    def start() -> tuple[Answers, Vector]:
+        return oracle, Vector(x0, bounds)
+
+    if repeatable:
+        check_learning(start, estimator)
+    else:
+        check_states(Drive(start, estimator, None, 2))
 
 
 def _proposal(variable: Vector, step: int, n: int, radius: float) -> Proposal:

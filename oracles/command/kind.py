@@ -147,9 +147,10 @@ class CommandKind(Kind):
         return _Minimisation(given, settings)
 
     def recognises(self, header: Mapping[str, Any]) -> bool:
-        """A problem that is a program; also one that `bz.minimize` began."""
+        """See `Kind.recognises`; journals of format 1 do not name their kind."""
         problem = header.get("problem")
-        return isinstance(problem, dict) and {"run", "parameters", "read", "maximize"} <= problem.keys()
+        old = isinstance(problem, dict) and {"run", "parameters", "read", "maximize"} <= problem.keys()
+        return super().recognises(header) or (header.get("format") == 1 and old)
 
     def arguments(self, header: Mapping[str, Any]) -> list[str]:
         """What may change; the rest is in the header, also where a Python program began the run."""

@@ -106,6 +106,7 @@ class CommandOracle(Oracle):
         self.x0 = self.encode({} if start is None else start)
         self.bounds = [(0.0, 1.0)] * len(self.parameters)
         self.problem: dict[str, Any] = {
+            "kind": "minimize",
             "run": self.run,
             "parameters": describe(self.parameters),
             "read": read,

@@ -205,6 +205,28 @@ def test_parts_may_name_their_ids_in_lists_and_in_any_order(tmp_path: Path) -> N
         assert same(resumed, steps(search(None), 2))
 
 
+@pytest.mark.parametrize("noted", ["info", "evidence", "ranking"])
+def test_what_a_journal_cannot_keep_is_refused_and_nothing_has_moved(tmp_path: Path, noted: str) -> None:
+    class Learner(_Parts):
+        pass
+
+    path = tmp_path / "run.jsonl"
+    with search(path, bz.RankBased(0.2, 6)) as s:
+        p, before = s.ask(), path.read_bytes()
+        info = None if noted == "evidence" else [None, None, {"why": {1.0}}, None, None, None]
+        answer: bz.Feedback = bz.Values(np.arange(6.0), info=info)
+        if noted == "ranking":
+            answer = answer.ranking()
+            answer.info = info
+        if noted == "evidence":
+            p.learn(Learner(), 2, {1.0})
+        with pytest.raises(
+            bz.OracleError, match=r"about query 2, or learnt from it, cannot be written .* type set .*\{1.0\}"
+        ):
+            s.tell(p, answer)
+        assert s.nfev == 0 and path.read_bytes() == before
+
+
 @pytest.mark.parametrize("keep", [0.0, 0.3, 0.999])
 @pytest.mark.parametrize("at_once", [True, False])
 def test_a_torn_last_line_is_repaired(keep: float, at_once: bool, tmp_path: Path) -> None:

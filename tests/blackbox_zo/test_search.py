@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 
 import blackbox_zo as bz
 from blackbox_zo._typing import Floats
-from oracles import RankOnly, Repeat, Timeout
+from oracles import FunctionOracle, RankOnly, Repeat, Timeout
 
 
 def sphere(points: Floats) -> Floats:
@@ -172,6 +173,23 @@ def test_the_winner_of_the_newest_ranking_is_the_best() -> None:
     assert np.isnan(s.best.value)
 
 
+@pytest.mark.parametrize(
+    "rule", [bz.chain(bz.WeightDecay(0.1), bz.SGD(0.05)), bz.Momentum(0.05), bz.Adam(0.05), bz.ClipUp(0.05)], ids=repr
+)
+def test_a_step_of_which_nothing_is_known_moves_nothing(rule: bz.Rule) -> None:
+    """No decay and no momentum either, and the next steps go on as if it had not been there, but for the counts."""
+    s = run(bz.Search(np.full(3, 2.0), bz.RandomVector(0.1, 4), rule, seed=2), 3)
+    before = s.state_dict()
+    p = s.ask()
+    s.tell(p, bz.Values(np.full(p.n, np.nan)))
+    after = s.state_dict()
+    kept = [name for name in before if name.startswith(("x/", "rule/", "best"))]
+    assert len(kept) > 2
+    for name in kept:
+        np.testing.assert_array_equal(after[name], before[name], err_msg=name)
+    assert (s.moves, s.nfev, s.failed, s.barren) == (4, 32, 8, 1)
+
+
 # ---------------------------------------------------------------------------------------------------- refusals
 
 
@@ -319,6 +337,42 @@ def test_run_stops_after_the_steps_it_was_given_and_can_go_on() -> None:
     assert state_equal(s, unbroken)
 
 
+@pytest.mark.parametrize("ahead", [0, 2])
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_a_run_that_an_exception_ended_goes_on_where_it_was(ahead: int, error: type[BaseException]) -> None:
+    """Also in the middle of a step, and with the same search; nothing is asked twice."""
+    asked: list[Floats] = []
+
+    def fun(x: Floats) -> float:
+        asked.append(x)
+        if len(asked) == 21:
+            raise error
+        return float(((x - 1.0) ** 2).sum())
+
+    broken, unbroken = search(budget=60), search(budget=60)
+    oracle = FunctionOracle(fun)
+    with pytest.raises(error):
+        list(broken.run(oracle, ahead=ahead))
+    assert broken.nfev == 20 and len(broken.waiting) == 1 + ahead
+    list(broken.run(oracle, ahead=ahead))
+    list(unbroken.run(FunctionOracle(lambda x: float(((x - 1.0) ** 2).sum())), ahead=ahead))
+    assert broken.exhausted and len(asked) == 61
+    assert state_equal(broken, unbroken)
+
+
+def test_what_is_given_back_is_handed_out_again_and_once() -> None:
+    s = search()
+    first, second = s.ask(), s.ask()
+    s.tell(second, bz.Values([1.0, 2.0]), ids=[9, 14])
+    s.give_back([second])
+    s.give_back([second, second])
+    again = s.ask()
+    assert (again.step, again.ids.tolist()) == (1, [8, 10, 11, 12, 13, 15])
+    s.tell(again, bz.Values(sphere(again.points)))
+    s.give_back([second, first])
+    assert [s.ask().step, s.ask().step] == [0, 2]
+
+
 # ---------------------------------------------------------------------------------------------------- saving
 
 RULES = [
@@ -365,6 +419,50 @@ def test_open_proposals_are_saved_with_the_answers_they_have(tmp_path: Path) -> 
     for p in rest:
         loaded.tell(p, bz.Values(sphere(p.points)))
     assert state_equal(loaded, unbroken)
+
+
+@dataclass(frozen=True)
+class Weighted(bz.Estimator):
+    """Trusts answers with a small standard error more."""
+
+    radius: float = 0.1
+
+    def start(self, variable: Any) -> tuple[()]:
+        return ()
+
+    def sample(self, state: Any, variable: Any, key: bz.Key) -> bz.Queries:
+        return bz.Queries(bz.Gaussian(variable.blocks, 4, key), np.arange(4), np.full(4, self.radius), variable.value)
+
+    def estimate(self, state: Any, variable: Any, queries: bz.Queries, feedback: Any) -> tuple[Any, bz.Step]:
+        known = np.zeros(feedback.n) if feedback.stderr is None else np.nan_to_num(feedback.stderr)
+        return state, bz.Step(queries.directions, feedback.values / (1.0 + known))
+
+
+@pytest.mark.parametrize("first", [[0.5, 2.0], [0.5, np.nan], None])
+def test_standard_errors_of_answers_before_the_save_reach_the_estimator(first: Any, tmp_path: Path) -> None:
+    """Through a saved state, and through a journal."""
+
+    def fresh(journal: Path | None = None) -> bz.Search:
+        return bz.Search(np.ones(3), Weighted(), bz.SGD(0.1), journal=journal)
+
+    def tell(s: bz.Search, p: bz.Proposal, positions: Any, stderr: Any) -> None:
+        some = p.take(np.array(positions))
+        s.tell(p, bz.Values(sphere(some.points), stderr), some.ids)
+
+    unbroken, saved, journaled = fresh(), fresh(), fresh(tmp_path / "run.jsonl")
+    for s in (unbroken, saved, journaled):
+        p = s.ask()
+        tell(s, p, [2, 0], first)
+        if s is unbroken:
+            tell(s, p, [1, 3], [0.25, 1.0])
+    np.savez(tmp_path / "state.npz", **saved.state_dict())
+    journaled.close()
+    loaded, resumed = fresh(), fresh(tmp_path / "run.jsonl")
+    loaded.load_state_dict(dict(np.load(tmp_path / "state.npz")))
+    for s in (loaded, resumed):
+        tell(s, s.ask(), [0, 1], [0.25, 1.0])
+        np.testing.assert_array_equal(s.x, unbroken.x)
+    resumed.close()
 
 
 def test_a_proposal_from_before_the_save_can_be_told_after_the_load() -> None:

@@ -724,6 +724,257 @@ def test_correct_oracles(oracle: Any) -> None:
     testing.check_oracle(oracle, np.ones(3), failing=FAILING)
 
 
+class Learner(bz.Oracle):
+    """A correct one: it adds the mean of all it has answered. The others break it in one place each."""
+
+    def start(self) -> Any:
+        return (0, 0.0)
+
+    def answer(self, proposal: Proposal) -> Any:
+        values = (proposal.points**2).sum(axis=1)
+        for i, value in zip(proposal.ids.tolist(), values.tolist(), strict=True):
+            proposal.learn(self, i, self.taught(value))
+        return Values(values + self.offset(proposal.state(self)))
+
+    def taught(self, value: float) -> Any:
+        return value
+
+    def offset(self, state: Any) -> float:
+        return float(np.sum(state[1])) / max(state[0], 1)
+
+    def absorb(self, state: Any, evidence: Any) -> Any:
+        return state[0] + len(evidence), state[1] + sum(evidence.values())
+
+
+class KeepingInItself(Learner):
+    def __init__(self) -> None:
+        self.total = 0.0
+
+    def absorb(self, state: Any, evidence: Any) -> Any:
+        self.total += sum(evidence.values())
+        return (state[0] + len(evidence), self.total)
+
+
+class Forgetful(Sphere):
+    """It learns, but says nothing of it: a new process begins from nothing."""
+
+    def __init__(self) -> None:
+        self.steps: dict[int, float] = {}
+
+    def answer(self, proposal: Proposal) -> Any:
+        values = super().answer(proposal).values
+        self.steps.setdefault(proposal.step, float(values[0]))
+        return Values(values + sum(v for step, v in self.steps.items() if step < proposal.step))
+
+
+class Lagging(Learner):
+    """It reads the state, but uses the one it read at the call before."""
+
+    def __init__(self) -> None:
+        self.before = 0.0
+
+    def offset(self, state: Any) -> float:
+        before, self.before = self.before, super().offset(state)
+        return before
+
+
+class ChangingItsState(Learner):
+    def start(self) -> Any:
+        return (0, np.zeros(1))
+
+    def absorb(self, state: Any, evidence: Any) -> Any:
+        state[1][:] += sum(evidence.values())
+        return (state[0] + len(evidence), state[1])
+
+
+class ChangingItsEvidence(Learner):
+    def absorb(self, state: Any, evidence: Any) -> Any:
+        count = len(evidence)
+        evidence[min(evidence)] = 0.0
+        return (state[0] + count, state[1])
+
+
+class RaisingAtEvidence(Learner):
+    def absorb(self, state: Any, evidence: Any) -> Any:
+        return state + sum(evidence.values())
+
+
+class ListInItsState(Learner):
+    def start(self) -> Any:
+        return (0, 0.0, [])
+
+    def absorb(self, state: Any, evidence: Any) -> Any:
+        return (*super().absorb(state, evidence), [1.0])
+
+
+class UnsavedState(Learner):
+    """Saves half of what it knows."""
+
+    def save(self, state: Any) -> dict[str, Any]:
+        return {"n": state[0]}
+
+    def load(self, saved: Any) -> Any:
+        return (int(saved["n"]) + 1, 0.0)
+
+
+class RoundedState(Learner):
+    """The types of a state are those of its start."""
+
+    def start(self) -> Any:
+        return (0, 0)
+
+
+class TeachingSets(Learner):
+    def taught(self, value: float) -> Any:
+        return {value}
+
+    def absorb(self, state: Any, evidence: Any) -> Any:
+        return (state[0] + len(evidence), state[1] + sum(map(sum, evidence.values())))
+
+
+class TeachingKeys(Learner):
+    """JSON makes text of the keys of a dict."""
+
+    def taught(self, value: float) -> Any:
+        return {7: value}
+
+    def absorb(self, state: Any, evidence: Any) -> Any:
+        return (state[0] + len(evidence), state[1] + sum(found.get(7, 0.0) for found in evidence.values()))
+
+
+class TeachingTuples(Learner):
+    """JSON makes lists of tuples."""
+
+    def taught(self, value: float) -> Any:
+        return (value,)
+
+    def absorb(self, state: Any, evidence: Any) -> Any:
+        return (
+            state[0] + len(evidence),
+            state[1] + sum(v.index(v[0]) + v[0] if type(v) is tuple else 0.0 for v in evidence.values()),
+        )
+
+
+class TeachingNothing(Learner):
+    def taught(self, value: float) -> Any:
+        return None
+
+
+class Unreplayable(Learner):
+    not_replayable = "it asks the weather"
+
+
+class UnreadUnreplayable(Sphere):
+    not_replayable = "it asks the weather"
+
+
+class OwnProposals(bz.Oracle):
+    """A wrapper that loses what the oracle inside knows."""
+
+    def __init__(self, inner: bz.Oracle) -> None:
+        self.inner = inner
+
+    def answer(self, proposal: Proposal) -> Any:
+        own = Proposal.numbered(proposal.step, int(proposal.ids[0]), proposal.queries, proposal.variable)
+        return self.inner.answer(own)
+
+
+class PassingOn(OwnProposals):
+    """A correct one, which asks about mirrored points."""
+
+    def answer(self, proposal: Proposal) -> Any:
+        q = proposal.queries
+        return self.inner.answer(
+            proposal.about(bz.Queries(q.directions, q.index, -q.scale, q.origin), proposal.variable)
+        )
+
+
+LEARNERS: list[tuple[Any, str]] = [
+    (KeepingInItself, "`KeepingInItself.absorb` makes another state of the same state and evidence the second time"),
+    (Lagging, "Keep nothing that changes answers in the oracle itself: read it with `proposal.state(self)`"),
+    (ChangingItsState, "`ChangingItsState.absorb` changes the state that it is given; make a new one"),
+    (ChangingItsEvidence, "`ChangingItsEvidence.absorb` changes the evidence that it is given"),
+    (RaisingAtEvidence, "`RaisingAtEvidence.absorb` raised TypeError for the evidence"),
+    (ListInItsState, "`ListInItsState.save` gives list at 'state/2', which `numpy.savez` cannot keep without pickle"),
+    (UnsavedState, "`UnsavedState.load` makes of what `save` gave, once it has been through a file: another state"),
+    (RoundedState, "`RoundedState.load` makes of what `save` gave"),
+    (TeachingSets, "`TeachingSets` gives `proposal.learn` what cannot be written to a journal"),
+    (TeachingKeys, "`TeachingKeys.absorb` makes another state of evidence that has been through JSON"),
+    (TeachingTuples, "`TeachingTuples.absorb` makes another state of evidence that has been through JSON"),
+    (UnreadUnreplayable, "Begin `answer` with `proposal.state(self)`"),
+    (lambda: OwnProposals(Learner()), "`OwnProposals` never asks `Learner` about a proposal of the search"),
+]
+
+
+@pytest.mark.parametrize(("make", "words"), LEARNERS)
+def test_broken_learners(make: Any, words: str) -> None:
+    assert words in complaint(testing.check_learning, lambda: (make(), np.ones(3)))
+    assert words in complaint(testing.check_oracle, make(), np.ones(3))
+
+
+def test_what_an_oracle_keeps_in_itself_is_lost_with_it() -> None:
+    found = complaint(testing.check_learning, lambda: (Forgetful(), np.ones(3)))
+    assert "with its journal closed and opened again after each part is answered" in found
+    assert "in one go. Keep nothing that changes answers in the oracle itself" in found
+
+
+def test_evidence_that_a_journal_cannot_tell_from_none_is_refused() -> None:
+    with pytest.raises(
+        bz.OracleError, match=r"`TeachingNothing` learns None from query 0.* Leave out `proposal.learn`"
+    ):
+        next(bz.Search(np.ones(3), bz.RankBased(0.1, 4)).run(TeachingNothing(), steps=1))
+
+
+@pytest.mark.parametrize(
+    "make", [Learner, Unreplayable, lambda: PassingOn(Learner()), lambda: PassingOn(PassingOn(Learner()))]
+)
+@pytest.mark.parametrize("estimator", [None, bz.EvolutionStrategy(0.3, 5), bz.RandomVector(0.1, 2)], ids=repr)
+def test_correct_learners(make: Any, estimator: Any) -> None:
+    testing.check_learning(lambda: (make(), bz.Vector([1.0, 2.0, 0.5], (0.0, 2.0))), estimator)
+    testing.check_oracle(make(), [1.0, 2.0, 0.5], bounds=(0.0, 2.0))
+
+
+def test_a_ranking_may_teach_too() -> None:
+    class Ranked(Learner):
+        def answer(self, proposal: Proposal) -> Any:
+            found: Values = super().answer(proposal)
+            return found.ranking()
+
+    testing.check_learning(lambda: (Ranked(), np.ones(3)))
+
+
+def test_wrappers_pass_on_what_the_oracle_inside_learns() -> None:
+    testing.check_wrapper(PassingOn, np.ones(3))
+    found = complaint(testing.check_wrapper, OwnProposals, np.ones(3))
+    assert "by `proposal.take` or `proposal.about`" in found and "of its own making" in found
+
+    class Silent(OwnProposals):
+        def answer(self, proposal: Proposal) -> Any:
+            return Values(np.zeros(proposal.n))
+
+    assert "without asking the oracle inside" in complaint(testing.check_wrapper, Silent, np.ones(3))
+
+    class Stateful(PassingOn):
+        total = 0.0
+
+        def answer(self, proposal: Proposal) -> Any:
+            found = super().answer(proposal)
+            self.total += float(found.values[0])
+            return Values(found.values + self.total)
+
+    assert "Keep nothing that changes answers" in complaint(testing.check_wrapper, Stateful, np.ones(3))
+
+
+def test_states_are_checked_where_answers_are_noisy_by_design() -> None:
+    class NoisyLists(ListInItsState):
+        generator = np.random.default_rng(0)
+
+        def offset(self, state: Any) -> float:
+            return float(self.generator.standard_normal())
+
+    assert "cannot keep without pickle" in complaint(testing.check_oracle, NoisyLists(), np.ones(3), repeatable=False)
+
+
 def test_noise_can_be_by_design() -> None:
     testing.check_oracle(Noisy(), np.ones(3), repeatable=False)
 
@@ -744,4 +995,7 @@ def test_function_oracles() -> None:
 
 def test_public_names() -> None:
     names = {name for name in vars(testing) if name.startswith("check_")}
-    assert names == {"check_directions", "check_estimator", "check_oracle", "check_rule", "check_variable"}
+    assert names == {
+        "check_directions", "check_estimator", "check_learning", "check_oracle", "check_rule", "check_variable",
+        "check_wrapper",
+    }  # fmt: skip

@@ -12,7 +12,7 @@ import pytest
 
 import blackbox_zo as bz
 from blackbox_zo.learning import Learning
-from blackbox_zo.testing import check_oracle
+from blackbox_zo.testing import check_oracle, check_wrapper
 from oracles import Cache, CommandOracle, FunctionOracle, RankOnly, Repeat, Timeout
 from tests.oracles.helpers import Scripted, ended, proposal_of, wait_for
 
@@ -36,6 +36,7 @@ def test_each_wrapper_is_an_oracle(wrap: Callable[[Any], Any]) -> None:
     failing = np.array([7.0, 7.0])
     inner = FunctionOracle(lambda x: NAN if np.array_equal(x, failing) else float(x @ x))
     check_oracle(wrap(inner), [1.0, 2.0], failing=failing)
+    check_wrapper(wrap, [1.0, 2.0])
 
 
 @pytest.mark.parametrize("wrap", WRAPPERS)

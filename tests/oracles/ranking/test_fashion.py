@@ -13,7 +13,8 @@ import pytest
 
 import blackbox_zo as bz
 from oracles import FunctionOracle
-from oracles.ranking import BradleyTerry, SimulatedRater, fashion
+from oracles.ranking import BradleyTerry, SimulatedRater
+from oracles.ranking.renderers import fashion
 from tests.requires import require
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (20, 28, 28), dtype=np.uint8)
