@@ -69,6 +69,8 @@ def test_every_public_name_is_documented() -> None:
         "blackbox_zo.testing.check_oracle",
         "blackbox_zo.trackers.MLflow",
         "oracles.CommandOracle",
+        "oracles.kind.Session",
+        "oracles.page.Chart",
     ],
 )
 def test_the_check_names_what_is_missing(name: str) -> None:

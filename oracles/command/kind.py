@@ -61,6 +61,8 @@ class _FirstFailure(bz.Observer):
 
 
 class _Minimisation(Session):
+    tally: ProgramTally
+
     def __init__(self, given: argparse.Namespace, settings: dict[str, Any]) -> None:
         self.given = given
         header = given.header if given.run is None else None  # of a run that a Python program began
