@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +15,13 @@ from blackbox_zo._checks import check_at_least
 from blackbox_zo._engine import Engine, Snapshot
 from blackbox_zo._open import Open, belongs, cannot_use, positions_of
 from blackbox_zo._replay import header_of, replay
+from blackbox_zo._standing import Standing
 from blackbox_zo._typing import Ints, Tree
 from blackbox_zo.errors import BudgetExhausted, FeedbackError, JournalError, OracleError, TellError
 from blackbox_zo.estimators import Estimator
 from blackbox_zo.feedback import Feedback
 from blackbox_zo.journal import Journal, Line, Measured
 from blackbox_zo.journal.lines import answer_lines, measured_line
-from blackbox_zo.learning import Learner
 from blackbox_zo.oracle import Answers
 from blackbox_zo.proposal import Proposal
 from blackbox_zo.rules import Rule
@@ -31,7 +31,7 @@ from blackbox_zo.variables import Variable, Vector
 __all__ = ["Best", "Report", "Search"]
 
 
-class Search:
+class Search(Standing):
     """Minimises by ask and tell.
 
     `ask` hands out points, `tell` takes answers, in any order and in parts; several proposals may be open at once. A
@@ -106,112 +106,6 @@ class Search:
                 self._measured.append(line)
             else:
                 yield line
-
-    # ------------------------------------------------------------------------------------------------- reading
-
-    @property
-    def variable(self) -> Variable:
-        """Where x lives."""
-        return self._engine.variable
-
-    @property
-    def estimator(self) -> Estimator:
-        """Chooses the points and estimates the gradient."""
-        return self._engine.estimator
-
-    @property
-    def rule(self) -> Rule:
-        """Turns an estimate into a move."""
-        return self._engine.rule
-
-    @property
-    def seed(self) -> int:
-        """Determines all randomness."""
-        return self._engine.seed
-
-    @property
-    def budget(self) -> int | None:
-        """Most queries to ask; None for no limit."""
-        return self._engine.budget
-
-    @property
-    def max_staleness(self) -> int:
-        """Age in moves beyond which an estimate is not used."""
-        return self._engine.max_staleness
-
-    @property
-    def x(self) -> Tree:
-        """The present point, in the structure of x0."""
-        return self.variable.x
-
-    @property
-    def state(self) -> Any:
-        """The estimator's state; do not change it."""
-        return self._engine.state
-
-    @property
-    def nfev(self) -> int:
-        """Queries answered so far, failures included."""
-        return self._engine.nfev
-
-    @property
-    def failed(self) -> int:
-        """Queries that failed so far."""
-        return self._engine.failed
-
-    @property
-    def steps(self) -> int:
-        """Steps asked so far, those of a resumed run included."""
-        return self._engine.steps
-
-    @property
-    def moves(self) -> int:
-        """Moves made so far: steps that were answered in full and whose estimate was used."""
-        return self.variable.version
-
-    @property
-    def barren(self) -> int:
-        """Number of newest steps in a row without a usable answer."""
-        return self._engine.barren
-
-    @property
-    def barren_steps(self) -> int:
-        """Number of steps without a usable answer."""
-        return self._engine.barren_steps
-
-    @property
-    def best(self) -> Best:
-        """The best point asked about so far; x0 with the value NaN before the first answer."""
-        return self._engine.best.point()
-
-    @property
-    def exhausted(self) -> bool:
-        """Whether the whole budget has been asked and answered."""
-        return self.budget is not None and self._engine.asked >= self.budget and not self._engine.open
-
-    @property
-    def waiting(self) -> list[int]:
-        """The numbers of the steps that wait for answers."""
-        return sorted(self._engine.open)
-
-    @property
-    def journal(self) -> Journal | None:
-        """The journal, if there is one."""
-        return self._journal
-
-    @property
-    def measured(self) -> Sequence[Measured]:
-        """The measures taken so far, those of a resumed run included; see `Measure`."""
-        return self._measured
-
-    def state_of(self, oracle: Learner) -> Any:
-        """The state of an oracle that learns, after all complete steps; see `Oracle`.
-
-        Raises:
-            JournalError: There is a journal, and the oracle cannot be replayed.
-            ValueError: The state was saved by an oracle of another kind.
-        """
-        return self._engine.learning.of(oracle)
 
     # ------------------------------------------------------------------------------------------------- asking
 
