@@ -21,6 +21,7 @@ import pytest
 import blackbox_zo
 import oracles
 from blackbox_zo.testing import check_estimator
+from tests.requires import required
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -139,7 +140,8 @@ def test_code_on_pages(page: Path, tmp_path: Path, command: Path, monkeypatch: p
 
     A `python` block runs as a doctest if it has a prompt, else as a script. Of a `console` block the lines after `$ `
     run in a shell. A block whose first line is `# not run: <reason>` is left out; one that begins with
-    `# needs <program>` is left out, and the page counted as skipped after all else has passed, where that is missing.
+    `# needs <program>` is left out, and the page counted as skipped after all else has passed, where that is missing;
+    where `BLACKBOX_ZO_REQUIRE` names the program, the page fails at once.
     """
     missing: set[str] = set()
     monkeypatch.chdir(tmp_path)
@@ -159,6 +161,8 @@ def test_code_on_pages(page: Path, tmp_path: Path, command: Path, monkeypatch: p
         if SKIP.match(code):
             continue
         if (needs := NEEDS.match(code)) and shutil.which(needs[1]) is None:
+            if needs[1] in required():
+                pytest.fail(f"BLACKBOX_ZO_REQUIRE names {needs[1]}, and it is missing: {page.name}", pytrace=False)
             missing.add(needs[1])
             continue
         if kind == "console":
