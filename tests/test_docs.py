@@ -176,6 +176,16 @@ def test_code_on_pages(page: Path, tmp_path: Path, command: Path, monkeypatch: p
         pytest.skip(f"all of the page was run but the blocks that need {' and '.join(sorted(missing))}: not installed")
 
 
+def test_python_in_the_readme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    blocks = [code for kind, code in FENCE.findall((ROOT / "README.md").read_text("utf-8")) if kind == "python"]
+    assert len(blocks) >= 3
+    namespace: dict[str, Any] = {}
+    for code in blocks:
+        exec(code, namespace)
+    assert namespace["r"].message == "The target 1e-06 is reached."
+
+
 def test_the_example_in_contributing_is_a_method(monkeypatch: pytest.MonkeyPatch) -> None:
     code = next(code for kind, code in FENCE.findall((ROOT / "CONTRIBUTING.md").read_text("utf-8")) if kind == "python")
     module = ModuleType("_three_points")
