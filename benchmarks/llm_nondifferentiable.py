@@ -63,7 +63,9 @@ def _tuned(
         rule=bz.Adam(bz.Cosine(rate, rate / 100, steps)),
         reuse="keep" if isinstance(loss, Accuracy) else False,
         seed=seed,
-        progress=lambda p: print(f"    {p.step} {p.loss:.3f}", flush=True) if p.step % max(1, steps // 10) == 0 else 0,
+        progress=lambda p: (
+            print(f"    {p.step + 1} {p.value:.3f}", flush=True) if (p.step + 1) % max(1, steps // 10) == 0 else 0
+        ),
     )
     assert not run.stopped
     after = evaluate(net, test.batches(20), {"loss": loss})["loss"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
@@ -34,15 +33,6 @@ class Stop:
         self._waits = True
         if self.number:
             raise KeyboardInterrupt
-
-    def checked(self, function: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
-        """A function of a model and a batch, with a `check` before each call."""
-
-        def call(model: Any, batch: Any) -> Any:
-            self.check()
-            return function(model, batch)
-
-        return call
 
     def __enter__(self) -> Stop:
         kinds = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]

@@ -143,7 +143,8 @@ class StepTally(Tally):
         """The line of the step that was seen last."""
         if self._step >= 0:
             self.close()
-            yield f"step {self.done}{f'/{self.total}' if self.total else ''}: {self}"
+            total = f"/{self.total}" if self.total and self.done <= self.total else ""  # it may have gone on further
+            yield f"step {self.done}{total}: {self}"
 
     @override
     def __str__(self) -> str:

@@ -239,7 +239,7 @@ def _compare(found: dict[str, Any], mine: dict[str, Any], path: Path, names: Map
                 f"Journal '{path}' was written by {name} version {found.get(name)}, this is {mine[name]}. "
                 "Resume it with that version, or use another file."
             )
-    for name in ("estimator", "rule", "seed", "dimension", "problem", "start", "max_staleness"):
+    for name in ("seed", "problem", "estimator", "rule", "dimension", "start", "max_staleness"):
         theirs, ours = found.get(name), mine.get(name)
         if theirs == ours:
             continue

@@ -63,8 +63,8 @@ def drawing() -> Iterator[None]:
         yield
 
 
-def draw(ax: Axes, chart: Chart, theme: Theme) -> None:
-    """Draw a chart."""
+def draw(ax: Axes, chart: Chart, theme: Theme, key: bool = False) -> None:
+    """Draw a chart, with a key of its layers if there is no other place for one."""
     frame(ax, theme)
     if chart.title:
         ax.set_title(_short(chart.title, 34), color=theme.ink, fontsize=10.5, loc="left", fontweight="bold", pad=8)
@@ -80,6 +80,8 @@ def draw(ax: Axes, chart: Chart, theme: Theme) -> None:
         _ticks(ax.xaxis, x, chart)
     for layer in drawn:
         _layer(ax, layer, theme, scale)
+    if key and any(layer.label for layer in drawn):
+        _key(ax, [layer for layer in drawn if layer.label], theme)
     small = 8.5 if chart.title else 10
     ax.set_xlabel(chart.x, color=theme.muted, fontsize=small)
     ax.set_ylabel(chart.y, color=theme.muted, fontsize=small)
@@ -121,6 +123,24 @@ def _layer(ax: Axes, layer: Layer, theme: Theme, scale: Scale | None) -> None:
             layer.x, layer.y, where="post", color=colour, linewidth=1.2 if dashed else 1.8,
             linestyle=(0, (4, 2)) if dashed else "-", zorder=3 if dashed else 4, solid_capstyle="round",
         )  # fmt: skip
+
+
+def _key(ax: Axes, layers: list[Layer], theme: Theme) -> None:
+    from matplotlib.lines import Line2D
+
+    marks = {"dots": "o", "ring": "o", "crosses": "x"}
+    entries = [
+        Line2D(
+            [], [], color=colour_of(layer, theme), marker=marks.get(layer.look, ""),
+            markerfacecolor="none" if layer.look == "ring" else None,
+            linestyle="none" if layer.look in marks else "--" if layer.look == "dashed" else "-", label=layer.label,
+        )
+        for layer in layers
+    ]  # fmt: skip
+    ax.legend(
+        handles=entries, loc="lower left", bbox_to_anchor=(0, 1), ncols=6, frameon=False, fontsize=9,
+        labelcolor=theme.muted, borderaxespad=0,
+    )  # fmt: skip
 
 
 def colour_of(layer: Layer, theme: Theme) -> str:

@@ -31,8 +31,9 @@ def png(page: Page, path: Path) -> None:
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-    tiles = "      ".join(f"{label}: {figure}" for label, figure in page.tiles)
-    head = [*textwrap.wrap(page.subject, _CHARACTERS)[:3], *([page.note] * bool(page.note)), tiles]
+    tiles = [f"{label}: {figure}" for label, figure in page.tiles]
+    rows = ["      ".join(tiles[first : first + 4]) for first in range(0, len(tiles), 4)]
+    head = [*textwrap.wrap(page.subject, _CHARACTERS)[:3], *textwrap.wrap(page.note, _CHARACTERS), *rows]
     blocks: list[Block] = [_text(page.title, head), *(block for section in page.sections for block in _blocks(section))]
     with drawing():
         height = sum(block[0] for block in blocks) + 0.3
@@ -47,11 +48,13 @@ def _blocks(section: Section) -> list[Block]:
     charts = [part for part in section.parts if isinstance(part, Chart)]
     lines, mono = _lines(section)
     out: list[Block] = []
+    if charts:
+        out.append(_text(section.title, []))
     if len(charts) == 1:
-        out.append((3.6, lambda axes: draw(axes[0], charts[0], PAPER), 1))
+        out.append((3.8, lambda axes: draw(axes[0], charts[0], PAPER, key=True), 1))
     elif charts:
         out += [_panels(charts[first : first + _COLUMNS]) for first in range(0, len(charts), _COLUMNS)]
-    return out + ([_text(section.title, lines, mono)] if lines else [])
+    return out + ([_text("" if charts else section.title, lines, mono)] if lines else [])
 
 
 def _panels(charts: Sequence[Chart]) -> Block:
@@ -72,7 +75,11 @@ def _lines(section: Section) -> tuple[list[str], bool]:
             mono = True
             lines += _aligned([*([part.head] if part.head else []), *part.rows][:_ROWS], part.text)
         elif isinstance(part, Facts):
-            lines += [f"{name}: {value}" for name, value in part.rows]
+            lines += [
+                line
+                for name, value in part.rows
+                for line in textwrap.wrap(f"{name}: {value}", _CHARACTERS, subsequent_indent="    ")
+            ]
         elif isinstance(part, Commands) and section.title.startswith("Best"):
             lines += [text for _, text in part.rows]
     for failure in [part for part in section.parts if isinstance(part, Failure)][:3]:
@@ -83,7 +90,7 @@ def _lines(section: Section) -> tuple[list[str], bool]:
 
 def _text(title: str, lines: Sequence[str], mono: bool = True) -> Block:
     shown = [line[:_CHARACTERS] for line in lines]
-    return _LINE * len(shown) + 0.45, lambda axes: _write(axes[0], title, shown, mono), 1
+    return _LINE * len(shown) + (0.45 if title else 0.15), lambda axes: _write(axes[0], title, shown, mono), 1
 
 
 def _write(ax: Axes, title: str, lines: list[str], mono: bool) -> None:

@@ -3,9 +3,10 @@
 from oracles.command.kind import CommandKind
 from oracles.function.kind import FunctionKind
 from oracles.kind import Kind
+from oracles.llm.kind import FineTuneKind
 from oracles.ranking.kind import RankKind
 
 __all__ = ["KINDS"]
 
-KINDS: tuple[Kind, ...] = (CommandKind(), RankKind(), FunctionKind())
+KINDS: tuple[Kind, ...] = (CommandKind(), FineTuneKind(), RankKind(), FunctionKind())
 """A journal is shown by the first that recognises it."""

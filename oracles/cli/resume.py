@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from blackbox_zo.journal import read_header
+from blackbox_zo.errors import JournalError
+from blackbox_zo.journal import FORMAT, read_header
 from oracles.cli._which import kind_of
 from oracles.kind import BadInput, Kind
 
@@ -41,6 +42,11 @@ def add(commands: Any, kinds: Sequence[Kind], parsers: Mapping[str, argparse.Arg
 def _run(given: argparse.Namespace, kinds: Sequence[Kind], parsers: Mapping[str, argparse.ArgumentParser]) -> int:
     path: Path = given.journal.absolute()
     header = read_header(path)
+    if header["format"] != FORMAT:
+        raise JournalError(
+            f"Journal '{given.journal}' was written by format version {header['format']}, of blackbox_zo "
+            f"{header.get('library')}. This version shows and exports it; only that one goes on with its run."
+        )
     kind = kind_of(header, given.journal, kinds)
     words = kind.arguments(header)
     folder = (header.get("settings") or {}).get("cwd")

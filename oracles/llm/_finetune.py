@@ -11,9 +11,10 @@ import torch
 
 from blackbox_zo._describe import rebuild
 from blackbox_zo._replay import find_public
+from blackbox_zo._stop import Stop
 from blackbox_zo.errors import JournalError
 from blackbox_zo.estimators import Estimator, RandomVector
-from blackbox_zo.journal import Journal, read_journal
+from blackbox_zo.journal import Journal, JournalReader, read_journal
 from blackbox_zo.measure import Measure
 from blackbox_zo.modules import Module
 from blackbox_zo.observers import Callback, display
@@ -24,11 +25,9 @@ from blackbox_zo.tally import StepTally
 from oracles.llm._evaluate import Evaluator, Measures
 from oracles.llm._examples import Examples
 from oracles.llm._oracle import Batches, Loss, LossOracle
+from oracles.llm._validations import VALIDATION, validations
 
-__all__ = ["VALIDATION", "FineTune", "Tuning", "finetune", "replay"]
-
-VALIDATION = "validation"
-"""The name of the measure of the validation examples."""
+__all__ = ["FineTune", "Tuning", "finetune", "replay"]
 
 
 class Tuning:
@@ -91,29 +90,67 @@ class Tuning:
             size = min(batch_size, len(train)) if isinstance(train, Examples) else 0
             directions_per = "example" if getattr(estimator, "n_directions", 1) == size > 1 else "step"
         self.model = model
-        self.oracle = LossOracle(model, batches, loss, sweep, directions_per, micro_batch=micro_batch, reuse=reuse)
+        self._stop: Stop | None = None
+        asked = _Stoppable(self, loss) if callable(loss) else loss
+        self.oracle = LossOracle(model, batches, asked, sweep, directions_per, micro_batch=micro_batch, reuse=reuse)
         self.measures: list[Measure] = []
         if validation is not None:
-            evaluator = Evaluator(model, validation.batches(16), measures or {"loss": loss}, variable)
+            wanted = measures or {"loss": loss}
+            found: Any = (
+                _Stoppable(self, wanted)
+                if callable(wanted)
+                else {name: _Stoppable(self, measure) for name, measure in wanted.items()}
+            )
+            evaluator = Evaluator(model, validation.batches(16), found, variable)
             self.measures = [
                 Measure(VALIDATION, lambda _: evaluator() if numbers is None else numbers(evaluator()), evaluate_every)
             ]
         self.search = Search(variable, estimator, rule, seed=seed, journal=journal)
 
-    def run(self, steps: int, *, patience: int = 10, observers: Sequence[Observer] = (), stop: Any = None) -> Run:
+    def run(
+        self,
+        steps: int,
+        *,
+        patience: int = 10,
+        time_limit: float | None = None,
+        observers: Sequence[Observer] = (),
+        stop: Stop | None = None,
+    ) -> Run:
         """What makes the steps: a `Run`.
 
         Args:
             steps: How many the whole run has, those in the journal included.
             patience: Steps in a row without any finite loss after which it ends.
+            time_limit: Seconds after which it ends, with the step that is under way then.
             observers: See `Run`.
-            stop: See `Run`.
+            stop: See `Run`. The run also ends before the next forward pass: the weights are whole there.
         """
+        self._stop = stop
         left = max(0, steps - self.search.moves)
         return Run(
-            self.search, self.oracle, steps=left, patience=patience, measures=self.measures, observers=observers,
-            stop=stop,
+            self.search, self.oracle, steps=left, patience=patience, time_limit=time_limit, measures=self.measures,
+            observers=observers, stop=stop,
         )  # fmt: skip
+
+
+class _Stoppable:
+    """A function of a model and a batch, before each call of which the run of a `Tuning` may end.
+
+    Anything else that a loss has, such as `last_tokens`, is the function's own.
+    """
+
+    def __init__(self, tuning: Tuning, function: Callable[[torch.nn.Module, Any], Any]) -> None:
+        self._tuning, self._function = tuning, function
+
+    def __call__(self, model: torch.nn.Module, batch: Any) -> Any:
+        if self._tuning._stop is not None:
+            self._tuning._stop.check()
+        return self._function(model, batch)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):  # a copy that is being made has no function yet
+            raise AttributeError(name)
+        return getattr(self._function, name)
 
 
 @dataclass
@@ -137,7 +174,7 @@ class FineTune:
     @property
     def validation(self) -> list[tuple[int, Mapping[str, float]]]:
         """(steps made, measures) of each validation, those of earlier parts of the run included."""
-        return [(m.step, m.values) for m in self.search.measured if m.name == VALIDATION]
+        return [(m.step, m.values) for m in validations(self.search.measured)]
 
 
 def finetune(
@@ -191,11 +228,11 @@ def finetune(
     return FineTune(model, reports, search, tuning.oracle, stopped)
 
 
-def replay(journal: str | Path, model: torch.nn.Module, steps: int | None = None) -> Module:
+def replay(journal: str | Path | JournalReader, model: torch.nn.Module, steps: int | None = None) -> Module:
     """Give a base model the weights of a run after some step, from the journal alone.
 
     Args:
-        journal: The run's journal; it is only read.
+        journal: The run's journal, or a reader of it; it is only read.
         model: The model as it was when the run began. Its weights are changed in place.
         steps: After how many moves; none goes to the last.
 
@@ -206,8 +243,8 @@ def replay(journal: str | Path, model: torch.nn.Module, steps: int | None = None
         JournalError: The model's weights are not those that the run began with, or the run has fewer moves.
         ValueError: The run's selection, estimator or rule is a function of its user's, which a file cannot hold.
     """
-    reader = read_journal(journal)
-    header = reader.header
+    reader = journal if isinstance(journal, JournalReader) else read_journal(journal)
+    header, journal = reader.header, reader.path
     described = header.get("variable") or {}
     if described.get("name") != "Module":
         raise JournalError(f"'{journal}' is not a run over the parameters of a model.")

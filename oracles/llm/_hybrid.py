@@ -36,8 +36,9 @@ class HybridOracle(LossOracle):
     memory of their activations is then all that this adds, beside a copy of them and of what the optimiser keeps. The
     search's `Module` holds the rest, or a part of it.
 
-    What the optimiser moves and keeps is state that the search owns: `Search.state_dict` holds it. A journal does not,
-    so a search with a journal refuses this oracle.
+    What the optimiser moves and keeps is state that the search owns: `Search.state_dict` holds it, and after
+    `load_state_dict` it is in place from the next answer on, or from `put`. A journal does not hold it, so a search
+    with a journal refuses this oracle.
 
     Args:
         model: See `LossOracle`.
@@ -96,7 +97,7 @@ class HybridOracle(LossOracle):
         Raises:
             ValueError: The search has a parameter of the optimiser's, the model has not, or the loss has no gradient.
         """
-        self._set(proposal.state(self))
+        self.put(proposal.state(self))
         top = self._top(proposal)
         feedback = super().answer(proposal)
         if self._gradient(top, self.batch(proposal.step)):
@@ -108,7 +109,7 @@ class HybridOracle(LossOracle):
 
     def start(self) -> Top:
         """See `Oracle.start`: the parameters and the optimiser as they are now."""
-        parameters = [p.detach().clone() for p in self._parameters()]
+        parameters = [p.detach().clone() for p in self._moved()]
         self._at = Top(Chosen(self.sweep, ()), parameters, _copied(self.optimizer.state_dict()))
         return self._at
 
@@ -116,8 +117,8 @@ class HybridOracle(LossOracle):
         """See `Oracle.absorb`: a step of the optimiser."""
         chosen = super().absorb(state.chosen, evidence)
         for gradients in (found["gradients"] for found in evidence.values() if "gradients" in found):
-            self._set(state)
-            for p, gradient in zip(self._parameters(), gradients, strict=True):
+            self.put(state)
+            for p, gradient in zip(self._moved(), gradients, strict=True):
                 p.grad = gradient
             self.optimizer.step()
             state = self.start()
@@ -138,7 +139,7 @@ class HybridOracle(LossOracle):
 
     def load(self, saved: Mapping[str, Any]) -> Top:
         """See `Oracle.load`."""
-        mine = self._parameters()
+        mine = self._moved()
         if sum(name.startswith("top/") for name in saved) != len(mine):
             raise ValueError("The state was saved by a `HybridOracle` whose optimiser has other parameters.")
         parameters = [tensor_of(saved[f"top/{i}"], p) for i, p in enumerate(mine)]
@@ -155,15 +156,22 @@ class HybridOracle(LossOracle):
         chosen: Chosen = state.chosen
         return chosen
 
-    def _parameters(self) -> list[torch.nn.Parameter]:
+    def _moved(self) -> list[torch.nn.Parameter]:
         return [p for group in self.optimizer.param_groups for p in group["params"]]
 
     @torch.no_grad()
-    def _set(self, state: Top) -> None:
-        """Put the parameters and the optimiser where a state has them; its rates stay the caller's."""
+    def put(self, state: Top) -> None:
+        """Put the optimiser and its parameters where a state has them; the rates stay the caller's.
+
+        `answer` does so itself. To use a model whose search was loaded, without a further step:
+        `oracle.put(search.state_of(oracle))`.
+
+        Args:
+            state: From `Search.state_of`.
+        """
         if state is self._at:
             return
-        for p, value in zip(self._parameters(), state.parameters, strict=True):
+        for p, value in zip(self._moved(), state.parameters, strict=True):
             p.copy_(value)
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict(_copied({"state": state.optimizer["state"], "param_groups": groups}))

@@ -29,10 +29,11 @@ NOT_FINITE = "the loss is NaN or infinite; use a smaller learning rate or radius
 
 
 class Chosen(NamedTuple):
-    """What a `LossOracle` learns: the sweep, "auto" or what it fell back on, and which parameters it was tried with."""
+    """What a `LossOracle` learns: the sweep, "auto" or what it fell back on and why, and what it was tried with."""
 
     sweep: Any
     tried: tuple[str, ...]
+    reason: str = ""
 
 
 class LossOracle(Oracle):
@@ -128,7 +129,7 @@ class LossOracle(Oracle):
         displacements = self._displacements(proposal)
         values = self.values(displacements, self.batch(proposal.step))
         if self._tried != tried or self.sweep != sweep:
-            found = {"tried": sorted(self._tried - tried), "sweep": self.sweep}
+            found = {"tried": sorted(self._tried - tried), "sweep": self.sweep, "reason": self.reason}
             proposal.learn(self, int(proposal.ids[0]), found)
         failed = ~np.isfinite(values)
         info = [{"error": NOT_FINITE} if f else None for f in failed.tolist()] if failed.any() else None
@@ -183,7 +184,7 @@ class LossOracle(Oracle):
         """See `Oracle.absorb`: what "auto" has come to is kept, so that a resumed run does not try it again."""
         for found in evidence.values():
             if "tried" in found:
-                state = Chosen(found["sweep"], (*state.tried, *found["tried"]))
+                state = Chosen(found["sweep"], (*state.tried, *found["tried"]), found["reason"])
         return state
 
     def save(self, state: Any) -> dict[str, Any]:
@@ -194,8 +195,8 @@ class LossOracle(Oracle):
         """See `Oracle.load`."""
         if "chosen" not in saved:
             raise ValueError("The state was not saved by a `LossOracle`.")
-        sweep, tried = json.loads(str(saved["chosen"]))
-        return Chosen(sweep, tuple(tried))
+        sweep, tried, reason = json.loads(str(saved["chosen"]))
+        return Chosen(sweep, tuple(tried), reason)
 
     def _chosen(self, state: Any) -> Chosen:
         chosen: Chosen = state
@@ -205,7 +206,7 @@ class LossOracle(Oracle):
         """Go on with what the run has come to, if this object has not come to anything itself."""
         self._tried |= set(chosen.tried)
         if self.sweep == "auto":
-            self.sweep = chosen.sweep
+            self.sweep, self.reason = chosen.sweep, chosen.reason or self.reason
 
     # ------------------------------------------------------------------------------------------------- sweeps
 

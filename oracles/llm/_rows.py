@@ -11,10 +11,23 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, final
 
-__all__ = ["Template", "read_rows"]
+__all__ = ["RowError", "Template", "read_rows"]
 
 _PIECE = re.compile(r"\{\{|\}\}|\{([^{}:]*)(?::([^{}]*))?\}|[{}]")
 _LIMIT = re.compile(r"[1-9][0-9]*t?")
+
+
+class RowError(ValueError):
+    """A row of the data cannot be used.
+
+    Args:
+        row: Its index, from 0.
+        trouble: What is wrong with it: the end of a sentence that begins with the row.
+    """
+
+    def __init__(self, row: int, trouble: str) -> None:
+        super().__init__(f"rows[{row}]{trouble}")
+        self.row, self.trouble = row, trouble
 
 
 def read_rows(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
@@ -32,9 +45,9 @@ def read_rows(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
     readers = {".jsonl": _jsonl, ".json": _json, ".csv": _csv, ".tsv": _csv}
     reader = readers.get(path.suffix.lower())
     if reader is None:
-        raise ValueError(f"`read_rows({str(path)!r})`: the name must end in {', '.join(readers)}.")
+        raise ValueError(f"File {str(path)!r}: the name must end in {', '.join(readers)}.")
     if not path.is_file():
-        raise FileNotFoundError(f"`read_rows({str(path)!r})`: there is no such file; check the path.")
+        raise FileNotFoundError(f"File {str(path)!r} is not there; check the path.")
     try:
         rows = reader(path)
     except UnicodeDecodeError as error:
@@ -137,11 +150,11 @@ class Template:
                 plain += found[0]
             elif not name:
                 raise ValueError(
-                    f"`Template({self.text!r})` has {found!r} without a field; write {{name}}, or {{{{ and }}}}."
+                    f"The template {self.text!r} has {found!r} without a field; write {{name}}, or {{{{ and }}}}."
                 )
             elif limit is not None and not _LIMIT.fullmatch(limit):
                 raise ValueError(
-                    f"`Template({self.text!r})`: {found} must end in a number of characters, such as {{{name}:57}}, "
+                    f"The template {self.text!r}: {found} must end in a number of characters, such as {{{name}:57}}, "
                     f"or of tokens, such as {{{name}:57t}}."
                 )
             else:
@@ -167,9 +180,9 @@ class Template:
         value = row.get(name)
         if value is None:
             there = "is null" if name in row else f"is missing; the row has {', '.join(map(repr, row))}"
-            raise ValueError(f"rows[{index}]: field {name!r} of `Template({self.text!r})` {there}.")
+            raise RowError(index, f": field {name!r} of the template {self.text!r} {there}.")
         if not isinstance(value, str | int | float):
-            raise ValueError(f"rows[{index}]: field {name!r} must be text or a number, got {value!r:.80}.")
+            raise RowError(index, f": field {name!r} must be text or a number, got {value!r:.80}.")
         return str(value)
 
 

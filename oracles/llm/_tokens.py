@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from oracles.llm._rows import Template
+from oracles.llm._rows import RowError, Template
 
 __all__ = ["continuation", "fitting", "label_tokens", "pad_token", "template_of", "tokens_of", "with_start"]
 
@@ -89,12 +89,13 @@ def fitting(tokens: list[list[int]], tokenizer: Any, max_length: int | None) -> 
     most = tokenizer.model_max_length if max_length is None else max_length
     for i, ids in enumerate(tokens):
         if len(ids) > most:
-            raise ValueError(
-                f"rows[{i}] has {len(ids)} tokens, more than `max_length={most}`; cut its field in the template, "
-                "as `{text:57t}` does after 57 tokens."
+            raise RowError(
+                i,
+                f" has {len(ids)} tokens, more than the limit of {most} (`max_length`); cut its field in the template, "
+                "as `{text:57t}` does after 57 tokens.",
             )
         if not ids:
-            raise ValueError(f"rows[{i}] has no token; leave it out.")
+            raise RowError(i, " has no token; leave it out.")
     return tokens
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from oracles.llm._examples import UNSCORED
 from oracles.llm._examples import Examples as Examples
 from oracles.llm._examples import Shuffled as Shuffled
+from oracles.llm._rows import RowError
 from oracles.llm._rows import Template as Template
 from oracles.llm._rows import read_rows as read_rows
 from oracles.llm._tokens import continuation, fitting, pad_token, template_of, with_start
@@ -53,14 +54,15 @@ def classification(
     """
     names = [str(v).strip() for v in (labels if values is None else values)]
     if len(names) != len(labels) or len(set(names)) < len(names):
-        raise ValueError(f"There must be one value for each of {list(labels)}, all different, got `values={names}`.")
+        raise ValueError(f"There must be one value for each of {list(labels)}, all different, got {names} (`values`).")
     classes = []
     for i, row in enumerate(rows):
         value = _required(row, label_field, i)
         if str(value).strip() not in names:
-            raise ValueError(
-                f"rows[{i}]: field {label_field!r} is {value!r:.80}, which is none of {names}; "
-                "name the data's own values in `values`, in the order of `labels`."
+            raise RowError(
+                i,
+                f": field {label_field!r} is {value!r:.80}, which is none of {names}; "
+                "name the data's own values (`values`), in the order of the labels.",
             )
         classes.append(names.index(str(value).strip()))
     return Examples(_prompt_tokens(rows, tokenizer, template, max_length), pad_token(tokenizer), label=classes)
@@ -91,7 +93,7 @@ def completion(
         said = continuation(tokenizer, before[i], answer)
         if not said or not asked:
             what = "answer" if asked else "text before the answer"
-            raise ValueError(f"rows[{i}]: the {what} is empty; leave the row out.")
+            raise RowError(i, f": the {what} is empty; leave the row out.")
         tokens.append(asked + said)
         labels.append([UNSCORED] * len(asked) + said)
     return Examples(fitting(tokens, tokenizer, max_length), pad_token(tokenizer), labels=labels)
@@ -112,7 +114,7 @@ def text(rows: Rows, tokenizer: Any, field: str = "text", max_length: int | None
     tokens = _prompt_tokens(rows, tokenizer, f"{{{field}}}", max_length)
     for i, found in enumerate(tokens):
         if len(found) < 2:
-            raise ValueError(f"rows[{i}]: field {field!r} has {len(found)} tokens; two are needed, so leave it out.")
+            raise RowError(i, f": field {field!r} has {len(found)} tokens; two are needed, so leave it out.")
     return Examples(tokens, pad_token(tokenizer), labels=[[UNSCORED, *found[1:]] for found in tokens])
 
 
@@ -151,5 +153,5 @@ def _prompt_tokens(rows: Rows, tokenizer: Any, template: Template | str, max_len
 
 def _required(row: Mapping[str, Any], name: str, index: int) -> Any:
     if name not in row:
-        raise ValueError(f"rows[{index}]: field {name!r} is missing; the row has {', '.join(map(repr, row))}.")
+        raise RowError(index, f": field {name!r} is missing; the row has {', '.join(map(repr, row))}.")
     return row[name]

@@ -52,20 +52,20 @@ def load_model(name: str | os.PathLike[str], dtype: str = "float32") -> tuple[An
     if path.is_dir():
         if not any((path / config).is_file() for config in ("config.json", "adapter_config.json")):
             raise FileNotFoundError(
-                f"`load_model(name={text!r})` is a folder without config.json; "
+                f"Model {text!r} is a folder without config.json; "
                 "give one that the `save_pretrained` of a model and of its tokenizer have written."
             )
         return _load(str(path), dtype)
     if path.is_file():
-        raise ValueError(f"`load_model(name={text!r})` is a file, but not a .gguf file; give the model's folder.")
+        raise ValueError(f"Model {text!r} is a file, but not a .gguf file; give the model's folder.")
     if isinstance(name, os.PathLike) or _is_path(text):
-        raise FileNotFoundError(f"`load_model(name={text!r})` does not exist; check the path.")
+        raise FileNotFoundError(f"Model {text!r} does not exist; check the path.")
     try:
         return _load(text, dtype)
     except OSError as error:
         reason = str(error).strip().partition("\n")[0]
         raise ValueError(
-            f"`load_model(name={text!r})` is no path here, and could not be loaded from the model hub: {reason} "
+            f"Model {text!r} is no path here, and could not be loaded from the model hub: {reason} "
             "Check the spelling, or give a folder or a .gguf file."
         ) from error
 

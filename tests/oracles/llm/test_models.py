@@ -226,7 +226,7 @@ def test_what_cannot_be_loaded_is_refused(tmp_path: Path) -> None:
     (tmp_path / "weights.bin").write_bytes(b"")
     with pytest.raises(FileNotFoundError, match=r"is a folder without config\.json"):
         load_model(tmp_path / "empty")
-    with pytest.raises(ValueError, match=r"weights\.bin'\)` is a file, but not a \.gguf file"):
+    with pytest.raises(ValueError, match=r"weights\.bin' is a file, but not a \.gguf file"):
         load_model(tmp_path / "weights.bin")
     for missing in (Path("missing"), "./missing", "~/missing/zo", "/missing/model", "a/b/c"):
         with pytest.raises(FileNotFoundError, match="does not exist; check the path"):
@@ -239,6 +239,6 @@ def test_what_cannot_be_loaded_is_refused(tmp_path: Path) -> None:
 
 def test_a_name_that_the_hub_does_not_know_says_so() -> None:
     with pytest.raises(
-        ValueError, match=r"'no such model!'\)` is no path here, and could not be loaded from the model hub"
+        ValueError, match=r"'no such model!' is no path here, and could not be loaded from the model hub"
     ):
         load_model("no such model!")  # no id of the hub can look like this, so it is not asked

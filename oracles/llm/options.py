@@ -1,4 +1,4 @@
-"""`blackbox-zo finetune`: fine-tune a language model by forward passes alone."""
+"""The options of `blackbox-zo finetune`; torch is not imported."""
 
 from __future__ import annotations
 
@@ -6,43 +6,28 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from oracles.cli._arguments import count, positive, whole
-from oracles.cli._finetune_settings import OBJECTIVES, RATES, settings_of
+from oracles._arguments import count, positive, whole
+from oracles.llm._settings import OBJECTIVES, RATES
 
-__all__ = ["add"]
+__all__ = ["EXAMPLE", "add_options"]
 
-_EXAMPLE = """examples:
+EXAMPLE = """examples:
   blackbox-zo finetune --model DIR --data train.jsonl --template '{text:57t} All in all, it was' \\
       --labels great,terrible --values pos,neg --steps 500 --journal run.jsonl --save tuned
   blackbox-zo finetune --model DIR --data qa.jsonl --template 'Q: {question} A:' --answer ' {answer}' --objective f1
 
 learning rates, where --lr is not given (few: neither --select all nor top):
-"""
+""" + "\n".join(
+    f"  {optimizer:<8}  {select:<3}  {rate:g}" for optimizer, rates in RATES.items() for select, rate in rates.items()
+)
 
 
-def add(commands: Any) -> None:
-    """Add the command's arguments."""
-    rates = "\n".join(f"  {optimizer:<8}  {select:<3}  {rate:g}" for (optimizer, select), rate in RATES.items())
-    parser: argparse.ArgumentParser = commands.add_parser(
-        "finetune",
-        help="fine-tune a language model by forward passes alone",
-        description="Fine-tune a language model by forward passes alone: no gradients, no memory but the model's own.",
-        epilog=_EXAMPLE + rates,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    parser.set_defaults(command=_run)
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add them."""
     _task(parser.add_argument_group("what is learnt"))
     _method(parser.add_argument_group("how"))
     _passes(parser.add_argument_group("how the model is run; the result is the same up to rounding"))
-    _kept(parser.add_argument_group("what is shown and kept"))
-
-
-def _run(given: argparse.Namespace) -> int:
-    settings = settings_of(given)
-    from oracles.cli._finetune_run import run
-
-    return run(settings)
+    _kept(parser.add_argument_group("what is measured and kept"))
 
 
 def _task(group: Any) -> None:
@@ -152,8 +137,4 @@ def _kept(group: Any) -> None:
         metavar="N",
         help="steps between validations; 0: only before the first step and after the last; default a fifth of --steps",
     )
-    add("--journal", type=Path, metavar="FILE", help="record every answer: the run can go on, and be exported")
-    add("--resume", action="store_true", help="go on with the run in --journal")
     add("--save", type=Path, metavar="DIR", help="write the weights and the tokenizer there at the end")
-    add("--report", type=Path, metavar="FILE", help="draw the run to an .html file at the end")
-    add("--quiet", action="store_true", help="show no progress")

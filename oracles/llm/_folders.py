@@ -1,4 +1,4 @@
-"""Where the command line writes weights: never over a base model, never half a folder."""
+"""Where weights are written: never over a base model, never half a folder."""
 
 from __future__ import annotations
 
@@ -8,21 +8,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from oracles.cli._errors import BadInput
+from oracles.kind import BadInput
 
-__all__ = ["check_new_file", "check_target", "save"]
-
-
-def check_new_file(path: Path, option: str) -> None:
-    """Refuse a file in a folder that is not there.
-
-    Raises:
-        BadInput: It is, or the path is a folder.
-    """
-    if path.is_dir():
-        raise BadInput(f"{option} {str(path)!r} is a folder; name a file.")
-    if not path.parent.is_dir():
-        raise BadInput(f"{option} {str(path)!r} is in a folder that is not there; make it first.")
+__all__ = ["check_target", "save"]
 
 
 def check_target(folder: Path, option: str, model: str) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,24 +13,11 @@ from typing import Any
 import torch
 
 from blackbox_zo.randomness import Key
-from oracles.cli._errors import BadInput
-from oracles.cli._finetune_settings import Settings
-from oracles.llm import (
-    Accuracy,
-    Completion,
-    Examples,
-    Generation,
-    LabelWords,
-    Template,
-    classification,
-    completion,
-    exact_match,
-    f1,
-    label_tokens,
-    prompts,
-    read_rows,
-    text,
-)
+from oracles.kind import BadInput
+from oracles.llm._rows import RowError
+from oracles.llm._settings import Settings
+from oracles.llm.data import Examples, Template, classification, completion, label_tokens, prompts, read_rows, text
+from oracles.llm.losses import Accuracy, Completion, Generation, LabelWords, exact_match, f1
 
 __all__ = ["Task", "fingerprint", "task_of"]
 
@@ -80,12 +66,12 @@ def task_of(settings: Settings, tokenizer: Any, context: int) -> Task:
     """
     given = settings.given
     most = context - settings.max_new_tokens
-    with _spoken(given.data, most):
+    with _about(given.data):
         if settings.learns == "labels":
             words = label_tokens(tokenizer, settings.labels, given.template)
         everything = _examples(settings, read_rows(given.data), tokenizer, most)
     if given.validation is not None:
-        with _spoken(given.validation, most):
+        with _about(given.validation):
             train, validation = everything, _examples(settings, read_rows(given.validation), tokenizer, most)
     else:
         train, validation = _held_out(everything, given.seed, given.data)
@@ -149,16 +135,11 @@ def _held_out(examples: Examples, seed: int, path: Path) -> tuple[Examples, Exam
 
 
 @contextmanager
-def _spoken(path: Path, most: int) -> Iterator[None]:
-    """Inside this block a ValueError is about the user's data, and is told in terms of the command line."""
+def _about(path: Path) -> Iterator[None]:
+    """Inside this block a ValueError is about the user's data."""
     try:
         yield
-    except ValueError as error:
-        words = re.sub(r"rows\[(\d+)\]", lambda m: f"row {int(m[1]) + 1} of {str(path)!r}", str(error))
-        words = words.replace(f"more than `max_length={most}`", f"more than the {most} that the model can read")
-        words = re.sub(r"`Template\((.*?)\)`", r"the template \1", words).replace("`values=", "`--values=")
-        for name in ("values", "labels"):
-            words = words.replace(f"`{name}`", f"--{name}")
-        raise BadInput(words[:1].upper() + words[1:]) from error
-    except FileNotFoundError:
-        raise BadInput(f"{str(path)!r} is not there; check the path.") from None
+    except RowError as error:
+        raise BadInput(f"Row {error.row + 1} of {str(path)!r}{error.trouble}") from error
+    except (ValueError, FileNotFoundError) as error:
+        raise BadInput(str(error)) from error

@@ -1,4 +1,4 @@
-"""What `blackbox-zo finetune` was asked to do: checked before anything large is loaded."""
+"""What `blackbox-zo finetune` was asked to do, checked before anything large is loaded."""
 
 from __future__ import annotations
 
@@ -10,22 +10,16 @@ from typing import Any, Literal
 
 from blackbox_zo.estimators import RandomVector
 from blackbox_zo.rules import SGD, Adam, ClipScalar, Cosine, Linear, Momentum, Rule, Schedule, WeightDecay, chain
-from oracles.cli._errors import BadInput, told
-from oracles.cli._folders import check_new_file, check_target
+from oracles.kind import BadInput, told
+from oracles.llm._folders import check_target
 
 __all__ = ["OBJECTIVES", "RATES", "Settings", "settings_of"]
 
 RATES = {
-    ("sgd", "all"): 1e-4,
-    ("sgd", "top"): 1e-1,
-    ("sgd", "few"): 1e-2,
-    ("momentum", "all"): 1e-5,
-    ("momentum", "top"): 1e-2,
-    ("momentum", "few"): 1e-3,
-    ("adam", "all"): 1e-5,
-    ("adam", "top"): 3e-2,
-    ("adam", "few"): 1e-3,
-    ("mezo", "all"): 1e-6,
+    "sgd": {"all": 1e-4, "top": 1e-1, "few": 1e-2},
+    "momentum": {"all": 1e-5, "top": 1e-2, "few": 1e-3},
+    "adam": {"all": 1e-5, "top": 3e-2, "few": 1e-3},
+    "mezo": {"all": 1e-6},
 }
 """The learning rate where --lr is not given, by optimizer and selection; "few" is any but "all" and "top"."""
 
@@ -33,7 +27,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "top": {"optimizer": "adam", "lr_schedule": "cosine", "radius": 1e-2, "batch_size": 256, "reuse": "keep"},
     "": {"optimizer": "sgd", "lr_schedule": "constant", "radius": 1e-3, "batch_size": 16, "reuse": True},
 }
-"""What an argument is where it is not given, with --select top and with any other."""
+"""What an option is where it is not given, with --select top and with any other."""
 
 OBJECTIVES = ("labels", "loss", "accuracy", "exact-match", "f1")
 """All that --objective may be."""
@@ -43,25 +37,15 @@ _FITTING = {"labels": OBJECTIVES[:3], "answer": ("loss", "exact-match", "f1"), "
 _MEMORY = 20
 """How many estimates --optimizer momentum keeps: what is cut off is 12 % of the velocity."""
 
-_NOT_WITH_MEZO = (
-    ("select", "--select"),
-    ("optimizer", "--optimizer"),
-    ("directions", "--directions"),
-    ("directions_per", "--directions-per"),
-    ("distribution", "--distribution"),
-    ("difference", "--difference"),
-    ("rank", "--rank"),
-    ("blocks", "--blocks"),
-    ("mask", "--mask"),
-)
+_NOT_WITH_MEZO = "select optimizer directions directions_per distribution difference rank blocks mask".split()
 
 
 @dataclass(frozen=True)
 class Settings:
-    """The arguments, with what follows from them.
+    """The options, with what follows from them.
 
     Attributes:
-        given: The arguments as argparse gives them, completed by `DEFAULTS`; `typed` has them as they were typed.
+        given: The options, completed by `DEFAULTS`.
         learns: What the examples are made of: "labels", "answer" or "text".
         labels: The words of the classes, with "labels".
         values: What the data has for them.
@@ -101,7 +85,7 @@ class Settings:
     def rate(self) -> float:
         """The learning rate, or where its schedule begins."""
         optimizer = "mezo" if self.given.mezo else self.given.optimizer
-        return float(self.given.lr or RATES[optimizer, self.select if self.select in ("all", "top") else "few"])
+        return float(self.given.lr or RATES[optimizer][self.select if self.select in ("all", "top") else "few"])
 
     def directions(self, size: int) -> int:
         """How many directions a step of `size` examples has."""
@@ -158,7 +142,7 @@ class Settings:
 
 
 def settings_of(given: argparse.Namespace) -> Settings:
-    """Check the arguments together.
+    """Check the options together.
 
     Raises:
         BadInput: They do not go together, or a file is in the way.
@@ -171,7 +155,12 @@ def settings_of(given: argparse.Namespace) -> Settings:
     given.objective = given.objective or _FITTING[learns][0]
     _check_task(given, learns)
     _check_method(given)
-    _check_files(given)
+    if given.journal is not None and given.journal.is_dir():
+        raise BadInput(f"--journal {str(given.journal)!r} is a folder; name a file.")
+    if given.journal is not None and not given.journal.absolute().parent.is_dir():
+        raise BadInput(f"--journal {str(given.journal)!r} is in a folder that is not there; make it first.")
+    if given.save is not None:
+        check_target(given.save, "--save", given.model)
     labels, values = _words(given.labels, "--labels"), _words(given.values, "--values")
     if given.labels is not None and len(labels) < 2:
         raise BadInput(f"--labels must be two or more words, such as great,terrible, got {given.labels!r}.")
@@ -210,9 +199,9 @@ def _check_task(given: argparse.Namespace, learns: str) -> None:
 
 
 def _check_method(given: argparse.Namespace) -> None:
-    for name, option in _NOT_WITH_MEZO:
+    for name in _NOT_WITH_MEZO:
         if given.mezo and getattr(given, name) is not None:
-            raise BadInput(f"--mezo fixes {option}; leave one of the two out.")
+            raise BadInput(f"--mezo fixes --{name.replace('_', '-')}; leave one of the two out.")
     if given.rank is not None and given.distribution not in (None, "lowrank"):
         raise BadInput(f"--rank goes with --distribution lowrank, not {given.distribution}.")
     if given.mask is not None and given.mask >= 1:
@@ -224,24 +213,3 @@ def _check_method(given: argparse.Namespace) -> None:
             re.compile(getattr(given, name) or "")
         except re.error as error:
             raise BadInput(f"{option} {getattr(given, name)!r} is no regular expression: {error}.") from None
-
-
-def _check_files(given: argparse.Namespace) -> None:
-    if given.journal is None and given.resume:
-        raise BadInput("--resume goes on with a journal; name it by --journal.")
-    if given.journal is None and given.report is not None:
-        raise BadInput("--report draws a journal; name one by --journal.")
-    if given.journal is not None:
-        check_new_file(given.journal, "--journal")
-        if given.journal.suffix == ".html" or given.journal == given.report:
-            raise BadInput(f"--journal {str(given.journal)!r} must not be the report's file; call it run.jsonl, say.")
-        if given.journal.exists() and given.journal.stat().st_size and not given.resume:
-            raise BadInput(
-                f"{str(given.journal)!r} holds a run already; go on with it by --resume, or name another --journal."
-            )
-    if given.report is not None:
-        check_new_file(given.report, "--report")
-        if given.report.suffix.lower() != ".html":
-            raise BadInput(f"--report {str(given.report)!r} must end in .html.")
-    if given.save is not None:
-        check_target(given.save, "--save", given.model)

@@ -1,0 +1,196 @@
+"""One fine-tuning of the command line: what is loaded, what runs, and what is said at the end."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from blackbox_zo._stop import Stop
+from blackbox_zo._typing import override
+from blackbox_zo.journal import Journal
+from blackbox_zo.modules import Module
+from blackbox_zo.run import Observer, Run
+from oracles.kind import BadInput, Session
+from oracles.llm._finetune import Tuning
+from oracles.llm._folders import save
+from oracles.llm._settings import Settings
+from oracles.llm._tally import Pace, TuningTally, memory
+from oracles.llm._task import Task, fingerprint, task_of
+from oracles.llm._validations import best_step, deciding, in_words, validations
+from oracles.llm.models import load_model
+
+__all__ = ["TuningSession", "load"]
+
+
+class TuningSession(Session):
+    """A model, its task and a `Tuning`.
+
+    Args:
+        chosen: The options.
+        settings: For the journal's header.
+        kind: The name of the kind.
+        names: The option for each entry of the problem.
+
+    Raises:
+        BadInput: The model or the data cannot be used.
+        JournalError: The journal is of another run.
+    """
+
+    tally: TuningTally
+
+    def __init__(self, chosen: Settings, settings: dict[str, Any], kind: str, names: Mapping[str, str]) -> None:
+        given = chosen.given
+        self.chosen, self.given = chosen, given
+        if given.save is None:
+            self.unkept = "Nothing was kept: --save DIR would keep the weights, --journal FILE the run."
+        _check_there(given)
+        self.model, self.tokenizer = load(given.model, given.dtype)
+        self.task = task_of(chosen, self.tokenizer, _context(self.model, self.tokenizer))
+        size = min(given.batch_size, len(self.task.train))
+        self.tally = TuningTally(given.steps)
+        try:
+            module = Module(self.model, chosen.select, given.mask, no_decay=given.no_decay)
+        except ValueError as error:
+            raise BadInput(f"--select {chosen.select!r}: {error}") from error
+        journal = None
+        if given.journal is not None:
+            problem = {"kind": kind, **_problem(chosen, self.task, size)}
+            journal = Journal(given.journal, problem, settings | _settings(chosen), see=self.tally.see, names=names)
+        self.tuning = Tuning(
+            self.model,
+            self.task.train,
+            self.task.loss,
+            batch_size=given.batch_size,
+            module=module,
+            estimator=chosen.estimator(size),
+            rule=chosen.rule(size),
+            validation=self.task.validation,
+            measures=self.task.measures,
+            evaluate_every=chosen.eval_every,
+            seed=given.seed,
+            journal=journal,
+            sweep=given.sweep,
+            directions_per=chosen.directions_per(size),
+            micro_batch=given.micro_batch,
+            reuse=given.reuse,
+            numbers=self.task.numbers,
+        )
+        self.begun_at = self.tuning.search.moves
+
+    @override
+    def introduction(self) -> Iterator[str]:
+        """What is searched, and by how many rows."""
+        searched = self.tuning.search.variable.size
+        every = sum(p.numel() for p in self.model.parameters())
+        rows = f"{len(self.task.train):,} rows to learn from, {len(self.task.validation):,} to validate on"
+        yield f"{self.chosen.model_name}: {searched:,} of {every:,} parameters searched; {rows}"
+
+    @override
+    def run(self, observers: Sequence[Observer], stop: Stop) -> Run:
+        pace = Pace(self.tally, lambda: self.tuning.oracle.forwards, observers)
+        limit: float | None = self.given.time_limit
+        return self.tuning.run(self.given.steps, time_limit=limit, observers=[pace, *observers], stop=stop)
+
+    @override
+    def result(self, run: Run) -> Iterator[str]:
+        """The measures before and after, what it took, and where the weights are."""
+        step, steps = self.tuning.search.moves, self.given.steps
+        yield from self._measures()
+        now = f" ({step - self.begun_at} now)" if self.begun_at else ""
+        barren = self.tuning.search.barren_steps
+        failed = f", {barren} without a finite loss" if barren else ""
+        used = f", {memory():,.0f} MB" if memory() else ""
+        forwards = self.tuning.oracle.forwards
+        yield f"{step} of {steps} steps{now}{failed}, {forwards:,} forwards, {run.seconds:.1f} s{used}"
+        if self.given.save is not None:
+            save(self.model, self.tokenizer, self.given.save)
+            yield f"weights after step {step}: {self.given.save}"
+        if self.given.journal is not None:
+            yield from self._exports(step)
+
+    @override
+    def close(self) -> None:
+        self.tuning.search.close()
+
+    def _measures(self) -> Iterator[str]:
+        found = validations(self.tuning.search.measured)
+        if not found:
+            return
+        first, last = found[0], found[-1]
+        if first.step or not last.step:
+            yield f"validation after step {last.step}: {in_words(last.values)}"
+            return
+        yield f"{'validation':<12}{'zero-shot':>12}{f'after step {last.step}':>20}"
+        for name, value in last.values.items():
+            yield f"  {name:<10}{first.values.get(name, math.nan):>12.4f}{value:>20.4f}"
+
+    def _exports(self, step: int) -> Iterator[str]:
+        """How to get the weights that are not saved."""
+        found = validations(self.tuning.search.measured)
+        export = f"blackbox-zo export {shlex.quote(str(self.given.journal))} -o DIR"
+        if self.given.save is None:
+            yield f"to get its weights: {export}"
+        if 0 < (best := best_step(found, deciding(found))) < step:
+            yield f"to get its best weights: {export} --step {best}"
+
+
+def _check_there(given: argparse.Namespace) -> None:
+    """Refuse a run that is resumed without the folder of its model; the hub is not asked for it."""
+    before = (given.header or {}).get("settings") or {}
+    if before.get("model") == given.model and before.get("local") and not Path(given.model).expanduser().exists():
+        raise BadInput(f"The model {given.model!r} is not in folder '{Path.cwd()}' any more; bring it back.")
+
+
+def load(name: str, dtype: str) -> tuple[Any, Any]:
+    """A model and its tokenizer; see `load_model`.
+
+    Raises:
+        BadInput: The model cannot be loaded.
+    """
+    try:
+        return load_model(name, dtype)
+    except FileNotFoundError as error:
+        raise BadInput(str(error)) from error
+    except ModuleNotFoundError as error:
+        if error.name is not None:  # torch, for example; the name of a model's package stands in the message
+            raise
+        raise BadInput(str(error)) from error
+    except Exception as error:  # whatever a reader of files says of one that is damaged
+        reason = str(error).strip().partition("\n")[0]
+        raise BadInput(f"--model {name!r} cannot be loaded: {reason}") from error
+
+
+def _context(model: Any, tokenizer: Any) -> int:
+    """The most tokens that a model can read."""
+    most = getattr(model.config, "max_position_embeddings", None) or tokenizer.model_max_length
+    return min(int(most), int(tokenizer.model_max_length))
+
+
+def _problem(chosen: Settings, task: Task, size: int) -> dict[str, Any]:
+    """What is minimised: equal for two runs if one may go on with the other's journal."""
+    given: argparse.Namespace = chosen.given
+    typed = ("dtype", "template", "answer", "text", "objective", "mask", "no_decay")
+    rows = {"train": task.train, "validation": task.validation}
+    return {
+        "model": chosen.model_name,
+        **{name: getattr(given, name) for name in typed},
+        "labels": list(chosen.labels) or None,
+        "values": list(chosen.values) or None,
+        "max_new_tokens": chosen.max_new_tokens or None,
+        "batch_size": size,
+        "directions_per": chosen.directions_per(size),
+        "select": chosen.select,
+        **{name: {"rows": len(found), "digest": fingerprint(found)} for name, found in rows.items()},
+    }
+
+
+def _settings(chosen: Settings) -> dict[str, Any]:
+    """What is worth keeping, but may change when the run goes on."""
+    given: argparse.Namespace = chosen.given
+    kept: dict[str, Any] = {name: getattr(given, name) for name in ("model", "steps", "sweep", "reuse", "micro_batch")}
+    kept |= {"data": str(given.data), "eval_every": chosen.eval_every, "lr_schedule": given.lr_schedule}
+    return {**kept, "local": Path(given.model).expanduser().exists()}

@@ -1,0 +1,112 @@
+"""What is shown of a fine-tuning while it goes on: on a terminal, in lines, and by `blackbox-zo watch`."""
+
+from __future__ import annotations
+
+import sys
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+
+from blackbox_zo._typing import override
+from blackbox_zo.journal import Line, Measured
+from blackbox_zo.run import Observer, Report, Run
+from blackbox_zo.tally import StepTally
+from oracles.llm._validations import in_words
+
+__all__ = ["Pace", "TuningTally", "memory"]
+
+_LATEST = 20
+"""Steps whose mean loss and speed are shown."""
+
+
+class TuningTally(StepTally):
+    """The mean loss of the latest steps, and the newest validation.
+
+    Args:
+        total: How many steps there will be; none if that is not known.
+
+    Attributes:
+        barren: Steps without any finite loss.
+        pace: How fast the run is, in words; empty in a run that is only read.
+    """
+
+    def __init__(self, total: int | None) -> None:
+        super().__init__(total)
+        self.barren, self.pace = 0, ""
+        self._latest: deque[float] = deque(maxlen=_LATEST)
+
+    @override
+    def close(self) -> None:
+        before = self.done
+        super().close()
+        if self.done == before:
+            return
+        if self.value == self.value:
+            self._latest.append(self.value)
+        else:
+            self.barren += 1
+
+    @override
+    def told(self, line: Line) -> Iterator[str]:
+        """Count a line; say what was measured, or how the step before went where the line begins another one."""
+        if not isinstance(line, Measured):
+            yield from super().told(line)
+            return
+        yield from self.rest()
+        self.see(line)
+        yield self.measure(line)
+
+    def measure(self, line: Measured) -> str:
+        """What was measured, in a line."""
+        of = f"/{self.total}" if self.total else ""
+        return f"step {line.step}{of}: {line.name} {f'failed: {line.error}' if line.error else in_words(line.values)}"
+
+    @override
+    def __str__(self) -> str:
+        parts = [f"loss {sum(self._latest) / len(self._latest):.4f}"] if self._latest else []
+        parts += [f"{self.barren} steps without a finite loss"] * bool(self.barren)
+        parts += [self.pace] * bool(self.pace)
+        parts += [f"validation {in_words(self.measured)}"] * bool(self.measured)
+        return ", ".join(parts) or "no step yet"
+
+
+class Pace(Observer):
+    """Notes in a tally how fast a run is, and has every measure shown when it is taken.
+
+    Args:
+        tally: The tally.
+        forwards: How many examples have run through the model.
+        shown: Who shows a line of text.
+    """
+
+    def __init__(self, tally: TuningTally, forwards: Callable[[], int], shown: Sequence[Observer]) -> None:
+        self.tally, self.forwards, self.shown = tally, forwards, shown
+        self.spans: deque[tuple[float, int]] = deque(maxlen=_LATEST)
+        self.last = (0.0, forwards())
+
+    @override
+    def measured(self, run: Run, measured: Measured) -> None:
+        for observer in self.shown:
+            observer.note(self.tally.measure(measured))
+
+    @override
+    def stepped(self, run: Run, report: Report) -> None:
+        """Note the pace of the latest steps; those with a measure took longer, and do not count."""
+        now = report.seconds, self.forwards()
+        if not report.measured and now[1] > self.last[1]:
+            self.spans.append((now[0] - self.last[0], now[1] - self.last[1]))
+        self.last = now
+        seconds, examples = sum(s for s, _ in self.spans), sum(n for _, n in self.spans)
+        rate = examples / seconds if seconds > 0 else 0.0
+        parts = [f"{rate:,.0f} examples/s" if rate >= 100 else f"{rate:.3g} examples/s"] * bool(rate)
+        parts += [f"{used:,.0f} MB"] if (used := memory()) else []
+        self.tally.pace = ", ".join(parts)
+
+
+def memory() -> float:
+    """The most memory that the process has had, in MB; 0 where the system does not say."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0.0
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most / 1e6 if sys.platform == "darwin" else most / 1e3

@@ -1,0 +1,46 @@
+"""What the validations of a fine-tuning say."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+
+from blackbox_zo.journal import Measured
+
+__all__ = ["VALIDATION", "best_step", "deciding", "in_words", "shown", "validations"]
+
+VALIDATION = "validation"
+"""The name of the measure of the validation examples."""
+
+
+def validations(measured: Iterable[Measured]) -> list[Measured]:
+    """The validations that gave numbers, in the order of their steps."""
+    return [m for m in measured if m.name == VALIDATION and m.values]
+
+
+def deciding(found: Sequence[Measured]) -> str:
+    """The name of the number that tells which weights are best: the last one, an accuracy if there is one."""
+    return list(found[-1].values)[-1] if found else ""
+
+
+def best_step(found: Sequence[Measured], name: str) -> int:
+    """After which step a number was best, a loss lowest, any other highest; -1 if it never was finite.
+
+    Among equals that of lowest loss, and then the first.
+    """
+    sign = 1 if name == "loss" else -1
+    known = [m for m in found if math.isfinite(m.values.get(name, math.nan))]
+    best = min(known, key=lambda m: (sign * m.values[name], m.values.get("loss", 0.0), m.step), default=None)
+    return -1 if best is None else best.step
+
+
+def in_words(values: Mapping[str, float]) -> str:
+    """Numbers in a line."""
+    return ", ".join(f"{name} {value:.4f}" for name, value in values.items())
+
+
+def shown(name: str, value: float) -> str:
+    """A number as a report shows it: a loss as it is, others in per cent."""
+    if not math.isfinite(value):
+        return "–"
+    return f"{value:.4f}" if name == "loss" else f"{100 * value:.1f}\u00a0%"

@@ -1,0 +1,124 @@
+"""The kind of run of `blackbox-zo finetune`: a language model, tuned by forward passes alone."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, final
+
+from blackbox_zo._typing import override
+from blackbox_zo.journal import JournalReader
+from blackbox_zo.tally import Tally
+from oracles.kind import BadInput, Kind, Session, told
+from oracles.llm._folders import check_target, save
+from oracles.llm._page import page_of
+from oracles.llm._settings import settings_of
+from oracles.llm._tally import TuningTally
+from oracles.llm.options import EXAMPLE, add_options
+from oracles.page import Page
+
+__all__ = ["FineTuneKind"]
+
+_BEFORE = "blackbox-zo finetune"
+"""What journals of format 1 call this kind."""
+
+
+@final
+class FineTuneKind(Kind):
+    """Runs over the parameters of a model."""
+
+    name = "finetune"
+    help = "fine-tune a language model by forward passes alone"
+    example = EXAMPLE
+    extra = "llm"
+    names = {  # noqa: RUF012 - read only
+        **{
+            name: f"--{name.replace('_', '-')}"
+            for name in (
+                *("model", "dtype", "template", "labels", "values", "answer", "text", "objective", "max_new_tokens"),
+                *("batch_size", "directions_per", "select", "mask", "no_decay", "seed"),
+            )
+        },
+        "train": "set of training rows (--data, --validation)",
+        "validation": "set of validation rows (--data, --validation)",
+        "estimator": "estimator (--directions, --distribution, --difference, --radius, --rank, --blocks)",
+        "rule": "rule (--optimizer, --lr, --lr-schedule with --steps, --weight-decay, --clip)",
+        "dimension": "number of searched parameters (--model, --select)",
+        "start": "digest of the weights it began with (--model)",
+    }
+
+    @override
+    def options(self, parser: argparse.ArgumentParser) -> None:
+        add_options(parser)
+
+    @override
+    def open(self, given: argparse.Namespace, settings: dict[str, Any]) -> Session:
+        """A model, its task, and a search over its parameters."""
+        chosen = settings_of(given)
+        from oracles.llm._session import TuningSession
+
+        return TuningSession(chosen, settings, self.name, self.names)
+
+    @override
+    def recognises(self, header: Mapping[str, Any]) -> bool:
+        """Also a run that a Python program began over the parameters of a model."""
+        problem = header.get("problem")
+        if isinstance(problem, dict) and "kind" in problem:
+            return problem["kind"] in (self.name, _BEFORE)
+        return (header.get("variable") or {}).get("name") == "Module"
+
+    @override
+    def tally(self, header: Mapping[str, Any]) -> Tally:
+        """Steps, their mean loss, and validations."""
+        return TuningTally((header.get("settings") or {}).get("steps"))
+
+    @override
+    def page(self, reader: JournalReader, given: argparse.Namespace) -> Page:
+        """The training loss, the validations, and how to get the weights."""
+        return page_of(reader)
+
+    @override
+    def export_options(self, parser: argparse.ArgumentParser) -> None:
+        """The base model."""
+        parser.add_argument(
+            "--model", metavar="BASE", help="of a fine-tuning: the model that it began with; default: see journal"
+        )
+        parser.add_argument(
+            "--dtype", choices=("float32", "bfloat16"), help="of a fine-tuning: of its weights; default: see journal"
+        )
+
+    @override
+    def export(self, reader: JournalReader, given: argparse.Namespace) -> Iterator[str]:
+        """A folder with the weights after a step, as `save_pretrained` writes it."""
+        header = reader.header
+        problem = header.get("problem")
+        base = given.model or _base(header)
+        dtype = given.dtype or (problem.get("dtype") if isinstance(problem, dict) else None) or "float32"
+        check_target(given.output, "--output", base)
+        from oracles.llm._finetune import replay
+        from oracles.llm._session import load
+
+        model, tokenizer = load(base, dtype)
+        with told():
+            module = replay(reader, model, given.step)
+        save(model, tokenizer, given.output)
+        yield f"{given.output}: {base} after step {module.version} of {reader.path}"
+
+
+def _base(header: Mapping[str, Any]) -> str:
+    """The folder of the model that a run began with, if it is still there.
+
+    Raises:
+        BadInput: It is not, or the run did not begin with a folder; nothing that a journal names is downloaded.
+    """
+    settings = header.get("settings") or {}
+    named = settings.get("model")
+    if not named:
+        raise BadInput("The journal does not say which model the run began with; name it by --model.")
+    if str(named).startswith("package:"):
+        return str(named)
+    folder = Path(settings.get("cwd") or ".", Path(named).expanduser())
+    if not folder.exists():
+        raise BadInput(f"The run began with model {named!r}, which is not at '{folder}'; name it by --model.")
+    return str(folder)
