@@ -74,8 +74,8 @@ def curve(env: str, how: Preset, steps: int, every: int, seed: int, enough: floa
     out: list[float] = []
     bonus = 1.0 if env == "Walker2d-v5" else 0.0
     with Training(env, how, workers=0, seed=seed, survival_bonus=bonus) as training:
-        for progress in training.run(env_steps=steps):
-            while len(out) < progress.steps // every and len(out) < steps // every:
+        for _ in training.run(env_steps=steps):
+            while len(out) < training.experience.steps // every and len(out) < steps // every:
                 out.append(round(float(training.trained.evaluate(5, seed=seed).mean()), 1))
                 if out[-1] >= enough:
                     return out
@@ -94,9 +94,9 @@ def one(task: tuple[str, str, int]) -> list[float]:
 def cartpole(seed: int) -> int | None:
     """Episodes until it is solved."""
     with Training("CartPole-v1", "auto", workers=0, seed=seed) as training:
-        for progress in training.run(100):
+        for _ in training.run(100):
             if -training.search.best.value >= 500 and training.trained.evaluate(100, seed=1).mean() >= 475:
-                return progress.episodes
+                return training.experience.episodes
     return None
 
 

@@ -44,7 +44,7 @@ def ours(make: Make, name: str, steps: int, seed: int) -> tuple[Act, int]:
     with Training(make, workers=0, seed=seed) as training:
         for _ in training.run(env_steps=steps):
             pass
-        return training.trained.act, training.oracle.steps_played
+        return training.trained.act, training.experience.steps
 
 
 def sb3_ars(make: Make, name: str, steps: int, seed: int) -> tuple[Act, int]:

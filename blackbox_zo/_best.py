@@ -8,7 +8,7 @@ import numpy as np
 
 from blackbox_zo._open import Open
 from blackbox_zo._typing import Floats, Ints, Tree
-from blackbox_zo.feedback import Feedback, Values
+from blackbox_zo.feedback import Feedback, Ranking, Values
 from blackbox_zo.variables import Variable, Vector
 
 __all__ = ["Best", "BestSoFar"]
@@ -33,40 +33,65 @@ class BestSoFar:
 
     Args:
         variable: Of the search. Only the points of a `Vector` are kept.
-
-    Attributes:
-        x: The point, shape (d,); none where points are not written out.
-        value: Its value.
-        id: The number of its query.
     """
 
     def __init__(self, variable: Variable) -> None:
         self.variable = variable
-        self.x: Floats | None = variable.flat if isinstance(variable, Vector) else None
-        self.value, self.id = np.nan, -1
+        self._x: Floats | None = variable.flat if isinstance(variable, Vector) else None
+        self._value, self._id = np.nan, -1
+        self._later: list[tuple[Open, Ints, Feedback]] = []
+
+    @property
+    def found(self) -> tuple[Floats | None, float, int]:
+        """The point, shape (d,), none where points are not written out; its value; and the number of its query."""
+        for part in self._later:
+            self._see(*part)
+        self._later = []
+        return self._x, self._value, self._id
+
+    @found.setter
+    def found(self, found: tuple[Floats | None, float, int]) -> None:
+        self._later = []
+        self._x, self._value, self._id = found
 
     def point(self) -> Best:
-        """As a user sees it."""
+        """The best point, in the user's structure."""
+        flat, value, query = self.found
         x = None
-        if isinstance(self.variable, Vector) and self.x is not None:
-            x = self.variable.treedef.unflatten(self.x.copy())
-        return Best(x, self.value, self.id)
+        if isinstance(self.variable, Vector) and flat is not None:
+            x = self.variable.treedef.unflatten(flat.copy())
+        return Best(x, value, query)
 
-    def see(self, pending: Open, positions: Ints, feedback: Feedback) -> None:
-        """Compare answers to some queries of an open proposal with what is kept; of rankings the newest wins."""
+    def part(self, pending: Open, positions: Ints, feedback: Feedback) -> None:
+        """Note answers to some queries of an open step; they are looked at when somebody asks, or with the rest."""
+        self._later.append((pending, positions, feedback))
+
+    def whole(self, pending: Open, feedback: Feedback) -> None:
+        """Compare a step's answers with what is kept; what was noted of it is among them."""
         if not isinstance(feedback, Values):
-            losses = feedback.net_losses()
-            if losses.any():
-                self._keep(pending, int(positions[np.argmin(losses)]), np.nan)
-        elif feedback.n_failed < feedback.n:
-            values = feedback.values
-            value = float(values[0]) if len(values) == 1 else float(np.fmin.reduce(values))  # fmin passes over NaN
-            if not (value > self.value):  # better, or as good, or the first
-                position = int(positions[values == value].min())
-                if value != self.value or position + pending.first_id < self.id:
-                    self._keep(pending, position, value)
+            return  # of rankings each part was looked at when it came
+        if self._later:
+            self._later = [part for part in self._later if part[0] is not pending]
+        self._see(pending, pending.every, feedback)
+
+    def ranked(self, pending: Open, positions: Ints, feedback: Ranking) -> None:
+        """Take the winner of a ranking: the newest one counts."""
+        losses = feedback.net_losses()
+        if losses.any():
+            self.found = self.found  # what came before is compared before
+            self._keep(pending, int(positions[np.argmin(losses)]), np.nan)
+
+    def _see(self, pending: Open, positions: Ints, feedback: Feedback) -> None:
+        if not isinstance(feedback, Values) or feedback.n_failed == feedback.n:
+            return
+        values = feedback.values
+        value = float(values[0]) if len(values) == 1 else float(np.fmin.reduce(values))  # fmin passes over NaN
+        if not (value > self._value):  # better, or as good, or the first
+            position = int(positions[values == value].min())
+            if value != self._value or position + pending.first_id < self._id:
+                self._keep(pending, position, value)
 
     def _keep(self, pending: Open, position: int, value: float) -> None:
         if isinstance(self.variable, Vector):
-            self.x = self.variable.outside(pending.queries.take(np.array([position])).points())[0]
-        self.value, self.id = value, position + pending.first_id
+            self._x = self.variable.outside(pending.queries.take(np.array([position])).points())[0]
+        self._value, self._id = value, position + pending.first_id

@@ -22,7 +22,7 @@ FORMAT = 2
 
 def save(engine: Engine) -> dict[str, Any]:
     """The state of an engine. An open proposal is saved as what it takes to sample it again, and its answers so far."""
-    best, learning = engine.best, engine.learning
+    (x, value, query), learning = engine.best.found, engine.learning
     out: dict[str, Any] = {
         "format": FORMAT,
         **{f"x/{name}": array for name, array in engine.variable.state().items()},
@@ -34,9 +34,9 @@ def save(engine: Engine) -> dict[str, Any]:
         "failed": engine.failed,
         "barren": engine.barren,
         "barren_steps": engine.barren_steps,
-        **({} if best.x is None else {"best_x": best.x.copy()}),
-        "best_value": best.value,
-        "best_id": best.id,
+        **({} if x is None else {"best_x": x.copy()}),
+        "best_value": value,
+        "best_id": query,
         **pack("estimator", engine.state),
         **pack("rule", engine.rule_state),
         **learning.save("oracle", learning.states),
@@ -86,8 +86,8 @@ def load(engine: Engine, state: Mapping[str, Any]) -> None:
     engine.steps, engine.asked = int(state["step"]), int(state["asked"])
     engine.nfev, engine.failed = int(state["nfev"]), int(state["failed"])
     engine.barren, engine.barren_steps = int(state["barren"]), int(state["barren_steps"])
-    engine.best.x = np.array(state["best_x"]) if engine.variable.dense else None
-    engine.best.value, engine.best.id = float(state["best_value"]), int(state["best_id"])
+    best = np.array(state["best_x"]) if engine.variable.dense else None
+    engine.best.found = best, float(state["best_value"]), int(state["best_id"])
     engine.open.clear()
     now = engine.state, engine.learning.states
     for step in sorted({int(name.split("/")[1]) for name in state if name.startswith("open/")}):

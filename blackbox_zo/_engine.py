@@ -80,10 +80,14 @@ class Engine:
         self.nfev += len(positions)
         if isinstance(feedback, Values):
             self.failed += feedback.n_failed
-        self.best.see(pending, positions, feedback)
         whole = pending.take(positions, feedback)
+        if not isinstance(feedback, Values):
+            self.best.ranked(pending, positions, feedback)
         if whole is None:
+            if isinstance(feedback, Values):
+                self.best.part(pending, positions, feedback)
             return False
+        self.best.whole(pending, whole)
         del self.open[step]
         if pending.learnt:
             self.learning.absorb(pending.learnt)
@@ -91,7 +95,10 @@ class Engine:
         return True
 
     def _move(self, pending: Open, feedback: Feedback) -> None:
-        nothing = isinstance(feedback, Values) and feedback.n_failed == feedback.n
+        if isinstance(feedback, Values):
+            nothing = feedback.n_failed == feedback.n
+        else:
+            nothing = bool((feedback.levels < 0).all())
         self.barren = self.barren + 1 if nothing else 0
         self.barren_steps += nothing
         if self.variable.version - pending.version > self.max_staleness:
@@ -117,7 +124,7 @@ class Engine:
             self.variable.state(), self.variable.version, self.state, self.rule_state, self.learning.states,
             {step: pending.copy() for step, pending in self.open.items()},
             (self.steps, self.asked, self.nfev, self.failed, self.barren, self.barren_steps),
-            (self.best.x, self.best.value, self.best.id),
+            self.best.found,
         )  # fmt: skip
 
     def restore(self, then: Snapshot) -> None:
@@ -126,7 +133,7 @@ class Engine:
         self.state, self.rule_state, self.learning.states = then.state, then.rule_state, then.learnt
         self.open = {step: pending.copy() for step, pending in then.open.items()}
         self.steps, self.asked, self.nfev, self.failed, self.barren, self.barren_steps = then.counts
-        self.best.x, self.best.value, self.best.id = then.best
+        self.best.found = then.best
 
 
 class Snapshot(NamedTuple):

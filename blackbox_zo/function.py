@@ -121,7 +121,12 @@ class FunctionOracle(Oracle):
             for i in range(proposal.n):
                 x = proposal.tree(i)
                 self.calls += 1
-                yield self._part(proposal, [(np.array([i]), _tried(lambda x=x: self.fun(x)))])  # type: ignore[misc]
+                try:
+                    answer = Values([number(self.fun(x))])
+                except Exception as error:
+                    yield self._part(proposal, [(np.array([i]), Raised(error))])
+                else:
+                    yield proposal.ids[i : i + 1], answer
 
     def _by_workers(self, pool: Pool, proposal: Proposal) -> Iterator[Part]:
         n, broken_off = proposal.n, list[int]()

@@ -14,7 +14,7 @@ from blackbox_zo._checks import check_at_least, check_positive
 from blackbox_zo._records import Ended, Failure, Report, Searched
 from blackbox_zo._stop import Stop
 from blackbox_zo.errors import BudgetExhausted, JournalError, OracleError, Rewind, TellError
-from blackbox_zo.feedback import Values
+from blackbox_zo.feedback import Feedback, Values
 from blackbox_zo.journal import Answers, Measured
 from blackbox_zo.journal.lines import answers_of
 from blackbox_zo.measure import Measure
@@ -292,10 +292,17 @@ class Run:
                 search.tell(proposal, part, ids)
                 left -= part.n
                 if isinstance(part, Values):
-                    usable = part.values if not part.n_failed else part.values[np.isfinite(part.values)]
-                    total, count = total + float(np.add.reduce(usable)), count + usable.size
+                    if part.n == 1 and not part.n_failed:
+                        total, count = total + float(part.values[0]), count + 1
+                    else:
+                        usable = part.values if not part.n_failed else part.values[np.isfinite(part.values)]
+                        total, count = total + float(np.add.reduce(usable)), count + usable.size
                     if part.n_failed and self.first_failure is None:
-                        self._note_failure(ids, part)
+                        self._note_failure(ids, part, int(np.argmax(np.isnan(part.values))))
+                elif part.info is not None and self.first_failure is None:
+                    failed = [position for position, info in enumerate(part.info) if info and "error" in info]
+                    if failed:
+                        self._note_failure(ids, part, failed[0])
                 if self.observers:
                     answers = answers_of(proposal.step, search.moves, ids, part)
                     for observer in self.observers:
@@ -313,8 +320,7 @@ class Run:
             raise TellError(f"The oracle left {left} of {proposal.n} queries of step {proposal.step} unanswered.")
         return (total / count if count else math.nan), False
 
-    def _note_failure(self, ids: Any, part: Values) -> None:
-        position = int(np.argmax(np.isnan(part.values)))
+    def _note_failure(self, ids: Any, part: Feedback, position: int) -> None:
         info = (part.info[position] if part.info is not None else None) or {}
         self.first_failure = Failure(int(ids[position]), str(info.get("error", "")), info)
 

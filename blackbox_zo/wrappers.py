@@ -109,7 +109,7 @@ class Repeat(Wrapper):
 
 @final
 class RankOnly(Wrapper):
-    """Turns values into a ranking, best first; failed queries are not ranked.
+    """Turns values into a ranking, best first; failed queries are not ranked, and where all failed none has a place.
 
     A ranking compares all queries of a step, so it is answered in one part, after the last value.
 
@@ -128,6 +128,8 @@ class RankOnly(Wrapper):
     def answer(self, proposal: Proposal) -> Ranking:
         answer = self.oracle.answer(proposal)
         ranking = answer.ranking(self.n_ranked)
+        if isinstance(answer, Values) and answer.n_failed == answer.n:  # no place says more than a tie of all
+            ranking = Ranking.from_levels(np.full(answer.n, -1, dtype=np.intp))
         ranking.info = answer.info
         return ranking
 

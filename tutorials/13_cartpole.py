@@ -16,14 +16,15 @@ from oracles.rl import Training, load, train
 # the default. Every 5 steps the present policy is evaluated in 10 episodes of their own, and the best one is kept.
 seen = []
 found = train("CartPole-v1", steps=20, workers=2, evaluate=10, every=5, callback=seen.append)
-for p in seen[4::5]:
-    print(f"after {p.steps:>6,} steps of the environment: evaluated {p.evaluated:.0f}")
+for report in seen[4::5]:
+    evaluated = report.measured["return"].values
+    print(f"after {evaluated['steps']:>6,.0f} steps of the environment: evaluated {evaluated['return']:.0f}")
 print(f"in 100 other episodes: {found.evaluate(100, seed=1).mean():.0f} of 500")
 
 # The same run, for any number of workers: all candidates of a step meet the same episodes, whoever plays them.
 with Training("CartPole-v1", workers=0) as training:
-    first = [p.score for p in training.run(steps=3)]
-print(f"the same with no workers at all: {first == [p.score for p in seen[:3]]}")
+    first = [report.value for report in training.run(steps=3)]
+print(f"the same with no workers at all: {first == [report.value for report in seen[:3]]}")
 
 # It plays like this. `act` takes observations, and gives actions, as the environment has them.
 env = gymnasium.make("CartPole-v1")

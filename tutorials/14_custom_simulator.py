@@ -48,8 +48,8 @@ policy = LinearPolicy.for_env(Boiler, bias=True)
 seen = []
 found = train(Boiler, "cma", policy, steps=25, workers=2, score=score, callback=seen.append)
 half, end = seen[12], seen[-1]
-print(f"{end.failed} of {end.episodes} candidates killed the simulator, {end.failed - half.failed} in the second half")
-print(f"mean score of a step's candidates: {seen[0].score:.1f} in the first, {end.score:.1f} in the last")
+print(f"{end.failed} of {end.nfev} candidates killed the simulator, {end.failed - half.failed} in the second half")
+print(f"mean score of a step's candidates: {-seen[0].value:.1f} in the first, {-end.value:.1f} in the last")
 
 boiler = Boiler()
 observation, _ = boiler.reset(seed=123)

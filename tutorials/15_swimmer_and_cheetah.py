@@ -19,11 +19,14 @@ def learn(env, preset, steps):
     """Train, and say how it goes."""
     with Training(env, preset, workers=2, evaluate=3, every=steps // 4) as training:
         before = training.trained.evaluate(3).mean()
-        for p in training.run(steps):
-            if p.evaluated == p.evaluated:
-                print(f"  step {p.step + 1:>3}, {p.steps:>9,} steps of the environment: {p.evaluated:8.1f}", flush=True)
+        for report in training.run(steps):
+            for found in report.measured.values():
+                steps_played, value = found.values["steps"], found.values["return"]
+                print(
+                    f"  step {found.step:>3}, {steps_played:>9,.0f} steps of the environment: {value:8.1f}", flush=True
+                )
         best, after = training.best
-        print(f"{env}: {before:.1f} before, {after:.1f} after {p.episodes} episodes")
+        print(f"{env}: {before:.1f} before, {after:.1f} after {training.experience.episodes} episodes")
         return best
 
 

@@ -38,9 +38,10 @@ with tempfile.TemporaryDirectory() as folder:
     # Some other day, the same lines go on where the journal ends.
     with training() as run:
         print(f"it goes on after step {run.search.steps}")
-        for p in run.run(STEPS - 7):
-            if p.evaluated == p.evaluated:
-                print(f"  step {p.step + 1:>3}, {p.episodes:>5,} episodes: {p.evaluated:6.1f}", flush=True)
+        for report in run.run(STEPS - 7):
+            for found in report.measured.values():
+                episodes, value = found.values["episodes"], found.values["return"]
+                print(f"  step {found.step:>3}, {episodes:>5,.0f} episodes: {value:6.1f}", flush=True)
         best, value = run.best
 
 returns = best.evaluate(50, seed=1)

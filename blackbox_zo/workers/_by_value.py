@@ -50,5 +50,7 @@ def _made_here() -> Iterator[types.ModuleType]:
     for name, module in list(sys.modules.items()):
         if isinstance(module, types.ModuleType) and name != "__main__" and name not in registered:
             has = vars(module)
+            if has.get("__name__") != name:  # it stands there a second time, as `xml.parsers.expat.errors` does
+                continue
             if has.get("__spec__") is None and "__file__" not in has and "__path__" not in has:
                 yield module

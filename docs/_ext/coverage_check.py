@@ -1,8 +1,9 @@
 """Fail the build when a public name has no entry on an API page.
 
-Public is what a package's `__init__.py` re-exports as itself: `from … import name as name`, and what a module lists in
-`__all__`. What `oracles` re-exports from `blackbox_zo` is documented there. Documented is what an `autoclass`,
-`autofunction`, `autoexception`, `autodata` or `automodule` directive on a page of `docs/api` names.
+Public is what a package's `__init__.py` re-exports as itself: `from … import name as name`, for type checkers alone
+too, where it is imported when it is first used; and what a module lists in `__all__`. What `oracles` re-exports from
+`blackbox_zo` is documented there. Documented is what an `autoclass`, `autofunction`, `autoexception`, `autodata` or
+`automodule` directive on a page of `docs/api` names.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ def public_names(package: str) -> set[str]:
         raise ModuleNotFoundError(f"There is no package {package!r} to document.")
     tree = ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
     found: set[str] = set()
-    for node in tree.body:
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import | ast.ImportFrom):
             core = isinstance(node, ast.ImportFrom) and (node.module or "").startswith(
                 "blackbox_zo"

@@ -5,8 +5,9 @@ from oracles.function.kind import FunctionKind
 from oracles.kind import Kind
 from oracles.llm.kind import FineTuneKind
 from oracles.ranking.kind import RankKind
+from oracles.rl.kind import TrainPolicy
 
 __all__ = ["KINDS"]
 
-KINDS: tuple[Kind, ...] = (CommandKind(), FineTuneKind(), RankKind(), FunctionKind())
+KINDS: tuple[Kind, ...] = (CommandKind(), FineTuneKind(), TrainPolicy(), RankKind(), FunctionKind())
 """A journal is shown by the first that recognises it."""

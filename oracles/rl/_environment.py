@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import importlib.metadata
 import re
 import sys
 from collections.abc import Iterable, Iterator
@@ -24,6 +25,7 @@ __all__ = [
     "said",
     "sizes_of",
     "spaces_of",
+    "spelled",
     "unseeded",
     "versions_of",
 ]
@@ -38,6 +40,13 @@ def name_of(env: Any) -> str:
     if isinstance(env, str):
         return env
     return str(getattr(env, "id", None) or getattr(env, "__qualname__", None) or type(env).__qualname__)
+
+
+def spelled(env: Any) -> str:
+    """How a journal names an environment: by its id, or as module:function where that finds the function again."""
+    name, module = name_of(env), getattr(env, "__module__", "__main__")
+    found = name.isidentifier() and name == getattr(env, "__qualname__", None) and module != "__main__"
+    return f"{module}:{name}" if found else name
 
 
 def make(env: Any, num_envs: int = 1, **arguments: Any) -> Any:
@@ -139,15 +148,25 @@ def versions_of(env: Any) -> dict[str, str]:
         return {}
     made = make(env)
     try:
-        of_mujoco = any(base.__name__ == "MujocoEnv" for base in type(getattr(made, "unwrapped", made)).__mro__)
+        kinds = type(getattr(made, "unwrapped", made)).__mro__
     finally:
         close(made)
     out = {"gymnasium": gymnasium.__version__}
-    if of_mujoco:
+    if any(kind.__name__ == "MujocoEnv" for kind in kinds):
         import mujoco
 
         out["mujoco"] = mujoco.__version__
-    return out
+    own = kinds[0].__module__.partition(".")[0]
+    names = ["box2d", "box2d-py"] if kinds[0].__module__.startswith("gymnasium.envs.box2d") else [own]
+    return {**{name: version for name in names if (version := _installed(name))}, **out}
+
+
+def _installed(name: str) -> str:
+    """The version of a distribution; empty if it is not installed."""
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return ""
 
 
 def registered() -> dict[str, Any]:

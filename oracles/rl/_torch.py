@@ -26,7 +26,10 @@ def layers_in(module: Any) -> tuple[Layer, ...]:
     if len(set(own)) < len(own):  # tied ones have one place in x
         return ()
     if any(
-        part._forward_hooks or part._forward_pre_hooks or part._parameters.keys() - {"weight", "bias"} for part in parts
+        part._forward_hooks
+        or part._forward_pre_hooks
+        or {name for name, _ in part.named_parameters(recurse=False)} - {"weight", "bias"}
+        for part in parts
     ):
         return ()
     out: list[Layer] = []

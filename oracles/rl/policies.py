@@ -32,10 +32,12 @@ class Policy(ABC):
     Attributes:
         x0: Where a search starts.
         size: Numbers in x.
+        layers: The shapes of the dense layers that it is made of; empty for a policy of another kind.
     """
 
     x0: Tree
     size: int
+    layers: tuple[Layer, ...] = ()
 
     def __init__(self, n_inputs: int, n_outputs: int, normalize: bool) -> None:
         name = type(self).__name__
@@ -57,6 +59,14 @@ class Policy(ABC):
         from oracles.rl._environment import sizes_of
 
         return cls(*sizes_of(env), **arguments)
+
+    def described(self) -> dict[str, Any]:
+        """What tells it from other policies, JSON-able: the name of its class as "policy", and its arguments.
+
+        A policy with further arguments adds them, so that a journal of another one is refused.
+        """
+        sizes = {"n_inputs": self.n_inputs, "n_outputs": self.n_outputs}
+        return {"policy": type(self).__name__, **sizes, "normalize": self.normalize}
 
     @abstractmethod
     def acting(self, x: Floats, seen: Statistics | None = None) -> Act:
@@ -87,8 +97,6 @@ class Policy(ABC):
 class Dense(Policy):
     """A policy of dense layers, which numpy runs."""
 
-    _layers: tuple[Layer, ...]
-
     def acting(self, x: Floats, seen: Statistics | None = None) -> Act:
         """See `Policy.acting`."""
         act = self.in_turn()(x, seen)
@@ -96,7 +104,7 @@ class Dense(Policy):
 
     def in_turn(self, n: int | None = None) -> Callable[[Floats, Statistics | None], Act]:
         """See `Policy.in_turn`."""
-        return Network(self._layers, n).acting
+        return Network(self.layers, n).acting
 
 
 class LinearPolicy(Dense):
@@ -115,10 +123,14 @@ class LinearPolicy(Dense):
     def __init__(self, n_inputs: int, n_outputs: int, *, normalize: bool = False, bias: bool = False) -> None:
         super().__init__(n_inputs, n_outputs, normalize)
         self.bias = bool(bias)
-        self._layers = (Layer(self.n_outputs, self.n_inputs, self.bias, None),)
-        self.size = sum(layer.size for layer in self._layers)
+        self.layers = (Layer(self.n_outputs, self.n_inputs, self.bias, None),)
+        self.size = sum(layer.size for layer in self.layers)
         w, b = np.zeros((self.n_outputs, self.n_inputs)), np.zeros(self.n_outputs)
         self.x0 = {"W": w, "b": b} if bias else w
+
+    def described(self) -> dict[str, Any]:
+        """See `Policy.described`."""
+        return {**super().described(), "bias": self.bias}
 
 
 class MLPPolicy(Dense):
@@ -150,15 +162,21 @@ class MLPPolicy(Dense):
         check_choice("MLPPolicy", ACTIVATIONS, activation=activation)
         for width in hidden:
             check_at_least("MLPPolicy", 1, hidden=width)
-        widths = [self.n_inputs, *map(int, hidden), self.n_outputs]
+        self.hidden, self.activation, self.seed = tuple(map(int, hidden)), activation, int(seed)
+        widths = [self.n_inputs, *self.hidden, self.n_outputs]
         names = [activation] * len(hidden) + [None]
-        self._layers = tuple(Layer(out, in_, True, f) for (in_, out), f in zip(pairwise(widths), names, strict=True))
-        self.size = sum(layer.size for layer in self._layers)
+        self.layers = tuple(Layer(out, in_, True, f) for (in_, out), f in zip(pairwise(widths), names, strict=True))
+        self.size = sum(layer.size for layer in self.layers)
         self.x0 = {}
-        for i, layer in enumerate(self._layers):
+        for i, layer in enumerate(self.layers):
             scale = (0.01 if layer.activation is None else 1.0) / np.sqrt(layer.n_inputs)
             drawn = Key(seed, 0).generator(f"layer {i}").standard_normal((layer.n_outputs, layer.n_inputs))
             self.x0 |= {f"W{i + 1}": scale * drawn, f"b{i + 1}": np.zeros(layer.n_outputs)}
+
+    def described(self) -> dict[str, Any]:
+        """See `Policy.described`; the seed of its start is "policy_seed"."""
+        more = {"hidden": list(self.hidden), "activation": self.activation, "policy_seed": self.seed}
+        return {**super().described(), **more}
 
 
 class TorchPolicy(Dense):
@@ -194,7 +212,7 @@ class TorchPolicy(Dense):
         if n_inputs is None or n_outputs is None:
             raise ValueError("`TorchPolicy(n_inputs=..., n_outputs=...)` are needed: this module does not tell them.")
         super().__init__(n_inputs, n_outputs, normalize)
-        self.module, self._layers, self.converted = module, found, bool(found)
+        self.module, self.layers, self.converted = module, found, bool(found)
         self.x0 = {name: p.detach().cpu().double().numpy().copy() for name, p in module.named_parameters()}
         self.size = sum(array.size for array in self.x0.values())
         if not self.size:

@@ -87,7 +87,7 @@ class Trained:
         Raises:
             ValueError: The policy is a torch module of another kind.
         """
-        shapes = getattr(self.policy, "_layers", None)
+        shapes = self.policy.layers
         if not shapes:
             raise ValueError("This policy is a torch module that is not made of dense layers; take `to_torch()`.")
         return folded(layers_of(self.x, shapes), self.seen)

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, final
 
 import numpy as np
 
 import blackbox_zo as bz
 from blackbox_zo._checks import check_at_least
+from blackbox_zo._stop import Stop
 from blackbox_zo.observers import Callback
-from blackbox_zo.wrappers import RankOnly
-from oracles.rl._environment import name_of, versions_of
+from blackbox_zo.oracle import gather, parts_of
+from blackbox_zo.wrappers import RankOnly, Wrapper
+from oracles.rl._environment import name_of, spelled, versions_of
 from oracles.rl._episodes import Episode, Failure
+from oracles.rl._names import KIND, RETURN, best_of
 from oracles.rl.oracle import EpisodeOracle, Experience
 from oracles.rl.policies import LinearPolicy, Policy
 from oracles.rl.presets import Preset, preset
@@ -21,9 +24,6 @@ from oracles.rl.rollouts import Rollouts
 from oracles.rl.trained import Trained
 
 __all__ = ["RETURN", "Training", "train"]
-
-RETURN = "return"
-"""The name of the measure that tells how good the present policy is: its mean return in episodes of its own."""
 
 
 class Training:
@@ -36,14 +36,13 @@ class Training:
         workers: See `EpisodeOracle`.
         seed: All randomness is a function of it.
         journal: A file that records every answer; if it holds a run, that run goes on.
-        evaluate: Episodes after every `every` steps by which the present policy is evaluated; 0 for never. They have
-            seeds of their own, are played where the others are, and do not change the training.
+        evaluate: Episodes by which the present policy is evaluated before the first step and after every `every` steps;
+            0 for never. They have seeds of their own, are played where the others are, and do not change the training.
         every: See `evaluate`.
         **episodes: More arguments of `EpisodeOracle`.
 
     Attributes:
         problem: What is searched, JSON-able: equal for two runs if one may go on with the other's journal.
-        best: The policy that was evaluated best, and its mean return.
 
     Raises:
         ValueError: An argument is out of its range, or things do not fit each other; see `EpisodeOracle`.
@@ -74,7 +73,7 @@ class Training:
         if not isinstance(env, Rollouts) and given.get("score") is None:
             given.setdefault("horizon", self.preset.horizon)
         self.oracle = EpisodeOracle(env, named, workers=workers, seed=seed, **given)
-        self.best: tuple[Trained, float] | None = None
+        self._best: tuple[int, float, Trained | None] | None = None
         try:
             self.problem = _problem(self.oracle, self.preset)
             self.search = self._searched(seed)
@@ -87,17 +86,20 @@ class Training:
     def _searched(self, seed: int, journal: bz.Journal | None = None) -> bz.Search:
         return bz.Search(self.policy.x0, self.preset.estimator, self.preset.rule, seed=seed, journal=journal)
 
-    def record(self, path: str | Path, settings: dict[str, Any] | None = None) -> None:
+    def record(self, path: str | Path, settings: dict[str, Any] | None = None, **more: Any) -> None:
         """Have every answer recorded, before the first step; if the file holds this run, it goes on from there.
 
         Args:
             path: Of the journal.
             settings: Worth keeping in it, but free to change; JSON-able.
+            **more: Further arguments of `Journal`.
 
         Raises:
             JournalError: It is of another run, damaged, or in use.
         """
-        self.search = self._searched(self.search.seed, bz.Journal(path, self.problem, settings))
+        self.search = self._searched(self.search.seed, bz.Journal(path, self.problem, settings, **more))
+        found = best_of(self.search.measured)
+        self._best = None if found is None else (found.step, found.values[RETURN], None)
 
     @property
     def experience(self) -> Experience:
@@ -109,6 +111,22 @@ class Training:
     def trained(self) -> Trained:
         """The present policy, normalised by all complete steps."""
         return self._trained(self.search)
+
+    @property
+    def best(self) -> tuple[Trained, float] | None:
+        """The policy that was evaluated best, in an earlier part of the run too, and its mean return."""
+        if self._best is None:
+            return None
+        step, value, policy = self._best
+        if policy is None:
+            policy = self.after(step)
+            self._best = step, value, policy
+        return policy, value
+
+    @property
+    def best_step(self) -> int | None:
+        """After how many steps it was evaluated best."""
+        return None if self._best is None else self._best[0]
 
     def after(self, step: int) -> Trained:
         """The policy as it was after so many steps, rebuilt from the journal's answers.
@@ -132,8 +150,9 @@ class Training:
         steps: int | None = None,
         env_steps: int | None = None,
         *,
+        last: bool = False,
         observers: Sequence[bz.Observer] = (),
-        stop: Any = None,
+        stop: Stop | None = None,
         **limits: Any,
     ) -> bz.Run:
         """Search on: a `Run`, which gives a `Report` for each step when it is iterated over.
@@ -141,6 +160,7 @@ class Training:
         Args:
             steps: Of the search, those of an earlier run not counted.
             env_steps: Steps of the environment after which it ends, those of an earlier run counted.
+            last: Whether to evaluate after the last step too, whatever its number.
             observers: See `Run`.
             stop: See `Run`.
             **limits: Further limits of `Run`; `patience` is ten steps unless given.
@@ -150,9 +170,11 @@ class Training:
         """
         if steps is None and env_steps is None:
             raise ValueError("`run` needs `steps` or `env_steps`; it would never end.")
-        oracle: bz.Oracle = RankOnly(self.oracle) if self.preset.rank else self.oracle
+        oracle: bz.Oracle = self.oracle
+        if self.preset.rank:  # its answers come all at once, so a signal must be heard in between
+            oracle = RankOnly(oracle if stop is None else _Interruptible(oracle, stop))
         until = None if env_steps is None else lambda: self.experience.steps >= env_steps
-        measures = [bz.Measure(RETURN, self._evaluated, self.every, last=False)] if self.evaluate else []
+        measures = [bz.Measure(RETURN, self._evaluated, self.every, last=last)] if self.evaluate else []
         limits = {"patience": 10, **limits}
         return bz.Run(
             self.search, oracle, steps=steps, until=until, measures=measures, observers=observers, stop=stop, **limits
@@ -170,8 +192,8 @@ class Training:
         if len(totals) > 1:
             found["stderr"] = float(totals.std(ddof=1) / np.sqrt(len(totals)))
         value = float(totals.mean())
-        if value > (-np.inf if self.best is None else self.best[1]):
-            self.best = now, value
+        if self._best is None or value > self._best[1]:
+            self._best = self.search.moves, value, now
         return {RETURN: value, **found}
 
     def close(self) -> None:
@@ -184,6 +206,30 @@ class Training:
 
     def __exit__(self, *args: object) -> None:
         self.close()
+
+
+@final
+class _Interruptible(Wrapper):
+    """A place where a run may end after each answer.
+
+    Args:
+        oracle: What is asked.
+        stop: Hears signals.
+    """
+
+    def __init__(self, oracle: bz.Oracle, stop: Stop) -> None:
+        super().__init__(oracle)
+        self.stop = stop
+
+    def answer(self, proposal: bz.Proposal) -> bz.Values:
+        """See `Oracle.answer`."""
+        return gather(proposal, self.parts(proposal))
+
+    def parts(self, proposal: bz.Proposal) -> Iterator[bz.Part]:
+        """See `Oracle.parts`."""
+        for part in parts_of(self.oracle, proposal):
+            yield part
+            self.stop.check()
 
 
 def train(
@@ -208,28 +254,36 @@ def train(
         **arguments: Of `Training`.
 
     Returns:
-        The best policy that was evaluated, or without evaluation the last.
+        The policy that was evaluated best, or without evaluation the last.
+
+    Raises:
+        OracleError: All candidates failed, or all of ten steps in a row.
     """
     with Training(env, method, policy, **arguments) as training:
-        run = training.run(steps, env_steps, observers=[] if callback is None else [Callback(callback)])
+        run = training.run(steps, env_steps, last=True, observers=[] if callback is None else [Callback(callback)])
         run.to_the_end()
         if run.ended in (bz.Ended.BARREN, bz.Ended.FAILED):
             raise bz.OracleError(run.message)
-        return training.trained if training.best is None else training.best[0]
+        best = training.best
+        return training.trained if best is None else best[0]
 
 
 def _problem(oracle: EpisodeOracle, how: Preset) -> dict[str, Any]:
     """What a journal's run is about."""
-    policy, rules = oracle.policy, oracle.rules
-    out: dict[str, Any] = {
-        "env": name_of(oracle.env),
+    rules, horizon = oracle.rules, oracle.horizon
+    return {
+        "kind": KIND,
+        "env": spelled(oracle.env),
         "versions": versions_of(oracle.env),
-        "policy": type(policy).__name__,
+        **oracle.policy.described(),
+        "episodes": oracle.episodes,
+        "common": oracle.common,
+        "rank": how.rank,
+        "num_envs": oracle.num_envs,
+        "horizon": None if horizon is None else [horizon.first, horizon.growth],
+        "survival_bonus": rules.survival_bonus,
+        "max_steps": rules.max_steps,
+        "clip": rules.clip,
+        "score": None if rules.score is None else name_of(rules.score),
+        "seed": oracle.seed,
     }
-    out |= {"normalize": policy.normalize, "episodes": oracle.episodes, "common": oracle.common, "rank": how.rank}
-    out["num_envs"] = oracle.num_envs
-    if oracle.horizon is not None:
-        out["horizon"] = [oracle.horizon.first, oracle.horizon.growth]
-    out |= {"survival_bonus": rules.survival_bonus, "max_steps": rules.max_steps, "clip": rules.clip}
-    out |= {"score": None if rules.score is None else name_of(rules.score), "seed": oracle.seed}
-    return out

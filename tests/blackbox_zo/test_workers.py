@@ -21,6 +21,7 @@ import pytest
 import blackbox_zo as bz
 from blackbox_zo.errors import WorkerError
 from blackbox_zo.workers import _pool
+from blackbox_zo.workers._by_value import by_value
 from blackbox_zo.workers._cancel import Cancelled, CancelScope
 from blackbox_zo.workers._pool import Pool
 from oracles import FunctionOracle
@@ -203,6 +204,13 @@ def test_functions_of_modules_that_only_this_process_has(oracle: Make, monkeypat
     exec("a = 2.0\ndef g(x): return a * x[0]\ndef f(x): return g(x)", vars(page))
     assert ask(oracle(page.f)).values.tolist() == (2.0 * POINTS[:, 0]).tolist()
     assert "page" not in cloudpickle.list_registry_pickle_by_value()
+
+
+def test_a_module_that_has_two_names_is_in_nobodys_way() -> None:
+    import xml.parsers.expat  # whose `errors` stands in `sys.modules` under two names, without a file
+
+    assert sys.modules["xml.parsers.expat.errors"] is sys.modules["pyexpat.errors"] is xml.parsers.expat.errors
+    assert cloudpickle.loads(by_value(lambda: 3))() == 3
 
 
 def test_a_worker_imports_next_to_nothing(oracle: Make) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import time
 from pathlib import Path
@@ -11,10 +12,11 @@ import numpy as np
 
 import blackbox_zo as bz
 from blackbox_zo._typing import Floats
+from blackbox_zo.learning import Learning
 from blackbox_zo.oracle import Oracle
 from oracles import RankOnly
 from oracles.rl import EpisodeOracle, LinearPolicy, MLPPolicy, Policy
-from tests.oracles.helpers import proposal_of
+from tests.oracles.helpers import ended, proposal_of
 from tests.oracles.rl.environments import Line, Misdeed, by_action, played
 
 POINTS = np.array([[-0.5, 0.1, 0.1], [0.0, 0.0, -1.0], [-1.0, 0.0, 0.2], [0.0, 0.0, 0.0]])
@@ -47,8 +49,24 @@ def right(oracle: EpisodeOracle, step: int = 0) -> Floats:
     return np.array([-np.mean(played(seeds_of(oracle, step), x)) for x in POINTS])
 
 
-def ask(oracle: EpisodeOracle, step: int = 0, points: Any = POINTS) -> bz.Values:
-    return oracle.answer(proposal_of(points, step, 4 * step))
+def ask(
+    oracle: EpisodeOracle, step: int = 0, points: Any = POINTS, learning: Learning | None = None, over: bool = True
+) -> bz.Values:
+    """The answer to a step; `learning` takes in what it teaches, unless the step is not `over`."""
+    proposal = proposal_of(points, step, 4 * step, learning)
+    answer = oracle.answer(proposal)
+    if over:
+        ended(proposal)
+    return answer
+
+
+def evidence_of(oracle: EpisodeOracle, points: Any = POINTS) -> dict[int, Any]:
+    """What the answers to a step teach, by query, as a journal keeps it."""
+    proposal = proposal_of(points)
+    oracle.answer(proposal)
+    found = proposal.moment.of(proposal.ids)
+    assert found is not None
+    return {query: json.loads(json.dumps(taught)) for query, taught in found["EpisodeOracle"].items()}
 
 
 def errors(answer: bz.Values) -> list[str | None]:
@@ -86,4 +104,4 @@ def run(oracle: EpisodeOracle, steps: int, rank: bool, journal: Path | None = No
 def bits(x: Any, search: bz.Search, oracle: EpisodeOracle) -> bytes:
     known = search.state_of(oracle)
     assert known.seen.n == known.steps > 0
-    return b"".join(np.asarray(part).tobytes() for part in (x, *known.seen, known.ended, known.episodes))
+    return b"".join(np.asarray(part).tobytes() for part in (x, *known.seen, known.ended, known.episodes, known.steps))

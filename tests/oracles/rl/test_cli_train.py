@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 import signal
 import subprocess
 import sys
@@ -14,12 +12,11 @@ import numpy as np
 import pytest
 
 import blackbox_zo as bz
-from blackbox_zo import _replay
-from oracles.cli._rl_evaluations import Evaluation, Evaluations, beside
+from blackbox_zo._replay import engine_of, replay
 from oracles.cli.main import main
-from oracles.cli.train_policy import PRESET_LINES
 from oracles.rl import PRESETS, Horizon, Training, load, preset
-from tests.journals import read
+from oracles.rl.options import PRESET_LINES
+from tests.journals import measures, read
 from tests.oracles.helpers import arguments, cli, environment, in_a_terminal, lines, wait_for
 
 CART = ("train-policy", "--env", "CartPole-v1", "--steps", "6", "--every", "2", "--quiet")
@@ -76,15 +73,20 @@ def slow(journal: str, *more: str) -> list[str]:
 
 def final_x(journal: Path) -> Any:
     """Where a journal's run stands, and how many steps that were."""
-    header, records = read(journal)
-    variable, estimator, rule = _replay.restore(header)
-    search = bz.Search(variable, estimator, rule, seed=header["seed"])
-    _replay.replay(search, records)
-    return variable.version, np.array(variable.value)
+    reader = bz.read_journal(journal)
+    engine = engine_of(reader.header)
+    replay(engine, reader)
+    assert isinstance(engine.variable, bz.Vector)
+    return engine.variable.version, np.array(engine.variable.value)
 
 
 def answers(journal: Path) -> list[Any]:
     return sorted(read(journal)[1], key=lambda r: int(r["id"]))
+
+
+def evaluations(journal: Path) -> list[Any]:
+    """The measures, without the seconds they were taken at."""
+    return [{key: value for key, value in entry.items() if key != "seconds"} for entry in measures(journal)]
 
 
 # ------------------------------------------------------------------------------------------------- from start to end
@@ -99,12 +101,14 @@ def test_from_start_to_end(tmp_path: Path) -> None:
     assert counts.startswith("6 of 6 steps, 60 episodes, ") and " steps of the environment, " in counts
     assert saved.startswith("policy after step ") and saved.endswith(": policy.npz")
     assert see == "to see it: blackbox-zo report run.jsonl"
-    done_at = [json.loads(line) for line in lines(beside(tmp_path / "run.jsonl"))]
-    assert [e["step"] for e in done_at] == [0, 2, 4, 6]
+    found = measures(tmp_path / "run.jsonl")
+    assert [e["step"] for e in found] == [0, 2, 4, 6] and {e["measure"] for e in found} == {"return"}
+    done_at = [e["values"] for e in found]
     assert [e["episodes"] for e in done_at] == [0, 20, 40, 60] and done_at[-1]["return"] > done_at[0]["return"]
     assert done_at[-1]["steps"] == sum(r["info"]["steps"] for r in read(tmp_path / "run.jsonl")[1])
-    best = max(done_at, key=lambda e: e["return"])
-    assert f"evaluated {best['return']:.1f}".removesuffix(".0") in saved and f"after step {best['step']}," in saved
+    best = max(found, key=lambda e: e["values"]["return"])
+    value = best["values"]["return"]
+    assert f"evaluated {value:.1f}".removesuffix(".0") in saved and f"after step {best['step']}," in saved
     assert load(tmp_path / "policy.npz")(np.zeros(4)).shape == (2,)
 
 
@@ -117,7 +121,7 @@ def test_the_journal_is_that_of_a_program(tmp_path: Path) -> None:
         for _ in training.search.run(training.oracle, 0):
             pass
         mean = training.trained.evaluate(5).mean()
-    assert json.loads(lines(beside(journal))[-1])["return"] == mean
+    assert measures(journal)[-1]["values"]["return"] == mean
 
 
 def test_rankings_alone(tmp_path: Path) -> None:
@@ -131,7 +135,7 @@ def test_steps_of_the_environment_end_it(tmp_path: Path) -> None:
     given = ["train-policy", "--env", "CartPole-v1", "--workers", "0", "--env-steps", "300", "--evaluate", "0"]
     done = cli(*given, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "step 1: return" in done.stderr
+    assert "/300 env-steps, step 1, return" in done.stderr
     assert "Nothing was kept" in done.stdout and "evaluated" not in done.stdout
     taken = int(done.stdout.split(" steps of the environment")[0].split()[-1].replace(",", ""))
     assert 300 <= taken < 300 + 10 * 500
@@ -146,7 +150,10 @@ def test_all_options_reach_the_oracle(tmp_path: Path) -> None:
     problem = header["problem"]
     assert problem["episodes"] == 2 and problem["max_steps"] == 7 and problem["survival_bonus"] == 0.5
     assert problem["num_envs"] == 4
-    assert header["seed"] == problem["seed"] == 4 and header["dimension"] == (4 + 1) * 5 + (5 + 1) * 3 + (3 + 1) * 2
+    assert (
+        header["seed"] == problem["seed"] == problem["policy_seed"] == 4
+        and header["dimension"] == (4 + 1) * 5 + (5 + 1) * 3 + (3 + 1) * 2
+    )
     assert all(r["info"]["steps"] <= 14 and r["value"] == -r["info"]["return"] / 2 for r in records)
 
 
@@ -182,32 +189,34 @@ def test_interrupted_and_resumed_is_the_same_run(folder: Path) -> None:
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=30)
     assert process.returncode == 130 and "Traceback" not in err
-    assert "Interrupted after step 1 of 6; every answer is kept." in out
-    assert "to go on: blackbox-zo train-policy --env my_env:make_env" in out
+    assert "Interrupted; every answer is kept.\n" in out and "\n1 of 6 steps, " in out
+    assert "to go on: blackbox-zo resume part.jsonl" in out
     killed = len(answers(folder / "part.jsonl"))
     assert 22 <= killed < 90
-    second = subprocess.Popen(arguments(*slow("part.jsonl", "--quiet")), cwd=folder, env=environment())
+    second = subprocess.Popen(arguments("resume", "part.jsonl", "--quiet"), cwd=folder, env=environment())
     wait_for(lambda: len(lines(folder / "part.jsonl")) > killed + 20)
     second.send_signal(signal.SIGKILL)
     second.wait()
     rest = cli(*slow("part.jsonl", "--save", "part.npz", "--workers", "1"), cwd=folder)
     assert rest.returncode == 0, rest.stderr
-    assert "steps of this run, which goes on." in rest.stderr and " now)" in rest.stdout
+    assert "steps of this run, which goes on." in rest.stdout and " now)" in rest.stdout
     assert answers(folder / "part.jsonl") == answers(folder / "whole.jsonl")
     done, x = final_x(folder / "part.jsonl")
     assert done == 6 and np.array_equal(x, final_x(folder / "whole.jsonl")[1])
-    assert lines(beside(folder / "part.jsonl")) == lines(beside(folder / "whole.jsonl"))
+    assert evaluations(folder / "part.jsonl") == evaluations(folder / "whole.jsonl")
+    assert [e["step"] for e in evaluations(folder / "part.jsonl")] == [0, 2, 4, 6]
     one, two = (np.load(folder / f"{name}.npz") for name in ("whole", "part"))
     assert all(np.array_equal(one[name], two[name]) for name in one.files)
     again = cli(*slow("part.jsonl", "--save", "again.npz"), cwd=folder)  # now the best is all of earlier runs
-    assert again.returncode == 0 and "holds all 6 steps; a larger --steps would go on." in again.stderr
+    assert again.returncode == 0 and "holds all 6 steps of this run; a larger --steps would go on." in again.stdout
     three = np.load(folder / "again.npz")
     assert all(np.array_equal(one[name], three[name]) for name in one.files)
-    assert lines(beside(folder / "part.jsonl")) == lines(beside(folder / "whole.jsonl"))
-    kept = lines(beside(folder / "part.jsonl"))
-    beside(folder / "part.jsonl").write_text("\n".join(kept[:-1]) + "\n")  # as if killed amid the last evaluation
+    kept = evaluations(folder / "part.jsonl")
+    text = lines(folder / "part.jsonl")
+    (folder / "part.jsonl").write_text("\n".join(text[:-1]) + "\n")  # as if killed amid the last evaluation
+    assert len(evaluations(folder / "part.jsonl")) == 3
     assert cli(*slow("part.jsonl"), cwd=folder).returncode == 0
-    assert lines(beside(folder / "part.jsonl")) == kept
+    assert evaluations(folder / "part.jsonl") == kept and len(lines(folder / "part.jsonl")) == len(text)
 
 
 def test_another_run_is_refused_by_the_name_of_what_differs(
@@ -225,26 +234,27 @@ def test_another_run_is_refused_by_the_name_of_what_differs(
 
     assert main(base) == 0
     for more, words in (
-        (["--env", "Acrobot-v1"], "other --env: CartPole-v1 there, Acrobot-v1 here"),
-        (["--env", "my_env:make_env"], "other --env: CartPole-v1 there, my_env:make_env here"),
-        (["--preset", "ars"], "other --preset: "),
-        (["--seed", "3"], "other --seed: 0 there, 3 here"),
-        (["--hidden", "2", "--preset", "cma"], "other --policy: LinearPolicy there, MLPPolicy here"),
-        (["--episodes", "3"], "other --episodes: 1 there, 3 here"),
-        (["--num-envs", "2"], "other --num-envs: 1 there, 2 here"),
-        (["--max-steps", "9"], "other --max-steps: none there, 9 here"),
+        (["--env", "Acrobot-v1"], "its --env is 'CartPole-v1', here it is 'Acrobot-v1'"),
+        (["--env", "my_env:make_env"], "its --env is 'CartPole-v1', here it is 'my_env:make_env'"),
+        (["--preset", "ars"], "its --normalize (or --preset) is False, here it is True"),
+        (["--preset", "ars-v1"], "its --horizon (or --preset) is [300, 3], here it is None"),
+        (["--preset", "consensus", "--no-normalize", "--horizon", "300"], "its --horizon (or --preset) is [300, 3]"),
+        (["--seed", "3"], "its --seed is 0, here it is 3"),
+        (["--hidden", "2", "--preset", "cma"], "its --policy is 'LinearPolicy', here it is 'MLPPolicy'"),
+        (["--episodes", "3"], "its --episodes is 1, here it is 3"),
+        (["--num-envs", "2"], "its --num-envs is 1, here it is 2"),
+        (["--max-steps", "9"], "its --max-steps is None, here it is 9"),
     ):
         said = refused(*base, *more)
         assert words in said and said.count("\n") == 1, said
     journal = folder / "run.jsonl"
     text = journal.read_text()
     journal.write_text(text.replace('"versions": {"gymnasium": "', '"versions": {"gymnasium": "0.'))
-    assert "was begun with gymnasium 0." in refused(*base)
+    assert "its set of versions is {'gymnasium': '0." in refused(*base)
     bz.minimize(lambda x: float(x @ x), [1.0, 2.0], budget=10, journal=folder / "other.jsonl")
-    assert "records no training of a policy" in refused(*base, "--journal", "other.jsonl")
+    assert "belongs to another run" in refused(*base, "--journal", "other.jsonl")
     journal.write_text(text)
-    said = refused("resume", "run.jsonl")
-    assert "To go on, in folder " in said and "train-policy --env" in said
+    assert "its --seed is 0, here it is 3" in refused("resume", "run.jsonl", "--seed", "3").splitlines()[-1]
 
 
 def test_when_all_fail_the_reason_is_shown(folder: Path) -> None:
@@ -252,7 +262,12 @@ def test_when_all_fail_the_reason_is_shown(folder: Path) -> None:
     done = cli(*given, "30", "--env", "my_env:failing", cwd=folder)
     assert done.returncode == 1
     assert "candidate 0 failed: RuntimeError: the motor is on fire" in done.stderr
-    assert "blackbox-zo: all 160 candidates failed. The first: RuntimeError" in done.stderr
+    assert "blackbox-zo: All queries of the last 10 steps failed" in done.stderr
+    assert done.stderr.splitlines()[-1].endswith("The first failure: RuntimeError: the motor is on fire")
+    assert "10 of 30 steps, 160 episodes, 160 failed, 0 steps of the environment" in done.stdout
+    done = cli(*given, "3", "--env", "my_env:failing", cwd=folder)
+    assert done.returncode == 1
+    assert "blackbox-zo: all 48 candidates failed. The first: RuntimeError: the motor is on fire" in done.stderr
     done = cli(*given, "6", "--env", "my_env:sometimes", cwd=folder)
     assert done.returncode == 0 and " failed, " in done.stdout and "blackbox-zo:" not in done.stderr
 
@@ -326,21 +341,3 @@ def test_mujoco_neither_prints_nor_leaves_a_log(tmp_path: Path) -> None:
         done = cli("train-policy", "--env", "HalfCheetah-v5", *quick, *more, cwd=tmp_path)
         assert done.returncode == 0 and done.stderr == "", done
         assert not list(tmp_path.iterdir())
-
-
-# ------------------------------------------------------------------------------------------------- evaluations
-
-
-def test_evaluations_survive_a_torn_line_and_drop_what_is_later(tmp_path: Path) -> None:
-    path = tmp_path / "eval"
-    first = Evaluations(path)
-    for step in (0, 5, 10):
-        first.add(Evaluation(step, 100 * step, step, float(step), 0.5))
-    first.add(Evaluation(15, 1500, 15, float("nan")))
-    with path.open("a") as file:
-        file.write('{"step": 20, "st')
-    found = Evaluations.of(path)
-    assert list(found.done) == [0, 5, 10, 15] and found.best == found.last == Evaluation(10, 1000, 10, 10.0, 0.5)
-    found.begin(5)
-    assert [json.loads(line)["step"] for line in lines(path)] == [0, 5]
-    assert os.listdir(tmp_path) == ["eval"]  # noqa: PTH208

@@ -13,13 +13,23 @@ import pytest
 
 import blackbox_zo as bz
 from blackbox_zo.errors import JournalError
-from oracles.cli._rl_evaluations import Evaluation, Evaluations, beside
-from oracles.cli._rl_watch import Follower, watch, written
+from blackbox_zo.journal import Answers, _reader
+from blackbox_zo.journal.lines import parse_line
 from oracles.cli.main import main
+from oracles.cli.watch import written_to
 from tests.oracles.helpers import arguments, cli, environment, lines, wait_for
 
-PROBLEM = {"env": "Some-v0", "versions": {}, "policy": "LinearPolicy", "episodes": 2}
-HEADER = {"journal": "blackbox_zo", "format": 1, "problem": PROBLEM, "settings": {"steps": 3}}
+PROBLEM = {"kind": "train-policy", "env": "Some-v0", "versions": {}, "policy": "LinearPolicy", "episodes": 2}
+HEADER: dict[str, Any] = {"journal": "blackbox_zo", "format": 2, "problem": PROBLEM, "settings": {"steps": 3}}
+
+
+def watch(path: Path, last: int) -> int:
+    return main(["watch", str(path), "--last", str(last)])
+
+
+def evaluation(step: int, value: float, **more: Any) -> str:
+    entry = {"measure": "return", "step": step, "values": {"return": value, "steps": 20 * step, **more}}
+    return json.dumps(entry) + "\n"
 
 
 def record(step: int, query: int, value: float | None, **more: Any) -> str:
@@ -31,11 +41,10 @@ def record(step: int, query: int, value: float | None, **more: Any) -> str:
 def training(path: Path) -> Path:
     """Three steps of two candidates, of which one failed."""
     with path.open("w") as file:
-        file.write(json.dumps(HEADER) + "\n")
-        file.writelines(record(i // 2, i, None if i == 3 else float(i)) for i in range(6))
-    found = Evaluations(beside(path))
-    found.add(Evaluation(0, 0, 0, 1.5))
-    found.add(Evaluation(2, 40, 8, 2.5))
+        file.write(json.dumps(HEADER) + "\n" + evaluation(0, 1.5))
+        file.writelines(record(i // 2, i, None if i == 3 else float(i)) for i in range(4))
+        file.write(evaluation(2, 2.5))
+        file.writelines(record(2, i, float(i)) for i in (4, 5))
     return path
 
 
@@ -53,7 +62,11 @@ def test_a_training_that_has_ended(tmp_path: Path, capsys: pytest.CaptureFixture
 
 def test_only_the_last_lines_of_before(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert watch(training(tmp_path / "run.jsonl"), 2) == 0
-    assert [line.split(":")[0] for line in capsys.readouterr().out.splitlines()[:-1]] == ["step 2", "step 3/3"]
+    assert [line.split(":")[0] for line in capsys.readouterr().out.splitlines()[:-1]] == [
+        "step 2/3",
+        "step 2",
+        "step 3/3",
+    ]
 
 
 def test_rankings_of_a_training(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -70,7 +83,8 @@ def test_rankings_of_a_training(tmp_path: Path, capsys: pytest.CaptureFixture[st
 @pytest.mark.parametrize("maximize", [False, True])
 def test_a_journal_of_minimize(maximize: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "run.jsonl"
-    header = {"journal": "blackbox_zo", "problem": {"maximize": maximize}, "settings": {"budget": 5}}
+    problem = {"run": "it", "parameters": {}, "read": "last", "maximize": maximize}
+    header = {"journal": "blackbox_zo", "format": 2, "problem": problem, "settings": {"budget": 5}}
     rows = [
         {"step": 0, "at": 0, "id": 0, "value": 3.0},
         {"step": 0, "at": 0, "id": 1, "value": None, "info": {"error": "exit code 1"}},
@@ -89,30 +103,29 @@ def test_a_journal_of_minimize(maximize: bool, tmp_path: Path, capsys: pytest.Ca
 def test_a_growing_file_is_read_line_by_line(tmp_path: Path) -> None:
     path = tmp_path / "run.jsonl"
     head, row = json.dumps(HEADER) + "\n", record(0, 0, 1.0)
-    path.write_text("")
-    follower = Follower(path)
-    assert follower.new() == []
     path.write_text(head + row[:9])  # torn
-    assert [list(e) for e in follower.new()] == [list(HEADER)]
+    lines_ = bz.read_journal(path).follow(0.0)
+    assert next(lines_) is None
     path.write_text(head)  # whoever resumes the run drops the torn line
-    assert follower.new() == []
+    assert next(lines_) is None
     path.write_text(head + row + record(0, 1, 2.0))
-    assert [e["id"] for e in follower.new()] == [0, 1]
+    found = [next(lines_), next(lines_), next(lines_)]
+    assert [line.ids for line in found if isinstance(line, Answers)] == [[0], [1]] and found[2] is None
     path.write_text(head)
-    with pytest.raises(JournalError, match="was replaced"):
-        follower.new()
+    with pytest.raises(JournalError, match="has become shorter"):
+        next(lines_)
 
 
 def test_who_writes(tmp_path: Path) -> None:
     path = tmp_path / "run.jsonl"
     path.write_text("x")
-    if written(path) is None:
+    if written_to(path) is None:
         pytest.skip("this system does not tell who writes to a file")
     with path.open():  # a reader counts for nothing
-        assert written(path) is False
+        assert written_to(path) is False
     with path.open("a"):
-        assert written(path) is True
-    assert written(path) is False
+        assert written_to(path) is True
+    assert written_to(path) is False
 
 
 def test_a_run_that_goes_on_is_followed_to_its_end(tmp_path: Path) -> None:
@@ -157,6 +170,26 @@ def test_a_minimize_that_was_killed(tmp_path: Path) -> None:
     bz.minimize(lambda x: float(x @ x), [1.0, 2.0], budget=10, journal=tmp_path / "run.jsonl")
     done = cli("watch", "run.jsonl", cwd=tmp_path)
     assert done.returncode == 0 and done.stdout.splitlines()[-2].startswith("query 9: ")
+
+
+def test_each_line_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many evaluations there are, so that twice the run takes twice the time, and not four times."""
+    parsed: list[int] = []
+
+    def parse(entry: Any, number: int) -> Any:
+        parsed.append(number)
+        return parse_line(entry, number)
+
+    monkeypatch.setattr(_reader, "parse_line", parse)
+    for steps in (50, 100):
+        path = tmp_path / f"{steps}.jsonl"
+        with path.open("w") as file:
+            file.write(json.dumps(HEADER) + "\n")
+            for step in range(steps):
+                file.write(record(step, step, 1.0) + evaluation(step + 1, 1.0))
+        parsed.clear()
+        assert watch(path, 3) == 0
+        assert parsed == list(range(2, 2 * steps + 2))
 
 
 @pytest.mark.parametrize(("text", "words"), [(None, "No such file"), ("hello\nyou\n", "is not a journal")])

@@ -13,6 +13,7 @@ import pytest
 from gymnasium import spaces, wrappers
 
 from blackbox_zo._typing import Floats
+from blackbox_zo.learning import Learning
 from oracles.rl import EnvError, EpisodeOracle, LinearPolicy, MLPPolicy, SpaceError, Statistics, Trajectory
 from oracles.rl._episodes import Rules
 from oracles.rl._single import SinglePlayer
@@ -373,8 +374,10 @@ def test_episodes_that_fail_say_why(env: Any, rules: Any, words: str) -> None:
         oracle = EpisodeOracle(env, policy, workers=0, **rules)
         answer = ask(oracle, points=points)
         assert np.isnan(answer.values).all() and errors(answer) == [words]
-        ask(oracle, 1, points)
-        assert oracle.seen.n == 0  # nothing of it is left
+        learning = Learning()
+        ask(oracle, 0, points, learning)
+        known = learning.of(oracle)
+        assert known.seen.n == 0 and known.steps == 0 and known.episodes == 1  # nothing else of it is left
 
 
 def test_a_failure_here_costs_its_query_only() -> None:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from blackbox_zo.learning import Learning
 from blackbox_zo.testing import check_oracle
 from oracles.rl import EpisodeOracle, LinearPolicy, MLPPolicy, Statistics
 from tests.oracles.helpers import environment, wait_for
@@ -23,8 +24,8 @@ from tests.oracles.rl.helpers import (
     BAD,
     POINTS,
     ask,
-    bits,
     errors,
+    evidence_of,
     line_oracle,
     of_bad,
     oracle_of,
@@ -54,9 +55,12 @@ def test_mujoco_in_workers_gives_the_same_bits() -> None:
     found = []
     for workers in (0, 2):
         oracle = EpisodeOracle("HalfCheetah-v5", policy, 2, workers, max_steps=25)
-        answers = [ask(oracle, step, points).values for step in range(2)]
+        learning = Learning()
+        answers = [ask(oracle, step, points, learning).values for step in range(2)]
         oracle.close()
-        found.append(bits(answers, oracle))
+        known = learning.of(oracle)
+        found.append([part.tobytes() for part in (*answers, known.seen.mean, known.seen.squares)])
+        assert known.seen.n == known.steps > 0
     assert found[0] == found[1]
 
 
@@ -90,36 +94,33 @@ def test_statistics_wait_for_the_end_of_the_step() -> None:
     kept: dict[int, list[Any]] = {}
     policy = LinearPolicy(3, 1, normalize=True)
     oracle = EpisodeOracle(Line, policy, 2, 0, score=lambda t: float(kept[step].append(t.observations) is None))  # type: ignore[func-returns-value]
+    learning = Learning()
     for step in range(3):
         before = [o for s in range(step) for o in kept[s]]
         kept[step] = []
-        ask(oracle, step, POINTS / 3)
-        assert oracle.seen.n == sum(map(len, before)) == 48 * step
+        first = ask(oracle, step, POINTS / 3, learning, over=False)
+        seen = learning.of(oracle).seen
+        assert seen.n == sum(map(len, before)) == 48 * step
         if step:
             expected = Statistics.of(np.concatenate(before))
-            np.testing.assert_allclose(oracle.seen.mean, expected.mean, rtol=1e-12)
-            np.testing.assert_allclose(oracle.seen.squares, expected.squares, rtol=1e-9, atol=1e-12)
-    again = kept[2]
-    kept[2] = []
-    ask(oracle, 2, POINTS / 3)
-    for one, other in zip(again, kept[2], strict=True):
-        np.testing.assert_array_equal(one, other)
-    with pytest.raises(ValueError, match=r"Step 1 was asked after step 2, .* Give each run an `EpisodeOracle` of its"):
-        ask(oracle, 1)
+            np.testing.assert_allclose(seen.mean, expected.mean, rtol=1e-12)
+            np.testing.assert_allclose(seen.squares, expected.squares, rtol=1e-9, atol=1e-12)
+        once, kept[step] = kept[step], []
+        again = ask(oracle, step, POINTS / 3, learning)  # the step is not over before this
+        np.testing.assert_array_equal(first.values, again.values)
+        for one, other in zip(once, kept[step], strict=True):
+            np.testing.assert_array_equal(one, other)
 
 
 def test_what_a_journal_keeps_of_a_query() -> None:
     oracle = line_oracle(of_bad(raises), workers=0, normalize=True)
-    answer = ask(oracle)
+    answer, taught = ask(oracle), evidence_of(oracle)
     assert answer.info is not None
     notes = [json.loads(json.dumps(note)) for note in answer.info]
-    assert notes[BAD] == {
-        "steps": 0,
-        "seen": Statistics.none(3).to_json(),
-        "error": "RuntimeError: the motor is on fire",
-    }
-    assert notes[0].keys() == {"steps", "seen", "return"}
-    assert (notes[0]["steps"], notes[0]["return"]) == (12, -right(oracle)[0])
+    assert notes[BAD] == {"steps": 0, "error": "RuntimeError: the motor is on fire"}
+    assert taught[BAD] == {"steps": 0, "seen": Statistics.none(3).to_json()}
+    assert notes[0] == {"steps": 12, "return": -right(oracle)[0]}
+    assert taught[0].keys() == {"steps", "seen"} and taught[0]["steps"] == taught[0]["seen"]["n"] == 12
     assert errors(answer) == [None, "RuntimeError: the motor is on fire", None, None]
 
 
@@ -134,7 +135,6 @@ def test_wherever_a_run_is_cut_it_goes_on_with_the_same_bits(rank: bool, tmp_pat
         path.write_text("".join(lines[:n]))
         oracle = oracle_of(0)
         assert run(oracle, 4, rank, path) == expected
-        assert (oracle.episodes_played, oracle.steps_played) == (48, 288)
         assert path.read_text() == "".join(lines)
 
 

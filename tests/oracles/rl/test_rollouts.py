@@ -58,12 +58,13 @@ def test_training_is_that_of_the_environment(tmp_path: Path) -> None:
         with Training(
             env, "ars", policy(), workers=0, evaluate=3, every=2, journal=tmp_path / type(env).__name__
         ) as run:
-            values = [(p.score, p.steps, p.evaluated) for p in run.run(4)]
-            found.append((values, run.trained.x, run.trained.evaluate(4)))
+            values = [(p.value, run.experience.steps) for p in run.run(4)]
+            evaluated = [m.values["return"] for m in run.search.measured]
+            found.append((values, evaluated, run.trained.x, run.trained.evaluate(4)))
     for a, b in zip(*found, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-6)
     with Training(Rollouts(line), "ars", policy(), workers=0, journal=tmp_path / "Rollouts") as run:
-        np.testing.assert_allclose(run.trained.x, found[1][1], rtol=1e-12)
+        np.testing.assert_allclose(run.trained.x, found[1][2], rtol=1e-12)
 
 
 def test_a_worker_may_play_them() -> None:

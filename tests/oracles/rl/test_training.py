@@ -54,16 +54,17 @@ class Aborts(gymnasium.Env[Any, Any]):
 def test_an_evaluation_that_crashes_does_not_end_a_training() -> None:
     with Training(Aborts, "cma", workers=1, evaluate=2, every=1) as training:
         told = list(training.run(2))
-    assert [p.score for p in told] == [1.0, 1.0] and all(np.isnan(p.evaluated) for p in told) and training.best is None
+    assert [p.value for p in told] == [-1.0, -1.0] and training.best is None and training.best_step is None
+    assert [m.step for m in training.search.measured] == [0, 1, 2] and all(m.error for m in training.search.measured)
 
 
 def test_the_policy_is_normalised_by_all_complete_steps(tmp_path: Path) -> None:
     with Training(Line, "ars", workers=0, journal=tmp_path / "run.jsonl") as training:
-        for p in training.run(3):
-            seen = training.trained.seen
-            assert seen is not None and seen.n == p.steps
+        for _ in training.run(3):
+            seen, steps = training.trained.seen, training.experience.steps
+            assert seen is not None and seen.n == steps
     with Training(Line, "ars", workers=0, journal=tmp_path / "run.jsonl") as again:
         middle, last, resumed = again.after(2).seen, again.after(3).seen, again.trained.seen
         assert middle is not None and last is not None and resumed is not None
-        assert (middle.n, last.n, resumed.n) == (2 * 16 * 6, p.steps, p.steps)
+        assert (middle.n, last.n, resumed.n) == (2 * 16 * 6, steps, steps)
         assert np.array_equal(resumed.mean, last.mean) and np.array_equal(resumed.squares, last.squares)

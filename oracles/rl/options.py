@@ -1,4 +1,4 @@
-"""`blackbox-zo train-policy`: search a policy by the rewards of whole episodes."""
+"""The options of `blackbox-zo train-policy`."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import math
 from pathlib import Path
 from typing import Any
 
-from oracles.cli._arguments import count, seconds, whole
+from oracles._arguments import count, seconds, whole
 
-__all__ = ["PRESET_LINES", "add"]
+__all__ = ["EXAMPLE", "NAMES", "PRESET_LINES", "add_options"]
 
 PRESET_LINES = {
     "auto": "by the first steps of episodes: CMA-ES for up to 32 parameters, else PGPE by the best of 10 pairs",
@@ -26,38 +26,44 @@ PRESET_LINES = {
     "rank-sgd": "by the order of episodes alone: ZO-RankSGD, Tang et al. 2024",
 }
 
-_EXAMPLE = """examples:
+_WIDTH = max(map(len, PRESET_LINES))
+
+EXAMPLE = """examples:
   blackbox-zo train-policy --env CartPole-v1 --steps 20 --save policy.npz
   blackbox-zo train-policy --env HalfCheetah-v5 --preset ars --steps 500 --workers 2 --journal run.jsonl
   blackbox-zo train-policy --env my_module:make_env --policy mlp --hidden 32,32 --env-steps 1000000
 
 presets:
-"""
+""" + "\n".join(f"  {name:<{_WIDTH}}  {line}" for name, line in PRESET_LINES.items())
+
+NAMES = {
+    "kind": "kind of run",
+    "env": "--env",
+    "versions": "set of versions",
+    "policy": "--policy",
+    "n_inputs": "number of observations",
+    "n_outputs": "number of outputs",
+    "normalize": "--normalize (or --preset)",
+    "hidden": "--hidden",
+    "policy_seed": "--seed",
+    "seed": "--seed",
+    "episodes": "--episodes",
+    "rank": "--preset",
+    "num_envs": "--num-envs",
+    "horizon": "--horizon (or --preset)",
+    "survival_bonus": "--survival-bonus",
+    "max_steps": "--max-steps",
+    "estimator": "--preset",
+    "rule": "--preset",
+}
+"""The option for each entry of the problem that tells two runs apart."""
 
 
-def add(commands: Any) -> None:
-    """Add the command's arguments."""
-    width = max(map(len, PRESET_LINES))
-    presets = "\n".join(f"  {name:<{width}}  {line}" for name, line in PRESET_LINES.items())
-    parser: argparse.ArgumentParser = commands.add_parser(
-        "train-policy",
-        help="search a policy by the rewards of whole episodes",
-        description="Search a policy that acts well in an environment, by the rewards of whole episodes. Run again "
-        "with the same --journal, it goes on where it was.",
-        epilog=_EXAMPLE + presets,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    parser.set_defaults(command=_run)
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add them."""
     _what(parser.add_argument_group("what is searched"))
     _episodes(parser.add_argument_group("how episodes are played"))
     _kept(parser.add_argument_group("how long, and what is kept"))
-
-
-def _run(given: argparse.Namespace) -> int:
-    from oracles.cli._rl_run import run
-
-    return run(given)
 
 
 def _what(group: Any) -> None:
@@ -126,10 +132,8 @@ def _kept(group: Any) -> None:
         help="episodes of their own by which the present policy is evaluated; 0: never; default %(default)s",
     )
     add("--every", type=whole, default=10, metavar="K", help="steps between evaluations; default %(default)s")
-    add("--journal", type=Path, metavar="FILE", help="record every answer; if the file holds this run, it goes on")
     add("--save", type=Path, metavar="FILE.npz", help="write the best evaluated policy there, else the last")
     add("--onnx", type=Path, metavar="FILE.onnx", help="write it as an ONNX model, too")
-    add("--quiet", action="store_true", help="show no progress")
 
 
 def _widths(text: str) -> tuple[int, ...]:

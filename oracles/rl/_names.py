@@ -1,0 +1,22 @@
+"""Names that stand in a journal, and what is found under them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+from blackbox_zo.journal import Measured
+
+__all__ = ["KIND", "RETURN", "best_of"]
+
+KIND = "train-policy"
+"""The kind of run."""
+
+RETURN = "return"
+"""The measure that tells how good the present policy is: its mean return in episodes of its own."""
+
+
+def best_of(measured: Iterable[Measured]) -> Measured | None:
+    """The evaluation with the highest return, the first of equals; None if there is none."""
+    known = [m for m in measured if m.name == RETURN and math.isfinite(m.values.get(RETURN, math.nan))]
+    return max(known, key=lambda m: m.values[RETURN], default=None)

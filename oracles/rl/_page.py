@@ -1,0 +1,211 @@
+"""What a report says of a training."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import shlex
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from blackbox_zo._describe import spell
+from blackbox_zo._typing import Floats
+from blackbox_zo.journal import JournalReader
+from oracles.kind import BadInput, told
+from oracles.page import Chart, Commands, Facts, Layer, Media, Page, Part, Section, Table
+from oracles.rl._career import Career, career_of, lines_of
+from oracles.rl._names import KIND, RETURN
+from oracles.rl._tally import short
+
+__all__ = ["page_of"]
+
+_CHEAP = 20_000_000
+"""Numbers in all candidates that are replayed for a video that nobody asked for by name: some seconds."""
+
+_MOST_REASONS = 25
+
+
+def page_of(reader: JournalReader, given: argparse.Namespace) -> Page:
+    """What a report says of a training; see `Kind.page`."""
+    career = career_of(reader)
+    sections = [
+        *_learning(career),
+        *_measures(career),
+        *_at_play(career, reader, given),
+        *_failures(career),
+        *_commands(career, reader.path),
+        Section("The run", [Facts(_facts(career))]),
+    ]
+    return Page(reader.path.name, career.env, _tiles(career), sections, _note(career))
+
+
+def _note(career: Career) -> str:
+    if not career.steps:
+        return "No step has been recorded yet."
+    return "Every candidate failed. See the reasons below." if career.barren.all() else ""
+
+
+def _tiles(career: Career) -> list[tuple[str, str]]:
+    out, best, last, goal = [], career.best, career.last, career.settings.get("steps")
+    if best is not None and last is not None:
+        out.append((f"best evaluated, after step {best.step:,}", short(best.values[RETURN])))
+        if last.step > best.step:
+            out.append((f"last evaluated, after step {last.step:,}", short(last.values[RETURN])))
+    elif np.isfinite(career.mean).any():
+        out.append(("highest return of a candidate", short(float(np.nanmax(career.highest)))))
+    out.append(("steps", f"{career.steps:,}" + (f" of {goal:,}" if goal and goal > career.steps else "")))
+    out.append(("steps of the environment", f"{int(career.played[-1]) if career.steps else 0:,}"))
+    out.append(("episodes", f"{career.candidates * career.problem['episodes']:,}"))
+    out.append(("failed candidates", f"{len(career.failures):,}"))
+    return out
+
+
+# ---------------------------------------------------------------------------------------------------- curves
+
+
+def _learning(career: Career) -> list[Section]:
+    known = np.isfinite(career.mean)
+    done = [m for m in career.evaluations if np.isfinite(m.values.get(RETURN, np.nan))]
+    if not known.any() and not done:
+        return []
+    layers = []
+    if known.any():
+        layers.append(Layer(career.played[known], career.mean[known], "mean of a step's candidates", "dots", "early"))
+        layers.append(Layer(career.played, career.best_so_far, "best candidate so far", "dashed", "muted"))
+    if career.barren.any():
+        layers.append(Layer(career.played[career.barren], np.empty(0), "all failed", "crosses", "bad"))
+    if done:
+        at, mean, stderr = (np.array([m.values.get(name, 0.0) for m in done]) for name in ("steps", RETURN, "stderr"))
+        spread: Floats = np.where(np.isfinite(stderr), stderr, 0.0)
+        layers.append(Layer(at, mean, "evaluated, and its standard error", "line", "late", spread))
+        top = np.array([done.index(best) for best in [career.best] if best is not None])
+        layers.append(Layer(at[top], mean[top], "best evaluated", "ring", "ink"))
+    compared = "evaluated, and its standard error" if done else "mean of a step's candidates"
+    chart = Chart(
+        "steps of the environment", "return of an episode", layers, maximize=True, linear=True, compared=compared
+    )
+    cut = bool((~known & ~career.barren).any())
+    note = "Candidates that played the first steps of episodes only are left out." if cut else ""
+    return [Section("Learning curve", [chart], note)]
+
+
+def _measures(career: Career) -> list[Section]:
+    """What a program measured beside the return."""
+    names = list(dict.fromkeys((m.name, value) for m in career.measured for value in m.values))
+    charts: list[Part] = []
+    for name, value in names:
+        found = [(m.step, m.values[value]) for m in career.measured if m.name == name and value in m.values]
+        x, y = np.array(found, dtype=np.float64).T
+        title = name if name == value else f"{name}: {value}"
+        charts.append(Chart("step", value, [Layer(x, y, value, "line", "late")], title=title, compared=value))
+    return [Section("Measured between steps", charts)] if charts else []
+
+
+# ---------------------------------------------------------------------------------------------------- the video
+
+
+def _at_play(career: Career, reader: JournalReader, given: argparse.Namespace) -> list[Section]:
+    """The policy that was asked for, else the one that was saved, else the best one, made again if that is cheap."""
+    title, output = "The policy at play", getattr(given, "output", None)
+    if given.no_video or (output is not None and Path(output).suffix.lower() == ".png"):
+        return []
+    saved = given.policy or career.settings.get("save")
+    path = Path(saved) if saved and (given.policy or Path(saved).is_file()) else None
+    if importlib.util.find_spec("gymnasium") is None or importlib.util.find_spec("cloudpickle") is None:
+        if given.policy is not None:
+            raise BadInput("--policy needs gymnasium and cloudpickle: pip install 'blackbox-zo[rl]'")
+        return []
+    from oracles.rl._environment import EnvError
+    from oracles.rl._rebuilt import rebuilt, trusted_env
+    from oracles.rl._video import video
+    from oracles.rl.trained import Loaded, load
+
+    if path is not None:
+        with told():
+            act, name = load(path), path.name
+    elif career.steps and career.candidates * career.header.get("dimension", 0) <= _CHEAP:
+        best = career.best
+        try:
+            step, found = rebuilt(career.header, lines_of(reader), None if best is None else best.step)
+        except (BadInput, ValueError, KeyError, TypeError):  # its program alone can, and nobody asked for it
+            return []
+        act, name = Loaded(found.layers(), career.env), f"after step {step:,}"
+    else:
+        return []
+    try:
+        drawn = video(trusted_env(career.env, given.trust), act, max_steps=career.problem.get("max_steps"))
+    except (EnvError, BadInput) as error:
+        return [Section(title, [], f"The policy {name} cannot be shown. {error}")]
+    facts = [
+        ("policy", name),
+        ("return of this episode", short(drawn.total)),
+        ("its steps", f"{drawn.steps:,}"),
+        ("shown", f"the first {drawn.seconds:.1f} s, in {drawn.frames} pictures"),
+    ]
+    return [Section(title, [Media("image/webp", drawn.webp, drawn.width, drawn.height, "the policy at play", facts)])]
+
+
+# ---------------------------------------------------------------------------------------------------- the rest
+
+
+def _failures(career: Career) -> list[Section]:
+    reasons = career.reasons()
+    if not reasons:
+        return []
+    rows = [(reason, f"{count:,}", f"{latest:,}") for reason, count, latest in reasons[:_MOST_REASONS]]
+    more = len(reasons) - _MOST_REASONS
+    note = f"And {more:,} more reasons." if more > 0 else ""
+    return [Section("Failures", [Table(rows, ("reason", "candidates", "the latest"), text=(0,))], note)]
+
+
+def _commands(career: Career, path: Path) -> list[Section]:
+    """What to do with the run, and the command for it."""
+    name, rows = shlex.quote(str(path)), []
+    words = career.settings.get("arguments")
+    if isinstance(words, list):
+        typed = list(map(str, words)) if words[:1] == [KIND] else [KIND, *map(str, words)]
+        rows.append(("how it was begun", shlex.join(["blackbox-zo", *typed])))
+        if career.header.get("format") != 1:
+            over = career.steps >= int(career.settings.get("steps") or career.steps + 1)
+            rows.append(("to go on", f"blackbox-zo resume {name}" + f" --steps {2 * career.steps}" * over))
+    if career.problem["policy"] in ("LinearPolicy", "MLPPolicy") and career.steps:
+        rows.append(("to keep the policy", f"blackbox-zo export {name} -o policy.npz"))
+    return [Section("Commands", [Commands(rows)])] if rows else []
+
+
+def _facts(career: Career) -> list[tuple[str, str]]:
+    """The settings of the run."""
+    header, settings, problem = career.header, career.settings, career.problem
+    hidden = problem.get("hidden") or settings.get("hidden")
+    policy = str(problem["policy"]) + (f", hidden layers of {', '.join(map(str, hidden))}" if hidden else "")
+    out = [("environment", career.env), ("policy", f"{policy}, {header.get('dimension') or 0:,} parameters")]
+    out.append(("observations", "normalised" if problem.get("normalize") else "as they are"))
+    if settings.get("preset"):
+        out.append(("preset", str(settings["preset"])))
+    rule: Any = header.get("rule")
+    links = rule["rules"] if isinstance(rule, dict) and rule.get("name") == "Chain" else [rule]
+    out += [("estimator", spell(header.get("estimator"))), ("rule", ", ".join(map(spell, links)))]
+    out.append(("learns from", "the order of the episodes alone" if problem.get("rank") else "scores"))
+    out.append(("score", str(problem["score"]) if problem.get("score") else "sum of rewards"))
+    if problem.get("survival_bonus"):
+        out.append(("taken off each reward", f"{problem['survival_bonus']:g}"))
+    out.append(("episodes for a candidate", str(problem["episodes"])))
+    out.append(("most steps of an episode", str(problem.get("max_steps") or "the environment's")))
+    if problem.get("num_envs", 1) != 1:
+        out.append(("environments that step together", str(problem["num_envs"])))
+    if problem.get("horizon"):
+        first, growth = problem["horizon"]
+        out.append(("steps of an episode that are played", f"{first} at first, {growth} more in each step"))
+    if settings.get("timeout"):
+        out.append(("most seconds of an episode", f"{settings['timeout']:g}"))
+    if settings.get("workers") is not None:
+        out.append(("workers", str(settings["workers"])))
+    if settings.get("evaluate"):
+        out.append(("evaluations", f"{settings['evaluate']} episodes every {settings['every']} steps"))
+    out.append(("seed", str(header.get("seed"))))
+    versions: dict[str, Any] = problem["versions"]
+    told_of = ", ".join(f"{name} {version}" for name, version in versions.items())
+    out.append(("versions", f"{told_of}, numpy {header.get('numpy')}, blackbox_zo {header.get('library')}"))
+    return out

@@ -1,0 +1,157 @@
+"""Where a training stands, by its lines: live, or from a journal."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping
+from typing import Any, final
+
+import blackbox_zo as bz
+from blackbox_zo.journal import Line
+from blackbox_zo.tally import Tally
+from oracles.rl._names import RETURN
+
+__all__ = ["TrainingTally", "short"]
+
+_PAUSE, _EVERY, _LEAST = 0.1, 0.5, 0.2
+"""Seconds without a line after which lines are taken to be written as they are read; seconds between samples of the
+speed; seconds that it takes to tell the speed."""
+
+
+@final
+class TrainingTally(Tally):
+    """What can be said of a training from its lines.
+
+    Args:
+        steps: How many steps of the search there will be; none if that is not known.
+        env_steps: How many steps of the environment there will be, likewise.
+        episodes: Episodes for each candidate.
+
+    Attributes:
+        best: Highest return of a candidate that played whole episodes; NaN before the first.
+        mean: Mean return of the newest step's candidates; NaN where all failed.
+        cut: Steps that they played, where those are only the first of their episodes; else 0.
+        evaluated: The latest evaluation's mean return; NaN before the first.
+        step: Steps of the search so far.
+        episodes: Episodes so far.
+        env_steps: Steps of the environment so far.
+        failed: Candidates that failed so far.
+    """
+
+    def __init__(self, steps: int | None, env_steps: int | None, episodes: int) -> None:
+        self._by_steps = steps is not None or env_steps is None
+        super().__init__(steps if self._by_steps else env_steps, maximize=True)
+        self.unit = "steps" if self._by_steps else "env-steps"
+        self._each, self._step, self._returns, self._cut = episodes, -1, list[float](), 0
+        self.mean = self.evaluated = math.nan
+        self.cut = self.step = self.episodes = self.env_steps = 0
+        self._samples = deque[tuple[float, int]](maxlen=20)
+        self._seen_at = time.monotonic()
+
+    def begin(self, run: bz.Run) -> None:
+        """The lines that follow are written now."""
+        self.step = max(self.step, run.search.moves)
+        self._count()
+        self._samples.append((time.monotonic(), self.env_steps))
+
+    def see(self, line: Line) -> None:
+        """Count a line; one of another step closes the step before."""
+        if isinstance(line, bz.Measured):
+            if line.name == RETURN and not line.error:
+                self.evaluated = line.values[RETURN]
+            return
+        if line.step != self._step:
+            self.close()
+            self._step = line.step
+        self._sample()
+        for info in line.info or [None] * len(line.ids):
+            self._answer(info or {})
+        self._count()
+
+    def _answer(self, info: Mapping[str, Any]) -> None:
+        self.episodes += self._each
+        self.env_steps += int(info.get("steps", 0))
+        self._cut = max(self._cut, int(info.get("cut", 0)))
+        if "return" not in info:
+            self.failed += 1
+            return
+        self._returns.append(float(info["return"]))
+
+    def close(self) -> None:
+        """The step that was seen last is complete."""
+        if self._step < 0:
+            return
+        self.step, known = max(self.step, self._step + 1), self._returns
+        self.mean, self.cut = (sum(known) / len(known) if known else math.nan), self._cut
+        if known and not self._cut:
+            self.best = max(known) if math.isnan(self.best) else max(self.best, *known)
+        self._step, self._returns, self._cut = -1, [], 0
+        self._count()
+
+    def told(self, line: Line) -> Iterator[str]:
+        """Count a line; say what is told by an evaluation, or of the step before where the line begins another one."""
+        if isinstance(line, bz.Measured) or line.step != self._step:
+            yield from self.rest()
+        self.see(line)
+        if isinstance(line, bz.Measured):
+            yield self.said(line)
+
+    def rest(self) -> Iterator[str]:
+        """The line of the step that was seen last."""
+        if self._step >= 0:
+            self.close()
+            of = f"/{self.total}" if self._by_steps and self.total else ""
+            played = [f"{self.episodes:,} episodes", f"{self.env_steps:,} steps"]
+            yield f"step {self.step}{of}: {', '.join([*self._returns_so_far(), *played, *self._rest()])}"
+
+    @staticmethod
+    def said(line: bz.Measured) -> str:
+        """A line for a measure."""
+        if line.name != RETURN:
+            found = ", ".join(f"{name} {value:.6g}" for name, value in line.values.items())
+            return f"step {line.step}: {line.name}: {line.error or found}"
+        if line.error:
+            return f"step {line.step}: an episode of the evaluation failed: {line.error}"
+        return f"step {line.step}: evaluated {short(line.values[RETURN])}"
+
+    def __str__(self) -> str:
+        """Where the training stands, as short as a bar needs it."""
+        parts = [] if self._by_steps else [f"step {self.step}"]
+        evaluated = [f"evaluated {short(self.evaluated)}"] * (self.evaluated == self.evaluated)
+        return ", ".join([*parts, *self._returns_so_far(), *evaluated, f"{self.episodes:,} episodes", *self._rest()])
+
+    def _returns_so_far(self) -> list[str]:
+        first = f" in the first {self.cut} steps" if self.cut else ""
+        mean = f"return {short(self.mean)}{first}" if self.mean == self.mean else "no return"
+        return [mean, *[f"best {short(self.best)}"] * (self.best == self.best)]
+
+    def _rest(self) -> list[str]:
+        """Failures, and the speed where it is known."""
+        parts = [f"{self.failed} failed"] * bool(self.failed)
+        if self._samples:
+            then, before = self._samples[0]
+            seconds = time.monotonic() - then
+            if seconds > _LEAST:
+                parts.append(f"{(self.env_steps - before) / seconds:,.0f} steps/s")
+        return parts
+
+    def _sample(self) -> None:
+        """Note the time now and then, but not while an old journal is read."""
+        now, last = time.monotonic(), self._seen_at
+        self._seen_at = now
+        if now - last > _PAUSE or (self._samples and now - self._samples[-1][0] > _EVERY):
+            self._samples.append((now, self.env_steps))
+
+    def _count(self) -> None:
+        self.done = self.step if self._by_steps else self.env_steps
+
+
+def short(value: float) -> str:
+    """A return, short: 1,234, 500, 12.3, 0.0123."""
+    if not math.isfinite(value):
+        return str(value)
+    if abs(value) >= 1000 or (value == round(value) and abs(value) >= 1):
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.3g}"

@@ -1,0 +1,199 @@
+"""The kind of run of `blackbox-zo train-policy`: a policy, searched by the rewards of whole episodes."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, final
+
+import blackbox_zo as bz
+from blackbox_zo._stop import Stop
+from blackbox_zo.journal import Answers, JournalReader
+from oracles.kind import BadInput, Kind, Session
+from oracles.page import Page
+from oracles.rl._career import lines_of
+from oracles.rl._names import KIND, RETURN, best_of
+from oracles.rl._page import page_of
+from oracles.rl._setup import needed, training_of, written
+from oracles.rl._tally import TrainingTally, short
+from oracles.rl.options import EXAMPLE, NAMES, add_options
+
+__all__ = ["TrainPolicy"]
+
+
+class _Session(Session):
+    """A training of the command line.
+
+    Args:
+        given: The options.
+        settings: For the journal's header.
+    """
+
+    tally: TrainingTally
+
+    def __init__(self, given: argparse.Namespace, settings: dict[str, Any]) -> None:
+        self.given, self.training = given, training_of(given)
+        self.tally = TrainingTally(given.steps, given.env_steps, self.training.oracle.episodes)
+        if given.save is None and given.onnx is None:
+            self.unkept = "Nothing was kept: --save FILE.npz would keep the policy, --journal FILE the run."
+        kept = ("env", "preset", "steps", "env_steps", "workers", "timeout", "evaluate", "every")
+        settings |= {name: getattr(given, name) for name in kept}
+        settings["save"] = None if given.save is None else str(given.save.absolute())
+        if given.journal is not None:
+            try:
+                self.training.record(given.journal, settings, see=self.tally.see, names=NAMES)
+            except BaseException:
+                self.training.close()
+                raise
+        if not self.training.search.waiting:
+            self.tally.close()
+        self.begun_at = self.training.search.moves
+
+    def introduction(self) -> Iterator[str]:
+        """What is searched."""
+        given, policy = self.given, self.training.policy
+        kind = "linear" if given.policy == "linear" else f"mlp {'-'.join(map(str, given.hidden))}"
+        yield f"{given.env}: {kind} policy of {policy.size:,} parameters, preset {given.preset}"
+
+    def run(self, observers: Sequence[bz.Observer], stop: Stop) -> bz.Run:
+        """The search, evaluated now and then, and at its end."""
+        given = self.given
+        left = None if given.steps is None else max(0, given.steps - self.begun_at)
+        return self.training.run(
+            left,
+            given.env_steps,
+            last=True,
+            observers=[*observers, _Notes(observers)],
+            stop=stop,
+            time_limit=given.time_limit,
+        )
+
+    def result(self, run: bz.Run) -> Iterator[str]:
+        """The returns before and after, what it took, and where the policy is."""
+        yield from _evaluations(self.training.search.measured)
+        moves = self.training.search.moves
+        of = f" of {self.given.steps}" if self.given.steps else ""
+        now = f" ({moves - self.begun_at} now)" if self.begun_at else ""
+        failed = f", {self.tally.failed} failed" if self.tally.failed else ""
+        yield (
+            f"{moves}{of} steps{now}, {self.tally.episodes:,} episodes{failed}, {self.tally.env_steps:,} steps of the "
+            f"environment, {run.seconds:.1f} s"
+        )
+        if not self.unkept:
+            found, step = self.training.best, self.training.best_step
+            policy, value = (self.training.trained, None) if found is None else found
+            yield from written(policy, self.given, moves if step is None else step, value)
+
+    def failure(self, run: bz.Run) -> str:
+        """How many candidates failed, and why the first did."""
+        if run.ended is bz.Ended.BARREN:
+            return run.message
+        reason = run.first_failure.reason if run.first_failure is not None else ""
+        return f"all {self.tally.failed} candidates failed." + (f" The first: {reason}" if reason else "")
+
+    def close(self) -> None:
+        """End the workers, and close the journal."""
+        self.training.close()
+
+
+class _Notes(bz.Observer):
+    """Has the first failure and each evaluation shown when they happen."""
+
+    def __init__(self, others: Sequence[bz.Observer]) -> None:
+        self.others, self._failed = others, False
+
+    def answered(self, run: bz.Run, answers: Answers) -> None:
+        """Look at an answer."""
+        if run.first_failure is not None and not self._failed:
+            self._failed = True
+            reason = run.first_failure.reason or "the score is not finite"
+            self._tell(f"candidate {run.first_failure.query} failed: {reason}")
+
+    def measured(self, run: bz.Run, measured: bz.Measured) -> None:
+        """Say it."""
+        self._tell(TrainingTally.said(measured))
+
+    def _tell(self, text: str) -> None:
+        for other in self.others:
+            other.note(text)
+
+
+@final
+class TrainPolicy(Kind):
+    """Trainings of policies."""
+
+    name = KIND
+    help = "search a policy by the rewards of whole episodes"
+    example = EXAMPLE
+    extra = "rl"
+    names = NAMES
+
+    def options(self, parser: argparse.ArgumentParser) -> None:
+        """See `add_options`."""
+        add_options(parser)
+
+    def open(self, given: argparse.Namespace, settings: dict[str, Any]) -> Session:
+        """A training; its environment is made here."""
+        return _Session(given, settings)
+
+    def recognises(self, header: Mapping[str, Any]) -> bool:
+        """What names its environment and policy; also a journal of format 1."""
+        problem = header.get("problem")
+        if not isinstance(problem, dict) or problem.get("kind", KIND) != KIND:
+            return False
+        return {"env", "versions", "policy", "episodes"} <= problem.keys()
+
+    def arguments(self, header: Mapping[str, Any]) -> list[str]:
+        """See `Kind.arguments`; in format 1 the command's name came first."""
+        words = super().arguments(header)
+        return words[1:] if words[:1] == [KIND] else words
+
+    def tally(self, header: Mapping[str, Any]) -> TrainingTally:
+        """Returns, evaluations, episodes, and steps of the environment."""
+        settings = header.get("settings") or {}
+        return TrainingTally(settings.get("steps"), settings.get("env_steps"), int(header["problem"]["episodes"]))
+
+    def report_options(self, parser: argparse.ArgumentParser) -> None:
+        """Whom to show at play."""
+        parser.add_argument(
+            "--policy",
+            type=Path,
+            metavar="FILE.npz",
+            help="of a training: show this policy at play; default the one that the run saved, else its best",
+        )
+        parser.add_argument("--no-video", action="store_true", help="of a training: show none")
+
+    def page(self, reader: JournalReader, given: argparse.Namespace) -> Page:
+        """The learning curve, the policy at play, failures and settings."""
+        return page_of(reader, given)
+
+    def export(self, reader: JournalReader, given: argparse.Namespace) -> Iterator[str]:
+        """The policy that was evaluated best, the last, or that of `given.step`, as .npz or .onnx."""
+        target: Path = given.output
+        if target.suffix.lower() not in (".npz", ".onnx"):
+            raise BadInput(f"-o {str(target)!r} must end in .npz or .onnx.")
+        onnx = target.suffix.lower() == ".onnx"
+        needed(onnx)
+        from oracles.rl._rebuilt import rebuilt
+
+        lines = list(lines_of(reader))
+        best = best_of(line for line in lines if isinstance(line, bz.Measured))
+        wanted = given.step if given.step is not None else None if best is None else best.step
+        step, policy = rebuilt(reader.header, lines, wanted)
+        value = best.values[RETURN] if best is not None and best.step == step else None
+        where = argparse.Namespace(save=None if onnx else target, onnx=target if onnx else None)
+        yield from written(policy, where, step, value)
+
+
+def _evaluations(measured: Sequence[bz.Measured]) -> Iterator[str]:
+    """A line of the first evaluation, the best and the last."""
+    known = [m for m in measured if m.name == RETURN and math.isfinite(m.values.get(RETURN, math.nan))]
+    best = best_of(known)
+    if best is None:
+        return
+    first, last = known[0], known[-1]
+    told_of = [f"{short(first.values[RETURN])} before"] * (first.step == 0 and last.step > 0)
+    told_of += [f"{short(best.values[RETURN])} after step {best.step} (the best)"] * (best.step < last.step)
+    yield "evaluated: " + ", ".join([*told_of, f"{short(last.values[RETURN])} after step {last.step}"])
