@@ -1,6 +1,6 @@
 """What tests need of the machine: where it is missing they are skipped, and fail where it was asked for.
 
-`BLACKBOX_ZO_REQUIRE=chromium,postgresql,fashion-mnist` names what must be there. `.ci/run` sets it wherever it may
+`BLACKBOX_ZO_REQUIRE=chromium,postgresql,fashion-mnist,jq` names what must be there. `.ci/run` sets it wherever it may
 install them.
 """
 
@@ -10,7 +10,7 @@ import os
 
 import pytest
 
-KNOWN = frozenset({"chromium", "postgresql", "fashion-mnist"})
+KNOWN = frozenset({"chromium", "postgresql", "fashion-mnist", "jq"})
 
 
 def required() -> frozenset[str]:

@@ -21,6 +21,7 @@ import pytest
 import blackbox_zo
 import oracles
 from blackbox_zo.testing import check_estimator
+from tests.requires import required
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -69,6 +70,8 @@ def test_every_public_name_is_documented() -> None:
         "blackbox_zo.testing.check_oracle",
         "blackbox_zo.trackers.MLflow",
         "oracles.CommandOracle",
+        "oracles.kind.Session",
+        "oracles.page.Chart",
     ],
 )
 def test_the_check_names_what_is_missing(name: str) -> None:
@@ -137,7 +140,8 @@ def test_code_on_pages(page: Path, tmp_path: Path, command: Path, monkeypatch: p
 
     A `python` block runs as a doctest if it has a prompt, else as a script. Of a `console` block the lines after `$ `
     run in a shell. A block whose first line is `# not run: <reason>` is left out; one that begins with
-    `# needs <program>` is left out, and the page counted as skipped after all else has passed, where that is missing.
+    `# needs <program>` is left out, and the page counted as skipped after all else has passed, where that is missing;
+    where `BLACKBOX_ZO_REQUIRE` names the program, the page fails at once.
     """
     missing: set[str] = set()
     monkeypatch.chdir(tmp_path)
@@ -157,6 +161,8 @@ def test_code_on_pages(page: Path, tmp_path: Path, command: Path, monkeypatch: p
         if SKIP.match(code):
             continue
         if (needs := NEEDS.match(code)) and shutil.which(needs[1]) is None:
+            if needs[1] in required():
+                pytest.fail(f"BLACKBOX_ZO_REQUIRE names {needs[1]}, and it is missing: {page.name}", pytrace=False)
             missing.add(needs[1])
             continue
         if kind == "console":
@@ -168,6 +174,16 @@ def test_code_on_pages(page: Path, tmp_path: Path, command: Path, monkeypatch: p
             exec(compile("\n" * line + code, page.name, "exec"), namespace)
     if missing:
         pytest.skip(f"all of the page was run but the blocks that need {' and '.join(sorted(missing))}: not installed")
+
+
+def test_python_in_the_readme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    blocks = [code for kind, code in FENCE.findall((ROOT / "README.md").read_text("utf-8")) if kind == "python"]
+    assert len(blocks) >= 3
+    namespace: dict[str, Any] = {}
+    for code in blocks:
+        exec(code, namespace)
+    assert namespace["r"].message == "The target 1e-06 is reached."
 
 
 def test_the_example_in_contributing_is_a_method(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -55,16 +55,17 @@ raise SystemExit(pytest.main(["-q", "-p", "no:cacheprovider", sys.argv[1]]))
 @pytest.mark.parametrize(
     ("name", "tests"),
     [
-        ("chromium", "test_page.py"),
-        ("postgresql", "test_postgres.py"),
-        ("fashion-mnist", "test_fashion.py::test_the_real_data"),
+        ("chromium", "tests/oracles/ranking/test_page.py"),
+        ("postgresql", "tests/oracles/ranking/test_postgres.py"),
+        ("fashion-mnist", "tests/oracles/ranking/test_fashion.py::test_the_real_data"),
+        ("jq", "tests/test_docs.py::test_code_on_pages[journal]"),
     ],
 )
 def test_the_tests_that_need_it_ask_for_it(name: str, tests: str, tmp_path: Path) -> None:
-    """Each is run as on a machine that has none of the three: it fails, and says why."""
+    """Each is run as on a machine that has none of them: it fails, and says why."""
     environment = {**os.environ, "PATH": str(tmp_path), "BLACKBOX_ZO_REQUIRE": name}
     done = subprocess.run(
-        [sys.executable, "-c", HIDE, f"tests/oracles/ranking/{tests}"],
+        [sys.executable, "-c", HIDE, tests],
         cwd=ROOT,
         env=environment,
         capture_output=True,

@@ -17,10 +17,13 @@ from typing import Any
 
 PACKAGES = (
     "blackbox_zo",
+    "blackbox_zo.tally",
     "blackbox_zo.testing",
     "blackbox_zo.trackers",
     "oracles",
+    "oracles.kind",
     "oracles.llm",
+    "oracles.page",
     "oracles.ranking",
     "oracles.rl",
 )

@@ -65,15 +65,16 @@ class _Minimisation(Session):
 
     def __init__(self, given: argparse.Namespace, settings: dict[str, Any]) -> None:
         self.given = given
+        header = given.header if given.run is None else None  # of a run that a Python program began
         with told():
-            self.oracle = _oracle(given)
-            variable, estimator, rule = _method(given, self.oracle)
+            self.oracle = _oracle(given, header)
+            variable, estimator, rule = _method(header, self.oracle)
         self.tally = ProgramTally(given.budget, maximize=self.oracle.maximize, oracle=self.oracle)
         settings |= {"budget": given.budget, "workers": given.workers, "timeout": given.timeout}
         journal = None
         if given.journal is not None:
             journal = Journal(given.journal, self.oracle.problem, settings, see=self.tally.see, names=CommandKind.names)
-        seed = given.seed if given.header is None else given.header["seed"]
+        seed = given.seed if header is None else header["seed"]
         self.search = bz.Search(variable, estimator, rule, seed=seed, budget=given.budget, journal=journal)
 
     def run(self, observers: Sequence[bz.Observer], stop: Stop) -> bz.Run:
@@ -107,20 +108,23 @@ class _Minimisation(Session):
         self.search.close()
 
 
-def _oracle(given: argparse.Namespace) -> CommandOracle:
-    """The program, from the header of a run that is resumed, else from the options."""
+def _oracle(given: argparse.Namespace, header: Mapping[str, Any] | None) -> CommandOracle:
+    """The program, from the header if there is one, else from the options."""
     changes = {"timeout": given.timeout, "workers": given.workers}
-    if given.header is not None:
-        return CommandOracle.of_problem(given.header["problem"], **changes)
+    if header is not None:
+        fixed = sorted({word.partition("=")[0] for word in given.typed} & set(CommandKind.names.values()))
+        if fixed:
+            raise BadInput(f"A Python program began this run, and {fixed[0]} cannot be changed; leave it out.")
+        return CommandOracle.of_problem(header["problem"], **changes)
     if given.run is None or not given.param:
         raise BadInput("--run COMMAND and --param NAME=LOW:HIGH are needed; see blackbox-zo minimize --help.")
     start = values_of(given.start)
     return CommandOracle(given.run, given.param, read=given.read, maximize=given.maximize, start=start, **changes)
 
 
-def _method(given: argparse.Namespace, oracle: CommandOracle) -> tuple[bz.Vector, bz.Estimator, bz.Rule | None]:
-    if given.header is not None:
-        return restore(given.header)
+def _method(header: Mapping[str, Any] | None, oracle: CommandOracle) -> tuple[bz.Vector, bz.Estimator, bz.Rule | None]:
+    if header is not None:
+        return restore(header)
     return *auto(bz.Vector(oracle.x0, oracle.bounds), oracle.x0, oracle.bounds, None), None
 
 

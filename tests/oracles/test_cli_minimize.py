@@ -16,6 +16,7 @@ import pytest
 import blackbox_zo as bz
 from blackbox_zo import __version__
 from oracles.cli.main import main
+from oracles.command import CommandOracle
 from tests.journals import read
 from tests.oracles.helpers import alive, arguments, cli, environment, in_a_terminal, lines, script, wait_for
 
@@ -192,6 +193,37 @@ def test_resume_rebuilds_all_from_the_journal(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert answers(folder / "part.jsonl") == answers(folder / "whole.jsonl")
     assert best_of(done.stdout) == best_of(whole.stdout)
+
+
+@pytest.mark.parametrize(
+    ("option", "says"),
+    [
+        (["--seed", "3"], "its --seed is 0, here it is 3"),
+        (["--maximize"], "its --maximize is False, here it is True"),
+        (["--run", "{python} -c print({x}+1)"], "its --run is "),
+        (["--start", "x=0.2"], "its --start is "),
+    ],
+    ids=lambda given: given[0] if isinstance(given, list) else "",
+)
+def test_resume_refuses_what_would_be_another_run(option: list[str], says: str, tmp_path: Path) -> None:
+    run = ("minimize", "--run", "{python} -c print({x})", "--param", "x=0:1", "--budget", "3", "--journal", "run.jsonl")
+    assert cli(*run, cwd=tmp_path).returncode == 0
+    before = (tmp_path / "run.jsonl").read_bytes()
+    done = cli("resume", "run.jsonl", "--budget", "6", *option, cwd=tmp_path)
+    assert done.returncode == 2 and "belongs to another run: " + says in done.stderr
+    assert (tmp_path / "run.jsonl").read_bytes() == before
+
+
+def test_resume_of_a_program_that_python_began(tmp_path: Path) -> None:
+    oracle = CommandOracle([sys.executable, "-c", "print({x})"], {"x": "0:1"})
+    method = (bz.RandomVector(0.1), bz.SGD(0.01))
+    journal = bz.Journal(tmp_path / "run.jsonl", oracle.problem)
+    bz.minimize(oracle, oracle.x0, method, bounds=oracle.bounds, budget=3, seed=7, journal=journal)
+    oracle.close()
+    done = cli("resume", "run.jsonl", "--budget", "6", "--seed", "7", cwd=tmp_path)
+    assert done.returncode == 2 and "A Python program began this run, and --seed cannot be changed" in done.stderr
+    done = cli("resume", "run.jsonl", "--budget", "6", cwd=tmp_path)
+    assert done.returncode == 0 and "6 of 6 queries" in done.stdout, done.stderr
 
 
 def test_resume_of_a_python_function_says_what_to_do(tmp_path: Path) -> None:
