@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, final
 
+from blackbox_zo._typing import override
 from oracles.command._program import LIMIT
 from oracles.command._template import Template
 
@@ -78,6 +79,7 @@ def lines_of(text: str) -> list[str]:
 
 @final
 class _Last(Reader):
+    @override
     def number(self, stdout: str, stderr: str, before: Any) -> float:
         del stderr, before
         return _last_number(stdout, "stdout")
@@ -88,6 +90,7 @@ class _Json(Reader):
     def __init__(self, path: str) -> None:
         self._path = path
 
+    @override
     def number(self, stdout: str, stderr: str, before: Any) -> float:
         del stderr, before
         found = _json(stdout)
@@ -109,6 +112,7 @@ class _Regex(Reader):
     def __init__(self, pattern: re.Pattern[str]) -> None:
         self._pattern = pattern
 
+    @override
     def number(self, stdout: str, stderr: str, before: Any) -> float:
         del before
         both = stdout + ("" if stdout.endswith("\n") or not stdout else "\n") + stderr
@@ -127,6 +131,7 @@ class _File(Reader):
     def __init__(self, path: Template, cwd: str | None) -> None:
         self._path, self._folder = path, Path(cwd or "")
 
+    @override
     def before(self, values: Mapping[str, object]) -> tuple[Path, Any]:
         """Note how the file looks, so that one that an earlier run has left is not taken for an answer."""
         path = self._folder / self._path.fill(values)[0]
@@ -136,6 +141,7 @@ class _File(Reader):
             mark = _mark(path)
         return path, mark
 
+    @override
     def number(self, stdout: str, stderr: str, before: Any) -> float:
         del stdout, stderr
         path, mark = before

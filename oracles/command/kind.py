@@ -13,6 +13,7 @@ import numpy as np
 import blackbox_zo as bz
 from blackbox_zo._replay import restore
 from blackbox_zo._stop import Stop
+from blackbox_zo._typing import override
 from blackbox_zo.journal import Answers, Journal, JournalReader
 from blackbox_zo.minimize import auto
 from blackbox_zo.tally import Tally
@@ -50,6 +51,7 @@ class _FirstFailure(bz.Observer):
     def __init__(self, tally: ProgramTally, others: Sequence[bz.Observer]) -> None:
         self.tally, self.others, self.told = tally, others, tally.failed > 0
 
+    @override
     def answered(self, run: bz.Run, answers: Answers) -> None:
         """Look at an answer."""
         failure = run.first_failure
@@ -76,6 +78,7 @@ class _Minimisation(Session):
         seed = given.seed if given.header is None else given.header["seed"]
         self.search = bz.Search(variable, estimator, rule, seed=seed, budget=given.budget, journal=journal)
 
+    @override
     def run(self, observers: Sequence[bz.Observer], stop: Stop) -> bz.Run:
         del stop  # a program under way is ended at once
         target = self.given.target
@@ -84,6 +87,7 @@ class _Minimisation(Session):
         watched = [*observers, _FirstFailure(self.tally, observers)]
         return bz.Run(self.search, self.oracle, time_limit=self.given.time_limit, target=target, observers=watched)
 
+    @override
     def result(self, run: bz.Run) -> Iterator[str]:
         best = self.search.best
         if self.search.nfev == self.search.failed > 0 and run.ended is not bz.Ended.INTERRUPTED:
@@ -97,11 +101,13 @@ class _Minimisation(Session):
         failed = f", {self.search.failed} failed" if self.search.failed else ""
         yield f"{self.search.nfev} of {self.given.budget} queries{failed}, {run.seconds:.1f} s"
 
+    @override
     def failure(self, run: bz.Run) -> str:
         first = run.first_failure
         told = "" if first is None else f" The first: {self.tally.failure(first.query, first.info)}"
         return f"all {self.tally.done} queries failed.{told}"
 
+    @override
     def close(self) -> None:
         self.oracle.close()
         self.search.close()
@@ -136,20 +142,23 @@ class CommandKind(Kind):
         "seed": "--seed",
     }  # fmt: skip
 
+    @override
     def options(self, parser: argparse.ArgumentParser) -> None:
-        """See `add_options`."""
         add_options(parser)
 
+    @override
     def open(self, given: argparse.Namespace, settings: dict[str, Any]) -> Session:
         """A search of the unit cube of the parameters."""
         return _Minimisation(given, settings)
 
+    @override
     def recognises(self, header: Mapping[str, Any]) -> bool:
-        """See `Kind.recognises`; journals of format 1 do not name their kind."""
+        # Journals of format 1 do not name their kind
         problem = header.get("problem")
         old = isinstance(problem, dict) and {"run", "parameters", "read", "maximize"} <= problem.keys()
         return super().recognises(header) or (header.get("format") == 1 and old)
 
+    @override
     def arguments(self, header: Mapping[str, Any]) -> list[str]:
         """What may change; the rest is in the header, also where a Python program began the run."""
         settings = header.get("settings") or {}
@@ -158,11 +167,13 @@ class CommandKind(Kind):
         names = [name for name in ("budget", "workers", "timeout") if settings.get(name)]
         return [word for name in names for word in (f"--{name}", str(settings[name]))]
 
+    @override
     def tally(self, header: Mapping[str, Any]) -> Tally:
         """Values with the sign that the program printed."""
         settings = header.get("settings") or {}
         return ProgramTally(settings.get("budget"), maximize=header["problem"]["maximize"] is True)
 
+    @override
     def page(self, reader: JournalReader, given: argparse.Namespace) -> Page:
         """Convergence, parameters, failures, and the command for the best."""
         history, problem = history_of(reader), reader.header["problem"]
@@ -186,6 +197,7 @@ class CommandKind(Kind):
         run = problem["run"] if isinstance(problem["run"], str) else shlex.join(problem["run"])
         return page_of(history, run, again, facts)
 
+    @override
     def export(self, reader: JournalReader, given: argparse.Namespace) -> Iterator[str]:
         """The best parameters, as JSON."""
         history = history_of(reader)

@@ -16,7 +16,7 @@ import numpy as np
 
 from blackbox_zo._checks import check_at_least, check_positive
 from blackbox_zo._describe import describe
-from blackbox_zo._typing import Floats
+from blackbox_zo._typing import Floats, override
 from blackbox_zo.feedback import Values
 from blackbox_zo.oracle import Oracle, Part, gather
 from blackbox_zo.proposal import Proposal
@@ -169,12 +169,13 @@ class CommandOracle(Oracle):
         """The arguments that the program is run with for some values of all parameters."""
         return self._command.fill({**values, "python": sys.executable, "id": query})
 
+    @override
     def answer(self, proposal: Proposal) -> Values:
-        """See `Oracle.answer`."""
         return gather(proposal, self.parts(proposal))
 
+    @override
     def parts(self, proposal: Proposal) -> Iterator[Part]:
-        """See `Oracle.parts`: one part per program, as each ends. Closing the iterator ends those under way."""
+        # One part per program, as each ends. Closing the iterator ends those under way
         stop = current() or CancelScope()
         done: queue.SimpleQueue[int | None] = queue.SimpleQueue()
         with stop.heard(lambda: done.put(None)):
@@ -223,6 +224,7 @@ class CommandOracle(Oracle):
             return Values([np.nan], info=[{**info, "error": trouble, "tail": "\n".join(last)[-_TAIL_CHARACTERS:]}])
         return Values([-number if self.maximize else number], info=[info])
 
+    @override
     def close(self) -> None:
         """End all programs that are still running."""
         end(self._running)

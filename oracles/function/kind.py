@@ -10,6 +10,7 @@ from typing import Any, final
 import numpy as np
 
 from blackbox_zo._replay import points_of
+from blackbox_zo._typing import override
 from blackbox_zo.journal import JournalReader
 from blackbox_zo.tally import Tally
 from oracles.function.history import history_of
@@ -27,18 +28,22 @@ class FunctionKind(Kind):
     name = ""
     help = "a run that a Python program began"
 
+    @override
     def options(self, parser: argparse.ArgumentParser) -> None:
         """There is no command."""
 
+    @override
     def open(self, given: argparse.Namespace, settings: dict[str, Any]) -> Session:
         """There is no command."""
         raise BadInput("A run of a Python function is begun by a Python program.")
 
+    @override
     def recognises(self, header: Mapping[str, Any]) -> bool:
         """Whatever does not name its kind."""
         problem = header.get("problem")
         return not isinstance(problem, dict) or "kind" not in problem
 
+    @override
     def arguments(self, header: Mapping[str, Any]) -> list[str]:
         """There are none: only the program that began the run can go on with it."""
         raise BadInput(
@@ -46,15 +51,18 @@ class FunctionKind(Kind):
             "the same arguments and the same journal."
         )
 
+    @override
     def tally(self, header: Mapping[str, Any]) -> Tally:
         """Values as they were told."""
         settings = header.get("settings") or {}
         return Tally(settings.get("budget"))
 
+    @override
     def page(self, reader: JournalReader, given: argparse.Namespace) -> Page:
         """Convergence, measures, coordinates and failures."""
         return page_of(history_of(reader))
 
+    @override
     def export(self, reader: JournalReader, given: argparse.Namespace) -> Iterator[str]:
         """The best point, as JSON."""
         best, x = np.inf, None

@@ -8,7 +8,8 @@ from typing import Any
 
 import torch
 
-from blackbox_zo.modules import Module, take_rows
+from blackbox_zo.modules import Module
+from blackbox_zo.modules._stacking import take_rows
 from oracles.llm._features import Features, is_faithful
 from oracles.llm._passes import Passes, batch_size
 from oracles.llm._reuse import FeatureCache

@@ -10,8 +10,10 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import torch
 
+from blackbox_zo._typing import override
 from blackbox_zo.feedback import Feedback
-from blackbox_zo.modules import Module, take_rows
+from blackbox_zo.modules import Module
+from blackbox_zo.modules._stacking import take_rows
 from blackbox_zo.proposal import Proposal
 from oracles.llm._oracle import Batches, Chosen, Loss, LossOracle
 from oracles.llm._passes import batch_size
@@ -91,8 +93,9 @@ class HybridOracle(LossOracle):
         self.optimizer = optimizer
         self._at: Top | None = None
 
+    @override
     def answer(self, proposal: Proposal) -> Feedback:
-        """See `LossOracle.answer`. The gradient is what the step teaches: the optimiser moves when the step ends.
+        """The loss of each query, as in `LossOracle.answer`. The gradient is learnt: the optimiser steps after it.
 
         Raises:
             ValueError: The search has a parameter of the optimiser's, the model has not, or the loss has no gradient.
@@ -107,14 +110,16 @@ class HybridOracle(LossOracle):
 
     # ------------------------------------------------------------------------------------------------- learning
 
+    @override
     def start(self) -> Top:
-        """See `Oracle.start`: the parameters and the optimiser as they are now."""
+        # The parameters and the optimiser as they are now
         parameters = [p.detach().clone() for p in self._moved()]
         self._at = Top(Chosen(self.sweep, ()), parameters, _copied(self.optimizer.state_dict()))
         return self._at
 
+    @override
     def absorb(self, state: Top, evidence: Mapping[int, Any]) -> Top:
-        """See `Oracle.absorb`: a step of the optimiser."""
+        # A step of the optimiser
         chosen = super().absorb(state.chosen, evidence)
         for gradients in (found["gradients"] for found in evidence.values() if "gradients" in found):
             self.put(state)
@@ -127,8 +132,8 @@ class HybridOracle(LossOracle):
             self._at = new
         return new
 
+    @override
     def save(self, state: Top) -> dict[str, Any]:
-        """See `Oracle.save`."""
         out = super().save(state.chosen)
         out |= {f"top/{i}": bits_of(p) for i, p in enumerate(state.parameters)}
         for i, kept in state.optimizer["state"].items():
@@ -137,8 +142,8 @@ class HybridOracle(LossOracle):
                     out[f"optimizer/{i}/{name}"] = bits_of(value) if isinstance(value, torch.Tensor) else value
         return out
 
+    @override
     def load(self, saved: Mapping[str, Any]) -> Top:
-        """See `Oracle.load`."""
         mine = self._moved()
         if sum(name.startswith("top/") for name in saved) != len(mine):
             raise ValueError("The state was saved by a `HybridOracle` whose optimiser has other parameters.")
@@ -152,6 +157,7 @@ class HybridOracle(LossOracle):
         groups = self.optimizer.state_dict()["param_groups"]
         return Top(super().load(saved), parameters, {"state": kept, "param_groups": groups})
 
+    @override
     def _chosen(self, state: Any) -> Chosen:
         chosen: Chosen = state.chosen
         return chosen
@@ -177,6 +183,7 @@ class HybridOracle(LossOracle):
         self.optimizer.load_state_dict(_copied({"state": state.optimizer["state"], "param_groups": groups}))
         self._at = state
 
+    @override
     def _moving(self, module: Module) -> dict[int, str]:
         top = {id(p) for group in self.optimizer.param_groups for p in group["params"]}
         return super()._moving(module) | {id(p): n for n, p in self.model.named_parameters() if id(p) in top}

@@ -9,10 +9,12 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 import numpy as np
 import torch
 
-from blackbox_zo._typing import Floats
+from blackbox_zo._typing import Floats, override
 from blackbox_zo.errors import OracleError
 from blackbox_zo.feedback import Feedback, Values
-from blackbox_zo.modules import Displacements, Module, Unstackable
+from blackbox_zo.modules import Module
+from blackbox_zo.modules._displaced import Displacements
+from blackbox_zo.modules._stacking import Unstackable
 from blackbox_zo.oracle import Oracle
 from blackbox_zo.proposal import Proposal
 from oracles.llm._features import Features
@@ -116,8 +118,9 @@ class LossOracle(Oracle):
     # ------------------------------------------------------------------------------------------------- answering
 
     @torch.no_grad()
+    @override
     def answer(self, proposal: Proposal) -> Feedback:
-        """See `Oracle.answer`. Losses are means in fp64, kept to nine digits, which is what a journal holds.
+        """The loss of each query on the step's batch: a mean in fp64, rounded to nine digits, as the journal holds it.
 
         Raises:
             TypeError: The search's variable is no `Module` of this model, or the loss is of a wrong shape.
@@ -176,23 +179,25 @@ class LossOracle(Oracle):
 
     # ------------------------------------------------------------------------------------------------- learning
 
+    @override
     def start(self) -> Any:
-        """See `Oracle.start`: no sweep has been tried."""
+        # No sweep has been tried
         return Chosen(self.sweep, ())
 
+    @override
     def absorb(self, state: Any, evidence: Mapping[int, Any]) -> Any:
-        """See `Oracle.absorb`: what "auto" has come to is kept, so that a resumed run does not try it again."""
+        # What "auto" has come to is kept, so that a resumed run does not try it again
         for found in evidence.values():
             if "tried" in found:
                 state = Chosen(found["sweep"], (*state.tried, *found["tried"]), found["reason"])
         return state
 
+    @override
     def save(self, state: Any) -> dict[str, Any]:
-        """See `Oracle.save`."""
         return {"chosen": np.array(json.dumps(state))}
 
+    @override
     def load(self, saved: Mapping[str, Any]) -> Any:
-        """See `Oracle.load`."""
         if "chosen" not in saved:
             raise ValueError("The state was not saved by a `LossOracle`.")
         sweep, tried, reason = json.loads(str(saved["chosen"]))

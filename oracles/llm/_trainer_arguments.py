@@ -11,6 +11,7 @@ from transformers.trainer_utils import SchedulerType
 
 import blackbox_zo as bz
 from blackbox_zo._checks import check_at_least, check_choice, check_positive, check_share
+from blackbox_zo._typing import override
 
 __all__ = ["ZOTrainingArguments", "estimator_of", "rule_of"]
 
@@ -84,6 +85,7 @@ class ZOTrainingArguments(TrainingArguments):
     no_decay: str = _help(r"bias|norm|ln_", "A pattern of the names of parameters without weight decay.")
     journal: str | None = _help(None, "Name of a new file in output_dir for all answers.")
 
+    @override
     def __post_init__(self) -> None:
         owner = type(self).__name__
         for name, mend in _REFUSED.items():

@@ -108,7 +108,7 @@ class Accuracy:
         return (self.words.predict(model, batch) != label).float()
 
     def last_tokens(self, model: Any, batch: Mapping[str, Any]) -> int | None:
-        """See `LabelWords.last_tokens`."""
+        """How many of the last tokens must pass through the head; as `LabelWords.last_tokens`."""
         return self.words.last_tokens(model, batch)
 
 

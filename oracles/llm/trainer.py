@@ -11,7 +11,9 @@ import torch
 from transformers import Trainer
 
 import blackbox_zo as bz
-from blackbox_zo.modules import Displacements, Module
+from blackbox_zo._typing import override
+from blackbox_zo.modules import Module
+from blackbox_zo.modules._displaced import Displacements
 from oracles.llm._oracle import LossOracle
 from oracles.llm._passes import batch_size
 from oracles.llm._trainer_arguments import ZOTrainingArguments as ZOTrainingArguments
@@ -122,8 +124,9 @@ class ZOTrainer(Trainer):
 
     # ------------------------------------------------------------------------------------------------- the search
 
+    @override
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
-        """See `Trainer`: makes the search too, unless there is one of these parameters."""
+        # Makes the search too, unless there is one of these parameters
         if self.search is None or self.optimizer is None or self._is_stale(self.search.variable):
             self._start()
         if self._step is not None:  # what an earlier `train` left unfinished is asked again
@@ -171,6 +174,7 @@ class ZOTrainer(Trainer):
 
     # ------------------------------------------------------------------------------------------------- a step
 
+    @override
     def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> torch.Tensor:
         """Losses of a micro-batch under all queries of the step, from forward passes alone.
 
@@ -214,8 +218,9 @@ class ZOTrainer(Trainer):
                 "those of the last good step. Use a smaller learning rate or radius, or fp32."
             )
 
+    @override
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """See `Trainer`: with `zo_bad_steps`, and without the norm of a gradient that is not there."""
+        # With `zo_bad_steps`, and without the norm of a gradient that is not there
         if "loss" in logs:
             logs.pop("grad_norm", None)
             logs["zo_bad_steps"] = self.bad_steps
@@ -223,12 +228,14 @@ class ZOTrainer(Trainer):
 
     # ------------------------------------------------------------------------------------------------- checkpoints
 
+    @override
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         super()._save_optimizer_and_scheduler(output_dir)
         if self.search is not None and self.args.should_save:
             state = {k: v for k, v in self.search.state_dict().items() if not k.startswith("x/")}
             np.savez(Path(output_dir, STATE_FILE), **state)
 
+    @override
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         if checkpoint is None:
             return

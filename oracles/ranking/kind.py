@@ -12,6 +12,7 @@ import numpy as np
 
 import blackbox_zo as bz
 from blackbox_zo._stop import Stop
+from blackbox_zo._typing import override
 from blackbox_zo.journal import Answers, JournalReader, Line
 from blackbox_zo.tally import Tally
 from oracles._imported import imported
@@ -30,12 +31,15 @@ class RoundTally(Tally):
 
     unit = "rounds"
 
+    @override
     def begin(self, run: bz.Run) -> None:
         self.done = run.search.moves
 
+    @override
     def see(self, line: Line) -> None:
         self.done += isinstance(line, Answers)
 
+    @override
     def __str__(self) -> str:
         return "answered"
 
@@ -46,6 +50,7 @@ class _Rounds(bz.Observer):
     def __init__(self, rounds: int) -> None:
         self.rounds = rounds
 
+    @override
     def stepped(self, run: bz.Run, report: bz.Report) -> None:
         print(f"round {report.step + 1} of {self.rounds} is answered", flush=True)
 
@@ -82,6 +87,7 @@ class _Study(Session):
                 patience=given.patience,
             )
 
+    @override
     def run(self, observers: Sequence[bz.Observer], stop: Stop) -> bz.Run:
         given = self.given
         for number in range(given.raters):
@@ -94,6 +100,7 @@ class _Study(Session):
             self.search, self.oracle, steps=given.rounds, ahead=given.ahead, observers=[_Rounds(given.rounds)]
         )
 
+    @override
     def result(self, run: bz.Run) -> Iterator[str]:
         if run.ended is bz.Ended.INTERRUPTED:
             return
@@ -103,6 +110,7 @@ class _Study(Session):
             self.given.save.write_text(found + "\n")
         yield f"x = {found}" if self.given.save is None else f"x is in {self.given.save}"
 
+    @override
     def close(self) -> None:
         self.oracle.close()
 
@@ -123,25 +131,25 @@ class RankKind(Kind):
     extra = "human"
     journaled = False
 
+    @override
     def options(self, parser: argparse.ArgumentParser) -> None:
-        """See `Kind.options`."""
         add_options(parser)
 
+    @override
     def open(self, given: argparse.Namespace, settings: dict[str, Any]) -> Session:
-        """See `Kind.open`."""
         del settings
         return _Study(given)
 
+    @override
     def recognises(self, header: Mapping[str, Any]) -> bool:
-        """See `Kind.recognises`."""
         return False  # a study has no journal
 
+    @override
     def tally(self, header: Mapping[str, Any]) -> Tally:
-        """See `Kind.tally`."""
         return RoundTally(None)
 
+    @override
     def page(self, reader: JournalReader, given: argparse.Namespace) -> Page:
-        """See `Kind.page`."""
         raise BadInput("A study is in its store; `blackbox-zo answers` exports it.")
 
 

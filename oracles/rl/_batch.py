@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from blackbox_zo._typing import Floats
+from blackbox_zo._typing import Floats, override
 from oracles.rl._environment import EnvError
 from oracles.rl._episodes import Episode, Failure, Player, Rules
 from oracles.rl._statistics import Statistics
@@ -37,14 +37,11 @@ class BatchPlayer(Player):
             )
         self.env, self.policy, self.rules = env, policy, rules
 
+    @override
     def play_all(
         self, xs: Floats, seen: Statistics | None, seeds: Sequence[int], horizon: int | None = None
     ) -> list[Episode | Failure]:
-        """See `Player.play_all`; the function alone knows how long its episodes are.
-
-        Raises:
-            EnvError: The function gave something else than it must.
-        """
+        # The horizon is not passed on: the function alone decides how long its episodes are
         k = len(seeds)
         given = self.env.play(np.ascontiguousarray(xs), np.array(seeds, dtype=np.int64), seen)
         played = given if isinstance(given, Played) else Played(given)
@@ -86,5 +83,6 @@ class BatchPlayer(Player):
             raise EnvError(f"`{self.env.id}` gave {name} of shape {array.shape}; of these episodes it must be {shape}.")
         return array
 
+    @override
     def close(self) -> None:
-        """See `Player.close`."""
+        pass

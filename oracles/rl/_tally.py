@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, final
 
 import blackbox_zo as bz
+from blackbox_zo._typing import override
 from blackbox_zo.journal import Line
 from blackbox_zo.tally import Tally
 from oracles.rl._names import RETURN
@@ -50,12 +51,14 @@ class TrainingTally(Tally):
         self._samples = deque[tuple[float, int]](maxlen=20)
         self._seen_at = time.monotonic()
 
+    @override
     def begin(self, run: bz.Run) -> None:
         """The lines that follow are written now."""
         self.step = max(self.step, run.search.moves)
         self._count()
         self._samples.append((time.monotonic(), self.env_steps))
 
+    @override
     def see(self, line: Line) -> None:
         """Count a line; one of another step closes the step before."""
         if isinstance(line, bz.Measured):
@@ -79,6 +82,7 @@ class TrainingTally(Tally):
             return
         self._returns.append(float(info["return"]))
 
+    @override
     def close(self) -> None:
         """The step that was seen last is complete."""
         if self._step < 0:
@@ -90,6 +94,7 @@ class TrainingTally(Tally):
         self._step, self._returns, self._cut = -1, [], 0
         self._count()
 
+    @override
     def told(self, line: Line) -> Iterator[str]:
         """Count a line; say what is told by an evaluation, or of the step before where the line begins another one."""
         if isinstance(line, bz.Measured) or line.step != self._step:
@@ -98,6 +103,7 @@ class TrainingTally(Tally):
         if isinstance(line, bz.Measured):
             yield self.said(line)
 
+    @override
     def rest(self) -> Iterator[str]:
         """The line of the step that was seen last."""
         if self._step >= 0:
@@ -116,6 +122,7 @@ class TrainingTally(Tally):
             return f"step {line.step}: an episode of the evaluation failed: {line.error}"
         return f"step {line.step}: evaluated {short(line.values[RETURN])}"
 
+    @override
     def __str__(self) -> str:
         """Where the training stands, as short as a bar needs it."""
         parts = [] if self._by_steps else [f"step {self.step}"]

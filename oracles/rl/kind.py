@@ -10,6 +10,7 @@ from typing import Any, final
 
 import blackbox_zo as bz
 from blackbox_zo._stop import Stop
+from blackbox_zo._typing import override
 from blackbox_zo.journal import Answers, JournalReader
 from oracles.kind import BadInput, Kind, Session
 from oracles.page import Page
@@ -51,12 +52,14 @@ class _Session(Session):
             self.tally.close()
         self.begun_at = self.training.search.moves
 
+    @override
     def introduction(self) -> Iterator[str]:
         """What is searched."""
         given, policy = self.given, self.training.policy
         kind = "linear" if given.policy == "linear" else f"mlp {'-'.join(map(str, given.hidden))}"
         yield f"{given.env}: {kind} policy of {policy.size:,} parameters, preset {given.preset}"
 
+    @override
     def run(self, observers: Sequence[bz.Observer], stop: Stop) -> bz.Run:
         """The search, evaluated now and then, and at its end."""
         given = self.given
@@ -70,6 +73,7 @@ class _Session(Session):
             time_limit=given.time_limit,
         )
 
+    @override
     def result(self, run: bz.Run) -> Iterator[str]:
         """The returns before and after, what it took, and where the policy is."""
         yield from _evaluations(self.training.search.measured)
@@ -86,6 +90,7 @@ class _Session(Session):
             policy, value = (self.training.trained, None) if found is None else found
             yield from written(policy, self.given, moves if step is None else step, value)
 
+    @override
     def failure(self, run: bz.Run) -> str:
         """How many candidates failed, and why the first did."""
         if run.ended is bz.Ended.BARREN:
@@ -93,6 +98,7 @@ class _Session(Session):
         reason = run.first_failure.reason if run.first_failure is not None else ""
         return f"all {self.tally.failed} candidates failed." + (f" The first: {reason}" if reason else "")
 
+    @override
     def close(self) -> None:
         """End the workers, and close the journal."""
         self.training.close()
@@ -104,6 +110,7 @@ class _Notes(bz.Observer):
     def __init__(self, others: Sequence[bz.Observer]) -> None:
         self.others, self._failed = others, False
 
+    @override
     def answered(self, run: bz.Run, answers: Answers) -> None:
         """Look at an answer."""
         if run.first_failure is not None and not self._failed:
@@ -111,6 +118,7 @@ class _Notes(bz.Observer):
             reason = run.first_failure.reason or "the score is not finite"
             self._tell(f"candidate {run.first_failure.query} failed: {reason}")
 
+    @override
     def measured(self, run: bz.Run, measured: bz.Measured) -> None:
         """Say it."""
         self._tell(TrainingTally.said(measured))
@@ -130,14 +138,16 @@ class TrainPolicyKind(Kind):
     extra = "rl"
     names = NAMES
 
+    @override
     def options(self, parser: argparse.ArgumentParser) -> None:
-        """See `add_options`."""
         add_options(parser)
 
+    @override
     def open(self, given: argparse.Namespace, settings: dict[str, Any]) -> Session:
         """A training; its environment is made here."""
         return _Session(given, settings)
 
+    @override
     def recognises(self, header: Mapping[str, Any]) -> bool:
         """What names its environment and policy; also a journal of format 1."""
         problem = header.get("problem")
@@ -145,16 +155,19 @@ class TrainPolicyKind(Kind):
             return False
         return {"env", "versions", "policy", "episodes"} <= problem.keys()
 
+    @override
     def arguments(self, header: Mapping[str, Any]) -> list[str]:
-        """See `Kind.arguments`; in format 1 the command's name came first."""
+        # In format 1 the command's name came first
         words = super().arguments(header)
         return words[1:] if words[:1] == [KIND] else words
 
+    @override
     def tally(self, header: Mapping[str, Any]) -> TrainingTally:
         """Returns, evaluations, episodes, and steps of the environment."""
         settings = header.get("settings") or {}
         return TrainingTally(settings.get("steps"), settings.get("env_steps"), int(header["problem"]["episodes"]))
 
+    @override
     def report_options(self, parser: argparse.ArgumentParser) -> None:
         """Whom to show at play."""
         parser.add_argument(
@@ -165,10 +178,12 @@ class TrainPolicyKind(Kind):
         )
         parser.add_argument("--no-video", action="store_true", help="of a training: show none")
 
+    @override
     def page(self, reader: JournalReader, given: argparse.Namespace) -> Page:
         """The learning curve, the policy at play, failures and settings."""
         return page_of(reader, given)
 
+    @override
     def export(self, reader: JournalReader, given: argparse.Namespace) -> Iterator[str]:
         """The policy that was evaluated best, the last, or that of `given.step`, as .npz or .onnx."""
         target: Path = given.output

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, final
 import numpy as np
 
 from blackbox_zo._checks import check_at_least, check_positive
-from blackbox_zo._typing import Floats
+from blackbox_zo._typing import Floats, override
 from blackbox_zo.feedback import Values
 from blackbox_zo.oracle import Oracle, Part, gather
 from blackbox_zo.proposal import Proposal
@@ -140,12 +140,13 @@ class EpisodeOracle(Oracle):
         """Where a search starts: the policy's own."""
         return self.policy.x0
 
+    @override
     def answer(self, proposal: Proposal) -> Values:
-        """See `Oracle.answer`."""
         return gather(proposal, self.parts(proposal))
 
+    @override
     def parts(self, proposal: Proposal) -> Iterator[Part]:
-        """See `Oracle.parts`: one part per query, as it is done.
+        """Yield one part per query, as soon as its episodes end.
 
         Raises:
             ValueError: The points are not of the policy's size.
@@ -246,12 +247,13 @@ class EpisodeOracle(Oracle):
 
     # ---------------------------------------------------------------------------------------------------- learning
 
+    @override
     def start(self) -> Experience:
-        """See `Oracle.start`."""
         return Experience(Statistics.none(self.policy.n_inputs), False, 0, 0)
 
+    @override
     def absorb(self, state: Experience, evidence: Mapping[int, Any]) -> Experience:
-        """See `Oracle.absorb`: what was seen is merged in the order of the queries."""
+        # What was seen is merged in the order of the queries
         seen, ended, episodes, steps = state
         for found in evidence.values():
             if "seen" in found:
@@ -260,8 +262,8 @@ class EpisodeOracle(Oracle):
             episodes, steps = episodes + self.episodes, steps + int(found["steps"])
         return Experience(seen, ended, episodes, steps)
 
+    @override
     def load(self, saved: Mapping[str, Any]) -> Experience:
-        """See `Oracle.load`."""
         state: Experience = super().load(saved)
         if len(state.seen.mean) != self.policy.n_inputs:
             raise ValueError(
@@ -270,6 +272,7 @@ class EpisodeOracle(Oracle):
             )
         return state
 
+    @override
     def close(self) -> None:
         """End the worker processes."""
         if self._pool is not None:

@@ -10,7 +10,7 @@ from typing import Any, Self, TypeAlias
 import numpy as np
 
 from blackbox_zo._checks import check_at_least, check_choice
-from blackbox_zo._typing import Floats, Tree
+from blackbox_zo._typing import Floats, Tree, override
 from blackbox_zo.randomness import Key
 from oracles.rl._layers import ACTIVATIONS, Layer, Network
 from oracles.rl._statistics import Statistics
@@ -97,13 +97,13 @@ class Policy(ABC):
 class Dense(Policy):
     """A policy of dense layers, which numpy runs."""
 
+    @override
     def acting(self, x: Floats, seen: Statistics | None = None) -> Act:
-        """See `Policy.acting`."""
         act = self.in_turn()(x, seen)
         return lambda o: act(o).copy()
 
+    @override
     def in_turn(self, n: int | None = None) -> Callable[[Floats, Statistics | None], Act]:
-        """See `Policy.in_turn`."""
         return Network(self.layers, n).acting
 
 
@@ -128,8 +128,8 @@ class LinearPolicy(Dense):
         w, b = np.zeros((self.n_outputs, self.n_inputs)), np.zeros(self.n_outputs)
         self.x0 = {"W": w, "b": b} if bias else w
 
+    @override
     def described(self) -> dict[str, Any]:
-        """See `Policy.described`."""
         return {**super().described(), "bias": self.bias}
 
 
@@ -173,8 +173,9 @@ class MLPPolicy(Dense):
             drawn = Key(seed, 0).generator(f"layer {i}").standard_normal((layer.n_outputs, layer.n_inputs))
             self.x0 |= {f"W{i + 1}": scale * drawn, f"b{i + 1}": np.zeros(layer.n_outputs)}
 
+    @override
     def described(self) -> dict[str, Any]:
-        """See `Policy.described`; the seed of its start is "policy_seed"."""
+        # The seed of its start is "policy_seed"
         more = {"hidden": list(self.hidden), "activation": self.activation, "policy_seed": self.seed}
         return {**super().described(), **more}
 
@@ -238,8 +239,13 @@ class TorchPolicy(Dense):
             )
 
     @classmethod
+    @override
     def for_env(cls, env: Any, **arguments: Any) -> Self:
-        """See `Policy.for_env`; `module` is a network, or makes one of the numbers of inputs and outputs.
+        """Make a policy that fits an environment.
+
+        Args:
+            env: Its id, an `EnvSpec`, or a function that makes it.
+            **arguments: Of the policy. `module` is a network, or a function `(n_inputs, n_outputs) -> network`.
 
         Raises:
             ValueError: The network does not fit.
@@ -252,14 +258,14 @@ class TorchPolicy(Dense):
             module = module(n_inputs, n_outputs)
         return cls(module, n_inputs, n_outputs, **arguments)
 
+    @override
     def acting(self, x: Floats, seen: Statistics | None = None) -> Act:
-        """See `Policy.acting`."""
         if self.converted:
             return super().acting(x, seen)
         from oracles.rl._torch import acting
 
         return acting(self.module, x, seen)
 
+    @override
     def in_turn(self, n: int | None = None) -> Callable[[Floats, Statistics | None], Act]:
-        """See `Policy.in_turn`."""
         return super().in_turn(n) if self.converted else Policy.in_turn(self, n)

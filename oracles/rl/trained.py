@@ -152,7 +152,7 @@ class Loaded:
 
     @classmethod
     def read(cls, path: str | Path) -> Self:
-        """See `load`."""
+        """Read a file that `save` wrote; errors as in `load`."""
         try:
             with np.load(path, allow_pickle=False) as file:
                 about = json.loads(str(file["about"]))

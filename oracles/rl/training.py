@@ -11,6 +11,7 @@ import numpy as np
 import blackbox_zo as bz
 from blackbox_zo._checks import check_at_least
 from blackbox_zo._stop import Stop
+from blackbox_zo._typing import override
 from blackbox_zo.observers import Callback
 from blackbox_zo.oracle import gather, parts_of
 from blackbox_zo.wrappers import RankOnly, Wrapper
@@ -221,12 +222,12 @@ class _Interruptible(Wrapper):
         super().__init__(oracle)
         self.stop = stop
 
+    @override
     def answer(self, proposal: bz.Proposal) -> bz.Values:
-        """See `Oracle.answer`."""
         return gather(proposal, self.parts(proposal))
 
+    @override
     def parts(self, proposal: bz.Proposal) -> Iterator[bz.Part]:
-        """See `Oracle.parts`."""
         for part in parts_of(self.oracle, proposal):
             yield part
             self.stop.check()

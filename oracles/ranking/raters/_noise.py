@@ -10,7 +10,7 @@ from typing import final
 import numpy as np
 
 from blackbox_zo._checks import check_positive
-from blackbox_zo._typing import Floats
+from blackbox_zo._typing import Floats, override
 
 __all__ = ["BradleyTerry", "Exact", "FixedFlip", "GapDependent", "Noise", "PlackettLuce", "Thurstone"]
 
@@ -37,8 +37,8 @@ class Noise(ABC):
 class Exact(Noise):
     """Always right."""
 
+    @override
     def chance(self, gap: float) -> float:
-        """See `Noise.chance`."""
         return 1.0
 
 
@@ -60,8 +60,8 @@ class FixedFlip(Noise):
         if not 0 <= self.p <= 0.5:
             raise ValueError(f"`FixedFlip(p=...)` must be from 0 to 0.5, got {self.p!r}.")
 
+    @override
     def chance(self, gap: float) -> float:
-        """See `Noise.chance`."""
         return 1.0 - self.p
 
 
@@ -90,8 +90,8 @@ class GapDependent(Noise):
         if self.delta > 0.5:
             raise ValueError(f"`GapDependent(delta=...)` must be at most 0.5, got {self.delta!r}.")
 
+    @override
     def chance(self, gap: float) -> float:
-        """See `Noise.chance`."""
         return 0.5 + min(self.delta, self.mu * float(gap ** (self.kappa - 1)))
 
 
@@ -112,8 +112,8 @@ class BradleyTerry(Noise):
     def __post_init__(self) -> None:
         check_positive("BradleyTerry", temperature=self.temperature)
 
+    @override
     def chance(self, gap: float) -> float:
-        """See `Noise.chance`."""
         return 1.0 / (1.0 + math.exp(-min(gap / self.temperature, 700.0)))
 
 
@@ -134,8 +134,8 @@ class Thurstone(Noise):
     def __post_init__(self) -> None:
         check_positive("Thurstone", scale=self.scale)
 
+    @override
     def chance(self, gap: float) -> float:
-        """See `Noise.chance`."""
         return 0.5 * math.erfc(-gap / (self.scale * math.sqrt(2.0)))
 
 
@@ -159,11 +159,12 @@ class PlackettLuce(Noise):
     def __post_init__(self) -> None:
         check_positive("PlackettLuce", temperature=self.temperature)
 
+    @override
     def heard(self, values: Floats, uniforms: Floats) -> Floats:
-        """See `Noise.heard`."""
         out: Floats = values + self.temperature * np.log(-np.log(uniforms))
         return out
 
+    @override
     def chance(self, gap: float) -> float:
-        """See `Noise.chance`: what was heard is compared without error."""
+        # What was heard is compared without error
         return 1.0

@@ -11,7 +11,7 @@ from typing import Any, Protocol, TypeAlias, final
 import numpy as np
 
 from blackbox_zo._checks import check_at_least
-from blackbox_zo._typing import Ints
+from blackbox_zo._typing import Ints, override
 from blackbox_zo.feedback import Ranking
 from blackbox_zo.oracle import Answers, Oracle
 from blackbox_zo.proposal import Proposal
@@ -44,8 +44,8 @@ class Pairs(ABC):
 class AllPairs(Pairs):
     """Each two once: n (n - 1) / 2 pairs."""
 
+    @override
     def next(self, n: int, batch: int, asked: list[Pair], losses: Ints, key: Key) -> list[Pair]:
-        """See `Pairs.next`."""
         return [] if batch else list(combinations(range(n), 2))
 
 
@@ -68,8 +68,8 @@ class RandomPairs(Pairs):
     def __post_init__(self) -> None:
         check_at_least("RandomPairs", 1, n_pairs=self.n_pairs)
 
+    @override
     def next(self, n: int, batch: int, asked: list[Pair], losses: Ints, key: Key) -> list[Pair]:
-        """See `Pairs.next`."""
         if batch:
             return []
         circle = key.generator("pairs").permutation(n).tolist()
@@ -97,8 +97,8 @@ class Swiss(Pairs):
     def __post_init__(self) -> None:
         check_at_least("Swiss", 1, rounds=self.rounds)
 
+    @override
     def next(self, n: int, batch: int, asked: list[Pair], losses: Ints, key: Key) -> list[Pair]:
-        """See `Pairs.next`."""
         if batch >= self.rounds:
             return []
         met = set(asked)
@@ -130,7 +130,7 @@ class _Asked:
         self.key = Key(oracle.seed, proposal.step)
 
     def pair(self, i: int, j: int, repeat: int) -> int:
-        """See `Comparer.pair`."""
+        """The answer of `is_better` as -1, 0 or 1."""
         i_id, j_id = (int(self.proposal.ids[p]) for p in (i, j))
         turned = bool(self.key.digest(f"first|{repeat}", i_id, j_id, size=1)[0] & 1)
         if turned:
@@ -203,8 +203,8 @@ class PairwiseOracle(Oracle):
         assert self.is_better is not None
         return _Asked(self, self.is_better, proposal)
 
+    @override
     def answer(self, proposal: Proposal) -> Ranking:
-        """See `Oracle.answer`."""
         comparer, key, n = self._comparer(proposal), Key(self.seed, proposal.step), proposal.n
         asked: list[Pair] = []
         better: list[int] = []
@@ -225,6 +225,7 @@ class PairwiseOracle(Oracle):
             batch += 1
         return Ranking.pairs(better, worse, n)
 
+    @override
     def close(self) -> None:
         """Close the oracle inside, if there is one."""
         if self.rater is not None:

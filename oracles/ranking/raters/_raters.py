@@ -8,7 +8,7 @@ from typing import Any, final
 import numpy as np
 
 from blackbox_zo._checks import check_at_least, check_share
-from blackbox_zo._typing import Floats
+from blackbox_zo._typing import Floats, override
 from blackbox_zo.feedback import Ranking
 from blackbox_zo.function import FunctionOracle
 from blackbox_zo.oracle import Answers
@@ -92,8 +92,8 @@ class SimulatedRater(Wrapper):
         out: Floats = values + self.drift * walked * (proposal.points @ (v / np.sqrt(v @ v)))
         return out
 
+    @override
     def answer(self, proposal: Proposal) -> Ranking:
-        """See `Oracle.answer`."""
         look = self.look(proposal)
         shown = np.flatnonzero(np.isfinite(look.values)).tolist()
         k = len(shown) if self.n_ranked is None else self.n_ranked

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from blackbox_zo._checks import check_at_least, check_positive
+from blackbox_zo._typing import override
 from blackbox_zo.errors import OracleError
 from blackbox_zo.feedback import Ranking
 from blackbox_zo.oracle import Oracle
@@ -121,8 +122,9 @@ class HumanRanking(Oracle):
         """
         return f"{self.server.address}/join/{self.store.visitors.invite(name)}"
 
+    @override
     def answer(self, proposal: Proposal) -> Ranking:
-        """See `Oracle.answer`: waits for people. What `proposal.ahead` holds is drawn, and may be answered meanwhile.
+        """Wait until people have answered; meanwhile render `proposal.ahead`, which they may answer early.
 
         Raises:
             Rewind: An answer that the search has used was taken back.
@@ -151,23 +153,25 @@ class HumanRanking(Oracle):
 
     # ------------------------------------------------------------------------------------------------- learning
 
+    @override
     def start(self) -> RaterModel:
-        """See `Oracle.start`: nothing is known of the raters."""
+        # Nothing is known of the raters
         return RaterModel()
 
+    @override
     def absorb(self, state: RaterModel, evidence: Mapping[int, Any]) -> RaterModel:
-        """See `Oracle.absorb`: how the raters agreed in the step."""
+        # How the raters agreed in the step
         for told in evidence.values():
             worked_out = self._updated is not None and state is self._updated[0] and told is self._updated[1]
             state = self.reliability if worked_out else state.update(*told)
         return state
 
+    @override
     def save(self, state: RaterModel) -> dict[str, Any]:
-        """See `Oracle.save`."""
         return {"raters": np.array(json.dumps(state.to_json()))}
 
+    @override
     def load(self, saved: Mapping[str, Any]) -> RaterModel:
-        """See `Oracle.load`."""
         if "raters" not in saved:
             raise ValueError("The state was not saved by a `HumanRanking`.")
         return RaterModel.from_json(json.loads(str(saved["raters"])))
@@ -220,6 +224,7 @@ class HumanRanking(Oracle):
             raise OracleError(f"No candidate of {BROKEN} rounds could be drawn. The last error: {media.data.decode()}")
         self.study.close_without(round_)
 
+    @override
     def close(self) -> None:
         """Tell open pages that the study is over, and stop. What was answered stays in the store."""
         atexit.unregister(self.close)
