@@ -20,7 +20,7 @@ __all__ = ["Reader", "Unreadable", "lines_of", "reader_of"]
 
 
 class Unreadable(Exception):
-    """A program ended well, but its number was not where it should be; says what was there instead."""
+    """The program succeeded, but its number was not where it should be; says what was found instead."""
 
 
 class Reader(ABC):
@@ -133,7 +133,7 @@ class _File(Reader):
 
     @override
     def before(self, values: Mapping[str, object]) -> tuple[Path, Any]:
-        """Note how the file looks, so that one that an earlier run has left is not taken for an answer."""
+        """Note the state of the file, so that a file left by an earlier run is not mistaken for an answer."""
         path = self._folder / self._path.fill(values)[0]
         mark = _mark(path)
         while mark is not None and 0 <= time.time() - mark[0] / 1e9 < 0.02:  # the clock of a disk is coarse
@@ -149,7 +149,7 @@ class _File(Reader):
         if now is None:
             raise Unreadable(f"the program wrote no file {str(path)!r}")
         if now == mark:
-            raise Unreadable(f"file {str(path)!r} is of an earlier run; this one did not write it")
+            raise Unreadable(f"file {str(path)!r} is left over from an earlier run; this run did not write it")
         try:
             with path.open("rb") as file:
                 file.seek(max(file.seek(0, os.SEEK_END) - LIMIT, 0))

@@ -28,14 +28,14 @@ __all__ = ["CommandKind", "ProgramTally"]
 
 
 class ProgramTally(Tally):
-    """Counts queries, and says at once how the first one failed: a wrong command would fail to the end."""
+    """Counts queries, and reports the first failure at once: a wrong command would fail every time."""
 
     def __init__(self, total: int | None, *, maximize: bool, oracle: CommandOracle | None = None) -> None:
         super().__init__(total, maximize=maximize)
         self.oracle = oracle
 
     def failure(self, query: int, info: Mapping[str, Any]) -> str:
-        """How a query failed: why, its parameters, its command, and its last lines."""
+        """A failed query: the reason, its parameters, its command, and its last lines of output."""
         values = info.get("params", {})
         lines = [f"query {query} failed: {info.get('error', 'the number is NaN')}"]
         lines += [f"  {name} = {value}" for name, value in values.items()]
@@ -46,7 +46,7 @@ class ProgramTally(Tally):
 
 
 class _FirstFailure(bz.Observer):
-    """Has the first failure shown when it happens."""
+    """Shows the first failure when it happens."""
 
     def __init__(self, tally: ProgramTally, others: Sequence[bz.Observer]) -> None:
         self.tally, self.others, self.told = tally, others, tally.failed > 0
@@ -114,7 +114,7 @@ class _Minimisation(Session):
 
 
 def _oracle(given: argparse.Namespace) -> CommandOracle:
-    """The program, from the header of a run that is resumed, else from the options."""
+    """The program, from the journal's header when resuming, else from the options."""
     changes = {"timeout": given.timeout, "workers": given.workers}
     if given.header is not None:
         return CommandOracle.of_problem(given.header["problem"], **changes)
@@ -135,7 +135,7 @@ class CommandKind(Kind):
     """Programs that print a number."""
 
     name = "minimize"
-    help = "find the arguments with which a program prints the smallest number"
+    help = "find the arguments that make a program print the smallest number"
     example = EXAMPLE
     names = {  # noqa: RUF012 - read only
         "run": "--run", "parameters": "--param", "read": "--read", "maximize": "--maximize", "x0": "--start",
@@ -160,7 +160,7 @@ class CommandKind(Kind):
 
     @override
     def arguments(self, header: Mapping[str, Any]) -> list[str]:
-        """What may change; the rest is in the header, also where a Python program began the run."""
+        """Only what may change: the header has the rest, even if a Python program started the run."""
         settings = header.get("settings") or {}
         if "arguments" in settings:
             return super().arguments(header)

@@ -1,4 +1,4 @@
-"""The kind of run that a Python program began: it can be shown, and only that program can go on with it."""
+"""Runs that a Python program started: the command line shows them, but only the program can continue them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class FunctionKind(Kind):
     """Runs of `bz.minimize` and `bz.Search` over numbers."""
 
     name = ""
-    help = "a run that a Python program began"
+    help = "a run that a Python program started"
 
     @override
     def options(self, parser: argparse.ArgumentParser) -> None:
@@ -35,25 +35,25 @@ class FunctionKind(Kind):
     @override
     def open(self, given: argparse.Namespace, settings: dict[str, Any]) -> Session:
         """There is no command."""
-        raise BadInput("A run of a Python function is begun by a Python program.")
+        raise BadInput("Only a Python program can start a run of a Python function.")
 
     @override
     def recognises(self, header: Mapping[str, Any]) -> bool:
-        """Whatever does not name its kind."""
+        """Any journal that does not name its kind."""
         problem = header.get("problem")
         return not isinstance(problem, dict) or "kind" not in problem
 
     @override
     def arguments(self, header: Mapping[str, Any]) -> list[str]:
-        """There are none: only the program that began the run can go on with it."""
+        """None: only the program that started the run can continue it."""
         raise BadInput(
-            "It records a run of a Python function, which only your program can call; to go on, call bz.minimize with "
-            "the same arguments and the same journal."
+            "This journal records a run of a Python function, which only your program can call; to continue, call "
+            "bz.minimize with the same arguments and the same journal."
         )
 
     @override
     def tally(self, header: Mapping[str, Any]) -> Tally:
-        """Values as they were told."""
+        """Values as told."""
         settings = header.get("settings") or {}
         return Tally(settings.get("budget"))
 

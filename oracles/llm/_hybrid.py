@@ -1,4 +1,4 @@
-"""`HybridOracle`: autograd for the top of a model, forward passes alone for what lies below."""
+"""`HybridOracle`: backpropagation for the top of a model, forward passes alone below it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = ["HybridOracle"]
 
 
 class Top(NamedTuple):
-    """What a `HybridOracle` learns: its sweep, the optimiser's parameters, and what the optimiser keeps."""
+    """What a `HybridOracle` learns: its sweep, and the optimiser's parameters and state."""
 
     chosen: Chosen
     parameters: list[torch.Tensor]
@@ -30,26 +30,26 @@ class Top(NamedTuple):
 
 
 class HybridOracle(LossOracle):
-    """A `LossOracle` that also moves some parameters by their gradient, once a step.
+    """A `LossOracle` that also trains some parameters by backpropagation, one optimiser step per step of the search.
 
-    The queries of a step are answered first. Then one run of the batch, in which autograd records only what comes after
-    the lowest of the optimiser's parameters, gives the gradient of the mean loss at x. The optimiser makes its step
-    when the search is told the answers. Choose parameters at the top of the model (the head, the last layers): the
-    memory of their activations is then all that this adds, beside a copy of them and of what the optimiser keeps. The
-    search's `Module` holds the rest, or a part of it.
+    First it answers the queries of a step. Then one forward and backward pass on the batch gives the gradient of the
+    mean loss at x; autograd records only what follows the lowest of the optimiser's parameters. The optimiser steps
+    when the search is told the answers. Choose parameters at the top of the model (the head, the last layers): the only
+    extra memory is then their activations, a copy of them, and the optimiser's state. The search's `Module` holds the
+    other parameters, or some of them.
 
-    What the optimiser moves and keeps is state that the search owns: `Search.state_dict` holds it, and after
-    `load_state_dict` it is in place from the next answer on, or from `put`. A journal does not hold it, so a search
+    The optimiser's parameters and state belong to the search: `Search.state_dict` includes them, and after
+    `load_state_dict` they are restored at the next answer, or by `put`. A journal does not hold it, so a search
     with a journal refuses this oracle.
 
     Args:
         model: See `LossOracle`.
         batches: See `LossOracle`.
-        loss: See `LossOracle`; it must be differentiable in the optimiser's parameters.
-        optimizer: Of torch, over parameters that the search does not have. Its schedule stays the caller's.
+        loss: As in `LossOracle`, and differentiable in the optimiser's parameters.
+        optimizer: A torch optimiser of parameters that are not in the search. The caller steps its schedule.
         sweep: See `LossOracle`.
         directions_per: See `LossOracle`.
-        micro_batch: See `LossOracle`; the gradient is gathered over runs of as many examples.
+        micro_batch: As in `LossOracle`; the gradient is accumulated over micro-batches.
         reuse: See `LossOracle`.
 
     Raises:
@@ -98,7 +98,8 @@ class HybridOracle(LossOracle):
         """The loss of each query, as in `LossOracle.answer`. The gradient is learnt: the optimiser steps after it.
 
         Raises:
-            ValueError: The search has a parameter of the optimiser's, the model has not, or the loss has no gradient.
+            ValueError: The search has one of the optimiser's parameters, the model lacks one, or the loss lacks a
+                gradient.
         """
         self.put(proposal.state(self))
         top = self._top(proposal)

@@ -1,4 +1,4 @@
-"""`ZOTrainer`: transformers' Trainer with forward passes alone."""
+"""`ZOTrainer`: transformers' Trainer, by forward passes alone."""
 
 from __future__ import annotations
 
@@ -24,27 +24,27 @@ from oracles.llm._trainer_step import StepUnderWay, TrainerRate, ZOOptimizer, ev
 __all__ = ["ZOTrainer", "ZOTrainingArguments"]
 
 STATE_FILE = "zo_state.npz"
+"""The search's state in a checkpoint, without the weights."""
 
 PATIENCE = 10
 """Steps in a row without any finite loss after which a run ends."""
-"""What a checkpoint has of the search, beside the weights."""
 
 
 class ZOTrainer(Trainer):
     """A `transformers.Trainer` that trains by zeroth-order estimates.
 
-    Callbacks, evaluation, logging, checkpoints, schedules, gradient accumulation and adapters of peft work as ever.
-    A step asks `blackbox_zo.Search` for queries, and answers them with the loss of all the step's micro-batches, from
+    Callbacks, evaluation, logging, checkpoints, schedules, gradient accumulation and peft adapters work as usual.
+    A step asks `blackbox_zo.Search` for queries and answers them with the loss over all micro-batches of the step, by
     forward passes in evaluation mode. The weights move at the optimiser's step. The model's class is not patched.
 
-    A checkpoint also has `zo_state.npz`, and a run that resumes from it goes on as if it had never stopped. A step
+    A checkpoint also holds `zo_state.npz`; a run resumed from it continues as if it had never stopped. A step
     without any finite loss moves nothing; `zo_bad_steps` in the logs counts them, and ten in a row end the run.
 
     Args:
         model: See `Trainer`.
         args: `ZOTrainingArguments`.
         *rest: See `Trainer`.
-        compute_per_example_loss: From (model, inputs) to one value per example, shape (B,), each of its own row alone.
+        compute_per_example_loss: Maps (model, inputs) to one value per example, shape (B,), each of its own row alone.
             None takes the model's own loss: the mean over all labels that count. Evaluation reports the model's own.
         **options: See `Trainer`; neither `optimizers`, `optimizer_cls_and_kwargs` nor `compute_loss_func`.
 
@@ -106,7 +106,7 @@ class ZOTrainer(Trainer):
         return 0 if self.search is None else self.search.barren_steps
 
     def _refuse(self) -> None:
-        """Raise ValueError for what cannot be honoured."""
+        """Refuse arguments that cannot be honoured."""
         devices = max(self.args.n_gpu, self.args.world_size)
         if devices > 1 or self.is_deepspeed_enabled or self.is_fsdp_enabled:
             raise ValueError(
@@ -126,7 +126,7 @@ class ZOTrainer(Trainer):
 
     @override
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
-        # Makes the search too, unless there is one of these parameters
+        # Also make the search, unless it exists for these parameters
         if self.search is None or self.optimizer is None or self._is_stale(self.search.variable):
             self._start()
         if self._step is not None:  # what an earlier `train` left unfinished is asked again
@@ -157,17 +157,17 @@ class ZOTrainer(Trainer):
         self._step, self._checked = None, False
 
     def _journal(self) -> Path | None:
-        """Where the journal is to be.
+        """The path of the journal.
 
         Raises:
-            ValueError: There is one already.
+            ValueError: It exists already.
         """
         if self.args.journal is None:
             return None
         path = Path(self.args.output_dir or ".", self.args.journal)
         if path.exists() and path.stat().st_size:
             raise ValueError(
-                f"`ZOTrainingArguments(journal={self.args.journal!r})`: there is a journal '{path}' already. Give "
+                f"`ZOTrainingArguments(journal={self.args.journal!r})`: journal '{path}' exists already. Give "
                 "another name; or `journal=None` to resume from a checkpoint."
             )
         return path
@@ -220,7 +220,7 @@ class ZOTrainer(Trainer):
 
     @override
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        # With `zo_bad_steps`, and without the norm of a gradient that is not there
+        # Add `zo_bad_steps`; drop `grad_norm`, since there is no gradient
         if "loss" in logs:
             logs.pop("grad_norm", None)
             logs["zo_bad_steps"] = self.bad_steps

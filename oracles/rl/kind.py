@@ -1,4 +1,4 @@
-"""The kind of run of `blackbox-zo train-policy`: a policy, searched by the rewards of whole episodes."""
+"""Runs of `blackbox-zo train-policy`: policy search on the returns of episodes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ __all__ = ["TrainPolicyKind"]
 
 
 class _Session(Session):
-    """A training of the command line.
+    """A training started from the command line.
 
     Args:
         given: The options.
@@ -38,7 +38,7 @@ class _Session(Session):
         self.given, self.training = given, training_of(given)
         self.tally = TrainingTally(given.steps, given.env_steps, self.training.oracle.episodes)
         if given.save is None and given.onnx is None:
-            self.unkept = "Nothing was kept: --save FILE.npz would keep the policy, --journal FILE the run."
+            self.unkept = "Nothing was saved: --save FILE.npz saves the policy, --journal FILE the run."
         kept = ("env", "preset", "steps", "env_steps", "workers", "timeout", "evaluate", "every")
         settings |= {name: getattr(given, name) for name in kept}
         settings["save"] = None if given.save is None else str(given.save.absolute())
@@ -54,14 +54,14 @@ class _Session(Session):
 
     @override
     def introduction(self) -> Iterator[str]:
-        """What is searched."""
+        """Environment, policy and preset."""
         given, policy = self.given, self.training.policy
         kind = "linear" if given.policy == "linear" else f"mlp {'-'.join(map(str, given.hidden))}"
         yield f"{given.env}: {kind} policy of {policy.size:,} parameters, preset {given.preset}"
 
     @override
     def run(self, observers: Sequence[bz.Observer], stop: Stop) -> bz.Run:
-        """The search, evaluated now and then, and at its end."""
+        """The search, evaluated every `--every` steps and at the end."""
         given = self.given
         left = None if given.steps is None else max(0, given.steps - self.begun_at)
         return self.training.run(
@@ -75,7 +75,7 @@ class _Session(Session):
 
     @override
     def result(self, run: bz.Run) -> Iterator[str]:
-        """The returns before and after, what it took, and where the policy is."""
+        """The mean returns, the cost, and the saved policy."""
         yield from _evaluations(self.training.search.measured)
         moves = self.training.search.moves
         of = f" of {self.given.steps}" if self.given.steps else ""
@@ -92,7 +92,7 @@ class _Session(Session):
 
     @override
     def failure(self, run: bz.Run) -> str:
-        """How many candidates failed, and why the first did."""
+        """How many candidates failed, and why the first one did."""
         if run.ended is bz.Ended.BARREN:
             return run.message
         reason = run.first_failure.reason if run.first_failure is not None else ""
@@ -105,7 +105,7 @@ class _Session(Session):
 
 
 class _Notes(bz.Observer):
-    """Has the first failure and each evaluation shown when they happen."""
+    """Shows the first failure and each evaluation when they happen."""
 
     def __init__(self, others: Sequence[bz.Observer]) -> None:
         self.others, self._failed = others, False
@@ -133,7 +133,7 @@ class TrainPolicyKind(Kind):
     """Trainings of policies."""
 
     name = KIND
-    help = "search a policy by the rewards of whole episodes"
+    help = "train a policy on the returns of whole episodes"
     example = EXAMPLE
     extra = "rl"
     names = NAMES
@@ -149,7 +149,7 @@ class TrainPolicyKind(Kind):
 
     @override
     def recognises(self, header: Mapping[str, Any]) -> bool:
-        """What names its environment and policy; also a journal of format 1."""
+        """Any journal that names its environment and policy, of format 1 too."""
         problem = header.get("problem")
         if not isinstance(problem, dict) or problem.get("kind", KIND) != KIND:
             return False
@@ -163,20 +163,20 @@ class TrainPolicyKind(Kind):
 
     @override
     def tally(self, header: Mapping[str, Any]) -> TrainingTally:
-        """Returns, evaluations, episodes, and steps of the environment."""
+        """Returns, evaluations, episodes, and environment steps."""
         settings = header.get("settings") or {}
         return TrainingTally(settings.get("steps"), settings.get("env_steps"), int(header["problem"]["episodes"]))
 
     @override
     def report_options(self, parser: argparse.ArgumentParser) -> None:
-        """Whom to show at play."""
+        """Which policy to show at play."""
         parser.add_argument(
             "--policy",
             type=Path,
             metavar="FILE.npz",
-            help="of a training: show this policy at play; default the one that the run saved, else its best",
+            help="train-policy runs: show this policy at play; default: the saved one, else the best",
         )
-        parser.add_argument("--no-video", action="store_true", help="of a training: show none")
+        parser.add_argument("--no-video", action="store_true", help="train-policy runs: show no video")
 
     @override
     def page(self, reader: JournalReader, given: argparse.Namespace) -> Page:
@@ -185,7 +185,7 @@ class TrainPolicyKind(Kind):
 
     @override
     def export(self, reader: JournalReader, given: argparse.Namespace) -> Iterator[str]:
-        """The policy that was evaluated best, the last, or that of `given.step`, as .npz or .onnx."""
+        """The policy with the best evaluation, the last, or that of `given.step`, as .npz or .onnx."""
         target: Path = given.output
         if target.suffix.lower() not in (".npz", ".onnx"):
             raise BadInput(f"-o {str(target)!r} must end in .npz or .onnx.")
@@ -203,7 +203,7 @@ class TrainPolicyKind(Kind):
 
 
 def _evaluations(measured: Sequence[bz.Measured]) -> Iterator[str]:
-    """A line of the first evaluation, the best and the last."""
+    """One line: the first evaluation, the best and the last."""
     known = [m for m in measured if m.name == RETURN and math.isfinite(m.values.get(RETURN, math.nan))]
     best = best_of(known)
     if best is None:

@@ -1,4 +1,4 @@
-"""Policies: from observations to actions, with their parameters as x."""
+"""Policies: map observations to actions; the search is over their parameters x."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from oracles.rl._statistics import Statistics
 __all__ = ["Act", "LinearPolicy", "MLPPolicy", "Policy", "TorchPolicy"]
 
 Act: TypeAlias = Callable[[Floats], Floats]
-"""From a flat observation, float64, to the outputs that an action is made of."""
+"""Maps a flat observation, float64, to the outputs from which the action is made."""
 
 
 class Policy(ABC):
-    """What acts, given its parameters.
+    """A parametrised policy.
 
     Args:
-        n_inputs: Numbers in an observation.
-        n_outputs: Numbers that an action is made of: one per entry of a Box, one per choice of a Discrete.
-        normalize: Whether observations are brought to mean 0 and variance 1, by those seen in all steps before.
+        n_inputs: Size of a flat observation.
+        n_outputs: Number of outputs: one per entry of a Box, one per choice of a Discrete.
+        normalize: Whether to normalise observations to mean 0 and variance 1, by the statistics of all earlier steps.
 
     Attributes:
         x0: Where a search starts.
-        size: Numbers in x.
-        layers: The shapes of the dense layers that it is made of; empty for a policy of another kind.
+        size: Number of parameters.
+        layers: The shapes of its dense layers; empty if it is not made of dense layers.
     """
 
     x0: Tree
@@ -54,16 +54,16 @@ class Policy(ABC):
             **arguments: Of the policy.
 
         Raises:
-            SpaceError: Its spaces are none that a policy can see or act in.
+            SpaceError: A policy cannot handle its spaces.
         """
         from oracles.rl._environment import sizes_of
 
         return cls(*sizes_of(env), **arguments)
 
     def described(self) -> dict[str, Any]:
-        """What tells it from other policies, JSON-able: the name of its class as "policy", and its arguments.
+        """Identifies the policy, JSON-able: the name of its class as "policy", and its arguments.
 
-        A policy with further arguments adds them, so that a journal of another one is refused.
+        A subclass with more arguments adds them, so that a journal of another policy is refused.
         """
         sizes = {"n_inputs": self.n_inputs, "n_outputs": self.n_outputs}
         return {"policy": type(self).__name__, **sizes, "normalize": self.normalize}
@@ -73,16 +73,16 @@ class Policy(ABC):
         """The policy with given parameters.
 
         Args:
-            x: All parameters in one row, shape (size,).
-            seen: Statistics of observations to normalise by; none leaves them as they are.
+            x: All parameters, shape (size,).
+            seen: Statistics to normalise observations by; none leaves them unchanged.
         """
 
     def in_turn(self, n: int | None = None) -> Callable[[Floats, Statistics | None], Act]:
-        """As `acting`, for one who needs nothing that earlier calls gave: policies and outputs may share memory.
+        """As `acting`, but faster: each call may overwrite the policies and outputs of earlier calls.
 
         Args:
-            n: Policies that act side by side: what is made takes parameters (n, size), and acts on observations (n, o)
-                with outputs (n, a). None for one alone.
+            n: Number of policies that act side by side: the result takes parameters (n, size), and maps observations
+                (n, o) to outputs (n, a). None for a single policy.
         """
         if n is None:
             return self.acting
@@ -95,7 +95,7 @@ class Policy(ABC):
 
 
 class Dense(Policy):
-    """A policy of dense layers, which numpy runs."""
+    """A policy of dense layers, run by numpy."""
 
     @override
     def acting(self, x: Floats, seen: Statistics | None = None) -> Act:
@@ -114,7 +114,7 @@ class LinearPolicy(Dense):
         n_inputs: o.
         n_outputs: a.
         normalize: See `Policy`.
-        bias: Whether there is a b.
+        bias: Whether to add b.
 
     Attributes:
         x0: W = 0, shape (a, o); with a bias a dict of "W" and "b".
@@ -142,7 +142,7 @@ class MLPPolicy(Dense):
         hidden: Width of each hidden layer.
         activation: "tanh" or "relu".
         normalize: See `Policy`.
-        seed: Of the start.
+        seed: Of the initial weights.
 
     Attributes:
         x0: A dict of "W1", "b1", "W2", …: biases 0, weights N(0, 1 / inputs), the last ones a hundredth of it.
@@ -183,18 +183,18 @@ class MLPPolicy(Dense):
 class TorchPolicy(Dense):
     """Any `torch.nn.Module` from observations (1, o) to outputs (1, a).
 
-    A `Sequential` of `Linear`, `Tanh`, `ReLU`, `Identity` and `Flatten` is run by numpy, about five times as fast; all
-    else by torch, one observation at a time. Searched are all its parameters; buffers stay.
+    A `Sequential` of `Linear`, `Tanh`, `ReLU`, `Identity` and `Flatten` runs in numpy, about five times as fast;
+    anything else runs in torch, one observation at a time. The search is over all parameters; buffers stay fixed.
 
     Args:
-        module: The network; it is not changed.
+        module: The network, which is not changed.
         n_inputs: o; none reads it from the first layer.
         n_outputs: a; none reads it from the last layer.
         normalize: See `Policy`.
 
     Attributes:
         x0: A dict of the module's own parameters, by name.
-        converted: Whether numpy runs it.
+        converted: Whether it runs in numpy.
 
     Raises:
         ValueError: The number of inputs or outputs cannot be read or is not the module's, or it has no parameters.
@@ -211,7 +211,9 @@ class TorchPolicy(Dense):
         if found and n_outputs is None:
             n_outputs = found[-1].n_outputs
         if n_inputs is None or n_outputs is None:
-            raise ValueError("`TorchPolicy(n_inputs=..., n_outputs=...)` are needed: this module does not tell them.")
+            raise ValueError(
+                "`TorchPolicy(n_inputs=..., n_outputs=...)` must be given: they cannot be read from this module."
+            )
         super().__init__(n_inputs, n_outputs, normalize)
         self.module, self.layers, self.converted = module, found, bool(found)
         self.x0 = {name: p.detach().cpu().double().numpy().copy() for name, p in module.named_parameters()}
@@ -221,7 +223,7 @@ class TorchPolicy(Dense):
         self._check()
 
     def _check(self) -> None:
-        """Have a copy of the module run by torch, once."""
+        """Run a copy of the module in torch once."""
         from oracles.rl._torch import acting
 
         start = np.concatenate([array.ravel() for array in self.x0.values()])

@@ -76,7 +76,7 @@ class Trained:
                 for e, played in enumerate(playing.play_all(xs, self.seen, seeds[group]), group.start):
                     if isinstance(played, Failure):
                         raise EnvError(played.reason.removeprefix("EnvError: "))
-                    totals[e] = played.total
+                    totals[e] = played.episode_return
         return totals
 
     # --------------------------------------------------------------------------------------------------------- files

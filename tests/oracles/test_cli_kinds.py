@@ -78,7 +78,7 @@ def test_a_kind_that_is_not_known_is_refused_by_name(
     bz.Search(np.ones(2), bz.RandomVector(0.1), journal=bz.Journal("a.jsonl", {"kind": "brewing"})).close()
     assert main([verb[0], "a.jsonl", *verb[1:]]) == 2
     said = capsys.readouterr().err
-    assert "is a run of the kind 'brewing', which this program does not know; it knows minimize" in said
+    assert "holds a run of unknown kind 'brewing'; known kinds: minimize" in said
 
 
 def test_what_a_journal_names_is_not_imported(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

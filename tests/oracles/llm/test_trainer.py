@@ -519,7 +519,7 @@ def test_a_journal_has_every_answer(tmp_path: Path) -> None:
         "learning_rate": {"python": "oracles.llm._trainer_step.TrainerRate"},
     }
     assert [len(record["values"]) for record in records] == [8, 8, 8]
-    with pytest.raises(ValueError, match="there is a journal"):
+    with pytest.raises(ValueError, match="exists already"):
         trainer(tmp_path, llama(), max_steps=3, journal="answers.jsonl").train()
 
 

@@ -77,7 +77,7 @@ def test_rankings_of_a_training(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert watch(path, 10) == 0
     first, last = capsys.readouterr().out.splitlines()
     assert first == "step 1/3: return 1.5, best 2, 6 episodes, 14 steps, 1 failed"
-    assert last.startswith("Nobody writes to this journal")
+    assert last.startswith("No process is writing to this journal")
 
 
 @pytest.mark.parametrize("maximize", [False, True])
