@@ -45,7 +45,7 @@ class LossOracle(Oracle):
     batches. Answering never changes the weights.
 
     Args:
-        model: The model whose parameters the search's `Module` holds. It must be in evaluation mode, or have no dropout.
+        model: The model whose parameters the search's `Module` holds. In evaluation mode, or without dropout.
         batches: A sequence of batches, used in turn, or a function from the step number to a batch. A batch is a dict
             or tuple of tensors (and lists) with the examples along the first axis.
         loss: A function of (model, batch) that returns one value per example, shape (B,), each of its own row alone.
@@ -58,8 +58,8 @@ class LossOracle(Oracle):
         micro_batch: Maximum examples, summed over queries, in one run of the model; none lets the oracle choose.
             It does not affect the result. If memory runs out it is halved, with a warning.
         reuse: Whether to run the layers below the lowest searched one once for all queries of a step. "keep" also
-            caches their output for each example from step to step (up to 2 GiB); batches then need a tensor "example_id" of
-            shape (B,).
+            caches their output for each example from step to step (up to 2 GiB); batches then need a tensor
+            "example_id" of shape (B,).
 
     Attributes:
         sweep: The sweep in use; `reason` says why "auto" fell back on "scratch".

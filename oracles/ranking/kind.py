@@ -1,4 +1,4 @@
-"""The kind of run of `blackbox-zo rank`: people put in order what a function draws."""
+"""Runs of `blackbox-zo rank`: people rank what a function renders."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ __all__ = ["RankKind", "raters_of"]
 
 
 class RoundTally(Tally):
-    """Counts the rounds that people have answered."""
+    """Counts the answered rounds."""
 
     unit = "rounds"
 
@@ -45,7 +45,7 @@ class RoundTally(Tally):
 
 
 class _Rounds(bz.Observer):
-    """Says which round is answered: whoever waits looks for it."""
+    """Prints each answered round, for whoever waits."""
 
     def __init__(self, rounds: int) -> None:
         self.rounds = rounds
@@ -95,7 +95,7 @@ class _Study(Session):
             print(f"{'open' if given.raters == 1 else f'rater {number + 1}'}: {url}", flush=True)
             if given.open and number == 0:
                 webbrowser.open(url)
-        print("Each link works once. Ctrl-C ends; the same command goes on.", flush=True)
+        print("Each link works once. Ctrl-C stops; the same command continues.", flush=True)
         return bz.Run(
             self.search, self.oracle, steps=given.rounds, ahead=given.ahead, observers=[_Rounds(given.rounds)]
         )
@@ -123,10 +123,10 @@ def _estimator(given: argparse.Namespace, d: int) -> bz.Estimator:
 
 @final
 class RankKind(Kind):
-    """Studies, which keep themselves in a store."""
+    """Studies, recorded in a store instead of a journal."""
 
     name = "rank"
-    help = "people rank what a function draws, on a page"
+    help = "ask people to rank what a function renders, on a web page"
     example = EXAMPLE
     extra = "human"
     journaled = False
@@ -150,11 +150,11 @@ class RankKind(Kind):
 
     @override
     def page(self, reader: JournalReader, given: argparse.Namespace) -> Page:
-        raise BadInput("A study is in its store; `blackbox-zo answers` exports it.")
+        raise BadInput("A study has no journal; `blackbox-zo answers` exports its store.")
 
 
 def raters_of(model: RaterModel) -> list[str]:
-    """What is known of each of several raters, as lines of a table."""
+    """A table of the raters, if there are several, as lines."""
     if len(model.raters) < 2:
         return []
     lines = [f"{'rater':<20} {'weight':>7} {'agrees':>7} {'time, % a round':>16}"]
@@ -168,7 +168,7 @@ def raters_of(model: RaterModel) -> list[str]:
 
 
 def _plain(x: Any) -> Any:
-    """Arrays as lists, so that JSON takes them."""
+    """Arrays as lists, for JSON."""
     if isinstance(x, dict):
         return {k: _plain(v) for k, v in x.items()}
     if isinstance(x, list | tuple):

@@ -115,7 +115,7 @@ def test_export_of_a_function_and_of_a_program(here: Path) -> None:
 def test_a_run_that_another_kind_records_is_not_a_function(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert golf("golf", "--steps", "1", "--journal", "golf.jsonl", "--quiet") == 0
     assert main(["report", "golf.jsonl"]) == 2  # by a program that does not know golf
-    assert "the kind 'golf'" in capsys.readouterr().err
+    assert "unknown kind 'golf'" in capsys.readouterr().err
 
 
 def test_the_help_loads_nothing_heavy() -> None:

@@ -209,7 +209,7 @@ def test_resume_when_the_folder_is_gone(tmp_path: Path) -> None:
     assert cli(*run, cwd=folder).returncode == 0
     folder.rmdir()
     done = cli("resume", journal)
-    assert done.returncode == 2 and f"folder '{folder}', which is gone" in done.stderr
+    assert done.returncode == 2 and f"folder '{folder}', which no longer exists" in done.stderr
 
 
 # -------------------------------------------------------------------------------------------------- kill and Ctrl-C

@@ -1,4 +1,4 @@
-"""`PairwiseOracle`: a step asked about two at a time, and designs that say which two."""
+"""`PairwiseOracle`: pairwise comparisons of a step's candidates, and designs that choose the pairs."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ class Pairs(ABC):
 
         Args:
             n: Number of candidates.
-            batch: How often pairs have been given out before in this step.
+            batch: Number of earlier calls in this step.
             asked: The pairs compared so far in this step.
-            losses: For each candidate how often it lost in them, less how often it won, shape (n,).
-            key: All that chance may depend on.
+            losses: Net losses of each candidate, losses minus wins, shape (n,).
+            key: The only source of randomness.
         """
 
 
 @final
 @dataclass(frozen=True)
 class AllPairs(Pairs):
-    """Each two once: n (n - 1) / 2 pairs."""
+    """Every pair once: n (n - 1) / 2 pairs."""
 
     @override
     def next(self, n: int, batch: int, asked: list[Pair], losses: Ints, key: Key) -> list[Pair]:
@@ -52,12 +52,12 @@ class AllPairs(Pairs):
 @final
 @dataclass(frozen=True)
 class RandomPairs(Pairs):
-    """`n_pairs` pairs chosen beforehand: neighbours in a random circle, then those two apart, and so on.
+    """`n_pairs` pairs chosen in advance: neighbours on a random circle, then candidates two apart, and so on.
 
-    From n - 1 pairs on all candidates are connected, and none is in more than two pairs more than another.
+    With at least n - 1 pairs all candidates are connected, and their numbers of pairs differ by at most two.
 
     Args:
-        n_pairs: At least 1; more than there are means all.
+        n_pairs: At least 1; more than n (n - 1) / 2 takes all pairs.
 
     Raises:
         ValueError: `n_pairs` is not positive.
@@ -80,10 +80,10 @@ class RandomPairs(Pairs):
 @final
 @dataclass(frozen=True)
 class Swiss(Pairs):
-    """`rounds` rounds of a Swiss tournament: each meets the next in the present order that it has not met yet.
+    """A Swiss tournament: in each round a candidate meets the next one in the current order that it has not met.
 
-    Most comparisons are then spent where the order is open, at n / 2 pairs a round or a
-    few less, where those who are left have met.
+    Most comparisons go where the order is undecided: n / 2 pairs per round, or slightly fewer if the remaining
+    candidates have all met.
 
     Args:
         rounds: At least 1; about log2(n) rounds find the best.
@@ -115,7 +115,7 @@ class Swiss(Pairs):
 
 
 class Comparer(Protocol):
-    """Who compares positions of one proposal."""
+    """Compares positions of one proposal."""
 
     def pair(self, i: int, j: int, repeat: int) -> int:
         """-1 if i is better, 1 if j is, 0 for a tie."""
@@ -123,7 +123,7 @@ class Comparer(Protocol):
 
 
 class _Asked:
-    """A function of two points as who compares. Which of the two comes first is drawn by lot."""
+    """Compares by a function of two points, passed in random order."""
 
     def __init__(self, oracle: PairwiseOracle, is_better: Callable[[Any, Any], Any], proposal: Proposal) -> None:
         self.oracle, self.is_better, self.proposal = oracle, is_better, proposal
@@ -143,21 +143,20 @@ class _Asked:
 
 @final
 class PairwiseOracle(Oracle):
-    """Asks about a step two candidates at a time, and answers all that was said as one `Ranking` of pairs.
+    """Compares the candidates of a step in pairs, and answers with one `Ranking` of all comparisons.
 
-    Pairs may contradict each other; `Ranking.net_losses` is then how often a candidate lost, less how often it won. A
-    tie is no edge.
+    Comparisons may contradict each other; `Ranking.net_losses` counts losses minus wins. A tie adds no edge.
 
     Args:
-        compare: Who compares: a `SimulatedRater`; a function `is_better(a, b)` of two points, in the structure of x0,
-            that says whether the first is better, or None for "no difference"; or an oracle that answers values, which
-            are compared without error.
-        pairs: Which pairs: `AllPairs()`, `RandomPairs(n_pairs)` or `Swiss(rounds)`.
-        repeats: How often each pair is asked; each answer counts.
-        seed: What the choice of pairs follows from.
+        compare: A `SimulatedRater`; a function `is_better(a, b)` of two points, in the structure of x0,
+            that returns whether the first is better, or None for a tie; or an oracle that answers values, which are
+            compared without error.
+        pairs: The design: `AllPairs()`, `RandomPairs(n_pairs)` or `Swiss(rounds)`.
+        repeats: Times each pair is asked; each answer counts.
+        seed: Seed of the choice of pairs.
 
     Attributes:
-        comparisons: How many pairs have been asked about.
+        comparisons: Number of comparisons so far.
 
     Raises:
         ValueError: `repeats` is not positive.
