@@ -1,4 +1,4 @@
-"""Kinds of arguments, for argparse."""
+"""Argument types for argparse."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def whole(text: str) -> int:
 
 
 def count(text: str) -> int:
-    """A whole number, 0 too."""
+    """A whole number, 0 or more."""
     return _number(text, 0)
 
 

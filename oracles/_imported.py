@@ -12,10 +12,10 @@ __all__ = ["imported"]
 
 
 def imported(text: str, option: str) -> Any:
-    """The function that MODULE:FUNCTION names; the folder of the command is looked in too.
+    """The function that MODULE:FUNCTION names; the current folder is searched too.
 
     Raises:
-        BadInput: There is none.
+        BadInput: It does not exist.
     """
     module, colon, name = text.partition(":")
     if not colon or not module or not name:

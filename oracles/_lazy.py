@@ -1,4 +1,4 @@
-"""Names of a package whose modules are imported when they are first used, so that its options need no torch."""
+"""Lazy imports: a package imports a module when one of its names is first used, so `--help` needs no torch."""
 
 from __future__ import annotations
 

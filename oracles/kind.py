@@ -20,12 +20,12 @@ __all__ = ["BadInput", "Kind", "Session", "told"]
 
 
 class BadInput(Exception):
-    """What the user gave cannot be used; the message names it and the mend."""
+    """Unusable input from the user; the message names it and says how to fix it."""
 
 
 @contextmanager
 def told() -> Iterator[None]:
-    """Inside this block a ValueError or TypeError is the user's input, not a fault of ours."""
+    """Inside this block, turn a ValueError or TypeError into `BadInput`."""
     try:
         yield
     except JournalError:
@@ -35,12 +35,12 @@ def told() -> Iterator[None]:
 
 
 class Session(ABC):
-    """One run that is ready to go: what a `Kind` makes of the command's arguments.
+    """One run, ready to start: what a `Kind` builds from the options.
 
     Attributes:
-        tally: What is shown of the run; it has seen what the journal holds already.
-        saves: Whether answers are kept without a journal.
-        unkept: What to say at the end where there is no journal, and the run found something that was not saved.
+        tally: Counts what the run shows; it has already seen the lines in the journal.
+        saves: Whether answers are saved even without a journal.
+        unkept: The hint after a run that saved nothing; empty for none.
     """
 
     tally: Tally
@@ -49,42 +49,42 @@ class Session(ABC):
 
     @abstractmethod
     def run(self, observers: Sequence[Observer], stop: Stop) -> Run:
-        """The loop, with its limits and measures. It is not iterated over yet.
+        """The run, with its limits and measures, not yet started.
 
         Args:
-            observers: Who is told how it goes.
+            observers: Told of each answer, step and measure.
             stop: Hears signals.
         """
 
     def introduction(self) -> Iterator[str]:
-        """Lines that say what is about to run; what the journal holds already is said by who performs the run."""
+        """Lines that describe the run before it starts; the command line adds what the journal already holds."""
         return iter(())
 
     @abstractmethod
     def result(self, run: Run) -> Iterator[str]:
-        """Lines that say what was found. Files are saved here."""
+        """Save the files; yield lines that report the result."""
 
     def failure(self, run: Run) -> str:
-        """What to say where every query failed."""
+        """The message if every query failed."""
         return run.message
 
     def close(self) -> None:  # noqa: B027 - most hold nothing
-        """Give back processes and files."""
+        """Release processes and files."""
 
 
 class Kind(ABC):
     """What the command line knows of one kind of run.
 
-    `name` is the command, and stands in the journal as `header["problem"]["kind"]`. How a run was begun is kept in
-    `header["settings"]`: the words of its command line as "arguments", and its folder as "cwd".
+    `name` is the command, and the journal has it as `header["problem"]["kind"]`. `header["settings"]` records how the
+    run was started: the words of its command line as "arguments", and its folder as "cwd".
 
     Attributes:
         name: Of the command.
-        help: What it does, in a line.
-        example: Commands that work, for the end of the help.
+        help: What it does, in one line.
+        example: Working commands, shown at the end of `--help`.
         extra: What to install for it: `pip install 'blackbox-zo[EXTRA]'`.
-        journaled: Whether its runs are recorded in a journal; else they keep themselves.
-        names: The option for each entry of the problem that tells two runs apart, for the message that refuses one.
+        journaled: Whether a journal records its runs; if not, they have a store of their own.
+        names: The option behind each entry of the problem, named when a journal of another run is refused.
     """
 
     name: ClassVar[str]
@@ -96,32 +96,32 @@ class Kind(ABC):
 
     @abstractmethod
     def options(self, parser: argparse.ArgumentParser) -> None:
-        """Add the command's own options; `--journal`, `--report`, `--time-limit` and `--quiet` are there already."""
+        """Add the command's own options; `--journal`, `--report`, `--time-limit` and `--quiet` already exist."""
 
     @abstractmethod
     def open(self, given: argparse.Namespace, settings: dict[str, Any]) -> Session:
-        """Make everything a run needs, from the options; nothing is asked yet.
+        """Build everything a run needs from the options, before the first query.
 
         Args:
-            given: The options. `given.journal` is a path or None; `given.header` is the journal's header where the run
-                is resumed from its journal alone, else None.
-            settings: For the journal's header, beside what the kind adds.
+            given: The options. `given.journal` is a path or None; `given.header` is the journal's header when `resume`
+                continues a run from its journal alone, else None.
+            settings: For the journal's header; the kind may add to them.
 
         Raises:
-            BadInput: An option, or what it names, cannot be used.
+            BadInput: An option, or what it refers to, cannot be used.
             JournalError: The journal is of another run.
         """
 
     def arguments(self, header: Mapping[str, Any]) -> list[str]:
-        """The words of the command line that began a run, without the command's name; `resume` runs them again.
+        """The command-line words that started a run, without the command's name; `resume` runs them again.
 
         Raises:
-            BadInput: They are not known, since a Python program began the run.
+            BadInput: A Python program started the run, so there are none.
         """
         settings = header.get("settings") or {}
         if "arguments" not in settings:
             raise BadInput(
-                "This run was begun by a Python program, and only that program can go on with it: call it again with "
+                "This run was started by a Python program, and only that program can continue it: call it again with "
                 "the same arguments and the same journal."
             )
         return [str(word) for word in settings["arguments"]]
@@ -133,11 +133,11 @@ class Kind(ABC):
 
     @abstractmethod
     def tally(self, header: Mapping[str, Any]) -> Tally:
-        """What can be said of a run from its lines, for `watch` and for the bar of a run."""
+        """A tally of the journal's lines, for `watch` and the progress bar."""
 
     @abstractmethod
     def page(self, reader: JournalReader, given: argparse.Namespace) -> Page:
-        """What a report says of a run.
+        """The report of a run.
 
         Args:
             reader: Of its journal. Nothing that the journal names is imported or run unless `given.trust` is true.
@@ -151,10 +151,10 @@ class Kind(ABC):
         """Add options of `report` that only this kind has."""
 
     def export(self, reader: JournalReader, given: argparse.Namespace) -> Iterator[str]:
-        """Write what a run has found, its best or that of `given.step`, to `given.output`; lines that say what.
+        """Write the result of a run, the best or that of `given.step`, to `given.output`; yield lines that report it.
 
         Raises:
-            BadInput: There is nothing that can be written, or it cannot be written there.
+            BadInput: The run has no result yet, or it cannot be written there.
         """
         del reader, given
         raise BadInput(f"A run of `{self.name}` has nothing to export.")
@@ -164,12 +164,12 @@ class Kind(ABC):
 
 
 def problem_of(path: Path, header: Mapping[str, Any]) -> dict[str, Any]:
-    """What a run is about, from the header of its journal.
+    """The problem of a run, from the header of its journal.
 
     Raises:
         JournalError: The header does not say.
     """
     problem = header.get("problem")
     if not isinstance(problem, dict):
-        raise JournalError(f"Journal '{path}' does not say what its run is about.")
+        raise JournalError(f"Journal '{path}' does not describe its problem.")
     return problem

@@ -34,12 +34,15 @@ def add_run(commands: Any, kind: Kind, kinds: Sequence[Kind]) -> argparse.Argume
     kind.options(parser)
     if kind.journaled:
         parser.add_argument(
-            "--journal", type=Path, metavar="FILE", help="record every answer; if the file holds this run, it goes on"
+            "--journal",
+            type=Path,
+            metavar="FILE",
+            help="record every answer; if the file already holds this run, continue it",
         )
         parser.add_argument(
-            "--report", type=Path, metavar="FILE", help="draw the run at the end: an .html or .png file"
+            "--report", type=Path, metavar="FILE", help="write a report at the end: an .html or .png file"
         )
-        parser.add_argument("--time-limit", type=seconds, metavar="S", help="seconds after which to stop asking")
+        parser.add_argument("--time-limit", type=seconds, metavar="S", help="stop after this many seconds")
     parser.add_argument("--quiet", action="store_true", help="show no progress")
     return parser
 
@@ -54,7 +57,7 @@ def perform(kind: Kind, given: argparse.Namespace, kinds: Sequence[Kind]) -> int
     """
     if kind.journaled and given.report is not None:
         if given.journal is None:
-            raise BadInput("--report draws the journal; give --journal FILE too.")
+            raise BadInput("--report is drawn from the journal; add --journal FILE.")
         check_output(given.report, "--report")
     settings = {"arguments": list(given.typed), "cwd": str(Path.cwd())}
     with Stop() as stop:
@@ -103,7 +106,7 @@ def _go(kind: Kind, session: Session, given: argparse.Namespace, stop: Stop, kin
     if journal is not None:
         name = shlex.quote(os.fspath(journal))
         if trouble or interrupted or run.ended in (bz.Ended.TIME, bz.Ended.TARGET, bz.Ended.STOPPED):
-            print(f"to go on: blackbox-zo resume {name}")
+            print(f"to continue: blackbox-zo resume {name}")
         if given.report is not None and not trouble:
             print(f"report: {write([journal], given.report, kinds)}")
         else:

@@ -1,4 +1,4 @@
-"""Which kind a journal is of."""
+"""The kind of run that a journal holds."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ def kind_of(header: Mapping[str, Any], path: Path, kinds: Sequence[Kind]) -> Kin
     """The kind of a journal.
 
     Raises:
-        BadInput: It is of none that this program knows.
+        BadInput: No kind recognises it.
     """
     found = next((kind for kind in kinds if kind.recognises(header)), None)
     if found is None:
         problem = header.get("problem") or {}
         known = ", ".join(kind.name for kind in kinds if kind.name)
         raise BadInput(
-            f"'{path}' is a run of the kind {problem.get('kind')!r}, which this program does not know; it knows "
-            f"{known}. Use the program that began it."
+            f"'{path}' holds a run of unknown kind {problem.get('kind')!r}; known kinds: {known}. Use the program that "
+            "started it."
         )
     return found

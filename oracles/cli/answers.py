@@ -20,14 +20,14 @@ def add(commands: Any) -> None:
     """Add the command's arguments."""
     parser: argparse.ArgumentParser = commands.add_parser(
         "answers",
-        help="the answers of a ranking study as CSV or JSON",
-        description="Write every answer of a study of `blackbox-zo rank`, those that were taken back too.",
+        help="export the answers of a ranking study as CSV or JSON",
+        description="Export every answer of a study run with `blackbox-zo rank`, including withdrawn ones.",
         allow_abbrev=False,
     )
     parser.set_defaults(command=_run)
     parser.add_argument("store", metavar="FILE|URL", help="the study's store")
     parser.add_argument(
-        "-o", "--output", type=Path, metavar="FILE", help="a .csv or .json file; default CSV to the terminal"
+        "-o", "--output", type=Path, metavar="FILE", help="a .csv or .json file; default: CSV on stdout"
     )
 
 

@@ -1,4 +1,4 @@
-"""`blackbox-zo export`: write what a run has found to a file."""
+"""`blackbox-zo export`: write the result of a run to a file."""
 
 from __future__ import annotations
 
@@ -19,17 +19,20 @@ def add(commands: Any, kinds: Sequence[Kind]) -> None:
     """Add the command's arguments."""
     parser: argparse.ArgumentParser = commands.add_parser(
         "export",
-        help="write what a run has found: parameters, weights, a policy",
-        description="Write what a run has found, rebuilt from its journal: the best, or what it had after some step.",
+        help="write the result of a run to a file: parameters, weights, or a policy",
+        description="Rebuild the result of a run from its journal, the best or that of a given step, and write it.",
         allow_abbrev=False,
     )
     parser.set_defaults(command=lambda given: _run(given, kinds))
     parser.add_argument("journal", type=Path, metavar="FILE", help="the journal")
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="PATH", help="where it goes")
-    parser.add_argument("--step", type=count, metavar="N", help="after how many steps; default the kind's best or last")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="PATH", help="file or folder to write")
     parser.add_argument(
-        "--trust", action="store_true", help="import and run what the journal names, where that is needed"
+        "--step",
+        type=count,
+        metavar="N",
+        help="export the state after step N; default: the best or last, depending on the kind of run",
     )
+    parser.add_argument("--trust", action="store_true", help="allow importing and running code that the journal names")
     for kind in kinds:
         kind.export_options(parser)
 

@@ -1,4 +1,4 @@
-"""`blackbox-zo`: minimise what a program prints, tune a language model, train a policy, have people rank, go on."""
+"""Black-box optimisation: tune a program, fine-tune a language model, train a policy, or ask people to rank."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ def main(arguments: Sequence[str] | None = None, kinds: Sequence[Kind] = KINDS) 
 
     Args:
         arguments: What follows `blackbox-zo`; none takes them from the command line.
-        kinds: The kinds of runs it knows; a program with a kind of its own gives `[*KINDS, MyKind()]`.
+        kinds: The known kinds of runs; to add one of your own, pass `[*KINDS, MyKind()]`.
 
     Returns:
-        The exit code: 0 done, 1 every query failed, or ten steps of a training in a row, 2 bad input, 130
-        interrupted, 143 ended by SIGTERM.
+        The exit code: 0 on success; 1 if every query failed, or ten steps of a training in a row; 2 on bad input; 130
+        if interrupted; 143 on SIGTERM.
     """
     parser = argparse.ArgumentParser(prog="blackbox-zo", description=__doc__, allow_abbrev=False)
     parser.add_argument("--version", action="version", version=f"blackbox-zo {__version__}")

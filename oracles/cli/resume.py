@@ -1,4 +1,4 @@
-"""`blackbox-zo resume`: go on with a run from its journal alone."""
+"""`blackbox-zo resume`: continue a run from its journal alone."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ def add(commands: Any, kinds: Sequence[Kind], parsers: Mapping[str, argparse.Arg
     """
     parser: argparse.ArgumentParser = commands.add_parser(
         "resume",
-        help="go on with a run from its journal",
-        description="Go on with a run from its journal, in the folder where it was begun. No answered query is asked "
-        "again. Any option of the command that began it may be given anew, such as a larger --budget; what the run's "
-        "answers depend on is refused.",
+        help="continue a run from its journal",
+        description="Continue a run from its journal, in the folder where it was started. No answered query is asked "
+        "again. Options of the original command may be changed, such as a larger --budget, unless the answers "
+        "recorded so far depend on them.",
         allow_abbrev=False,
     )
     parser.set_defaults(command=lambda given: _run(given, kinds, parsers))
     parser.add_argument("journal", type=Path, metavar="FILE", help="the journal")
-    parser.add_argument("options", nargs=argparse.REMAINDER, metavar="...", help="options that are to change")
+    parser.add_argument("options", nargs=argparse.REMAINDER, metavar="...", help="options to change")
 
 
 def _run(given: argparse.Namespace, kinds: Sequence[Kind], parsers: Mapping[str, argparse.ArgumentParser]) -> int:
@@ -45,15 +45,15 @@ def _run(given: argparse.Namespace, kinds: Sequence[Kind], parsers: Mapping[str,
     if header["format"] != FORMAT:
         raise JournalError(
             f"Journal '{given.journal}' was written by format version {header['format']}, of blackbox_zo "
-            f"{header.get('library')}. This version shows and exports it; only that one goes on with its run."
+            f"{header.get('library')}. This version can show and export it; only that version can continue the run."
         )
     kind = kind_of(header, given.journal, kinds)
     words = kind.arguments(header)
     folder = (header.get("settings") or {}).get("cwd")
     if kind.name not in parsers:
-        raise BadInput(f"'{given.journal}' records a run that no command can go on with.")
+        raise BadInput(f"'{given.journal}' holds a run that no command can continue.")
     if folder and not Path(folder).is_dir():
-        raise BadInput(f"The run belongs in folder {folder!r}, which is gone; bring it back, or make it anew.")
+        raise BadInput(f"The run was started in folder {folder!r}, which no longer exists; restore it or create it.")
     typed = [*words, *given.options, "--journal", os.fspath(path)]
     shown = shlex.join(["blackbox-zo", kind.name, *typed])
     print(f"in folder {folder or '.'}: {shown}", file=sys.stderr, flush=True)

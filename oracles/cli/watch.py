@@ -1,4 +1,4 @@
-"""`blackbox-zo watch`: follow a run while it goes on."""
+"""`blackbox-zo watch`: follow a run live."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from oracles.kind import Kind
 __all__ = ["add"]
 
 _WAIT, _LOOK = 0.25, 2.0
-"""Seconds between looks at the file, and at whether somebody writes to it."""
+"""Seconds between reads of the file, and between checks for a process that writes it."""
 
 
 def add(commands: Any, kinds: Sequence[Kind]) -> None:
     """Add the command's arguments."""
     parser: argparse.ArgumentParser = commands.add_parser(
         "watch",
-        help="follow a run while it goes on",
-        description="Follow a run by its journal, which is only read: a line for each answer, or for each step, and "
-        "for each measure. Ends when the run has ended, or by Ctrl-C.",
+        help="follow a run live",
+        description="Follow a run through its journal, without writing to it. Prints a line for each answer or step "
+        "and for each measure. Stops when the run ends, or on Ctrl-C.",
         allow_abbrev=False,
     )
     parser.set_defaults(command=lambda given: _run(given, kinds))
     parser.add_argument("journal", type=Path, metavar="FILE", help="the journal")
     parser.add_argument(
-        "--last", type=count, default=10, metavar="N", help="how many earlier lines to show first; default %(default)s"
+        "--last", type=count, default=10, metavar="N", help="number of earlier lines to show first; default %(default)s"
     )
 
 
@@ -50,7 +50,7 @@ def _run(given: argparse.Namespace, kinds: Sequence[Kind]) -> int:
 def _follow(path: Path, last: int, kinds: Sequence[Kind]) -> None:
     reader = _reader(path)
     if reader is None:
-        print("The journal is empty, and nobody writes to it.")
+        print("The journal is empty, and no process is writing to it.")
         return
     tally = kind_of(reader.header, path, kinds).tally(reader.header)
     before: deque[str] | None = deque(maxlen=last)  # what was there when we came
@@ -75,7 +75,7 @@ def _follow(path: Path, last: int, kinds: Sequence[Kind]) -> None:
             print(
                 "The run has ended."
                 if complete
-                else "Nobody writes to this journal: the run has ended, or was interrupted.",
+                else "No process is writing to this journal: the run has ended or was interrupted.",
                 flush=True,
             )
             return
@@ -88,7 +88,7 @@ def _follow(path: Path, last: int, kinds: Sequence[Kind]) -> None:
 
 
 def _reader(path: Path) -> JournalReader | None:
-    """The journal, once its header is there; None if nobody is going to write it."""
+    """The journal, once it has a header; None if no process is writing it."""
     while not path.stat().st_size:
         if not written_to(path):
             return None
@@ -97,9 +97,9 @@ def _reader(path: Path) -> JournalReader | None:
 
 
 def written_to(path: Path) -> bool | None:
-    """Whether a process here has a file open to write to it; None where the system does not tell.
+    """Whether a process on this machine has the file open for writing; None if the system does not tell.
 
-    It is found in `/proc`. That locks nothing: a lock that is tried for an instant could keep a run from starting.
+    Looks in `/proc` and takes no lock: even a lock held for an instant could keep a run from starting.
     """
     target = path.stat()
     if not Path("/proc/self/fd").exists() or (target.st_uid != os.getuid() and os.getuid() != 0):

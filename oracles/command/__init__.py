@@ -1,4 +1,4 @@
-"""Any program as an oracle: it is run with arguments, and its output is read for one number."""
+"""Any program as an oracle: run it with arguments and read one number from its output."""
 
 from oracles.command.oracle import CommandOracle as CommandOracle
 from oracles.command.parameters import Choice as Choice

@@ -19,24 +19,24 @@ LIMIT = 1 << 20
 """Bytes kept of each output stream, its last ones."""
 
 _LINGER = 0.5
-"""Seconds to wait for the end of an output that a descendant keeps open after the program has ended."""
+"""Seconds to wait for output that a descendant keeps open after the program has ended."""
 
 
 class Program:
     """One run of a program, in a session of its own, so that it can be ended with all its descendants.
 
-    Its standard input is empty. Descendants that start a session of their own are out of reach; those that are still
-    there when the program ends by itself are left alone.
+    Its standard input is empty. Descendants that start a session of their own cannot be killed; descendants that
+    outlive a program that ends by itself are left alone.
 
     Args:
         argv: The program and its arguments.
-        cwd: The folder to run in; none is the present one.
-        env: All of its environment; none is the present one.
-        timeout: Seconds after which it is ended; none is no limit.
+        cwd: The folder to run in; none is the current one.
+        env: Its whole environment; none is the current one.
+        timeout: Seconds after which it is killed; none is no limit.
 
     Attributes:
         code: Its exit code, negative for a signal; None if it did not start.
-        trouble: Why it did not start, or was ended; empty if it ended by itself.
+        trouble: Why it did not start, or was killed; empty if it ended by itself.
         stdout: The last `LIMIT` bytes of its output, as text.
         stderr: The same of its errors.
         seconds: How long it took.

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, final
 
+from blackbox_zo._typing import override
 from oracles.command._program import LIMIT
 from oracles.command._template import Template
 
@@ -19,7 +20,7 @@ __all__ = ["Reader", "Unreadable", "lines_of", "reader_of"]
 
 
 class Unreadable(Exception):
-    """A program ended well, but its number was not where it should be; says what was there instead."""
+    """The program succeeded, but its number was not where it should be; says what was found instead."""
 
 
 class Reader(ABC):
@@ -78,6 +79,7 @@ def lines_of(text: str) -> list[str]:
 
 @final
 class _Last(Reader):
+    @override
     def number(self, stdout: str, stderr: str, before: Any) -> float:
         del stderr, before
         return _last_number(stdout, "stdout")
@@ -88,6 +90,7 @@ class _Json(Reader):
     def __init__(self, path: str) -> None:
         self._path = path
 
+    @override
     def number(self, stdout: str, stderr: str, before: Any) -> float:
         del stderr, before
         found = _json(stdout)
@@ -109,6 +112,7 @@ class _Regex(Reader):
     def __init__(self, pattern: re.Pattern[str]) -> None:
         self._pattern = pattern
 
+    @override
     def number(self, stdout: str, stderr: str, before: Any) -> float:
         del before
         both = stdout + ("" if stdout.endswith("\n") or not stdout else "\n") + stderr
@@ -127,8 +131,9 @@ class _File(Reader):
     def __init__(self, path: Template, cwd: str | None) -> None:
         self._path, self._folder = path, Path(cwd or "")
 
+    @override
     def before(self, values: Mapping[str, object]) -> tuple[Path, Any]:
-        """Note how the file looks, so that one that an earlier run has left is not taken for an answer."""
+        """Note the state of the file, so that a file left by an earlier run is not mistaken for an answer."""
         path = self._folder / self._path.fill(values)[0]
         mark = _mark(path)
         while mark is not None and 0 <= time.time() - mark[0] / 1e9 < 0.02:  # the clock of a disk is coarse
@@ -136,6 +141,7 @@ class _File(Reader):
             mark = _mark(path)
         return path, mark
 
+    @override
     def number(self, stdout: str, stderr: str, before: Any) -> float:
         del stdout, stderr
         path, mark = before
@@ -143,7 +149,7 @@ class _File(Reader):
         if now is None:
             raise Unreadable(f"the program wrote no file {str(path)!r}")
         if now == mark:
-            raise Unreadable(f"file {str(path)!r} is of an earlier run; this one did not write it")
+            raise Unreadable(f"file {str(path)!r} is left over from an earlier run; this run did not write it")
         try:
             with path.open("rb") as file:
                 file.seek(max(file.seek(0, os.SEEK_END) - LIMIT, 0))

@@ -13,6 +13,7 @@ import numpy as np
 import blackbox_zo as bz
 from blackbox_zo._replay import restore
 from blackbox_zo._stop import Stop
+from blackbox_zo._typing import override
 from blackbox_zo.journal import Answers, Journal, JournalReader
 from blackbox_zo.minimize import auto
 from blackbox_zo.tally import Tally
@@ -27,14 +28,14 @@ __all__ = ["CommandKind", "ProgramTally"]
 
 
 class ProgramTally(Tally):
-    """Counts queries, and says at once how the first one failed: a wrong command would fail to the end."""
+    """Counts queries, and reports the first failure at once: a wrong command would fail every time."""
 
     def __init__(self, total: int | None, *, maximize: bool, oracle: CommandOracle | None = None) -> None:
         super().__init__(total, maximize=maximize)
         self.oracle = oracle
 
     def failure(self, query: int, info: Mapping[str, Any]) -> str:
-        """How a query failed: why, its parameters, its command, and its last lines."""
+        """A failed query: the reason, its parameters, its command, and its last lines of output."""
         values = info.get("params", {})
         lines = [f"query {query} failed: {info.get('error', 'the number is NaN')}"]
         lines += [f"  {name} = {value}" for name, value in values.items()]
@@ -45,11 +46,12 @@ class ProgramTally(Tally):
 
 
 class _FirstFailure(bz.Observer):
-    """Has the first failure shown when it happens."""
+    """Shows the first failure when it happens."""
 
     def __init__(self, tally: ProgramTally, others: Sequence[bz.Observer]) -> None:
         self.tally, self.others, self.told = tally, others, tally.failed > 0
 
+    @override
     def answered(self, run: bz.Run, answers: Answers) -> None:
         """Look at an answer."""
         failure = run.first_failure
@@ -77,6 +79,7 @@ class _Minimisation(Session):
         seed = given.seed if header is None else header["seed"]
         self.search = bz.Search(variable, estimator, rule, seed=seed, budget=given.budget, journal=journal)
 
+    @override
     def run(self, observers: Sequence[bz.Observer], stop: Stop) -> bz.Run:
         del stop  # a program under way is ended at once
         target = self.given.target
@@ -85,6 +88,7 @@ class _Minimisation(Session):
         watched = [*observers, _FirstFailure(self.tally, observers)]
         return bz.Run(self.search, self.oracle, time_limit=self.given.time_limit, target=target, observers=watched)
 
+    @override
     def result(self, run: bz.Run) -> Iterator[str]:
         best = self.search.best
         if self.search.nfev == self.search.failed > 0 and run.ended is not bz.Ended.INTERRUPTED:
@@ -98,18 +102,20 @@ class _Minimisation(Session):
         failed = f", {self.search.failed} failed" if self.search.failed else ""
         yield f"{self.search.nfev} of {self.given.budget} queries{failed}, {run.seconds:.1f} s"
 
+    @override
     def failure(self, run: bz.Run) -> str:
         first = run.first_failure
         told = "" if first is None else f" The first: {self.tally.failure(first.query, first.info)}"
         return f"all {self.tally.done} queries failed.{told}"
 
+    @override
     def close(self) -> None:
         self.oracle.close()
         self.search.close()
 
 
 def _oracle(given: argparse.Namespace, header: Mapping[str, Any] | None) -> CommandOracle:
-    """The program, from the header if there is one, else from the options."""
+    """The program, from the journal's header when resuming, else from the options."""
     changes = {"timeout": given.timeout, "workers": given.workers}
     if header is not None:
         fixed = sorted({word.partition("=")[0] for word in given.typed} & set(CommandKind.names.values()))
@@ -133,40 +139,45 @@ class CommandKind(Kind):
     """Programs that print a number."""
 
     name = "minimize"
-    help = "find the arguments with which a program prints the smallest number"
+    help = "find the arguments that make a program print the smallest number"
     example = EXAMPLE
     names = {  # noqa: RUF012 - read only
         "run": "--run", "parameters": "--param", "read": "--read", "maximize": "--maximize", "x0": "--start",
         "seed": "--seed",
     }  # fmt: skip
 
+    @override
     def options(self, parser: argparse.ArgumentParser) -> None:
-        """See `add_options`."""
         add_options(parser)
 
+    @override
     def open(self, given: argparse.Namespace, settings: dict[str, Any]) -> Session:
         """A search of the unit cube of the parameters."""
         return _Minimisation(given, settings)
 
+    @override
     def recognises(self, header: Mapping[str, Any]) -> bool:
-        """See `Kind.recognises`; journals of format 1 do not name their kind."""
+        # Journals of format 1 do not name their kind
         problem = header.get("problem")
         old = isinstance(problem, dict) and {"run", "parameters", "read", "maximize"} <= problem.keys()
         return super().recognises(header) or (header.get("format") == 1 and old)
 
+    @override
     def arguments(self, header: Mapping[str, Any]) -> list[str]:
-        """What may change; the rest is in the header, also where a Python program began the run."""
+        """Only what may change: the header has the rest, even if a Python program started the run."""
         settings = header.get("settings") or {}
         if "arguments" in settings:
             return super().arguments(header)
         names = [name for name in ("budget", "workers", "timeout") if settings.get(name)]
         return [word for name in names for word in (f"--{name}", str(settings[name]))]
 
+    @override
     def tally(self, header: Mapping[str, Any]) -> Tally:
         """Values with the sign that the program printed."""
         settings = header.get("settings") or {}
         return ProgramTally(settings.get("budget"), maximize=header["problem"]["maximize"] is True)
 
+    @override
     def page(self, reader: JournalReader, given: argparse.Namespace) -> Page:
         """Convergence, parameters, failures, and the command for the best."""
         history, problem = history_of(reader), reader.header["problem"]
@@ -190,6 +201,7 @@ class CommandKind(Kind):
         run = problem["run"] if isinstance(problem["run"], str) else shlex.join(problem["run"])
         return page_of(history, run, again, facts)
 
+    @override
     def export(self, reader: JournalReader, given: argparse.Namespace) -> Iterator[str]:
         """The best parameters, as JSON."""
         history = history_of(reader)

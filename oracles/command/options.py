@@ -21,7 +21,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add(
         "--run",
         metavar="COMMAND",
-        help="the command; {name} stands for a parameter, {id} for the query's number, {python} for this Python",
+        help="the command; {name} stands for a parameter, {id} for the query number, {python} for this Python",
     )
     add(
         "--param",
@@ -29,29 +29,40 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         action="extend",
         metavar="NAME=LOW:HIGH",
-        help="a parameter: name=low:high, with :log and :int after it, or name=a,b,c; may be repeated",
+        help="a parameter: name=low:high, optionally followed by :log or :int, or name=a,b,c; repeatable",
     )
     add(
         "--read",
         default="last",
         metavar="WHERE",
-        help="where the number is: last (the last word of stdout's last line), json:a.b, file:PATH, or regex:PATTERN "
-        "(group 1, last match in stdout and stderr); default %(default)s",
+        help="where to find the number: last (last word of the last line of stdout), json:a.b, file:PATH, or "
+        "regex:PATTERN (group 1, last match in stdout and stderr); default %(default)s",
     )
-    add("--maximize", action="store_true", help="look for the largest number instead")
+    add("--maximize", action="store_true", help="maximise the number instead")
     add(
         "--start",
         nargs="+",
         action="extend",
         default=[],
         metavar="NAME=VALUE",
-        help="where to begin; default mid-range",
+        help="starting values; default: the middle of each range",
     )
-    add("--seed", type=int, default=0, help="all randomness is a function of it; default %(default)s")
-    add("--budget", type=whole, default=100, metavar="N", help="most times to run the program; default %(default)s")
-    add("--workers", type=whole, default=1, metavar="N", help="how many to run at a time; default %(default)s")
-    add("--timeout", type=seconds, metavar="S", help="seconds for one run; a longer one is ended, and has failed")
-    add("--target", type=float, metavar="VALUE", help="stop once a number as good as this is found")
+    add("--seed", type=int, default=0, help="seed of all randomness; default %(default)s")
+    add(
+        "--budget",
+        type=whole,
+        default=100,
+        metavar="N",
+        help="maximum number of runs of the program; default %(default)s",
+    )
+    add("--workers", type=whole, default=1, metavar="N", help="programs to run in parallel; default %(default)s")
+    add(
+        "--timeout",
+        type=seconds,
+        metavar="S",
+        help="time limit of one run in seconds; past it, the run is killed and the query fails",
+    )
+    add("--target", type=float, metavar="VALUE", help="stop as soon as a number at least this good is found")
 
 
 def values_of(pairs: list[str]) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""`CommandOracle`: any program as an oracle. It is run with arguments, and its output is read for one number."""
+"""`CommandOracle`: any program as an oracle. Runs it with arguments and reads one number from its output."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import numpy as np
 
 from blackbox_zo._checks import check_at_least, check_positive
 from blackbox_zo._describe import describe
-from blackbox_zo._typing import Floats
+from blackbox_zo._typing import Floats, override
 from blackbox_zo.feedback import Values
 from blackbox_zo.oracle import Oracle, Part, gather
 from blackbox_zo.proposal import Proposal
@@ -33,27 +33,27 @@ _TAIL_CHARACTERS = 4000
 
 
 class CommandOracle(Oracle):
-    r"""Ask a program: give it arguments, run it, read one number.
+    r"""Runs a program with the parameters of each query and reads one number from its output.
 
-    The search moves in the unit cube, one coordinate a parameter. No shell is involved: a value with spaces, quotes or
-    `$` in it arrives as one argument, as it is. A program that exits with an error, is killed, takes too long, or
+    The search moves in the unit cube, one coordinate per parameter. No shell is involved: a value with spaces, quotes
+    or `$` in it arrives unchanged, as one argument. A program that exits with an error, is killed, takes too long, or
     prints no number is a failed query, kept with its last lines; it never raises.
 
     Args:
-        run: The command, split as a shell would, or a list of arguments. `{name}` stands for a parameter, also inside
-            an argument; `{python}` for this Python, `{id}` for the query's number, `{{` and `}}` for braces.
+        run: The command, split as a shell would, or a list of arguments. `{name}` stands for a parameter, even
+            inside an argument; `{python}` for this Python, `{id}` for the query's number, `{{` and `}}` for braces.
         parameters: Names with a `Float`, `Integer` or `Choice`, or with its text; or a list of "name=low:high:log".
         read: Where the number is. "last": the last word of the last line of stdout that is not blank. "json:a.b": a
             field of the last line of stdout that is a JSON object, or of stdout as a whole. "file:PATH": the last word
             of a file that this run wrote; PATH may hold placeholders. "regex:PATTERN": group 1 of the last match in
             stdout followed by stderr, `^` and `$` matching at lines. Of each stream the last MiB is kept.
-        timeout: Seconds for one run; then the program is ended with all its descendants.
-        workers: Number of programs at a time.
+        timeout: Seconds for one run; past them the program is killed with all its descendants.
+        workers: Number of programs run in parallel.
         maximize: Whether a higher number is better. The search then sees its negative.
-        cwd: Folder to run in; none is the present one.
-        env: Environment variables to add to the present ones.
+        cwd: Folder to run in; none is the current one.
+        env: Environment variables to add to the current ones.
         tail: How many last lines of a failed run to keep.
-        start: Where to begin: values of some or all parameters. The rest begin at the middle of their range.
+        start: Starting values of some or all parameters; the rest start at the middle of their range.
 
     Attributes:
         x0: The start, shape (d,).
@@ -150,7 +150,8 @@ class CommandOracle(Oracle):
             if name not in self.parameters:
                 hint = did_you_mean(name, self.parameters)
                 raise ValueError(
-                    f"`start` names {name!r}, which is no parameter{hint}; there are {', '.join(self.parameters)}."
+                    f"`start` names {name!r}, which is not a parameter{hint}; "
+                    f"the parameters are {', '.join(self.parameters)}."
                 )
         point = np.full(len(self.parameters), 0.5)
         for i, (name, parameter) in enumerate(self.parameters.items()):
@@ -169,12 +170,13 @@ class CommandOracle(Oracle):
         """The arguments that the program is run with for some values of all parameters."""
         return self._command.fill({**values, "python": sys.executable, "id": query})
 
+    @override
     def answer(self, proposal: Proposal) -> Values:
-        """See `Oracle.answer`."""
         return gather(proposal, self.parts(proposal))
 
+    @override
     def parts(self, proposal: Proposal) -> Iterator[Part]:
-        """See `Oracle.parts`: one part per program, as each ends. Closing the iterator ends those under way."""
+        # One part per program, as each ends. Closing the iterator kills the programs still running
         stop = current() or CancelScope()
         done: queue.SimpleQueue[int | None] = queue.SimpleQueue()
         with stop.heard(lambda: done.put(None)):
@@ -208,7 +210,7 @@ class CommandOracle(Oracle):
         """The answer of a program that has ended."""
         number, trouble = math.nan, program.trouble
         if program.code is None and not trouble:
-            trouble = "the program was ended before it began"
+            trouble = "the program was killed before it started"
         elif not trouble and program.code:
             trouble = how(program.code) if program.code > 0 else f"killed by {how(program.code)}"
         elif not trouble:
@@ -223,8 +225,9 @@ class CommandOracle(Oracle):
             return Values([np.nan], info=[{**info, "error": trouble, "tail": "\n".join(last)[-_TAIL_CHARACTERS:]}])
         return Values([-number if self.maximize else number], info=[info])
 
+    @override
     def close(self) -> None:
-        """End all programs that are still running."""
+        """Kill all programs that are still running."""
         end(self._running)
 
 
@@ -244,11 +247,9 @@ def _split(run: str | Sequence[str]) -> list[str]:
 
 
 def _check_program(program: str, cwd: str | None, env: Mapping[str, str] | None) -> None:
-    """Refuse a program that is not there, before the first query."""
+    """Refuse a missing program before the first query."""
     if cwd is not None and not Path(cwd).is_dir():
         raise ValueError(f"`cwd={cwd!r}` is not a folder.")
     place = os.path.join(cwd or os.curdir, program) if os.path.dirname(program) else program  # noqa: PTH118, PTH120
     if shutil.which(place, path=(env or os.environ).get("PATH", os.defpath)) is None:
-        raise ValueError(
-            f"`run` begins with {program!r}, which is no program that can be found; check its name or path."
-        )
+        raise ValueError(f"`run` starts with {program!r}, which cannot be found; check its name or path.")

@@ -31,12 +31,12 @@ _WIDEST = 2**40
 @final
 @dataclass(frozen=True)
 class Float:
-    """A real number between two others.
+    """A real number between `low` and `high`.
 
     Args:
         low: Its value at 0.
         high: Its value at 1.
-        log: Whether equal steps multiply it instead of adding to it.
+        log: Whether the scale is logarithmic.
 
     Raises:
         ValueError: The ends are not finite, cross, or are not positive with `log`.
@@ -164,7 +164,7 @@ class Choice:
             raise ValueError(f"`Choice(options)` has an empty option in {list(options)!r}; remove it.")
         for text in texts:
             if texts.count(text) > 1:
-                raise ValueError(f"`Choice(options)` names {text!r} twice; each option is named once.")
+                raise ValueError(f"`Choice(options)` has {text!r} twice; list each option once.")
 
     def decode(self, u: float) -> Value:
         """The option at `u`, which is first clipped into [0, 1]."""
@@ -196,7 +196,7 @@ def parse_parameter(text: str) -> tuple[str, Parameter]:
         The name and the parameter.
 
     Raises:
-        ValueError: It is not written so, or its ends are wrong.
+        ValueError: It is malformed, or its range is invalid.
 
     Example:
         >>> parse_parameter("lr=1e-4:1e-1:log")
@@ -220,7 +220,7 @@ def parameters_of(given: Mapping[str, Parameter | str] | Iterable[str]) -> dict[
     """Parameters by name, from a mapping of names to parameters or what follows `name=`, or a list of `name=...`.
 
     Raises:
-        ValueError: There is none, a name is used twice, or one is not written right.
+        ValueError: None is given, a name is used twice, or one is malformed.
         TypeError: An entry is neither a parameter nor text.
     """
     if isinstance(given, str):
@@ -247,7 +247,7 @@ def parameters_of_problem(problem: Mapping[str, Any]) -> dict[str, Parameter]:
     """The parameters that `CommandOracle.problem` describes, as found in the header of a journal.
 
     Raises:
-        ValueError: They are not described right.
+        ValueError: A description is malformed.
         KeyError: They are of an unknown kind.
     """
     kinds = {"Float": Float, "Integer": Integer, "Choice": Choice}
@@ -255,13 +255,15 @@ def parameters_of_problem(problem: Mapping[str, Any]) -> dict[str, Parameter]:
 
 
 def check_name(name: str, text: str) -> None:
-    """A name can stand in `{name}` and means nothing else there.
+    """Check that a name can stand in `{name}`.
 
     Raises:
-        ValueError: It cannot, or does.
+        ValueError: It is not an identifier, or is reserved.
     """
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_-]*", name):
-        raise ValueError(f"Parameter {text!r}: {name!r} is no name; use letters, digits, '_' and '-', a letter first.")
+        raise ValueError(
+            f"Parameter {text!r}: {name!r} is not a name; use letters, digits, '_' and '-', a letter first."
+        )
     if name in ("python", "id"):
         raise ValueError(f"Parameter {text!r}: {{{name}}} has a meaning of its own in a command; choose another name.")
 

@@ -1,1 +1,1 @@
-"""Runs over numbers that a Python program began: what their journals tell."""
+"""Runs over numbers that a Python program started, read from their journals."""

@@ -1,4 +1,4 @@
-"""The kind of run that a Python program began: it can be shown, and only that program can go on with it."""
+"""Runs that a Python program started: the command line shows them, but only the program can continue them."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any, final
 import numpy as np
 
 from blackbox_zo._replay import points_of
+from blackbox_zo._typing import override
 from blackbox_zo.journal import JournalReader
 from blackbox_zo.tally import Tally
 from oracles.function.history import history_of
@@ -25,36 +26,43 @@ class FunctionKind(Kind):
     """Runs of `bz.minimize` and `bz.Search` over numbers."""
 
     name = ""
-    help = "a run that a Python program began"
+    help = "a run that a Python program started"
 
+    @override
     def options(self, parser: argparse.ArgumentParser) -> None:
         """There is no command."""
 
+    @override
     def open(self, given: argparse.Namespace, settings: dict[str, Any]) -> Session:
         """There is no command."""
-        raise BadInput("A run of a Python function is begun by a Python program.")
+        raise BadInput("Only a Python program can start a run of a Python function.")
 
+    @override
     def recognises(self, header: Mapping[str, Any]) -> bool:
-        """Whatever does not name its kind."""
+        """Any journal that does not name its kind."""
         problem = header.get("problem")
         return not isinstance(problem, dict) or "kind" not in problem
 
+    @override
     def arguments(self, header: Mapping[str, Any]) -> list[str]:
-        """There are none: only the program that began the run can go on with it."""
+        """None: only the program that started the run can continue it."""
         raise BadInput(
-            "It records a run of a Python function, which only your program can call; to go on, call bz.minimize with "
-            "the same arguments and the same journal."
+            "This journal records a run of a Python function, which only your program can call; to continue, call "
+            "bz.minimize with the same arguments and the same journal."
         )
 
+    @override
     def tally(self, header: Mapping[str, Any]) -> Tally:
-        """Values as they were told."""
+        """Values as told."""
         settings = header.get("settings") or {}
         return Tally(settings.get("budget"))
 
+    @override
     def page(self, reader: JournalReader, given: argparse.Namespace) -> Page:
         """Convergence, measures, coordinates and failures."""
         return page_of(history_of(reader))
 
+    @override
     def export(self, reader: JournalReader, given: argparse.Namespace) -> Iterator[str]:
         """The best point, as JSON."""
         best, x = np.inf, None

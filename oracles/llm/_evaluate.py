@@ -1,4 +1,4 @@
-"""Means over examples at the present weights, with what does not change computed once."""
+"""Mean measures over examples at the current weights; layers that do not change run once."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Any
 
 import torch
 
-from blackbox_zo.modules import Module, take_rows
+from blackbox_zo.modules import Module
+from blackbox_zo.modules._stacking import take_rows
 from oracles.llm._features import Features, is_faithful
 from oracles.llm._passes import Passes, batch_size
 from oracles.llm._reuse import FeatureCache
@@ -26,9 +27,9 @@ class Evaluator:
     Args:
         model: The model.
         batches: What to measure on.
-        measures: By name, functions from (model, batch) to a value per example; or one function from them to such
-            values by name, all of one run of the model, such as `LabelWords.measures`.
-        module: What is searched; none reuses nothing.
+        measures: Functions of (model, batch) by name, each returning one value per example; or one function that
+            returns several such values by name from one run of the model, such as `LabelWords.measures`.
+        module: The searched parameters; none disables reuse.
     """
 
     def __init__(
@@ -92,9 +93,10 @@ def evaluate(model: torch.nn.Module, batches: Sequence[Any], measures: Measures)
     """The mean of each measure over all examples of some batches.
 
     Args:
-        model: The model; dropout is off meanwhile.
+        model: The model; evaluated with dropout off.
         batches: What to measure on, such as `Examples.batches(16)`.
-        measures: By name, functions from (model, batch) to a value per example; or one function to several by name.
+        measures: Functions of (model, batch) by name, each returning one value per example; or one function that
+            returns several such values by name.
 
     Returns:
         The means by name.

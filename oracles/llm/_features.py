@@ -10,7 +10,9 @@ from typing import Any
 import torch
 from torch.overrides import TorchFunctionMode
 
-from blackbox_zo.modules import leaves, mark, take_rows
+from blackbox_zo._typing import override
+from blackbox_zo.modules._scratch import leaves
+from blackbox_zo.modules._stacking import mark, take_rows
 from oracles.llm._passes import is_out_of_memory
 
 __all__ = ["Features", "Trunk", "is_faithful", "like"]
@@ -61,6 +63,7 @@ class Trunk:
         ended = False
 
         class Watch(TorchFunctionMode):
+            @override
             def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
                 if not ended:
                     used.update(id(t) for t in leaves((args, kwargs or {})) if isinstance(t, torch.nn.Parameter))

@@ -1,4 +1,4 @@
-"""`finetune`: a whole run, with validation, journal and progress; and its weights from the journal alone."""
+"""`finetune`: a whole run with validation, journal and progress; `replay`: its weights from the journal alone."""
 
 from __future__ import annotations
 
@@ -31,31 +31,31 @@ __all__ = ["FineTune", "Tuning", "finetune", "replay"]
 
 
 class Tuning:
-    """A model, an oracle, a search and measures that fit each other; `run` makes its steps.
+    """A model with its oracle, search and measures; `run` makes the steps.
 
     Args:
-        model: See `finetune`; so are the others.
+        model: As in `finetune`, like the other arguments.
         train: Examples or batches.
-        loss: From (model, batch) to one value per example.
-        rule: How an estimate becomes a move.
-        batch_size: Examples in a step.
-        module: What is searched.
-        estimator: How to ask.
+        loss: Maps (model, batch) to one value per example.
+        rule: The rule.
+        batch_size: Examples per step.
+        module: The searched parameters.
+        estimator: The estimator.
         validation: Examples for the measures.
-        measures: What `evaluate` takes.
+        measures: As in `evaluate`.
         evaluate_every: Steps between validations.
-        seed: Of the directions and the order of the examples.
+        seed: Seed of the directions and the order of the examples.
         journal: A path or a `Journal`.
         sweep: See `LossOracle`.
         directions_per: See `LossOracle`.
         micro_batch: See `LossOracle`.
         reuse: See `LossOracle`.
-        numbers: From what `evaluate` gives to what is kept of it; none keeps all.
+        numbers: Maps the results of `evaluate` to those to record; none records all.
 
     Attributes:
-        search: The search. Close it in the end.
+        search: The search. Close it at the end.
         oracle: The oracle.
-        measures: What is measured between steps.
+        measures: The measures between steps.
 
     Raises:
         ValueError: An argument is out of its range, or nothing matches `module`.
@@ -116,14 +116,14 @@ class Tuning:
         observers: Sequence[Observer] = (),
         stop: Stop | None = None,
     ) -> Run:
-        """What makes the steps: a `Run`.
+        """A `Run` that makes the steps.
 
         Args:
-            steps: How many the whole run has, those in the journal included.
+            steps: Total steps, those in the journal included.
             patience: Steps in a row without any finite loss after which it ends.
-            time_limit: Seconds after which it ends, with the step that is under way then.
+            time_limit: Seconds after which it ends, at the end of the current step.
             observers: See `Run`.
-            stop: See `Run`. The run also ends before the next forward pass: the weights are whole there.
+            stop: See `Run`. The run can also stop before any forward pass: the weights are consistent there.
         """
         self._stop = stop
         left = max(0, steps - self.search.moves)
@@ -134,9 +134,9 @@ class Tuning:
 
 
 class _Stoppable:
-    """A function of a model and a batch, before each call of which the run of a `Tuning` may end.
+    """A function of a model and a batch that lets the run of a `Tuning` stop before each call.
 
-    Anything else that a loss has, such as `last_tokens`, is the function's own.
+    All other attributes, such as `last_tokens`, are the function's own.
     """
 
     def __init__(self, tuning: Tuning, function: Callable[[torch.nn.Module, Any], Any]) -> None:
@@ -155,14 +155,14 @@ class _Stoppable:
 
 @dataclass
 class FineTune:
-    """What `finetune` did.
+    """The result of `finetune`.
 
     Attributes:
-        model: The model, its weights those after the last step.
-        reports: One for each step of this run, resumed steps not counted.
-        search: The search, its journal closed.
+        model: The model, with the weights after the last step.
+        reports: One for each new step; steps from the journal have none.
+        search: The search, with its journal closed.
         oracle: The oracle.
-        stopped: Why the run ended before its steps were made, if it did.
+        stopped: Why the run ended early; empty if it did not.
     """
 
     model: torch.nn.Module
@@ -173,7 +173,7 @@ class FineTune:
 
     @property
     def validation(self) -> list[tuple[int, Mapping[str, float]]]:
-        """(steps made, measures) of each validation, those of earlier parts of the run included."""
+        """(step, measures) of each validation of the whole run, before and after resumes."""
         return [(m.step, m.values) for m in validations(self.search.measured)]
 
 
@@ -190,28 +190,28 @@ def finetune(
     """Fine-tune a model by forward passes alone.
 
     Args:
-        model: In evaluation mode; its weights are changed in place.
-        train: Examples, of which each step sees a shuffled batch, or batches as `LossOracle` takes them.
-        loss: From (model, batch) to one value per example.
-        steps: How many steps the whole run has, those in the journal included.
-        rule: How an estimate becomes a move, such as `SGD(1e-4)`.
-        progress: True for a bar or lines; a function of each step's `Report`; or observers.
-        **arguments: Of `Tuning`:
+        model: The model, in evaluation mode; its weights are changed in place.
+        train: `Examples`, from which each step takes a shuffled batch, or batches as in `LossOracle`.
+        loss: Maps (model, batch) to one value per example.
+        steps: Total steps, those in the journal included.
+        rule: The rule, such as `SGD(1e-4)`.
+        progress: True shows a bar or lines; also a function of each step's `Report`, or observers.
+        **arguments: Arguments of `Tuning`:
 
-            - `batch_size=16`: examples in a step, where `train` is `Examples`;
-            - `module="all"`: what is searched, a `Module` of the model, or what its `select` takes;
-            - `estimator`: how to ask; by default one low-rank direction for each example, radius 1e-3;
+            - `batch_size=16`: examples per step, if `train` is `Examples`;
+            - `module="all"`: the searched parameters: a `Module` of the model, or its argument `select`;
+            - `estimator`: by default one low-rank direction per example, radius 1e-3;
             - `validation`: examples for the measures;
-            - `measures`: what `evaluate` takes; by default the loss alone;
-            - `evaluate_every=0`: steps between validations, beside the first and the last; 0 has only these;
-            - `seed=0`: of the directions and the order of the examples;
-            - `journal`: a path; if it holds this run, the run goes on from its last step, bit for bit;
+            - `measures`: as in `evaluate`; by default the loss alone;
+            - `evaluate_every=0`: steps between validations; 0 validates only before the first step and after the last;
+            - `seed=0`: seed of the directions and the order of the examples;
+            - `journal`: a path; if it already holds this run, the run continues from its last step, bit for bit;
             - `sweep`, `micro_batch`, `reuse`: see `LossOracle`;
-            - `directions_per`: see `LossOracle`; by default "example" where there is a direction for each of the
-              step's examples, else "step".
+            - `directions_per`: see `LossOracle`; by default "example" if there is one direction per example, else
+              "step".
 
     Returns:
-        The run. It is there too when ten steps in a row had no finite loss: `stopped` then says so.
+        The run, even if it ended early because ten steps in a row had no finite loss; `stopped` then says so.
 
     Raises:
         ValueError: An argument is out of its range, or nothing matches `module`.
@@ -232,35 +232,33 @@ def replay(journal: str | Path | JournalReader, model: torch.nn.Module, steps: i
     """Give a base model the weights of a run after some step, from the journal alone.
 
     Args:
-        journal: The run's journal, or a reader of it; it is only read.
+        journal: The run's journal, or a reader of it; it is not written to.
         model: The model as it was when the run began. Its weights are changed in place.
-        steps: After how many moves; none goes to the last.
+        steps: Number of moves to replay; none replays all.
 
     Returns:
-        The variable over the model.
+        The model's `Module`.
 
     Raises:
         JournalError: The model's weights are not those that the run began with, or the run has fewer moves.
-        ValueError: The run's selection, estimator or rule is a function of its user's, which a file cannot hold.
+        ValueError: The run's selection, estimator or rule is a user's function, which a file cannot hold.
     """
     reader = journal if isinstance(journal, JournalReader) else read_journal(journal)
     header, journal = reader.header, reader.path
     described = header.get("variable") or {}
     if described.get("name") != "Module":
-        raise JournalError(f"'{journal}' is not a run over the parameters of a model.")
+        raise JournalError(f"'{journal}' does not hold a run over the parameters of a model.")
     arguments = {name: rebuild(value, _none) for name, value in described.items() if name != "name"}
     if isinstance(arguments["select"], tuple):
         arguments["select"] = list(arguments["select"])
     module = Module(model, **arguments)
     if module.fingerprint() != header["start"]:
-        raise JournalError(
-            f"Journal '{journal}' began from other weights than this model's. Give the base model that it began with."
-        )
+        raise JournalError(f"Journal '{journal}' started from weights other than this model's. Give its base model.")
     estimator, rule = (rebuild(header[name], find_public) for name in ("estimator", "rule"))
     search = Search(module, estimator, rule, seed=header["seed"], max_staleness=header["max_staleness"])
     search.replay(reader, moves=steps)
     if steps is not None and module.version < steps:
-        raise JournalError(f"'{journal}' has {module.version} moves, fewer than the {steps} asked for.")
+        raise JournalError(f"'{journal}' has {module.version} moves, fewer than the {steps} requested.")
     return module
 
 

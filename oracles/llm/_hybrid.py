@@ -1,4 +1,4 @@
-"""`HybridOracle`: autograd for the top of a model, forward passes alone for what lies below."""
+"""`HybridOracle`: backpropagation for the top of a model, forward passes alone below it."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import torch
 
+from blackbox_zo._typing import override
 from blackbox_zo.feedback import Feedback
-from blackbox_zo.modules import Module, take_rows
+from blackbox_zo.modules import Module
+from blackbox_zo.modules._stacking import take_rows
 from blackbox_zo.proposal import Proposal
 from oracles.llm._oracle import Batches, Chosen, Loss, LossOracle
 from oracles.llm._passes import batch_size
@@ -20,7 +22,7 @@ __all__ = ["HybridOracle"]
 
 
 class Top(NamedTuple):
-    """What a `HybridOracle` learns: its sweep, the optimiser's parameters, and what the optimiser keeps."""
+    """What a `HybridOracle` learns: its sweep, and the optimiser's parameters and state."""
 
     chosen: Chosen
     parameters: list[torch.Tensor]
@@ -28,26 +30,26 @@ class Top(NamedTuple):
 
 
 class HybridOracle(LossOracle):
-    """A `LossOracle` that also moves some parameters by their gradient, once a step.
+    """A `LossOracle` that also trains some parameters by backpropagation, one optimiser step per step of the search.
 
-    The queries of a step are answered first. Then one run of the batch, in which autograd records only what comes after
-    the lowest of the optimiser's parameters, gives the gradient of the mean loss at x. The optimiser makes its step
-    when the search is told the answers. Choose parameters at the top of the model (the head, the last layers): the
-    memory of their activations is then all that this adds, beside a copy of them and of what the optimiser keeps. The
-    search's `Module` holds the rest, or a part of it.
+    First it answers the queries of a step. Then one forward and backward pass on the batch gives the gradient of the
+    mean loss at x; autograd records only what follows the lowest of the optimiser's parameters. The optimiser steps
+    when the search is told the answers. Choose parameters at the top of the model (the head, the last layers): the only
+    extra memory is then their activations, a copy of them, and the optimiser's state. The search's `Module` holds the
+    other parameters, or some of them.
 
-    What the optimiser moves and keeps is state that the search owns: `Search.state_dict` holds it, and after
-    `load_state_dict` it is in place from the next answer on, or from `put`. A journal does not hold it, so a search
+    The optimiser's parameters and state belong to the search: `Search.state_dict` includes them, and after
+    `load_state_dict` they are restored at the next answer, or by `put`. A journal does not hold it, so a search
     with a journal refuses this oracle.
 
     Args:
         model: See `LossOracle`.
         batches: See `LossOracle`.
-        loss: See `LossOracle`; it must be differentiable in the optimiser's parameters.
-        optimizer: Of torch, over parameters that the search does not have. Its schedule stays the caller's.
+        loss: As in `LossOracle`, and differentiable in the optimiser's parameters.
+        optimizer: A torch optimiser of parameters that are not in the search. The caller steps its schedule.
         sweep: See `LossOracle`.
         directions_per: See `LossOracle`.
-        micro_batch: See `LossOracle`; the gradient is gathered over runs of as many examples.
+        micro_batch: As in `LossOracle`; the gradient is accumulated over micro-batches.
         reuse: See `LossOracle`.
 
     Raises:
@@ -91,11 +93,13 @@ class HybridOracle(LossOracle):
         self.optimizer = optimizer
         self._at: Top | None = None
 
+    @override
     def answer(self, proposal: Proposal) -> Feedback:
-        """See `LossOracle.answer`. The gradient is what the step teaches: the optimiser moves when the step ends.
+        """The loss of each query, as in `LossOracle.answer`. The gradient is learnt: the optimiser steps after it.
 
         Raises:
-            ValueError: The search has a parameter of the optimiser's, the model has not, or the loss has no gradient.
+            ValueError: The search has one of the optimiser's parameters, the model lacks one, or the loss lacks a
+                gradient.
         """
         self.put(proposal.state(self))
         top = self._top(proposal)
@@ -107,14 +111,16 @@ class HybridOracle(LossOracle):
 
     # ------------------------------------------------------------------------------------------------- learning
 
+    @override
     def start(self) -> Top:
-        """See `Oracle.start`: the parameters and the optimiser as they are now."""
+        # The parameters and the optimiser as they are now
         parameters = [p.detach().clone() for p in self._moved()]
         self._at = Top(Chosen(self.sweep, ()), parameters, _copied(self.optimizer.state_dict()))
         return self._at
 
+    @override
     def absorb(self, state: Top, evidence: Mapping[int, Any]) -> Top:
-        """See `Oracle.absorb`: a step of the optimiser."""
+        # A step of the optimiser
         chosen = super().absorb(state.chosen, evidence)
         for gradients in (found["gradients"] for found in evidence.values() if "gradients" in found):
             self.put(state)
@@ -127,8 +133,8 @@ class HybridOracle(LossOracle):
             self._at = new
         return new
 
+    @override
     def save(self, state: Top) -> dict[str, Any]:
-        """See `Oracle.save`."""
         out = super().save(state.chosen)
         out |= {f"top/{i}": bits_of(p) for i, p in enumerate(state.parameters)}
         for i, kept in state.optimizer["state"].items():
@@ -137,8 +143,8 @@ class HybridOracle(LossOracle):
                     out[f"optimizer/{i}/{name}"] = bits_of(value) if isinstance(value, torch.Tensor) else value
         return out
 
+    @override
     def load(self, saved: Mapping[str, Any]) -> Top:
-        """See `Oracle.load`."""
         mine = self._moved()
         if sum(name.startswith("top/") for name in saved) != len(mine):
             raise ValueError("The state was saved by a `HybridOracle` whose optimiser has other parameters.")
@@ -152,6 +158,7 @@ class HybridOracle(LossOracle):
         groups = self.optimizer.state_dict()["param_groups"]
         return Top(super().load(saved), parameters, {"state": kept, "param_groups": groups})
 
+    @override
     def _chosen(self, state: Any) -> Chosen:
         chosen: Chosen = state.chosen
         return chosen
@@ -177,6 +184,7 @@ class HybridOracle(LossOracle):
         self.optimizer.load_state_dict(_copied({"state": state.optimizer["state"], "param_groups": groups}))
         self._at = state
 
+    @override
     def _moving(self, module: Module) -> dict[int, str]:
         top = {id(p) for group in self.optimizer.param_groups for p in group["params"]}
         return super()._moving(module) | {id(p): n for n, p in self.model.named_parameters() if id(p) in top}

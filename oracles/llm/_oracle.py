@@ -1,4 +1,4 @@
-"""`LossOracle`: a model's loss under each query of a step, from forward passes alone."""
+"""`LossOracle`: a model's loss at each query of a step, by forward passes alone."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 import numpy as np
 import torch
 
-from blackbox_zo._typing import Floats
+from blackbox_zo._typing import Floats, override
 from blackbox_zo.errors import OracleError
 from blackbox_zo.feedback import Feedback, Values
-from blackbox_zo.modules import Displacements, Module, Unstackable
+from blackbox_zo.modules import Module
+from blackbox_zo.modules._displaced import Displacements
+from blackbox_zo.modules._stacking import Unstackable
 from blackbox_zo.oracle import Oracle
 from blackbox_zo.proposal import Proposal
 from oracles.llm._features import Features
@@ -29,7 +31,7 @@ NOT_FINITE = "the loss is NaN or infinite; use a smaller learning rate or radius
 
 
 class Chosen(NamedTuple):
-    """What a `LossOracle` learns: the sweep, "auto" or what it fell back on and why, and what it was tried with."""
+    """What a `LossOracle` learns: the sweep in use, the parameters it was tried with, and why it fell back."""
 
     sweep: Any
     tried: tuple[str, ...]
@@ -37,31 +39,31 @@ class Chosen(NamedTuple):
 
 
 class LossOracle(Oracle):
-    """Answers with the mean loss of the step's batch, under each query, from forward passes alone.
+    """Answers each query with the mean loss of the step's batch, by forward passes alone.
 
-    The batch depends on the step's number only, so all queries of a step see the same examples and a replay sees the
-    same batches. The weights are never changed: see `blackbox_zo.modules`.
+    The batch depends on the step number only, so all queries of a step see the same examples and a replay sees the same
+    batches. Answering never changes the weights.
 
     Args:
         model: The model whose parameters the search's `Module` holds. In evaluation mode, or without dropout.
-        batches: A sequence of batches, used in turn, or a function from the step's number to a batch. A batch is
-            tensors (and lists) with the examples along the first axis, in dicts or tuples.
-        loss: A function of (model, batch) giving one value per example, shape (B,), each of its own row alone. It need
-            not be differentiable. A scalar, the mean over the batch, is accepted by "scratch" alone.
-        sweep: "batched" runs the model once for all queries, "scratch" once a query; "auto" takes "batched" where
-            directions are of low rank and the model allows it, which is tried on two examples at the first step.
-        directions_per: "step": every query sees the whole batch. "example": direction j sees only its own share of it,
-            examples `j B/k` to `(j + 1) B/k`, for the same forward passes in all as one direction on the whole batch.
-            The estimate is of the same gradient, with less variance. k must divide the batch.
-        micro_batch: Most examples (each query's counted) in one run of the model; none lets the oracle choose. The
-            result does not depend on it. When memory runs out it is halved, with a warning.
-        reuse: Whether layers below the lowest searched one run once for all queries of a step: True, False, or "keep",
-            which also remembers their output for each example from step to step (up to 2 GiB). With "keep" batches
-            need a tensor "example_id" of shape (B,).
+        batches: A sequence of batches, used in turn, or a function from the step number to a batch. A batch is a dict
+            or tuple of tensors (and lists) with the examples along the first axis.
+        loss: A function of (model, batch) that returns one value per example, shape (B,), each of its own row alone.
+            It need not be differentiable. Only "scratch" accepts a scalar, the mean over the batch.
+        sweep: "batched" runs the model once for all queries, "scratch" once per query. "auto" takes "batched" if the
+            directions have low rank and a trial on two examples in the first step succeeds.
+        directions_per: "step": every query sees the whole batch. "example": direction j of k sees only its own share,
+            examples `j B/k` to `(j + 1) B/k`, so all k cost as many forward passes as one direction on the whole batch.
+            They estimate the same gradient with less variance. k must divide B.
+        micro_batch: Maximum examples, summed over queries, in one run of the model; none lets the oracle choose.
+            It does not affect the result. If memory runs out it is halved, with a warning.
+        reuse: Whether to run the layers below the lowest searched one once for all queries of a step. "keep" also
+            caches their output for each example from step to step (up to 2 GiB); batches then need a tensor
+            "example_id" of shape (B,).
 
     Attributes:
-        sweep: What is used; `reason` says why "auto" fell back on "scratch".
-        forwards: Examples run through the model so far, times queries; layers that were reused are not counted apart.
+        sweep: The sweep in use; `reason` says why "auto" fell back on "scratch".
+        forwards: Forward passes of single examples so far, one per query; reused layers are not counted separately.
 
     Raises:
         ValueError: An argument is out of its range.
@@ -116,12 +118,13 @@ class LossOracle(Oracle):
     # ------------------------------------------------------------------------------------------------- answering
 
     @torch.no_grad()
+    @override
     def answer(self, proposal: Proposal) -> Feedback:
-        """See `Oracle.answer`. Losses are means in fp64, kept to nine digits, which is what a journal holds.
+        """The loss of each query on the step's batch: a mean in fp64, rounded to nine digits, as the journal holds it.
 
         Raises:
-            TypeError: The search's variable is no `Module` of this model, or the loss is of a wrong shape.
-            OracleError: The weights have moved since the proposal was made.
+            TypeError: The search's variable is not a `Module` of this model, or the loss has the wrong shape.
+            OracleError: The weights have changed since the proposal was made.
             RuntimeError: The model uses dropout or batch statistics in training mode.
         """
         self._adopt(self._chosen(proposal.state(self)))
@@ -141,7 +144,7 @@ class LossOracle(Oracle):
 
     @torch.no_grad()
     def values(self, displacements: Displacements, batch: Any) -> Floats:
-        """The mean loss of a batch under each query, shape (n,)."""
+        """The mean loss of a batch at each query, shape (n,)."""
         size, n = batch_size(batch), displacements.n
         rows = torch.arange(size).expand(n, size)
         if self.directions_per == "example":
@@ -159,14 +162,14 @@ class LossOracle(Oracle):
         return means
 
     def _moving(self, module: Module) -> dict[int, str]:
-        """Names of what any step may move, by the id of the parameter."""
+        """Names of all searched parameters, by the id of the tensor."""
         return {id(p): name for name, p in module.parameters.items()}
 
     def _displacements(self, proposal: Proposal) -> Displacements:
         variable = proposal.variable
         if not isinstance(variable, Module) or variable.model is not self.model:
             raise TypeError(
-                "`LossOracle` answers about the parameters of its own model: search a `bz.Module` of that model, "
+                "`LossOracle` evaluates its own model: search a `bz.Module` of that model, "
                 f"not {'another model' if isinstance(variable, Module) else 'a ' + type(variable).__name__}."
             )
         try:
@@ -176,23 +179,25 @@ class LossOracle(Oracle):
 
     # ------------------------------------------------------------------------------------------------- learning
 
+    @override
     def start(self) -> Any:
-        """See `Oracle.start`: no sweep has been tried."""
+        # No sweep has been tried
         return Chosen(self.sweep, ())
 
+    @override
     def absorb(self, state: Any, evidence: Mapping[int, Any]) -> Any:
-        """See `Oracle.absorb`: what "auto" has come to is kept, so that a resumed run does not try it again."""
+        # Keep the choice of "auto", so that a resumed run does not repeat the trial
         for found in evidence.values():
             if "tried" in found:
                 state = Chosen(found["sweep"], (*state.tried, *found["tried"]), found["reason"])
         return state
 
+    @override
     def save(self, state: Any) -> dict[str, Any]:
-        """See `Oracle.save`."""
         return {"chosen": np.array(json.dumps(state))}
 
+    @override
     def load(self, saved: Mapping[str, Any]) -> Any:
-        """See `Oracle.load`."""
         if "chosen" not in saved:
             raise ValueError("The state was not saved by a `LossOracle`.")
         sweep, tried, reason = json.loads(str(saved["chosen"]))
@@ -203,7 +208,7 @@ class LossOracle(Oracle):
         return chosen
 
     def _adopt(self, chosen: Chosen) -> None:
-        """Go on with what the run has come to, if this object has not come to anything itself."""
+        """Take over the run's choice, unless this object has made its own."""
         self._tried |= set(chosen.tried)
         if self.sweep == "auto":
             self.sweep, self.reason = chosen.sweep, chosen.reason or self.reason
@@ -237,10 +242,10 @@ class LossOracle(Oracle):
         return ScratchSweep(self.model, self.loss)
 
     def _sweep(self, displacements: Displacements, batch: Any, features: Features | None) -> Sweep:
-        """The sweep to use, tried on a few examples before it is first relied on."""
+        """The sweep to use, after a trial on a few examples."""
         low_rank = all(hit.factors is not None or hit.small for hit in displacements.of.values())
         if self.sweep == "auto" and not low_rank:
-            self.reason = "Directions are not of low rank, so each query needs its own weights."
+            self.reason = "The directions do not have low rank, so each query needs its own weights."
         if self.sweep == "scratch" or (self.sweep == "auto" and not low_rank):
             return self._scratch
         batched = BatchedSweep(self.model, self.loss)
@@ -282,7 +287,7 @@ class LossOracle(Oracle):
         except Exception as error:
             if is_out_of_memory(error):
                 raise
-            raise Unstackable(f"One run for all queries fails, where one run a query does not: {error}") from error
+            raise Unstackable(f"One run for all queries fails, but one run per query succeeds: {error}") from error
         if not np.isfinite(want).all():
             return False
         exact = next(self.model.parameters()).dtype in (torch.float32, torch.float64)
@@ -291,7 +296,7 @@ class LossOracle(Oracle):
         away = float(np.abs(got - want).max())
         if not away <= allowed:
             raise _Disagreement(
-                f"One run for all queries gives losses that differ by {away:.1e} from those of one run a query. "
+                f"One run for all queries gives losses that differ by {away:.1e} from those of one run per query. "
                 "Does the loss of an example depend on its own row alone?"
             )
         return True
@@ -303,8 +308,8 @@ class LossOracle(Oracle):
         k = displacements.queries.directions.k
         if size % k:
             raise ValueError(
-                f"`directions_per='example'` shares {size} examples among {k} directions, which must divide them. "
-                f"Use `n_directions={size}`, one for each, or another divisor."
+                f"`directions_per='example'` shares {size} examples among {k} directions, but {k} does not divide "
+                f"{size}. Use `n_directions={size}`, one per example, or another divisor."
             )
         return torch.arange(size).view(k, -1)[displacements.along(torch.device("cpu"))]
 
@@ -314,5 +319,5 @@ class _Disagreement(RuntimeError):
 
 
 def nine_digits(values: Floats) -> Floats:
-    """Values as short decimals: more digits than fp32 has, and few in a journal."""
+    """Values rounded to nine digits: more than fp32 has, and short in a journal."""
     return np.array([float(f"{v:.9g}") for v in values.tolist()])

@@ -1,4 +1,4 @@
-"""What a report says of a run over the parameters of a model."""
+"""The report of a run over the parameters of a model."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _SETTINGS = ("data", "eval_every", "sweep", "reuse", "micro_batch", "cwd")
 
 
 def page_of(reader: JournalReader) -> Page:
-    """What a report says of a run.
+    """The report of a run.
 
     Raises:
         JournalError: The journal is damaged.
@@ -172,7 +172,7 @@ def _chart(run: _Tuned, measure: str, name: str) -> Chart | None:
 
 
 def _commands(run: _Tuned) -> list[tuple[str, str]]:
-    """What to do with the run, and the command for it."""
+    """Commands for what to do next with the run."""
     journal = shlex.quote(str(run.path))
     named = "" if "model" in run.settings else " --model BASE"
     export = f"blackbox-zo export {journal}{named} -o DIR"
@@ -182,9 +182,9 @@ def _commands(run: _Tuned) -> list[tuple[str, str]]:
     steps = int(run.settings.get("steps") or 0)
     if "arguments" in run.settings and run.header["format"] > 1:
         if run.steps < steps:
-            out.insert(0, ("to go on", f"blackbox-zo resume {journal}"))
+            out.insert(0, ("to continue", f"blackbox-zo resume {journal}"))
         elif run.settings.get("lr_schedule") == "constant":
-            out.insert(0, ("to go on, with more steps", f"blackbox-zo resume {journal} --steps {2 * run.steps}"))
+            out.insert(0, ("to continue, with more steps", f"blackbox-zo resume {journal} --steps {2 * run.steps}"))
     return out
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from blackbox_zo.modules import take_rows
+from blackbox_zo.modules._stacking import take_rows
 from oracles.llm._features import Features, Trunk, is_faithful, like
 from oracles.llm._passes import Passes, batch_size
 

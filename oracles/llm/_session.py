@@ -1,4 +1,4 @@
-"""One fine-tuning of the command line: what is loaded, what runs, and what is said at the end."""
+"""One fine-tuning run of the command line: loading, running, and reporting the result."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class TuningSession(Session):
         given = chosen.given
         self.chosen, self.given = chosen, given
         if given.save is None:
-            self.unkept = "Nothing was kept: --save DIR would keep the weights, --journal FILE the run."
+            self.unkept = "Nothing was saved: --save DIR saves the weights, --journal FILE the run."
         _check_there(given)
         self.model, self.tokenizer = load(given.model, given.dtype)
         self.task = task_of(chosen, self.tokenizer, _context(self.model, self.tokenizer))
@@ -83,7 +83,7 @@ class TuningSession(Session):
 
     @override
     def introduction(self) -> Iterator[str]:
-        """What is searched, and by how many rows."""
+        """The searched parameters and the rows."""
         searched = self.tuning.search.variable.size
         every = sum(p.numel() for p in self.model.parameters())
         rows = f"{len(self.task.train):,} rows to learn from, {len(self.task.validation):,} to validate on"
@@ -97,7 +97,7 @@ class TuningSession(Session):
 
     @override
     def result(self, run: Run) -> Iterator[str]:
-        """The measures before and after, what it took, and where the weights are."""
+        """The measures before and after, the cost, and where the weights are."""
         step, steps = self.tuning.search.moves, self.given.steps
         yield from self._measures()
         now = f" ({step - self.begun_at} now)" if self.begun_at else ""
@@ -129,7 +129,7 @@ class TuningSession(Session):
             yield f"  {name:<10}{first.values.get(name, math.nan):>12.4f}{value:>20.4f}"
 
     def _exports(self, step: int) -> Iterator[str]:
-        """How to get the weights that are not saved."""
+        """Commands that export weights that were not saved."""
         found = validations(self.tuning.search.measured)
         export = f"blackbox-zo export {shlex.quote(str(self.given.journal))} -o DIR"
         if self.given.save is None:
@@ -139,10 +139,10 @@ class TuningSession(Session):
 
 
 def _check_there(given: argparse.Namespace) -> None:
-    """Refuse a run that is resumed without the folder of its model; the hub is not asked for it."""
+    """Refuse to resume a run if the folder of its model is gone, rather than ask the hub for it."""
     before = (given.header or {}).get("settings") or {}
     if before.get("model") == given.model and before.get("local") and not Path(given.model).expanduser().exists():
-        raise BadInput(f"The model {given.model!r} is not in folder '{Path.cwd()}' any more; bring it back.")
+        raise BadInput(f"The model {given.model!r} is no longer in folder '{Path.cwd()}'; restore it.")
 
 
 def load(name: str, dtype: str) -> tuple[Any, Any]:
@@ -171,7 +171,7 @@ def _context(model: Any, tokenizer: Any) -> int:
 
 
 def _problem(chosen: Settings, task: Task, size: int) -> dict[str, Any]:
-    """What is minimised: equal for two runs if one may go on with the other's journal."""
+    """The problem: equal for two runs if one may continue the other's journal."""
     given: argparse.Namespace = chosen.given
     typed = ("dtype", "template", "answer", "text", "objective", "mask", "no_decay")
     rows = {"train": task.train, "validation": task.validation}
@@ -189,7 +189,7 @@ def _problem(chosen: Settings, task: Task, size: int) -> dict[str, Any]:
 
 
 def _settings(chosen: Settings) -> dict[str, Any]:
-    """What is worth keeping, but may change when the run goes on."""
+    """Settings worth recording that may change when the run continues."""
     given: argparse.Namespace = chosen.given
     kept: dict[str, Any] = {name: getattr(given, name) for name in ("model", "steps", "sweep", "reuse", "micro_batch")}
     kept |= {"data": str(given.data), "eval_every": chosen.eval_every, "lr_schedule": given.lr_schedule}

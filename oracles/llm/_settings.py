@@ -1,4 +1,4 @@
-"""What `blackbox-zo finetune` was asked to do, checked before anything large is loaded."""
+"""The options of `blackbox-zo finetune`, checked before anything large is loaded."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
 """What an option is where it is not given, with --select top and with any other."""
 
 OBJECTIVES = ("labels", "loss", "accuracy", "exact-match", "f1")
-"""All that --objective may be."""
+"""All choices of --objective."""
 
 _FITTING = {"labels": OBJECTIVES[:3], "answer": ("loss", "exact-match", "f1"), "text": ("loss",)}
 
@@ -60,17 +60,17 @@ class Settings:
 
     @property
     def generates(self) -> bool:
-        """Whether the objective needs what the model writes."""
+        """Whether the objective scores generated text."""
         return self.given.objective in ("exact-match", "f1")
 
     @property
     def max_new_tokens(self) -> int:
-        """How many tokens the model writes; 0 if it does not."""
+        """Maximum number of generated tokens; 0 if none are."""
         return (self.given.max_new_tokens or 8) if self.generates else 0
 
     @property
     def model_name(self) -> str:
-        """The model's name without the place where it lies, which may change."""
+        """The model's name without its folder, which may change."""
         name = str(self.given.model)
         path = Path(name).expanduser()
         return path.resolve().name if path.exists() else name
@@ -83,12 +83,12 @@ class Settings:
 
     @property
     def rate(self) -> float:
-        """The learning rate, or where its schedule begins."""
+        """The learning rate, or the start of its schedule."""
         optimizer = "mezo" if self.given.mezo else self.given.optimizer
         return float(self.given.lr or RATES[optimizer][self.select if self.select in ("all", "top") else "few"])
 
     def directions(self, size: int) -> int:
-        """How many directions a step of `size` examples has."""
+        """Number of directions in a step of `size` examples."""
         return 1 if self.given.mezo else int(self.given.directions or size)
 
     def directions_per(self, size: int) -> Literal["step", "example"]:
@@ -107,7 +107,7 @@ class Settings:
         return "example" if wanted == "example" else "step"
 
     def estimator(self, size: int) -> RandomVector:
-        """How to ask in steps of `size` examples."""
+        """The estimator for steps of `size` examples."""
         given = self.given
         with told():
             return RandomVector(
@@ -120,7 +120,7 @@ class Settings:
             )
 
     def rule(self, size: int) -> Rule:
-        """How an estimate from `size` examples becomes a move."""
+        """The rule for steps of `size` examples."""
         given, links = self.given, list[Rule]()
         with told():
             if given.clip is not None:
@@ -145,7 +145,7 @@ def settings_of(given: argparse.Namespace) -> Settings:
     """Check the options together.
 
     Raises:
-        BadInput: They do not go together, or a file is in the way.
+        BadInput: They conflict, or a path cannot be written.
     """
     named = [name for name in ("labels", "answer", "text") if getattr(given, name) is not None]
     if len(named) != 1:
@@ -176,7 +176,7 @@ def settings_of(given: argparse.Namespace) -> Settings:
 def _words(text: str | None, option: str) -> tuple[str, ...]:
     words = tuple(text.split(",")) if text is not None else ()
     if any(not word.strip() for word in words):
-        raise BadInput(f"{option} {text!r} has an empty word; write it as great,terrible.")
+        raise BadInput(f"{option} {text!r} has an empty word; separate words by single commas, such as great,terrible.")
     return words
 
 
@@ -186,22 +186,26 @@ def _check_task(given: argparse.Namespace, learns: str) -> None:
             f"--objective {given.objective} does not go with --{learns}, which takes {', '.join(_FITTING[learns])}."
         )
     if learns == "text" and given.template is not None:
-        raise BadInput("--text takes a field as it is; leave --template out.")
+        raise BadInput("--text uses a field as it is; remove --template.")
     if learns != "text" and given.template is None:
-        raise BadInput(f"--{learns} comes after a text; give it by --template, such as '{{text}} All in all, it was'.")
+        raise BadInput(f"--{learns} needs a prompt; add --template, such as '{{text}} All in all, it was'.")
     for name, option in (("values", "--values"), ("label_field", "--label-field")):
         if getattr(given, name) is not None and learns != "labels":
             raise BadInput(f"{option} goes with --labels only.")
     if given.max_new_tokens is not None and given.objective not in ("exact-match", "f1"):
-        raise BadInput("--max-new-tokens goes with --objective exact-match or f1 only; nothing is written otherwise.")
+        raise BadInput(
+            "--max-new-tokens goes with --objective exact-match or f1 only; other objectives generate no text."
+        )
     if given.sweep == "batched" and given.objective in ("exact-match", "f1"):
-        raise BadInput(f"--sweep batched cannot write, which --objective {given.objective} needs; use scratch.")
+        raise BadInput(
+            f"--sweep batched cannot generate text, which --objective {given.objective} needs; use --sweep scratch."
+        )
 
 
 def _check_method(given: argparse.Namespace) -> None:
     for name in _NOT_WITH_MEZO:
         if given.mezo and getattr(given, name) is not None:
-            raise BadInput(f"--mezo fixes --{name.replace('_', '-')}; leave one of the two out.")
+            raise BadInput(f"--mezo fixes --{name.replace('_', '-')}; remove one of the two.")
     if given.rank is not None and given.distribution not in (None, "lowrank"):
         raise BadInput(f"--rank goes with --distribution lowrank, not {given.distribution}.")
     if given.mask is not None and given.mask >= 1:
@@ -212,4 +216,4 @@ def _check_method(given: argparse.Namespace) -> None:
         try:
             re.compile(getattr(given, name) or "")
         except re.error as error:
-            raise BadInput(f"{option} {getattr(given, name)!r} is no regular expression: {error}.") from None
+            raise BadInput(f"{option} {getattr(given, name)!r} is not a regular expression: {error}.") from None

@@ -11,8 +11,11 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
-from blackbox_zo._typing import Floats
-from blackbox_zo.modules import Batched, Displacements, Family, Scratch, Unstackable, take_rows
+from blackbox_zo._typing import Floats, override
+from blackbox_zo.modules._batched import Batched
+from blackbox_zo.modules._displaced import Displacements
+from blackbox_zo.modules._scratch import Scratch
+from blackbox_zo.modules._stacking import Family, Unstackable, take_rows
 from oracles.llm._features import Features
 
 __all__ = ["BatchedSweep", "Part", "ScratchSweep", "Sweep", "per_example"]
@@ -76,8 +79,8 @@ class ScratchSweep(Sweep):
 
     together = False
 
+    @override
     def __call__(self, part: Part, displacements: Displacements | None = None, which: slice = slice(0, 1)) -> Floats:
-        """See `Sweep`."""
         out = np.empty(part.rows.shape)
         for place, i in enumerate(range(which.start, which.stop)):
             rows = part.rows[place]
@@ -95,12 +98,9 @@ class BatchedSweep(Sweep):
     together = True
     _newest: tuple[Displacements, slice, Displacements] | None = None
 
+    @override
     def __call__(self, part: Part, displacements: Displacements | None = None, which: slice = slice(0, 1)) -> Floats:
-        """See `Sweep`.
-
-        Raises:
-            Unstackable: The model cannot run stacked.
-        """
+        # Raises Unstackable if the model cannot run stacked
         assert displacements is not None
         some = self._some(displacements, which)
         rows = part.rows.reshape(-1)

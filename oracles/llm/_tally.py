@@ -1,4 +1,4 @@
-"""What is shown of a fine-tuning while it goes on: on a terminal, in lines, and by `blackbox-zo watch`."""
+"""The progress of a fine-tuning run: on a terminal, in lines, and in `blackbox-zo watch`."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ class TuningTally(StepTally):
     """The mean loss of the latest steps, and the newest validation.
 
     Args:
-        total: How many steps there will be; none if that is not known.
+        total: Planned steps; none if unknown.
 
     Attributes:
         barren: Steps without any finite loss.
-        pace: How fast the run is, in words; empty in a run that is only read.
+        pace: The speed of the run, as text; empty if the run is read from a journal.
     """
 
     def __init__(self, total: int | None) -> None:
@@ -47,7 +47,7 @@ class TuningTally(StepTally):
 
     @override
     def told(self, line: Line) -> Iterator[str]:
-        """Count a line; say what was measured, or how the step before went where the line begins another one."""
+        """Count a line; yield a line of text for a measure, and for the step before when a new one begins."""
         if not isinstance(line, Measured):
             yield from super().told(line)
             return
@@ -70,12 +70,12 @@ class TuningTally(StepTally):
 
 
 class Pace(Observer):
-    """Notes in a tally how fast a run is, and has every measure shown when it is taken.
+    """Records the speed of a run in a tally, and shows every measure when it is taken.
 
     Args:
         tally: The tally.
-        forwards: How many examples have run through the model.
-        shown: Who shows a line of text.
+        forwards: Returns the number of forward passes so far.
+        shown: Observers that show a line of text.
     """
 
     def __init__(self, tally: TuningTally, forwards: Callable[[], int], shown: Sequence[Observer]) -> None:
@@ -90,7 +90,7 @@ class Pace(Observer):
 
     @override
     def stepped(self, run: Run, report: Report) -> None:
-        """Note the pace of the latest steps; those with a measure took longer, and do not count."""
+        """Update the speed over the latest steps, without those that also took a measure."""
         now = report.seconds, self.forwards()
         if not report.measured and now[1] > self.last[1]:
             self.spans.append((now[0] - self.last[0], now[1] - self.last[1]))
@@ -103,7 +103,7 @@ class Pace(Observer):
 
 
 def memory() -> float:
-    """The most memory that the process has had, in MB; 0 where the system does not say."""
+    """Peak memory of the process, in MB; 0 if the system does not tell."""
     try:
         import resource
     except ImportError:  # Windows

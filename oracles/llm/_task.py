@@ -32,13 +32,13 @@ _REFERENCE = ""
 
 @dataclass(frozen=True)
 class Task:
-    """What is learnt.
+    """The examples and the loss of a run.
 
     Attributes:
-        train: Examples to learn from.
-        validation: Examples to validate on.
-        loss: What is minimised.
-        measures: What is measured in validation: from a model and a batch to values by name.
+        train: Training examples.
+        validation: Validation examples.
+        loss: The objective, which is minimised.
+        measures: The validation measures: maps a model and a batch to values by name.
         score: The measure, higher is better, that is one minus the loss; empty if there is none.
     """
 
@@ -92,7 +92,7 @@ def _alone(loss: Loss) -> Callable[[torch.nn.Module, Any], Mapping[str, torch.Te
 
 
 def fingerprint(examples: Examples) -> str:
-    """A short digest of all that the model sees of some examples, and of their order."""
+    """A short digest of some examples, as the model sees them, in order."""
     h = hashlib.blake2b(digest_size=8)
     columns = [c for c in (examples.label, examples.labels, examples.reference) if c is not None]
     for row in zip(examples.tokens, *columns, strict=True):
@@ -115,7 +115,7 @@ def _examples(settings: Settings, rows: list[dict[str, Any]], tokenizer: Any, mo
 
 
 def _reference(answer: Template, row: Mapping[str, Any], tokenizer: Any, index: int) -> str | list[str]:
-    """What the model's writing is compared with: all answers of a list, or the text without special tokens."""
+    """The reference of generated text: all answers of a list, or the text without special tokens."""
     if len(answer.names) == 1 and isinstance(several := row.get(answer.names[0]), list):
         return [str(one) for one in several]
     said = answer.fill(row, tokenizer, index)
@@ -125,10 +125,10 @@ def _reference(answer: Template, row: Mapping[str, Any], tokenizer: Any, index: 
 
 
 def _held_out(examples: Examples, seed: int, path: Path) -> tuple[Examples, Examples]:
-    """All but the last tenth of the examples in a shuffled order, and the last tenth."""
+    """The first nine tenths and the last tenth of the shuffled examples."""
     n = len(examples)
     if n < 2:
-        raise BadInput(f"{str(path)!r} has one row; two are needed to hold one out, or give --validation.")
+        raise BadInput(f"{str(path)!r} has one row; add rows to hold one out for validation, or give --validation.")
     order = Key(seed, 0).generator("validation").permutation(n).tolist()
     first = n - min(_MOST, max(1, n // _SHARE))
     return examples.pick(order[:first]), examples.pick(order[first:])
@@ -136,7 +136,7 @@ def _held_out(examples: Examples, seed: int, path: Path) -> tuple[Examples, Exam
 
 @contextmanager
 def _about(path: Path) -> Iterator[None]:
-    """Inside this block a ValueError is about the user's data."""
+    """Inside this block, turn a ValueError about the user's data into `BadInput`."""
     try:
         yield
     except RowError as error:

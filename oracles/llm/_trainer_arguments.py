@@ -1,4 +1,4 @@
-"""`ZOTrainingArguments`: what `ZOTrainer` can be told, and what it refuses."""
+"""`ZOTrainingArguments`: the arguments of `ZOTrainer`, and those it refuses."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from transformers.trainer_utils import SchedulerType
 
 import blackbox_zo as bz
 from blackbox_zo._checks import check_at_least, check_choice, check_positive, check_share
+from blackbox_zo._typing import override
 
 __all__ = ["ZOTrainingArguments", "estimator_of", "rule_of"]
 
@@ -40,15 +41,15 @@ def _help(default: Any, text: str) -> Any:
 class ZOTrainingArguments(TrainingArguments):
     """`transformers.TrainingArguments` for training by forward passes alone.
 
-    `optim` and activation (or gradient) checkpointing are ignored: there is no backward pass. A learning rate is about
-    a thousandth of what Adam would get. `weight_decay` is decoupled.
+    `optim` and activation (or gradient) checkpointing are ignored: there is no backward pass. A good learning
+    rate is about a thousandth of Adam's. `weight_decay` is decoupled.
 
     Args:
         learning_rate: Positive; the schedule is the Trainer's own.
         lr_scheduler_type: Any of the Trainer's.
         max_grad_norm: Must stay 0; see `clip_scalar`.
-        radius: How far queries are from the weights, positive.
-        n_directions: Directions a step.
+        radius: Perturbation radius, positive.
+        n_directions: Directions per step.
         distribution: See `blackbox_zo.RandomVector`, as for `difference` and `rank`.
         rank: Rank of "lowrank" directions.
         difference: "central", "forward" or "residual".
@@ -56,12 +57,12 @@ class ZOTrainingArguments(TrainingArguments):
         sweep: See `oracles.llm.LossOracle`, as for `directions_per`.
         directions_per: "step" or "example". With "example" every batch must be a multiple of `n_directions`, so
             `dataloader_drop_last=True` is needed where the data are not.
-        momentum_memory: How many past estimates momentum is made of; none is no momentum.
-        momentum: Share of the velocity that is kept, in [0, 1); counts with `momentum_memory` only.
-        clip_scalar: Largest weight of a direction in an estimate; none does not clip.
-        no_decay: A pattern; weight decay leaves the parameters alone in whose names it is found.
-        journal: Name of a new file in `output_dir` for all answers; none writes no journal. It is a record to read:
-            a run resumes from its checkpoints, and then without a journal.
+        momentum_memory: Number of past estimates in the momentum; none turns momentum off.
+        momentum: Momentum coefficient, in [0, 1); used with `momentum_memory` only.
+        clip_scalar: Largest absolute weight of a direction in an estimate; none does not clip.
+        no_decay: A regular expression; parameters whose names match it have no weight decay.
+        journal: Name of a new file in `output_dir` for all answers; none writes no journal. It only records the run: a
+            run resumes from its checkpoints, and then without a journal.
 
     Raises:
         ValueError: An argument is out of its range, or cannot be honoured without gradients.
@@ -70,20 +71,21 @@ class ZOTrainingArguments(TrainingArguments):
     learning_rate: float = _help(1e-6, "The initial learning rate.")
     lr_scheduler_type: SchedulerType | str = _help("constant", "The scheduler type to use.")
     max_grad_norm: float = _help(0.0, "Must stay 0, since there is no gradient; see clip_scalar.")
-    radius: float = _help(1e-3, "How far queries are from the weights.")
-    n_directions: int = _help(1, "Directions a step.")
+    radius: float = _help(1e-3, "Perturbation radius.")
+    n_directions: int = _help(1, "Directions per step.")
     distribution: str = _help("lowrank", "gaussian, sphere, rademacher, orthogonal or lowrank.")
     rank: int = _help(1, "Rank of lowrank directions.")
     difference: str = _help("central", "central, forward or residual.")
-    select: str = _help("all", "Parameters to train: all, lora, bias, prefix, or a pattern of their names.")
+    select: str = _help("all", "Parameters to train: all, lora, bias, prefix, or a regular expression for their names.")
     sweep: str = _help("auto", "auto, batched or scratch.")
     directions_per: str = _help("step", "step or example.")
-    momentum_memory: int | None = _help(None, "How many past estimates momentum is made of.")
-    momentum: float = _help(0.9, "Share of the velocity that is kept; counts with momentum_memory only.")
-    clip_scalar: float | None = _help(None, "Largest weight of a direction in an estimate.")
-    no_decay: str = _help(r"bias|norm|ln_", "A pattern of the names of parameters without weight decay.")
+    momentum_memory: int | None = _help(None, "Number of past estimates in the momentum; none turns momentum off.")
+    momentum: float = _help(0.9, "Momentum coefficient; used with momentum_memory only.")
+    clip_scalar: float | None = _help(None, "Largest absolute weight of a direction in an estimate.")
+    no_decay: str = _help(r"bias|norm|ln_", "A regular expression for the names of parameters without weight decay.")
     journal: str | None = _help(None, "Name of a new file in output_dir for all answers.")
 
+    @override
     def __post_init__(self) -> None:
         owner = type(self).__name__
         for name, mend in _REFUSED.items():
@@ -109,14 +111,14 @@ class ZOTrainingArguments(TrainingArguments):
 
 
 def estimator_of(args: ZOTrainingArguments) -> bz.RandomVector:
-    """How the arguments say to ask."""
+    """The estimator that the arguments describe."""
     distribution: Any = args.distribution
     difference: Any = args.difference
     return bz.RandomVector(args.radius, args.n_directions, distribution, difference, args.rank)
 
 
 def rule_of(args: ZOTrainingArguments, rate: bz.rules.Schedule) -> bz.Rule:
-    """How the arguments say to move."""
+    """The rule that the arguments describe."""
     links: list[bz.Rule] = []
     if args.clip_scalar is not None:
         links.append(bz.ClipScalar(args.clip_scalar))

@@ -9,7 +9,8 @@ from typing import Any, final
 import torch
 from torch.nn import functional as F
 
-from blackbox_zo.modules import take_rows
+from blackbox_zo._typing import override
+from blackbox_zo.modules._stacking import take_rows
 from oracles.llm._examples import UNSCORED
 from oracles.llm._passes import batch_size
 
@@ -47,16 +48,19 @@ class GivenLoss(TrainerLoss):
     def __init__(self, function: Callable[[Any, Any], torch.Tensor]) -> None:
         self.function = function
 
+    @override
     def __call__(self, model: Any, inputs: Mapping[str, Any]) -> torch.Tensor:
-        """See `TrainerLoss`."""
         return self.function(model, inputs)
 
+    @override
     def weight(self, inputs: Mapping[str, Any]) -> float:
-        """See `TrainerLoss`: the number of examples."""
+        # The number of examples
         return batch_size(inputs)
 
+    @override
     def check(self, model: Any, inputs: Mapping[str, Any]) -> None:
-        """See `TrainerLoss`: nothing to compare with."""
+        # Nothing to compare with
+        pass
 
 
 @final
@@ -78,12 +82,9 @@ class ModelLoss(TrainerLoss):
         problem = getattr(config, "problem_type", None)
         self.regression = problem == "regression" or (problem is None and getattr(config, "num_labels", 2) == 1)
 
+    @override
     def __call__(self, model: Any, inputs: Mapping[str, Any]) -> torch.Tensor:
-        """See `TrainerLoss`.
-
-        Raises:
-            ValueError: There are no labels, or the model gives no logits that fit them.
-        """
+        # Raises ValueError if there are no labels, or the logits do not fit them
         labels = _labels(inputs)
         logits: torch.Tensor = model(**{k: v for k, v in inputs.items() if k != "labels" or self.encodes}).logits
         z = logits.to(torch.promote_types(logits.dtype, torch.float32))
@@ -111,8 +112,9 @@ class ModelLoss(TrainerLoss):
         )
         return losses.view(len(labels), -1).sum(1)
 
+    @override
     def weight(self, inputs: Mapping[str, Any]) -> float:
-        """See `TrainerLoss`: the number of labels that count."""
+        # The number of labels that count
         labels = _labels(inputs)
         if not self._scores_classes(labels):
             return len(labels)
@@ -121,8 +123,8 @@ class ModelLoss(TrainerLoss):
         return int((labels != UNSCORED).sum())
 
     @torch.no_grad()
+    @override
     def check(self, model: Any, inputs: Mapping[str, Any]) -> None:
-        """See `TrainerLoss`."""
         size = batch_size(inputs)
         part = take_rows(dict(inputs), torch.arange(min(2, size)), size, lambda t: t)
         want, weight = model(**part).loss, self.weight(part)

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 
 import blackbox_zo as bz
-from blackbox_zo._typing import Floats
-from blackbox_zo.modules import Displacements
+from blackbox_zo._typing import Floats, override
+from blackbox_zo.modules._displaced import Displacements
 from oracles.llm._oracle import nine_digits
 
 __all__ = ["StepUnderWay", "TrainerRate", "ZOOptimizer", "evaluating"]
@@ -32,6 +32,7 @@ class ZOOptimizer(torch.optim.Optimizer):
         super().__init__(list(parameters), {"lr": lr})
         self.move = move
 
+    @override
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
         """Move the weights."""
         self.move()

@@ -1,4 +1,4 @@
-"""The kind of run of `blackbox-zo finetune`: a language model, tuned by forward passes alone."""
+"""Runs of `blackbox-zo finetune`: fine-tuning of a language model by forward passes alone."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class FineTuneKind(Kind):
         "estimator": "estimator (--directions, --distribution, --difference, --radius, --rank, --blocks)",
         "rule": "rule (--optimizer, --lr, --lr-schedule with --steps, --weight-decay, --clip)",
         "dimension": "number of searched parameters (--model, --select)",
-        "start": "digest of the weights it began with (--model)",
+        "start": "digest of the initial weights (--model)",
     }
 
     @override
@@ -62,7 +62,7 @@ class FineTuneKind(Kind):
 
     @override
     def recognises(self, header: Mapping[str, Any]) -> bool:
-        """Also a run that a Python program began over the parameters of a model."""
+        """Also a run over a model's parameters that a Python program started."""
         problem = header.get("problem")
         if isinstance(problem, dict) and "kind" in problem:
             return problem["kind"] in (self.name, _BEFORE)
@@ -82,10 +82,12 @@ class FineTuneKind(Kind):
     def export_options(self, parser: argparse.ArgumentParser) -> None:
         """The base model."""
         parser.add_argument(
-            "--model", metavar="BASE", help="of a fine-tuning: the model that it began with; default: see journal"
+            "--model", metavar="BASE", help="finetune runs: the base model; default: the one named in the journal"
         )
         parser.add_argument(
-            "--dtype", choices=("float32", "bfloat16"), help="of a fine-tuning: of its weights; default: see journal"
+            "--dtype",
+            choices=("float32", "bfloat16"),
+            help="finetune runs: dtype of the weights; default: the one named in the journal",
         )
 
     @override
@@ -107,18 +109,18 @@ class FineTuneKind(Kind):
 
 
 def _base(header: Mapping[str, Any]) -> str:
-    """The folder of the model that a run began with, if it is still there.
+    """The folder of a run's base model, if it still exists.
 
     Raises:
-        BadInput: It is not, or the run did not begin with a folder; nothing that a journal names is downloaded.
+        BadInput: It does not, or the model was not a folder; nothing that a journal names is downloaded.
     """
     settings = header.get("settings") or {}
     named = settings.get("model")
     if not named:
-        raise BadInput("The journal does not say which model the run began with; name it by --model.")
+        raise BadInput("The journal does not name the run's base model; give it by --model.")
     if str(named).startswith("package:"):
         return str(named)
     folder = Path(settings.get("cwd") or ".", Path(named).expanduser())
     if not folder.exists():
-        raise BadInput(f"The run began with model {named!r}, which is not at '{folder}'; name it by --model.")
+        raise BadInput(f"The run's base model {named!r} is not at '{folder}'; give its path by --model.")
     return str(folder)

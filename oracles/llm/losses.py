@@ -26,16 +26,16 @@ __all__ = ["Accuracy", "Completion", "Generation", "LabelWords", "exact_match", 
 @final
 @dataclass(frozen=True)
 class LabelWords:
-    """Classification by one word per class: cross-entropy of the right word after the last token of the text.
+    """Classification with one word per class: cross-entropy of the right word as the next token after the text.
 
-    `-log softmax(z)[right]`, z the scores of the next token. Only there are scores computed, where the model can do so.
+    `-log softmax(z)[right]`, z the logits of the next token. If the model allows, logits are computed there only.
 
     A batch has `input_ids` and `attention_mask`, (B, T), and `label`, (B,), the index of the right class.
 
     Args:
         token_ids: The token of each class's word.
-        over: What the softmax is over: the whole "vocabulary", or the "labels" only, which need no other scores: a
-            large vocabulary then costs nothing.
+        over: The softmax runs over the whole "vocabulary", or over the "labels" only; other logits are then not
+            computed, so a large vocabulary costs nothing.
 
     Raises:
         ValueError: Fewer than two tokens, or the same one twice.
@@ -56,7 +56,7 @@ class LabelWords:
         """The losses, (B,).
 
         Raises:
-            ValueError: A label is no class, an example has no token, or the batch lacks a field.
+            ValueError: A label is out of range, an example has no token, or the batch lacks a field.
         """
         return self._loss_and_scores(model, batch)[0]
 
@@ -108,17 +108,17 @@ class Accuracy:
         return (self.words.predict(model, batch) != label).float()
 
     def last_tokens(self, model: Any, batch: Mapping[str, Any]) -> int | None:
-        """See `LabelWords.last_tokens`."""
+        """How many of the last tokens must pass through the head; as `LabelWords.last_tokens`."""
         return self.words.last_tokens(model, batch)
 
 
 @final
 @dataclass(frozen=True)
 class Completion:
-    """Cross-entropy of chosen tokens, such as an answer's, or of a whole text; the mean over each example's.
+    """Cross-entropy of chosen tokens, such as an answer's, or of a whole text, averaged over the tokens of an example.
 
-    A batch has `input_ids`, `attention_mask` and `labels`, (B, T). The label at t is the token at t, which is predicted
-    from the tokens before it, or -100 where it does not count. A text's first token is never counted.
+    A batch has `input_ids`, `attention_mask` and `labels`, (B, T). The label at t is the token at t, predicted from the
+    tokens before it, or -100 where it does not count. A text's first token is never counted.
     """
 
     def __call__(self, model: Any, batch: Mapping[str, Any]) -> torch.Tensor:

@@ -16,7 +16,7 @@ EXAMPLE = """examples:
       --labels great,terrible --values pos,neg --steps 500 --journal run.jsonl --save tuned
   blackbox-zo finetune --model DIR --data qa.jsonl --template 'Q: {question} A:' --answer ' {answer}' --objective f1
 
-learning rates, where --lr is not given (few: neither --select all nor top):
+default learning rates (few: any --select other than all and top):
 """ + "\n".join(
     f"  {optimizer:<8}  {select:<3}  {rate:g}" for optimizer, rates in RATES.items() for select, rate in rates.items()
 )
@@ -24,81 +24,95 @@ learning rates, where --lr is not given (few: neither --select all nor top):
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add them."""
-    _task(parser.add_argument_group("what is learnt"))
-    _method(parser.add_argument_group("how"))
-    _passes(parser.add_argument_group("how the model is run; the result is the same up to rounding"))
-    _kept(parser.add_argument_group("what is measured and kept"))
+    _task(parser.add_argument_group("task"))
+    _method(parser.add_argument_group("method"))
+    _passes(parser.add_argument_group("forward passes (results agree up to rounding)"))
+    _kept(parser.add_argument_group("validation and output"))
 
 
 def _task(group: Any) -> None:
     add = group.add_argument
     add("--model", required=True, metavar="MODEL", help="a folder, a hub id, a .gguf file, or package:NAME")
-    add("--data", required=True, type=Path, metavar="FILE", help="rows to learn from: .jsonl, .json, .csv or .tsv")
+    add("--data", required=True, type=Path, metavar="FILE", help="training data: .jsonl, .json, .csv or .tsv")
     add(
         "--template",
         metavar="TEXT",
-        help="what the model reads; {name} stands for a field, {name:57} for its first 57 characters, {name:57t} for "
+        help="the prompt; {name} stands for a field, {name:57} for its first 57 characters, {name:57t} for "
         "its first 57 tokens",
     )
-    add("--labels", metavar="A,B", help="learn to say one of these words, each one token, after the template")
-    add("--values", metavar="A,B", help="what the data has for each of --labels; default the words themselves")
-    add("--label-field", metavar="NAME", help="the field with a row's class; default label")
-    add("--answer", metavar="TEXT", help="learn to say this template, such as ' {answer}', after --template")
-    add("--text", metavar="FIELD", help="learn the whole text of a field")
+    add("--labels", metavar="A,B", help="classify: predict one of these words, each a single token, after the template")
+    add("--values", metavar="A,B", help="the value in the data for each of --labels; default: the words themselves")
+    add("--label-field", metavar="NAME", help="field that holds the class; default label")
+    add("--answer", metavar="TEXT", help="learn to write this template, such as ' {answer}', after --template")
+    add("--text", metavar="FIELD", help="language modelling on the whole text of a field")
     add(
         "--objective",
         choices=OBJECTIVES,
         help="with --labels: labels (cross-entropy over the labels), loss (over the vocabulary) or accuracy; with "
-        "--answer: loss, exact-match or f1 of what the model writes; default the first of them",
+        "--answer: loss, or exact-match or f1 of the generated text; default: the first",
     )
-    add("--max-new-tokens", type=whole, metavar="N", help="how much it may write, for exact-match and f1; default 8")
+    add(
+        "--max-new-tokens",
+        type=whole,
+        metavar="N",
+        help="maximum number of generated tokens, for exact-match and f1; default 8",
+    )
     add(
         "--validation",
         type=Path,
         metavar="FILE",
-        help="rows to validate on; default a tenth of --data, at most 400 rows, which are then not learnt from",
+        help="validation data; default: hold out a tenth of --data, at most 400 rows",
     )
 
 
 def _method(group: Any) -> None:
     add = group.add_argument
-    add("--steps", type=whole, default=500, metavar="N", help="steps of the whole run; default %(default)s")
-    add("--batch-size", type=whole, metavar="N", help="examples in a step; default 256 with --select top, else 16")
+    add("--steps", type=whole, default=500, metavar="N", help="total steps; default %(default)s")
+    add("--batch-size", type=whole, metavar="N", help="examples per step; default 256 with --select top, else 16")
     add(
         "--select",
         metavar="WHICH",
-        help="parameters: top (the norm after the last layer: a few numbers, and layers run once for each example), "
-        "all, lora, bias, prefix or a regular expression; default top with --labels, else all",
+        help="parameters to tune: top (the norm after the last layer; the layers below run once per example), "
+        "all, lora, bias, prefix, or a regular expression; default top with --labels, else all",
     )
     add(
         "--optimizer",
         choices=("sgd", "momentum", "adam"),
-        help="default adam with --select top, else sgd; adam keeps two vectors of the selection",
+        help="default adam with --select top, else sgd; adam stores two moments per tuned parameter",
     )
-    add("--lr", type=positive, metavar="X", help="learning rate; default: see below")
+    add("--lr", type=positive, metavar="X", help="learning rate; defaults are listed below")
     add(
         "--lr-schedule",
         choices=("constant", "linear", "cosine"),
         help="default cosine with --select top, else constant",
     )
-    add("--radius", type=positive, metavar="X", help="how far queries go; default 0.01 with --select top, else 0.001")
-    add("--directions", type=whole, metavar="N", help="directions of a step; default one for each of its examples")
+    add("--radius", type=positive, metavar="X", help="perturbation radius; default 0.01 with --select top, else 0.001")
+    add("--directions", type=whole, metavar="N", help="directions per step; default: one per example")
     add(
         "--directions-per",
         choices=("example", "step"),
-        help="example: each direction is tried on its own share of the batch, for as much work as one direction on all "
-        "of it; step: each on the whole batch; default example if there is one for each example, else step",
+        help="example: evaluate each direction on its own share of the batch, for the cost of one direction on "
+        "the whole batch; step: on the whole batch; default: example with one direction per example, else step",
     )
-    add("--distribution", choices=("lowrank", "rademacher", "gaussian"), help="of the directions; default lowrank")
-    add("--rank", type=whole, metavar="N", help="rank of lowrank directions; default 1")
-    add("--difference", choices=("central", "forward"), help="default central")
-    add("--blocks", type=whole, metavar="N", help="search only so many layers in each step, drawn at random")
-    add("--mask", type=positive, metavar="SHARE", help="search only this share of each matrix, the smallest weights")
-    add("--weight-decay", type=positive, metavar="X", help="shrink weights by X times the learning rate at each step")
-    add("--no-decay", metavar="REGEX", help="parameters that --weight-decay leaves alone")
-    add("--clip", type=positive, metavar="X", help="clip the slope along each direction to between -X and X")
-    add("--mezo", action="store_true", help="the published MeZO: SGD along one Gaussian direction on the whole batch")
-    add("--seed", type=int, default=0, help="all randomness is a function of it; default %(default)s")
+    add(
+        "--distribution",
+        choices=("lowrank", "rademacher", "gaussian"),
+        help="distribution of the directions; default lowrank",
+    )
+    add("--rank", type=whole, metavar="N", help="rank of low-rank directions; default 1")
+    add("--difference", choices=("central", "forward"), help="finite difference; default central")
+    add("--blocks", type=whole, metavar="N", help="tune only N layers in each step, drawn at random")
+    add(
+        "--mask",
+        type=positive,
+        metavar="SHARE",
+        help="tune only this fraction of each matrix: its smallest weights",
+    )
+    add("--weight-decay", type=positive, metavar="X", help="coefficient of decoupled weight decay")
+    add("--no-decay", metavar="REGEX", help="parameters without weight decay")
+    add("--clip", type=positive, metavar="X", help="clip the directional derivative along each direction to [-X, X]")
+    add("--mezo", action="store_true", help="MeZO as published: SGD along one Gaussian direction, on the whole batch")
+    add("--seed", type=int, default=0, help="seed of all randomness; default %(default)s")
 
 
 def _passes(group: Any) -> None:
@@ -107,7 +121,7 @@ def _passes(group: Any) -> None:
         "--sweep",
         choices=("auto", "batched", "scratch"),
         default="auto",
-        help="batched: run the model once for all queries; scratch: once for each; default %(default)s",
+        help="batched: one forward pass for all queries; scratch: one per query; default %(default)s",
     )
     reuse = group.add_mutually_exclusive_group()
     reuse.add_argument(
@@ -115,18 +129,20 @@ def _passes(group: Any) -> None:
         action="store_const",
         const=True,
         dest="reuse",
-        help="run layers below the lowest searched one once for all queries of a step; this is the default",
+        help="run the layers below the lowest tuned one once for all queries of a step; the default",
     )
-    reuse.add_argument("--no-reuse", action="store_const", const=False, dest="reuse", help="do not")
+    reuse.add_argument(
+        "--no-reuse", action="store_const", const=False, dest="reuse", help="run every layer for every query"
+    )
     reuse.add_argument(
         "--keep-features",
         action="store_const",
         const="keep",
         dest="reuse",
-        help="also keep their output for later steps, up to 2 GiB; the default with --select top",
+        help="also cache their output for later steps, up to 2 GiB; the default with --select top",
     )
-    add("--micro-batch", type=whole, metavar="N", help="most examples in one run of the model")
-    add("--dtype", choices=("float32", "bfloat16"), default="float32", help="of the weights; default %(default)s")
+    add("--micro-batch", type=whole, metavar="N", help="maximum examples per forward pass")
+    add("--dtype", choices=("float32", "bfloat16"), default="float32", help="dtype of the weights; default %(default)s")
 
 
 def _kept(group: Any) -> None:
@@ -135,6 +151,7 @@ def _kept(group: Any) -> None:
         "--eval-every",
         type=count,
         metavar="N",
-        help="steps between validations; 0: only before the first step and after the last; default a fifth of --steps",
+        help="steps between validations; 0 validates only before the first step and after the last; default: a fifth "
+        "of --steps",
     )
-    add("--save", type=Path, metavar="DIR", help="write the weights and the tokenizer there at the end")
+    add("--save", type=Path, metavar="DIR", help="save the weights and the tokenizer to this folder at the end")

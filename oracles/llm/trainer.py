@@ -1,4 +1,4 @@
-"""`ZOTrainer`: transformers' Trainer with forward passes alone."""
+"""`ZOTrainer`: transformers' Trainer, by forward passes alone."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ import torch
 from transformers import Trainer
 
 import blackbox_zo as bz
-from blackbox_zo.modules import Displacements, Module
+from blackbox_zo._typing import override
+from blackbox_zo.modules import Module
+from blackbox_zo.modules._displaced import Displacements
 from oracles.llm._oracle import LossOracle
 from oracles.llm._passes import batch_size
 from oracles.llm._trainer_arguments import ZOTrainingArguments as ZOTrainingArguments
@@ -22,27 +24,27 @@ from oracles.llm._trainer_step import StepUnderWay, TrainerRate, ZOOptimizer, ev
 __all__ = ["ZOTrainer", "ZOTrainingArguments"]
 
 STATE_FILE = "zo_state.npz"
+"""The search's state in a checkpoint, without the weights."""
 
 PATIENCE = 10
 """Steps in a row without any finite loss after which a run ends."""
-"""What a checkpoint has of the search, beside the weights."""
 
 
 class ZOTrainer(Trainer):
     """A `transformers.Trainer` that trains by zeroth-order estimates.
 
-    Callbacks, evaluation, logging, checkpoints, schedules, gradient accumulation and adapters of peft work as ever.
-    A step asks `blackbox_zo.Search` for queries, and answers them with the loss of all the step's micro-batches, from
+    Callbacks, evaluation, logging, checkpoints, schedules, gradient accumulation and peft adapters work as usual.
+    A step asks `blackbox_zo.Search` for queries and answers them with the loss over all micro-batches of the step, by
     forward passes in evaluation mode. The weights move at the optimiser's step. The model's class is not patched.
 
-    A checkpoint also has `zo_state.npz`, and a run that resumes from it goes on as if it had never stopped. A step
+    A checkpoint also holds `zo_state.npz`; a run resumed from it continues as if it had never stopped. A step
     without any finite loss moves nothing; `zo_bad_steps` in the logs counts them, and ten in a row end the run.
 
     Args:
         model: See `Trainer`.
         args: `ZOTrainingArguments`.
         *rest: See `Trainer`.
-        compute_per_example_loss: From (model, inputs) to one value per example, shape (B,), each of its own row alone.
+        compute_per_example_loss: Maps (model, inputs) to one value per example, shape (B,), each of its own row alone.
             None takes the model's own loss: the mean over all labels that count. Evaluation reports the model's own.
         **options: See `Trainer`; neither `optimizers`, `optimizer_cls_and_kwargs` nor `compute_loss_func`.
 
@@ -104,7 +106,7 @@ class ZOTrainer(Trainer):
         return 0 if self.search is None else self.search.barren_steps
 
     def _refuse(self) -> None:
-        """Raise ValueError for what cannot be honoured."""
+        """Refuse arguments that cannot be honoured."""
         devices = max(self.args.n_gpu, self.args.world_size)
         if devices > 1 or self.is_deepspeed_enabled or self.is_fsdp_enabled:
             raise ValueError(
@@ -122,8 +124,9 @@ class ZOTrainer(Trainer):
 
     # ------------------------------------------------------------------------------------------------- the search
 
+    @override
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
-        """See `Trainer`: makes the search too, unless there is one of these parameters."""
+        # Also make the search, unless it exists for these parameters
         if self.search is None or self.optimizer is None or self._is_stale(self.search.variable):
             self._start()
         if self._step is not None:  # what an earlier `train` left unfinished is asked again
@@ -154,23 +157,24 @@ class ZOTrainer(Trainer):
         self._step, self._checked = None, False
 
     def _journal(self) -> Path | None:
-        """Where the journal is to be.
+        """The path of the journal.
 
         Raises:
-            ValueError: There is one already.
+            ValueError: It exists already.
         """
         if self.args.journal is None:
             return None
         path = Path(self.args.output_dir or ".", self.args.journal)
         if path.exists() and path.stat().st_size:
             raise ValueError(
-                f"`ZOTrainingArguments(journal={self.args.journal!r})`: there is a journal '{path}' already. Give "
+                f"`ZOTrainingArguments(journal={self.args.journal!r})`: journal '{path}' exists already. Give "
                 "another name; or `journal=None` to resume from a checkpoint."
             )
         return path
 
     # ------------------------------------------------------------------------------------------------- a step
 
+    @override
     def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> torch.Tensor:
         """Losses of a micro-batch under all queries of the step, from forward passes alone.
 
@@ -214,8 +218,9 @@ class ZOTrainer(Trainer):
                 "those of the last good step. Use a smaller learning rate or radius, or fp32."
             )
 
+    @override
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """See `Trainer`: with `zo_bad_steps`, and without the norm of a gradient that is not there."""
+        # Add `zo_bad_steps`; drop `grad_norm`, since there is no gradient
         if "loss" in logs:
             logs.pop("grad_norm", None)
             logs["zo_bad_steps"] = self.bad_steps
@@ -223,12 +228,14 @@ class ZOTrainer(Trainer):
 
     # ------------------------------------------------------------------------------------------------- checkpoints
 
+    @override
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         super()._save_optimizer_and_scheduler(output_dir)
         if self.search is not None and self.args.should_save:
             state = {k: v for k, v in self.search.state_dict().items() if not k.startswith("x/")}
             np.savez(Path(output_dir, STATE_FILE), **state)
 
+    @override
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         if checkpoint is None:
             return

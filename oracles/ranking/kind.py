@@ -1,4 +1,4 @@
-"""The kind of run of `blackbox-zo rank`: people put in order what a function draws."""
+"""Runs of `blackbox-zo rank`: people rank what a function renders."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import numpy as np
 
 import blackbox_zo as bz
 from blackbox_zo._stop import Stop
+from blackbox_zo._typing import override
 from blackbox_zo.journal import Answers, JournalReader, Line
 from blackbox_zo.tally import Tally
 from oracles._imported import imported
@@ -26,26 +27,30 @@ __all__ = ["RankKind", "raters_of"]
 
 
 class RoundTally(Tally):
-    """Counts the rounds that people have answered."""
+    """Counts the answered rounds."""
 
     unit = "rounds"
 
+    @override
     def begin(self, run: bz.Run) -> None:
         self.done = run.search.moves
 
+    @override
     def see(self, line: Line) -> None:
         self.done += isinstance(line, Answers)
 
+    @override
     def __str__(self) -> str:
         return "answered"
 
 
 class _Rounds(bz.Observer):
-    """Says which round is answered: whoever waits looks for it."""
+    """Prints each answered round, for whoever waits."""
 
     def __init__(self, rounds: int) -> None:
         self.rounds = rounds
 
+    @override
     def stepped(self, run: bz.Run, report: bz.Report) -> None:
         print(f"round {report.step + 1} of {self.rounds} is answered", flush=True)
 
@@ -82,6 +87,7 @@ class _Study(Session):
                 patience=given.patience,
             )
 
+    @override
     def run(self, observers: Sequence[bz.Observer], stop: Stop) -> bz.Run:
         given = self.given
         for number in range(given.raters):
@@ -89,11 +95,12 @@ class _Study(Session):
             print(f"{'open' if given.raters == 1 else f'rater {number + 1}'}: {url}", flush=True)
             if given.open and number == 0:
                 webbrowser.open(url)
-        print("Each link works once. Ctrl-C ends; the same command goes on.", flush=True)
+        print("Each link works once. Ctrl-C stops; the same command continues.", flush=True)
         return bz.Run(
             self.search, self.oracle, steps=given.rounds, ahead=given.ahead, observers=[_Rounds(given.rounds)]
         )
 
+    @override
     def result(self, run: bz.Run) -> Iterator[str]:
         if run.ended is bz.Ended.INTERRUPTED:
             return
@@ -103,6 +110,7 @@ class _Study(Session):
             self.given.save.write_text(found + "\n")
         yield f"x = {found}" if self.given.save is None else f"x is in {self.given.save}"
 
+    @override
     def close(self) -> None:
         self.oracle.close()
 
@@ -115,38 +123,38 @@ def _estimator(given: argparse.Namespace, d: int) -> bz.Estimator:
 
 @final
 class RankKind(Kind):
-    """Studies, which keep themselves in a store."""
+    """Studies, recorded in a store instead of a journal."""
 
     name = "rank"
-    help = "people rank what a function draws, on a page"
+    help = "ask people to rank what a function renders, on a web page"
     example = EXAMPLE
     extra = "human"
     journaled = False
 
+    @override
     def options(self, parser: argparse.ArgumentParser) -> None:
-        """See `Kind.options`."""
         add_options(parser)
 
+    @override
     def open(self, given: argparse.Namespace, settings: dict[str, Any]) -> Session:
-        """See `Kind.open`."""
         del settings
         return _Study(given)
 
+    @override
     def recognises(self, header: Mapping[str, Any]) -> bool:
-        """See `Kind.recognises`."""
         return False  # a study has no journal
 
+    @override
     def tally(self, header: Mapping[str, Any]) -> Tally:
-        """See `Kind.tally`."""
         return RoundTally(None)
 
+    @override
     def page(self, reader: JournalReader, given: argparse.Namespace) -> Page:
-        """See `Kind.page`."""
-        raise BadInput("A study is in its store; `blackbox-zo answers` exports it.")
+        raise BadInput("A study has no journal; `blackbox-zo answers` exports its store.")
 
 
 def raters_of(model: RaterModel) -> list[str]:
-    """What is known of each of several raters, as lines of a table."""
+    """A table of the raters, if there are several, as lines."""
     if len(model.raters) < 2:
         return []
     lines = [f"{'rater':<20} {'weight':>7} {'agrees':>7} {'time, % a round':>16}"]
@@ -160,7 +168,7 @@ def raters_of(model: RaterModel) -> list[str]:
 
 
 def _plain(x: Any) -> Any:
-    """Arrays as lists, so that JSON takes them."""
+    """Arrays as lists, for JSON."""
     if isinstance(x, dict):
         return {k: _plain(v) for k, v in x.items()}
     if isinstance(x, list | tuple):

@@ -1,4 +1,4 @@
-"""Policies searched by the rewards of whole episodes, or by rankings of them."""
+"""Policy search on the returns of whole episodes, or on rankings of them."""
 
 from typing import TYPE_CHECKING as _TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""Playing the episodes of all candidates at once, by a function of one's own."""
+"""Playing the episodes of all candidates at once, by a user's function."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from blackbox_zo._typing import Floats
+from blackbox_zo._typing import Floats, override
 from oracles.rl._environment import EnvError
 from oracles.rl._episodes import Episode, Failure, Player, Rules
 from oracles.rl._statistics import Statistics
@@ -33,18 +33,15 @@ class BatchPlayer(Player):
     def __init__(self, env: Rollouts, policy: Any, rules: Rules) -> None:
         if rules.score is not None or rules.max_steps is not None:
             raise ValueError(
-                "`score` and `max_steps` are for environments; the function of `Rollouts` must see to them."
+                "`score` and `max_steps` are for environments; the function in `Rollouts` must apply its own."
             )
         self.env, self.policy, self.rules = env, policy, rules
 
+    @override
     def play_all(
         self, xs: Floats, seen: Statistics | None, seeds: Sequence[int], horizon: int | None = None
     ) -> list[Episode | Failure]:
-        """See `Player.play_all`; the function alone knows how long its episodes are.
-
-        Raises:
-            EnvError: The function gave something else than it must.
-        """
+        # The horizon is not passed on: the function alone decides how long its episodes are
         k = len(seeds)
         given = self.env.play(np.ascontiguousarray(xs), np.array(seeds, dtype=np.int64), seen)
         played = given if isinstance(given, Played) else Played(given)
@@ -55,7 +52,7 @@ class BatchPlayer(Player):
         if self.policy.normalize:
             if played.steps is None or played.mean is None or played.variance is None:
                 raise EnvError(
-                    f"The policy normalises observations, so `{self.env.id}` must give `Played` with steps, mean and "
+                    f"The policy normalises observations, so `{self.env.id}` must return `Played` with steps, mean and "
                     "variance."
                 )
             o = (k, self.policy.n_inputs)
@@ -68,11 +65,11 @@ class BatchPlayer(Player):
         out: list[Episode | Failure] = []
         for i in range(k):
             if not finite[i]:
-                out.append(Failure(f"EnvError: What `{self.env.id}` gave of an episode is not finite."))
+                out.append(Failure(f"EnvError: `{self.env.id}` returned a number that is not finite."))
                 continue
-            total = float(returns[i])
-            score = total - self.rules.survival_bonus * steps[i]
-            out.append(Episode(float(score), total, int(steps[i]), False, statistics[i]))
+            episode_return = float(returns[i])
+            score = episode_return - self.rules.survival_bonus * steps[i]
+            out.append(Episode(float(score), episode_return, int(steps[i]), False, statistics[i]))
         return out
 
     def _array(self, name: str, value: Any, shape: tuple[int, ...]) -> Floats:
@@ -81,10 +78,11 @@ class BatchPlayer(Player):
         try:
             array = np.asarray(value, dtype=np.float64)
         except (TypeError, ValueError) as error:
-            raise EnvError(f"`{self.env.id}` gave {name} that are not numbers: {error}") from None
+            raise EnvError(f"`{self.env.id}` returned {name} that are not numbers: {error}") from None
         if array.shape != shape:
-            raise EnvError(f"`{self.env.id}` gave {name} of shape {array.shape}; of these episodes it must be {shape}.")
+            raise EnvError(f"`{self.env.id}` returned {name} of shape {array.shape}; the shape must be {shape}.")
         return array
 
+    @override
     def close(self) -> None:
-        """See `Player.close`."""
+        pass

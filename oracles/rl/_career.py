@@ -1,4 +1,4 @@
-"""What a journal tells of a training."""
+"""A training, read from its journal."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ class Career:
     """A training.
 
     Attributes:
-        header: Of its journal.
-        played: Steps of the environment by the end of each step of the search, shape (steps,).
-        mean: Mean return of each step's candidates, shape (steps,); NaN where all failed, or played the first steps of
-            episodes only.
-        highest: Highest return of each step's candidates, shape (steps,); NaN likewise.
+        header: The journal's header.
+        played: Environment steps up to the end of each step of the search, shape (steps,).
+        mean_return: Mean return of each step's candidates, shape (steps,); NaN where all failed, or where the
+            horizon cut episodes short.
+        best_return: Highest return of each step's candidates, shape (steps,); NaN likewise.
         barren: Whether all candidates of a step failed, shape (steps,).
-        candidates: How many have been answered.
+        candidates: Number of candidates evaluated.
         failures: Number and reason of each candidate that failed.
-        evaluations: Every evaluation, the failed ones too.
-        measured: What else was measured between steps.
+        evaluations: All evaluations, failed ones included.
+        measured: Any other measures taken between steps.
     """
 
     header: dict[str, Any]
     played: Floats
-    mean: Floats
-    highest: Floats
+    mean_return: Floats
+    best_return: Floats
     barren: npt.NDArray[np.bool_]
     candidates: int
     failures: list[tuple[int, str]]
@@ -49,19 +49,19 @@ class Career:
 
     @property
     def problem(self) -> dict[str, Any]:
-        """What was searched."""
+        """The problem: environment, policy and rules."""
         problem: dict[str, Any] = self.header["problem"]
         return problem
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What may change between resumes."""
+        """Settings that may change when the run is resumed."""
         return self.header.get("settings") or {}
 
     @property
     def steps(self) -> int:
-        """Number of steps that have an answer."""
-        return len(self.mean)
+        """Number of steps with an answer."""
+        return len(self.mean_return)
 
     @property
     def env(self) -> str:
@@ -81,7 +81,7 @@ class Career:
     @property
     def best_so_far(self) -> Floats:
         """The highest return of a candidate up to each step."""
-        return np.asarray(np.fmax.accumulate(self.highest)) if self.steps else self.highest
+        return np.asarray(np.fmax.accumulate(self.best_return)) if self.steps else self.best_return
 
     def reasons(self) -> list[tuple[str, int, int]]:
         """Why candidates failed: the reason, how many, and the latest; the most frequent first."""
@@ -132,9 +132,9 @@ def career_of(reader: JournalReader) -> Career:
 
 
 def lines_of(reader: JournalReader) -> Iterator[Line]:
-    """The lines of a journal; those of format 1 as if they were of today's.
+    """The lines of a journal, with those of format 1 converted to today's.
 
-    What was learnt stood among what was noted then, and evaluations in a file beside the journal.
+    Format 1 mixed what was learnt with the info, and kept evaluations in a file beside the journal.
     """
     if reader.header.get("format") != 1:
         yield from reader

@@ -1,4 +1,4 @@
-"""Environments: making them, and what is known of them."""
+"""Making environments, and their spaces and versions."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ __all__ = [
 
 
 class EnvError(ValueError):
-    """An environment that cannot be made or asked."""
+    """An environment cannot be made, or misbehaves."""
 
 
 def name_of(env: Any) -> str:
-    """How an environment is called in messages and journals."""
+    """The name of an environment in messages and journals."""
     if isinstance(env, str):
         return env
     return str(getattr(env, "id", None) or getattr(env, "__qualname__", None) or type(env).__qualname__)
@@ -58,7 +58,7 @@ def make(env: Any, num_envs: int = 1, **arguments: Any) -> Any:
         **arguments: Of gymnasium's `make`, or of the function.
 
     Raises:
-        EnvError: There is none of this name, or what it needs is not installed.
+        EnvError: The name is unknown, or a package is missing.
         TypeError: It is none of the three.
         ValueError: The function makes another number of environments.
     """
@@ -71,7 +71,7 @@ def make(env: Any, num_envs: int = 1, **arguments: Any) -> Any:
     named = isinstance(env, str | gymnasium.envs.registration.EnvSpec)
     if not named and not isinstance(env, type) and hasattr(env, "reset"):
         raise TypeError(
-            "Give the id of an environment, its EnvSpec, or a function that makes it, not one that is made."
+            "Give the id of an environment, its EnvSpec, or a function that makes it, not the environment itself."
         )
     if not named and not callable(env):
         raise TypeError(f"`env` must be an id, an EnvSpec, or a function that makes an environment, got {env!r:.60}.")
@@ -92,15 +92,15 @@ def make(env: Any, num_envs: int = 1, **arguments: Any) -> Any:
         near = _near(name_of(env), gymnasium.registry.values())
         hint = f" Did you mean {', '.join(near)}?" if near else ""
         said = str(error).partition(" Did you mean")[0]
-        raise EnvError(f"There is no environment {name_of(env)!r}: {said}{hint}") from None
+        raise EnvError(f"Unknown environment {name_of(env)!r}: {said}{hint}") from None
     except (gymnasium.error.DependencyNotInstalled, ImportError) as error:
-        raise EnvError(f"{name_of(env)!r} needs what is not installed: {error}") from None
+        raise EnvError(f"{name_of(env)!r} needs a package that is not installed: {error}") from None
     except gymnasium.error.Error as error:
         raise EnvError(f"{name_of(env)!r} cannot be made: {error}") from None
     if is_vector(made) and num_envs not in (1, made.num_envs):
         n = made.num_envs
         close(made)
-        raise ValueError(f"`{name_of(env)}` makes {n} environments that step together, not `num_envs={num_envs}`.")
+        raise ValueError(f"`{name_of(env)}` makes {n} environments that step together, but `num_envs={num_envs}`.")
     missing = [n for n in ("reset", "step", "observation_space", "action_space") if not hasattr(made, n)]
     if missing:
         raise EnvError(f"`{name_of(env)}` made a `{type(made).__name__}` without {', '.join(missing)}.")
@@ -141,7 +141,7 @@ def _without_old_attributes(env: Any) -> Iterator[None]:
 
 
 def versions_of(env: Any) -> dict[str, str]:
-    """The versions of what decides how an environment behaves."""
+    """The versions of the packages on which an environment's behaviour depends."""
     import gymnasium
 
     if isinstance(env, Rollouts):
@@ -170,7 +170,7 @@ def _installed(name: str) -> str:
 
 
 def registered() -> dict[str, Any]:
-    """What has been registered here beside gymnasium's own environments, so that others can register it too."""
+    """The environments registered here besides gymnasium's own, for worker processes to register too."""
     import gymnasium
 
     own = "gymnasium.envs."
@@ -180,7 +180,7 @@ def registered() -> dict[str, Any]:
 
 
 def register(specs: dict[str, Any]) -> None:
-    """Register what `registered` gave elsewhere, and is not known here."""
+    """Register what `registered` returned in another process, unless it is known here."""
     import gymnasium
 
     for name, spec in specs.items():
@@ -195,7 +195,7 @@ def is_vector(made: Any) -> bool:
 
 
 def spaces_of(made: Any) -> tuple[Any, Any]:
-    """Spaces of one observation and of one action, also where several step together."""
+    """The observation space and the action space of a single environment."""
     if is_vector(made):
         return made.single_observation_space, made.single_action_space
     return made.observation_space, made.action_space
@@ -205,7 +205,7 @@ def sizes_of(env: Any) -> tuple[int, int]:
     """Numbers in an observation, and outputs that a policy needs.
 
     Raises:
-        EnvError: It does not tell.
+        EnvError: It cannot be made.
     """
     made = make(env)
     try:
@@ -216,7 +216,7 @@ def sizes_of(env: Any) -> tuple[int, int]:
 
 
 def said(error: BaseException) -> str:
-    """What went wrong, for a journal."""
+    """An error as a journal records it."""
     return f"{type(error).__name__}: {error}"[:500]
 
 
@@ -226,7 +226,7 @@ def unseeded(env: Any) -> EnvError:
 
 
 def reset(env: Any, made: Any, seed: Any) -> Any:
-    """Begin an episode in `made`, which `env` made: what its `reset` gives.
+    """Start an episode in `made`, which `env` made; returns what its `reset` does.
 
     Raises:
         EnvError: It takes no seed.
@@ -240,6 +240,6 @@ def reset(env: Any, made: Any, seed: Any) -> Any:
 
 
 def close(made: Any) -> None:
-    """Close an environment. What it raises then is of no use to anybody."""
+    """Close an environment, and ignore what it raises."""
     with contextlib.suppress(Exception):
         made.close()

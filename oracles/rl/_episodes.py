@@ -1,4 +1,4 @@
-"""Episodes: what they give, by which rules they are played, and what plays them."""
+"""Episodes: their results, the rules of play, and the players."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from oracles.rl._statistics import Statistics
 __all__ = ["ENDLESS", "Episode", "Failure", "Player", "Rules", "Trajectory", "check_sizes", "groups"]
 
 ENDLESS = 100_000
-"""Steps after which an episode is cut where nobody set a limit."""
+"""Maximum length of an episode if no limit is set."""
 
 
 class Trajectory(NamedTuple):
-    """One episode, for a `score` of one's own.
+    """One episode, as a user's `score` sees it.
 
     Attributes:
-        observations: Flat, those that were acted on, shape (t, o).
-        actions: As the environment got them, t of them.
+        observations: The flat observations that the policy acted on, shape (t, o).
+        actions: The t actions, as passed to the environment.
         rewards: Shape (t,).
-        terminated: Whether it ended of itself, not by a limit of time.
-        info: What the environment said in the last step.
+        terminated: Whether it reached a terminal state, rather than a time limit.
+        info: The `info` of the last step.
     """
 
     observations: Floats
@@ -40,19 +40,19 @@ class Trajectory(NamedTuple):
 
 
 class Episode(NamedTuple):
-    """What an episode gave.
+    """The result of an episode.
 
     Attributes:
         score: What is maximised.
-        total: Sum of rewards.
+        episode_return: Sum of rewards.
         steps: Number of steps.
-        terminated: Whether it ended of itself.
+        terminated: Whether it reached a terminal state.
         seen: Statistics of its observations, if the policy normalises.
-        cut: Whether it was left before its end, since its first steps were all that was asked for.
+        cut: Whether the horizon of the search cut it short.
     """
 
     score: float
-    total: float
+    episode_return: float
     steps: int
     terminated: bool
     seen: Statistics | None
@@ -84,39 +84,39 @@ class Rules:
         seen: bool,
         cut: bool = False,
     ) -> Episode:
-        """What an episode gave.
+        """The result of an episode.
 
         Args:
             observations: Shape (t, o), if `score` or `seen` needs them.
-            actions: t of them, if `score` needs them.
+            actions: The t actions, if `score` needs them.
             rewards: Shape (t,).
             terminated: See `Trajectory`.
             info: See `Trajectory`.
-            seen: Whether the statistics of the observations are wanted.
+            seen: Whether to compute statistics of the observations.
             cut: See `Episode`.
 
         Raises:
             EnvError: Rewards or the score are not finite.
         """
-        total = float(rewards.sum())
-        if not math.isfinite(total):
+        episode_return = float(rewards.sum())
+        if not math.isfinite(episode_return):
             bad = np.flatnonzero(~np.isfinite(rewards))
             raise EnvError(f"The reward of step {bad[0] + 1} is not finite." if bad.size else "The rewards overflow.")
-        score = total - self.survival_bonus * len(rewards)
+        score = episode_return - self.survival_bonus * len(rewards)
         if self.score is not None:
             assert observations is not None
             score = float(self.score(Trajectory(observations.copy(), actions, rewards, terminated, info)))
             if not math.isfinite(score):
-                raise EnvError(f"`score` gave {score}; it must give a finite number.")
+                raise EnvError(f"`score` returned {score}; it must return a finite number.")
         statistics = Statistics.of(observations) if seen and observations is not None and len(rewards) else None
-        return Episode(score, total, len(rewards), terminated, statistics, cut)
+        return Episode(score, episode_return, len(rewards), terminated, statistics, cut)
 
 
 class Player(ABC):
-    """What plays whole episodes.
+    """Plays episodes in an environment.
 
     Attributes:
-        num_envs: How many at once; none for any number.
+        num_envs: Episodes played at once; none for any number.
     """
 
     num_envs: int | None
@@ -130,11 +130,11 @@ class Player(ABC):
         Args:
             xs: Parameters of the policy in each, shape (k, size).
             seen: Statistics to normalise by.
-            seeds: Of the environment in each, k of them.
-            horizon: Steps after which an episode is left; none plays to its end.
+            seeds: The environment's seed in each, k of them.
+            horizon: Steps after which an episode is cut; none plays to its end.
 
         Raises:
-            Exception: Whatever the environment raises; then none of them has a result.
+            Exception: Whatever the environment raises; then none of the episodes has a result.
         """
 
     @abstractmethod
@@ -150,7 +150,7 @@ def groups(n: int, num_envs: int | None) -> Iterator[slice]:
 
 
 def check_sizes(env: Any, policy: Any, n_inputs: int, n_outputs: int) -> None:
-    """Whether a policy fits.
+    """Check that a policy fits an environment.
 
     Raises:
         SpaceError: It does not.

@@ -1,4 +1,4 @@
-"""`Horizon`: how much of an episode a search plays."""
+"""`Horizon`: cuts the episodes of a search short."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ __all__ = ["Horizon"]
 @final
 @dataclass(frozen=True)
 class Horizon:
-    """The first `first + growth * step` steps of each episode, unless episodes end of themselves.
+    """Cuts each episode after `first + growth * step` steps, until an episode terminates.
 
-    Where nothing but a limit of time ends an episode, its reward is a rate, which shows in the first part: for the same
-    steps of the environment many more candidates can be told apart. Where one ends of itself, by a fall or at a goal,
-    what comes late may be all that counts. So once an episode of the search has, the steps of the search after it play
-    whole episodes. Evaluations always do.
+    If only a time limit ends episodes, the first steps already show the reward rate, so the same number of environment
+    steps compares many more candidates. If an episode can terminate, by a fall or at a goal, its end may decide the
+    return. So once an episode of the search has terminated, all later steps of the search play whole episodes.
+    Evaluations always do.
 
     Args:
-        first: Steps of an episode at first, 1 or more.
-        growth: Steps more in each step of the search, 0 or more.
+        first: Steps of an episode in the first step of the search, 1 or more.
+        growth: Steps added in each step of the search, 0 or more.
 
     Raises:
         ValueError: An argument is out of its range.
@@ -36,5 +36,5 @@ class Horizon:
         check_at_least("Horizon", 0, growth=self.growth)
 
     def __call__(self, step: int) -> int:
-        """Steps of an episode in a step of the search."""
+        """Steps of an episode in step `step` of the search."""
         return self.first + self.growth * step

@@ -1,4 +1,4 @@
-"""Names that stand in a journal, and what is found under them."""
+"""Names used in journals, and the best evaluation."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ KIND = "train-policy"
 """The kind of run."""
 
 RETURN = "return"
-"""The measure that tells how good the present policy is: its mean return in episodes of its own."""
+"""The measure of the current policy: its mean return over evaluation episodes."""
 
 
 def best_of(measured: Iterable[Measured]) -> Measured | None:
-    """The evaluation with the highest return, the first of equals; None if there is none."""
+    """The evaluation with the highest mean return, the first among equals; None if there is none."""
     known = [m for m in measured if m.name == RETURN and math.isfinite(m.values.get(RETURN, math.nan))]
     return max(known, key=lambda m: m.values[RETURN], default=None)

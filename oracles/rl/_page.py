@@ -1,4 +1,4 @@
-"""What a report says of a training."""
+"""The report of a training."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from oracles.rl._tally import short
 __all__ = ["page_of"]
 
 _CHEAP = 20_000_000
-"""Numbers in all candidates that are replayed for a video that nobody asked for by name: some seconds."""
+"""Most numbers (candidates times parameters) to replay for a video that was not requested: some seconds."""
 
 _MOST_REASONS = 25
 
 
 def page_of(reader: JournalReader, given: argparse.Namespace) -> Page:
-    """What a report says of a training; see `Kind.page`."""
+    """The report of a training; see `Kind.page`."""
     career = career_of(reader)
     sections = [
         *_learning(career),
@@ -50,13 +50,13 @@ def _note(career: Career) -> str:
 def _tiles(career: Career) -> list[tuple[str, str]]:
     out, best, last, goal = [], career.best, career.last, career.settings.get("steps")
     if best is not None and last is not None:
-        out.append((f"best evaluated, after step {best.step:,}", short(best.values[RETURN])))
+        out.append((f"best evaluation, after step {best.step:,}", short(best.values[RETURN])))
         if last.step > best.step:
-            out.append((f"last evaluated, after step {last.step:,}", short(last.values[RETURN])))
-    elif np.isfinite(career.mean).any():
-        out.append(("highest return of a candidate", short(float(np.nanmax(career.highest)))))
+            out.append((f"last evaluation, after step {last.step:,}", short(last.values[RETURN])))
+    elif np.isfinite(career.mean_return).any():
+        out.append(("best return of a candidate", short(float(np.nanmax(career.best_return)))))
     out.append(("steps", f"{career.steps:,}" + (f" of {goal:,}" if goal and goal > career.steps else "")))
-    out.append(("steps of the environment", f"{int(career.played[-1]) if career.steps else 0:,}"))
+    out.append(("environment steps", f"{int(career.played[-1]) if career.steps else 0:,}"))
     out.append(("episodes", f"{career.candidates * career.problem['episodes']:,}"))
     out.append(("failed candidates", f"{len(career.failures):,}"))
     return out
@@ -66,33 +66,35 @@ def _tiles(career: Career) -> list[tuple[str, str]]:
 
 
 def _learning(career: Career) -> list[Section]:
-    known = np.isfinite(career.mean)
+    known = np.isfinite(career.mean_return)
     done = [m for m in career.evaluations if np.isfinite(m.values.get(RETURN, np.nan))]
     if not known.any() and not done:
         return []
     layers = []
     if known.any():
-        layers.append(Layer(career.played[known], career.mean[known], "mean of a step's candidates", "dots", "early"))
+        layers.append(
+            Layer(
+                career.played[known], career.mean_return[known], "mean return of a step's candidates", "dots", "early"
+            )
+        )
         layers.append(Layer(career.played, career.best_so_far, "best candidate so far", "dashed", "muted"))
     if career.barren.any():
         layers.append(Layer(career.played[career.barren], np.empty(0), "all failed", "crosses", "bad"))
     if done:
         at, mean, stderr = (np.array([m.values.get(name, 0.0) for m in done]) for name in ("steps", RETURN, "stderr"))
         spread: Floats = np.where(np.isfinite(stderr), stderr, 0.0)
-        layers.append(Layer(at, mean, "evaluated, and its standard error", "line", "late", spread))
+        layers.append(Layer(at, mean, "evaluation (mean return ± standard error)", "line", "late", spread))
         top = np.array([done.index(best) for best in [career.best] if best is not None])
-        layers.append(Layer(at[top], mean[top], "best evaluated", "ring", "ink"))
-    compared = "evaluated, and its standard error" if done else "mean of a step's candidates"
-    chart = Chart(
-        "steps of the environment", "return of an episode", layers, maximize=True, linear=True, compared=compared
-    )
+        layers.append(Layer(at[top], mean[top], "best evaluation", "ring", "ink"))
+    compared = "evaluation (mean return ± standard error)" if done else "mean return of a step's candidates"
+    chart = Chart("environment steps", "return", layers, maximize=True, linear=True, compared=compared)
     cut = bool((~known & ~career.barren).any())
-    note = "Candidates that played the first steps of episodes only are left out." if cut else ""
+    note = "Candidates whose episodes the horizon cut short are left out." if cut else ""
     return [Section("Learning curve", [chart], note)]
 
 
 def _measures(career: Career) -> list[Section]:
-    """What a program measured beside the return."""
+    """Measures other than the return."""
     names = list(dict.fromkeys((m.name, value) for m in career.measured for value in m.values))
     charts: list[Part] = []
     for name, value in names:
@@ -107,7 +109,7 @@ def _measures(career: Career) -> list[Section]:
 
 
 def _at_play(career: Career, reader: JournalReader, given: argparse.Namespace) -> list[Section]:
-    """The policy that was asked for, else the one that was saved, else the best one, made again if that is cheap."""
+    """The requested policy, else the saved one, else the best one, rebuilt if that is cheap."""
     title, output = "The policy at play", given.output
     picture = output is not None and output.suffix.lower() == ".png"
     if given.no_video or picture or len(given.journals) > 1:
@@ -141,9 +143,9 @@ def _at_play(career: Career, reader: JournalReader, given: argparse.Namespace) -
         return [Section(title, [], f"The policy {name} cannot be shown. {error}")]
     facts = [
         ("policy", name),
-        ("return of this episode", short(drawn.total)),
-        ("its steps", f"{drawn.steps:,}"),
-        ("shown", f"the first {drawn.seconds:.1f} s, in {drawn.frames} pictures"),
+        ("return", short(drawn.episode_return)),
+        ("steps", f"{drawn.steps:,}"),
+        ("shown", f"the first {drawn.seconds:.1f} s, in {drawn.frames} frames"),
     ]
     return [Section(title, [Media("image/webp", drawn.webp, drawn.width, drawn.height, "the policy at play", facts)])]
 
@@ -158,21 +160,21 @@ def _failures(career: Career) -> list[Section]:
     rows = [(reason, f"{count:,}", f"{latest:,}") for reason, count, latest in reasons[:_MOST_REASONS]]
     more = len(reasons) - _MOST_REASONS
     note = f"And {more:,} more reasons." if more > 0 else ""
-    return [Section("Failures", [Table(rows, ("reason", "candidates", "the latest"), text=(0,))], note)]
+    return [Section("Failures", [Table(rows, ("reason", "candidates", "latest"), text=(0,))], note)]
 
 
 def _commands(career: Career, path: Path) -> list[Section]:
-    """What to do with the run, and the command for it."""
+    """Commands for what to do next with the run."""
     name, rows = shlex.quote(str(path)), []
     words = career.settings.get("arguments")
     if isinstance(words, list):
         typed = list(map(str, words)) if words[:1] == [KIND] else [KIND, *map(str, words)]
-        rows.append(("how it was begun", shlex.join(["blackbox-zo", *typed])))
+        rows.append(("how it was started", shlex.join(["blackbox-zo", *typed])))
         if career.header.get("format") != 1:
             over = career.steps >= int(career.settings.get("steps") or career.steps + 1)
-            rows.append(("to go on", f"blackbox-zo resume {name}" + f" --steps {2 * career.steps}" * over))
+            rows.append(("to continue", f"blackbox-zo resume {name}" + f" --steps {2 * career.steps}" * over))
     if career.problem["policy"] in ("LinearPolicy", "MLPPolicy") and career.steps:
-        rows.append(("to keep the policy", f"blackbox-zo export {name} -o policy.npz"))
+        rows.append(("to save the policy", f"blackbox-zo export {name} -o policy.npz"))
     return [Section("Commands", [Commands(rows)])] if rows else []
 
 
@@ -188,19 +190,19 @@ def _facts(career: Career) -> list[tuple[str, str]]:
     rule: Any = header.get("rule")
     links = rule["rules"] if isinstance(rule, dict) and rule.get("name") == "Chain" else [rule]
     out += [("estimator", spell(header.get("estimator"))), ("rule", ", ".join(map(spell, links)))]
-    out.append(("learns from", "the order of the episodes alone" if problem.get("rank") else "scores"))
-    out.append(("score", str(problem["score"]) if problem.get("score") else "sum of rewards"))
+    out.append(("learns from", "ranks alone" if problem.get("rank") else "scores"))
+    out.append(("score", str(problem["score"]) if problem.get("score") else "return"))
     if problem.get("survival_bonus"):
-        out.append(("taken off each reward", f"{problem['survival_bonus']:g}"))
-    out.append(("episodes for a candidate", str(problem["episodes"])))
-    out.append(("most steps of an episode", str(problem.get("max_steps") or "the environment's")))
+        out.append(("subtracted from each reward", f"{problem['survival_bonus']:g}"))
+    out.append(("episodes per candidate", str(problem["episodes"])))
+    out.append(("maximum steps per episode", str(problem.get("max_steps") or "the environment's")))
     if problem.get("num_envs", 1) != 1:
-        out.append(("environments that step together", str(problem["num_envs"])))
+        out.append(("environments stepped together", str(problem["num_envs"])))
     if problem.get("horizon"):
         first, growth = problem["horizon"]
-        out.append(("steps of an episode that are played", f"{first} at first, {growth} more in each step"))
+        out.append(("horizon of an episode", f"{first} steps, {growth} more in each step of the search"))
     if settings.get("timeout"):
-        out.append(("most seconds of an episode", f"{settings['timeout']:g}"))
+        out.append(("time limit of an episode, s", f"{settings['timeout']:g}"))
     if settings.get("workers") is not None:
         out.append(("workers", str(settings["workers"])))
     if settings.get("evaluate"):

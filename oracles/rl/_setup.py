@@ -20,14 +20,14 @@ __all__ = ["needed", "training_of", "written"]
 
 
 def training_of(given: argparse.Namespace) -> Training:
-    """The training that is asked for, without a journal.
+    """The requested training, without a journal.
 
     Raises:
-        BadInput: Options do not fit each other, or the environment.
+        BadInput: Options conflict, or do not fit the environment.
     """
     given.policy = given.policy or ("mlp" if given.hidden else "linear")
     if given.policy == "linear" and given.hidden:
-        raise BadInput("--hidden is of --policy mlp; a linear policy has no hidden layers.")
+        raise BadInput("--hidden needs --policy mlp; a linear policy has no hidden layers.")
     if given.policy == "mlp":
         given.hidden = given.hidden or (64, 64)
     if given.steps is None and given.env_steps is None:
@@ -72,10 +72,10 @@ def training_of(given: argparse.Namespace) -> Training:
 
 
 def needed(onnx: bool = False) -> None:
-    """See that what a command needs is there.
+    """Check that the packages a command needs are installed.
 
     Raises:
-        BadInput: It is not.
+        BadInput: One is missing.
     """
     for name in ("gymnasium", "cloudpickle"):
         if importlib.util.find_spec(name) is None:
@@ -85,7 +85,7 @@ def needed(onnx: bool = False) -> None:
 
 
 def written(policy: Trained, given: argparse.Namespace, step: int, value: float | None) -> Iterator[str]:
-    """Save a policy where it is asked for."""
+    """Save a policy to the requested files."""
     what = f"policy after step {step}" + ("" if value is None else f", evaluated {short(value)}")
     for write, path in ((policy.save, given.save), (policy.to_onnx, given.onnx)):
         if path is not None:

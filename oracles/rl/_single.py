@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from blackbox_zo._typing import Floats
+from blackbox_zo._typing import Floats, override
 from oracles.rl._environment import EnvError, close, make, reset, spaces_of, unseeded
 from oracles.rl._episodes import ENDLESS, Episode, Failure, Player, Rules, check_sizes
 from oracles.rl._spaces import actions_of, observations_of
@@ -52,10 +52,10 @@ class SinglePlayer(Player):
         self._acting = self.policy.in_turn()
         self._buffer: Floats = np.zeros((min(64, 1 + 65_536 // max(1, n_inputs)), n_inputs))
 
+    @override
     def play_all(
         self, xs: Floats, seen: Statistics | None, seeds: Sequence[int], horizon: int | None = None
     ) -> list[Episode | Failure]:
-        """See `Player.play_all`."""
         return [self.play(x, seen, seed, horizon) for x, seed in zip(xs, seeds, strict=True)]
 
     def play(self, x: Floats, seen: Statistics | None, seed: int, horizon: int | None = None) -> Episode:
@@ -113,8 +113,8 @@ class SinglePlayer(Player):
         if not finite.all():
             raise EnvError(f"The observation before step {gone + int(finite.argmin()) + 1} is not finite.")
 
+    @override
     def close(self) -> None:
-        """See `Player.close`."""
         close(self.made)
 
 

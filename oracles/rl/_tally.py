@@ -1,4 +1,4 @@
-"""Where a training stands, by its lines: live, or from a journal."""
+"""The progress of a training, counted from its lines: live, or from a journal."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, final
 
 import blackbox_zo as bz
+from blackbox_zo._typing import override
 from blackbox_zo.journal import Line
 from blackbox_zo.tally import Tally
 from oracles.rl._names import RETURN
@@ -16,27 +17,27 @@ from oracles.rl._names import RETURN
 __all__ = ["TrainingTally", "short"]
 
 _PAUSE, _EVERY, _LEAST = 0.1, 0.5, 0.2
-"""Seconds without a line after which lines are taken to be written as they are read; seconds between samples of the
-speed; seconds that it takes to tell the speed."""
+"""Seconds without a line after which the run is taken to be live; seconds between samples of the speed; seconds needed
+to tell the speed."""
 
 
 @final
 class TrainingTally(Tally):
-    """What can be said of a training from its lines.
+    """Counts the lines of a training.
 
     Args:
-        steps: How many steps of the search there will be; none if that is not known.
-        env_steps: How many steps of the environment there will be, likewise.
-        episodes: Episodes for each candidate.
+        steps: Planned steps of the search; none if unknown.
+        env_steps: Planned environment steps; none if unknown.
+        episodes: Episodes per candidate.
 
     Attributes:
-        best: Highest return of a candidate that played whole episodes; NaN before the first.
-        mean: Mean return of the newest step's candidates; NaN where all failed.
-        cut: Steps that they played, where those are only the first of their episodes; else 0.
-        evaluated: The latest evaluation's mean return; NaN before the first.
+        best: Highest return of a candidate that played whole episodes; NaN until there is one.
+        mean_return: Mean return of the newest step's candidates; NaN if all failed.
+        cut: Steps that they played if the horizon cut their episodes short, else 0.
+        evaluated: Mean return of the latest evaluation; NaN before the first.
         step: Steps of the search so far.
         episodes: Episodes so far.
-        env_steps: Steps of the environment so far.
+        env_steps: Environment steps so far.
         failed: Candidates that failed so far.
     """
 
@@ -45,19 +46,21 @@ class TrainingTally(Tally):
         super().__init__(steps if self._by_steps else env_steps, maximize=True)
         self.unit = "steps" if self._by_steps else "env-steps"
         self._each, self._step, self._returns, self._cut = episodes, -1, list[float](), 0
-        self.mean = self.evaluated = math.nan
+        self.mean_return = self.evaluated = math.nan
         self.cut = self.step = self.episodes = self.env_steps = 0
         self._samples = deque[tuple[float, int]](maxlen=20)
         self._seen_at = time.monotonic()
 
+    @override
     def begin(self, run: bz.Run) -> None:
-        """The lines that follow are written now."""
+        """The run starts: lines from here on are live."""
         self.step = max(self.step, run.search.moves)
         self._count()
         self._samples.append((time.monotonic(), self.env_steps))
 
+    @override
     def see(self, line: Line) -> None:
-        """Count a line; one of another step closes the step before."""
+        """Count a line; a line of a new step closes the step before."""
         if isinstance(line, bz.Measured):
             if line.name == RETURN and not line.error:
                 self.evaluated = line.values[RETURN]
@@ -79,27 +82,30 @@ class TrainingTally(Tally):
             return
         self._returns.append(float(info["return"]))
 
+    @override
     def close(self) -> None:
-        """The step that was seen last is complete."""
+        """Complete the current step."""
         if self._step < 0:
             return
         self.step, known = max(self.step, self._step + 1), self._returns
-        self.mean, self.cut = (sum(known) / len(known) if known else math.nan), self._cut
+        self.mean_return, self.cut = (sum(known) / len(known) if known else math.nan), self._cut
         if known and not self._cut:
             self.best = max(known) if math.isnan(self.best) else max(self.best, *known)
         self._step, self._returns, self._cut = -1, [], 0
         self._count()
 
+    @override
     def told(self, line: Line) -> Iterator[str]:
-        """Count a line; say what is told by an evaluation, or of the step before where the line begins another one."""
+        """Count a line; yield a line of text for an evaluation, and for the step before when a new one begins."""
         if isinstance(line, bz.Measured) or line.step != self._step:
             yield from self.rest()
         self.see(line)
         if isinstance(line, bz.Measured):
             yield self.said(line)
 
+    @override
     def rest(self) -> Iterator[str]:
-        """The line of the step that was seen last."""
+        """The line of text for the current step."""
         if self._step >= 0:
             self.close()
             of = f"/{self.total}" if self._by_steps and self.total and self.done <= self.total else ""
@@ -108,7 +114,7 @@ class TrainingTally(Tally):
 
     @staticmethod
     def said(line: bz.Measured) -> str:
-        """A line for a measure."""
+        """The line of text for a measure."""
         if line.name != RETURN:
             found = ", ".join(f"{name} {value:.6g}" for name, value in line.values.items())
             return f"step {line.step}: {line.name}: {line.error or found}"
@@ -116,19 +122,20 @@ class TrainingTally(Tally):
             return f"step {line.step}: an episode of the evaluation failed: {line.error}"
         return f"step {line.step}: evaluated {short(line.values[RETURN])}"
 
+    @override
     def __str__(self) -> str:
-        """Where the training stands, as short as a bar needs it."""
+        """The progress, short enough for a bar."""
         parts = [] if self._by_steps else [f"step {self.step}"]
         evaluated = [f"evaluated {short(self.evaluated)}"] * (self.evaluated == self.evaluated)
         return ", ".join([*parts, *self._returns_so_far(), *evaluated, f"{self.episodes:,} episodes", *self._rest()])
 
     def _returns_so_far(self) -> list[str]:
         first = f" in the first {self.cut} steps" if self.cut else ""
-        mean = f"return {short(self.mean)}{first}" if self.mean == self.mean else "no return"
+        mean = f"return {short(self.mean_return)}{first}" if self.mean_return == self.mean_return else "no return"
         return [mean, *[f"best {short(self.best)}"] * (self.best == self.best)]
 
     def _rest(self) -> list[str]:
-        """Failures, and the speed where it is known."""
+        """Failures, and the speed if known."""
         parts = [f"{self.failed} failed"] * bool(self.failed)
         if self._samples:
             then, before = self._samples[0]
@@ -138,7 +145,7 @@ class TrainingTally(Tally):
         return parts
 
     def _sample(self) -> None:
-        """Note the time now and then, but not while an old journal is read."""
+        """Sample the speed now and then, but not while an old journal is read."""
         now, last = time.monotonic(), self._seen_at
         self._seen_at = now
         if now - last > _PAUSE or (self._samples and now - self._samples[-1][0] > _EVERY):

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from blackbox_zo._typing import Floats
+from blackbox_zo._typing import Floats, override
 from oracles.rl._environment import EnvError, close, make, reset, said, spaces_of
 from oracles.rl._episodes import ENDLESS, Episode, Failure, Player, Rules, check_sizes
 from oracles.rl._spaces import actions_of, observations_of
@@ -52,10 +52,11 @@ class VectorPlayer(Player):
             self.close()
             raise
 
+    @override
     def play_all(
         self, xs: Floats, seen: Statistics | None, seeds: Sequence[int], horizon: int | None = None
     ) -> list[Episode | Failure]:
-        """See `Player.play_all`; an episode whose own numbers are not finite fails alone."""
+        # An episode whose own numbers are not finite fails alone
         n, k = self.num_envs, len(seeds)
         rows = np.minimum(np.arange(n), k - 1)  # those that have nothing to do repeat the last
         act, rules = self._acting(xs[rows], seen), self.rules
@@ -123,8 +124,8 @@ class VectorPlayer(Player):
     def _reset(self, seeds: list[int]) -> Any:
         return reset(self.env, self.made, seeds if self._seeded_each else seeds[0])
 
+    @override
     def close(self) -> None:
-        """See `Player.close`."""
         close(self.made)
 
 

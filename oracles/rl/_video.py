@@ -1,4 +1,4 @@
-"""A policy at play as an animated WebP, drawn in a process of its own: what draws may crash, hang or lack a display."""
+"""A policy at play as an animated WebP, rendered in its own process: rendering may crash, hang or lack a display."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from oracles.rl._spaces import actions_of, observations_of
 __all__ = ["Video", "video"]
 
 MOST_BYTES = 3_000_000
-"""Of the finished picture."""
+"""Of the finished animation."""
 
 SECONDS, RATE, WIDTH, HEIGHT = 8.0, 20.0, 360, 270
 """Of an episode that are shown; pictures in each of them; their size, where the environment lets one choose."""
@@ -36,16 +36,16 @@ PATIENCE = 60.0
 
 
 class Video(NamedTuple):
-    """An episode that was drawn.
+    """A rendered episode.
 
     Attributes:
         webp: The animation.
-        width: Of its pictures.
-        height: Of its pictures.
-        frames: How many there are.
-        seconds: How much of the episode they show, in the environment's own time.
+        width: Of a frame, in pixels.
+        height: Of a frame, in pixels.
+        frames: Number of frames.
+        seconds: Time that the frames cover, by the environment's clock.
         steps: Steps of the whole episode.
-        total: Its sum of rewards.
+        episode_return: Its sum of rewards.
     """
 
     webp: bytes
@@ -54,7 +54,7 @@ class Video(NamedTuple):
     frames: int
     seconds: float
     steps: int
-    total: float
+    episode_return: float
 
 
 def video(env: Any, act: Any, seed: int = 0, max_steps: int | None = None, timeout: float = 240.0) -> Video:
@@ -63,10 +63,10 @@ def video(env: Any, act: Any, seed: int = 0, max_steps: int | None = None, timeo
     Args:
         env: An id, an `EnvSpec`, or a function that makes an environment, with the argument `render_mode` if it takes
             it.
-        act: From a flat observation to the outputs of a policy, such as `oracles.rl.load` gives.
+        act: Maps a flat observation to a policy's outputs, such as `oracles.rl.load` returns.
         seed: Of the episode.
-        max_steps: Most steps of it.
-        timeout: Seconds that it may take in all.
+        max_steps: Maximum steps of the episode.
+        timeout: Seconds that rendering may take.
 
     Raises:
         EnvError: It cannot be drawn; the message says why.

@@ -1,4 +1,4 @@
-"""The kind of run of `blackbox-zo train-policy`: a policy, searched by the rewards of whole episodes."""
+"""Runs of `blackbox-zo train-policy`: policy search on the returns of episodes."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any, final
 
 import blackbox_zo as bz
 from blackbox_zo._stop import Stop
+from blackbox_zo._typing import override
 from blackbox_zo.journal import Answers, JournalReader
 from oracles.kind import BadInput, Kind, Session
 from oracles.page import Page
@@ -24,7 +25,7 @@ __all__ = ["TrainPolicyKind"]
 
 
 class _Session(Session):
-    """A training of the command line.
+    """A training started from the command line.
 
     Args:
         given: The options.
@@ -37,7 +38,7 @@ class _Session(Session):
         self.given, self.training = given, training_of(given)
         self.tally = TrainingTally(given.steps, given.env_steps, self.training.oracle.episodes)
         if given.save is None and given.onnx is None:
-            self.unkept = "Nothing was kept: --save FILE.npz would keep the policy, --journal FILE the run."
+            self.unkept = "Nothing was saved: --save FILE.npz saves the policy, --journal FILE the run."
         kept = ("env", "preset", "steps", "env_steps", "workers", "timeout", "evaluate", "every")
         settings |= {name: getattr(given, name) for name in kept}
         settings["save"] = None if given.save is None else str(given.save.absolute())
@@ -49,14 +50,16 @@ class _Session(Session):
                 raise
         self.begun_at = self.training.search.moves
 
+    @override
     def introduction(self) -> Iterator[str]:
-        """What is searched."""
+        """Environment, policy and preset."""
         given, policy = self.given, self.training.policy
         kind = "linear" if given.policy == "linear" else f"mlp {'-'.join(map(str, given.hidden))}"
         yield f"{given.env}: {kind} policy of {policy.size:,} parameters, preset {given.preset}"
 
+    @override
     def run(self, observers: Sequence[bz.Observer], stop: Stop) -> bz.Run:
-        """The search, evaluated now and then, and at its end."""
+        """The search, evaluated every `--every` steps and at the end."""
         given = self.given
         left = None if given.steps is None else max(0, given.steps - self.begun_at)
         return self.training.run(
@@ -68,8 +71,9 @@ class _Session(Session):
             time_limit=given.time_limit,
         )
 
+    @override
     def result(self, run: bz.Run) -> Iterator[str]:
-        """The returns before and after, what it took, and where the policy is."""
+        """The mean returns, the cost, and the saved policy."""
         yield from _evaluations(self.training.search.measured)
         moves = self.training.search.moves
         of = f" of {self.given.steps}" if self.given.steps else ""
@@ -84,24 +88,27 @@ class _Session(Session):
             policy, value = (self.training.trained, None) if found is None else found
             yield from written(policy, self.given, moves if step is None else step, value)
 
+    @override
     def failure(self, run: bz.Run) -> str:
-        """How many candidates failed, and why the first did."""
+        """How many candidates failed, and why the first one did."""
         if run.ended is bz.Ended.BARREN:
             return run.message
         reason = run.first_failure.reason if run.first_failure is not None else ""
         return f"all {self.tally.failed} candidates failed." + (f" The first: {reason}" if reason else "")
 
+    @override
     def close(self) -> None:
         """End the workers, and close the journal."""
         self.training.close()
 
 
 class _Notes(bz.Observer):
-    """Has the first failure and each evaluation shown when they happen."""
+    """Shows the first failure and each evaluation when they happen."""
 
     def __init__(self, others: Sequence[bz.Observer]) -> None:
         self.others, self._failed = others, False
 
+    @override
     def answered(self, run: bz.Run, answers: Answers) -> None:
         """Look at an answer."""
         if run.first_failure is not None and not self._failed:
@@ -109,6 +116,7 @@ class _Notes(bz.Observer):
             reason = run.first_failure.reason or "the score is not finite"
             self._tell(f"candidate {run.first_failure.query} failed: {reason}")
 
+    @override
     def measured(self, run: bz.Run, measured: bz.Measured) -> None:
         """Say it."""
         self._tell(TrainingTally.said(measured))
@@ -123,47 +131,53 @@ class TrainPolicyKind(Kind):
     """Trainings of policies."""
 
     name = KIND
-    help = "search a policy by the rewards of whole episodes"
+    help = "train a policy on the returns of whole episodes"
     example = EXAMPLE
     extra = "rl"
     names = NAMES
 
+    @override
     def options(self, parser: argparse.ArgumentParser) -> None:
-        """See `add_options`."""
         add_options(parser)
 
+    @override
     def open(self, given: argparse.Namespace, settings: dict[str, Any]) -> Session:
         """A training; its environment is made here."""
         return _Session(given, settings)
 
+    @override
     def recognises(self, header: Mapping[str, Any]) -> bool:
-        """What names its environment and policy; also a journal of format 1."""
+        """Any journal that names its environment and policy, of format 1 too."""
         problem = header.get("problem")
         if not isinstance(problem, dict) or problem.get("kind", KIND) != KIND:
             return False
         return {"env", "versions", "policy", "episodes"} <= problem.keys()
 
+    @override
     def tally(self, header: Mapping[str, Any]) -> TrainingTally:
-        """Returns, evaluations, episodes, and steps of the environment."""
+        """Returns, evaluations, episodes, and environment steps."""
         settings = header.get("settings") or {}
         return TrainingTally(settings.get("steps"), settings.get("env_steps"), int(header["problem"]["episodes"]))
 
+    @override
     def report_options(self, parser: argparse.ArgumentParser) -> None:
-        """Whom to show at play."""
+        """Which policy to show at play."""
         parser.add_argument(
             "--policy",
             type=Path,
             metavar="FILE.npz",
-            help="of a training: show this policy at play; default the one that the run saved, else its best",
+            help="train-policy runs: show this policy at play; default: the saved one, else the best",
         )
-        parser.add_argument("--no-video", action="store_true", help="of a training: show none")
+        parser.add_argument("--no-video", action="store_true", help="train-policy runs: show no video")
 
+    @override
     def page(self, reader: JournalReader, given: argparse.Namespace) -> Page:
         """The learning curve, the policy at play, failures and settings."""
         return page_of(reader, given)
 
+    @override
     def export(self, reader: JournalReader, given: argparse.Namespace) -> Iterator[str]:
-        """The policy that was evaluated best, the last, or that of `given.step`, as .npz or .onnx."""
+        """The policy with the best evaluation, the last, or that of `given.step`, as .npz or .onnx."""
         target: Path = given.output
         if target.suffix.lower() not in (".npz", ".onnx"):
             raise BadInput(f"-o {str(target)!r} must end in .npz or .onnx.")
@@ -181,7 +195,7 @@ class TrainPolicyKind(Kind):
 
 
 def _evaluations(measured: Sequence[bz.Measured]) -> Iterator[str]:
-    """A line of the first evaluation, the best and the last."""
+    """One line: the first evaluation, the best and the last."""
     known = [m for m in measured if m.name == RETURN and math.isfinite(m.values.get(RETURN, math.nan))]
     best = best_of(known)
     if best is None:

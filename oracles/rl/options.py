@@ -12,18 +12,18 @@ from oracles._arguments import count, seconds, whole
 __all__ = ["EXAMPLE", "NAMES", "PRESET_LINES", "add_options"]
 
 PRESET_LINES = {
-    "auto": "by the first steps of episodes: CMA-ES for up to 32 parameters, else PGPE by the best of 10 pairs",
-    "ars": "augmented random search, V2-t of Mania et al. 2018: the same as ars-v2-t",
-    "ars-v1": "observations as they are, all 8 directions",
-    "ars-v1-t": "observations as they are, the best 4 of 8 directions",
-    "ars-v2": "observations normalised, all 8 directions",
-    "ars-v2-t": "observations normalised, the best 4 of 8 directions",
-    "openai-es": "evolution strategy of Salimans et al. 2017: ranks, Adam, weight decay",
-    "pgpe": "PGPE with ClipUp, Toklu et al. 2020",
-    "cma": "CMA-ES, Hansen 2016; diagonal above 100 parameters",
-    "consensus": "consensus hopping, Riedl et al. 2023",
-    "rank": "by the order of episodes alone: auto without values",
-    "rank-sgd": "by the order of episodes alone: ZO-RankSGD, Tang et al. 2024",
+    "auto": "CMA-ES up to 32 parameters, else PGPE on the best quarter of 10 pairs; early episodes cut short",
+    "ars": "augmented random search (Mania et al. 2018), V2-t: same as ars-v2-t",
+    "ars-v1": "ARS V1: raw observations, all 8 directions",
+    "ars-v1-t": "ARS V1-t: raw observations, best 4 of 8 directions",
+    "ars-v2": "ARS V2: normalised observations, all 8 directions",
+    "ars-v2-t": "ARS V2-t: normalised observations, best 4 of 8 directions",
+    "openai-es": "evolution strategy (Salimans et al. 2017): centred ranks, Adam, weight decay",
+    "pgpe": "PGPE with ClipUp (Toklu et al. 2020)",
+    "cma": "CMA-ES (Hansen 2016), diagonal above 100 parameters",
+    "consensus": "consensus hopping (Riedl et al. 2023)",
+    "rank": "auto, but told only how the candidates rank",
+    "rank-sgd": "ZO-RankSGD (Tang et al. 2024), told only how the candidates rank",
 }
 
 _WIDTH = max(map(len, PRESET_LINES))
@@ -56,14 +56,14 @@ NAMES = {
     "estimator": "--preset",
     "rule": "--preset",
 }
-"""The option for each entry of the problem that tells two runs apart."""
+"""The option behind each entry of `problem`, named when a journal of another run is refused."""
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add them."""
-    _what(parser.add_argument_group("what is searched"))
-    _episodes(parser.add_argument_group("how episodes are played"))
-    _kept(parser.add_argument_group("how long, and what is kept"))
+    _what(parser.add_argument_group("environment and policy"))
+    _episodes(parser.add_argument_group("episodes"))
+    _kept(parser.add_argument_group("budget and output"))
 
 
 def _what(group: Any) -> None:
@@ -72,68 +72,81 @@ def _what(group: Any) -> None:
         "--env",
         required=True,
         metavar="ID|MODULE:FUNCTION",
-        help="the id of a Gymnasium environment, or a function that makes one",
+        help="id of a Gymnasium environment, or a function that returns one",
     )
-    add("--preset", default="auto", choices=PRESET_LINES, metavar="NAME", help="see below; default %(default)s")
-    add("--policy", choices=("linear", "mlp"), help="default linear, or mlp with --hidden")
-    add("--hidden", type=_widths, metavar="N,N", help="widths of the hidden layers of mlp; default 64,64")
+    add(
+        "--preset",
+        default="auto",
+        choices=PRESET_LINES,
+        metavar="NAME",
+        help="search method, listed below; default %(default)s",
+    )
+    add("--policy", choices=("linear", "mlp"), help="kind of policy; default linear, or mlp with --hidden")
+    add("--hidden", type=_widths, metavar="N,N", help="widths of the hidden layers of an mlp; default 64,64")
     add(
         "--normalize",
         action=argparse.BooleanOptionalAction,
-        help="normalise observations by those seen so far; default the preset's",
+        help="normalise observations by their running mean and variance; default: as the preset says",
     )
-    add("--seed", type=int, default=0, help="all randomness is a function of it; default %(default)s")
+    add("--seed", type=int, default=0, help="seed of all randomness; default %(default)s")
 
 
 def _episodes(group: Any) -> None:
     add = group.add_argument
-    add("--workers", type=count, default=1, metavar="N", help="processes that play; 0: in this one; default 1")
+    add(
+        "--workers", type=count, default=1, metavar="N", help="worker processes; 0 plays in the main process; default 1"
+    )
     add(
         "--num-envs",
         type=whole,
         default=1,
         metavar="N",
-        help="environments that step together in a process, as gymnasium.make_vec makes them; default 1",
+        help="environments stepped together in each process (gymnasium.make_vec); default 1",
     )
-    add("--episodes", type=whole, metavar="N", help="episodes for each candidate; default the preset's")
-    add("--max-steps", type=whole, metavar="N", help="most steps of an episode; default the environment's")
+    add("--episodes", type=whole, metavar="N", help="episodes per candidate; default: as the preset says")
+    add("--max-steps", type=whole, metavar="N", help="maximum steps per episode; default: the environment's own limit")
     add(
         "--horizon",
         type=count,
         metavar="N",
-        help="play the first N steps of episodes only, one more in each step, until an episode ends of itself; 0: "
-        "whole episodes; default the preset's",
+        help="cut episodes after N steps, one more at each step of the search, until an episode ends before the cut; "
+        "0 plays whole episodes; default: as the preset says",
     )
     add(
         "--survival-bonus",
         type=_finite,
         default=0.0,
         metavar="X",
-        help="taken off the reward of each step, where the environment pays for being alive; default 0",
+        help="subtract X from the reward of each step, where the environment pays an alive bonus; default 0",
     )
     add(
         "--timeout",
         type=seconds,
         default=300.0,
         metavar="S",
-        help="seconds for one episode; a longer one is ended, and has failed; default %(default)g",
+        help="time limit of an episode in seconds; past it, the episode fails; default %(default)g",
     )
 
 
 def _kept(group: Any) -> None:
     add = group.add_argument
-    add("--steps", type=whole, metavar="N", help="steps of the search in all; default 500 without --env-steps")
-    add("--env-steps", type=whole, metavar="N", help="end after so many steps of the environment in all")
+    add("--steps", type=whole, metavar="N", help="total steps of the search; default 500 without --env-steps")
+    add("--env-steps", type=whole, metavar="N", help="stop after this many environment steps in total")
     add(
         "--evaluate",
         type=count,
         default=5,
         metavar="N",
-        help="episodes of their own by which the present policy is evaluated; 0: never; default %(default)s",
+        help="episodes in each evaluation of the current policy; 0 turns evaluation off; default %(default)s",
     )
     add("--every", type=whole, default=10, metavar="K", help="steps between evaluations; default %(default)s")
-    add("--save", type=Path, metavar="FILE.npz", help="write the best evaluated policy there, else the last")
-    add("--onnx", type=Path, metavar="FILE.onnx", help="write it as an ONNX model, too")
+    add(
+        "--save",
+        type=Path,
+        metavar="FILE.npz",
+        help="save the policy with the best evaluation; without evaluations, the last one",
+    )
+    add("--onnx", type=Path, metavar="FILE.onnx", help="also export it as an ONNX model")
 
 
 def _widths(text: str) -> tuple[int, ...]:

@@ -1,4 +1,4 @@
-"""`EpisodeOracle`: how good a policy is, by whole episodes in an environment."""
+"""`EpisodeOracle`: evaluates policies by episodes in an environment."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, final
 import numpy as np
 
 from blackbox_zo._checks import check_at_least, check_positive
-from blackbox_zo._typing import Floats
+from blackbox_zo._typing import Floats, override
 from blackbox_zo.feedback import Values
 from blackbox_zo.oracle import Oracle, Part, gather
 from blackbox_zo.proposal import Proposal
@@ -27,11 +27,11 @@ __all__ = ["EpisodeOracle", "Experience"]
 
 
 class Experience(NamedTuple):
-    """What an `EpisodeOracle` knows from all complete steps of a search.
+    """What an `EpisodeOracle` has learnt from all complete steps of a search.
 
     Attributes:
         seen: Statistics of the observations, where the policy normalises them.
-        ended: Whether an episode has ended of itself before its horizon, after which episodes are played whole.
+        ended: Whether an episode has terminated before its horizon; whole episodes are played from then on.
         episodes: Number of episodes.
         steps: Number of steps of the environment.
     """
@@ -44,38 +44,38 @@ class Experience(NamedTuple):
 
 @final
 class EpisodeOracle(Oracle):
-    """Plays whole episodes with each candidate's parameters, and answers minus their mean score.
+    """Plays episodes with each candidate's parameters, and answers with minus their mean score.
 
-    All candidates of a step meet the same episodes: the environment's seeds follow from the run's seed, the step and
-    the number of the episode (common random numbers). Observations are normalised by statistics of all steps before,
-    which do not change within a step, and are merged in the order of queries. So answers are the same, to the last bit,
-    for any number of workers, and after a resume: what a journal keeps beside an answer holds the statistics too.
+    All candidates of a step meet the same episodes: the environment's seeds depend on the run's seed, the step and the
+    number of the episode only (common random numbers). Observations are normalised by the statistics of all earlier
+    steps, which are fixed within a step and merged in the order of queries. So answers are bit-identical for any number
+    of workers, and after a resume: the journal records the statistics beside each answer.
 
-    An episode that raises, hangs, kills its process or gives a reward that is not finite is played once more on a new
-    process; if it fails again, it counts as failed, and its query with it.
+    An episode that raises, hangs, kills its process or returns a reward that is not finite is played once more in a new
+    process; if it fails again, its query fails.
 
     Args:
         env: An id, an `EnvSpec`, or a function that makes an environment, or several that step together; or
             `Rollouts`.
-        policy: Who acts; its x0 is where the search starts.
-        episodes: Episodes for each candidate; the answer is their mean.
-        workers: Processes that play; 0 plays in this one, where nothing protects from crashes and hangs.
-        num_envs: Environments that step together in one process (`gymnasium.make_vec`); an error of one costs the
+        policy: The policy; the search starts from its x0.
+        episodes: Episodes per candidate; the answer is their mean.
+        workers: Worker processes; 0 plays in the calling process, without protection from crashes and hangs.
+        num_envs: Environments stepped together in one process (`gymnasium.make_vec`); an error in one costs the
             episodes of all of them.
-        seed: Of the environments' seeds.
+        seed: Determines the environments' seeds.
         common: Whether the candidates of a step meet the same episodes.
-        score: From a `Trajectory` to what is maximised; none takes the sum of rewards.
-        horizon: Plays the first steps of episodes only, more in each step of the search; none plays them whole.
-        survival_bonus: What is taken off the reward of each step, where the environment pays for being alive.
-        max_steps: Most steps of an episode; none leaves it to the environment.
+        score: Maps a `Trajectory` to the score, which is maximised; none takes the return, less any survival bonus.
+        horizon: Cuts episodes short, later in each step of the search; none plays whole episodes.
+        survival_bonus: Subtracted from the reward of each step, where the environment pays an alive bonus.
+        max_steps: Maximum steps of an episode; none leaves it to the environment.
         clip: Whether actions are clipped to the bounds of their space.
-        timeout: Seconds that an episode, or those of environments that step together, may take; none waits for ever.
+        timeout: Seconds allowed for an episode, or for those of environments stepped together; none is no limit.
         memory_growth: MiB by which a worker's memory may grow before it is replaced.
 
     Attributes:
-        num_envs: How many episodes are played at once in a process; none for all.
-        episodes_played: How many episodes this object has played, or tried to.
-        steps_played: How many steps of the environment that were.
+        num_envs: Episodes played at once in a process; none for all.
+        episodes_played: Episodes played so far, failed ones included.
+        steps_played: Environment steps in the episodes that did not fail.
 
     Raises:
         EnvError: The environment cannot be made.
@@ -115,14 +115,14 @@ class EpisodeOracle(Oracle):
             raise ValueError(f"`EpisodeOracle(survival_bonus=...)` must be a finite number, got {survival_bonus!r}.")
         if score is not None and survival_bonus:
             raise ValueError(
-                "`survival_bonus` is taken off the sum of rewards; a `score` of one's own must do so itself."
+                "`survival_bonus` is subtracted from the return; a `score` function must subtract it itself."
             )
         if horizon is not None and not isinstance(horizon, Horizon):
             raise TypeError(
                 f"`horizon` must be a `Horizon`, as `Horizon({horizon!r:.20}, growth=0)`, got {horizon!r:.60}."
             )
         if horizon is not None and isinstance(env, Rollouts):
-            raise ValueError("`horizon` is for environments; the function of `Rollouts` must see to it.")
+            raise ValueError("`horizon` is for environments; the function in `Rollouts` must apply its own.")
         self.env, self.policy, self.episodes, self.workers = env, policy, int(episodes), int(workers)
         self.seed, self.common, self.horizon = seed, common, horizon
         self.rules = Rules(score, float(survival_bonus), max_steps, clip)
@@ -137,18 +137,19 @@ class EpisodeOracle(Oracle):
 
     @property
     def x0(self) -> Any:
-        """Where a search starts: the policy's own."""
+        """Where a search starts: the policy's x0."""
         return self.policy.x0
 
+    @override
     def answer(self, proposal: Proposal) -> Values:
-        """See `Oracle.answer`."""
         return gather(proposal, self.parts(proposal))
 
+    @override
     def parts(self, proposal: Proposal) -> Iterator[Part]:
-        """See `Oracle.parts`: one part per query, as it is done.
+        """Yield one part per query, as soon as its episodes end.
 
         Raises:
-            ValueError: The points are not of the policy's size.
+            ValueError: The points have a size other than the policy's.
         """
         points = proposal.points
         if points.shape[1] != self.policy.size:
@@ -178,15 +179,15 @@ class EpisodeOracle(Oracle):
         return out
 
     def evaluate(self, x: Floats, seen: Statistics | None, episodes: int, seed: int = 0) -> list[Episode | Failure]:
-        """Play episodes of their own seeds where the search's are played, so that a crash harms nothing.
+        """Play episodes with separate seeds, on the same workers as the search, so that a crash does no harm.
 
-        They count for nothing: neither the search nor the statistics know of them.
+        They change neither the search nor the statistics.
 
         Args:
             x: Parameters, shape (size,).
             seen: Statistics to normalise by.
             episodes: How many.
-            seed: Of their seeds; the same as in `Trained.evaluate`.
+            seed: Determines their seeds, as in `Trained.evaluate`.
         """
         seeds = evaluation_seeds(seed, episodes)
         played = dict(self._play(np.tile(x, (episodes, 1)), seen, seeds))
@@ -195,7 +196,7 @@ class EpisodeOracle(Oracle):
     def _play(
         self, xs: Floats, seen: Statistics | None, seeds: list[int], horizon: int | None = None
     ) -> Iterator[tuple[int, Episode | Failure]]:
-        """Episodes with the parameters and seeds of each, and which of them it is, as they are done."""
+        """The number and result of each episode, as it ends."""
         tasks = (
             Task(group.start, xs[group], seen, seeds[group], horizon) for group in groups(len(seeds), self.num_envs)
         )
@@ -219,7 +220,7 @@ class EpisodeOracle(Oracle):
         return [Failure(reason)] * len(task.seeds)
 
     def _values(self, results: list[Episode | Failure], cut_short: bool) -> tuple[Values, dict[str, Any]]:
-        """Minus the mean score of a query's episodes, NaN if one failed; and what is learnt from them."""
+        """Minus the mean score of a query's episodes, NaN if one failed; and the evidence from them."""
         episodes = [r for r in results if isinstance(r, Episode)]
         self.episodes_played += len(results)
         self.steps_played += sum(e.steps for e in episodes)
@@ -240,18 +241,19 @@ class EpisodeOracle(Oracle):
         if failures:
             return Values([np.nan], info=[info | {"error": failures[0].reason}]), evidence
         scores = np.array([e.score for e in episodes])
-        info["return"] = float(np.mean([e.total for e in episodes]))
+        info["return"] = float(np.mean([e.episode_return for e in episodes]))
         stderr = [scores.std(ddof=1) / np.sqrt(len(scores))] if len(scores) > 1 else None
         return Values([-scores.mean()], stderr, [info]), evidence
 
     # ---------------------------------------------------------------------------------------------------- learning
 
+    @override
     def start(self) -> Experience:
-        """See `Oracle.start`."""
         return Experience(Statistics.none(self.policy.n_inputs), False, 0, 0)
 
+    @override
     def absorb(self, state: Experience, evidence: Mapping[int, Any]) -> Experience:
-        """See `Oracle.absorb`: what was seen is merged in the order of the queries."""
+        # Statistics are merged in the order of the queries
         seen, ended, episodes, steps = state
         for found in evidence.values():
             if "seen" in found:
@@ -260,16 +262,17 @@ class EpisodeOracle(Oracle):
             episodes, steps = episodes + self.episodes, steps + int(found["steps"])
         return Experience(seen, ended, episodes, steps)
 
+    @override
     def load(self, saved: Mapping[str, Any]) -> Experience:
-        """See `Oracle.load`."""
         state: Experience = super().load(saved)
         if len(state.seen.mean) != self.policy.n_inputs:
             raise ValueError(
                 f"The state holds statistics of {len(state.seen.mean)} observations, but the policy sees "
-                f"{self.policy.n_inputs}: it is of another environment or policy."
+                f"{self.policy.n_inputs}: it belongs to another environment or policy."
             )
         return state
 
+    @override
     def close(self) -> None:
         """End the worker processes."""
         if self._pool is not None:

@@ -1,4 +1,4 @@
-"""Policies: from observations to actions, with their parameters as x."""
+"""Policies: map observations to actions; the search is over their parameters x."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, Self, TypeAlias
 import numpy as np
 
 from blackbox_zo._checks import check_at_least, check_choice
-from blackbox_zo._typing import Floats, Tree
+from blackbox_zo._typing import Floats, Tree, override
 from blackbox_zo.randomness import Key
 from oracles.rl._layers import ACTIVATIONS, Layer, Network
 from oracles.rl._statistics import Statistics
@@ -18,21 +18,21 @@ from oracles.rl._statistics import Statistics
 __all__ = ["Act", "LinearPolicy", "MLPPolicy", "Policy", "TorchPolicy"]
 
 Act: TypeAlias = Callable[[Floats], Floats]
-"""From a flat observation, float64, to the outputs that an action is made of."""
+"""Maps a flat observation, float64, to the outputs from which the action is made."""
 
 
 class Policy(ABC):
-    """What acts, given its parameters.
+    """A parametrised policy.
 
     Args:
-        n_inputs: Numbers in an observation.
-        n_outputs: Numbers that an action is made of: one per entry of a Box, one per choice of a Discrete.
-        normalize: Whether observations are brought to mean 0 and variance 1, by those seen in all steps before.
+        n_inputs: Size of a flat observation.
+        n_outputs: Number of outputs: one per entry of a Box, one per choice of a Discrete.
+        normalize: Whether to normalise observations to mean 0 and variance 1, by the statistics of all earlier steps.
 
     Attributes:
         x0: Where a search starts.
-        size: Numbers in x.
-        layers: The shapes of the dense layers that it is made of; empty for a policy of another kind.
+        size: Number of parameters.
+        layers: The shapes of its dense layers; empty if it is not made of dense layers.
     """
 
     x0: Tree
@@ -54,16 +54,16 @@ class Policy(ABC):
             **arguments: Of the policy.
 
         Raises:
-            SpaceError: Its spaces are none that a policy can see or act in.
+            SpaceError: A policy cannot handle its spaces.
         """
         from oracles.rl._environment import sizes_of
 
         return cls(*sizes_of(env), **arguments)
 
     def described(self) -> dict[str, Any]:
-        """What tells it from other policies, JSON-able: the name of its class as "policy", and its arguments.
+        """Identifies the policy, JSON-able: the name of its class as "policy", and its arguments.
 
-        A policy with further arguments adds them, so that a journal of another one is refused.
+        A subclass with more arguments adds them, so that a journal of another policy is refused.
         """
         sizes = {"n_inputs": self.n_inputs, "n_outputs": self.n_outputs}
         return {"policy": type(self).__name__, **sizes, "normalize": self.normalize}
@@ -73,16 +73,16 @@ class Policy(ABC):
         """The policy with given parameters.
 
         Args:
-            x: All parameters in one row, shape (size,).
-            seen: Statistics of observations to normalise by; none leaves them as they are.
+            x: All parameters, shape (size,).
+            seen: Statistics to normalise observations by; none leaves them unchanged.
         """
 
     def in_turn(self, n: int | None = None) -> Callable[[Floats, Statistics | None], Act]:
-        """As `acting`, for one who needs nothing that earlier calls gave: policies and outputs may share memory.
+        """As `acting`, but faster: each call may overwrite the policies and outputs of earlier calls.
 
         Args:
-            n: Policies that act side by side: what is made takes parameters (n, size), and acts on observations (n, o)
-                with outputs (n, a). None for one alone.
+            n: Number of policies that act side by side: the result takes parameters (n, size), and maps observations
+                (n, o) to outputs (n, a). None for a single policy.
         """
         if n is None:
             return self.acting
@@ -95,15 +95,15 @@ class Policy(ABC):
 
 
 class Dense(Policy):
-    """A policy of dense layers, which numpy runs."""
+    """A policy of dense layers, run by numpy."""
 
+    @override
     def acting(self, x: Floats, seen: Statistics | None = None) -> Act:
-        """See `Policy.acting`."""
         act = self.in_turn()(x, seen)
         return lambda o: act(o).copy()
 
+    @override
     def in_turn(self, n: int | None = None) -> Callable[[Floats, Statistics | None], Act]:
-        """See `Policy.in_turn`."""
         return Network(self.layers, n).acting
 
 
@@ -114,7 +114,7 @@ class LinearPolicy(Dense):
         n_inputs: o.
         n_outputs: a.
         normalize: See `Policy`.
-        bias: Whether there is a b.
+        bias: Whether to add b.
 
     Attributes:
         x0: W = 0, shape (a, o); with a bias a dict of "W" and "b".
@@ -128,8 +128,8 @@ class LinearPolicy(Dense):
         w, b = np.zeros((self.n_outputs, self.n_inputs)), np.zeros(self.n_outputs)
         self.x0 = {"W": w, "b": b} if bias else w
 
+    @override
     def described(self) -> dict[str, Any]:
-        """See `Policy.described`."""
         return {**super().described(), "bias": self.bias}
 
 
@@ -142,7 +142,7 @@ class MLPPolicy(Dense):
         hidden: Width of each hidden layer.
         activation: "tanh" or "relu".
         normalize: See `Policy`.
-        seed: Of the start.
+        seed: Of the initial weights.
 
     Attributes:
         x0: A dict of "W1", "b1", "W2", …: biases 0, weights N(0, 1 / inputs), the last ones a hundredth of it.
@@ -173,8 +173,9 @@ class MLPPolicy(Dense):
             drawn = Key(seed, 0).generator(f"layer {i}").standard_normal((layer.n_outputs, layer.n_inputs))
             self.x0 |= {f"W{i + 1}": scale * drawn, f"b{i + 1}": np.zeros(layer.n_outputs)}
 
+    @override
     def described(self) -> dict[str, Any]:
-        """See `Policy.described`; the seed of its start is "policy_seed"."""
+        # The seed of its start is "policy_seed"
         more = {"hidden": list(self.hidden), "activation": self.activation, "policy_seed": self.seed}
         return {**super().described(), **more}
 
@@ -182,18 +183,18 @@ class MLPPolicy(Dense):
 class TorchPolicy(Dense):
     """Any `torch.nn.Module` from observations (1, o) to outputs (1, a).
 
-    A `Sequential` of `Linear`, `Tanh`, `ReLU`, `Identity` and `Flatten` is run by numpy, about five times as fast; all
-    else by torch, one observation at a time. Searched are all its parameters; buffers stay.
+    A `Sequential` of `Linear`, `Tanh`, `ReLU`, `Identity` and `Flatten` runs in numpy, about five times as fast;
+    anything else runs in torch, one observation at a time. The search is over all parameters; buffers stay fixed.
 
     Args:
-        module: The network; it is not changed.
+        module: The network, which is not changed.
         n_inputs: o; none reads it from the first layer.
         n_outputs: a; none reads it from the last layer.
         normalize: See `Policy`.
 
     Attributes:
         x0: A dict of the module's own parameters, by name.
-        converted: Whether numpy runs it.
+        converted: Whether it runs in numpy.
 
     Raises:
         ValueError: The number of inputs or outputs cannot be read or is not the module's, or it has no parameters.
@@ -210,7 +211,9 @@ class TorchPolicy(Dense):
         if found and n_outputs is None:
             n_outputs = found[-1].n_outputs
         if n_inputs is None or n_outputs is None:
-            raise ValueError("`TorchPolicy(n_inputs=..., n_outputs=...)` are needed: this module does not tell them.")
+            raise ValueError(
+                "`TorchPolicy(n_inputs=..., n_outputs=...)` must be given: they cannot be read from this module."
+            )
         super().__init__(n_inputs, n_outputs, normalize)
         self.module, self.layers, self.converted = module, found, bool(found)
         self.x0 = {name: p.detach().cpu().double().numpy().copy() for name, p in module.named_parameters()}
@@ -220,7 +223,7 @@ class TorchPolicy(Dense):
         self._check()
 
     def _check(self) -> None:
-        """Have a copy of the module run by torch, once."""
+        """Run a copy of the module in torch once."""
         from oracles.rl._torch import acting
 
         start = np.concatenate([array.ravel() for array in self.x0.values()])
@@ -238,8 +241,13 @@ class TorchPolicy(Dense):
             )
 
     @classmethod
+    @override
     def for_env(cls, env: Any, **arguments: Any) -> Self:
-        """See `Policy.for_env`; `module` is a network, or makes one of the numbers of inputs and outputs.
+        """Make a policy that fits an environment.
+
+        Args:
+            env: Its id, an `EnvSpec`, or a function that makes it.
+            **arguments: Of the policy. `module` is a network, or a function `(n_inputs, n_outputs) -> network`.
 
         Raises:
             ValueError: The network does not fit.
@@ -252,14 +260,14 @@ class TorchPolicy(Dense):
             module = module(n_inputs, n_outputs)
         return cls(module, n_inputs, n_outputs, **arguments)
 
+    @override
     def acting(self, x: Floats, seen: Statistics | None = None) -> Act:
-        """See `Policy.acting`."""
         if self.converted:
             return super().acting(x, seen)
         from oracles.rl._torch import acting
 
         return acting(self.module, x, seen)
 
+    @override
     def in_turn(self, n: int | None = None) -> Callable[[Floats, Statistics | None], Act]:
-        """See `Policy.in_turn`."""
         return super().in_turn(n) if self.converted else Policy.in_turn(self, n)

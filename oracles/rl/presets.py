@@ -1,4 +1,4 @@
-"""Ways to search a policy, each with the settings of its source."""
+"""Policy search methods, each with the settings of its source."""
 
 from __future__ import annotations
 
@@ -14,16 +14,15 @@ __all__ = ["PRESETS", "Preset", "preset"]
 
 @dataclass(frozen=True)
 class Preset:
-    """An estimator and a rule, and how episodes are played for them.
+    """An estimator, a rule, and how to play episodes for them.
 
     Attributes:
-        estimator: Asks, and learns from the answers.
-        rule: Moves; none takes the estimator's own.
-        normalize: Whether observations are normalised.
-        rank: Whether only the order of a step's scores is used, as if people had ranked the episodes.
-        episodes: Episodes for each candidate.
-        horizon: How much of an episode is played; none plays whole ones. It is left out where the caller gives a
-            `score` or `Rollouts`.
+        estimator: The estimator.
+        rule: The rule; none takes the estimator's own.
+        normalize: Whether to normalise observations.
+        rank: Whether the search sees only the ranking of a step's scores, as if people had ranked the episodes.
+        episodes: Episodes per candidate.
+        horizon: Cuts episodes short; none plays whole ones. Ignored with a `score` or `Rollouts`.
     """
 
     estimator: bz.Estimator
@@ -62,17 +61,17 @@ def _consensus(d: int) -> Preset:
 
 
 def _rank(d: int) -> Preset:
-    """As `auto`, where the order of a step's episodes alone is known."""
+    """As `auto`, from rankings alone."""
     return replace(_auto(d), rank=True)
 
 
 def _rank_sgd(d: int) -> Preset:
-    """ZO-RankSGD with a line search (Tang et al. 2024, arXiv 2303.03751), by the order of episodes alone."""
+    """ZO-RankSGD with a line search (Tang et al. 2024, arXiv 2303.03751), from rankings alone."""
     return Preset(bz.RankSGD(0.1, 10), normalize=True, rank=True)
 
 
 def _auto(d: int) -> Preset:
-    """By the first steps of episodes: CMA-ES up to 32 parameters; above, PGPE that learns from the best of 10 pairs."""
+    """CMA-ES up to 32 parameters, else PGPE on the best quarter of 10 pairs; early episodes are cut short."""
     if d <= 32:
         return replace(_cma(d), horizon=Horizon(300, 3))
     return replace(_pgpe(d), estimator=bz.PGPE(0.1, 10, elite=0.25), horizon=Horizon())
@@ -92,7 +91,7 @@ PRESETS: dict[str, Callable[[int], Preset]] = {
     "rank": _rank,
     "rank-sgd": _rank_sgd,
 }
-"""From a name to what makes the preset for d parameters."""
+"""Functions that make a preset for d parameters, by name."""
 
 
 def preset(name: str, d: int, **changes: Any) -> Preset:
@@ -104,8 +103,8 @@ def preset(name: str, d: int, **changes: Any) -> Preset:
         **changes: Of its fields.
 
     Raises:
-        ValueError: There is none of this name.
+        ValueError: The name is unknown.
     """
     if name not in PRESETS:
-        raise ValueError(f"There is no preset {name!r}; there are {', '.join(PRESETS)}.")
+        raise ValueError(f"Unknown preset {name!r}; the presets are {', '.join(PRESETS)}.")
     return replace(PRESETS[name](d), **changes)

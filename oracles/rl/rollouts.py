@@ -1,4 +1,4 @@
-"""Episodes of all candidates at once, by a function of one's own, as on an accelerator."""
+"""Episodes of all candidates at once, played by a user's function, for example on an accelerator."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ __all__ = ["Played", "Rollouts"]
 
 
 class Played(NamedTuple):
-    """What k episodes gave.
+    """The results of k episodes.
 
     Attributes:
-        returns: Sum of rewards of each, shape (k,).
-        steps: Steps of each, shape (k,); none counts one each.
-        mean: Of the observations of each, shape (k, o); only a policy that normalises needs it.
-        variance: Of the observations of each, not corrected: the mean of squared deviations, shape (k, o).
+        returns: The return of each, shape (k,).
+        steps: Number of steps of each, shape (k,); none counts one each.
+        mean: Mean of the observations of each, shape (k, o); needed only if the policy normalises.
+        variance: Biased variance of the observations of each (divided by n, not n - 1), shape (k, o).
     """
 
     returns: Any
@@ -34,13 +34,13 @@ class Rollouts:
 
     Args:
         play: Called with the parameters, float64 (k, size), the episodes' seeds, int64 (k,) below 2³¹, and the
-            `Statistics` to normalise by, or none. It gives the returns, shape (k,), or `Played`. It must be a function
-            of its arguments alone. k is the number of all episodes of a step, so a compiled function is compiled once.
+            `Statistics` to normalise by, or none. It returns the returns, shape (k,), or `Played`. It must depend on
+            its arguments alone. k is the number of all episodes of a step, so a compiled function is compiled once.
     """
 
     play: Callable[[Floats, Any, Statistics | None], Any]
 
     @property
     def id(self) -> str:
-        """How it is called in messages and journals."""
+        """Its name in messages and journals."""
         return str(getattr(self.play, "__qualname__", None) or type(self.play).__qualname__)

@@ -76,7 +76,7 @@ class Trained:
                 for e, played in enumerate(playing.play_all(xs, self.seen, seeds[group]), group.start):
                     if isinstance(played, Failure):
                         raise EnvError(played.reason.removeprefix("EnvError: "))
-                    totals[e] = played.total
+                    totals[e] = played.episode_return
         return totals
 
     # --------------------------------------------------------------------------------------------------------- files
@@ -152,7 +152,7 @@ class Loaded:
 
     @classmethod
     def read(cls, path: str | Path) -> Self:
-        """See `load`."""
+        """Read a file that `save` wrote; errors as in `load`."""
         try:
             with np.load(path, allow_pickle=False) as file:
                 about = json.loads(str(file["about"]))

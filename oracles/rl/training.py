@@ -1,4 +1,4 @@
-"""`Training`: a search of a policy, step by step; `train` runs one to its end."""
+"""`Training`: policy search, step by step; `train` runs one to its end."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy as np
 import blackbox_zo as bz
 from blackbox_zo._checks import check_at_least
 from blackbox_zo._stop import Stop
+from blackbox_zo._typing import override
 from blackbox_zo.observers import Callback
 from blackbox_zo.oracle import gather, parts_of
 from blackbox_zo.wrappers import RankOnly, Wrapper
@@ -27,25 +28,26 @@ __all__ = ["RETURN", "Training", "train"]
 
 
 class Training:
-    """A policy, an oracle and a search that fit each other.
+    """A policy, its oracle and its search.
 
     Args:
         env: What `EpisodeOracle` takes.
         method: The name of a preset, or a `Preset`.
-        policy: Who acts; none takes a `LinearPolicy`.
+        policy: The policy; none takes a `LinearPolicy`.
         workers: See `EpisodeOracle`.
-        seed: All randomness is a function of it.
-        journal: A file that records every answer; if it holds a run, that run goes on.
-        evaluate: Episodes by which the present policy is evaluated before the first step and after every `every` steps;
-            0 for never. They have seeds of their own, are played where the others are, and do not change the training.
-        every: See `evaluate`.
+        seed: Seed of all randomness.
+        journal: A file that records every answer; if it already holds this run, the run continues.
+        evaluate: Episodes in each evaluation of the current policy, before the first step and after every `every`
+            steps; 0 turns evaluation off. They have separate seeds, run on the same workers, and do not change the
+            training.
+        every: Steps between evaluations.
         **episodes: More arguments of `EpisodeOracle`.
 
     Attributes:
-        problem: What is searched, JSON-able: equal for two runs if one may go on with the other's journal.
+        problem: Environment, policy and method, JSON-able: equal for two runs if one may continue the other's journal.
 
     Raises:
-        ValueError: An argument is out of its range, or things do not fit each other; see `EpisodeOracle`.
+        ValueError: An argument is out of its range, or arguments conflict; see `EpisodeOracle`.
         JournalError: The journal is of another environment, version, policy or method.
     """
 
@@ -87,11 +89,11 @@ class Training:
         return bz.Search(self.policy.x0, self.preset.estimator, self.preset.rule, seed=seed, journal=journal)
 
     def record(self, path: str | Path, settings: dict[str, Any] | None = None, **more: Any) -> None:
-        """Have every answer recorded, before the first step; if the file holds this run, it goes on from there.
+        """Record every answer; call this before the first step. If the file already holds this run, continue it.
 
         Args:
             path: Of the journal.
-            settings: Worth keeping in it, but free to change; JSON-able.
+            settings: Recorded in it, but free to change between runs; JSON-able.
             **more: Further arguments of `Journal`.
 
         Raises:
@@ -103,18 +105,18 @@ class Training:
 
     @property
     def experience(self) -> Experience:
-        """What the search knows from all complete steps: statistics, episodes and steps of the environment."""
+        """What was learnt from all complete steps: statistics, and numbers of episodes and environment steps."""
         known: Experience = self.search.state_of(self.oracle)
         return known
 
     @property
     def trained(self) -> Trained:
-        """The present policy, normalised by all complete steps."""
+        """The current policy, normalised by the statistics of all complete steps."""
         return self._trained(self.search)
 
     @property
     def best(self) -> tuple[Trained, float] | None:
-        """The policy that was evaluated best, in an earlier part of the run too, and its mean return."""
+        """The policy with the best evaluation of the whole run, and its mean return; None without evaluations."""
         if self._best is None:
             return None
         step, value, policy = self._best
@@ -125,17 +127,17 @@ class Training:
 
     @property
     def best_step(self) -> int | None:
-        """After how many steps it was evaluated best."""
+        """The step after which `best` was evaluated."""
         return None if self._best is None else self._best[0]
 
     def after(self, step: int) -> Trained:
-        """The policy as it was after so many steps, rebuilt from the journal's answers.
+        """The policy after step `step`, rebuilt from the journal's answers.
 
         Raises:
             ValueError: There is no journal.
         """
         if self.search.journal is None:
-            raise ValueError("Without a journal earlier policies are not known.")
+            raise ValueError("Earlier policies need a journal; give `journal=`.")
         search = self._searched(self.search.seed)
         search.replay(bz.read_journal(self.search.journal.path), moves=step)
         return self._trained(search)
@@ -155,12 +157,12 @@ class Training:
         stop: Stop | None = None,
         **limits: Any,
     ) -> bz.Run:
-        """Search on: a `Run`, which gives a `Report` for each step when it is iterated over.
+        """Continue the search: a `Run`, which yields a `Report` for each step.
 
         Args:
-            steps: Of the search, those of an earlier run not counted.
-            env_steps: Steps of the environment after which it ends, those of an earlier run counted.
-            last: Whether to evaluate after the last step too, whatever its number.
+            steps: Steps of the search, not counting those of an earlier run.
+            env_steps: Environment steps after which it ends, counting those of an earlier run.
+            last: Whether to evaluate after the last step too.
             observers: See `Run`.
             stop: See `Run`.
             **limits: Further limits of `Run`; `patience` is ten steps unless given.
@@ -169,7 +171,7 @@ class Training:
             ValueError: Neither `steps` nor `env_steps` is given.
         """
         if steps is None and env_steps is None:
-            raise ValueError("`run` needs `steps` or `env_steps`; it would never end.")
+            raise ValueError("`run` would never end: give `steps` or `env_steps`.")
         oracle: bz.Oracle = self.oracle
         if self.preset.rank:  # its answers come all at once, so a signal must be heard in between
             oracle = RankOnly(oracle if stop is None else _Interruptible(oracle, stop))
@@ -181,17 +183,17 @@ class Training:
         )
 
     def _evaluated(self, search: bz.Search) -> dict[str, Any]:
-        """The mean return of the present policy in episodes of its own."""
+        """The mean return of the current policy over evaluation episodes."""
         now, so_far = self.trained, self.experience
         results = self.oracle.evaluate(now.x, now.seen, self.evaluate)
         found: dict[str, Any] = {"episodes": so_far.episodes, "steps": so_far.steps}
         failures = [r for r in results if isinstance(r, Failure)]
         if failures:
             return {RETURN: np.nan, "error": failures[0].reason, **found}
-        totals = np.array([r.total for r in results if isinstance(r, Episode)])
-        if len(totals) > 1:
-            found["stderr"] = float(totals.std(ddof=1) / np.sqrt(len(totals)))
-        value = float(totals.mean())
+        returns = np.array([r.episode_return for r in results if isinstance(r, Episode)])
+        if len(returns) > 1:
+            found["stderr"] = float(returns.std(ddof=1) / np.sqrt(len(returns)))
+        value = float(returns.mean())
         if self._best is None or value > self._best[1]:
             self._best = self.search.moves, value, now
         return {RETURN: value, **found}
@@ -210,23 +212,23 @@ class Training:
 
 @final
 class _Interruptible(Wrapper):
-    """A place where a run may end after each answer.
+    """Lets a signal end the run after each answer.
 
     Args:
-        oracle: What is asked.
-        stop: Hears signals.
+        oracle: The oracle.
+        stop: Listens for signals.
     """
 
     def __init__(self, oracle: bz.Oracle, stop: Stop) -> None:
         super().__init__(oracle)
         self.stop = stop
 
+    @override
     def answer(self, proposal: bz.Proposal) -> bz.Values:
-        """See `Oracle.answer`."""
         return gather(proposal, self.parts(proposal))
 
+    @override
     def parts(self, proposal: bz.Proposal) -> Iterator[bz.Part]:
-        """See `Oracle.parts`."""
         for part in parts_of(self.oracle, proposal):
             yield part
             self.stop.check()
@@ -242,22 +244,22 @@ def train(
     callback: Callable[[bz.Report], Any] | None = None,
     **arguments: Any,
 ) -> Trained:
-    """Search a policy.
+    """Train a policy by black-box search.
 
     Args:
         env: An id, an `EnvSpec`, or a function that makes an environment.
         method: The name of a preset, or a `Preset`.
-        policy: Who acts; none takes a `LinearPolicy`.
+        policy: The policy; none takes a `LinearPolicy`.
         steps: Of the search; see `Training.run`.
         env_steps: See `Training.run`.
         callback: Called after each step with a `Report`; if it returns true, the training ends.
         **arguments: Of `Training`.
 
     Returns:
-        The policy that was evaluated best, or without evaluation the last.
+        The policy with the best evaluation; without evaluations, the last one.
 
     Raises:
-        OracleError: All candidates failed, or all of ten steps in a row.
+        OracleError: All candidates failed, in the whole run or in ten steps in a row.
     """
     with Training(env, method, policy, **arguments) as training:
         run = training.run(steps, env_steps, last=True, observers=[] if callback is None else [Callback(callback)])
@@ -269,7 +271,7 @@ def train(
 
 
 def _problem(oracle: EpisodeOracle, how: Preset) -> dict[str, Any]:
-    """What a journal's run is about."""
+    """The problem, for the journal's header."""
     rules, horizon = oracle.rules, oracle.horizon
     return {
         "kind": KIND,

@@ -78,7 +78,7 @@ def test_a_kind_that_is_not_known_is_refused_by_name(
     bz.Search(np.ones(2), bz.RandomVector(0.1), journal=bz.Journal("a.jsonl", {"kind": "brewing"})).close()
     assert main([verb[0], "a.jsonl", *verb[1:]]) == 2
     said = capsys.readouterr().err
-    assert "is a run of the kind 'brewing', which this program does not know; it knows minimize" in said
+    assert "holds a run of unknown kind 'brewing'; known kinds: minimize" in said
 
 
 def test_what_a_journal_names_is_not_imported(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -115,7 +115,7 @@ def test_export_of_a_function_and_of_a_program(here: Path) -> None:
 def test_a_run_that_another_kind_records_is_not_a_function(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert golf("golf", "--steps", "1", "--journal", "golf.jsonl", "--quiet") == 0
     assert main(["report", "golf.jsonl"]) == 2  # by a program that does not know golf
-    assert "the kind 'golf'" in capsys.readouterr().err
+    assert "unknown kind 'golf'" in capsys.readouterr().err
 
 
 def test_the_help_loads_nothing_heavy() -> None:

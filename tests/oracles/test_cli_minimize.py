@@ -126,7 +126,7 @@ def test_timeout_and_time_limit(tmp_path: Path) -> None:
     ("given", "words"),
     [
         (["minimize", "--run", "{python} {y}", "--param", "x=0:1"], "no parameter 'y'"),
-        (["minimize", "--run", "nothing-here {x}", "--param", "x=0:1"], "'nothing-here', which is no program"),
+        (["minimize", "--run", "nothing-here {x}", "--param", "x=0:1"], "'nothing-here', which cannot be found"),
         (["minimize", "--run", "{python} {x}", "--param", "x=1:0"], "Parameter 'x=1:0': "),
         (["minimize", "--run", "{python} {x}", "--param", "x=0:1", "--start", "x"], "--start 'x' has no '='"),
         (["minimize", "--run", "{python} {x}", "--param", "x=0:1", "--start", "x=0", "x=1"], "'x' twice"),
@@ -231,7 +231,7 @@ def test_resume_of_a_python_function_says_what_to_do(tmp_path: Path) -> None:
     bz.minimize(lambda x: float(x @ x), [1.0, 2.0], budget=10, journal=journal)
     done = cli("resume", journal)
     assert done.returncode == 2
-    assert "a Python function, which only your program can call; to go on, call bz.minimize" in done.stderr
+    assert "a Python function, which only your program can call; to continue, call bz.minimize" in done.stderr
 
 
 def test_resume_when_the_folder_is_gone(tmp_path: Path) -> None:
@@ -241,7 +241,7 @@ def test_resume_when_the_folder_is_gone(tmp_path: Path) -> None:
     assert cli(*run, cwd=folder).returncode == 0
     folder.rmdir()
     done = cli("resume", journal)
-    assert done.returncode == 2 and f"folder '{folder}', which is gone" in done.stderr
+    assert done.returncode == 2 and f"folder '{folder}', which no longer exists" in done.stderr
 
 
 # -------------------------------------------------------------------------------------------------- kill and Ctrl-C
@@ -293,7 +293,7 @@ def test_ctrl_c_keeps_the_record_and_ends_the_programs(
     assert process.returncode == 128 + number, err
     assert "Traceback" not in err
     assert out.splitlines()[0] == "Interrupted; every answer is kept."
-    assert f"to go on: blackbox-zo resume {journal}" in out and best_of(out)
+    assert f"to continue: blackbox-zo resume {journal}" in out and best_of(out)
     wait_for(lambda: not any(alive(int(line.split()[1])) for line in lines(log)))
     answered = [record["id"] for record in read(journal)[1]]
     assert f"{len(answered)} of 30 queries" in out

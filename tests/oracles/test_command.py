@@ -98,7 +98,7 @@ def test_a_program_beside_the_user_is_found_in_its_folder(tmp_path: Path) -> Non
     path.chmod(0o755)
     assert once(CommandOracle("./tool {x}", ["x=0:1"], cwd=tmp_path))[0] == 7
     assert once(CommandOracle("tool {x}", ["x=0:1"], env={"PATH": str(tmp_path)}))[0] == 7
-    with pytest.raises(ValueError, match=r"begins with './tool', which is no program"):
+    with pytest.raises(ValueError, match=r"starts with './tool', which cannot be found"):
         CommandOracle("./tool {x}", ["x=0:1"])
 
 
@@ -117,7 +117,7 @@ def test_stdin_is_empty(tmp_path: Path) -> None:
         ("{python} 'a {lr}", {}, r"cannot be split.*quotes"),
         ("", {}, r"`run` is empty"),
         ([], {}, r"`run` is empty"),
-        ("no-such-program-anywhere {lr}", {}, r"'no-such-program-anywhere', which is no program that can be found"),
+        ("no-such-program-anywhere {lr}", {}, r"'no-such-program-anywhere', which cannot be found"),
         ("{python} {lr}", {"timeout": 0}, r"timeout=...\)` must be a positive number, got 0"),
         ("{python} {lr}", {"workers": 0}, r"workers=...\)` must be a whole number of at least 1, got 0"),
         ("{python} {lr}", {"tail": -1}, r"tail"),
@@ -130,7 +130,11 @@ def test_stdin_is_empty(tmp_path: Path) -> None:
         ("{python} {lr}", {"read": r"regex:loss \S+"}, r"has no group"),
         ("{python} {lr}", {"read": "file:{nr}.txt"}, r"no parameter 'nr'"),
         ("{python} {lr}", {"read": "file:out.txt", "workers": 2}, r"one file for 2 programs.*\{id\}"),
-        ("{python} {lr}", {"start": {"lrr": 0.1}}, r"`start` names 'lrr', which is no parameter \(did you mean 'lr'"),
+        (
+            "{python} {lr}",
+            {"start": {"lrr": 0.1}},
+            r"'lrr', which is not a parameter \(did you mean 'lr'",
+        ),
         ("{python} {lr}", {"start": {"lr": 5}}, r"`start` of parameter 'lr': 5 is not between"),
     ],
 )
@@ -215,7 +219,11 @@ def test_a_file_of_an_earlier_run_is_not_an_answer(tmp_path: Path) -> None:
     for point, good in [(0.2, False), (0.9, True), (0.8, True), (0.1, False), (0.9, True)]:
         value, info = once(oracle, [point])
         assert (value == 7.0) is good
-        assert good or info["error"] == f"file '{tmp_path / 'out.txt'}' is of an earlier run; this one did not write it"
+        assert (
+            good
+            or info["error"]
+            == f"file '{tmp_path / 'out.txt'}' is left over from an earlier run; this run did not write it"
+        )
 
 
 def test_a_file_that_is_missing(tmp_path: Path) -> None:

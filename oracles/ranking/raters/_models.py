@@ -1,4 +1,4 @@
-"""Utilities of candidates, fitted to what people said: Bradley-Terry, Thurstone, Plackett-Luce."""
+"""Utilities of candidates, fitted to rankings: Bradley-Terry, Thurstone, Plackett-Luce."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from oracles.ranking.raters._noise import BradleyTerry, PlackettLuce, Thurstone
 __all__ = ["Likelihood", "Utilities", "utilities", "wins_of"]
 
 Likelihood: TypeAlias = BradleyTerry | Thurstone | PlackettLuce
-"""The models of how people err that have a likelihood which is smooth in the utilities."""
+"""The noise models whose likelihood is smooth in the utilities."""
 
 
 class Utilities(NamedTuple):
-    """How good each candidate is, as far as the answers tell.
+    """The posterior of the candidates' utilities.
 
     Attributes:
-        mean: Where the posterior is highest, shape (n,); higher is better, 0 is the prior's mean. In units of f.
+        mean: The posterior mode, shape (n,); higher is better, 0 is the prior's mean. In units of f.
         stderr: Standard errors, shape (n,).
-        covariance: Of the normal distribution that fits the posterior there (Laplace), shape (n, n).
+        covariance: Covariance of the Laplace approximation at the mode, shape (n, n).
     """
 
     mean: Floats
@@ -32,7 +32,7 @@ class Utilities(NamedTuple):
 
 
 def utilities(ranking: Ranking, model: Likelihood | None = None, prior: float = 1.0) -> Utilities:
-    """The most probable utilities u of candidates, given an answer in any number of parts.
+    """The maximum a posteriori utilities u of candidates, given a ranking in any number of parts.
 
     The prior is u ~ N(0, prior² I). An edge i -> j, "i is better than j", of weight w adds to the log likelihood
 
@@ -43,15 +43,16 @@ def utilities(ranking: Ranking, model: Likelihood | None = None, prior: float = 
 
     - `w sum_i log(exp(u_i / T) / (exp(u_i / T) + sum_j exp(u_j / T)))`, i over all that are placed, j over all worse.
 
-    Two that share a place count as half a win for each. That is not so in the last place of a part, which may hold
-    those that were not looked at. The sums are concave, and are maximised by Newton's method.
+    A tie counts as half a win for each, except in the last place of a part, which may hold candidates that were not
+    looked at. The log posterior is concave, and is maximised by Newton's method.
 
-    For an order of more than two take `PlackettLuce`: the others take its edges for independent, and are too sure.
+    For orders of more than two candidates use `PlackettLuce`: the other models treat the edges of an order as
+    independent, and are overconfident.
 
     Args:
         ranking: The answer; n candidates.
-        model: How people err; none means `PlackettLuce(1.0)`.
-        prior: Standard deviation of utilities before anything is known, positive, in units of f.
+        model: The noise model; none means `PlackettLuce(1.0)`.
+        prior: Prior standard deviation of the utilities, positive, in units of f.
 
     Raises:
         ValueError: `prior` is not positive.
@@ -93,7 +94,7 @@ def wins_of(ranking: Ranking, *, half_ties: bool = False, edges: bool = True) ->
 
     Args:
         ranking: The answer.
-        half_ties: Count two that share a place, unless it is the last of a part, as half a win for each.
+        half_ties: Count a tie, unless in the last place of a part, as half a win for each.
         edges: False counts ties alone.
     """
     out = np.zeros((ranking.n, ranking.n))

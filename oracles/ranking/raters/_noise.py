@@ -10,20 +10,20 @@ from typing import final
 import numpy as np
 
 from blackbox_zo._checks import check_positive
-from blackbox_zo._typing import Floats
+from blackbox_zo._typing import Floats, override
 
 __all__ = ["BradleyTerry", "Exact", "FixedFlip", "GapDependent", "Noise", "PlackettLuce", "Thurstone"]
 
 
 class Noise(ABC):
-    """A model of a comparison of f(x) and f(y), of which the lower is better."""
+    """A model of the comparison of f(x) and f(y); lower is better."""
 
     @abstractmethod
     def chance(self, gap: float) -> float:
-        """The probability that the better one is named; `gap` is the distance of f(x) and f(y), positive."""
+        """The probability that the answer is right; `gap` is |f(x) - f(y)|, positive."""
 
     def heard(self, values: Floats, uniforms: Floats) -> Floats:
-        """What is compared: the values, or what an answer's one look at each candidate makes of them.
+        """The values that one answer compares: f itself, or f with noise drawn once per candidate.
 
         Args:
             values: Shape (n,).
@@ -37,18 +37,18 @@ class Noise(ABC):
 class Exact(Noise):
     """Always right."""
 
+    @override
     def chance(self, gap: float) -> float:
-        """See `Noise.chance`."""
         return 1.0
 
 
 @final
 @dataclass(frozen=True)
 class FixedFlip(Noise):
-    """Wrong with probability `p`, however far apart the two are (SCOBO's model with kappa = 1: Cai et al. 2022).
+    """Wrong with probability `p`, whatever the gap (SCOBO's model with kappa = 1: Cai et al. 2022).
 
     Args:
-        p: From 0 to 0.5; at 0.5 an answer says nothing.
+        p: From 0 to 0.5; at 0.5 an answer carries no information.
 
     Raises:
         ValueError: `p` is out of its range.
@@ -60,8 +60,8 @@ class FixedFlip(Noise):
         if not 0 <= self.p <= 0.5:
             raise ValueError(f"`FixedFlip(p=...)` must be from 0 to 0.5, got {self.p!r}.")
 
+    @override
     def chance(self, gap: float) -> float:
-        """See `Noise.chance`."""
         return 1.0 - self.p
 
 
@@ -71,7 +71,7 @@ class GapDependent(Noise):
     """Right with probability `1/2 + min(delta, mu gap^(kappa - 1))` (the comparison oracle of SCOBO; Cai et al. 2022).
 
     Args:
-        mu: Positive, in units of f to the power of 1 - kappa.
+        mu: Positive, in units of f^(1 - kappa).
         kappa: At least 1; 1 is a fixed probability.
         delta: Largest advantage over guessing, in (0, 0.5].
 
@@ -90,8 +90,8 @@ class GapDependent(Noise):
         if self.delta > 0.5:
             raise ValueError(f"`GapDependent(delta=...)` must be at most 0.5, got {self.delta!r}.")
 
+    @override
     def chance(self, gap: float) -> float:
-        """See `Noise.chance`."""
         return 0.5 + min(self.delta, self.mu * float(gap ** (self.kappa - 1)))
 
 
@@ -112,15 +112,15 @@ class BradleyTerry(Noise):
     def __post_init__(self) -> None:
         check_positive("BradleyTerry", temperature=self.temperature)
 
+    @override
     def chance(self, gap: float) -> float:
-        """See `Noise.chance`."""
         return 1.0 / (1.0 + math.exp(-min(gap / self.temperature, 700.0)))
 
 
 @final
 @dataclass(frozen=True)
 class Thurstone(Noise):
-    """Right with probability `Phi(gap / scale)`, Phi the normal distribution's (Thurstone 1927, case V).
+    """Right with probability `Phi(gap / scale)`, Phi the standard normal cdf (Thurstone 1927, case V).
 
     Args:
         scale: Positive, in units of f: the standard deviation of the noise in the difference of two.
@@ -134,18 +134,18 @@ class Thurstone(Noise):
     def __post_init__(self) -> None:
         check_positive("Thurstone", scale=self.scale)
 
+    @override
     def chance(self, gap: float) -> float:
-        """See `Noise.chance`."""
         return 0.5 * math.erfc(-gap / (self.scale * math.sqrt(2.0)))
 
 
 @final
 @dataclass(frozen=True)
 class PlackettLuce(Noise):
-    """One look at each candidate: the order of `-f / temperature + Gumbel noise` (Luce 1959, Plackett 1975).
+    """Candidates are ordered by `-f / temperature + Gumbel noise` (Luce 1959, Plackett 1975).
 
-    The noise is drawn once for an answer, so its comparisons never contradict each other. Of any two they are right as
-    often as with `BradleyTerry`.
+    The noise is drawn once per answer, so its comparisons never contradict each other. Each pair is ordered correctly
+    with the probability of `BradleyTerry`.
 
     Args:
         temperature: Positive, in units of f.
@@ -159,11 +159,12 @@ class PlackettLuce(Noise):
     def __post_init__(self) -> None:
         check_positive("PlackettLuce", temperature=self.temperature)
 
+    @override
     def heard(self, values: Floats, uniforms: Floats) -> Floats:
-        """See `Noise.heard`."""
         out: Floats = values + self.temperature * np.log(-np.log(uniforms))
         return out
 
+    @override
     def chance(self, gap: float) -> float:
-        """See `Noise.chance`: what was heard is compared without error."""
+        # `heard` holds the noise; the comparison itself is exact
         return 1.0

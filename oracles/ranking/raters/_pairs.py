@@ -1,4 +1,4 @@
-"""`PairwiseOracle`: a step asked about two at a time, and designs that say which two."""
+"""`PairwiseOracle`: pairwise comparisons of a step's candidates, and designs that choose the pairs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, Protocol, TypeAlias, final
 import numpy as np
 
 from blackbox_zo._checks import check_at_least
-from blackbox_zo._typing import Ints
+from blackbox_zo._typing import Ints, override
 from blackbox_zo.feedback import Ranking
 from blackbox_zo.oracle import Answers, Oracle
 from blackbox_zo.proposal import Proposal
@@ -32,32 +32,32 @@ class Pairs(ABC):
 
         Args:
             n: Number of candidates.
-            batch: How often pairs have been given out before in this step.
+            batch: Number of earlier calls in this step.
             asked: The pairs compared so far in this step.
-            losses: For each candidate how often it lost in them, less how often it won, shape (n,).
-            key: All that chance may depend on.
+            losses: Net losses of each candidate, losses minus wins, shape (n,).
+            key: The only source of randomness.
         """
 
 
 @final
 @dataclass(frozen=True)
 class AllPairs(Pairs):
-    """Each two once: n (n - 1) / 2 pairs."""
+    """Every pair once: n (n - 1) / 2 pairs."""
 
+    @override
     def next(self, n: int, batch: int, asked: list[Pair], losses: Ints, key: Key) -> list[Pair]:
-        """See `Pairs.next`."""
         return [] if batch else list(combinations(range(n), 2))
 
 
 @final
 @dataclass(frozen=True)
 class RandomPairs(Pairs):
-    """`n_pairs` pairs chosen beforehand: neighbours in a random circle, then those two apart, and so on.
+    """`n_pairs` pairs chosen in advance: neighbours on a random circle, then candidates two apart, and so on.
 
-    From n - 1 pairs on all candidates are connected, and none is in more than two pairs more than another.
+    With at least n - 1 pairs all candidates are connected, and their numbers of pairs differ by at most two.
 
     Args:
-        n_pairs: At least 1; more than there are means all.
+        n_pairs: At least 1; more than n (n - 1) / 2 takes all pairs.
 
     Raises:
         ValueError: `n_pairs` is not positive.
@@ -68,8 +68,8 @@ class RandomPairs(Pairs):
     def __post_init__(self) -> None:
         check_at_least("RandomPairs", 1, n_pairs=self.n_pairs)
 
+    @override
     def next(self, n: int, batch: int, asked: list[Pair], losses: Ints, key: Key) -> list[Pair]:
-        """See `Pairs.next`."""
         if batch:
             return []
         circle = key.generator("pairs").permutation(n).tolist()
@@ -80,10 +80,10 @@ class RandomPairs(Pairs):
 @final
 @dataclass(frozen=True)
 class Swiss(Pairs):
-    """`rounds` rounds of a Swiss tournament: each meets the next in the present order that it has not met yet.
+    """A Swiss tournament: in each round a candidate meets the next one in the current order that it has not met.
 
-    Most comparisons are then spent where the order is open, at n / 2 pairs a round or a
-    few less, where those who are left have met.
+    Most comparisons go where the order is undecided: n / 2 pairs per round, or slightly fewer if the remaining
+    candidates have all met.
 
     Args:
         rounds: At least 1; about log2(n) rounds find the best.
@@ -97,8 +97,8 @@ class Swiss(Pairs):
     def __post_init__(self) -> None:
         check_at_least("Swiss", 1, rounds=self.rounds)
 
+    @override
     def next(self, n: int, batch: int, asked: list[Pair], losses: Ints, key: Key) -> list[Pair]:
-        """See `Pairs.next`."""
         if batch >= self.rounds:
             return []
         met = set(asked)
@@ -115,7 +115,7 @@ class Swiss(Pairs):
 
 
 class Comparer(Protocol):
-    """Who compares positions of one proposal."""
+    """Compares positions of one proposal."""
 
     def pair(self, i: int, j: int, repeat: int) -> int:
         """-1 if i is better, 1 if j is, 0 for a tie."""
@@ -123,14 +123,14 @@ class Comparer(Protocol):
 
 
 class _Asked:
-    """A function of two points as who compares. Which of the two comes first is drawn by lot."""
+    """Compares by a function of two points, passed in random order."""
 
     def __init__(self, oracle: PairwiseOracle, is_better: Callable[[Any, Any], Any], proposal: Proposal) -> None:
         self.oracle, self.is_better, self.proposal = oracle, is_better, proposal
         self.key = Key(oracle.seed, proposal.step)
 
     def pair(self, i: int, j: int, repeat: int) -> int:
-        """See `Comparer.pair`."""
+        """The answer of `is_better` as -1, 0 or 1."""
         i_id, j_id = (int(self.proposal.ids[p]) for p in (i, j))
         turned = bool(self.key.digest(f"first|{repeat}", i_id, j_id, size=1)[0] & 1)
         if turned:
@@ -143,21 +143,20 @@ class _Asked:
 
 @final
 class PairwiseOracle(Oracle):
-    """Asks about a step two candidates at a time, and answers all that was said as one `Ranking` of pairs.
+    """Compares the candidates of a step in pairs, and answers with one `Ranking` of all comparisons.
 
-    Pairs may contradict each other; `Ranking.net_losses` is then how often a candidate lost, less how often it won. A
-    tie is no edge.
+    Comparisons may contradict each other; `Ranking.net_losses` counts losses minus wins. A tie adds no edge.
 
     Args:
-        compare: Who compares: a `SimulatedRater`; a function `is_better(a, b)` of two points, in the structure of x0,
-            that says whether the first is better, or None for "no difference"; or an oracle that answers values, which
-            are compared without error.
-        pairs: Which pairs: `AllPairs()`, `RandomPairs(n_pairs)` or `Swiss(rounds)`.
-        repeats: How often each pair is asked; each answer counts.
-        seed: What the choice of pairs follows from.
+        compare: A `SimulatedRater`; a function `is_better(a, b)` of two points, in the structure of x0,
+            that returns whether the first is better, or None for a tie; or an oracle that answers values, which are
+            compared without error.
+        pairs: The design: `AllPairs()`, `RandomPairs(n_pairs)` or `Swiss(rounds)`.
+        repeats: Times each pair is asked; each answer counts.
+        seed: Seed of the choice of pairs.
 
     Attributes:
-        comparisons: How many pairs have been asked about.
+        comparisons: Number of comparisons so far.
 
     Raises:
         ValueError: `repeats` is not positive.
@@ -203,8 +202,8 @@ class PairwiseOracle(Oracle):
         assert self.is_better is not None
         return _Asked(self, self.is_better, proposal)
 
+    @override
     def answer(self, proposal: Proposal) -> Ranking:
-        """See `Oracle.answer`."""
         comparer, key, n = self._comparer(proposal), Key(self.seed, proposal.step), proposal.n
         asked: list[Pair] = []
         better: list[int] = []
@@ -225,6 +224,7 @@ class PairwiseOracle(Oracle):
             batch += 1
         return Ranking.pairs(better, worse, n)
 
+    @override
     def close(self) -> None:
         """Close the oracle inside, if there is one."""
         if self.rater is not None:

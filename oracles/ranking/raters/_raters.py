@@ -1,4 +1,4 @@
-"""`SimulatedRater`: a person who ranks, made of a function and a model of how people err."""
+"""`SimulatedRater`: a function and a model of human error, as a person who ranks."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, final
 import numpy as np
 
 from blackbox_zo._checks import check_at_least, check_share
-from blackbox_zo._typing import Floats
+from blackbox_zo._typing import Floats, override
 from blackbox_zo.feedback import Ranking
 from blackbox_zo.function import FunctionOracle
 from blackbox_zo.oracle import Answers
@@ -22,24 +22,24 @@ __all__ = ["Look", "SimulatedRater"]
 
 @final
 class SimulatedRater(Wrapper):
-    """Answers as a person would who wants f low, and errs.
+    """Ranks as a person would who prefers low f, and makes errors.
 
-    All chance is a function of seed, step and query ids alone, so a step that is asked about again gets the same
-    answer. Candidates are put in order one after the other, each by binary search among the best so far; every
-    comparison that this takes is counted. A failed query is never ranked.
+    All randomness depends on seed, step and query ids alone, so asking about a step again gives the same answer.
+    Candidates are ranked by binary insertion among the best so far, and every comparison is counted. A failed query is
+    never ranked.
 
     Args:
         oracle: An oracle that answers values, or f itself: a function of one point as for `FunctionOracle`.
-        model: How a comparison of two errs.
-        n_ranked: Name only this many of the best (more if the last place is shared); none ranks all.
-        tie: The rater sees no difference where values differ by less than this, in units of f.
+        model: The noise model of a comparison.
+        n_ranked: Rank only this many of the best (more if the last place is tied); none ranks all.
+        tie: Values that differ by less than this are a tie, in units of f.
         lapse: Probability that an answer is given without looking: a ranking, or a pair of `PairwiseOracle`.
-        drift: The rater's taste walks: in step t f has an extra term `drift b_t v'x`, with v a fixed direction of
+        drift: The rater's taste drifts: in step t, f has an extra term `drift b_t v'x`, with v a fixed direction of
             length 1 and `b_t` a random walk of standard normal moves. In units of f by units of x.
-        seed: What all chance follows from.
+        seed: Seed of all randomness.
 
     Attributes:
-        comparisons: How many comparisons of two have been made.
+        comparisons: Number of comparisons so far.
 
     Raises:
         ValueError: An argument is out of its range.
@@ -83,7 +83,7 @@ class SimulatedRater(Wrapper):
         return Look(self, proposal, self.values(proposal))
 
     def values(self, proposal: Proposal) -> Floats:
-        """What the rater's present taste gives each candidate, shape (n,); lower is better, NaN has failed."""
+        """The values of the candidates by the rater's current taste, shape (n,); lower is better, NaN is a failure."""
         values = self._values(self.oracle.answer(proposal)).values
         if not self.drift:
             return values
@@ -92,8 +92,8 @@ class SimulatedRater(Wrapper):
         out: Floats = values + self.drift * walked * (proposal.points @ (v / np.sqrt(v @ v)))
         return out
 
+    @override
     def answer(self, proposal: Proposal) -> Ranking:
-        """See `Oracle.answer`."""
         look = self.look(proposal)
         shown = np.flatnonzero(np.isfinite(look.values)).tolist()
         k = len(shown) if self.n_ranked is None else self.n_ranked
@@ -104,11 +104,11 @@ class SimulatedRater(Wrapper):
 
 
 class Look:
-    """One proposal in the eyes of a rater.
+    """One proposal, as a rater sees it.
 
     Args:
-        rater: Who looks.
-        proposal: At what.
+        rater: The rater.
+        proposal: The proposal.
         values: The true values, shape (n,).
     """
 
@@ -122,7 +122,7 @@ class Look:
         return (int.from_bytes(self.key.digest(name, i, j, size=8), "little") + 0.5) / 2.0**64
 
     def heard(self, repeat: int) -> Floats:
-        """What one answer compares, shape (n,)."""
+        """The values that one answer compares, shape (n,)."""
         if repeat not in self._heard:
             uniforms = np.array([self.uniform(f"heard|{repeat}", i, 0) for i in self.ids])
             self._heard[repeat] = self.rater.model.heard(self.values, uniforms)

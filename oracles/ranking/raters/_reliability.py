@@ -1,4 +1,4 @@
-"""`RaterModel`: how far each of several raters can be relied on, found from how they agree."""
+"""`RaterModel`: the reliability of several raters, estimated from their agreement."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from oracles.ranking.raters._models import wins_of
 __all__ = ["Fatigue", "RaterModel", "Trend"]
 
 _LEAST = 1e-3
-"""The least weight that is worth a part of a ranking, and the smallest share of wrong answers that is believed."""
+"""Raters of smaller weight are left out of a merged ranking; error rates are clipped to at least this."""
 
 
 class Trend(NamedTuple):
-    """A straight line through what a rater did in each round: its slope per round, and the standard error of that.
+    """A linear trend over rounds: the slope per round, and its standard error.
 
     Both are NaN with fewer than three rounds.
     """
@@ -30,7 +30,7 @@ class Trend(NamedTuple):
 
 
 class Fatigue(NamedTuple):
-    """Whether a rater grows slower or less careful.
+    """Whether a rater becomes slower or less careful.
 
     Attributes:
         seconds: Trend of the logarithm of the time an answer took: 0.01 is 1 % slower with each round.
@@ -53,22 +53,22 @@ class _Round(NamedTuple):
 @final
 @dataclass(frozen=True)
 class RaterModel:
-    """Shares of wrong comparisons of several raters, by expectation maximisation (Dawid & Skene 1979, one coin each).
+    """Error rates of several raters, by expectation maximisation (Dawid & Skene 1979, the one-coin model).
 
-    Which of two candidates is better is not known. With `e_r` the share of comparisons that rater r gets wrong, and
-    `s_r` = 1 or -1 for who says that i, or j, is the better one,
+    Which of two candidates is better is latent. With `e_r` the share of comparisons that rater r gets wrong, and
+    `s_r` = 1 or -1 if r says that i, or j, is better,
 
     - E: `P(i is better) = 1 / (1 + exp(-sum_r s_r lambda_r))`, `lambda_r = log((1 - e_r) / e_r)`,
     - M: `e_r = (wrong + expected number of r's wrong comparisons) / (wrong + right + number of r's comparisons)`,
 
-    over the pairs of all rounds so far. `lambda_r` is the weight that makes a vote of all raters the best one. Who
-    answers at random has e = 1/2 and weight 0; so has who is wrong more often than that. Someone who rates alone, or
-    only with others who are never seen in the same round, keeps the prior's weight.
+    over the pairs of all rounds so far. `lambda_r` is the optimal weight in a vote of all raters. A rater who answers
+    at random has e = 1/2 and weight 0; so has one who is wrong more often than that. A rater who always rates
+    alone keeps the prior's weight.
 
     Args:
-        wrong: How many wrong comparisons everyone is taken to have made before, positive.
-        right: How many right ones.
-        rounds: What `update` has been told so far.
+        wrong: Prior count of wrong comparisons of each rater, positive.
+        right: Prior count of right comparisons, positive.
+        rounds: The rounds passed to `update` so far.
         errors: `e_r` by rater, from `update`.
 
     Raises:
@@ -140,7 +140,7 @@ class RaterModel:
 
     @property
     def raters(self) -> tuple[str, ...]:
-        """All who have answered, in the order in which they first did."""
+        """All raters who have answered, in the order of their first answers."""
         return tuple(dict.fromkeys(name for told in self.rounds for name in told.raters))
 
     @property
@@ -151,7 +151,7 @@ class RaterModel:
         return {name: weight / mean if mean else 1.0 for name, weight in found.items()}
 
     def merge(self, answers: Mapping[str, Ranking]) -> Ranking:
-        """The answers of one round as one ranking with weights. Those without weight are left out, unless all are.
+        """The answers of one round as one weighted ranking. Raters of zero weight are left out, unless all have it.
 
         Raises:
             ValueError: There is no answer.
@@ -170,7 +170,7 @@ class RaterModel:
 
     @property
     def disagreement(self) -> Floats:
-        """For each round, of all pairs that two raters put in order, the share in which they contradict each other.
+        """For each round, the share of contradictions among the pairs that two raters both ordered.
 
         Shape (rounds,); NaN where no two raters compared the same pair.
         """
@@ -184,9 +184,9 @@ class RaterModel:
         return out
 
     def agreement(self, rater: str) -> Floats:
-        """For each round, of the rater's comparisons the share that agrees with the weighted vote of the others.
+        """For each round, the share of the rater's comparisons that agree with the weighted vote of the others.
 
-        Shape (rounds,); NaN in rounds in which there is nothing to compare.
+        Shape (rounds,); NaN in rounds with nothing to compare.
         """
         odds = {name: float(_log_odds(np.array(e))) for name, e in self.errors}
         out = np.full(len(self.rounds), np.nan)

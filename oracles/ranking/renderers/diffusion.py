@@ -22,25 +22,25 @@ _drawing = threading.Lock()
 
 @final
 class Latent:
-    """`render(x)`: the picture that a pipeline makes of a prompt when it starts from the noise x.
+    """`render(x)`: the picture that a pipeline makes of a prompt, starting from the noise x.
 
     Pipelines expect noise of independent N(0, 1) numbers, whose length is close to √d; a search leaves that shell, and
-    pictures of other lengths turn grey or break. So only the direction of x counts: it is brought to the length of
-    `x0` before it is used. All else that is random is drawn from `seed`, so that x alone decides the picture.
+    noise of another length gives grey or broken pictures. So x is first rescaled to the length of `x0`, and only its
+    direction counts. All other randomness comes from `seed`, so x alone determines the picture.
 
     With `directions=k`, the noise is x0 + (scale ‖x0‖ / √k) Σᵢ xᵢ vᵢ, of orthonormal v₁ … vₖ drawn from `seed`: x of
     independent N(0, 1) numbers moves it by about `scale` times its length, however many they are. People who rank 8
     pictures a round can steer some 10 to 50 numbers, not the 16,384 of a picture of 512 pixels.
 
-    Making one runs the pipeline for one step, to see the shape of its noise. Renderers draw one after another, also
-    where they share a pipeline and are called from several threads.
+    The constructor runs the pipeline for one step, to find the shape of its noise. Renderers that share a pipeline take
+    turns, even across threads.
 
     Args:
         pipeline: Of `diffusers`, for one picture, with the arguments `latents` and `output_type`.
         prompt: What to draw.
-        directions: k, how many numbers x has; none makes x the noise itself.
+        directions: k, the size of x; none makes x the noise itself.
         scale: With `directions`, how far x moves the noise; 1 is 45 degrees.
-        seed: Of the noise, the directions, and what the scheduler draws.
+        seed: Seed of the noise, the directions, and the scheduler.
         **call: More arguments of the pipeline, such as `height` or `num_inference_steps`.
 
     Attributes:
@@ -48,7 +48,7 @@ class Latent:
             with `torch.Generator().manual_seed(seed)`, unless it rearranges what it draws, as Flux does.
 
     Raises:
-        TypeError: The pipeline has not the arguments.
+        TypeError: The pipeline lacks the arguments.
     """
 
     def __init__(
@@ -82,10 +82,10 @@ class Latent:
 
 @final
 class PromptEmbedding:
-    """`render(x)`: the picture that a pipeline makes of an embedding x, where a prompt's embedding would be.
+    """`render(x)`: the picture that a pipeline makes of x, used in place of the prompt's embedding.
 
-    All that is random is drawn from `seed`, so that x alone decides the picture. What else the pipeline finds in the
-    prompt (a pooled embedding, a mask) stays.
+    All randomness comes from `seed`, so x alone determines the picture. Whatever else the pipeline takes from the
+    prompt (a pooled embedding, a mask) stays fixed.
 
     With `directions=k`, the embedding is x0 + (scale ‖x0‖ / √k) Σᵢ xᵢ vᵢ, of orthonormal v₁ … vₖ drawn from `seed`:
     x of independent N(0, 1) numbers changes it by about `scale` times its root mean square. See `Latent` for why.
@@ -93,16 +93,16 @@ class PromptEmbedding:
     Args:
         pipeline: Of `diffusers`, for one picture, with the argument `prompt_embeds` and the method `encode_prompt`.
         prompt: Whose embedding is `x0`, or what x moves away from.
-        directions: k, how many numbers x has; none makes x the embedding itself.
+        directions: k, the size of x; none makes x the embedding itself.
         scale: With `directions`, how far x moves the embedding.
-        seed: Of the directions, and of all that the pipeline draws.
+        seed: Seed of the directions and of the pipeline.
         **call: More arguments of the pipeline, such as `height`, `negative_prompt` or `prompt_2`.
 
     Attributes:
         x0: Where to start. Zeros, shape (k,), or the embedding, shape (tokens, width).
 
     Raises:
-        TypeError: The pipeline has not the argument or the method, or its embedding is no array.
+        TypeError: The pipeline lacks the argument or the method, or its embedding is not an array.
     """
 
     def __init__(

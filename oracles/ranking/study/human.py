@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from blackbox_zo._checks import check_at_least, check_positive
+from blackbox_zo._typing import override
 from blackbox_zo.errors import OracleError
 from blackbox_zo.feedback import Ranking
 from blackbox_zo.oracle import Oracle
@@ -38,31 +39,31 @@ BROKEN = 3
 
 
 class HumanRanking(Oracle):
-    """Shows the candidates of each step on a page, and answers with the order in which people put them.
+    """Shows the candidates of each step on a web page, and answers with the ranking that people give.
 
-    Every answer is in the store before the page says so. The store is the journal: run the same program again, after
-    whatever end, and the search is given the same answers, and goes on with the same candidates in the same order.
-    A person may undo answers that the search has used; `Search.run` then goes back.
+    An answer is in the store before the page confirms it. The store is the journal: run the same program again, however
+    it ended, and the search gets the same answers and continues with the same candidates in the same order. A person
+    may undo answers that the search has already used; `Search.run` then goes back.
 
     Args:
         render: `render(x)` for a candidate in the structure of x0; gives a PIL image, an array, a figure, bytes (PNG,
-            JPEG, SVG, WAV, MP4, …), text, HTML, or a `Path`. Where it raises, the page shows the error, and the
+            JPEG, SVG, WAV, MP4, …), text, HTML, or a `Path`. If it raises, the page shows the error, and the
             candidate loses.
-        store: Path of an SQLite file, or a URL such as "postgresql://…" where several servers share a study.
-        port: Of the page; 0 takes the port of last time if it is free, else any.
-        n_ranked: k, how many of the best a person puts in order; none asks for all.
-        raters: How many people answer each round; a round ends with the last of them.
-        rounds: How many rounds are planned, for the page's progress.
+        store: Path of an SQLite file, or a URL such as "postgresql://…" if several servers share a study.
+        port: Port of the page; 0 takes the last one used if it is free, else any.
+        n_ranked: k, the number of best candidates that a person ranks; none asks for all.
+        raters: People who answer each round; a round ends with the last answer.
+        rounds: Planned rounds, for the page's progress bar.
         host: Address to bind; other machines reach the page only if this is changed.
-        allowed_hosts: Further names under which browsers reach it.
-        title: Of the page.
-        question: What the page asks.
+        allowed_hosts: Further host names under which browsers may reach it.
+        title: Title of the page.
+        question: Question on the page.
         patience: Seconds after the first answer of a round at which the round ends without the other raters; none
             waits for them.
 
     Attributes:
         server: The page's server.
-        reliability: Of several raters: their weights, how often they disagree, and how they tire.
+        reliability: With several raters: their weights, disagreement and fatigue.
 
     Raises:
         StoreError: The store cannot be used, or is of another version.
@@ -121,8 +122,9 @@ class HumanRanking(Oracle):
         """
         return f"{self.server.address}/join/{self.store.visitors.invite(name)}"
 
+    @override
     def answer(self, proposal: Proposal) -> Ranking:
-        """See `Oracle.answer`: waits for people. What `proposal.ahead` holds is drawn, and may be answered meanwhile.
+        """Wait until people have answered; meanwhile render `proposal.ahead`, which they may answer early.
 
         Raises:
             Rewind: An answer that the search has used was taken back.
@@ -151,23 +153,24 @@ class HumanRanking(Oracle):
 
     # ------------------------------------------------------------------------------------------------- learning
 
+    @override
     def start(self) -> RaterModel:
-        """See `Oracle.start`: nothing is known of the raters."""
         return RaterModel()
 
+    @override
     def absorb(self, state: RaterModel, evidence: Mapping[int, Any]) -> RaterModel:
-        """See `Oracle.absorb`: how the raters agreed in the step."""
+        # Update the raters' reliability by the step's answers
         for told in evidence.values():
             worked_out = self._updated is not None and state is self._updated[0] and told is self._updated[1]
             state = self.reliability if worked_out else state.update(*told)
         return state
 
+    @override
     def save(self, state: RaterModel) -> dict[str, Any]:
-        """See `Oracle.save`."""
         return {"raters": np.array(json.dumps(state.to_json()))}
 
+    @override
     def load(self, saved: Mapping[str, Any]) -> RaterModel:
-        """See `Oracle.load`."""
         if "raters" not in saved:
             raise ValueError("The state was not saved by a `HumanRanking`.")
         return RaterModel.from_json(json.loads(str(saved["raters"])))
@@ -220,6 +223,7 @@ class HumanRanking(Oracle):
             raise OracleError(f"No candidate of {BROKEN} rounds could be drawn. The last error: {media.data.decode()}")
         self.study.close_without(round_)
 
+    @override
     def close(self) -> None:
         """Tell open pages that the study is over, and stop. What was answered stays in the store."""
         atexit.unregister(self.close)

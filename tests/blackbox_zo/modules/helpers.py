@@ -13,7 +13,10 @@ import transformers as hf
 from torch import nn
 
 import blackbox_zo as bz
-from blackbox_zo.modules import Batched, Displacements, Module, Scratch
+from blackbox_zo.modules import Module
+from blackbox_zo.modules._batched import Batched
+from blackbox_zo.modules._displaced import Displacements
+from blackbox_zo.modules._scratch import Scratch
 
 Make = Callable[[tuple[bz.Block, ...], int, bz.Key], bz.Directions]
 

@@ -12,9 +12,12 @@ import torch
 
 import blackbox_zo as bz
 from blackbox_zo.directions import OnBlocks
-from blackbox_zo.modules import Batched, Displacements, Module, Scratch, Unstackable
-from blackbox_zo.modules._displaced import Displaced
+from blackbox_zo.modules import Module
+from blackbox_zo.modules._batched import Batched
+from blackbox_zo.modules._displaced import Displaced, Displacements
+from blackbox_zo.modules._scratch import Scratch
 from blackbox_zo.modules._select import Select
+from blackbox_zo.modules._stacking import Unstackable
 
 from .helpers import (
     CASES,

@@ -12,7 +12,8 @@ import torch
 from torch import nn
 
 import blackbox_zo as bz
-from blackbox_zo.modules import Displacements, Module
+from blackbox_zo.modules import Module
+from blackbox_zo.modules._displaced import Displacements
 
 from .helpers import (
     CASES,

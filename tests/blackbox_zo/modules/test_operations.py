@@ -14,8 +14,11 @@ from torch import nn
 from torch.nn import functional as F
 
 import blackbox_zo as bz
-from blackbox_zo.modules import Batched, Displacements, Module, Scratch, Unstackable, take_rows
-from blackbox_zo.modules._displaced import LARGE
+from blackbox_zo.modules import Module
+from blackbox_zo.modules._batched import Batched
+from blackbox_zo.modules._displaced import LARGE, Displacements
+from blackbox_zo.modules._scratch import Scratch
+from blackbox_zo.modules._stacking import Unstackable, take_rows
 
 from .helpers import DIRECTIONS, SWEEPS, Case, Make, assert_exact, made, numbers, output, queries_of, reference, swept
 

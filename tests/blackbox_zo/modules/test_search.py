@@ -13,7 +13,9 @@ import torch
 from torch import nn
 
 import blackbox_zo as bz
-from blackbox_zo.modules import Displacements, Module, Scratch
+from blackbox_zo.modules import Module
+from blackbox_zo.modules._displaced import Displacements
+from blackbox_zo.modules._scratch import Scratch
 from tests.journals import read
 
 from .helpers import made

@@ -127,7 +127,7 @@ def test_a_run_learns_says_so_and_is_kept(here: Path, capsys: pytest.CaptureFixt
     assert float(accuracy.split()[1]) < 0.7 and float(accuracy.split()[2]) == 1.0
     assert counts.startswith("40 of 40 steps, 1,280 forwards, ") and counts.endswith(" MB")
     assert rest[0] == "weights after step 40: out" and rest[1].startswith("report: seen.html: steps 40, queries 1,280")
-    assert "to go on" not in out and "seen.html" in out
+    assert "to continue" not in out and "seen.html" in out
     assert err.splitlines()[0].endswith("108 rows to learn from, 12 to validate on")
     assert "step 10/40: validation loss " in err and "examples/s" in err and err.count("40/40 steps, loss ") == 1
     found = measures(here / "run.jsonl")
@@ -166,7 +166,7 @@ def test_saved_and_exported_weights_are_those_of_the_run(here: Path, capsys: pyt
     plain: Any = AutoModelForCausalLM.from_pretrained(here / "last")
     assert plain(**words("It was", return_tensors="pt")).logits.shape[-1] == plain.config.vocab_size
     assert code_of(["export", "run.jsonl", "--model", "out", "-o", "more"]) == 2
-    assert "began from other weights" in capsys.readouterr().err
+    assert "started from weights other" in capsys.readouterr().err
     assert code_of(["export", "run.jsonl", "--model", "tiny", "-o", "more", "--step", "13"]) == 2
     assert "has 12 moves, fewer than the 13" in capsys.readouterr().err
     assert code_of(["export", "run.jsonl", "--model", "tiny", "-o", "tiny"]) == 2
@@ -237,7 +237,7 @@ def test_loss_and_accuracy_of_one_run_of_the_model_are_those_of_two(here: Path) 
 def test_nothing_kept_is_said(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(typed("--steps", "1", "--quiet")) == 0
     out, err = capsys.readouterr()
-    assert out.splitlines()[-1].startswith("Nothing was kept: --save DIR") and err == ""
+    assert out.splitlines()[-1].startswith("Nothing was saved: --save DIR") and err == ""
 
 
 def test_ten_bad_steps_end_a_run_and_all_is_kept(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -247,7 +247,7 @@ def test_ten_bad_steps_end_a_run_and_all_is_kept(here: Path, capsys: pytest.Capt
     assert err.startswith("blackbox-zo: All queries of the last 10 steps failed") and "Traceback" not in err
     assert "the loss is NaN or infinite; use a smaller learning rate or radius" in err
     assert "11 of 40 steps, 10 without a finite loss" in out and "weights after step 11: out" in out
-    assert "to go on" not in out
+    assert "to continue" not in out
     assert len({record["step"] for record in read(here / "run.jsonl")[1]}) == 11
     assert main(["export", "run.jsonl", "--model", "tiny", "-o", "again"]) == 0
     assert weights(here / "again") == weights(here / "out")
@@ -306,7 +306,7 @@ def test_an_interrupt_keeps_all_and_says_how_to_go_on(
     assert err == "" and 5 <= answered < 5000
     assert out.splitlines()[0] == "Interrupted; every answer is kept."
     assert f"{answered} of 5000 steps, " in out and f"weights after step {answered}: out" in out
-    assert "to go on: blackbox-zo resume run.jsonl" in out
+    assert "to continue: blackbox-zo resume run.jsonl" in out
     assert main(["export", "run.jsonl", "--model", "tiny", "-o", "again"]) == 0
     assert weights(here / "again") == weights(here / "out")
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
@@ -377,7 +377,7 @@ def test_a_journal_of_another_run_is_refused_by_name(here: Path, capsys: pytest.
         assert words in err and out == "" and err.count("\n") == 1
 
     refused("belongs to another run: its --model is 'tiny', here it is 'other'", "--model", "other")
-    refused("its digest of the weights it began with (--model) is '", "--model", "aside/tiny")
+    refused("its digest of the initial weights (--model) is '", "--model", "aside/tiny")
     refused("its set of training rows (--data, --validation) is {'rows': 108, 'digest'", "--data", "fewer.jsonl")
     (here / "changed.jsonl").write_text((here / "rows.jsonl").read_text().replace("on the mat", "on the cat"))
     refused("its set of training rows (--data, --validation) is {'rows': 108", "--data", "changed.jsonl")
@@ -416,10 +416,10 @@ def test_a_run_whose_model_or_data_is_gone_or_changed_is_refused_by_name(
     again, export = ("resume", "run.jsonl", "--steps", "4"), ("export", "run.jsonl", "-o", "new")
     (here / "tiny").rename(here / "kept")
     refused("The model 'tiny' is not in folder '", *again)
-    refused("The run began with model 'tiny', which is not at", *export)
+    refused("The run's base model 'tiny' is not at", *export)
     (here / "other").rename(here / "tiny")
-    refused("its digest of the weights it began with (--model) is '", *again)
-    refused("began from other weights than this model's", *export)
+    refused("its digest of the initial weights (--model) is '", *again)
+    refused("started from weights other than this model's", *export)
     shutil.rmtree(here / "tiny")
     (here / "kept").rename(here / "tiny")
     (here / "rows.jsonl").rename(here / "moved.jsonl")
@@ -457,13 +457,13 @@ NO_TASK: tuple[str, ...] = ()
         (TASK[:2], ("--labels", "great,,bad"), "--labels 'great,,bad' has an empty word"),
         (TASK, ("--values", "pos"), "one value for each of the 2 of --labels, got 1"),
         (TASK, ("--select", "^nothing"), "--select '^nothing': `Module(select=...)`: no trainable parameter matches"),
-        (TASK, ("--select", "("), "--select '(' is no regular expression"),
+        (TASK, ("--select", "("), "--select '(' is not a regular expression"),
         (TASK, ("--model", "./none"), "Model './none' does not exist"),
         (TASK, ("--model", "hollow"), "Model 'hollow' is a folder without config.json"),
         (TASK, ("--model", "broken"), "--model 'broken' cannot be loaded"),
         (NO_TASK, (), "Give one of --labels, --answer and --text, got none"),
         (TASK, ("--text", "text"), "got --labels and --text"),
-        (NO_TASK, ("--labels", "great,terrible"), "--labels comes after a text; give it by --template"),
+        (NO_TASK, ("--labels", "great,terrible"), "--labels needs a prompt; add --template"),
         (NO_TASK, ("--text", "text", "--template", "{text}"), "leave --template out"),
         (NO_TASK, ("--text", "text", "--label-field", "label"), "--label-field goes with --labels only"),
         (NO_TASK, ("--text", "text", "--objective", "f1"), "--objective f1 does not go with --text"),
@@ -472,7 +472,7 @@ NO_TASK: tuple[str, ...] = ()
         (
             (*TASK[:2], "--answer", "{answer}"),
             ("--objective", "f1", "--sweep", "batched"),
-            "--sweep batched cannot write",
+            "--sweep batched cannot generate text",
         ),
         (TASK, ("--mezo", "--optimizer", "adam"), "--mezo fixes --optimizer"),
         (TASK, ("--rank", "2", "--distribution", "gaussian"), "--rank goes with --distribution lowrank"),
@@ -482,7 +482,7 @@ NO_TASK: tuple[str, ...] = ()
         (TASK, ("--directions", "3", "--directions-per", "example"), "which must divide them"),
         (TASK, ("--lr", "-1"), "must be a positive number, got '-1'"),
         (TASK, ("--steps", "0"), "must be a whole number of at least 1, got '0'"),
-        (TASK, ("--report", "x.html"), "--report draws the journal; give --journal FILE too"),
+        (TASK, ("--report", "x.html"), "--report is drawn from the journal; add --journal FILE"),
         (TASK, ("--report", "x.pdf", "--journal", "run.jsonl"), "--report 'x.pdf' must end in .html or .png"),
         (TASK, ("--journal", "no/such/run.jsonl"), "is in a folder that is not there"),
         (TASK, ("--journal", "tiny"), "--journal 'tiny' is a folder"),
@@ -541,7 +541,7 @@ def test_the_page_of_a_run(here: Path, capsys: pytest.CaptureFixture[str]) -> No
     for words in (
         *("run.jsonl", "alert('x')", "30 steps", "960 queries", "0 failed steps", shown, "best accuracy"),
         *("Training loss", "running median", "Validation", "accuracy, %", "great, terrible", "Adam(learning_rate=0.01"),
-        *("n_directions=16", "select all", "to go on, with more steps", "blackbox-zo resume run.jsonl --steps 60"),
+        *("n_directions=16", "select all", "to continue, with more steps", "blackbox-zo resume run.jsonl --steps 60"),
         *("rows.jsonl", "blackbox-zo export run.jsonl -o DIR"),
     ):
         assert words in page.text, words
@@ -673,7 +673,7 @@ def test_a_time_limit_ends_a_run_that_can_go_on(here: Path, capsys: pytest.Captu
     out = capsys.readouterr().out
     done = len({record["step"] for record in read(here / "run.jsonl")[1]})
     assert 1 <= done < 1000 and "The time limit is reached." in out and f"{done} of 100000 steps" in out
-    assert "to go on: blackbox-zo resume run.jsonl" in out and list(validated(here / "run.jsonl")) == [0, done]
+    assert "to continue: blackbox-zo resume run.jsonl" in out and list(validated(here / "run.jsonl")) == [0, done]
 
 
 def test_the_page_of_a_run_from_python(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -687,9 +687,9 @@ def test_the_page_of_a_run_from_python(here: Path, capsys: pytest.CaptureFixture
     for name, words in (("ranked", "The answers are rankings"), ("none", "No step has been recorded yet.")):
         assert main(["report", f"{name}.jsonl"]) == 0
         page = Page((here / f"{name}.html").read_text())
-        assert words in page.text and "--model BASE" in page.text and "to go on" not in page.text
+        assert words in page.text and "--model BASE" in page.text and "to continue" not in page.text
         assert code_of(["resume", f"{name}.jsonl"]) == 2
-        assert "begun by a Python program" in capsys.readouterr().err
+        assert "started by a Python program" in capsys.readouterr().err
         assert code_of(["export", f"{name}.jsonl", "-o", "new"]) == 2
-        assert "does not say which model the run began with; name it by --model" in capsys.readouterr().err
+        assert "does not name the run's base model; give it by --model" in capsys.readouterr().err
     assert capsys.readouterr().err == ""

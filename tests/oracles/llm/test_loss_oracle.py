@@ -132,6 +132,6 @@ def test_a_direction_an_example_is_unbiased_with_less_variance(difference: Any) 
 def test_directions_must_divide_the_batch(k: int, size: int) -> None:
     model = net()
     oracle = LossOracle(model, [regression(size)], squares, directions_per="example")
-    words = f"shares {size} examples among {k} directions, which must divide them. Use `n_directions={size}`"
+    words = f"shares {size} examples among {k} directions, but {k} does not divide {size}. Use `n_directions={size}`"
     with pytest.raises(ValueError, match=re.escape(words)):
         oracle.answer(ask(model, RV(0.1, k, "lowrank")))

@@ -198,7 +198,8 @@ def test_a_move_is_what_the_search_alone_makes(tmp_path: Path) -> None:
     search = bz.Search(variable, bz.RandomVector(1e-3, 4, "lowrank"), bz.SGD(1.0), seed=7)
     proposal = search.ask()
     losses = []
-    from blackbox_zo.modules import Displacements, Scratch
+    from blackbox_zo.modules._displaced import Displacements
+    from blackbox_zo.modules._scratch import Scratch
 
     for i in range(proposal.queries.n):
         with torch.no_grad(), Scratch(Displacements(variable, proposal.queries), i):
@@ -518,7 +519,7 @@ def test_a_journal_has_every_answer(tmp_path: Path) -> None:
         "learning_rate": {"python": "oracles.llm._trainer_step.TrainerRate"},
     }
     assert [len(record["values"]) for record in records] == [8, 8, 8]
-    with pytest.raises(ValueError, match="there is a journal"):
+    with pytest.raises(ValueError, match="exists already"):
         trainer(tmp_path, llama(), max_steps=3, journal="answers.jsonl").train()
 
 

@@ -75,26 +75,29 @@ def test_what_a_journal_tells(tmp_path: Path) -> None:
     path = pretended(tmp_path / "run.jsonl")
     career = career_of(bz.read_journal(path))
     assert career.played.tolist() == [20, 40, 60, 80, 100]
-    assert career.mean[[0, 2, 3, 4]].tolist() == [-4.5, -0.5, 1.5, 3.5] and career.mean[1] != career.mean[1]
+    assert (
+        career.mean_return[[0, 2, 3, 4]].tolist() == [-4.5, -0.5, 1.5, 3.5]
+        and career.mean_return[1] != career.mean_return[1]
+    )
     assert career.best_so_far.tolist() == [-4, -4, 0, 2, 4]
     assert career.failures == [(2, "the score is not finite"), (3, EVIL)] and career.candidates == 10
     tiles = dict(page_of(path).tiles)
-    assert tiles["best evaluated, after step 3"] == "4" and tiles["last evaluated, after step 5"] == "2.5"
+    assert tiles["best evaluation, after step 3"] == "4" and tiles["last evaluation, after step 5"] == "2.5"
     assert tiles["steps"] == "5" and tiles["episodes"] == "20" and tiles["failed candidates"] == "2"
     assert career.reasons() == [("the score is not finite", 1, 2), (EVIL, 1, 3)]
 
 
 def test_the_page_says_it_safely(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["report", str(pretended(tmp_path / "run.jsonl"))]) == 0
-    assert "run.html: best evaluated, after step 3 4, " in capsys.readouterr().out
+    assert "run.html: best evaluation, after step 3 4, " in capsys.readouterr().out
     page = (tmp_path / "run.html").read_text()
     for words in (
         "Learning curve",
         "Failures",
         "Some-v0",
-        "best evaluated",
+        "best evaluation",
         "all failed",
-        "steps of the environment",
+        "environment steps",
     ):
         assert words in page
     assert EVIL not in page and "&lt;script&gt;" in page and "at play" not in page
@@ -136,7 +139,7 @@ def test_no_video_and_why(trained: Path, tmp_path: Path) -> None:
     (tmp_path / "gone.jsonl").write_text(text)
     assert main(["report", str(tmp_path / "gone.jsonl")]) == 0
     page = (tmp_path / "gone.html").read_text()
-    assert "The policy policy.npz cannot be shown. There is no environment &#x27;CartPole-v9&#x27;" in page
+    assert "The policy policy.npz cannot be shown. Unknown environment &#x27;CartPole-v9&#x27;" in page
 
 
 def test_bad_input(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -222,7 +225,7 @@ def test_export_of_a_program(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     one, two = np.load(tmp_path / "own.npz"), np.load(target)
     assert all(np.array_equal(one[name], two[name]) for name in one.files)
     assert main(["resume", str(path)]) == 2
-    assert "was begun by a Python program" in capsys.readouterr().err
+    assert "was started by a Python program" in capsys.readouterr().err
 
 
 def test_what_cannot_be_exported(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -260,7 +263,7 @@ def test_a_journal_of_format_1(tmp_path: Path, capsys: pytest.CaptureFixture[str
     for name in ("format1.jsonl", "format1.jsonl.eval.jsonl"):
         shutil.copy(DATA / name, tmp_path)
     path = tmp_path / "format1.jsonl"
-    assert dict(page_of(path).tiles)["best evaluated, after step 1"] == "12"
+    assert dict(page_of(path).tiles)["best evaluation, after step 1"] == "12"
     assert main(["watch", str(path)]) == 0
     assert "step 2/2: return 11.4, best 12, 32 episodes, 357 steps" in capsys.readouterr().out
     assert main(["export", str(path), "-o", str(tmp_path / "p.npz")]) == 0
@@ -280,8 +283,8 @@ def test_a_journal_of_format_1(tmp_path: Path, capsys: pytest.CaptureFixture[str
 def test_commands_that_help(trained: Path) -> None:
     page = page_of(trained / "run.jsonl")
     rows = dict(row for s in page.sections for part in s.parts if isinstance(part, Commands) for row in part.rows)
-    assert rows["how it was begun"].startswith("blackbox-zo train-policy --env CartPole-v1 ")
-    assert rows["to go on"] == f"blackbox-zo resume {trained / 'run.jsonl'} --steps 8"
-    assert rows["to keep the policy"] == f"blackbox-zo export {trained / 'run.jsonl'} -o policy.npz"
+    assert rows["how it was started"].startswith("blackbox-zo train-policy --env CartPole-v1 ")
+    assert rows["to continue"] == f"blackbox-zo resume {trained / 'run.jsonl'} --steps 8"
+    assert rows["to save the policy"] == f"blackbox-zo export {trained / 'run.jsonl'} -o policy.npz"
     (chart,) = (part for s in page.sections for part in s.parts if isinstance(part, Chart))
     assert chart.compared in [layer.label for layer in chart.layers]

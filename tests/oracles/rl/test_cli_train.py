@@ -136,7 +136,7 @@ def test_steps_of_the_environment_end_it(tmp_path: Path) -> None:
     done = cli(*given, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "/300 env-steps, step 1, return" in done.stderr
-    assert "Nothing was kept" in done.stdout and "evaluated" not in done.stdout
+    assert "Nothing was saved" in done.stdout and "evaluated" not in done.stdout
     taken = int(done.stdout.split(" steps of the environment")[0].split()[-1].replace(",", ""))
     assert 300 <= taken < 300 + 10 * 500
 
@@ -190,7 +190,7 @@ def test_interrupted_and_resumed_is_the_same_run(folder: Path) -> None:
     out, err = process.communicate(timeout=30)
     assert process.returncode == 130 and "Traceback" not in err
     assert "Interrupted; every answer is kept.\n" in out and "\n1 of 6 steps, " in out
-    assert "to go on: blackbox-zo resume part.jsonl" in out
+    assert "to continue: blackbox-zo resume part.jsonl" in out
     killed = len(answers(folder / "part.jsonl"))
     assert 22 <= killed < 90
     second = subprocess.Popen(arguments("resume", "part.jsonl", "--quiet"), cwd=folder, env=environment())

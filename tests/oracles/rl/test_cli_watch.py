@@ -77,13 +77,13 @@ def test_rankings_of_a_training(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert watch(path, 10) == 0
     first, last = capsys.readouterr().out.splitlines()
     assert first == "step 1/3: return 1.5, best 2, 6 episodes, 14 steps, 1 failed"
-    assert last.startswith("Nobody writes to this journal")
+    assert last.startswith("No process is writing to this journal")
 
 
 @pytest.mark.parametrize("maximize", [False, True])
 def test_a_journal_of_minimize(maximize: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "run.jsonl"
-    problem = {"run": "it", "parameters": {}, "read": "last", "maximize": maximize}
+    problem = {"kind": "minimize", "run": "it", "parameters": {}, "read": "last", "maximize": maximize}
     header = {"journal": "blackbox_zo", "format": 2, "problem": problem, "settings": {"budget": 5}}
     rows = [
         {"step": 0, "at": 0, "id": 0, "value": 3.0},

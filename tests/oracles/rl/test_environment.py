@@ -75,7 +75,7 @@ def test_episodes_are_those_of_a_plain_loop(env: Any, seeds: int) -> None:
         rewards, terminated, truncated = plain(made, act, seed)
         episode = player.play(x, None, seed)
         assert episode.steps == len(rewards)
-        assert episode.total == np.array(rewards).sum()
+        assert episode.episode_return == np.array(rewards).sum()
         assert (episode.terminated, episode.score) == (terminated, len(rewards) + 0.5 * terminated)
         ends.add((terminated, truncated))
     assert ends
@@ -110,7 +110,7 @@ def test_the_users_own_wrappers_are_kept_wherever_the_limit_is() -> None:
     for env in (outside, inside):
         player = SinglePlayer(env, LinearPolicy.for_env(env))
         episode = player.play(np.zeros(8), None, 3)
-        assert (episode.steps, episode.total, episode.terminated) == (7, 14.0, False)
+        assert (episode.steps, episode.episode_return, episode.terminated) == (7, 14.0, False)
         player.close()
 
 
@@ -156,7 +156,7 @@ def test_score_and_survival_bonus() -> None:
         assert trajectory.rewards[t] == reward
     assert episode.score == info["at"] and trajectory.terminated and len(trajectory.actions) == 6
     bonus = SinglePlayer(Line, LinearPolicy(3, 1), Rules(survival_bonus=0.25)).play(POINTS[0], None, 4)
-    assert (bonus.total, bonus.score) == (episode.total, episode.total - 1.5)
+    assert (bonus.episode_return, bonus.score) == (episode.episode_return, episode.episode_return - 1.5)
 
 
 def test_statistics_are_those_of_what_was_acted_on() -> None:
@@ -298,8 +298,14 @@ def forgets_to_return() -> None:
         ("CartPol-v1", r"no environment 'CartPol-v1': .*doesn't exist. Did you mean CartPole-v1"),
         ("CartPole-v9", r"no environment 'CartPole-v9': .*versioned environments.* Did you mean CartPole-v1"),
         ("nowhere/Thing-v0", r"no environment 'nowhere/Thing-v0': Namespace nowhere not found"),
-        ("no_module:Thing-v0", r"'no_module:Thing-v0' needs what is not installed: No module named 'no_module'"),
-        (misses_a_module, r"'misses_a_module' needs what is not installed: No module named 'no_such_simulator'"),
+        (
+            "no_module:Thing-v0",
+            r"'no_module:Thing-v0' needs a package that is not installed: No module named 'no_module'",
+        ),
+        (
+            misses_a_module,
+            r"'misses_a_module' needs a package that is not installed: No module named 'no_such_simulator'",
+        ),
         (forgets_to_return, r"`forgets_to_return` made a `NoneType` without reset, step"),
         (Seedless, r"'Seedless' has no `reset\(seed=...\)`, so its episodes cannot be repeated. Give it one"),
         (lambda: Doubled(Seedless()), r"has no `reset\(seed=...\)`"),
@@ -312,7 +318,8 @@ def test_environments_that_cannot_be_used(env: Any, words: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("env", "words"), [(Line(), "not one that is made"), (3, "`env` must be an id, an EnvSpec, or a function .* got 3")]
+    ("env", "words"),
+    [(Line(), "not the environment itself"), (3, "`env` must be an id, an EnvSpec, or a function .* got 3")],
 )
 def test_environments_of_a_wrong_type(env: Any, words: str) -> None:
     with pytest.raises(TypeError, match=words):
@@ -328,7 +335,7 @@ def test_environments_of_a_wrong_type(env: Any, words: str) -> None:
         ({"timeout": 0}, r"EpisodeOracle\(timeout=...\)` must be a positive number, got 0"),
         ({"memory_growth": -1.0}, r"memory_growth=...\)` must be a positive number, got -1"),
         ({"survival_bonus": np.nan}, r"survival_bonus=...\)` must be a finite number, got nan"),
-        ({"survival_bonus": 1.0, "score": len}, r"`survival_bonus` is taken off the sum of rewards; a `score`"),
+        ({"survival_bonus": 1.0, "score": len}, r"`survival_bonus` is subtracted from the return; a `score`"),
     ],
 )
 def test_bad_arguments(given: dict[str, Any], words: str) -> None:
@@ -364,7 +371,7 @@ class Heedless(Line):
         (lambda: Line(misdeed=overflows), {}, "EnvError: The observation before step 4 is not finite."),
         (lambda: Line(reward=np.nan), {}, "EnvError: The reward of step 3 is not finite."),
         (lambda: Line(reward=-np.inf), {}, "EnvError: The reward of step 3 is not finite."),
-        (Line, {"score": lambda t: np.nan}, "EnvError: `score` gave nan; it must give a finite number."),
+        (Line, {"score": lambda t: np.nan}, "EnvError: `score` returned nan; it must return a finite number."),
         (Line, {"score": lambda t: t.info["nothing"]}, "KeyError: 'nothing'"),
     ],
 )

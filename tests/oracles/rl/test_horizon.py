@@ -178,7 +178,7 @@ def test_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str], mo
     assert "in the first 10 steps" in printed.out + printed.err
     assert f"{40 * (8 + 9 + 10):,} steps of the environment" in printed.out
     career = career_of(read_journal("run.jsonl"))
-    assert np.isnan(career.mean).all() and not career.barren.any() and not career.failures
+    assert np.isnan(career.mean_return).all() and not career.barren.any() and not career.failures
     assert main(["report", "run.jsonl", "--no-video"]) == 0 and capsys.readouterr().out
     assert "8 at first, 1 more in each step" in Path("run.html").read_text()
     assert main(["watch", "run.jsonl"]) == 0

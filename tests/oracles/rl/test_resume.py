@@ -170,11 +170,14 @@ def test_what_a_run_needs_and_is_gone_is_named(
     assert "--env: importing 'my_env' failed: ModuleNotFoundError: No module named 'my_env'" in refused()
     monkeypatch.chdir(tmp_path)
     (tmp_path / "folder").rename(tmp_path / "elsewhere")
-    assert f"belongs in folder {str(tmp_path / 'folder')!r}, which is gone" in refused()
+    assert f"was started in folder {str(tmp_path / 'folder')!r}, which no longer exists" in refused()
     text = (tmp_path / "run.jsonl").read_text()
     (tmp_path / "run.jsonl").write_text(text.replace("my_env:other_env", "some_package:Game-v3"))
     (tmp_path / "folder").mkdir()
-    assert "'some_package:Game-v3' needs what is not installed: " in (said := refused()) and "some_package" in said
+    assert (
+        "'some_package:Game-v3' needs a package that is not installed: " in (said := refused())
+        and "some_package" in said
+    )
     for name in ("gymnasium", "cloudpickle"):
         monkeypatch.setitem(__import__("sys").modules, name, None)
         monkeypatch.chdir(tmp_path)

@@ -47,7 +47,7 @@ def test_each_environment_plays_the_episode_of_its_own_seed_and_parameters() -> 
     for n in (5, 8):
         got = VectorPlayer(lines(n), LinearPolicy(3, 1)).play_all(xs, None, SEEDS)
         expected = [played([seed], x)[0] for x, seed in zip(xs, SEEDS, strict=True)]
-        assert [e.total for e in got if isinstance(e, Episode)] == pytest.approx(expected, rel=1e-9)
+        assert [e.episode_return for e in got if isinstance(e, Episode)] == pytest.approx(expected, rel=1e-9)
         assert all(isinstance(e, Episode) and e.steps == 6 and e.terminated for e in got)
 
 
@@ -123,7 +123,7 @@ def test_spaces(observation: Any, action: Any) -> None:
         LinearPolicy.for_env(one).n_outputs,
     )
     got = player(one, policy, Rules(), 3).play_all(RNG.normal(size=(2, policy.size)), None, [1, 2])
-    assert [(e.total, e.steps) for e in got if isinstance(e, Episode)] == [(2.0, 2)] * 2
+    assert [(e.episode_return, e.steps) for e in got if isinstance(e, Episode)] == [(2.0, 2)] * 2
 
 
 def test_what_is_not_finite_costs_the_episode_it_is_of() -> None:
@@ -178,7 +178,7 @@ def test_an_environment_that_raises_costs_the_episodes_of_those_it_stepped_with(
 
 
 def test_bad_arguments() -> None:
-    with pytest.raises(ValueError, match="makes 2 environments that step together, not `num_envs=3`"):
+    with pytest.raises(ValueError, match="makes 2 environments that step together, but `num_envs=3`"):
         player(lines(2), LinearPolicy(3, 1), Rules(), 3)
     with pytest.raises(SpaceError, match=r"n_inputs is 4, but .* needs 3"):
         player(lines(2), LinearPolicy(4, 1), Rules())

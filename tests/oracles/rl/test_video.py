@@ -63,7 +63,7 @@ def test_every_step_is_drawn_and_the_episode_is_that_of_the_seed() -> None:
     env.reset(seed=3)
     for _ in range(6):
         total += env.step(np.zeros(1, np.float32))[1]
-    assert drawn.total == total
+    assert drawn.episode_return == total
     assert video(Drawn, still, seed=3, max_steps=2).steps == 2
 
 
@@ -87,7 +87,7 @@ def test_it_is_made_small_enough(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_cartpole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     drawn = video("CartPole-v1", lambda o: np.array([0.0, o[2] + o[3]]), max_steps=40)
-    assert drawn.frames == 21 and drawn.steps == 40 and drawn.total == 40.0
+    assert drawn.frames == 21 and drawn.steps == 40 and drawn.episode_return == 40.0
     assert max(greys(drawn.webp)) - min(greys(drawn.webp)) < 50 and 100 < greys(drawn.webp)[0] < 255
     assert os.listdir(tmp_path) == []  # noqa: PTH208
 
@@ -117,7 +117,7 @@ def raises(env: Any) -> Any:
         (lambda: SyncVectorEnv([Line] * 2), "step together; only a single one can be drawn"),
         (lambda render_mode: Drawn(render_mode, lambda env: "a text"), r"must give an array \(h, w, 3\), got a text"),
         (lambda render_mode: Drawn(render_mode, lambda env: np.zeros((3, 3))), r"got shape \(3, 3\)"),
-        ("Nothing-v0", "There is no environment 'Nothing-v0'"),
+        ("Nothing-v0", "Unknown environment 'Nothing-v0'"),
     ],
 )
 def test_where_nothing_can_be_drawn_it_is_said_why(env: Any, words: str) -> None:
