@@ -20,7 +20,7 @@ class Noise(ABC):
 
     @abstractmethod
     def chance(self, gap: float) -> float:
-        """The probability that the answer is right; `gap` is |f(x) - f(y)|, positive."""
+        """The probability that the answer is right; `gap` is the absolute difference of f(x) and f(y)."""
 
     def heard(self, values: Floats, uniforms: Floats) -> Floats:
         """The values that one answer compares: f itself, or f with noise drawn once per candidate.

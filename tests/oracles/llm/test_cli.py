@@ -415,7 +415,7 @@ def test_a_run_whose_model_or_data_is_gone_or_changed_is_refused_by_name(
 
     again, export = ("resume", "run.jsonl", "--steps", "4"), ("export", "run.jsonl", "-o", "new")
     (here / "tiny").rename(here / "kept")
-    refused("The model 'tiny' is not in folder '", *again)
+    refused("The model 'tiny' is no longer in folder '", *again)
     refused("The run's base model 'tiny' is not at", *export)
     (here / "other").rename(here / "tiny")
     refused("its digest of the initial weights (--model) is '", *again)
@@ -464,7 +464,7 @@ NO_TASK: tuple[str, ...] = ()
         (NO_TASK, (), "Give one of --labels, --answer and --text, got none"),
         (TASK, ("--text", "text"), "got --labels and --text"),
         (NO_TASK, ("--labels", "great,terrible"), "--labels needs a prompt; add --template"),
-        (NO_TASK, ("--text", "text", "--template", "{text}"), "leave --template out"),
+        (NO_TASK, ("--text", "text", "--template", "{text}"), "remove --template"),
         (NO_TASK, ("--text", "text", "--label-field", "label"), "--label-field goes with --labels only"),
         (NO_TASK, ("--text", "text", "--objective", "f1"), "--objective f1 does not go with --text"),
         (TASK, ("--objective", "f1"), "--objective f1 does not go with --labels, which takes labels, loss, accuracy"),

@@ -180,7 +180,7 @@ def test_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str], mo
     career = career_of(read_journal("run.jsonl"))
     assert np.isnan(career.mean_return).all() and not career.barren.any() and not career.failures
     assert main(["report", "run.jsonl", "--no-video"]) == 0 and capsys.readouterr().out
-    assert "8 at first, 1 more in each step" in Path("run.html").read_text()
+    assert "8 steps, 1 more in each step of the search" in Path("run.html").read_text()
     assert main(["watch", "run.jsonl"]) == 0
     assert "return -" in (told := capsys.readouterr().out) and "in the first 8 steps" in told and "best" not in told
     with pytest.raises(SystemExit):
@@ -199,4 +199,4 @@ def test_the_report_says_what_it_leaves_out(tmp_path: Path, monkeypatch: pytest.
     assert main(["report", "run.jsonl", "-o", "run.html", "--no-video"]) == 0
     page = Path("run.html").read_text()
     assert "Candidates that played the first steps of episodes only are left out." in page
-    assert "mean of a step" in page and "all failed" not in page
+    assert "mean return of a step" in page and "all failed" not in page
