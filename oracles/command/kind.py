@@ -16,6 +16,7 @@ from blackbox_zo._stop import Stop
 from blackbox_zo.journal import Answers, Journal, JournalReader
 from blackbox_zo.minimize import auto
 from blackbox_zo.tally import Tally
+from oracles._files import write
 from oracles.command.options import EXAMPLE, add_options, values_of
 from oracles.command.oracle import CommandOracle
 from oracles.function.history import history_of
@@ -193,5 +194,5 @@ class CommandKind(Kind):
             raise BadInput(f"'{reader.path}' holds no value yet.")
         top = int(history.order[0])
         found = {"params": history.infos[top].get("params"), "value": float(history.values[top])}
-        given.output.write_text(json.dumps(found) + "\n")
+        write(given.output, json.dumps(found) + "\n")
         yield f"{given.output}: the best parameters, value {history.values[top]:.6g}, query {history.ids[top]}"
