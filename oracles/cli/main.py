@@ -25,8 +25,8 @@ def main(arguments: Sequence[str] | None = None, kinds: Sequence[Kind] = KINDS) 
         kinds: The kinds of runs it knows; a program with a kind of its own gives `[*KINDS, MyKind()]`.
 
     Returns:
-        The exit code: 0 done, 1 every query failed, or ten steps of a training in a row, 2 bad input, 130
-        interrupted, 143 ended by SIGTERM.
+        The exit code: 0 done, 1 every query failed, or ten steps of a training in a row, 2 bad input or
+        a file that cannot be written, 130 interrupted, 143 ended by SIGTERM.
     """
     parser = argparse.ArgumentParser(prog="blackbox-zo", description=__doc__, allow_abbrev=False)
     parser.add_argument("--version", action="version", version=f"blackbox-zo {__version__}")

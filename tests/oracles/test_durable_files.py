@@ -304,11 +304,11 @@ def tuned(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 EXPORTS = """
 import io, json
-from contextlib import redirect_stderr
+from contextlib import redirect_stderr, redirect_stdout
 from oracles.cli.main import main
 folder, other = map(Path, sys.argv[1:])
 def exported(target):
-    with redirect_stderr(io.StringIO()) as error:
+    with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()) as error:
         return main(["export", "run.jsonl", "-o", str(target)]), error.getvalue()
 def held(path):
     return {p.name: p.read_bytes().hex() if p.is_file() else None for p in sorted(path.iterdir())}
