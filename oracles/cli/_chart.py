@@ -71,7 +71,9 @@ def draw(ax: Axes, chart: Chart, theme: Theme, key: bool = False) -> None:
     drawn = [layer for layer in chart.layers if len(layer.x)]
     x = np.concatenate([layer.x for layer in drawn]) if drawn else np.empty(0)
     y = np.concatenate([np.empty(0), *(layer.y for layer in drawn if layer.look != "crosses")])
-    scale = None if chart.swapped else Scale.of(y, chart.maximize, chart.linear)
+    dots = np.concatenate([np.empty(0), *(layer.y for layer in drawn if layer.look == "dots")])
+    lines = np.concatenate([np.empty(0), *(layer.y for layer in drawn if layer.look == "line" or not dots.size)])
+    scale = None if chart.swapped else Scale.of(dots, chart.maximize, chart.linear, whole=lines)
     if scale is None:
         _ticks(ax.yaxis, y, chart)
         _ticks(ax.xaxis, x, Chart("", "", ()))

@@ -12,6 +12,7 @@ from typing import Any
 
 import blackbox_zo as bz
 from blackbox_zo._stop import Stop
+from blackbox_zo.errors import JournalError
 from blackbox_zo.observers import Counted, display
 from oracles._arguments import seconds
 from oracles.cli.report import check_output, write
@@ -101,16 +102,33 @@ def _go(kind: Kind, session: Session, given: argparse.Namespace, stop: Stop, kin
         print("Interrupted" + ("; every answer is kept." if journal or session.saves else "."))
     elif run.ended in (bz.Ended.TIME, bz.Ended.TARGET):
         print(run.message)
-    for line in session.result(run):
-        print(line, flush=True)
+    lost = False
+    try:
+        for line in session.result(run):
+            print(line, flush=True)
+    except BrokenPipeError:
+        raise
+    except (BadInput, OSError) as error:  # what was found could not be saved; the journal can still give it
+        print(f"blackbox-zo: {error}", file=sys.stderr, flush=True)
+        lost = True
     if journal is not None:
         name = shlex.quote(os.fspath(journal))
         if trouble or interrupted or run.ended in (bz.Ended.TIME, bz.Ended.TARGET, bz.Ended.STOPPED):
             print(f"to continue: blackbox-zo resume {name}")
+        elif lost:
+            print(f"to save what it found: blackbox-zo resume {name}")
+        drawn = False
         if given.report is not None and not trouble:
-            print(f"report: {write([journal], given.report, kinds)}")
-        else:
+            try:
+                print(f"report: {write([journal], given.report, kinds)}")
+                drawn = True
+            except BrokenPipeError:
+                raise
+            except (BadInput, JournalError, OSError) as error:
+                print(f"blackbox-zo: {error}", file=sys.stderr, flush=True)
+                lost = True
+        if not drawn:
             print(f"to see it: blackbox-zo report {name}")
     elif session.unkept:
         print(session.unkept)
-    return 128 + (stop.number or 2) if interrupted else 2 if trouble else 1 if failed else 0
+    return 2 if trouble or lost else 128 + (stop.number or 2) if interrupted else 1 if failed else 0

@@ -34,15 +34,25 @@ class Scale:
         self.beyond, self.empty = 0, False
 
     @classmethod
-    def of(cls, values: Floats, maximize: bool, linear: bool = False) -> Scale:
-        """The scale that suits some values; NaNs count for nothing."""
-        found = values[~np.isnan(values)]
-        if not found.size:
+    def of(cls, values: Floats, maximize: bool, linear: bool = False, whole: Floats | None = None) -> Scale:
+        """The scale that suits some values.
+
+        Args:
+            values: Of which those that lie far off may be cut, on the worse side; NaNs count for nothing.
+            maximize: Whether higher is better.
+            linear: Whether it is never logarithmic.
+            whole: Values of which none is cut.
+        """
+        found, kept = (v[~np.isnan(v)] for v in (values, np.empty(0) if whole is None else whole))
+        everything = np.concatenate([found, kept])
+        if not everything.size:
             nothing = cls(0.0, 1.0, False, 1, None)
             nothing.empty = True
             return nothing
-        low, high = float(found.min()), float(found.max())
+        low, high = float(everything.min()), float(everything.max())
         log = not linear and low > 0 and high / low >= 20
+        if not found.size:
+            return cls(low, high, log, -1 if maximize else 1, None)
         shown = np.log(found) if log else found
         worse = -1 if maximize else 1
         key = np.sort(shown * worse)  # ascending: from the best to the worst
@@ -50,10 +60,10 @@ class Scale:
         limit = usual + 4 * (usual - best)
         scale = cls(low, high, log, worse, None)
         if usual > best and key[-1] > limit + 2 * (usual - best):
-            inner = found[shown * worse <= limit]
+            inner = np.concatenate([found[shown * worse <= limit], kept])
             scale.low, scale.high = float(inner.min()), float(inner.max())
             scale.cut = scale.low if maximize else scale.high
-            scale.beyond = int(len(found) - len(inner))
+            scale.beyond = int(np.count_nonzero((found < scale.low) | (found > scale.high)))
         return scale
 
     def apply(self, axis: Any) -> None:

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from oracles._files import write
 from oracles.kind import BadInput
 
 __all__ = ["add"]
@@ -52,7 +53,7 @@ def _run(given: argparse.Namespace) -> int:
     for row in rows:
         row["time"] = datetime.fromtimestamp(row["time"], UTC).isoformat(timespec="milliseconds")
     if given.output is not None and given.output.suffix == ".json":
-        given.output.write_text(json.dumps(rows, indent=1) + "\n")
+        write(given.output, json.dumps(rows, indent=1) + "\n")
     else:
         out = io.StringIO()
         writer = csv.DictWriter(out, list(rows[0]) if rows else ["step"], lineterminator="\n")
@@ -62,7 +63,7 @@ def _run(given: argparse.Namespace) -> int:
         if given.output is None:
             sys.stdout.write(out.getvalue())
         else:
-            given.output.write_text(out.getvalue())
+            write(given.output, out.getvalue())
     if given.output is not None:
         print(f"{len(rows)} answers in {given.output}")
     return 0

@@ -25,8 +25,8 @@ def main(arguments: Sequence[str] | None = None, kinds: Sequence[Kind] = KINDS) 
         kinds: The known kinds of runs; to add one of your own, pass `[*KINDS, MyKind()]`.
 
     Returns:
-        The exit code: 0 on success; 1 if every query failed, or ten steps of a training in a row; 2 on bad input; 130
-        if interrupted; 143 on SIGTERM.
+        The exit code: 0 on success; 1 if every query failed, or ten steps of a training in a row; 2 on bad input, or if
+        a file cannot be written; 130 if interrupted; 143 on SIGTERM.
     """
     parser = argparse.ArgumentParser(prog="blackbox-zo", description=__doc__, allow_abbrev=False)
     parser.add_argument("--version", action="version", version=f"blackbox-zo {__version__}")

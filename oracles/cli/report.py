@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from blackbox_zo.journal import read_journal
+from oracles import _files as files
+from oracles._files import appearing
 from oracles.cli._which import kind_of
 from oracles.kind import BadInput, Kind
 from oracles.page import Chart, Facts, Layer, Page, Section, Table
@@ -89,19 +91,15 @@ def write(
             )
     pages = [kind.page(reader, given) for kind, reader in zip(found, readers, strict=True)]
     page = pages[0] if len(pages) == 1 else _compared(pages)
-    beside = output.with_name(f".{output.name}.{os.getpid()}")  # a reader never meets half a report
-    try:
-        if output.suffix.lower() == ".png":
-            from oracles.cli._png import png
+    if output.suffix.lower() == ".png":
+        from oracles.cli._png import png
 
-            png(page, beside)
-        else:
-            from oracles.cli._html import html
+        with appearing(output) as partial:
+            png(page, partial)
+    else:
+        from oracles.cli._html import html
 
-            beside.write_text(html(page), encoding="utf-8")
-        beside.replace(output)
-    finally:
-        beside.unlink(missing_ok=True)
+        files.write(output, html(page))
     what = ", ".join(f"{label} {figure}" for label, figure in page.tiles[:2])
     return f"{output}: {what or f'{len(pages)} runs'}, {output.stat().st_size / 1000:,.0f} kB"
 

@@ -17,6 +17,7 @@ from blackbox_zo._typing import override
 from blackbox_zo.journal import Answers, Journal, JournalReader
 from blackbox_zo.minimize import auto
 from blackbox_zo.tally import Tally
+from oracles._files import write
 from oracles.command.options import EXAMPLE, add_options, values_of
 from oracles.command.oracle import CommandOracle
 from oracles.function.history import history_of
@@ -68,6 +69,8 @@ class _Minimisation(Session):
     def __init__(self, given: argparse.Namespace, settings: dict[str, Any]) -> None:
         self.given = given
         header = given.header if given.run is None else None  # of a run that a Python program began
+        if given.header is not None:  # an earlier resume may have had a larger budget
+            given.budget = max(given.budget, sum(len(a.ids) for a in bz.read_journal(given.journal).answers()))
         with told():
             self.oracle = _oracle(given, header)
             variable, estimator, rule = _method(header, self.oracle)
@@ -209,5 +212,5 @@ class CommandKind(Kind):
             raise BadInput(f"'{reader.path}' holds no value yet.")
         top = int(history.order[0])
         found = {"params": history.infos[top].get("params"), "value": float(history.values[top])}
-        given.output.write_text(json.dumps(found) + "\n")
+        write(given.output, json.dumps(found) + "\n")
         yield f"{given.output}: the best parameters, value {history.values[top]:.6g}, query {history.ids[top]}"

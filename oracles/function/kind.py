@@ -13,6 +13,7 @@ from blackbox_zo._replay import points_of
 from blackbox_zo._typing import override
 from blackbox_zo.journal import JournalReader
 from blackbox_zo.tally import Tally
+from oracles._files import write
 from oracles.function.history import history_of
 from oracles.function.page import page_of
 from oracles.kind import BadInput, Kind, Session
@@ -75,5 +76,5 @@ class FunctionKind(Kind):
             raise BadInput(str(error)) from None
         if x is None:
             raise BadInput(f"'{reader.path}' holds no value yet.")
-        given.output.write_text(json.dumps({"x": x, "value": best}) + "\n")
+        write(given.output, json.dumps({"x": x, "value": best}) + "\n")
         yield f"{given.output}: the best of {len(x)} numbers, value {best:.6g}"

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
+from oracles._files import appearing_folder
 from oracles.kind import BadInput
 
 __all__ = ["check_target", "save"]
@@ -32,24 +30,19 @@ def check_target(folder: Path, option: str, model: str) -> None:
 
 def save(model: Any, tokenizer: Any, folder: Path) -> None:
     """Write a model and its tokenizer; an older model in the folder is replaced once all is written."""
-    whole = folder.absolute()
-    partial = Path(tempfile.mkdtemp(prefix=f".{whole.name}-", dir=whole.parent))
+    from safetensors import SafetensorError
     from transformers.utils import logging as untyped
 
     logging: Any = untyped
     drawn = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:
-        model.save_pretrained(partial)
-        tokenizer.save_pretrained(partial)
-        partial.chmod(0o755)  # mkdtemp's folders are for their owner alone
-        if not whole.exists():
-            partial.rename(whole)
-            return
-        for file in sorted(partial.iterdir(), key=lambda f: f.name == "config.json"):  # what marks a model comes last
-            os.replace(file, whole / file.name)  # noqa: PTH105 - over a file that may be there
+        with appearing_folder(folder, last="config.json") as partial:  # what marks a model comes last
+            model.save_pretrained(partial)
+            tokenizer.save_pretrained(partial)
+    except SafetensorError as error:  # a full disk, for example
+        raise OSError(f"{str(folder)!r} cannot be written: {error}") from error
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
         if drawn:
             logging.enable_progress_bar()
 

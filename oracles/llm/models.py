@@ -8,13 +8,12 @@ import importlib.util
 import io
 import os
 import re
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from blackbox_zo._checks import check_choice
+from oracles._files import appearing_folder
 
 __all__ = ["cache_folder", "converted", "gguf_in_package", "load_model", "once"]
 
@@ -120,16 +119,12 @@ def once(folder: Path, fill: Callable[[Path], None]) -> Path:
     if folder.is_dir():
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=folder.parent))
     try:
-        fill(partial)
-        partial.chmod(0o755)  # mkdtemp's folders are for their owner alone
-        partial.rename(folder)
+        with appearing_folder(folder) as partial:
+            fill(partial)
     except OSError:
         if not folder.is_dir():  # else another process was faster
             raise
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return folder
 
 

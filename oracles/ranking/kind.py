@@ -15,6 +15,7 @@ from blackbox_zo._stop import Stop
 from blackbox_zo._typing import override
 from blackbox_zo.journal import Answers, JournalReader, Line
 from blackbox_zo.tally import Tally
+from oracles._files import write
 from oracles._imported import imported
 from oracles.kind import BadInput, Kind, Session, told
 from oracles.page import Page
@@ -107,7 +108,7 @@ class _Study(Session):
         yield from raters_of(self.oracle.reliability)
         found = json.dumps(_plain(self.search.x))
         if self.given.save is not None:
-            self.given.save.write_text(found + "\n")
+            write(self.given.save, found + "\n")
         yield f"x = {found}" if self.given.save is None else f"x is in {self.given.save}"
 
     @override

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from oracles import _files as files
 from oracles.rl._layers import Weights
 
 __all__ = ["write"]
@@ -47,4 +48,4 @@ def write(layers: list[Weights], path: str | Path) -> None:
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="blackbox_zo")
     model.ir_version = 8  # what runtimes of the last years read
     onnx.checker.check_model(model)
-    onnx.save(model, str(path))
+    files.write(path, model.SerializeToString())

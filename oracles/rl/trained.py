@@ -13,6 +13,7 @@ import numpy as np
 
 from blackbox_zo._checks import check_at_least
 from blackbox_zo._typing import Floats
+from oracles._files import appearing
 from oracles.rl._environment import EnvError, name_of
 from oracles.rl._episodes import Failure, Rules, groups
 from oracles.rl._layers import Weights, folded, layers_of
@@ -103,11 +104,8 @@ class Trained:
         for i, (w, b, _) in enumerate(layers):
             arrays |= {f"w{i}": w, f"b{i}": np.zeros(len(w)) if b is None else b}
         about = {"format": FORMAT, "env": name_of(self.env), "activations": [f for _, _, f in layers]}
-        target = Path(path)
-        part = target.with_name(target.name + ".part")
-        with part.open("wb") as file:
+        with appearing(path) as partial, partial.open("wb") as file:
             np.savez(file, about=np.array(json.dumps(about)), **arrays)
-        part.replace(target)
 
     def to_torch(self) -> Any:
         """A `torch.nn.Sequential` from flat observations, shape (n, o), to outputs, shape (n, a), in float64."""

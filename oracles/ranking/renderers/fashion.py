@@ -14,7 +14,6 @@ import gzip
 import json
 import os
 import sys
-import tempfile
 import threading
 import zlib
 from collections.abc import Callable
@@ -25,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blackbox_zo._typing import Floats
+from oracles._files import write
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -181,18 +181,11 @@ def _restored(model: Any, path: Path, made_by: str) -> bool:
 
 
 def _keep(model: Any, path: Path, made_by: str) -> None:
-    """Write the weights; the file appears at once and complete."""
+    """Write the weights."""
     from safetensors.torch import save
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    number, partial = tempfile.mkstemp(prefix=".partial-", dir=path.parent)
-    try:
-        with os.fdopen(number, "wb") as file:
-            file.write(save(model.state_dict(), {"made by": made_by}))
-        Path(partial).replace(path)
-    except BaseException:
-        Path(partial).unlink(missing_ok=True)
-        raise
+    write(path, save(model.state_dict(), {"made by": made_by}))
 
 
 # ------------------------------------------------------------------------------------------------------- to look at

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import sqlalchemy as sa
 import uvicorn
 from jinja2 import Environment, FileSystemLoader, select_autoescape
 from starlette.applications import Starlette
@@ -24,6 +25,7 @@ from oracles.ranking.study._media import MOST_BYTES
 from oracles.ranking.study._progress import Progress, shown, url_of
 from oracles.ranking.study._socket import bound
 from oracles.ranking.study._study import Conflict, Invalid, Study, wanted
+from oracles.ranking.study._trouble import StoreUnwritable
 
 __all__ = ["Server"]
 
@@ -91,7 +93,8 @@ class Server:
             Route("/{name}", self._static),
         ]
         guard = Middleware(Guard, hosts=hosts_of(host, self.port, allowed_hosts))
-        app = Starlette(routes=routes, middleware=[guard])
+        troubles: dict[Any, Any] = {StoreUnwritable: self._trouble, sa.exc.OperationalError: self._trouble}
+        app = Starlette(routes=routes, middleware=[guard], exception_handlers=troubles)
         config = uvicorn.Config(app, access_log=False, log_level="warning", lifespan="off", timeout_keep_alive=75)
         self._uvicorn = uvicorn.Server(config)
         self._thread = threading.Thread(
@@ -144,6 +147,13 @@ class Server:
 
     def _stop(self, message: str, status: int = 403) -> Response:
         return HTMLResponse(self._door.render(title=self.title, message=message, onward=False), status)
+
+    def _trouble(self, request: Request, error: Exception) -> Response:
+        """The store cannot be used now; pages keep what they sent, and try again."""
+        text = "The study cannot store anything at the moment."  # the log says why
+        if request.url.path.startswith("/api/"):
+            return JSONResponse({"error": text}, 503)
+        return self._stop(f"{text} Open this address again in a while.", 503)
 
     def _index(self, request: Request) -> Response:
         session = self._session(request)

@@ -25,6 +25,7 @@ from blackbox_zo._typing import Floats, Ints
 from blackbox_zo.errors import Rewind
 from oracles.ranking.study._database import ANSWERS, META, ROUNDS, STUDY, VERSION, StoreError, engine_of
 from oracles.ranking.study._gallery import Gallery
+from oracles.ranking.study._trouble import Trouble
 from oracles.ranking.study._visitors import Visitors
 
 __all__ = ["Answer", "Round", "Store", "StoreError"]
@@ -88,8 +89,9 @@ class Store:
         self._writing = threading.RLock()
         self._opened: tuple[tuple[int, int], list[Round]] = (-1, -1), []
         self.name = text if "://" not in text else sa.engine.make_url(text).render_as_string(hide_password=True)
+        self._trouble = Trouble(self.name)
         try:
-            with self.write() as c:
+            with self._transaction() as c:
                 META.create_all(c)
                 row = c.execute(sa.select(STUDY.c.version, STUDY.c.secret, STUDY.c.about)).first()
                 if row is None:
@@ -109,7 +111,16 @@ class Store:
 
     @contextlib.contextmanager
     def write(self) -> Iterator[sa.Connection]:
-        """A transaction that no other writer, in this process or another, runs beside; committed at its end."""
+        """A transaction that no other writer, in this process or another, runs beside; committed at its end.
+
+        Raises:
+            StoreUnwritable: The database does not take it, such as on a full disk.
+        """
+        with self._trouble.told(), self._transaction() as c:
+            yield c
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[sa.Connection]:
         with self._writing, self._writer.begin() as c:
             if self.engine.dialect.name == "postgresql":
                 c.execute(sa.text("SELECT pg_advisory_xact_lock(812349071)"))

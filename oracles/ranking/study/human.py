@@ -6,8 +6,9 @@ import atexit
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -22,6 +23,7 @@ from oracles.ranking.study._media import Media, rendered
 from oracles.ranking.study._server import Server
 from oracles.ranking.study._store import Round, Store, StoreError
 from oracles.ranking.study._study import Closed, Study
+from oracles.ranking.study._trouble import StoreUnwritable
 
 __all__ = ["HumanRanking"]
 
@@ -36,6 +38,11 @@ RECENT = 10
 
 BROKEN = 3
 """Rounds in a row of which nothing could be drawn, before the run ends."""
+
+AGAIN = 1.0
+"""Seconds after which a store that could not be written is tried again."""
+
+T = TypeVar("T")
 
 
 class HumanRanking(Oracle):
@@ -67,7 +74,8 @@ class HumanRanking(Oracle):
 
     Raises:
         StoreError: The store cannot be used, or is of another version.
-        OSError: The port is in use.
+        OSError: The port is in use, or the store cannot be written. Once the page is up, a store that cannot be
+            written, such as on a full disk, is waited for: pages keep their answers meanwhile.
     """
 
     not_replayable = "people may take answers back, and its store keeps them; run the same program again to go on"
@@ -147,7 +155,8 @@ class HumanRanking(Oracle):
             finally:
                 self._seen = max(self._seen, newest)
             if self.patience is not None:
-                self.study.give_up(round_, self.patience)
+                with suppress(StoreUnwritable):  # the next turn of this loop tries again
+                    self.study.give_up(round_, self.patience)
             closed = self.study.closed(round_)
         return self._weighed(proposal, known, closed)
 
@@ -191,7 +200,9 @@ class HumanRanking(Oracle):
     def _open(self, proposal: Proposal) -> Round:
         newest = self.store.newest("undo")
         try:
-            round_ = self.store.open_round(proposal.step, proposal.points, self.n_ranked, self._seen)
+            round_ = _once_stored(
+                lambda: self.store.open_round(proposal.step, proposal.points, self.n_ranked, self._seen)
+            )
         finally:
             self._seen = max(self._seen, newest)
         if round_.n_ranked != self.n_ranked:
@@ -209,10 +220,10 @@ class HumanRanking(Oracle):
         for position in (p for p in range(proposal.n) if p not in have):
             drawn[position] = rendered(self.render, proposal.tree(position))
             if time.monotonic() - begun > TOGETHER:  # slow ones are shown as they come
-                self.store.gallery.add(round_.id, drawn)
+                self._keep(round_, drawn)
                 drawn, begun = {}, time.monotonic()
         if drawn:
-            self.store.gallery.add(round_.id, drawn)
+            self._keep(round_, drawn)
         candidates = self.store.gallery.candidates(round_.id)
         if any(c.kind != "error" for c in candidates):
             self._broken = 0
@@ -221,7 +232,10 @@ class HumanRanking(Oracle):
         media = self.store.gallery.media(candidates[0].id)
         if self._broken >= BROKEN and media is not None:
             raise OracleError(f"No candidate of {BROKEN} rounds could be drawn. The last error: {media.data.decode()}")
-        self.study.close_without(round_)
+        _once_stored(lambda: self.study.close_without(round_))
+
+    def _keep(self, round_: Round, drawn: Mapping[int, Media]) -> None:
+        _once_stored(lambda: self.store.gallery.add(round_.id, drawn))
 
     @override
     def close(self) -> None:
@@ -229,3 +243,12 @@ class HumanRanking(Oracle):
         atexit.unregister(self.close)
         self.server.stop()
         self.store.close()
+
+
+def _once_stored(act: Callable[[], T]) -> T:
+    """What `act` gives, tried again until the store takes it; the log says why that may take a while."""
+    while True:
+        try:
+            return act()
+        except StoreUnwritable:
+            time.sleep(AGAIN)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import sqlite3
 from collections.abc import Iterator
+from contextlib import suppress
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,6 +19,7 @@ import pytest
 from oracles.ranking.study import _server
 from oracles.ranking.study._export import rows_of
 from oracles.ranking.study._store import Store
+from tests.disks import Ballast, small_disk
 from tests.oracles.ranking.people import Start, study
 from tests.requires import require
 
@@ -229,3 +232,33 @@ def test_several_raters_give_names_and_hear_the_end(tmp_path: Path, page: Any, m
         page.keyboard.press("s")
     expect(page.locator("#waiting")).to_have_text("The study is finished. Thank you.")
     assert rows_of(Store(tmp_path / "s.db"))[0]["rater"] == "Ann"
+
+
+def test_an_answer_waits_for_room_on_a_full_disk(tmp_path: Path, page: Any) -> None:
+    with small_disk(tmp_path / "disk", "2m") as disk, study(disk / "s.db", 2) as (oracle, _, raised):
+        page.goto(oracle.url)
+        ready(page, 1)
+        ballast = Ballast(disk)
+        ballast.fill()
+        with sqlite3.connect(disk / "s.db") as c, suppress(sqlite3.OperationalError):  # what was free inside the file
+            for n in range(10_000):
+                c.execute("UPDATE study SET port = ?", (n,))
+                c.commit()
+        page.keyboard.press("1")
+        page.keyboard.press("2")
+        page.keyboard.press("Enter")
+        expect(page.locator("#status")).to_have_text(
+            "The study cannot store anything at the moment. Your answer is kept here and will be sent."
+        )
+        assert oracle.store.rows() == []
+        page.reload()  # the outbox outlives the page
+        expect(page.locator("#status")).to_contain_text("Your answer is kept here")
+        ballast.release()
+        ready(page, 2)
+        row = rows_of(oracle.store)[0]
+        assert row["order"] == [[row["shown"][0]], [row["shown"][1]]]
+        page.keyboard.press("1")
+        page.keyboard.press("2")
+        page.keyboard.press("Enter")
+        expect(page.locator("#waiting")).to_be_visible()
+    assert not raised

@@ -119,7 +119,7 @@ def test_answers_are_those_of_policies_normalised_by_the_steps_before() -> None:
 
     def expected(step: int, seen: Statistics | None) -> list[float]:
         seeds = seeds_of(oracle, step)
-        return [-float(np.mean([player.play(x, seen, seed).total for seed in seeds])) for x in POINTS]
+        return [-float(np.mean([player.play(x, seen, seed).episode_return for seed in seeds])) for x in POINTS]
 
     assert ask(oracle, 0, POINTS, learning).values.tolist() == expected(0, None)
     seen = learning.of(oracle).seen

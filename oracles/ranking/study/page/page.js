@@ -56,7 +56,7 @@ async function flush() {
         reply = { status: 0 };
       }
       if (reply.status === 0 || reply.status === 429 || reply.status >= 500) {
-        say("The server cannot be reached. Your answer is kept here and will be sent.", true);
+        say(`${reply.error || "The server cannot be reached."} Your answer is kept here and will be sent.`, true);
         await pause(wait);
         continue;
       }
@@ -91,7 +91,12 @@ async function refresh() {
     return;
   }
   if (state.status === 403) return say(state.error || "Open your link again.", true);
-  if ($("status").classList.contains("bad") && /reached/.test($("status").textContent)) say("");
+  if (state.status !== 200) {
+    say(`${state.error || "The server cannot be reached;"} Trying again …`, true);
+    timer = setTimeout(refresh, 1000);
+    return;
+  }
+  if ($("status").classList.contains("bad") && /reached|at the moment/.test($("status").textContent)) say("");
   progress(state);
   show(state);
   const drawn = state.round !== null && state.candidates.every(Boolean);
