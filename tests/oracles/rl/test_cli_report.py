@@ -123,10 +123,10 @@ def test_the_policy_at_play(trained: Path) -> None:
         assert main(["report", str(trained / "run.jsonl"), *more]) == 0
         page = (trained / "run.html").read_text()
         found = re.search('src="data:image/webp;base64,([^"]+)"', page)
-        assert found is not None and "<dt>its steps</dt><dd>" in page and "<dd>policy.npz</dd>" in page
+        assert found is not None and "<dt>steps</dt><dd>" in page and "<dd>policy.npz</dd>" in page
         image = Image.open(io.BytesIO(base64.b64decode(found[1])))
         assert image.n_frames > 2 and image.size[0] == 360
-        steps = int(page.split("<dt>its steps</dt><dd>")[1].split("<")[0])
+        steps = int(page.split("<dt>steps</dt><dd>")[1].split("<")[0])
         assert 0 < steps <= 60  # --max-steps holds for the video too
 
 
@@ -170,7 +170,7 @@ def test_the_best_policy_is_made_again_for_the_video(trained: Path, tmp_path: Pa
     saved = argparse.Namespace(**{**vars(given), "policy": trained / "policy.npz"})
     other = TrainPolicyKind().page(bz.read_journal(tmp_path / "run.jsonl"), saved)
     (second,) = (part for section in other.sections for part in section.parts if isinstance(part, Media))
-    assert dict(second.facts)["return of this episode"] == dict(media.facts)["return of this episode"]
+    assert dict(second.facts)["return"] == dict(media.facts)["return"]
     given.output = tmp_path / "run.png"  # a picture shows no video
     page = TrainPolicyKind().page(bz.read_journal(tmp_path / "run.jsonl"), given)
     assert not any(isinstance(part, Media) for section in page.sections for part in section.parts)
@@ -251,7 +251,7 @@ def test_runs_beside_each_other(trained: Path, tmp_path: Path) -> None:
     one, two = str(trained / "run.jsonl"), str(pretended(tmp_path / "other.jsonl"))
     assert main(["report", one, two, "--no-video", "-o", str(tmp_path / "both.html")]) == 0
     page = (tmp_path / "both.html").read_text()
-    assert "1. run.jsonl" in page and "2. other.jsonl" in page and "episodes for a candidate" in page
+    assert "1. run.jsonl" in page and "2. other.jsonl" in page and "episodes per candidate" in page
 
 
 def test_a_journal_of_format_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -198,5 +198,5 @@ def test_the_report_says_what_it_leaves_out(tmp_path: Path, monkeypatch: pytest.
     assert main([*words, "--horizon", "199", "--evaluate", "1", "--journal", "run.jsonl"]) == 0
     assert main(["report", "run.jsonl", "-o", "run.html", "--no-video"]) == 0
     page = Path("run.html").read_text()
-    assert "Candidates that played the first steps of episodes only are left out." in page
+    assert "Candidates whose episodes the horizon cut short are left out." in page
     assert "mean return of a step" in page and "all failed" not in page
