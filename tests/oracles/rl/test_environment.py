@@ -293,11 +293,11 @@ def forgets_to_return() -> None:
 @pytest.mark.parametrize(
     ("env", "words"),
     [
-        ("swimmer", r"no environment .swimmer.: .*doesn.t exist. Did you mean Swimmer-v5\?$"),
-        ("HalfCheeta-v3", r"no environment .HalfCheeta-v3.: .* Did you mean HalfCheetah-v5\?$"),
-        ("CartPol-v1", r"no environment 'CartPol-v1': .*doesn't exist. Did you mean CartPole-v1"),
-        ("CartPole-v9", r"no environment 'CartPole-v9': .*versioned environments.* Did you mean CartPole-v1"),
-        ("nowhere/Thing-v0", r"no environment 'nowhere/Thing-v0': Namespace nowhere not found"),
+        ("swimmer", r"Unknown environment .swimmer.: .*doesn.t exist. Did you mean Swimmer-v5\?$"),
+        ("HalfCheeta-v3", r"Unknown environment .HalfCheeta-v3.: .* Did you mean HalfCheetah-v5\?$"),
+        ("CartPol-v1", r"Unknown environment 'CartPol-v1': .*doesn't exist. Did you mean CartPole-v1"),
+        ("CartPole-v9", r"Unknown environment 'CartPole-v9': .*versioned environments.* Did you mean CartPole-v1"),
+        ("nowhere/Thing-v0", r"Unknown environment 'nowhere/Thing-v0': Namespace nowhere not found"),
         (
             "no_module:Thing-v0",
             r"'no_module:Thing-v0' needs a package that is not installed: No module named 'no_module'",
