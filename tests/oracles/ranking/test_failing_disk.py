@@ -51,7 +51,7 @@ def refused(reply: Reply) -> None:
 
 def sent_until_full(person: Person, ballast: Ballast) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """Answers that were acknowledged while the disk filled up, and the one that was not."""
-    taken = []
+    taken: list[dict[str, Any]] = []
     while True:
         body = answer_of(person)
         ballast.fill()  # the next rounds are stored in what was free inside the file, or not at all
@@ -79,8 +79,9 @@ def test_a_full_disk_stops_nobody(disk: Path, monkeypatch: pytest.MonkeyPatch, c
             assert sent(person, body).json()["duplicate"] is False
             assert sent(person, body).json()["duplicate"] is True
         while len(acknowledged) < 20:
-            acknowledged.append(answer_of(person)["client_id"])
-            assert sent(person, {**answer_of(person), "client_id": acknowledged[-1]}).status == 200
+            body = answer_of(person)
+            assert sent(person, body).status == 200
+            acknowledged.append(body["client_id"])
         wait_for(lambda: search.moves == 20)
         kept = [row.client_id for row in oracle.store.rows() if row.kind == "rank"]
     assert not raised and kept == [f"web-{name}" for name in acknowledged]
