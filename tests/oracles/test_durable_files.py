@@ -84,6 +84,11 @@ def test_a_folder_is_replaced_by_its_last_file_last_or_not_at_all(tmp_path: Path
     assert {path.name: path.read_bytes() for path in whole.iterdir()} == {
         "a": b"new", "mark": b"new", "z": b"new", "kept": OLD,
     }  # fmt: skip
+    (whole / "x").mkdir()
+    with pytest.raises(OSError, match="Is a directory"), appearing_folder(whole, last="mark") as partial:
+        for name in ("a", "mark", "x"):
+            (partial / name).write_bytes(b"newer")
+    assert (whole / "mark").read_bytes() == b"new"
     assert names(tmp_path) == {"folder"}
 
 
