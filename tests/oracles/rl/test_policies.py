@@ -178,7 +178,7 @@ def test_a_policy_is_made_to_fit() -> None:
         (lambda: LinearPolicy(0, 1), r"LinearPolicy\(n_inputs=...\)` must be a whole number of at least 1, got 0"),
         (lambda: MLPPolicy(1, 1, (3, 0)), r"MLPPolicy\(hidden=...\)` must be .* at least 1, got 0"),
         (lambda: MLPPolicy(1, 1, activation="gelu"), r"activation=...\)` must be one of 'tanh', 'relu'; got 'gelu'"),
-        (lambda: TorchPolicy(Own()), r"n_inputs=..., n_outputs=...\)` are needed"),
+        (lambda: TorchPolicy(Own()), r"n_inputs=..., n_outputs=...\)` must be given"),
         (lambda: TorchPolicy(nn.Tanh(), 2, 2), "has no parameters, so there is nothing to search"),
         (lambda: TorchPolicy.for_env(Line, module=nn.Linear(4, 1)), r"cannot take observations of shape \(1, 3\)"),
         (lambda: TorchPolicy.for_env(Line, module=nn.Linear(3, 2)), r"shape \(1, 2\) of an observation, but \(1, 1\)"),

@@ -69,7 +69,7 @@ def test_a_checkpoint_of_another_number_of_observations_is_refused() -> None:
         other.policy = LinearPolicy(5, 1, normalize=True)
         again = bz.Search(oracle.x0, bz.RandomVector(0.1, 2), seed=1)
         again.load_state_dict(saved)
-        with pytest.raises(ValueError, match="statistics of 3 observations, but the policy sees 5: it is of another"):
+        with pytest.raises(ValueError, match="3 observations, but the policy sees 5: it belongs to another"):
             again.state_of(other)
 
 

@@ -96,8 +96,8 @@ def test_what_is_not_finite_costs_the_episode_it_is_of() -> None:
     ("gives", "normalize", "says"),
     [
         (lambda k: np.zeros((k, 1)), False, "returned returns of shape (4, 1); the shape must be (4,)"),
-        (lambda k: None, False, "gave returns"),
-        (lambda k: ["a"] * k, False, "gave returns that are not numbers"),
+        (lambda k: None, False, "returned returns"),
+        (lambda k: ["a"] * k, False, "returned returns that are not numbers"),
         (lambda k: np.zeros(k), True, "must return `Played` with steps, mean and variance"),
         (lambda k: Played(np.zeros(k), np.ones(k), np.zeros(k), np.zeros(k)), True, "returned mean of shape (4,)"),
         (lambda k: 1 / 0, False, "ZeroDivisionError"),
