@@ -106,10 +106,17 @@ class Bar(Counted):
     def __init__(self, tally: Tally) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+        from rich.table import Column
 
         super().__init__(tally)
-        columns = (BarColumn(20), MofNCompleteColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
-        self._rich = Progress(*columns, console=Console(stderr=True))
+        whole, rest = Column(no_wrap=True), Column(no_wrap=True, ratio=1)  # on a narrow terminal the text is cut first
+        columns = (
+            BarColumn(20),
+            MofNCompleteColumn(table_column=whole),
+            TextColumn("{task.description}", table_column=rest),
+            TimeRemainingColumn(table_column=whole.copy()),
+        )
+        self._rich = Progress(*columns, console=Console(stderr=True), expand=True)
         self._task = self._rich.add_task("", total=tally.total)
 
     @override

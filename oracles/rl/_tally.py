@@ -55,6 +55,7 @@ class TrainingTally(Tally):
     def begin(self, run: bz.Run) -> None:
         """The run starts: lines from here on are live."""
         self.step = max(self.step, run.search.moves)
+        self._samples.append((time.monotonic(), self.env_steps))
         self._count()
         self._samples.append((time.monotonic(), self.env_steps))
 

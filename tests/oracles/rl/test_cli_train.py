@@ -166,9 +166,11 @@ def test_onnx(tmp_path: Path) -> None:
 
 def test_a_live_bar_on_a_terminal(tmp_path: Path) -> None:
     pytest.importorskip("rich", reason="rich is not installed: pip install rich")
-    code, out, shown = in_a_terminal(arguments(*CART[:-1], "--workers", "0"), environment(), tmp_path)
+    code, out, shown = in_a_terminal(
+        arguments(*CART[:-1], "--workers", "0", "--steps", "16"), environment() | {"COLUMNS": "120"}, tmp_path
+    )
     assert code == 0 and b"evaluated: " in out
-    assert "6/6" in shown and "steps/s" in shown and "evaluated" in shown and "━" in shown
+    assert "16/16" in shown and "steps/s" in shown and "evaluated" in shown and "━" in shown
 
 
 # ------------------------------------------------------------------------------------------------- ends and resumes
