@@ -84,6 +84,7 @@ class _Study(Session):
                 raters=given.raters,
                 rounds=given.rounds,
                 host=given.host,
+                public_url=given.public_url,
                 allowed_hosts=given.allow_host,
                 title=given.title,
                 question=given.question,
@@ -107,7 +108,9 @@ class _Study(Session):
     def result(self, run: bz.Run) -> Iterator[str]:
         if run.ended is bz.Ended.INTERRUPTED:
             return
-        yield from raters_of(self.oracle.reliability)
+        if run.ended is bz.Ended.STEPS:
+            self.oracle.finish()
+        yield from raters_of(self.oracle.reliability, self.oracle.store.people.names())
         found = json.dumps(_plain(self.search.x))
         if self.given.save is not None:
             write(self.given.save, found + "\n")
@@ -154,8 +157,8 @@ class RankKind(Kind):
         raise BadInput("A study has no journal; `blackbox-zo answers` exports its store.")
 
 
-def raters_of(model: RaterModel) -> list[str]:
-    """A table of the raters, if there are several, as lines."""
+def raters_of(model: RaterModel, names: Mapping[int, str]) -> list[str]:
+    """A table of the raters, if there are several, as lines; names by the rater's number."""
     if len(model.raters) < 2:
         return []
     lines = [f"{'rater':<20} {'weight':>7} {'agrees':>7} {'time, % a round':>16}"]
@@ -164,7 +167,7 @@ def raters_of(model: RaterModel) -> list[str]:
         share = f"{100 * np.nanmean(agreed):.0f} %" if np.isfinite(agreed).any() else "-"
         trend = model.fatigue(name).seconds.slope
         tired = f"{100 * np.expm1(trend):+.1f}" if np.isfinite(trend) else "-"
-        lines.append(f"{name:<20.20} {model.weights[name]:>7.2f} {share:>7} {tired:>16}")
+        lines.append(f"{names[int(name)]:<20.20} {model.weights[name]:>7.2f} {share:>7} {tired:>16}")
     return lines
 
 

@@ -46,6 +46,11 @@ OPTIONS: Table = {
         option("--ahead", "rounds to render in advance, for slow renderers; default 0", count, default=0, metavar="N"),
         option("--host", "address to bind", default="127.0.0.1"),
         option(
+            "--public-url",
+            "where people find the page through a proxy with TLS, such as https://study.example.org/path: sets links, "
+            "host, origin, cookies and paths", metavar="URL",
+        ),
+        option(
             "--allow-host", "further host names under which browsers may reach the page",
             nargs="+", default=[], metavar="NAME",
         ),

@@ -7,9 +7,9 @@ from typing import Any
 
 import sqlalchemy as sa
 
-__all__ = ["ANSWERS", "MEDIA", "META", "ROUNDS", "STUDY", "VERSION", "VISITORS", "StoreError", "engine_of"]
+__all__ = ["ANSWERS", "LINKS", "MEDIA", "META", "RATERS", "ROUNDS", "STUDY", "VERSION", "StoreError", "engine_of"]
 
-VERSION = 1
+VERSION = 2
 
 META = sa.MetaData()
 STUDY = sa.Table(
@@ -19,8 +19,25 @@ STUDY = sa.Table(
     sa.Column("version", sa.Integer, nullable=False),
     sa.Column("secret", sa.String(64), nullable=False),
     sa.Column("about", sa.Text, nullable=False),
+    sa.Column("state", sa.String(8), nullable=False),
     sa.Column("port", sa.Integer),
     sa.Column("created_at", sa.Float, nullable=False),
+)
+RATERS = sa.Table(
+    "raters",
+    META,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("name", sa.String(80)),
+    sa.Column("created_at", sa.Float, nullable=False),
+)
+LINKS = sa.Table(
+    "links",
+    META,
+    sa.Column("token", sa.String(64), primary_key=True),
+    sa.Column("rater", sa.Integer, sa.ForeignKey("raters.id"), nullable=False, index=True),
+    sa.Column("session", sa.String(64), unique=True),
+    sa.Column("created_at", sa.Float, nullable=False),
+    sa.Column("revoked_at", sa.Float),
 )
 ROUNDS = sa.Table(
     "rounds",
@@ -50,21 +67,13 @@ ANSWERS = sa.Table(
     META,
     sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
     sa.Column("round_id", sa.Integer, sa.ForeignKey("rounds.id"), nullable=False, index=True),
-    sa.Column("rater", sa.String(80), nullable=False),
-    sa.Column("kind", sa.String(12), nullable=False, index=True),
+    sa.Column("rater", sa.Integer, sa.ForeignKey("raters.id")),
+    sa.Column("kind", sa.String(12), nullable=False),
     sa.Column("payload", sa.Text, nullable=False),
     sa.Column("shown_order", sa.Text, nullable=False),
     sa.Column("client_id", sa.String(64), nullable=False, unique=True),
     sa.Column("created_at", sa.Float, nullable=False),
     sa.Column("ms_spent", sa.Integer),
-)
-VISITORS = sa.Table(
-    "visitors",
-    META,
-    sa.Column("token", sa.String(64), primary_key=True),
-    sa.Column("rater", sa.String(80)),
-    sa.Column("session", sa.String(64), unique=True),
-    sa.Column("created_at", sa.Float, nullable=False),
 )
 
 

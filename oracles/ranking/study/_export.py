@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from oracles.ranking.study._store import Store
-from oracles.ranking.study._study import KINDS
 
 __all__ = ["rows_of"]
 
@@ -13,28 +12,29 @@ __all__ = ["rows_of"]
 def rows_of(store: Store) -> list[dict[str, Any]]:
     """One row for each answer, in order.
 
-    Its columns: "step" of the search; "round", which a step has anew after an undo; "rater"; "kind"; "order", the
-    positions of the ranked candidates, best first, ties together; "shown", the positions in the order of the screen;
-    "time" since 1970 in seconds; "ms" that the person took; "undone", whether it was taken back; "points" of the
+    Its columns: "step" of the search; "round", which a step has anew after an undo; "rater", a number; "name" of the
+    rater; "kind"; "order", the positions of the ranked candidates, best first, ties together; "shown", the positions in
+    the order of the screen; "time" since 1970 in seconds; "ms" that the person took; "status": "counts", "skipped",
+    "withdrawn" by its rater, or "void", since an answer was withdrawn on which its round rested; "points" of the
     candidates, a list for each, where they were kept.
     """
-    rows = store.rows()
-    undone = {a.payload["answer"] for a in rows if a.kind == "undo"}
-    steps = store.steps()
-    points = {i: None if (p := store.points(i)) is None else p.tolist() for i in {a.round_id for a in rows}}
+    names = store.people.names()
+    with store.record() as record:
+        found = [(answer, record.rounds[answer.round_id].step, record.status(answer)) for answer in record.answers()]
+    points = {i: None if (p := store.points(i)) is None else p.tolist() for i in {a.round_id for a, _, _ in found}}
     return [
         {
-            "step": steps[a.round_id],
+            "step": step,
             "round": a.round_id,
             "rater": a.rater,
+            "name": names.get(a.rater or 0, ""),
             "kind": a.kind,
             "order": a.payload["groups"],
             "shown": a.shown_order,
             "time": a.created_at,
             "ms": a.ms_spent,
-            "undone": a.id in undone,
+            "status": status,
             "points": points[a.round_id],
         }
-        for a in rows
-        if a.kind in KINDS
+        for a, step, status in found
     ]

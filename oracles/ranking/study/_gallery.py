@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
 from oracles.ranking.study._database import MEDIA
 from oracles.ranking.study._media import Media
+
+if TYPE_CHECKING:
+    from oracles.ranking.study._store import Store
 
 __all__ = ["Candidate", "Gallery"]
 
@@ -30,12 +33,11 @@ class Gallery:
     """The media of a store.
 
     Args:
-        engine: Connections to it.
-        write: A transaction of the store.
+        store: Holds them.
     """
 
-    def __init__(self, engine: sa.Engine, write: Callable[[], AbstractContextManager[sa.Connection]]) -> None:
-        self._engine, self._write = engine, write
+    def __init__(self, store: Store) -> None:
+        self._store = store
 
     def add(self, round_id: int, drawn: Mapping[int, Media]) -> None:
         """Keep what candidates look like, by position."""
@@ -44,26 +46,26 @@ class Gallery:
             | {"kind": media.kind, "mime": media.mime, "note": media.note, "data": media.data}
             for position, media in drawn.items()
         ]
-        with self._write() as c:
+        with self._store.write() as c:
             c.execute(sa.insert(MEDIA), rows)
 
     def candidates(self, round_id: int) -> list[Candidate]:
         """What is rendered of a round, by position."""
         columns = (MEDIA.c.id, MEDIA.c.position, MEDIA.c.kind, MEDIA.c.mime, MEDIA.c.note)
-        with self._engine.connect() as c:
+        with self._store.read() as c:
             rows = c.execute(sa.select(*columns).where(MEDIA.c.round_id == round_id).order_by(MEDIA.c.position))
             return [Candidate(*row) for row in rows]
 
     def texts(self, round_id: int) -> dict[str, str]:
         """The texts and errors of a round, by their ids."""
         kinds = MEDIA.c.kind.in_(("text", "error"))
-        with self._engine.connect() as c:
+        with self._store.read() as c:
             rows = c.execute(sa.select(MEDIA.c.id, MEDIA.c.data).where(MEDIA.c.round_id == round_id, kinds))
             return {row.id: bytes(row.data).decode() for row in rows}
 
     def media(self, media_id: str) -> Media | None:
         """What an opaque id stands for."""
-        with self._engine.connect() as c:
+        with self._store.read() as c:
             row = c.execute(
                 sa.select(MEDIA.c.kind, MEDIA.c.mime, MEDIA.c.data, MEDIA.c.note).where(MEDIA.c.id == media_id)
             ).first()

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable
-from urllib.parse import urlsplit
+from collections.abc import Callable
 
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.responses import PlainTextResponse
+from starlette.responses import PlainTextResponse, RedirectResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-__all__ = ["MOST_BODY", "Guard", "hosts_of"]
+from oracles.ranking.study._address import Address
+
+__all__ = ["MOST_BODY", "Guard"]
 
 MOST_BODY = 64 << 10
 """Bytes of a POST."""
 
 RATE, BURST = 40.0, 80.0
-"""POSTs a second that one address may make in the long run, and at once."""
+"""POSTs a second that one session, or one address without a session, may make in the long run, and at once."""
+
+_FORMS = "/join/"
+"""The one place that takes a form."""
 
 _HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -30,26 +34,25 @@ _HEADERS = {
 }
 
 
-def hosts_of(host: str, port: int, more: Iterable[str]) -> frozenset[str]:
-    """What a browser may call this server in `Host`: no other name, whatever DNS says it is."""
-    names = {"localhost", "127.0.0.1", "[::1]", *more}
-    if host not in ("", "0.0.0.0", "::"):
-        names.add(f"[{host}]" if ":" in host else host)
-    return frozenset(
-        n.lower() for name in names for n in ((name, f"{name}:{port}") if port in (80, 443) else (f"{name}:{port}",))
-    )
-
-
 class Guard:
     """Refuses requests by host, origin, size and rate, and adds headers to what goes out.
 
     Args:
         app: What is guarded.
         hosts: See `hosts_of`.
+        address: The public address, if there is one. Its prefix is taken off the path of a request, unless the proxy
+            has done so.
+        session: From a request's headers to its session; None without a valid one.
     """
 
-    def __init__(self, app: ASGIApp, hosts: frozenset[str]) -> None:
-        self.app, self.hosts = app, hosts
+    def __init__(
+        self,
+        app: ASGIApp,
+        hosts: frozenset[str],
+        address: Address | None,
+        session: Callable[[Headers], str | None],
+    ) -> None:
+        self.app, self.hosts, self.address, self.session = app, hosts, address, session
         self._lock, self._buckets = threading.Lock(), dict[str, tuple[float, float]]()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -71,6 +74,12 @@ class Guard:
         refused = self._refused(scope, headers)
         if refused is not None:
             return await PlainTextResponse(refused[1], refused[0])(scope, receive, guarded)
+        prefix = "" if self.address is None else self.address.prefix
+        if prefix and scope["path"] == prefix:
+            return await RedirectResponse(f"{prefix}/", 308)(scope, receive, guarded)
+        if prefix and scope["path"].startswith(f"{prefix}/"):
+            path = scope["path"].removeprefix(prefix)
+            scope = {**scope, "path": path, "raw_path": path.encode()}
         if scope["method"] == "POST":
             body = await _body(receive)
             if body is None:
@@ -88,20 +97,28 @@ class Guard:
         return await self.app(scope, receive, guarded)
 
     def _refused(self, scope: Scope, headers: Headers) -> tuple[int, str] | None:
-        if headers.get("host", "").lower() not in self.hosts:
+        host = headers.get("host", "").lower()
+        if host not in self.hosts and (self.address is None or host != self.address.host):
             return 403, "This name is not one of the server's."
         if scope["method"] not in ("GET", "HEAD", "POST"):
             return 405, "GET or POST."
         if scope["method"] == "POST":
-            origin = headers.get("origin")
-            if origin is None or urlsplit(origin).netloc.lower() != headers["host"].lower():
+            if not self._own(headers.get("origin", ""), host):
                 return 403, "This request comes from another page."
-            if headers.get("content-type", "").split(";")[0].strip() != "application/json":
+            form = f"{'' if self.address is None else self.address.prefix}{_FORMS}"
+            kind = headers.get("content-type", "").split(";")[0].strip()
+            if kind != "application/json" and not scope["path"].startswith((_FORMS, form)):
                 return 415, "JSON is needed."
             client = scope.get("client") or ("", 0)
-            if not self._allowed(headers.get("cookie", "") or client[0]):
+            if not self._allowed(self.session(headers) or client[0]):
                 return 429, "Too many requests; wait a second."
         return None
+
+    def _own(self, origin: str, host: str) -> bool:
+        """Whether a page of this server sent a request; a proxy may change `Host`."""
+        if self.address is not None and origin == self.address.origin:
+            return True
+        return host in self.hosts and origin in (f"http://{host}", f"https://{host}")
 
     def _allowed(self, who: str) -> bool:
         now = time.monotonic()

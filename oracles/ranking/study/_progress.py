@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import Any, NamedTuple
 
 from oracles.ranking.study._gallery import Candidate
+from oracles.ranking.study._record import Round
 from oracles.ranking.study._study import Study, winner
 
 __all__ = ["Progress", "shown", "url_of"]
@@ -38,32 +39,27 @@ class Progress:
         self.study, self.rounds = study, rounds
         self.agreement: float | None = None
         self._past: dict[int, _Past] = {}
-        self._undone = 0
         self._told: tuple[Any, dict[str, Any]] = None, {}
 
     def now(self) -> dict[str, Any]:
         """Numbers under "progress", and the winner of each of the last rounds under "history"."""
-        store = self.study.store
-        with store.engine.connect() as c:
-            mark = store.mark(c), self.agreement
+        with self.study.store.record() as record:
+            mark = record.mark, self.agreement
+            closes = [(r, close.id) for r in record.holding() if (close := record.close(r.id)) is not None]
         if mark != self._told[0]:  # pages ask four times a second
-            self._told = mark, self._found()
+            self._told = mark, self._found(closes)
         return self._told[1]
 
-    def _found(self) -> dict[str, Any]:
+    def _found(self, closes: Sequence[tuple[Round, int]]) -> dict[str, Any]:
         store = self.study.store
-        newest = store.newest("undo")
-        if newest != self._undone:
-            self._undone, self._past = newest, {}
-        rounds = store.rounds()
-        for r in rounds:
-            if r.id not in self._past and (closed := self.study.closed(r)) is not None:
+        for r, close in closes:
+            if close not in self._past and (closed := self.study.closed(r)) is not None:
                 ranking = closed.ranking
                 best = winner(ranking)
                 found = next((c for c in store.gallery.candidates(r.id) if c.position == best), None)
                 entry = None if found is None else {"kind": found.kind, "url": url_of(found)}
-                self._past[r.id] = _Past(float(ranking.n_edges), entry, list(closed.seconds.values()))
-        past = [(r, self._past[r.id]) for r in rounds if r.id in self._past]
+                self._past[close] = _Past(float(ranking.n_edges), entry, list(closed.seconds.values()))
+        past = [(r, self._past[close]) for r, close in closes if close in self._past]
         times = [t for _, p in past for t in p.times]
         return {
             "progress": {
@@ -79,7 +75,7 @@ class Progress:
 
 def url_of(candidate: Candidate) -> str:
     """Where a candidate's bytes are."""
-    return f"/media/{candidate.id}"
+    return f"media/{candidate.id}"
 
 
 def shown(candidate: Candidate | None, texts: Mapping[str, str]) -> dict[str, Any] | None:

@@ -6,26 +6,31 @@ import hashlib
 import hmac
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from http.cookies import CookieError, SimpleCookie
 from pathlib import Path
 from typing import Any
 
-import sqlalchemy as sa
 import uvicorn
 from jinja2 import Environment, FileSystemLoader, select_autoescape
 from starlette.applications import Starlette
-from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import Headers
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from oracles.ranking.study._guard import Guard, hosts_of
+from oracles.ranking.study._address import Address, hosts_of
+from oracles.ranking.study._api import Api
+from oracles.ranking.study._guard import Guard
 from oracles.ranking.study._media import MOST_BYTES
-from oracles.ranking.study._progress import Progress, shown, url_of
+from oracles.ranking.study._people import Rater
+from oracles.ranking.study._progress import Progress
+from oracles.ranking.study._protocol import Protocol
 from oracles.ranking.study._socket import bound
-from oracles.ranking.study._study import Conflict, Invalid, Study, wanted
-from oracles.ranking.study._trouble import StoreUnwritable
+from oracles.ranking.study._store import FINISHED, PAUSED, RUNNING
+from oracles.ranking.study._study import Study
+from oracles.ranking.study._trouble import StoreUnavailable
 
 __all__ = ["Server"]
 
@@ -37,8 +42,6 @@ _STATIC = {
 }
 _SANDBOX = "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:; media-src data:; font-src data:"
 _AGES = 400 * 24 * 3600
-_CLIENT_ID = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_")
-
 
 LINGER = 1.0
 """Seconds that an ending server gives waiting pages to hear of it; they ask four times a second."""
@@ -51,10 +54,14 @@ class Server:
         study: Whose rounds are shown.
         host: Address to bind.
         port: 0 takes the one of last time if it is free, else any.
+        address: The public address, if a proxy stands before the server.
         allowed_hosts: Further names under which browsers may call it.
         title: Of the page.
         question: What the person is asked.
         rounds: How many rounds are planned; None is not known.
+
+    Attributes:
+        state: "running", or what `stop` made of it.
 
     Raises:
         OSError: The port is in use.
@@ -65,37 +72,38 @@ class Server:
         study: Study,
         host: str,
         port: int,
+        address: Address | None = None,
         allowed_hosts: Sequence[str] = (),
         title: str = "Which is best?",
         question: str = "",
         rounds: int | None = None,
     ) -> None:
-        self.study, self.store = study, study.store
+        self.study, self.store, self.public = study, study.store, address
         self.title, self.question = title, question
-        self.finished = False
+        self.state = RUNNING
         self.progress = Progress(study, rounds)
-        self._waiting: dict[str, float] = {}
         self._socket = bound(host, port, self.store.port)
         self.host, self.port = host, int(self._socket.getsockname()[1])
         self.store.port = self.port
         self.cookie = "ranking_" + hashlib.sha256(self.store.secret.encode()).hexdigest()[:10]
+        self._known: dict[str, float] = {}
         pages = Environment(loader=FileSystemLoader(_PAGE), autoescape=select_autoescape(("html",)))
         self._template = pages.get_template("page.html")
         self._door = pages.get_template("door.html")
+        self.api = Api(self)
         routes = [
-            Route("/join/{token}", self._join),
+            Route("/join/{token}", self._join, methods=["GET", "POST"]),
             Route("/", self._index),
-            Route("/api/round", self._round),
-            Route("/api/name", self._name, methods=["POST"]),
-            Route("/api/answer", self._answer, methods=["POST"]),
-            Route("/api/undo", self._undo, methods=["POST"]),
+            *self.api.routes(),
             Route("/media/{media_id}", self._media),
             Route("/{name}", self._static),
         ]
-        guard = Middleware(Guard, hosts=hosts_of(host, self.port, allowed_hosts))
-        troubles: dict[Any, Any] = {StoreUnwritable: self._trouble, sa.exc.OperationalError: self._trouble}
-        app = Starlette(routes=routes, middleware=[guard], exception_handlers=troubles)
-        config = uvicorn.Config(app, access_log=False, log_level="warning", lifespan="off", timeout_keep_alive=75)
+        hosts = hosts_of(host, self.port, allowed_hosts)
+        guard = Middleware(Guard, hosts=hosts, address=address, session=self._recent)
+        app = Starlette(routes=routes, middleware=[guard], exception_handlers={StoreUnavailable: self._trouble})
+        config = uvicorn.Config(
+            app, http=Protocol, access_log=False, log_level="warning", lifespan="off", timeout_keep_alive=75
+        )
         self._uvicorn = uvicorn.Server(config)
         self._thread = threading.Thread(
             target=self._uvicorn.run, args=([self._socket],), daemon=True, name="ranking-page"
@@ -105,16 +113,21 @@ class Server:
             time.sleep(0.005)
 
     @property
-    def address(self) -> str:
+    def local(self) -> str:
         """Where browsers on this machine find it."""
-        host = "127.0.0.1" if self.host in ("", "0.0.0.0") else self.host
+        host = "127.0.0.1" if self.host in ("", "0.0.0.0", "::") else self.host
         return f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
 
-    def stop(self) -> None:
-        """Tell the pages that wait for a round that there is none, answer what is under way, and stop."""
-        self.finished = True
+    @property
+    def address(self) -> str:
+        """Where people find it: the public URL, or that on this machine."""
+        return self.local if self.public is None else self.public.url
+
+    def stop(self, finished: bool = False) -> None:
+        """Tell the pages that the study is paused or finished, answer what is under way, and stop."""
+        self.state = FINISHED if finished else PAUSED
         until = time.monotonic() + LINGER
-        while any(at > until - 2 * LINGER for at in list(self._waiting.values())) and time.monotonic() < until:
+        while self.api.listening(until - 2 * LINGER) and time.monotonic() < until:
             time.sleep(0.01)
         self._uvicorn.should_exit = True
         self._thread.join(5)
@@ -122,61 +135,78 @@ class Server:
 
     # ------------------------------------------------------------------------------------------------- visitors
 
-    def _session(self, request: Request) -> tuple[str, str | None] | None:
-        """The cookie of a known visitor, and their name."""
+    def visitor(self, request: Request) -> tuple[str, Rater] | None:
+        """The cookie of a known visitor, and who they are."""
         session = request.cookies.get(self.cookie, "")
-        known, rater = self.store.visitors.find(session) if session else (False, None)
-        return (session, rater) if known else None
+        rater = self.store.people.find(session) if session else None
+        if rater is None:
+            self._known.pop(session, None)
+            return None
+        self._known[session] = time.monotonic()
+        return session, rater
 
-    def _csrf(self, session: str) -> str:
+    def _recent(self, headers: Headers) -> str | None:
+        """The session of a request, if it was found valid before; no query, so that floods are cheap to refuse."""
+        try:
+            found = SimpleCookie(headers.get("cookie", "")).get(self.cookie)
+        except CookieError:
+            return None
+        return found.value if found is not None and found.value in self._known else None
+
+    def csrf(self, session: str) -> str:
+        """The token that a page of a session sends with each POST."""
         return hmac.new(self.store.secret.encode(), session.encode(), hashlib.sha256).hexdigest()
 
     def _join(self, request: Request) -> Response:
-        admitted = self.store.visitors.admit(request.path_params["token"])
-        if admitted is None:
-            if self._session(request) is not None:
-                return self._pass()
-            return self._stop("This link was used before, or is not one of this study's. Ask for a new one.")
-        response = self._pass()
-        response.set_cookie(self.cookie, admitted[0], max_age=_AGES, httponly=True, samesite="strict", path="/")
-        return response
+        """A link. Whoever only looks at it (a preview, a robot) changes nothing; the button uses it up."""
+        token = request.path_params["token"]
+        if request.method == "POST":
+            session = self.store.people.admit(token)
+            if session is not None:
+                response = RedirectResponse("../", 303)
+                where = self._cookie_for(request.headers["origin"])
+                response.set_cookie(self.cookie, session, max_age=_AGES, httponly=True, samesite="strict", **where)
+                return response
+        elif self.store.people.waits(token):
+            return self._at_door(button="Begin", base="../")
+        if self.visitor(request) is not None:
+            return self._at_door(onward=True, base="../")
+        text = "This link was used before, or is not one of this study's. Ask for a new one."
+        return self._at_door(text, 403, base="../")
 
-    def _pass(self) -> Response:
-        """On to the page by a step of our own: a strict cookie is not sent along a redirect from elsewhere."""
-        return HTMLResponse(self._door.render(title=self.title, message="", onward=True))
+    def _cookie_for(self, origin: str) -> dict[str, Any]:
+        """Path and protection of a cookie, by the address under which a browser came."""
+        if self.public is None or origin != self.public.origin:
+            return {"path": "/", "secure": False}
+        return {"path": f"{self.public.prefix}/", "secure": self.public.scheme == "https"}
 
-    def _stop(self, message: str, status: int = 403) -> Response:
-        return HTMLResponse(self._door.render(title=self.title, message=message, onward=False), status)
+    def _at_door(self, message: str = "", status: int = 200, *, base: str = "", **more: Any) -> Response:
+        page = self._door.render(title=self.title, message=message, base=base, **more)
+        return HTMLResponse(page, status, {"referrer-policy": "same-origin"})  # or its form would come from nowhere
 
     def _trouble(self, request: Request, error: Exception) -> Response:
         """The store cannot be used now; pages keep what they sent, and try again."""
         text = "The study cannot store anything at the moment."  # the log says why
-        if request.url.path.startswith("/api/"):
+        if "/api/" in request.url.path:
             return JSONResponse({"error": text}, 503)
-        return self._stop(f"{text} Open this address again in a while.", 503)
+        return self._at_door(f"{text} Open this address again in a while.", 503)
 
     def _index(self, request: Request) -> Response:
-        session = self._session(request)
-        if session is None:
-            return self._stop("Open the link that the study printed; it works once, for one browser.")
-        return HTMLResponse(
-            self._template.render(
-                title=self.title,
-                question=self.question,
-                csrf=self._csrf(session[0]),
-                rater=session[1] or "",
-                study=self.cookie,
-            )
-        )
+        found = self.visitor(request)
+        if found is None:
+            return self._at_door("Open the link that you were given; it works once, for one browser.", 403)
+        session, rater = found
+        about = {"title": self.title, "question": self.question, "study": self.cookie}
+        return HTMLResponse(self._template.render(**about, csrf=self.csrf(session), rater=rater.name or ""))
 
     def _static(self, request: Request) -> Response:
         name = request.path_params["name"]
         if name not in _STATIC:
-            return self._stop("There is no such page.", 404)
+            return self._at_door("There is no such page.", 404)
         return Response((_PAGE / name).read_bytes(), media_type=_STATIC[name])
 
     def _media(self, request: Request) -> Response:
-        if self._session(request) is None:
+        if self.visitor(request) is None:
             return Response(status_code=403)
         media = self.store.gallery.media(request.path_params["media_id"])
         if media is None:
@@ -188,115 +218,3 @@ class Server:
             headers["content-security-policy"] = _SANDBOX
             headers["x-frame-options"] = "SAMEORIGIN"
         return Response(media.data, media_type=media.mime, headers=headers)
-
-    # ------------------------------------------------------------------------------------------------- rounds
-
-    def _round(self, request: Request) -> Response:
-        session = self._session(request)
-        if session is None or session[1] is None:
-            return JSONResponse({"error": "Open your link again."}, 403)
-        rater = session[1]
-        waiting = self.study.next_for(rater)
-        state: dict[str, Any] = {"finished": self.finished, "rater": rater, **self.progress.now()}
-        if not waiting or self.finished:
-            self._waits(session[0], not self.finished)
-            return JSONResponse(state | {"round": None})
-        self._waits(session[0], False)
-        round_ = waiting[0]
-        candidates = {c.position: c for c in self.store.gallery.candidates(round_.id)}
-        texts = self.store.gallery.texts(round_.id)
-        order = self.store.order(round_.id, rater, round_.n).tolist()
-        ahead = [url_of(c) for r in waiting[1:2] for c in self.store.gallery.candidates(r.id) if c.kind == "image"]
-        return JSONResponse(
-            state
-            | {
-                "round": round_.id,
-                "step": round_.step,
-                "n": round_.n,
-                "needed": wanted(round_, candidates.values()),
-                "candidates": [shown(candidates.get(position), texts) for position in order],
-                "ahead": ahead,
-            }
-        )
-
-    def _waits(self, session: str, waits: bool) -> None:
-        """Remember who is to be told when the study is over."""
-        if waits:
-            self._waiting[session] = time.monotonic()
-        else:
-            self._waiting.pop(session, None)
-
-    # ------------------------------------------------------------------------------------------------- posts
-
-    def _posted(self, request: Request, body: Any) -> tuple[str, str]:
-        session = self._session(request)
-        if session is None or not hmac.compare_digest(
-            request.headers.get("x-csrf", "").encode(), self._csrf(session[0]).encode()
-        ):
-            raise PermissionError
-        if not isinstance(body, dict):
-            raise Invalid("A JSON object is needed.")
-        if session[1] is None and request.url.path != "/api/name":
-            raise Invalid("Give your name first.")
-        return session[0], session[1] or ""
-
-    async def _post(self, request: Request, act: Callable[[str, str, dict[str, Any]], dict[str, Any]]) -> Response:
-        """Check who posts and what, and do it; the rater is "" who has no name yet."""
-        try:
-            body = await request.json()
-        except (ValueError, RecursionError):
-            return JSONResponse({"error": "This is not JSON."}, 422)
-
-        def run() -> dict[str, Any]:
-            return act(*self._posted(request, body), body)
-
-        try:
-            return JSONResponse(await run_in_threadpool(run))
-        except PermissionError:
-            return JSONResponse({"error": "Open your link again."}, 403)
-        except Invalid as error:
-            return JSONResponse({"error": str(error)}, 422)
-        except Conflict as error:
-            return JSONResponse({"error": str(error)}, 409)
-
-    async def _name(self, request: Request) -> Response:
-        def act(session: str, rater: str, body: dict[str, Any]) -> dict[str, Any]:
-            name = body.get("name")
-            if not isinstance(name, str) or not (name := " ".join(name.split())) or len(name) > 40:
-                raise Invalid("Give a name of 1 to 40 letters.")
-            if rater:
-                raise Conflict("This link has a name already.")
-            self.store.visitors.name(session, name)
-            return {"rater": name}
-
-        return await self._post(request, act)
-
-    async def _answer(self, request: Request) -> Response:
-        def act(session: str, rater: str, body: dict[str, Any]) -> dict[str, Any]:
-            round_id, kind, groups = body.get("round"), body.get("kind"), body.get("groups", [])
-            ms = body.get("ms")
-            if isinstance(round_id, bool) or not isinstance(round_id, int) or not isinstance(kind, str):
-                raise Invalid("An answer needs a round and a kind.")
-            if not isinstance(groups, list) or not all(
-                isinstance(g, list) and all(isinstance(i, str) for i in g) for g in groups
-            ):
-                raise Invalid("An order is a list of lists of candidates.")
-            ms = ms if isinstance(ms, int) and not isinstance(ms, bool) and 0 <= ms < 2**31 else None
-            self._waits(session, True)
-            receipt = self.study.submit(rater, round_id, kind, groups, _client_id(body), ms)
-            return {"id": receipt.id, "duplicate": receipt.duplicate}
-
-        return await self._post(request, act)
-
-    async def _undo(self, request: Request) -> Response:
-        def act(session: str, rater: str, body: dict[str, Any]) -> dict[str, Any]:
-            return {"round": self.study.undo(rater, _client_id(body))}
-
-        return await self._post(request, act)
-
-
-def _client_id(body: dict[str, Any]) -> str:
-    client_id = body.get("client_id")
-    if not isinstance(client_id, str) or not 8 <= len(client_id) <= 64 or not set(client_id) <= _CLIENT_ID:
-        raise Invalid("An answer needs a client_id of 8 to 64 letters and digits.")
-    return f"web-{client_id}"[:64]

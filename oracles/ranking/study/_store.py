@@ -1,8 +1,8 @@
 """The durable record of a study: its rounds, what was shown, and every answer, in SQLite or PostgreSQL.
 
-Rows are only ever added. An answer is on disk before `add` returns, and counts once for each id its client made. Undo
-is a row; so is the closing of a round, which says what answers the search was given. The record is therefore the
-search's journal: run again, the search is given the same answers for the same steps.
+Rows are only ever added. An answer is on disk before `add` returns, and counts once for each id that its client made.
+Undo is a row; so is the closing of a round, which says what answers the search was given. The record is therefore the
+search's journal: run again, the search gets the same answers for the same steps.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import secrets
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,45 +24,18 @@ from blackbox_zo._typing import Floats, Ints
 from blackbox_zo.errors import Rewind
 from oracles.ranking.study._database import ANSWERS, META, ROUNDS, STUDY, VERSION, StoreError, engine_of
 from oracles.ranking.study._gallery import Gallery
+from oracles.ranking.study._migrate import migrate
+from oracles.ranking.study._people import People
+from oracles.ranking.study._record import Answer, Record, Round
 from oracles.ranking.study._trouble import Trouble
-from oracles.ranking.study._visitors import Visitors
 
-__all__ = ["Answer", "Round", "Store", "StoreError"]
+__all__ = ["Store", "StoreError"]
 
 KEPT = 1 << 17
 """Numbers of a round up to which its points are in the record, for the export."""
 
-
-@dataclass(frozen=True)
-class Round:
-    """Some candidates that were put to people.
-
-    Attributes:
-        id: Of the row.
-        step: Of the search.
-        n: Number of candidates.
-        n_ranked: How many places are asked for; None is all.
-    """
-
-    id: int
-    step: int
-    n: int
-    n_ranked: int | None
-
-
-@dataclass(frozen=True)
-class Answer:
-    """One row: an answer ("rank", "undecided", "none", "skip"), an "undo", or the "close" of a round."""
-
-    id: int
-    round_id: int
-    rater: str
-    kind: str
-    payload: Any
-    shown_order: list[int]
-    client_id: str
-    created_at: float
-    ms_spent: int | None
+RUNNING, PAUSED, FINISHED = "running", "paused", "finished"
+"""States of a study."""
 
 
 class Store:
@@ -74,11 +46,11 @@ class Store:
         about: What a new study is called, JSON-able.
 
     Attributes:
-        visitors: Whoever has a link or a session.
+        people: Raters, their links and sessions.
         gallery: What candidates look like.
 
     Raises:
-        StoreError: It is not such a record, or of another version.
+        StoreError: It is not such a record, or of a later version. An older one is migrated, and a copy kept.
     """
 
     def __init__(self, where: str | Path, about: Any = None) -> None:
@@ -86,17 +58,18 @@ class Store:
         self.engine = engine_of(text)
         self._writer = self.engine.execution_options(write=True)
         self.changed = threading.Condition()
-        self._writing = threading.RLock()
-        self._opened: tuple[tuple[int, int], list[Round]] = (-1, -1), []
+        self._writing, self._reading = threading.RLock(), threading.RLock()
+        self._record = Record()
         self.name = text if "://" not in text else sa.engine.make_url(text).render_as_string(hide_password=True)
-        self._trouble = Trouble(self.name)
+        self._trouble = Trouble(self.name, None if "://" in text else Path(text))
         try:
             with self._transaction() as c:
+                migrate(c, self.name)
                 META.create_all(c)
                 row = c.execute(sa.select(STUDY.c.version, STUDY.c.secret, STUDY.c.about)).first()
                 if row is None:
-                    values = {"id": 1, "version": VERSION, "secret": secrets.token_hex(32), "created_at": time.time()}
-                    c.execute(sa.insert(STUDY).values(**values, about=json.dumps(about)))
+                    values = {"id": 1, "version": VERSION, "secret": secrets.token_hex(32), "state": RUNNING}
+                    c.execute(sa.insert(STUDY).values(**values, about=json.dumps(about), created_at=time.time()))
                     row = c.execute(sa.select(STUDY.c.version, STUDY.c.secret, STUDY.c.about)).one()
         except (sa.exc.SQLAlchemyError, ModuleNotFoundError) as error:
             cause = str(getattr(error, "orig", None) or error).splitlines()[0]
@@ -106,17 +79,30 @@ class Store:
                 f"The store {self.name!r} is of version {row.version}; this program reads version {VERSION}."
             )
         self.secret, self.about = str(row.secret), json.loads(row.about)
-        self.visitors = Visitors(self.engine, self.write)
-        self.gallery = Gallery(self.engine, self.write)
+        self._trouble.begin()
+        self.people = People(self)
+        self.gallery = Gallery(self)
+
+    # ------------------------------------------------------------------------------------------------- transactions
 
     @contextlib.contextmanager
     def write(self) -> Iterator[sa.Connection]:
         """A transaction that no other writer, in this process or another, runs beside; committed at its end.
 
         Raises:
-            StoreUnwritable: The database does not take it, such as on a full disk.
+            StoreUnavailable: The database does not take it: a full disk, a server that is down, a deleted file.
         """
-        with self._trouble.told(), self._transaction() as c:
+        with self._trouble.told("written"), self._transaction() as c:
+            yield c
+
+    @contextlib.contextmanager
+    def read(self) -> Iterator[sa.Connection]:
+        """A transaction that reads.
+
+        Raises:
+            StoreUnavailable: The database does not answer.
+        """
+        with self._trouble.told("read"), self.engine.connect() as c:
             yield c
 
     @contextlib.contextmanager
@@ -136,113 +122,73 @@ class Store:
         with self.changed:
             self.changed.wait(seconds)
 
-    # ------------------------------------------------------------------------------------------------- rounds
+    # ------------------------------------------------------------------------------------------------- the record
+
+    @contextlib.contextmanager
+    def record(self, c: sa.Connection | None = None) -> Iterator[Record]:
+        """The record, up to date, to be used inside the block. Rows are only added, so only new ones are read.
+
+        Args:
+            c: The transaction to read in, before it adds rows of its own; None for another one.
+        """
+        if c is None:
+            with self.read() as own, self.record(own) as found:
+                yield found
+            return
+        with self._reading:
+            last_round, last_row = self._record.mark
+            rows = c.execute(sa.select(ANSWERS).where(ANSWERS.c.id > last_row).order_by(ANSWERS.c.id)).all()
+            columns = (ROUNDS.c.id, ROUNDS.c.step, ROUNDS.c.n, ROUNDS.c.n_ranked, ROUNDS.c.digest)
+            rounds = c.execute(sa.select(*columns).where(ROUNDS.c.id > last_round).order_by(ROUNDS.c.id)).all()
+            if rows or rounds:
+                self._record.read([Round(*row) for row in rounds], [_answer(row) for row in rows])
+            yield self._record
 
     def open_round(self, step: int, points: Floats, n_ranked: int | None, seen: int = 0) -> Round:
-        """The round of a step, which is made unless it is there.
+        """The round of a step, which is made unless it exists.
 
         Args:
             step: Of the search.
             points: The candidates, shape (n, d).
-            n_ranked: How many places are asked for; None is all.
+            n_ranked: How many places are asked for; None for all.
             seen: The newest undo that the search knows of.
 
         Raises:
             StoreError: The step was answered about other candidates.
-            Rewind: An answer that the search has used was taken back after `seen`.
+            Rewind: An answer that the search has used was withdrawn after `seen`.
         """
         digest = hashlib.blake2b(np.ascontiguousarray(points).tobytes(), digest_size=16).hexdigest()
         with self.write() as c:
-            self.check_rewound(c, seen)
-            found = self._live(c, step)
+            with self.record(c) as record:
+                self.check_rewound(record, seen)
+                found = record.live(step)
+                touched = found is not None and record.touched(found.id)
             if found is not None and found.digest == digest:
-                return Round(found.id, step, found.n, found.n_ranked)
-            if found is not None and c.execute(sa.select(ANSWERS.c.id).where(ANSWERS.c.round_id == found.id)).first():
+                return found
+            if touched:
                 raise StoreError(
                     f"The store {self.name!r} belongs to another study: its step {step} showed other candidates. Use "
                     "the same x0, estimator and seed, or another store."
                 )
             kept = np.ascontiguousarray(points, dtype="<f8").tobytes() if points.size <= KEPT else None
             row = {"step": step, "digest": digest, "n": len(points), "n_ranked": n_ranked, "points": kept}
-            result = c.execute(sa.insert(ROUNDS).values(**row, created_at=time.time()))
-            key = result.inserted_primary_key
+            key = c.execute(sa.insert(ROUNDS).values(**row, created_at=time.time())).inserted_primary_key
             assert key is not None
-            return Round(int(key[0]), step, len(points), n_ranked)
+            return Round(int(key[0]), step, len(points), n_ranked, digest)
 
-    def _live(self, c: sa.Connection, step: int) -> Any:
-        rows = c.execute(
-            sa.select(ROUNDS.c.id, ROUNDS.c.step, ROUNDS.c.digest, ROUNDS.c.n, ROUNDS.c.n_ranked)
-            .where(ROUNDS.c.step == step)
-            .order_by(ROUNDS.c.id.desc())
-            .limit(1)
-        ).first()
-        return None if rows is None or rows.id in self._void(c) else rows
-
-    def _undos(self, c: sa.Connection, after: int = 0) -> list[dict[str, Any]]:
-        """What was taken back.
-
-        Each has the "answer", the "close" that had used it or None, its "step", and in "void" the rounds that followed.
-        """
-        rows = c.execute(sa.select(ANSWERS.c.payload).where(ANSWERS.c.kind == "undo", ANSWERS.c.id > after))
-        return [json.loads(text) for (text,) in rows]
-
-    def _void(self, c: sa.Connection) -> set[int]:
-        """Rounds that followed from answers which were taken back."""
-        return {i for undo in self._undos(c) for i in undo["void"]}
-
-    def check_rewound(self, c: sa.Connection, seen: int) -> None:
-        """Raise `Rewind` if an answer that a search has used was taken back after the row `seen`."""
-        steps = [undo["step"] for undo in self._undos(c, seen) if undo["close"] is not None]
-        if steps:
-            raise Rewind(min(steps))
-
-    def mark(self, c: sa.Connection) -> tuple[int, int]:
-        """What changes with every answer and every round; rows are only added, one writer after another."""
-        answers, rounds = (sa.select(sa.func.max(table.c.id)).scalar_subquery() for table in (ANSWERS, ROUNDS))
-        row = c.execute(sa.select(answers, rounds)).one()
-        return row[0] or 0, row[1] or 0
-
-    def newest(self, kind: str) -> int:
-        """The number of the newest row of a kind; 0 without one."""
-        with self.engine.connect() as c:
-            return int(c.execute(sa.select(sa.func.max(ANSWERS.c.id)).where(ANSWERS.c.kind == kind)).scalar() or 0)
-
-    def open_rounds(self, c: sa.Connection) -> list[Round]:
-        """Rounds that hold and are not closed, by step; to be asked for before a transaction writes."""
-        mark = self.mark(c)
-        if mark == self._opened[0]:
-            return self._opened[1]
-        undos = self._undos(c)
-        undone = {undo["close"] for undo in undos}
-        closes = c.execute(sa.select(ANSWERS.c.id, ANSWERS.c.round_id).where(ANSWERS.c.kind == "close"))
-        gone = {i for undo in undos for i in undo["void"]} | {row.round_id for row in closes if row.id not in undone}
-        rows = c.execute(sa.select(ROUNDS.c.id, ROUNDS.c.step, ROUNDS.c.n, ROUNDS.c.n_ranked))
-        found = sorted((Round(*row) for row in rows if row.id not in gone), key=lambda r: r.step)
-        self._opened = mark, found
-        return found
-
-    def rounds(self) -> list[Round]:
-        """All rounds that hold, by step."""
-        with self.engine.connect() as c:
-            void = self._void(c)
-            rows = c.execute(sa.select(ROUNDS.c.id, ROUNDS.c.step, ROUNDS.c.n, ROUNDS.c.n_ranked).order_by(ROUNDS.c.id))
-            found = {row.step: Round(*row) for row in rows if row.id not in void}
-        return [found[step] for step in sorted(found)]
-
-    def steps(self) -> dict[int, int]:
-        """The step of every round, those that no longer hold too, by its id."""
-        with self.engine.connect() as c:
-            return {row.id: row.step for row in c.execute(sa.select(ROUNDS.c.id, ROUNDS.c.step))}
+    def check_rewound(self, record: Record, seen: int) -> None:
+        """Raise `Rewind` if an answer that a search has used was withdrawn after the row `seen`."""
+        step = record.rewound(seen)
+        if step is not None:
+            raise Rewind(step)
 
     def points(self, round_id: int) -> Floats | None:
-        """The points of a round, shape (n, d), or None where they were too many to keep."""
-        with self.engine.connect() as c:
+        """The points of a round, shape (n, d); None where they were too many to keep."""
+        with self.read() as c:
             row = c.execute(sa.select(ROUNDS.c.points, ROUNDS.c.n).where(ROUNDS.c.id == round_id)).one()
         return None if row.points is None else np.frombuffer(row.points, dtype="<f8").reshape(row.n, -1)
 
-    # ------------------------------------------------------------------------------------------------- answers
-
-    def add(self, c: sa.Connection, round_id: int, rater: str, kind: str, payload: Any, **more: Any) -> int:
+    def add(self, c: sa.Connection, round_id: int, rater: int | None, kind: str, payload: Any, **more: Any) -> int:
         """Add a row inside a transaction; its id."""
         values = {
             "shown_order": json.dumps(more.get("shown_order", [])),
@@ -250,52 +196,45 @@ class Store:
             "ms_spent": more.get("ms_spent"),
             "created_at": time.time(),
         }
-        result = c.execute(
+        key = c.execute(
             sa.insert(ANSWERS).values(round_id=round_id, rater=rater, kind=kind, payload=json.dumps(payload), **values)
-        )
-        key = result.inserted_primary_key
+        ).inserted_primary_key
         assert key is not None
         return int(key[0])
 
-    def known(self, c: sa.Connection, client_id: str) -> Answer | None:
-        """The row that a client's id made."""
-        row = c.execute(sa.select(ANSWERS).where(ANSWERS.c.client_id == client_id)).first()
-        return None if row is None else _answer(row)
-
-    def rows(self, round_id: int | None = None, c: sa.Connection | None = None) -> list[Answer]:
-        """All rows, or those of one round, in order."""
-        query = sa.select(ANSWERS).order_by(ANSWERS.c.id)
-        if round_id is not None:
-            query = query.where(ANSWERS.c.round_id == round_id)
-        if c is not None:
-            return [_answer(row) for row in c.execute(query)]
-        with self.engine.connect() as own:
-            return [_answer(row) for row in own.execute(query)]
-
-    def has(self, round_id: int, kind: str) -> bool:
-        """Whether a round has a row of a kind."""
-        wanted = sa.select(ANSWERS.c.id).where(ANSWERS.c.round_id == round_id, ANSWERS.c.kind == kind).limit(1)
-        with self.engine.connect() as c:
-            return c.execute(wanted).first() is not None
-
     # ------------------------------------------------------------------------------------------------- the study
 
-    def order(self, round_id: int, rater: str, n: int) -> Ints:
+    def order(self, round_id: int, rater: int, n: int) -> Ints:
         """In what order a rater sees a round's candidates: the same whenever it is asked for."""
         seed = hashlib.sha256(f"{self.secret}/{round_id}/{rater}".encode()).digest()
         return np.random.default_rng(np.frombuffer(seed, dtype=np.uint32)).permutation(n)
 
     @property
+    def state(self) -> str:
+        """Whether the study is "running", "paused" or "finished"."""
+        return str(self._setting(STUDY.c.state))
+
+    @state.setter
+    def state(self, state: str) -> None:
+        self._set(state=state)
+
+    @property
     def port(self) -> int | None:
         """Where the page was served last, so that open pages find it again."""
-        with self.engine.connect() as c:
-            port = c.execute(sa.select(STUDY.c.port)).scalar()
+        port = self._setting(STUDY.c.port)
         return None if port is None else int(port)
 
     @port.setter
     def port(self, port: int) -> None:
+        self._set(port=port)
+
+    def _setting(self, column: Any) -> Any:
+        with self.read() as c:
+            return c.execute(sa.select(column)).scalar()
+
+    def _set(self, **values: Any) -> None:
         with self.write() as c:
-            c.execute(sa.update(STUDY).values(port=port))
+            c.execute(sa.update(STUDY).values(**values))
 
     def close(self) -> None:
         """Close all connections."""

@@ -11,12 +11,10 @@ import numpy as np
 
 from blackbox_zo.feedback import Ranking
 from oracles.ranking.study._gallery import Candidate
-from oracles.ranking.study._store import Answer, Round, Store
+from oracles.ranking.study._record import KINDS, Answer, Round
+from oracles.ranking.study._store import Store
 
-__all__ = ["KINDS", "Closed", "Conflict", "Invalid", "Receipt", "Study", "wanted", "winner"]
-
-KINDS = ("rank", "undecided", "none", "skip")
-"""An order; "cannot tell"; "none is acceptable"; another rater or no one may answer."""
+__all__ = ["Asks", "Closed", "Conflict", "Invalid", "Receipt", "Study", "wanted", "winner"]
 
 
 class Invalid(ValueError):
@@ -24,7 +22,11 @@ class Invalid(ValueError):
 
 
 class Conflict(RuntimeError):
-    """The round has gone on without this answer, or the rater has answered it before."""
+    """The answer comes too late, or the rater has answered the round before; the message is for the person."""
+
+
+class Asks(Exception):
+    """An answer cannot be withdrawn unasked: other answers rest on it. The message is a question for the person."""
 
 
 @dataclass(frozen=True)
@@ -46,13 +48,13 @@ class Closed:
 
     Attributes:
         n: Number of candidates.
-        said: Each rater's ranking, in the order in which they answered.
+        said: Each rater's ranking, by the rater's id, in the order in which they answered.
         seconds: How long they took, where known.
     """
 
     n: int
-    said: dict[str, Ranking]
-    seconds: dict[str, float]
+    said: dict[int, Ranking]
+    seconds: dict[int, float]
 
     @property
     def ranking(self) -> Ranking:
@@ -78,7 +80,7 @@ class Study:
 
     def submit(
         self,
-        rater: str,
+        rater: int,
         round_id: int,
         kind: str,
         groups: Sequence[Sequence[str]],
@@ -97,91 +99,129 @@ class Study:
 
         Raises:
             Invalid: The answer is not one about this round.
-            Conflict: See there.
+            Conflict: The round is over, or the rater has answered it.
         """
         with self.store.write() as c:
-            before = self.store.known(c, client_id)
+            with self.store.record(c) as record:
+                before = record.known(client_id)
+                round_ = next((r for r in record.open() if r.id == round_id), None)
+                given = {} if round_ is None else record.standing(round_id)
             if before is not None:
                 if before.rater != rater or before.round_id != round_id:
                     raise Conflict("This answer's number was used before.")
                 return Receipt(before.id, True)
-            open_ones = {r.id: r for r in self.store.open_rounds(c)}
-            if round_id not in open_ones:
+            if round_ is None:
                 raise Conflict("This round is over.")
-            round_, rows = open_ones[round_id], self.store.rows(round_id, c)
-            if rater in _standing(rows):
+            if rater in given:
                 raise Conflict("You have answered this round in another window.")
-            candidates = self.store.gallery.candidates(round_id)
-            places = _places(round_, candidates, kind, groups)
-            number = self.store.add(
-                c,
-                round_id,
-                rater,
-                kind,
-                {"groups": places},
-                shown_order=self.store.order(round_id, rater, round_.n).tolist(),
-                client_id=client_id,
-                ms_spent=ms_spent,
-            )
-            given = [*(a.id for a in _standing(rows).values()), number]
-            if len(given) >= self.raters:
-                self.store.add(c, round_id, "", "close", {"answers": given})
+            places = _places(round_, self.store.gallery.candidates(round_id), kind, groups)
+            order = self.store.order(round_id, rater, round_.n).tolist()
+            more = {"shown_order": order, "client_id": client_id, "ms_spent": ms_spent}
+            number = self.store.add(c, round_id, rater, kind, {"groups": places}, **more)
+            used = [*(a.id for a in given.values()), number]
+            if kind != "skip" and len(used) >= self.raters:
+                self.store.add(c, round_id, None, "close", {"answers": used})
         self.store.notify()
         return Receipt(number, False)
 
-    def undo(self, rater: str, client_id: str) -> int | None:
-        """Take back the rater's newest answer that counts; its round's id, or None if there is none."""
+    def undo(self, rater: int, client_id: str, answer: int | None = None, sure: bool = False) -> int | None:
+        """Withdraw an answer of a rater's own, and with it the rounds that followed from it.
+
+        Args:
+            rater: Who withdraws.
+            client_id: As in `submit`.
+            answer: Which; None for the newest.
+            sure: Whether the person knows that other answers rest on it.
+
+        Returns:
+            Its round; None if there is no such answer.
+
+        Raises:
+            Asks: Answers rest on it, and the person is not `sure`.
+        """
         with self.store.write() as c:
-            before = self.store.known(c, client_id)
+            with self.store.record(c) as record:
+                before = record.known(client_id)
+                own = [a for a in record.own(rater) if answer in (None, a.id)]
+                rounds, resting = record.rests_on(own[-1]) if own else ([], [])
+                close = record.close(own[-1].round_id) if own else None
             if before is not None:
                 return before.round_id
-            rounds = {r.id: r for r in self.store.rounds()}
-            rows = [a for a in self.store.rows(c=c) if a.round_id in rounds]
-            mine = [a for a in _counting(rows) if a.rater == rater]
-            if not mine:
+            if not own:
                 return None
-            answer = mine[-1]
-            step, close = rounds[answer.round_id].step, _close([a for a in rows if a.round_id == answer.round_id])
-            void = [r.id for r in rounds.values() if r.step > step] if close is not None else []
-            payload = {"answer": answer.id, "close": close and close.id, "void": void, "step": step}
-            self.store.add(c, answer.round_id, rater, "undo", payload, client_id=client_id)
+            if resting and not sure:
+                raise Asks(_question(resting, rater))
+            payload = {"answer": own[-1].id, "close": close and close.id, "void": [r.id for r in rounds]}
+            self.store.add(c, own[-1].round_id, rater, "undo", payload, client_id=client_id)
         self.store.notify()
-        return answer.round_id
+        return own[-1].round_id
+
+    def redo(self, rater: int, client_id: str) -> int | None:
+        """Restore the answer that a rater withdrew last, unless it has been replaced since; its round, or None."""
+        with self.store.write() as c:
+            with self.store.record(c) as record:
+                before, undo = record.known(client_id), record.redoable(rater)
+                void = [] if undo is None else record.replaced(undo)
+            if before is not None:
+                return before.round_id
+            if undo is None:
+                return None
+            self.store.add(c, undo.round_id, rater, "redo", {"undo": undo.id, "void": void}, client_id=client_id)
+        self.store.notify()
+        return undo.round_id
 
     # ------------------------------------------------------------------------------------------------- asking
 
-    def next_for(self, rater: str) -> list[Round]:
-        """The rounds that wait for a rater, the present one first."""
-        with self.store.engine.connect() as c:
-            return [r for r in self.store.open_rounds(c) if rater not in _standing(self.store.rows(r.id, c))]
+    def next_for(self, rater: int) -> list[Round]:
+        """The rounds that wait for a rater, the present one first; those that they skipped come last."""
+        with self.store.record() as record:
+            waiting = [r for r in record.open() if rater not in record.standing(r.id)]
+            skipped = {r.id: s[rater].id for r in waiting if rater in (s := record.skipped(r.id))}
+        return sorted(waiting, key=lambda r: skipped.get(r.id, 0))
+
+    def awaited(self, rater: int) -> tuple[int, int]:
+        """Answers that are missing in the first open round that a rater has answered, and those asked for."""
+        with self.store.record() as record:
+            given = [record.standing(r.id) for r in record.open()]
+        mine = next((len(g) for g in given if rater in g), self.raters)
+        return self.raters - mine, self.raters
 
     def give_up(self, round_: Round, patience: float) -> None:
         """Close a round with the answers it has, if the first of them is older than so many seconds."""
         with self.store.write() as c:
-            rows = self.store.rows(round_.id, c)
-            given = _standing(rows)
-            if given and _close(rows) is None and min(a.created_at for a in given.values()) < time.time() - patience:
-                self.store.add(c, round_.id, "", "close", {"answers": [a.id for a in given.values()]})
+            with self.store.record(c) as record:
+                given, close = record.standing(round_.id), record.close(round_.id)
+            if given and close is None and min(a.created_at for a in given.values()) < time.time() - patience:
+                self.store.add(c, round_.id, None, "close", {"answers": [a.id for a in given.values()]})
 
     def close_without(self, round_: Round) -> None:
         """Close a round of which nothing can be seen."""
         with self.store.write() as c:
-            if _close(self.store.rows(round_.id, c)) is None:
-                self.store.add(c, round_.id, "", "close", {"answers": []})
+            with self.store.record(c) as record:
+                close = record.close(round_.id)
+            if close is None:
+                self.store.add(c, round_.id, None, "close", {"answers": []})
 
-    def closed(self, round_: Round) -> Closed | None:
-        """What was said in a closed round; None while it is open."""
-        if not self.store.has(round_.id, "close"):  # so far most answers of several raters end nothing
-            return None
-        rows = self.store.rows(round_.id)
-        close = _close(rows)
+    def closed(self, round_: Round, best: int | None = None) -> Closed | None:
+        """What was said in a closed round; None while it is open.
+
+        Args:
+            round_: The round.
+            best: The position of the best candidate so far, if it is among the candidates: where none is acceptable,
+                it beats all others.
+        """
+        with self.store.record() as record:
+            close = record.close(round_.id)
+            given = [] if close is None else [record.rows[i] for i in close.payload["answers"]]
         if close is None:
             return None
-        used = set(close.payload["answers"])
-        given = [a for a in rows if a.id in used]
         failed = [k.position for k in self.store.gallery.candidates(round_.id) if k.kind == "error"]
-        said = {a.rater: Ranking.from_levels(np.array(_levels(a, round_.n, failed), dtype=np.intp)) for a in given}
-        return Closed(round_.n, said, {a.rater: a.ms_spent / 1000 for a in given if a.ms_spent})
+        said = {
+            a.rater: Ranking.from_levels(np.array(_levels(a, round_.n, failed, best), dtype=np.intp))
+            for a in given
+            if a.rater is not None
+        }
+        return Closed(round_.n, said, {a.rater: a.ms_spent / 1000 for a in given if a.ms_spent and a.rater is not None})
 
 
 def _places(
@@ -219,8 +259,10 @@ def wanted(round_: Round, candidates: Iterable[Candidate]) -> int:
     return min(round_.n_ranked or shown, max(1, shown - 1))
 
 
-def _levels(answer: Answer, n: int, failed: Sequence[int]) -> list[int]:
+def _levels(answer: Answer, n: int, failed: Sequence[int], best: int | None) -> list[int]:
     groups = answer.payload["groups"] if answer.kind == "rank" else []
+    if answer.kind == "none" and best is not None:
+        groups = [[best]]
     level = [len(groups)] * n
     for place, group in enumerate(groups):
         for i in group:
@@ -230,21 +272,15 @@ def _levels(answer: Answer, n: int, failed: Sequence[int]) -> list[int]:
     return level
 
 
-def _counting(rows: Sequence[Answer]) -> list[Answer]:
-    """Answers that were not taken back."""
-    undone = {a.payload["answer"] for a in rows if a.kind == "undo"}
-    return [a for a in rows if a.kind in KINDS and a.id not in undone]
-
-
-def _standing(rows: Sequence[Answer]) -> dict[str, Answer]:
-    """Of one round: each rater's answer that counts."""
-    return {a.rater: a for a in _counting(rows)}
-
-
-def _close(rows: Sequence[Answer]) -> Answer | None:
-    """Of one round: the closing that holds."""
-    undone = {a.payload["close"] for a in rows if a.kind == "undo"}
-    return next((a for a in reversed(rows) if a.kind == "close" and a.id not in undone), None)
+def _question(resting: Sequence[Answer], rater: int) -> str:
+    """What a person is asked before an answer is withdrawn on which others rest."""
+    others = {a.rater for a in resting if a.rater != rater}
+    whose = "" if not others else " of one other person" if len(others) == 1 else f" of {len(others)} other people"
+    if others and any(a.rater == rater for a in resting):
+        whose = f" of yours and{whose.removeprefix(' of')}"
+    what = "1 later answer" if len(resting) == 1 else f"{len(resting)} later answers"
+    rest = "rests" if len(resting) == 1 else "rest"
+    return f"{what}{whose} {rest} on this one and would no longer count. Withdraw it?"
 
 
 def winner(ranking: Ranking) -> int | None:

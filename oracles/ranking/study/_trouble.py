@@ -1,4 +1,4 @@
-"""A store that cannot be written for a while: a full disk, a disk that fails, a database that is down."""
+"""A store that cannot be used for a while: a full disk, a disk that fails, a database that is down, a deleted file."""
 
 from __future__ import annotations
 
@@ -6,43 +6,70 @@ import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import sqlalchemy as sa
 
-__all__ = ["StoreUnwritable", "Trouble"]
+__all__ = ["StoreUnavailable", "Trouble"]
 
 QUIET = 60.0
 
 _log = logging.getLogger("blackbox_zo")
 
 
-class StoreUnwritable(OSError):
+class StoreUnavailable(OSError):
     """Nothing of a transaction was stored; the same one may be tried again."""
 
 
 class Trouble:
-    """Says in the log that a store cannot be written, at most once in `QUIET` seconds.
+    """Says in the log that a store cannot be used, at most once in `QUIET` seconds.
 
     Args:
         name: Of the store.
+        path: Of its file; None for a database server.
     """
 
-    def __init__(self, name: str) -> None:
-        self.name, self._quiet_until = name, 0.0
+    def __init__(self, name: str, path: Path | None) -> None:
+        self.name, self.path, self._quiet_until = name, path, 0.0
+        self._file: tuple[int, int] | None = None
+
+    def begin(self) -> None:
+        """Note which file the store is: rows written to one that was deleted since would be lost."""
+        self._file = self._found()
+
+    def _found(self) -> tuple[int, int] | None:
+        try:
+            found = None if self.path is None else self.path.stat()
+        except OSError:
+            return None
+        return None if found is None else (found.st_dev, found.st_ino)
 
     @contextmanager
-    def told(self) -> Iterator[None]:
+    def told(self, how: str) -> Iterator[None]:
         """Around a whole transaction.
 
+        Args:
+            how: "written" or "read".
+
         Raises:
-            StoreUnwritable: The database does not take it.
+            StoreUnavailable: The database does not take it, or its file is not where it was.
         """
         try:
+            self._check()
             yield
-        except sa.exc.OperationalError as error:
-            reason = str(error.orig).partition("\n")[0]
-            text = f"The store {self.name!r} cannot be written: {reason}."
-            if time.monotonic() >= self._quiet_until:
-                self._quiet_until = time.monotonic() + QUIET
-                _log.warning("%s Answers wait in the browsers until it can be.", text)
-            raise StoreUnwritable(text) from error
+            self._check()  # before anybody is told that a row is stored
+        except (sa.exc.OperationalError, sa.exc.InterfaceError) as error:
+            raise self._unavailable(how, str(error.orig).partition("\n")[0]) from error
+        except FileNotFoundError as error:
+            raise self._unavailable(how, str(error)) from None
+
+    def _check(self) -> None:
+        if self._file is not None and self._found() != self._file:
+            raise FileNotFoundError("its file was moved or deleted")
+
+    def _unavailable(self, how: str, reason: str) -> StoreUnavailable:
+        text = f"The store {self.name!r} cannot be {how}: {reason}."
+        if time.monotonic() >= self._quiet_until:
+            self._quiet_until = time.monotonic() + QUIET
+            _log.warning("%s Answers wait in the browsers until it can be.", text)
+        return StoreUnavailable(text)

@@ -14,16 +14,19 @@ import numpy as np
 
 from blackbox_zo._checks import check_at_least, check_positive
 from blackbox_zo._typing import override
-from blackbox_zo.errors import OracleError
+from blackbox_zo.errors import OracleError, Rewind
 from blackbox_zo.feedback import Ranking
 from blackbox_zo.oracle import Oracle
 from blackbox_zo.proposal import Proposal
+from blackbox_zo.variables import Vector
 from oracles.ranking.raters._reliability import RaterModel
+from oracles.ranking.study._address import public
 from oracles.ranking.study._media import Media, rendered
+from oracles.ranking.study._record import Round
 from oracles.ranking.study._server import Server
-from oracles.ranking.study._store import Round, Store, StoreError
+from oracles.ranking.study._store import FINISHED, PAUSED, RUNNING, Store, StoreError
 from oracles.ranking.study._study import Closed, Study
-from oracles.ranking.study._trouble import StoreUnwritable
+from oracles.ranking.study._trouble import StoreUnavailable
 
 __all__ = ["HumanRanking"]
 
@@ -62,6 +65,8 @@ class HumanRanking(Oracle):
         raters: People who answer each round; a round ends with the last answer.
         rounds: Planned rounds, for the page's progress bar.
         host: Address to bind; other machines reach the page only if this is changed.
+        public_url: Where people find the page if a proxy with TLS stands before it, such as
+            "https://study.example.org/path": links, allowed hosts, origin, cookies and paths follow from it.
         allowed_hosts: Further host names under which browsers may reach it.
         title: Title of the page.
         question: Question on the page.
@@ -90,6 +95,7 @@ class HumanRanking(Oracle):
         raters: int = 1,
         rounds: int | None = None,
         host: str = "127.0.0.1",
+        public_url: str | None = None,
         allowed_hosts: Sequence[str] = (),
         title: str = "Which is best?",
         question: str = "",
@@ -103,15 +109,18 @@ class HumanRanking(Oracle):
                 check_at_least("HumanRanking", 1, **{name: value})
         if patience is not None:
             check_positive("HumanRanking", patience=patience)
+        address = None if public_url is None else public(public_url)
         self.render, self.n_ranked, self.patience = render, n_ranked, patience
         self.store = Store(store, about={"title": title})
         self.study = Study(self.store, raters)
-        self._seen = self.store.newest("undo")
-        self._broken = 0
+        self.rounds, self._finished, self._closed, self._broken = rounds, False, False, 0
         self.reliability = RaterModel()
         self._updated: tuple[RaterModel, Any] | None = None  # what `reliability` was worked out from
         try:
-            self.server = Server(self.study, host, port, allowed_hosts, title, question, rounds)
+            with self.store.record() as record:
+                self._seen = record.newest_undo()
+            self.server = Server(self.study, host, port, address, allowed_hosts, title, question, rounds)
+            self.store.state = RUNNING
         except BaseException:
             self.store.close()
             raise
@@ -119,16 +128,31 @@ class HumanRanking(Oracle):
 
     @property
     def url(self) -> str:
-        """A new link to the page, which works once; for one person who answers alone."""
+        """A new link to the page, which works once, for a new rater."""
         return self.invite("you" if self.study.raters == 1 else None)
 
     def invite(self, name: str | None = None) -> str:
-        """A new link to the page, which works once.
+        """A new link to the page, which works once, for a new rater.
 
         Args:
-            name: Of the rater; none lets them give it.
+            name: Is shown; none lets them give it. It need not be unique: a rater is who has the link.
         """
-        return f"{self.server.address}/join/{self.store.visitors.invite(name)}"
+        return f"{self.server.address}/join/{self.store.people.invite(name)}"
+
+    def renew(self, rater: int) -> str:
+        """A new link for a rater who has lost theirs, or who changes browsers; it ends the one they had.
+
+        Args:
+            rater: The number in the column "rater" of `blackbox-zo answers`.
+
+        Raises:
+            KeyError: There is no such rater.
+        """
+        return f"{self.server.address}/join/{self.store.people.renew(rater)}"
+
+    def revoke(self, rater: int) -> None:
+        """Shut a rater out: their link and their page end, and their answers stay."""
+        self.store.people.revoke(rater)
 
     @override
     def answer(self, proposal: Proposal) -> Ranking:
@@ -137,28 +161,37 @@ class HumanRanking(Oracle):
         Raises:
             Rewind: An answer that the search has used was taken back.
             StoreError: The store has answers about other candidates.
-            OracleError: In three rounds in a row no candidate could be drawn.
+            OracleError: In three rounds in a row no candidate could be drawn; or the study was closed.
         """
         known: RaterModel = proposal.state(self)
+        best = _best_so_far(proposal)
+        round_, closed = _available(lambda: self._opened(proposal, best))
+        while closed is None:
+            self.store.wait(POLL)
+            if self._closed:
+                raise OracleError("The study was closed before the round was answered.")
+            closed = _available(lambda: self._look(round_, best))
+        return self._weighed(proposal, known, closed)
+
+    def _opened(self, proposal: Proposal, best: int | None) -> tuple[Round, Closed | None]:
         round_ = self._open(proposal)
-        closed = self.study.closed(round_)
+        closed = self.study.closed(round_, best)
         if closed is None:
             self._draw(round_, proposal)
         for later in proposal.ahead:
             self._draw(self._open(later), later)
-        while closed is None:
-            self.store.wait(POLL)
-            newest = self.store.newest("undo")
+        return round_, closed
+
+    def _look(self, round_: Round, best: int | None) -> Closed | None:
+        with self.store.record() as record:
+            newest = record.newest_undo()
             try:
-                with self.store.engine.connect() as c:
-                    self.store.check_rewound(c, self._seen)
+                self.store.check_rewound(record, self._seen)
             finally:
-                self._seen = max(self._seen, newest)
-            if self.patience is not None:
-                with suppress(StoreUnwritable):  # the next turn of this loop tries again
-                    self.study.give_up(round_, self.patience)
-            closed = self.study.closed(round_)
-        return self._weighed(proposal, known, closed)
+                self._seen = newest
+        if self.patience is not None:
+            self.study.give_up(round_, self.patience)
+        return self.study.closed(round_, best)
 
     # ------------------------------------------------------------------------------------------------- learning
 
@@ -188,23 +221,24 @@ class HumanRanking(Oracle):
         """What was said, each rater with the weight that the rounds so far give them."""
         if self.study.raters == 1 or not closed.said:
             return closed.ranking
-        evidence = closed.said, closed.seconds
+        said = {str(rater): ranking for rater, ranking in closed.said.items()}
+        evidence = said, {str(rater): seconds for rater, seconds in closed.seconds.items()}
         proposal.learn(self, int(proposal.ids[0]), evidence)
         self.reliability = model = known.update(*evidence)
         self._updated = known, evidence
         recent = model.disagreement[-RECENT:]
         if np.isfinite(recent).any():
             self.server.progress.agreement = 1.0 - float(np.nanmean(recent))
-        return model.merge(closed.said)
+        return model.merge(said)
 
     def _open(self, proposal: Proposal) -> Round:
-        newest = self.store.newest("undo")
+        with self.store.record() as record:
+            newest = record.newest_undo()
         try:
-            round_ = _once_stored(
-                lambda: self.store.open_round(proposal.step, proposal.points, self.n_ranked, self._seen)
-            )
-        finally:
-            self._seen = max(self._seen, newest)
+            round_ = self.store.open_round(proposal.step, proposal.points, self.n_ranked, self._seen)
+        except Rewind:
+            self._seen = newest
+            raise
         if round_.n_ranked != self.n_ranked:
             raise StoreError(
                 f"The store {self.store.name!r} asked for n_ranked={round_.n_ranked} in step {proposal.step}; now it "
@@ -232,23 +266,43 @@ class HumanRanking(Oracle):
         media = self.store.gallery.media(candidates[0].id)
         if self._broken >= BROKEN and media is not None:
             raise OracleError(f"No candidate of {BROKEN} rounds could be drawn. The last error: {media.data.decode()}")
-        _once_stored(lambda: self.study.close_without(round_))
+        self.study.close_without(round_)
 
     def _keep(self, round_: Round, drawn: Mapping[int, Media]) -> None:
-        _once_stored(lambda: self.store.gallery.add(round_.id, drawn))
+        _available(lambda: self.store.gallery.add(round_.id, drawn))
+
+    def finish(self) -> None:
+        """Say that the study is over: `close` then tells the pages so, instead of that it is paused."""
+        self._finished = True
 
     @override
     def close(self) -> None:
-        """Tell open pages that the study is over, and stop. What was answered stays in the store."""
+        """Stop, and tell open pages that the study is paused, or after `finish` or all `rounds` that it is over."""
         atexit.unregister(self.close)
-        self.server.stop()
+        if self._closed:
+            return
+        self._closed = True
+        with suppress(StoreUnavailable):
+            over = self.rounds is not None and self.server.progress.now()["progress"]["done"] >= self.rounds
+            self._finished = self._finished or over
+            self.store.state = FINISHED if self._finished else PAUSED
+        self.server.stop(self._finished)
         self.store.close()
 
 
-def _once_stored(act: Callable[[], T]) -> T:
-    """What `act` gives, tried again until the store takes it; the log says why that may take a while."""
+def _best_so_far(proposal: Proposal) -> int | None:
+    """The position of x itself, which some methods show in each round; None if it is not among the candidates."""
+    variable = proposal.variable
+    if not isinstance(variable, Vector):
+        return None
+    same = (proposal.points == np.asarray(variable.outside(variable.value[None, :]))).all(axis=1)
+    return int(np.argmax(same)) if same.any() else None
+
+
+def _available(act: Callable[[], T]) -> T:
+    """What `act` gives, tried again until the store can be used; the log says why that may take a while."""
     while True:
         try:
             return act()
-        except StoreUnwritable:
+        except StoreUnavailable:
             time.sleep(AGAIN)

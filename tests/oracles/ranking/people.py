@@ -29,12 +29,16 @@ class Person:
         parts = urlsplit(url)
         assert parts.hostname and parts.port
         self.host, self.port, self.cookie, self.csrf = parts.hostname, parts.port, "", ""
-        reply = self.request("GET", parts.path)
-        assert reply.status == 200, reply.text
+        reply = self.join(parts.path)
+        assert reply.status == 303, reply.text
         self.cookie = reply.headers["set-cookie"].split(";")[0]
         self.enter()
         if name is not None:
             assert self.post("/api/name", {"name": name}).status == 200
+
+    def join(self, path: str) -> Reply:
+        """Press the button of a link's page."""
+        return self.request("POST", path, b"", Origin=f"http://{self.host}:{self.port}")
 
     def enter(self) -> None:
         self.csrf = re.findall(r'name="csrf" content="(\w+)"', self.request("GET", "/").text)[0]
@@ -62,7 +66,7 @@ class Person:
         while True:
             assert time.monotonic() < until, "no round came"
             state = self.request("GET", "/api/round").json()
-            if state["finished"] or (state["round"] is not None and all(state["candidates"])):
+            if state["state"] != "running" or (state["round"] is not None and all(state["candidates"])):
                 return dict(state)
 
     def answer(self, groups: list[list[str]], kind: str = "rank", client_id: str = "", **more: Any) -> Reply:
@@ -74,8 +78,15 @@ class Person:
         able = [c for c in self.round()["candidates"] if c["kind"] == "text"]
         return self.answer([[c["id"]] for c in sorted(able, key=lambda c: best_first(c["text"]))[:k]])
 
-    def undo(self) -> Reply:
-        return self.post("/api/undo", {"client_id": secrets.token_hex(8)})
+    def undo(self, **more: Any) -> Reply:
+        return self.post("/api/undo", {"client_id": secrets.token_hex(8), **more})
+
+    def redo(self) -> Reply:
+        return self.post("/api/redo", {"client_id": secrets.token_hex(8)})
+
+    def history(self) -> list[dict[str, Any]]:
+        """The person's own answers, newest first."""
+        return list(self.request("GET", "/api/history").json()["answers"])
 
 
 class Reply:
@@ -126,3 +137,9 @@ def study(
         assert not thread.is_alive()
     finally:
         oracle.close()
+
+
+def rows(store: Any) -> list[Any]:
+    """All rows of a store, in order."""
+    with store.record() as record:
+        return list(record.rows.values())

@@ -18,11 +18,11 @@ from oracles.ranking import HumanRanking
 from oracles.ranking.study import human
 from oracles.ranking.study._export import rows_of
 from oracles.ranking.study._store import Store
-from oracles.ranking.study._trouble import StoreUnwritable
+from oracles.ranking.study._trouble import StoreUnavailable
 from tests.disks import Ballast, FailingDisk, small_disk
 from tests.oracles.helpers import wait_for
 from tests.oracles.ranking.conftest import _PROGRAM
-from tests.oracles.ranking.people import Person, Reply, Start, size, study
+from tests.oracles.ranking.people import Person, Reply, Start, rows, size, study
 
 STUCK = "The study cannot store anything at the moment."
 
@@ -72,7 +72,7 @@ def test_a_full_disk_stops_nobody(disk: Path, monkeypatch: pytest.MonkeyPatch, c
         for _ in range(3):
             taken, body = sent_until_full(person, ballast)
             acknowledged += [answer["client_id"] for answer in (*taken, body)]
-            assert [row.client_id for row in oracle.store.rows() if row.kind == "rank"][-1:] != [body["client_id"]]
+            assert [row.client_id for row in rows(oracle.store) if row.kind == "rank"][-1:] != [body["client_id"]]
             refused(sent(person, body))
             assert person.request("GET", "/").status == 200 and person.round()["round"] == body["round"]
             ballast.release()
@@ -83,7 +83,7 @@ def test_a_full_disk_stops_nobody(disk: Path, monkeypatch: pytest.MonkeyPatch, c
             assert sent(person, body).status == 200
             acknowledged.append(body["client_id"])
         wait_for(lambda: search.moves == 20)
-        kept = [row.client_id for row in oracle.store.rows() if row.kind == "rank"]
+        kept = [row.client_id for row in rows(oracle.store) if row.kind == "rank"]
     assert not raised and kept == [f"web-{name}" for name in acknowledged]
     assert [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING] == [
         f"The store '{disk / 's.db'}' cannot be written: database or disk is full. Answers wait in the browsers until "
@@ -119,7 +119,7 @@ def test_a_study_does_not_begin_on_a_full_disk_and_says_so(disk: Path) -> None:
     ballast = Ballast(disk)
     ballast.fill()
     with pytest.raises(
-        (StoreUnwritable, ValueError),
+        (StoreUnavailable, ValueError),
         match=r"store '.*s\.db' cannot be (written|used): d.* (full|error)\.",
     ):
         HumanRanking(str, disk / "s.db")
@@ -175,5 +175,5 @@ def test_a_flush_that_fails_is_not_acknowledged(failing_disk: Path, tmp_path: Pa
             said = process.stderr.read()
         assert said.count("disk I/O error. Answers wait in the browsers until it can be.") == 1
         assert "Traceback" not in said
-        assert [row.client_id for row in Store(tmp_path / "s.db").rows() if row.kind == "rank"] == acknowledged
+        assert [row.client_id for row in rows(Store(tmp_path / "s.db")) if row.kind == "rank"] == acknowledged
     assert len(acknowledged) == len(set(acknowledged)) == 4

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import http.client
 import logging
 import re
 import secrets
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,8 @@ from typing import Any
 import pytest
 
 from oracles.ranking import HumanRanking
-from tests.oracles.ranking.people import Person, study
+from oracles.ranking.study import _protocol
+from tests.oracles.ranking.people import Person, rows, study
 
 EVIL = "<!doctype html><script>parent.document.title = 'taken'; fetch('/api/round')</script>"
 
@@ -23,7 +26,7 @@ def served(tmp_path: Path) -> Iterator[tuple[HumanRanking, Person]]:
     with study(tmp_path / "s.db", steps=1, render=lambda x: EVIL) as (oracle, _, _):
         person = Person(oracle.url)
         yield oracle, person
-        Person(oracle.url).answer([], "skip")
+        Person(oracle.url).answer([], "undecided")
 
 
 def body(person: Person) -> dict[str, Any]:
@@ -31,7 +34,7 @@ def body(person: Person) -> dict[str, Any]:
 
 
 def unanswered(oracle: HumanRanking) -> bool:
-    return not oracle.store.rows()
+    return not rows(oracle.store)
 
 
 def test_another_name_for_this_address_is_refused(served: tuple[HumanRanking, Person]) -> None:
@@ -81,18 +84,49 @@ def test_a_link_works_once(served: tuple[HumanRanking, Person]) -> None:
     url = oracle.invite("ann")
     path = "/join/" + url.rsplit("/", 1)[1]
     first = Person(url)
-    cookie = first.request("GET", path).headers.get("set-cookie")
-    assert cookie is None  # who has joined is let through, without a new cookie
-    again = person.request("GET", path, Cookie="none=1")
-    assert again.status == 403 and "set-cookie" not in again.headers
-    assert person.request("GET", "/join/nonsense", Cookie="none=1").status == 403
+    for reply in (first.request("GET", path), first.join(path)):
+        assert reply.status == 200 and "set-cookie" not in reply.headers  # who has joined is let through
+    person.cookie = ""
+    for again in (path, "/join/nonsense"):
+        for reply in (person.request("GET", again), person.join(again)):
+            assert reply.status == 403 and "set-cookie" not in reply.headers
+
+
+def test_whoever_looks_at_a_link_does_not_use_it_up(served: tuple[HumanRanking, Person]) -> None:
+    """A preview of a chat program, or a robot: they GET or HEAD what they find."""
+    oracle, person = served
+    path = "/join/" + oracle.invite("ann").rsplit("/", 1)[1]
+    person.cookie = ""
+    for method in ("HEAD", "GET", "GET"):
+        reply = person.request(method, path)
+        assert reply.status == 200 and "set-cookie" not in reply.headers
+        assert method == "HEAD" or '<form method="post">' in reply.text
+    assert person.request("POST", path, b"", Origin="http://evil.example").status == 403
+    assert person.join(path).status == 303
+
+
+def test_a_revoked_link_opens_nothing_and_a_renewed_one_keeps_the_rater(served: tuple[HumanRanking, Person]) -> None:
+    oracle, person = served
+    ann = Person(oracle.invite("ann"))
+    rater = max(oracle.store.people.names())
+    again = Person(oracle.renew(rater))
+    assert ann.request("GET", "/api/round").status == 403 and ann.post("/api/undo", {}).status == 403
+    assert again.request("GET", "/api/round").json()["rater"] == "ann"
+    link = oracle.renew(rater)
+    oracle.revoke(rater)
+    assert again.request("GET", "/api/round").status == 403
+    person.cookie = ""
+    assert person.join("/join/" + link.rsplit("/", 1)[1]).status == 403
+    with pytest.raises(KeyError):
+        oracle.renew(999)
 
 
 def test_the_cookie_is_strict_and_hidden_from_scripts(served: tuple[HumanRanking, Person]) -> None:
     oracle, person = served
     path = "/join/" + oracle.invite("ann").rsplit("/", 1)[1]
-    cookie = person.request("GET", path, Cookie="none=1").headers["set-cookie"].lower()
-    assert "httponly" in cookie and "samesite=strict" in cookie
+    person.cookie = ""
+    cookie = person.join(path).headers["set-cookie"].lower()
+    assert "httponly" in cookie and "samesite=strict" in cookie and "secure" not in cookie and "path=/;" in cookie
 
 
 def test_media_are_reached_by_their_id_alone(served: tuple[HumanRanking, Person]) -> None:
@@ -107,7 +141,7 @@ def test_html_of_a_candidate_is_in_a_sandbox(served: tuple[HumanRanking, Person]
     _oracle, person = served
     candidate = person.round()["candidates"][0]
     assert candidate["kind"] == "html"
-    reply = person.request("GET", candidate["url"])
+    reply = person.request("GET", f"/{candidate['url']}")
     assert reply.text == EVIL
     policy = reply.headers["content-security-policy"]
     assert policy.startswith("sandbox;") and "default-src 'none'" in policy and "allow-" not in policy
@@ -136,7 +170,36 @@ def test_too_much_is_refused(served: tuple[HumanRanking, Person]) -> None:
         assert person.post("/api/answer", nonsense).status == 422
     found = {person.post("/api/undo", {}).status for _ in range(150)}
     assert found == {422, 429}
+    assert Person(oracle.url).post("/api/undo", {}).status == 422  # another person, behind the same proxy
     assert unanswered(oracle)
+
+
+def test_cookies_made_up_do_not_lift_the_limit(served: tuple[HumanRanking, Person]) -> None:
+    _oracle, person = served
+    name = person.cookie.split("=")[0]
+    found = {person.post("/api/undo", {}, Cookie=f"{name}={i}").status for i in range(150)}
+    assert found == {403, 429}
+    time.sleep(0.2)
+
+
+def test_a_request_that_never_ends_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_protocol, "PATIENCE", 0.2)
+    with study(tmp_path / "s.db", steps=1) as (oracle, _, _):
+        person = Person(oracle.url)
+        head = f"POST /api/answer HTTP/1.1\r\nHost: 127.0.0.1:{person.port}\r\nContent-Length: 9\r\n\r\n{{".encode()
+        for sent in (b"", b"GET / HT", head):
+            with socket.create_connection(("127.0.0.1", person.port), timeout=5) as connection:
+                connection.sendall(sent)
+                while connection.recv(1 << 16):  # a refusal, or the end
+                    pass
+        kept = http.client.HTTPConnection("127.0.0.1", person.port, timeout=5)
+        for _ in range(3):  # between two requests a connection may rest
+            kept.request("GET", "/icon.svg")
+            assert kept.getresponse().read()
+            time.sleep(0.5)
+        assert kept.sock is not None
+        kept.close()
+        person.answer([], "undecided")
 
 
 def test_only_this_machine_reaches_it(served: tuple[HumanRanking, Person]) -> None:
@@ -154,7 +217,7 @@ def test_names_are_shown_as_text_and_given_once(tmp_path: Path) -> None:
         assert person.post("/api/name", {"name": "Eve"}).status == 409
         page = person.request("GET", "/").text
         assert "<script>" not in page and "&lt;script&gt;" in page
-        person.answer([], "skip")
+        person.answer([], "undecided")
 
 
 def test_no_secret_is_logged(
@@ -165,7 +228,7 @@ def test_no_secret_is_logged(
             url = oracle.url
             person = Person(url)
             person.post("/api/answer", b"{")
-            person.answer([], "skip")
+            person.answer([], "undecided")
     said = caplog.text + "".join(capfd.readouterr())
     for secret in (url.rsplit("/", 1)[1], person.cookie.split("=")[1], person.csrf, oracle.store.secret):
         assert secret not in said

@@ -20,7 +20,7 @@ from oracles.ranking.study import _server
 from oracles.ranking.study._export import rows_of
 from oracles.ranking.study._store import Store
 from tests.disks import Ballast, small_disk
-from tests.oracles.ranking.people import Start, study
+from tests.oracles.ranking.people import Start, rows, study
 from tests.requires import require
 
 CHROMIUM = next((p for n in ("chromium", "chromium-browser", "google-chrome") if (p := shutil.which(n))), None)
@@ -94,7 +94,7 @@ def test_by_keys_alone(tmp_path: Path, page: Any) -> None:
         page.keyboard.press("n")
     assert not raised
     rows = rows_of(Store(tmp_path / "s.db"))
-    assert [(r["kind"], r["undone"]) for r in rows] == [
+    assert [(r["kind"], r["status"]) for r in rows] == [
         ("rank", False),
         ("skip", True),
         ("undecided", False),
@@ -250,7 +250,7 @@ def test_an_answer_waits_for_room_on_a_full_disk(tmp_path: Path, page: Any) -> N
         expect(page.locator("#status")).to_have_text(
             "The study cannot store anything at the moment. Your answer is kept here and will be sent."
         )
-        assert oracle.store.rows() == []
+        assert rows(oracle.store) == []
         page.reload()  # the outbox outlives the page
         expect(page.locator("#status")).to_contain_text("Your answer is kept here")
         ballast.release()

@@ -63,7 +63,7 @@ async function flush() {
       drop("outbox");
       if (reply.status === 200) {
         drop("draft");
-        say(path === "/api/undo" ? (reply.round === null ? "There is nothing to undo." : "Undone: answer again.") : "Saved.");
+        say(path === "api/undo" ? (reply.round === null ? "There is nothing to undo." : "Undone: answer again.") : "Saved.");
       } else {
         say(reply.error || "The server did not take this answer.", true);
       }
@@ -84,7 +84,7 @@ async function refresh() {
   clearTimeout(timer);
   let state;
   try {
-    state = await call("/api/round");
+    state = await call("api/round");
   } catch {
     say("The server cannot be reached; trying again …", true);
     timer = setTimeout(refresh, 1000);
@@ -274,11 +274,11 @@ function choose(id) {
   changed(`${named(byId(id))} is ${label(placeOf(id)).replace("=", "tied")}. ${missing > 0 ? `${missing} more.` : "Enter submits."}`);
 }
 
-const submit = () => round && post("/api/answer", { round: round.round, kind: "rank", groups, ms: Date.now() - began });
-const answer = (kind) => round && post("/api/answer", { round: round.round, kind, groups: [], ms: Date.now() - began });
+const submit = () => round && post("api/answer", { round: round.round, kind: "rank", groups, ms: Date.now() - began });
+const answer = (kind) => round && post("api/answer", { round: round.round, kind, groups: [], ms: Date.now() - began });
 
 function undo() {
-  if (!groups.length) return post("/api/undo", {});
+  if (!groups.length) return post("api/undo", {});
   const id = groups[groups.length - 1].pop();
   changed(`${named(byId(id))} is out of the order.`);
 }
@@ -458,7 +458,7 @@ function begin() {
 
 $("door").addEventListener("submit", async (e) => {
   e.preventDefault();
-  const reply = await call("/api/name", { name: $("name").value }).catch(() => ({ status: 0 }));
+  const reply = await call("api/name", { name: $("name").value }).catch(() => ({ status: 0 }));
   if (reply.status === 200 || reply.status === 409) begin();
   else say(reply.error || "The server cannot be reached.", true);
 });

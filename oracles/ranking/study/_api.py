@@ -1,0 +1,218 @@
+"""What a page asks the server, and what it sends: JSON under `/api/`."""
+
+from __future__ import annotations
+
+import hmac
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from oracles.ranking.study._people import Rater
+from oracles.ranking.study._progress import shown, url_of
+from oracles.ranking.study._record import Answer, Round
+from oracles.ranking.study._study import Asks, Conflict, Invalid, wanted
+from oracles.ranking.study._words import cleaned
+
+if TYPE_CHECKING:
+    from oracles.ranking.study._server import Server
+
+__all__ = ["Api"]
+
+_CLIENT_ID = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_")
+
+Body = dict[str, Any]
+
+
+class Api:
+    """The requests of a page.
+
+    Args:
+        server: Knows the visitors.
+    """
+
+    def __init__(self, server: Server) -> None:
+        self.server, self.study, self.store = server, server.study, server.study.store
+        self._waiting: dict[str, float] = {}
+
+    def routes(self) -> list[Route]:
+        """All of them."""
+        posts = {"name": self._name, "answer": self._answer, "undo": self._undo, "redo": self._redo}
+        return [
+            Route("/api/round", self._round),
+            Route("/api/history", self._history),
+            Route("/api/history/{answer:int}", self._past),
+            *(Route(f"/api/{name}", self._post(act), methods=["POST"]) for name, act in posts.items()),
+        ]
+
+    def listening(self, since: float) -> bool:
+        """Whether a page that waits for a round has asked since a time; it is to hear of the end."""
+        return any(at > since for at in list(self._waiting.values()))
+
+    def _waits(self, session: str, waits: bool) -> None:
+        if waits:
+            self._waiting[session] = time.monotonic()
+        else:
+            self._waiting.pop(session, None)
+
+    # ------------------------------------------------------------------------------------------------- asking
+
+    def _named(self, request: Request) -> tuple[str, Rater] | None:
+        found = self.server.visitor(request)
+        return None if found is None or found[1].name is None else found
+
+    def _round(self, request: Request) -> Response:
+        found = self._named(request)
+        if found is None:
+            return _refused()
+        session, rater = found
+        state: Body = {"state": self.server.state, "rater": rater.name, **self._about(rater.id)}
+        waiting = self.study.next_for(rater.id) if self.server.state == "running" else []
+        self._waits(session, not waiting and self.server.state == "running")
+        if not waiting:
+            return JSONResponse(state | {"round": None})
+        ahead = [url_of(c) for r in waiting[1:2] for c in self.store.gallery.candidates(r.id) if c.kind == "image"]
+        return JSONResponse(state | {**self._shown(waiting[0], rater.id), "ahead": ahead})
+
+    def _about(self, rater: int) -> Body:
+        """What a page tells beside the round."""
+        with self.store.record() as record:
+            redo = record.redoable(rater) is not None
+            lost = [(undo.id, undo.payload["void"]) for undo in record.lost(rater)]
+            steps = {i: record.rounds[i].step for _, void in lost for i in void}
+            mine = {a.round_id for a in record.answers() if a.rater == rater} if lost else set()
+        missing, asked = self.study.awaited(rater)
+        notices = [{"id": i, "text": _notice([steps[r] for r in void if r in mine])} for i, void in lost]
+        return {**self.server.progress.now(), "redo": redo, "notices": notices, "missing": missing, "raters": asked}
+
+    def _shown(self, round_: Round, rater: int) -> Body:
+        """A round as a rater sees it."""
+        candidates = {c.position: c for c in self.store.gallery.candidates(round_.id)}
+        texts = self.store.gallery.texts(round_.id)
+        order = self.store.order(round_.id, rater, round_.n).tolist()
+        return {
+            "round": round_.id,
+            "step": round_.step,
+            "n": round_.n,
+            "needed": wanted(round_, candidates.values()),
+            "candidates": [shown(candidates.get(position), texts) for position in order],
+        }
+
+    def _history(self, request: Request) -> Response:
+        """A rater's own answers, newest first."""
+        found = self._named(request)
+        if found is None:
+            return _refused()
+        with self.store.record() as record:
+            own = [(a, record.rounds[a.round_id], record.status(a)) for a in record.answers() if a.rater == found[1].id]
+        return JSONResponse({"answers": [self._entry(*each) for each in reversed(own)]})
+
+    def _entry(self, answer: Answer, round_: Round, status: str) -> Body:
+        told = {"answer": answer.id, "step": round_.step, "kind": answer.kind, "status": status}
+        first = answer.payload["groups"][0][0] if answer.payload["groups"] else None
+        best = next((c for c in self.store.gallery.candidates(round_.id) if c.position == first), None)
+        return told | {"best": None if best is None else {"kind": best.kind, "url": url_of(best)}}
+
+    def _past(self, request: Request) -> Response:
+        """One of a rater's own answers, with its round."""
+        found = self._named(request)
+        with self.store.record() as record:
+            answer = record.rows.get(request.path_params["answer"])
+            if found is None or answer is None or answer.rater != found[1].id or "groups" not in answer.payload:
+                return _refused() if found is None else JSONResponse({"error": "There is no such answer."}, 404)
+            round_, status = record.rounds[answer.round_id], record.status(answer)
+        ids = {c.position: c.id for c in self.store.gallery.candidates(round_.id)}
+        groups = [[ids[i] for i in group] for group in answer.payload["groups"]]
+        return JSONResponse(
+            {**self._entry(answer, round_, status), **self._shown(round_, found[1].id), "groups": groups}
+        )
+
+    # ------------------------------------------------------------------------------------------------- posts
+
+    def _post(self, act: Callable[[str, Rater, Body], Body]) -> Callable[[Request], Any]:
+        """Check who posts and what, and do it."""
+
+        async def endpoint(request: Request) -> Response:
+            try:
+                body = await request.json()
+            except (ValueError, RecursionError):
+                return JSONResponse({"error": "This is not JSON."}, 422)
+
+            def run() -> Response:
+                found = self.server.visitor(request)
+                sent = request.headers.get("x-csrf", "").encode()
+                if found is None or not hmac.compare_digest(sent, self.server.csrf(found[0]).encode()):
+                    return _refused()
+                try:
+                    if not isinstance(body, dict):
+                        raise Invalid("A JSON object is needed.")
+                    if found[1].name is None and act != self._name:
+                        raise Invalid("Give your name first.")
+                    return JSONResponse(act(*found, body))
+                except Invalid as error:
+                    return JSONResponse({"error": str(error)}, 422)
+                except (Conflict, Asks) as error:
+                    asks = {"asks": True} if isinstance(error, Asks) else {}
+                    return JSONResponse({"error": str(error), **asks}, 409)
+
+            return await run_in_threadpool(run)
+
+        return endpoint
+
+    def _name(self, session: str, rater: Rater, body: Body) -> Body:
+        del session
+        name = body.get("name")
+        if not isinstance(name, str) or not (name := cleaned(name)) or len(name) > 40:
+            raise Invalid("Give a name of 1 to 40 letters.")
+        if rater.name is not None:
+            raise Conflict("This link has a name already.")
+        self.store.people.name(rater.id, name)
+        return {"rater": name}
+
+    def _answer(self, session: str, rater: Rater, body: Body) -> Body:
+        round_id, kind, groups, ms = (body.get(name) for name in ("round", "kind", "groups", "ms"))
+        if isinstance(round_id, bool) or not isinstance(round_id, int) or not isinstance(kind, str):
+            raise Invalid("An answer needs a round and a kind.")
+        groups = [] if groups is None else groups
+        if not isinstance(groups, list) or not all(
+            isinstance(g, list) and all(isinstance(i, str) for i in g) for g in groups
+        ):
+            raise Invalid("An order is a list of lists of candidates.")
+        ms = ms if isinstance(ms, int) and not isinstance(ms, bool) and 0 <= ms < 2**31 else None
+        self._waits(session, True)
+        receipt = self.study.submit(rater.id, round_id, kind, groups, _client_id(body), ms)
+        again = kind == "skip" and [r.id for r in self.study.next_for(rater.id)[:1]] == [round_id]
+        return {"id": receipt.id, "duplicate": receipt.duplicate, "again": again}
+
+    def _undo(self, session: str, rater: Rater, body: Body) -> Body:
+        del session
+        answer = body.get("answer")
+        if isinstance(answer, bool) or not isinstance(answer, int | None):
+            raise Invalid("An answer is withdrawn by its number.")
+        return {"round": self.study.undo(rater.id, _client_id(body), answer, body.get("sure") is True)}
+
+    def _redo(self, session: str, rater: Rater, body: Body) -> Body:
+        del session
+        return {"round": self.study.redo(rater.id, _client_id(body))}
+
+
+def _refused() -> Response:
+    return JSONResponse({"error": "Open your link again."}, 403)
+
+
+def _notice(steps: Sequence[int]) -> str:
+    """What a rater is told whose answers became void."""
+    rounds = ", ".join(str(step + 1) for step in sorted(set(steps)))
+    what = f"your answer to round {rounds}" if len(set(steps)) == 1 else f"your answers to rounds {rounds}"
+    return f"Another person withdrew an earlier answer, so {what} no longer count{'s' * (len(set(steps)) == 1)}."
+
+
+def _client_id(body: dict[str, Any]) -> str:
+    client_id = body.get("client_id")
+    if not isinstance(client_id, str) or not 8 <= len(client_id) <= 64 or not set(client_id) <= _CLIENT_ID:
+        raise Invalid("An answer needs a client_id of 8 to 64 letters and digits.")
+    return f"web-{client_id}"[:64]

@@ -1,0 +1,119 @@
+"""Who takes part: raters, their one-time links, and the sessions that links become. Only hashes of secrets are stored.
+
+A rater is a number; a name is shown, and need not be unique. A link is for one rater and opens one browser. Renewing a
+rater's link ends the sessions and links that the rater had; revoking ends them without a new one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import time
+from typing import TYPE_CHECKING, NamedTuple
+
+import sqlalchemy as sa
+
+from oracles.ranking.study._database import LINKS, RATERS
+
+if TYPE_CHECKING:
+    from oracles.ranking.study._store import Store
+
+__all__ = ["People", "Rater"]
+
+
+class Rater(NamedTuple):
+    """A person.
+
+    Attributes:
+        id: Identifies them.
+        name: Is shown; None until they give one.
+    """
+
+    id: int
+    name: str | None
+
+
+class People:
+    """The raters of a store.
+
+    Args:
+        store: Holds them.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def invite(self, name: str | None = None) -> str:
+        """The one-time token of a link for a new rater.
+
+        Args:
+            name: Of the rater; None lets them give it.
+        """
+        with self._store.write() as c:
+            key = c.execute(sa.insert(RATERS).values(name=name, created_at=time.time())).inserted_primary_key
+            assert key is not None
+            return self._link(c, int(key[0]))
+
+    def renew(self, rater: int) -> str:
+        """The token of a new link for a rater, who keeps their answers; their links and sessions so far end.
+
+        Raises:
+            KeyError: There is no such rater.
+        """
+        with self._store.write() as c:
+            if c.execute(sa.select(RATERS.c.id).where(RATERS.c.id == rater)).first() is None:
+                raise KeyError(rater)
+            self._end(c, rater)
+            return self._link(c, rater)
+
+    def revoke(self, rater: int) -> None:
+        """End all links and sessions of a rater; their answers stay."""
+        with self._store.write() as c:
+            self._end(c, rater)
+
+    def admit(self, token: str) -> str | None:
+        """Use up a token: a new session; None if the token is unknown, used or revoked."""
+        session = secrets.token_urlsafe(24)
+        fresh = (LINKS.c.token == hashed(token), LINKS.c.session.is_(None), LINKS.c.revoked_at.is_(None))
+        with self._store.write() as c:
+            used = c.execute(sa.update(LINKS).where(*fresh).values(session=hashed(session)))
+            return session if used.rowcount else None
+
+    def waits(self, token: str) -> bool:
+        """Whether a token can still be used."""
+        fresh = (LINKS.c.token == hashed(token), LINKS.c.session.is_(None), LINKS.c.revoked_at.is_(None))
+        with self._store.read() as c:
+            return c.execute(sa.select(LINKS.c.token).where(*fresh)).first() is not None
+
+    def find(self, session: str) -> Rater | None:
+        """The rater of a session; None if there is no such session, or it was ended."""
+        query = sa.select(RATERS.c.id, RATERS.c.name).join(LINKS, LINKS.c.rater == RATERS.c.id)
+        with self._store.read() as c:
+            row = c.execute(query.where(LINKS.c.session == hashed(session), LINKS.c.revoked_at.is_(None))).first()
+        return None if row is None else Rater(*row)
+
+    def name(self, rater: int, name: str) -> None:
+        """Give a rater a name."""
+        with self._store.write() as c:
+            c.execute(sa.update(RATERS).where(RATERS.c.id == rater).values(name=name))
+
+    def names(self) -> dict[int, str]:
+        """What each rater is called, by id; where two share a name, their numbers tell them apart."""
+        with self._store.read() as c:
+            known = {i: name or f"rater {i}" for i, name in c.execute(sa.select(RATERS.c.id, RATERS.c.name))}
+        twice = {name for name in known.values() if list(known.values()).count(name) > 1}
+        return {i: f"{name} ({i})" if name in twice else name for i, name in known.items()}
+
+    def _link(self, c: sa.Connection, rater: int) -> str:
+        token = secrets.token_urlsafe(24)
+        c.execute(sa.insert(LINKS).values(token=hashed(token), rater=rater, created_at=time.time()))
+        return token
+
+    def _end(self, c: sa.Connection, rater: int) -> None:
+        ends = (LINKS.c.rater == rater, LINKS.c.revoked_at.is_(None))
+        c.execute(sa.update(LINKS).where(*ends).values(revoked_at=time.time()))
+
+
+def hashed(secret: str) -> str:
+    """What is stored of a token or session."""
+    return hashlib.sha256(secret.encode()).hexdigest()

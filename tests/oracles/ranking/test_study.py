@@ -1,0 +1,235 @@
+"""Several people in one study: what counts, what is withdrawn, and what each of them is told."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import blackbox_zo as bz
+from oracles.ranking import HumanRanking
+from oracles.ranking.study._export import rows_of
+from oracles.ranking.study._store import Store, StoreError
+from tests.oracles.helpers import wait_for
+from tests.oracles.ranking.people import Person, size, spelled, study
+
+
+def state_of(person: Person) -> dict[str, Any]:
+    return dict(person.request("GET", "/api/round").json())
+
+
+def both_answer(*people: Person) -> None:
+    for person in people:
+        person.rank(size, 1)
+
+
+def statuses(store: Store) -> list[tuple[int, str, str]]:
+    return [(r["step"], r["name"], r["status"]) for r in rows_of(store)]
+
+
+def test_people_of_one_name_are_two(tmp_path: Path) -> None:
+    with study(tmp_path / "s.db", 2, raters=2, n_ranked=1) as (oracle, search, _):
+        people = [Person(oracle.invite(), "Ann") for _ in range(2)]
+        for _ in range(2):
+            both_answer(*people)
+        wait_for(lambda: search.moves == 2)
+        assert people[0].undo().json()["round"] is not None
+        wait_for(lambda: people[0].round()["step"] == 1)
+        both_answer(people[0])
+    assert sorted(oracle.store.people.names().values()) == ["Ann (1)", "Ann (2)"]
+    assert [r["rater"] for r in rows_of(Store(tmp_path / "s.db"))] == [1, 2, 1, 2, 1]
+
+
+def test_what_others_rest_on_is_withdrawn_after_a_question_and_they_are_told(tmp_path: Path) -> None:
+    with study(tmp_path / "s.db", 4, raters=2, n_ranked=1) as (oracle, _search, _):
+        ann, bo = (Person(oracle.invite(name)) for name in ("Ann", "Bo"))
+        for _ in range(3):
+            both_answer(ann, bo)
+        first = ann.history()[-1]
+        asked = ann.undo(answer=first["answer"])
+        assert asked.status == 409 and asked.json()["asks"] is True
+        assert "4 later answers of yours and one other person rest on this one" in asked.json()["error"]
+        assert all(status == "counts" for _, _, status in statuses(oracle.store)) and not state_of(bo)["notices"]
+        assert ann.undo(answer=first["answer"], sure=True).status == 200
+        assert statuses(oracle.store) == [
+            (0, "Ann", "withdrawn"), (0, "Bo", "counts"), *[(s, n, "void") for s in (1, 2) for n in ("Ann", "Bo")],
+        ]  # fmt: skip
+        (notice,) = state_of(bo)["notices"]
+        assert "withdrew an earlier answer, so your answers to rounds 2, 3 no longer count" in notice["text"]
+        assert not state_of(ann)["notices"] and state_of(bo)["progress"]["done"] == 0
+        assert [entry["status"] for entry in bo.history()] == ["void", "void", "counts"]
+        both_answer(ann)
+        for _ in range(3):
+            both_answer(ann, bo)
+
+
+def test_only_ones_own_answers_can_be_withdrawn(tmp_path: Path) -> None:
+    with study(tmp_path / "s.db", 1, raters=2, n_ranked=1) as (oracle, _, _):
+        ann, bo = (Person(oracle.invite(name)) for name in ("Ann", "Bo"))
+        both_answer(ann)
+        number = ann.history()[0]["answer"]
+        for more in ({}, {"answer": number}, {"answer": number, "sure": True}):
+            assert bo.undo(**more).json()["round"] is None
+        assert bo.request("GET", f"/api/history/{number}").status == 404
+        assert bo.undo(answer="1").status == 422 and bo.undo(answer=True).status == 422
+        assert state_of(ann)["missing"] == 1 and state_of(ann)["raters"] == 2
+        both_answer(bo)
+
+
+def test_redo_restores_what_undo_took_until_it_is_replaced(tmp_path: Path) -> None:
+    with study(tmp_path / "s.db", 4, n_ranked=1) as (oracle, search, _):
+        ann = Person(oracle.invite("Ann"))
+        for _ in range(3):
+            both_answer(ann)
+        wait_for(lambda: search.moves == 3)
+        x, shown = search.x, [c["id"] for c in ann.round()["candidates"]]
+        middle = ann.history()[1]["answer"]
+        assert not state_of(ann)["redo"] and ann.redo().json()["round"] is None
+        assert ann.undo(answer=middle, sure=True).status == 200
+        wait_for(lambda: search.moves == 1)
+        assert state_of(ann)["redo"]
+        assert ann.redo().json()["round"] is not None
+        wait_for(lambda: search.moves == 3)
+        np.testing.assert_array_equal(search.x, x)
+        assert [c["id"] for c in ann.round()["candidates"]] == shown
+        assert {status for _, _, status in statuses(oracle.store)} == {"counts"}
+        ann.undo(answer=middle, sure=True)
+        wait_for(lambda: ann.round()["step"] == 1)
+        ann.rank(lambda text: -size(text), 1)  # another answer in its place
+        assert not state_of(ann)["redo"] and ann.redo().json()["round"] is None
+        for _ in range(2):
+            both_answer(ann)
+
+
+def test_an_old_round_can_be_looked_at(tmp_path: Path) -> None:
+    with study(tmp_path / "s.db", 3, n_ranked=2) as (oracle, _, _):
+        ann = Person(oracle.invite("Ann"))
+        shown = [c["id"] for c in ann.round()["candidates"]]
+        ann.answer([[shown[2]], [shown[0]]])
+        ann.rank(size, 2)
+        entry = ann.history()[-1]
+        assert (entry["step"], entry["kind"], entry["status"]) == (0, "rank", "counts")
+        past = ann.request("GET", f"/api/history/{entry['answer']}").json()
+        assert [c["id"] for c in past["candidates"]] == shown and past["groups"] == [[shown[2]], [shown[0]]]
+        ann.rank(size, 2)
+
+
+def test_a_skipped_round_is_given_to_another_or_comes_again(tmp_path: Path) -> None:
+    with study(tmp_path / "s.db", 2, n_ranked=1) as (oracle, search, _):
+        ann, bo = (Person(oracle.invite(name)) for name in ("Ann", "Bo"))
+        assert ann.answer([], "skip").json()["again"] is True  # there is no other
+        assert ann.round()["step"] == 0 and search.moves == 0
+        both_answer(bo)
+        wait_for(lambda: search.moves == 1)
+        both_answer(ann)
+    assert statuses(Store(tmp_path / "s.db")) == [(0, "Ann", "skipped"), (0, "Bo", "counts"), (1, "Ann", "counts")]
+
+
+def test_of_two_open_rounds_the_skipped_one_comes_last(tmp_path: Path) -> None:
+    oracle = HumanRanking(spelled, tmp_path / "s.db", n_ranked=1)
+    search = bz.Search([1.0, -2.0], bz.RankBased(0.5, 4, 2), bz.SGD(0.3), seed=3)
+    thread = threading.Thread(target=lambda: list(search.run(oracle, 2, ahead=1)), daemon=True)
+    thread.start()
+    try:
+        ann = Person(oracle.invite("Ann"))
+        ann.round()
+        wait_for(lambda: len(oracle.study.next_for(1)) == 2)
+        assert ann.answer([], "skip").json()["again"] is False
+        assert ann.round()["step"] == 1
+        both_answer(ann)
+        assert ann.round()["step"] == 0
+        both_answer(ann)
+        thread.join(20)
+        assert search.moves == 2
+    finally:
+        oracle.close()
+
+
+@pytest.mark.parametrize("kind", ["none", "undecided"])
+def test_none_acceptable_says_that_x_is_better_than_all(tmp_path: Path, kind: str) -> None:
+    """`PreferenceGP` shows x in each round; "none" is evidence for it, "cannot tell" is none."""
+    oracle = HumanRanking(spelled, tmp_path / "s.db")
+    search = bz.Search([1.0, -2.0], bz.PreferenceGP(0.5, 4), seed=3)
+    thread = threading.Thread(target=lambda: list(search.run(oracle, 1)), daemon=True)
+    thread.start()
+    try:
+        Person(oracle.url).answer([], kind)
+        thread.join(20)
+        assert search.moves == 1 and search.x.tolist() == [1.0, -2.0]
+        learnt = len(search._engine.state.winner)  # type: ignore[attr-defined]
+        assert learnt == (kind == "none")
+    finally:
+        oracle.close()
+
+
+def test_a_study_that_stops_is_paused_unless_it_is_over(tmp_path: Path) -> None:
+    """Who waits is told which; a search under way ends with an error, and the next one begins where it was."""
+    with study(tmp_path / "s.db", 2, rounds=2, n_ranked=1) as (oracle, search, raised):
+        ann = Person(oracle.invite("Ann"))
+        both_answer(ann)
+        wait_for(lambda: search.moves == 1)
+        oracle.close()
+    assert Store(tmp_path / "s.db").state == oracle.server.state == "paused"
+    assert [type(error) for error in raised] == [bz.OracleError]
+    with study(tmp_path / "s.db", 2, rounds=2, n_ranked=1) as (oracle, search, _):
+        assert oracle.store.state == "running"
+        both_answer(Person(oracle.renew(1)))
+        wait_for(lambda: search.moves == 2)
+    assert Store(tmp_path / "s.db").state == oracle.server.state == "finished"
+
+
+V1 = """
+CREATE TABLE study (id INTEGER PRIMARY KEY, version INTEGER NOT NULL, secret VARCHAR(64) NOT NULL, about TEXT NOT NULL,
+  port INTEGER, created_at FLOAT NOT NULL);
+CREATE TABLE rounds (id INTEGER PRIMARY KEY, step INTEGER NOT NULL, digest VARCHAR(32) NOT NULL, n INTEGER NOT NULL,
+  n_ranked INTEGER, points BLOB, created_at FLOAT NOT NULL);
+CREATE TABLE media (id VARCHAR(32) PRIMARY KEY, round_id INTEGER NOT NULL, position INTEGER NOT NULL,
+  kind VARCHAR(8) NOT NULL, mime VARCHAR(40) NOT NULL, note TEXT NOT NULL, data BLOB NOT NULL);
+CREATE TABLE answers (id INTEGER PRIMARY KEY, round_id INTEGER NOT NULL, rater VARCHAR(80) NOT NULL,
+  kind VARCHAR(12) NOT NULL, payload TEXT NOT NULL, shown_order TEXT NOT NULL, client_id VARCHAR(64) NOT NULL UNIQUE,
+  created_at FLOAT NOT NULL, ms_spent INTEGER);
+CREATE INDEX ix_answers_round_id ON answers (round_id);
+CREATE TABLE visitors (token VARCHAR(64) PRIMARY KEY, rater VARCHAR(80), session VARCHAR(64) UNIQUE,
+  created_at FLOAT NOT NULL);
+INSERT INTO study VALUES (1, 1, 'secret', 'null', 4321, 5.0);
+INSERT INTO rounds VALUES (1, 0, 'd', 2, NULL, NULL, 6.0), (2, 1, 'e', 2, NULL, NULL, 8.0);
+INSERT INTO visitors VALUES ('t1', 'Ann', 's1', 5.0), ('t2', NULL, NULL, 5.5);
+INSERT INTO answers VALUES (1, 1, 'Ann', 'rank', '{"groups": [[1], [0]]}', '[0, 1]', 'web-1', 7.0, 900),
+  (2, 1, '', 'close', '{"answers": [1]}', '[]', 'own-2', 7.0, NULL),
+  (3, 2, 'Ann', 'skip', '{"groups": []}', '[0, 1]', 'web-3', 9.0, NULL),
+  (4, 2, 'Ann', 'undo', '{"answer": 3, "close": null, "void": [], "step": 1}', '[]', 'web-4', 9.5, NULL);
+"""
+"""A study as version 1 kept it."""
+
+
+def test_a_store_of_version_1_is_migrated_and_a_copy_kept(tmp_path: Path) -> None:
+    path = tmp_path / "s.db"
+    with sqlite3.connect(path) as old:
+        old.executescript(V1)
+    store = Store(path)
+    assert statuses(store) == [(0, "Ann", "counts"), (1, "Ann", "withdrawn")]
+    assert store.people.names() == {1: "Ann", 2: "rater 2"} and store.port == 4321 and store.secret == "secret"
+    with store.record() as record:
+        assert record.close(1) is not None and [r.id for r in record.open()] == [2]
+    store.close()
+    with sqlite3.connect(f"{path}.v1") as copy:
+        assert copy.execute("SELECT version, (SELECT count(*) FROM answers) FROM study").fetchone() == (1, 4)
+    assert len(statuses(Store(path))) == 2  # not migrated again
+
+
+def test_a_copy_is_not_overwritten_and_another_version_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "s.db"
+    with sqlite3.connect(path) as old:
+        old.executescript(V1)
+    (tmp_path / "s.db.v1").write_text("mine")
+    with pytest.raises(StoreError, match=r"its copy would be .*s\.db\.v1', which exists"):
+        Store(path)
+    assert (tmp_path / "s.db.v1").read_text() == "mine"
+    with sqlite3.connect(path) as old:
+        old.execute("UPDATE study SET version = 99")
+    with pytest.raises(StoreError, match="version 99"):
+        Store(path)
