@@ -1,7 +1,7 @@
 """What tests need of the machine: where it is missing they are skipped, and fail where it was asked for.
 
-`BLACKBOX_ZO_REQUIRE=chromium,postgresql,fashion-mnist,jq` names what must be there. `.ci/run` sets it wherever it may
-install them.
+`BLACKBOX_ZO_REQUIRE=chromium,postgresql,fashion-mnist,jq,nginx` names what must be there. `.ci/run` sets it wherever it
+may install them.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import os
 
 import pytest
 
-KNOWN = frozenset({"chromium", "postgresql", "fashion-mnist", "jq"})
+KNOWN = frozenset({"chromium", "postgresql", "fashion-mnist", "jq", "nginx"})
 
 
 def required() -> frozenset[str]:

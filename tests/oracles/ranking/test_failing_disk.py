@@ -137,7 +137,7 @@ def test_what_was_acknowledged_outlives_a_kill_on_a_full_disk(disk: Path, start:
     process, url = start(disk / "s.db")
     person.enter()
     assert sent(person, body).status == 200  # the page's outbox
-    kept = [row.client_id for row in Store(disk / "s.db").rows() if row.kind == "rank"]
+    kept = [row.client_id for row in rows(Store(disk / "s.db")) if row.kind == "rank"]
     assert kept == [f"web-{answer['client_id']}" for answer in [*taken, body]]
     assert process.poll() is None
 
