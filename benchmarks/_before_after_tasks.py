@@ -6,7 +6,6 @@ It uses only what both checkouts have. Run by `before_after.py`, in a process of
 from __future__ import annotations
 
 import json
-import shutil
 import statistics
 import sys
 import tempfile
@@ -21,21 +20,8 @@ import numpy as np
 import blackbox_zo as bz
 from blackbox_zo.function import FunctionOracle
 
-TASKS: dict[str, Callable[[Path], float]] = {}
-"""By what the figure is called, unit included: what measures it, given a folder for a journal. Less is better."""
-
 PAIRS = bz.RandomVector(0.1, 8)
 """16 queries a step."""
-
-
-def task(name: str, *arguments: Any) -> Callable[[Callable[..., float]], Callable[..., float]]:
-    """Enter a function in the table, with the arguments it is called with after the folder."""
-
-    def entered(function: Callable[..., float]) -> Callable[..., float]:
-        TASKS[name] = lambda folder: function(folder, *arguments)
-        return function
-
-    return entered
 
 
 def cpu(call: Callable[[], object]) -> float:
@@ -48,11 +34,12 @@ def cpu(call: Callable[[], object]) -> float:
 # ----------------------------------------------------------------------------------------------------- the core
 
 
-def asked_and_told(search: bz.Search, n: int) -> float:
+def ask_tell(folder: Path, d: int, estimator: bz.Estimator, n: int, journal: bool = False) -> float:
     """CPU us a query of so many, after a few steps that warm up."""
-    p = search.ask()
-    answers = [bz.Values(np.random.default_rng(step).random(p.n)) for step in range(n // p.n)]
-    search.tell(p, answers[0])
+    search = bz.Search(np.zeros(d), estimator, bz.SGD(1e-3), journal=folder / "run.jsonl" if journal else None)
+    first = search.ask()
+    answers = [bz.Values(np.random.default_rng(step).random(first.n)) for step in range(n // first.n)]
+    search.tell(first, answers[0])
 
     def go(some: list[bz.Values]) -> None:
         for answer in some:
@@ -63,21 +50,11 @@ def asked_and_told(search: bz.Search, n: int) -> float:
     go(answers[:5])
     took = cpu(lambda: go(answers))
     search.close()
-    return took / (len(answers) * p.n) * 1e6
+    return took / (len(answers) * first.n) * 1e6
 
 
-@task("ask + tell, d = 10, RandomVector, CPU us a query", 10, PAIRS, 16_000)
-@task("ask + tell, d = 1000, RandomVector, CPU us a query", 1000, PAIRS, 4800)
-@task("ask + tell, d = 10, CMA + model, CPU us a query", 10, bz.EvolutionStrategy(0.1, 16, model=True), 1600)
-@task("ask + tell with a journal, d = 10, CPU us a query", 10, PAIRS, 16_000, True)
-def ask_tell(folder: Path, d: int, estimator: bz.Estimator, n: int, journal: bool = False) -> float:
-    path = folder / "run.jsonl" if journal else None
-    return asked_and_told(bz.Search(np.zeros(d), estimator, bz.SGD(1e-3), journal=path), n)
-
-
-@task("minimize, an answer a query, d = 10, CPU us a query", False)
-@task("minimize with a journal, an answer a query, d = 10, CPU us a query", True)
 def minimize(folder: Path, journal: bool) -> float:
+    """CPU us a query of a function that costs nothing, whose answers are told one at a time."""
     path = folder / "run.jsonl" if journal else None
     bz.minimize(lambda x: 1.0, np.ones(10), budget=20)
 
@@ -87,9 +64,9 @@ def minimize(folder: Path, journal: bool) -> float:
     return cpu(run) / 8000 * 1e6
 
 
-@task("replay of 200,000 answers, a line a step, d = 10, CPU s", 200_000, False)
-@task("replay of 50,000 answers, a line each, d = 10, CPU s", 50_000, True)
 def replay(folder: Path, n: int, one_by_one: bool) -> float:
+    """CPU s to go on with a run of so many answers, told one at a time or a step at a time."""
+
     def search() -> bz.Search:
         return bz.Search(np.ones(10), bz.RandomVector(0.1, 16), bz.SGD(1e-3), budget=n, journal=folder / "run.jsonl")
 
@@ -108,12 +85,8 @@ def replay(folder: Path, n: int, one_by_one: bool) -> float:
 # ----------------------------------------------------------------------------------------------------- episodes
 
 
-@task("episodes of Pendulum-v1, CPU us an environment step", "Pendulum-v1", False)
-@task("episodes of Pendulum-v1 with a journal, CPU us an environment step", "Pendulum-v1", True)
-@task("episodes of CartPole-v1, CPU us an environment step", "CartPole-v1", False)
-@task("episodes of CartPole-v1 with a journal, CPU us an environment step", "CartPole-v1", True)
 def episodes(folder: Path, env: str, journal: bool) -> float:
-    """A search by a linear policy with normalised observations, 16 episodes a step, played in this process.
+    """CPU us an environment step: a linear policy, normalised observations, 16 episodes a step, in this process.
 
     A seed gives the same run in both checkouts, as long as neither changes its numbers; so both play the same steps.
     """
@@ -137,10 +110,8 @@ def episodes(folder: Path, env: str, journal: bool) -> float:
 # ---------------------------------------------------------------------------------------------- language models
 
 
-@task("a step of a small language model, batched, rank 1, CPU ms", "lowrank", "batched")
-@task("a step of a small language model, scratch, signs, CPU ms", "rademacher", "scratch")
-def language_model(folder: Path, distribution: Any, sweep: Any) -> float:
-    """OPT's architecture with 2 layers of 128 and random weights, one thread: what is beside the model counts."""
+def language_model(distribution: Any, sweep: Any) -> float:
+    """CPU ms a step. OPT's architecture with 2 layers of 128 and random weights: what is beside the model counts."""
     import torch
     import transformers
 
@@ -166,16 +137,14 @@ def language_model(folder: Path, distribution: Any, sweep: Any) -> float:
 
     for _ in range(5):
         step()
-    return statistics.median(cpu(step) for _ in range(60)) * 1e3
+    return statistics.median(cpu(step) for _ in range(40)) * 1e3
 
 
 # ------------------------------------------------------------------------------------------------------ workers
 
 
-@task("2 workers, brisk calls, wall us a call", 0.0, 6400)
-@task("2 workers, calls of 10 ms, wall ms a call", 0.01, 384)
-def workers(folder: Path, seconds: float, calls: int) -> float:
-    """Calls that sleep, so that they need no processor; once the workers have started."""
+def workers(seconds: float, calls: int) -> float:
+    """Wall seconds a call, of calls that sleep, so that they need no processor; once the workers have started."""
 
     def fun(x: Any) -> float:
         if seconds:
@@ -194,17 +163,46 @@ def workers(folder: Path, seconds: float, calls: int) -> float:
     run(calls // 64)
     took = (time.perf_counter() - begun) / calls
     oracle.close()
-    return took * (1e3 if seconds else 1e6)
+    return took
+
+
+# ---------------------------------------------------------------------------------------------------- the table
+
+CMA = bz.EvolutionStrategy(0.1, 16, model=True)
+
+TASKS: dict[str, Callable[[Path], float]] = {
+    "ask + tell, d = 10, RandomVector, CPU us a query": lambda at: ask_tell(at, 10, PAIRS, 16_000),
+    "ask + tell, d = 1000, RandomVector, CPU us a query": lambda at: ask_tell(at, 1000, PAIRS, 4800),
+    "ask + tell, d = 10, CMA + model, CPU us a query": lambda at: ask_tell(at, 10, CMA, 1600),
+    "ask + tell with a journal, d = 10, CPU us a query": lambda at: ask_tell(at, 10, PAIRS, 16_000, journal=True),
+    "minimize, an answer a query, d = 10, CPU us a query": lambda at: minimize(at, journal=False),
+    "minimize with a journal, an answer a query, d = 10, CPU us a query": lambda at: minimize(at, journal=True),
+    "replay of 200,000 answers, a line a step, d = 10, CPU s": lambda at: replay(at, 200_000, one_by_one=False),
+    "replay of 50,000 answers, a line each, d = 10, CPU s": lambda at: replay(at, 50_000, one_by_one=True),
+    "Pendulum-v1, CPU us an environment step": lambda at: episodes(at, "Pendulum-v1", journal=False),
+    "Pendulum-v1 with a journal, CPU us an environment step": lambda at: episodes(at, "Pendulum-v1", journal=True),
+    "CartPole-v1, CPU us an environment step": lambda at: episodes(at, "CartPole-v1", journal=False),
+    "CartPole-v1 with a journal, CPU us an environment step": lambda at: episodes(at, "CartPole-v1", journal=True),
+    "a step of a small language model, batched, rank 1, CPU ms": lambda at: language_model("lowrank", "batched"),
+    "a step of a small language model, scratch, signs, CPU ms": lambda at: language_model("rademacher", "scratch"),
+    "2 workers, brisk calls, wall us a call": lambda at: workers(0.0, 6400) * 1e6,
+    "2 workers, calls of 10 ms, wall ms a call": lambda at: workers(0.01, 384) * 1e3,
+}
+"""By what the figure is called, unit included: what measures it, given a folder for a journal. Less is better."""
+
+
+def least(measure: Callable[[Path], float]) -> float:
+    """The least of what it took, time after time for two seconds: what else runs on the machine only adds to it."""
+    found, begun = list[float](), time.perf_counter()
+    while not found or time.perf_counter() - begun < 2.0:
+        with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:  # on the disk, not in a memory file system
+            found.append(measure(Path(folder)))
+    return min(found)
 
 
 def main() -> None:
     warnings.simplefilter("ignore")
-    folder = Path(tempfile.mkdtemp(dir="."))  # on the disk, not in a memory file system
-    try:
-        took = TASKS[sys.argv[1]](folder)
-    finally:
-        shutil.rmtree(folder)
-    print(json.dumps({"took": took, "package": bz.__file__}))
+    print(json.dumps({"took": least(TASKS[sys.argv[1]]), "package": bz.__file__}))
 
 
 if __name__ == "__main__":

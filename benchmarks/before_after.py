@@ -3,9 +3,10 @@
     git worktree add --detach ../before COMMIT
     python benchmarks/before_after.py --base ../before [--turns 7] [--only TEXT ...]
 
-Each measurement of `_before_after_tasks.py` is a process of its own that imports the one or the other checkout. The two
-take turns, so that both meet the same machine; which is first changes from turn to turn. Figures are medians of the
-turns. `--only` keeps what is measured by tasks whose name contains a text, and leaves the rest of the JSON as it is.
+Each measurement of `_before_after_tasks.py` is a process of its own that imports the one or the other checkout. It gives
+the least of what it took in two seconds. The two checkouts take turns, so that both meet the same machine; which is first
+changes from turn to turn. Figures are medians of the turns. With `--only`, tasks whose name contains one of these texts
+are measured again, and the rest of the JSON is kept.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from _before_after_tasks import TASKS
 from _common import save
 
 AIM = 1.03
-"""Most that `after` may take of `before`."""
+"""What `after` may take of `before` at most."""
 
 HERE = Path(__file__).resolve().parent
 
@@ -78,7 +79,7 @@ def main() -> None:
         parser.error(f"there is no checkout of the project at {given.base}")
     sides = {"before": given.base.resolve(), "after": HERE.parent}
     path = Path(__file__).with_suffix(".json")
-    known = json.loads(path.read_text())["tasks"] if path.exists() and given.only != [""] else {}
+    known = json.loads(path.read_text()).get("tasks", {}) if path.exists() and given.only != [""] else {}
     commits, table = {side: commit(checkout) for side, checkout in sides.items()}, {}
     for task in TASKS:
         if any(text in task for text in given.only):
