@@ -3,10 +3,10 @@
     git worktree add --detach ../before COMMIT
     python benchmarks/before_after.py --base ../before [--turns 7] [--only TEXT ...]
 
-Each measurement of `_before_after_tasks.py` is a process of its own that imports the one or the other checkout. It gives
-the least of what it took in two seconds. The two checkouts take turns, so that both meet the same machine; which is first
-changes from turn to turn. Figures are medians of the turns. With `--only`, tasks whose name contains one of these texts
-are measured again, and the rest of the JSON is kept.
+Each measurement of `_before_after_tasks.py` is a process of its own that imports the one or the other checkout. It
+gives the least of what it took in two seconds. The two checkouts take turns, so that both meet the same machine;
+which is first changes from turn to turn. Figures are medians of the turns. With `--only`, tasks whose name contains
+one of these texts are measured again, and the rest of the JSON is kept.
 """
 
 from __future__ import annotations
