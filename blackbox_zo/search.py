@@ -182,7 +182,8 @@ class Search(Standing):
             )
         learnt = proposal.moment.of(positions, pending.first_id)
         if self._journal is not None:
-            told, whole = positions + pending.first_id, positions is pending.every
+            first, whole = pending.first_id, positions is pending.every
+            told = range(first, first + feedback.n) if whole else [first + i for i in positions.tolist()]
             asked = proposal.step, pending.version, pending.ended
             self._journal.write(answer_lines(*asked, told, feedback, learnt, whole=whole))
         if learnt:

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from blackbox_zo._typing import Ints
 from blackbox_zo.errors import OracleError
 from blackbox_zo.feedback import Feedback, Ranking, Values
 
@@ -110,7 +109,14 @@ def answers_of(step: int, at: int, ids: Any, feedback: Feedback) -> Answers:
 
 
 def answer_lines(
-    step: int, at: int, ended: int, ids: Ints, feedback: Feedback, learnt: Learnt | None = None, *, whole: bool = False
+    step: int,
+    at: int,
+    ended: int,
+    ids: Sequence[int],
+    feedback: Feedback,
+    learnt: Learnt | None = None,
+    *,
+    whole: bool = False,
 ) -> str:
     """The lines of some answers: one per value, or one for a ranking, or one for a whole step of bare values.
 
@@ -127,7 +133,7 @@ def answer_lines(
         OracleError: What was noted or learnt is not JSON-able.
     """
     if isinstance(feedback, Ranking):
-        entry: dict[str, Any] = {"step": step, "at": at, "ids": ids.tolist(), "levels": feedback.levels.tolist()}
+        entry: dict[str, Any] = {"step": step, "at": at, "ids": list(ids), "levels": feedback.levels.tolist()}
         if ended != at:
             entry["ended"] = ended
         if feedback.weights is not None:
@@ -140,22 +146,32 @@ def answer_lines(
             more += ', "learnt": {' + ", ".join(lists) + "}"
         return json.dumps(entry)[:-1] + more + "}\n"
     more = "" if ended == at else f'"ended": {ended}, '
-    if whole and len(ids) > 1 and feedback.stderr is None and feedback.info is None and not learnt:
-        values = ", ".join("null" if v != v else repr(v) for v in feedback.values.tolist())
+    values = feedback.values.tolist()
+    bare = feedback.stderr is None and feedback.info is None and not learnt
+    if bare and whole and len(ids) > 1:
+        listed = ", ".join(["null" if value != value else repr(value) for value in values])
         asked = "" if at == step else f'"at": {at}, '
-        return f'{{"step": {step}, {asked}{more}"id": {ids[0]}, "values": [{values}]}}\n'
+        return f'{{"step": {step}, {asked}{more}"id": {ids[0]}, "values": [{listed}]}}\n'
     head, out = f'{{"step": {step}, "at": {at}, {more}"id": ', []
-    for i, (query, value) in enumerate(zip(ids.tolist(), feedback.values.tolist(), strict=True)):
-        line = f'{head}{query}, "value": {"null" if value != value else repr(value)}'
-        if feedback.stderr is not None and np.isfinite(feedback.stderr[i]):
-            line += f', "stderr": {float(feedback.stderr[i])!r}'
-        if feedback.info is not None and feedback.info[i]:
-            line += f', "info": {_text(feedback.info[i], query)}'
-        if learnt:
-            mine = {name: found[query] for name, found in learnt.items() if query in found}
-            line += f', "learnt": {_text(mine, query)}' if mine else ""
-        out.append(line + "}\n")
-    return "".join(out)
+    for query, value in zip(ids, values, strict=True):
+        number = "null" if value != value else repr(value)
+        out.append(f'{head}{query}, "value": {number}')
+    if not bare:
+        out = [line + _noted(i, query, feedback, learnt) for i, (line, query) in enumerate(zip(out, ids, strict=True))]
+    return "}\n".join(out) + "}\n"
+
+
+def _noted(i: int, query: int, feedback: Values, learnt: Learnt | None) -> str:
+    """What a line says of query i of some answers beside its value."""
+    text = ""
+    if feedback.stderr is not None and np.isfinite(feedback.stderr[i]):
+        text += f', "stderr": {float(feedback.stderr[i])!r}'
+    if feedback.info is not None and feedback.info[i]:
+        text += f', "info": {_text(feedback.info[i], query)}'
+    if learnt:
+        mine = {name: found[query] for name, found in learnt.items() if query in found}
+        text += f', "learnt": {_text(mine, query)}' if mine else ""
+    return text
 
 
 def _text(found: Any, query: int) -> str:
