@@ -290,23 +290,44 @@ def test_dask_loses_a_worker(client: Any, tmp_path: Path) -> None:
 @dask
 @pytest.mark.parametrize("on_error", ["raise", "skip"])
 def test_dask_gives_a_query_up_that_kills_every_worker(client: Any, on_error: Any) -> None:
-    """And only that one: Dask gives up whatever was on the workers that died, and we ask those once more."""
-
     def fatal(x: Any) -> float:
-        if x[0] < 0:
+        if x[0] == 1.0:
             os.kill(os.getpid(), signal.SIGKILL)
-        time.sleep(0.3)  # so that others are there when it dies
         return total(x)
 
-    lost = list[int]()
-    points = np.array([[0.0], [-1.0], [1.0], [2.0], [-2.0], [3.0]])
     oracle = FunctionOracle(fatal, executor=client.get_executor(), on_error=on_error)
-    answer = oracle.answer(proposal_of(points))
-    assert answer.info is not None
-    lost += [i for i, info in enumerate(answer.info) if info]
-    assert lost == [1, 4] and all(str(answer.info[i]).startswith("{'error': \"KilledWorker: ") for i in lost)
-    np.testing.assert_array_equal(answer.values, np.where(points < 0, np.nan, points)[:, 0])
-    assert oracle.calls == 6
+    answer = oracle.answer(proposal_of([[0.0], [1.0], [2.0]]))
+    assert answer.info is not None and str(answer.info[1]).startswith("{'error': \"KilledWorker: ")
+    assert answer.values[[0, 2]].tolist() == [0.0, 2.0] and np.isnan(answer.values[1])
+    assert oracle.calls == 3
+
+
+@dask
+def test_dask_gives_up_what_was_on_the_same_workers_and_is_asked_once_more(tmp_path: Path) -> None:
+    """The innocent are at work whenever the guilty one kills their worker: they are lost as often as it is."""
+    distributed = pytest.importorskip("distributed", reason="distributed is not installed: pip install distributed")
+
+    def fun(x: Any) -> float:
+        begun = time.monotonic()
+        time.sleep(0.3 if x[0] < 0 else 1.0)
+        if x[0] < 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        (tmp_path / f"{x[0]} {begun} {time.monotonic()}").touch()
+        return total(x)
+
+    with (
+        distributed.LocalCluster(
+            n_workers=1, threads_per_worker=3, dashboard_address=None, memory_limit=0, silence_logs=logging.CRITICAL
+        ) as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        oracle = FunctionOracle(fun, executor=client.get_executor())
+        answer = oracle.answer(proposal_of([[1.0], [-1.0], [2.0]]))
+    assert answer.info is not None and "KilledWorker" in str(answer.info[1])
+    assert not answer.info[0] and not answer.info[2]
+    assert answer.values[[0, 2]].tolist() == [1.0, 2.0] and np.isnan(answer.values[1])
+    (first, second) = sorted([float(word) for word in path.name.split()][1:] for path in tmp_path.iterdir())
+    assert first[1] <= second[0]  # each alone
 
 
 @dask

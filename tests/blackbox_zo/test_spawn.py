@@ -73,6 +73,18 @@ def test_vectorized_points_are_shared_out(n: int) -> None:
     np.testing.assert_array_equal(values % 1000, points.sum(axis=1))
     assert (values // 1000).tolist() == {1: [1], 5: [3, 3, 3, 2, 2]}[n] and oracle.calls == n
     oracle.close()
+
+
+def test_vectorized_tensors_and_what_is_no_number_a_point() -> None:
+    import torch
+
+    def fun(x: Any) -> Any:
+        return (torch.tensor(x, requires_grad=True) * 2).sum(dim=1)  # PyTorch does not send it as it is
+
+    points = np.arange(8.0).reshape(4, 2)
+    oracle = FunctionOracle(fun, vectorized=True, workers=2)
+    np.testing.assert_array_equal(oracle.answer(proposal_of(points)).values, 2 * points.sum(axis=1))
+    oracle.close()
     with pytest.raises(TypeError, match=r"`fun` returned shape \(\); with `vectorized=True` one number a point"):
         FunctionOracle(lambda x: 1.0, vectorized=True, workers=2).answer(proposal_of(points))
 
