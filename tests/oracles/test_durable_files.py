@@ -120,7 +120,6 @@ def test_errors_about_other_files_are_told_as_they_are(tmp_path: Path) -> None:
 def test_what_appears_is_on_the_disk_before_it_does(failing_disk: Path, tmp_path: Path) -> None:
     """A power cut after the replacement finds a whole file: it was flushed under its first name, then its folder."""
     code = """
-from oracles import _files
 from oracles._files import appearing_folder, write
 write(sys.argv[1] + "/a.txt", "whole")
 with appearing_folder(sys.argv[1] + "/folder") as partial:
@@ -210,7 +209,8 @@ def test_what_another_deletes_before_it_is_locked_is_made_anew(tmp_path: Path, m
         if not seen:
             other = real(path)
             assert other is not None
-            threading.Timer(0.2, lambda: (path.rmdir(), os.close(other))).start()
+            for clean_up in (path.rmdir, lambda: os.close(other)):
+                threading.Timer(0.2, clean_up).start()
             seen.append(path)
         return real(path, wait)
 
