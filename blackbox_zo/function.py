@@ -29,7 +29,8 @@ class FunctionOracle(Oracle):
     A worker process is a fresh interpreter that gets `fun` by cloudpickle, so lambdas, closures and functions of a
     notebook will do, and it starts whatever threads this process has. What `fun` changes there stays there. A worker
     that dies is replaced, and the query it was at is asked once more; if that worker dies too, the query has failed. If
-    the iterator of `parts` is closed, the workers that are busy are ended at once.
+    the iterator of `parts` is closed, the workers that are busy are ended at once. On Windows workers cannot be ended
+    while they are busy.
 
     Args:
         fun: From x, in the structure of x0, to one number. NaN or infinity is a failed query. With `vectorized`, from
@@ -41,8 +42,9 @@ class FunctionOracle(Oracle):
             always raises.
         args: More arguments for `fun`, after x.
         timeout: Seconds that one call of `fun` may take. Then its worker is ended, with all that it has started, and
-            the query has failed; it is not asked again.
-        memory_growth: MiB by which the memory of a worker may grow before it is replaced; none is no limit.
+            the query has failed; it is not asked again. Not on Windows.
+        memory_growth: MiB by which the memory of a worker may grow before it is replaced; none is no limit. Not on
+            Windows.
 
     Attributes:
         calls: Number of times `fun` was called (with `vectorized`, number of points).

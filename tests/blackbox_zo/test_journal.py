@@ -163,7 +163,8 @@ def test_a_whole_step_of_bare_values_is_one_line(tmp_path: Path) -> None:
         steps(s, 1)
         s.tell(late, bz.Values([1.5, np.nan, 2, 3, 4, 5]))
     lines = path.read_text().splitlines()[1:]
-    assert json.loads(lines[0]).keys() == {"step", "at", "id", "values"}  # step 1, asked before the first move
+    first = json.loads(lines[0])  # step 1, asked before the first move, as was step 0
+    assert first.keys() == {"step", "at", "id", "values", "asked"} and first["asked"] == [[0, 0, 0]]
     assert json.loads(lines[1]) == {"step": 0, "id": 0, "values": [1.5, None, 2, 3, 4, 5]}
     late_one, on_time = bz.read_journal(path).answers()
     assert list(late_one.ids) == [6, 7, 8, 9, 10, 11] and list(on_time.ids) == [0, 1, 2, 3, 4, 5]
