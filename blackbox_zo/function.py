@@ -50,7 +50,7 @@ class FunctionOracle(Oracle):
         calls: Number of times `fun` was called (with `vectorized`, number of points).
 
     Raises:
-        TypeError: `fun` cannot be called, or `executor` is none.
+        TypeError: `fun` cannot be called, or `executor` is none, or `args` are no tuple.
         ValueError: An argument is out of its range, arguments exclude each other, or `fun` cannot be sent to workers.
 
     Example:
@@ -81,8 +81,12 @@ class FunctionOracle(Oracle):
         check_choice("FunctionOracle", ("raise", "skip"), on_error=on_error)
         if vectorized and executor is not None:
             raise ValueError("`vectorized=True` asks all points in one call; use `workers` with it, not `executor`.")
-        if executor is not None and not callable(getattr(executor, "submit", None)):
-            raise TypeError(f"`executor` must be a `concurrent.futures.Executor`, got {executor!r:.60}.")
+        if not isinstance(args, tuple | list):
+            raise TypeError(
+                f"`args` must be a tuple of further arguments of `fun`, got {args!r:.60}; write `(a,)` for one."
+            )
+        if executor is not None and (isinstance(executor, type) or not callable(getattr(executor, "submit", None))):
+            raise TypeError(f"`executor` must be an executor, such as `ThreadPoolExecutor(4)`, got {executor!r:.60}.")
         if executor is not None and workers > 1:
             raise ValueError("Give either `workers` or `executor`, not both.")
         for name, value in (("timeout", timeout), ("memory_growth", memory_growth)):

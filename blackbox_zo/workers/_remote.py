@@ -86,13 +86,16 @@ class Remote:
         """Every call is another: Dask would give two equal ones the same future, cancelled ones too."""
         self._count += 1
         try:
-            return self._begin(self._call, f"{self._run}-{self._count}", task)
+            future = self._begin(self._call, f"{self._run}-{self._count}", task)
         except WorkerError:
             raise
         except BrokenExecutor as error:
             raise self._broken(error) from error
         except Exception as error:
             raise WorkerError(f"{self._name} takes no calls: {_said(error)}.") from error
+        if not callable(getattr(future, "add_done_callback", None)):
+            raise TypeError(f"{self._name} must give a future for each call; its `submit` gave {future!r:.60}.")
+        return future
 
     def _result(self, future: Any) -> Any:
         try:

@@ -138,6 +138,17 @@ def test_an_executor_that_was_shut_down_is_named(on_error: Any) -> None:
         FunctionOracle(total, executor=pool, on_error=on_error).answer(proposal_of(POINTS))
 
 
+def test_one_that_gives_no_futures_is_named() -> None:
+    """As an adapter of Ray that forgets `.future()`."""
+
+    class Forgetful(Executor):
+        def submit(self, fn: Any, /, *args: Any, **more: Any) -> Any:
+            return "ObjectRef"
+
+    with pytest.raises(TypeError, match=r"Forgetful.* must give a future .*; its `submit` gave 'ObjectRef'"):
+        FunctionOracle(total, executor=Forgetful(), on_error="skip").answer(proposal_of(POINTS))
+
+
 def test_one_that_is_shut_down_meanwhile_is_named() -> None:
     pool, go = ThreadPoolExecutor(1), threading.Event()
 

@@ -278,6 +278,16 @@ def test_a_file_that_is_no_journal_is_refused_and_left_alone(tmp_path: Path) -> 
         assert path.read_text() == text
 
 
+def test_what_can_be_no_journal_is_refused_at_once(tmp_path: Path) -> None:
+    for path in (3, b"run.jsonl", True):
+        with pytest.raises(TypeError, match="`journal` must be the path of a file, got"):
+            bz.minimize(bowl, np.zeros(4), journal=path)  # type: ignore[arg-type]
+    os.mkfifo(tmp_path / "pipe")
+    for name in ("/dev/null", str(tmp_path / "pipe")):
+        with pytest.raises(bz.JournalError, match=f"'{name}' is no regular file; choose another for `journal`"):
+            search(Path(name))
+
+
 def test_an_answer_that_was_never_asked_for_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "run.jsonl"
     with search(path) as s:
