@@ -110,19 +110,13 @@ def minimize(
     if time_limit is not None:
         check_positive("minimize", time_limit=time_limit)
     observers = display(progress, Tally(int(budget)))
-    oracle: Any = (
-        fun
-        if isinstance(fun, Oracle) or callable(getattr(fun, "answer", None))
-        else FunctionOracle(
-            fun,
-            vectorized=vectorized,
-            workers=workers,
-            executor=executor,
-            on_error="skip" if on_error == "skip" else "raise",
-            args=args,
-            timeout=timeout,
-        )
-    )
+    oracle: Any = fun
+    asked: dict[str, Any] = {"vectorized": vectorized, "executor": executor, "args": args, "timeout": timeout}
+    if not (isinstance(fun, Oracle) or callable(getattr(fun, "answer", None))):
+        skip: Literal["skip", "raise"] = "skip" if on_error == "skip" else "raise"
+        oracle = FunctionOracle(fun, workers=workers, on_error=skip, **asked)
+    elif given := [name for name, value in asked.items() if value] + ["workers"] * (workers != 1):
+        raise ValueError(f"`{given[0]}` says how a function is asked, but `fun` is an oracle; give it to that instead.")
     start = Vector(x0, bounds, unit)
     if isinstance(method, str):
         if method != "auto":

@@ -22,6 +22,7 @@ __all__ = [
     "answers_of",
     "measured_line",
     "parse_line",
+    "with_asked",
 ]
 
 FORMAT = 2
@@ -49,6 +50,7 @@ class Answers(NamedTuple):
         learnt: What the oracle learnt from each query: by the oracle's name, one entry per query; or None.
         number: Number of the line in the file, from 1.
         ended: Number of steps that were complete when the step was asked; None where that is `at`, for each had moved.
+        asked: Other steps that were asked since the line before, with no answer yet: of each its number, `at`, `ended`.
     """
 
     step: int
@@ -62,6 +64,7 @@ class Answers(NamedTuple):
     learnt: Mapping[str, list[Any]] | None = None
     number: int = 0
     ended: int | None = None
+    asked: Sequence[tuple[int, int, int]] = ()
 
     @property
     def feedback(self) -> Feedback:
@@ -174,6 +177,11 @@ def _noted(i: int, query: int, feedback: Values, learnt: Learnt | None) -> str:
     return text
 
 
+def with_asked(lines: str, asked: Sequence[tuple[int, int, int]]) -> str:
+    """The lines of some answers; the first of them tells of other steps too, see `Answers.asked`."""
+    return f'{{"asked": {json.dumps(asked)}, {lines[1:]}' if asked else lines
+
+
 def _text(found: Any, query: int) -> str:
     try:
         return json.dumps(found)
@@ -210,10 +218,11 @@ def parse_line(entry: Mapping[str, Any], number: int) -> Line:
     if "measure" in entry:
         return _measured(entry, number)
     step, learnt, ended = int(entry["step"]), entry.get("learnt"), entry.get("ended")
+    asked = [(int(s), int(at), int(done)) for s, at, done in entry["asked"]] if "asked" in entry else ()
     if "levels" in entry:
         return Answers(
             step, entry["at"], list(entry["ids"]), None, None, entry["levels"], entry.get("weights"),
-            _listed(entry.get("info")), learnt, number, ended,
+            _listed(entry.get("info")), learnt, number, ended, asked,
         )  # fmt: skip
     if "values" in entry:
         found, first = entry["values"], entry["id"]
@@ -229,6 +238,7 @@ def parse_line(entry: Mapping[str, Any], number: int) -> Line:
             None,
             number,
             ended,
+            asked,
         )
     if "value" not in entry:
         raise ValueError("it is neither an answer nor a measure")
@@ -237,7 +247,7 @@ def parse_line(entry: Mapping[str, Any], number: int) -> Line:
         step, entry["at"], [entry["id"]], [math.nan if value is None else float(value)],
         None if stderr is None else [float(stderr)], None, None,
         None if info is None else [info],
-        None if learnt is None else {name: [found] for name, found in learnt.items()}, number, ended,
+        None if learnt is None else {name: [found] for name, found in learnt.items()}, number, ended, asked,
     )  # fmt: skip
 
 

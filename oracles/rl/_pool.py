@@ -13,6 +13,7 @@ from blackbox_zo.workers import _pool
 from blackbox_zo.workers._by_value import by_value
 from blackbox_zo.workers._outcomes import Lost
 from blackbox_zo.workers._pool import TRIES
+from blackbox_zo.workers._supervised import supervised
 from oracles.rl._environment import EnvError, registered
 from oracles.rl._episodes import Episode, Failure
 from oracles.rl._worker import Task, playing
@@ -33,9 +34,14 @@ class Pool:
         n: Number of processes.
         timeout: Seconds that an episode, or those played at once, may take; none waits for ever.
         growth: MiB by which the memory of a process may grow before it is replaced.
+
+    Raises:
+        ValueError: The environment, policy or score cannot be sent to a process, or this system has none to watch.
     """
 
     def __init__(self, setup: tuple[Any, ...], n: int, timeout: float | None, growth: float) -> None:
+        if not supervised():
+            raise ValueError(f"`workers={n}` needs Linux or macOS; play here with `workers=0`.")
         try:
             self._pool = _pool.Pool(
                 functools.partial(playing, registrations(), by_value(setup)),
