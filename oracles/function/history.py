@@ -1,4 +1,4 @@
-"""What the journal of a run over numbers tells, one row per query."""
+"""The history of a run over numbers, read from its journal, one row per query."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["Axis", "History", "history_of"]
 
 _MOST_AXES = 12
 _MOST_NUMBERS = 50_000_000
-"""Coordinates times queries, beyond which points are not rebuilt: they would not fit in memory."""
+"""Maximum coordinates times queries for rebuilding the points; more would not fit in memory."""
 
 
 @dataclass(frozen=True)
@@ -29,10 +29,10 @@ class Axis:
     """One parameter over the run.
 
     Attributes:
-        name: Its name.
-        values: Its value in each query, shape (n,); for a choice the number of the option; NaN where unknown.
-        log: Whether equal steps multiply it.
-        options: What the numbers of a choice stand for.
+        name: Name of the parameter.
+        values: Its value in each query, shape (n,); for a choice the index of the option; NaN where unknown.
+        log: Whether the scale is logarithmic.
+        options: Names of the options of a choice.
     """
 
     name: str
@@ -43,19 +43,19 @@ class Axis:
 
 @dataclass(frozen=True)
 class History:
-    """A run, one row per answered query, in the order of their numbers.
+    """A run, one row per answered query, in the order of query numbers.
 
     Attributes:
-        path: Of the journal.
-        header: Of the journal.
-        ids: Numbers of the queries, shape (n,).
-        values: Their values with the sign that the program printed, shape (n,); NaN for a failure or a ranking.
-        place: In a run of rankings, each query's place within its step, 0 for the best to 1; else empty.
-        infos: What was recorded beside each value.
-        measured: What was measured between steps.
+        path: Path of the journal.
+        header: Header of the journal.
+        ids: Query numbers, shape (n,).
+        values: Values with the sign that the program printed, shape (n,); NaN for a failure or a ranking.
+        place: In a run of rankings, each query's place within its step, from 0 (best) to 1; else empty.
+        infos: The info recorded with each value.
+        measured: The results of measures between steps.
         axes: All parameters.
-        drawn: At most twelve of them, those that vary most if there are more.
-        no_axes: Why there are none, if there are none.
+        drawn: The parameters to draw: at most twelve, those that vary most.
+        no_axes: Why `axes` is empty; empty otherwise.
     """
 
     path: Path
@@ -87,18 +87,18 @@ class History:
 
     @property
     def failed(self) -> Ints:
-        """Rows of the failed queries."""
+        """Rows of failed queries."""
         return np.flatnonzero(np.isnan(self.values)) if not self.ranked else np.empty(0, dtype=np.intp)
 
     @property
     def order(self) -> Ints:
-        """Rows of the queries that have a value, best first."""
+        """Rows of queries with a value, best first."""
         rows = np.flatnonzero(~np.isnan(self.values))
         return rows[np.argsort(-self.values[rows] if self.maximize else self.values[rows], kind="stable")]
 
     @property
     def seconds(self) -> Floats:
-        """How long each query took, where that is known, shape (≤ n,)."""
+        """Duration of each query in seconds, where known, shape (≤ n,)."""
         return np.array([info["seconds"] for info in self.infos if "seconds" in info], dtype=np.float64)
 
     @property
@@ -112,8 +112,8 @@ def history_of(reader: JournalReader) -> History:
     """Read a journal, which may still be written to.
 
     Raises:
-        JournalError: It is damaged.
-        OSError: It cannot be read.
+        JournalError: The journal is damaged.
+        OSError: The journal cannot be read.
     """
     told, measured = list[Answers](), list[Measured]()
     for line in reader:
@@ -148,14 +148,14 @@ def history_of(reader: JournalReader) -> History:
 
 
 def _places(line: Answers) -> Floats:
-    """The place of each query of a ranking, from 0 for the best to 1 for the worst."""
+    """The place of each query in a ranking, from 0 (best) to 1 (worst)."""
     losses = line.feedback.ranking().net_losses().astype(np.float64)
     width = np.ptp(losses)
     return (losses - losses.min()) / width if width else np.zeros(len(losses))
 
 
 def _axes(reader: JournalReader, n: int, infos: list[Mapping[str, Any]]) -> tuple[list[Axis], Floats, str]:
-    """The parameters in the order of the lines, how much each varies, and why they are missing if they are."""
+    """The parameters in the order of the lines, how much each varies, and the reason if there are none."""
     if not n:
         return [], np.empty(0), ""
     problem = reader.header.get("problem") or {}

@@ -251,7 +251,7 @@ def test_a_journal_that_is_being_written(tmp_path: Path, capsys: pytest.CaptureF
     [
         (["run.jsonl", "-o", "run.pdf"], "--output 'run.pdf' must end in .html or .png."),
         (["run.jsonl", "-o", "run.jsonl"], "must end in .html or .png."),
-        (["run.jsonl", "-o", "nowhere/run.html"], "'nowhere/run.html' is in a folder that is not there"),
+        (["run.jsonl", "-o", "nowhere/run.html"], "'nowhere/run.html' is in a folder that does not exist"),
         (["missing.jsonl"], "No such file"),
         (["empty.jsonl"], "'empty.jsonl' is empty; no run has been recorded in it."),
         (["text.jsonl"], "'text.jsonl' is "),
