@@ -68,7 +68,7 @@ class Open:
         return out
 
     def take(self, positions: Ints, feedback: Feedback) -> Feedback | None:
-        """Note the answers to some queries; once none is missing, the answer to all."""
+        """Note the answers to some queries; return the answer to the whole step once none is missing."""
         if positions is self.every:
             return feedback
         self.waiting[positions] = False

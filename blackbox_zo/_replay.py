@@ -41,7 +41,7 @@ def header_of(engine: Engine) -> dict[str, Any]:
 
 
 _Asked = tuple[int, int]
-"""When a step was asked: after so many moves, and so many complete steps, of which some may have moved nothing.
+"""When a step was asked: the number of moves and of complete steps before it; some steps may have moved nothing.
 
 What oracles know depends on both, for they learn from steps that move nothing too.
 """
@@ -71,7 +71,7 @@ def replay(
     Args:
         engine: As it was when the journal was begun.
         lines: Of the journal, in order; measures are passed over.
-        moves: Stop after so many moves; none goes to the end.
+        moves: Stop after this many moves; None replays all.
         see: Called with each line and the points it answers, shape (m, d), before it is told.
 
     Raises:

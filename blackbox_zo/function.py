@@ -27,7 +27,7 @@ class FunctionOracle(Oracle):
     """Ask a Python function.
 
     A worker process is a fresh interpreter that gets `fun` by cloudpickle, so lambdas, closures and functions of a
-    notebook will do, and it starts whatever threads this process has. What `fun` changes there stays there. A worker
+    notebook work, and threads in this process do no harm. What `fun` changes in a worker stays there. A worker
     that dies is replaced, and the query it was at is asked once more; if that worker dies too, the query has failed. If
     the iterator of `parts` is closed, the workers that are busy are ended at once. On Windows workers cannot be ended
     while they are busy.
@@ -38,7 +38,7 @@ class FunctionOracle(Oracle):
         vectorized: Ask all points of a step in one call; with `workers=k`, in k calls of about n / k points.
         workers: Number of worker processes. 1 asks in this process, unless there is a `timeout`.
         executor: A `concurrent.futures.Executor` to use instead: threads, processes, Dask, MPI. It is not shut down.
-        on_error: What an exception in `fun` does: "raise" it, or "skip", a failed query. An executor that cannot go on
+        on_error: What an exception in `fun` does: "raise" it, or "skip", a failed query. A broken executor
             always raises.
         args: More arguments for `fun`, after x.
         timeout: Seconds that one call of `fun` may take. Then its worker is ended, with all that it has started, and

@@ -78,8 +78,8 @@ def minimize(
             `Report`; or observers.
         on_error: What to do on an exception in `fun`: "raise" it, "fail" (stop, and return the best so far), or "skip"
             (count a failed query).
-        time_limit: Seconds after which to stop. What workers or an executor have under way is ended; a query in this
-            process is finished first.
+        time_limit: Seconds after which to stop. Queries on workers are ended, and those on an executor abandoned; a
+            query in this process is finished first.
         timeout: Seconds that one query may take; a query that takes longer is ended, and has failed. It is asked in a
             worker process then, also with `workers=1`.
         target: Stop once a value as low as this has been found.

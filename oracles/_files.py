@@ -1,4 +1,4 @@
-"""Files and folders that appear at once and complete, or not at all."""
+"""Write files and folders atomically: they appear complete or not at all."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = ["appearing", "appearing_folder", "write"]
 
 @contextlib.contextmanager
 def appearing(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """A new, empty file beside `path`, to be written to; at the end of the block it takes the place of `path`.
+    """Yield a new, empty file next to `path` to write to; at the end of the block it replaces `path`.
 
     It is on the disk (`fsync`) before it does, so that nobody ever meets half a file, even after a power cut. If the
     block raises, or the disk fails, the new file is deleted and an older file is as it was. A new file has the
@@ -30,10 +30,10 @@ def appearing(path: str | os.PathLike[str]) -> Iterator[Path]:
     such as /dev/stdout, is itself given to be written to. What a killed writer of the same file has left is deleted.
 
     Args:
-        path: Where the file goes, in a folder that is there.
+        path: Path of the file; its folder must exist.
 
     Raises:
-        OSError: It cannot be written; the message names `path`.
+        OSError: The file cannot be written; the message names `path`.
     """
     if Path(path).exists() and not Path(path).is_file():
         yield Path(path)
@@ -55,18 +55,19 @@ def appearing(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def appearing_folder(path: str | os.PathLike[str], last: str | None = None) -> Iterator[Path]:
-    """A new, empty folder beside `path`, to be filled; at the end of the block it becomes `path`.
+    """Yield a new, empty folder next to `path` to fill; at the end of the block it becomes `path`.
 
     All that it holds is on the disk before it does. If the block raises, or the disk fails, it is deleted, and an older
     folder is as it was. What a killed writer of the same folder has left is deleted.
 
     Args:
-        path: Where the folder goes, in a folder that is there.
-        last: How an older folder is replaced: file by file, each at once, the file of this name as the last one; its
-            other files stay. None does not replace one.
+        path: Path of the folder; its parent must exist.
+        last: An older folder is replaced file by file, each atomically, with the file of this name last; its other
+            files stay. None does not replace an older folder.
 
     Raises:
-        OSError: It cannot be written, or is there, is not empty, and is not to be replaced; the message names `path`.
+        OSError: The folder cannot be written, or exists, is not empty, and may not be replaced; the message names
+            `path`.
     """
     whole = Path(os.path.realpath(path))
     with _naming(path, whole), _partial(whole, folder=True) as partial:
@@ -86,7 +87,7 @@ def appearing_folder(path: str | os.PathLike[str], last: str | None = None) -> I
 
 
 def write(path: str | os.PathLike[str], data: str | bytes) -> None:
-    """Write a whole file that appears at once; see `appearing`. Text becomes UTF-8."""
+    """Write a whole file atomically; see `appearing`. Text is encoded as UTF-8."""
     with appearing(path) as partial:
         partial.write_bytes(data.encode() if isinstance(data, str) else data)
 
@@ -163,7 +164,7 @@ def _delete(path: Path) -> None:
 
 
 def _flush(path: Path) -> None:
-    """Have what a file or a folder holds on the disk."""
+    """Flush a file or a folder to the disk."""
     number = os.open(path, os.O_RDONLY)
     try:
         os.fsync(number)

@@ -363,11 +363,11 @@ def test_a_training_whose_policy_finds_no_room_says_how_to_save_it(disk: Path, t
     done = cli(*words, "--workers", "1", "--journal", "run.jsonl", "--save", path, cwd=tmp_path)
     refused(done.returncode, done.stderr, path, "No space left on device")
     *_, save, see = done.stdout.splitlines()
-    assert save == "to save what it found: blackbox-zo resume run.jsonl"
+    assert save == "to save the result: blackbox-zo resume run.jsonl"
     assert see == "to see it: blackbox-zo report run.jsonl"
     assert names(disk) == set()
     ballast.release()
-    again = cli(*save.split()[6:], cwd=tmp_path)
+    again = cli(*save.split()[5:], cwd=tmp_path)
     assert again.returncode == 0, again.stderr
     assert names(disk) == {"policy.npz"}
 

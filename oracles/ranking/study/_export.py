@@ -11,12 +11,12 @@ __all__ = ["rows_of"]
 
 
 def rows_of(store: Store) -> list[dict[str, Any]]:
-    """One row for each answer, in order.
+    """One row per answer, in order.
 
-    Its columns: "step" of the search; "round", which a step has anew after an undo; "rater"; "kind"; "order", the
-    positions of the ranked candidates, best first, ties together; "shown", the positions in the order of the screen;
-    "time" since 1970 in seconds; "ms" that the person took; "undone", whether it was taken back; "points" of the
-    candidates, a list for each, where they were kept.
+    Columns: "step" of the search; "round", which is new for a step after an undo; "rater"; "kind"; "order", the
+    positions of the ranked candidates, best first, ties together; "shown", the positions in the order on the screen;
+    "time" in seconds since 1970; "ms" that the person took; "undone", whether the answer was withdrawn; "points", a
+    list for each candidate, if they were stored.
     """
     rows = store.rows()
     undone = {a.payload["answer"] for a in rows if a.kind == "undo"}

@@ -1,4 +1,4 @@
-"""What stands between the page and anyone else who can reach its port."""
+"""Protects the page from everyone else who can reach its port."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 __all__ = ["MOST_BODY", "Guard", "hosts_of"]
 
 MOST_BODY = 64 << 10
-"""Bytes of a POST."""
+"""Maximum bytes of a POST."""
 
 RATE, BURST = 40.0, 80.0
-"""POSTs a second that one address may make in the long run, and at once."""
+"""POSTs per second allowed to one client on average, and in a burst."""
 
 _HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -31,7 +31,7 @@ _HEADERS = {
 
 
 def hosts_of(host: str, port: int, more: Iterable[str]) -> frozenset[str]:
-    """What a browser may call this server in `Host`: no other name, whatever DNS says it is."""
+    """The values of `Host` that the server accepts; all other names are refused, against DNS rebinding."""
     names = {"localhost", "127.0.0.1", "[::1]", *more}
     if host not in ("", "0.0.0.0", "::"):
         names.add(f"[{host}]" if ":" in host else host)
@@ -41,10 +41,10 @@ def hosts_of(host: str, port: int, more: Iterable[str]) -> frozenset[str]:
 
 
 class Guard:
-    """Refuses requests by host, origin, size and rate, and adds headers to what goes out.
+    """Refuses requests by host, origin, size and rate, and adds security headers to responses.
 
     Args:
-        app: What is guarded.
+        app: The guarded application.
         hosts: See `hosts_of`.
     """
 
@@ -89,15 +89,15 @@ class Guard:
 
     def _refused(self, scope: Scope, headers: Headers) -> tuple[int, str] | None:
         if headers.get("host", "").lower() not in self.hosts:
-            return 403, "This name is not one of the server's."
+            return 403, "This host name is not allowed."
         if scope["method"] not in ("GET", "HEAD", "POST"):
-            return 405, "GET or POST."
+            return 405, "Only GET and POST are allowed."
         if scope["method"] == "POST":
             origin = headers.get("origin")
             if origin is None or urlsplit(origin).netloc.lower() != headers["host"].lower():
                 return 403, "This request comes from another page."
             if headers.get("content-type", "").split(";")[0].strip() != "application/json":
-                return 415, "JSON is needed."
+                return 415, "The request must be JSON."
             client = scope.get("client") or ("", 0)
             if not self._allowed(headers.get("cookie", "") or client[0]):
                 return 429, "Too many requests; wait a second."

@@ -1,4 +1,4 @@
-"""How far a study is, as its page tells it."""
+"""The progress of a study, as its page shows it."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from oracles.ranking.study._study import Study, winner
 __all__ = ["Progress", "shown", "url_of"]
 
 STRIP = 24
-"""Rounds of which the page shows the winner."""
+"""Number of last rounds whose winners the page shows."""
 
 
 class _Past(NamedTuple):
-    """What the page says of a round that is over."""
+    """What the page shows of a closed round."""
 
     comparisons: float
     best: dict[str, str] | None
@@ -24,14 +24,14 @@ class _Past(NamedTuple):
 
 
 class Progress:
-    """Rounds that are over, each looked at once.
+    """Summarises the closed rounds, reading each of them once.
 
     Args:
-        study: Whose.
-        rounds: How many are planned; None is not known.
+        study: The study.
+        rounds: Number of planned rounds; None if unknown.
 
     Attributes:
-        agreement: In which share of comparisons several raters agreed lately; None is not known.
+        agreement: Share of recent comparisons in which the raters agreed; None if unknown.
     """
 
     def __init__(self, study: Study, rounds: int | None) -> None:
@@ -42,11 +42,11 @@ class Progress:
         self._told: tuple[Any, dict[str, Any]] = None, {}
 
     def now(self) -> dict[str, Any]:
-        """Numbers under "progress", and the winner of each of the last rounds under "history"."""
+        """Figures under "progress", and the winners of the last rounds under "history"."""
         store = self.study.store
         with store.engine.connect() as c:
             mark = store.mark(c), self.agreement
-        if mark != self._told[0]:  # pages ask four times a second
+        if mark != self._told[0]:  # each page polls four times a second
             self._told = mark, self._found()
         return self._told[1]
 
@@ -78,12 +78,12 @@ class Progress:
 
 
 def url_of(candidate: Candidate) -> str:
-    """Where a candidate's bytes are."""
+    """The URL of a candidate's bytes."""
     return f"/media/{candidate.id}"
 
 
 def shown(candidate: Candidate | None, texts: Mapping[str, str]) -> dict[str, Any] | None:
-    """What the page is told of a candidate; nothing while it is not drawn."""
+    """The data that the page gets about a candidate; None until it is rendered."""
     if candidate is None:
         return None
     out: dict[str, Any] = {"id": candidate.id, "kind": candidate.kind, "note": candidate.note}

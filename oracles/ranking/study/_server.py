@@ -41,20 +41,20 @@ _CLIENT_ID = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123
 
 
 LINGER = 1.0
-"""Seconds that an ending server gives waiting pages to hear of it; they ask four times a second."""
+"""Seconds that a stopping server waits for open pages to learn of it; they poll four times a second."""
 
 
 class Server:
     """Serves a study until it is stopped.
 
     Args:
-        study: Whose rounds are shown.
+        study: The study whose rounds are shown.
         host: Address to bind.
-        port: 0 takes the one of last time if it is free, else any.
-        allowed_hosts: Further names under which browsers may call it.
-        title: Of the page.
-        question: What the person is asked.
-        rounds: How many rounds are planned; None is not known.
+        port: Port; 0 takes the last one used if it is free, else any.
+        allowed_hosts: Further host names under which browsers may reach it.
+        title: Title of the page.
+        question: Question on the page.
+        rounds: Number of planned rounds; None if unknown.
 
     Raises:
         OSError: The port is in use.
@@ -106,12 +106,12 @@ class Server:
 
     @property
     def address(self) -> str:
-        """Where browsers on this machine find it."""
+        """The URL for browsers on this machine."""
         host = "127.0.0.1" if self.host in ("", "0.0.0.0") else self.host
         return f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
 
     def stop(self) -> None:
-        """Tell the pages that wait for a round that there is none, answer what is under way, and stop."""
+        """Tell waiting pages that the study is over, finish open requests, and stop."""
         self.finished = True
         until = time.monotonic() + LINGER
         while any(at > until - 2 * LINGER for at in list(self._waiting.values())) and time.monotonic() < until:
@@ -136,29 +136,29 @@ class Server:
         if admitted is None:
             if self._session(request) is not None:
                 return self._pass()
-            return self._stop("This link was used before, or is not one of this study's. Ask for a new one.")
+            return self._stop("This link has been used already, or does not belong to this study. Ask for a new one.")
         response = self._pass()
         response.set_cookie(self.cookie, admitted[0], max_age=_AGES, httponly=True, samesite="strict", path="/")
         return response
 
     def _pass(self) -> Response:
-        """On to the page by a step of our own: a strict cookie is not sent along a redirect from elsewhere."""
+        """Go on to the page through one of our own: a strict cookie is not sent with a redirect from another site."""
         return HTMLResponse(self._door.render(title=self.title, message="", onward=True))
 
     def _stop(self, message: str, status: int = 403) -> Response:
         return HTMLResponse(self._door.render(title=self.title, message=message, onward=False), status)
 
     def _trouble(self, request: Request, error: Exception) -> Response:
-        """The store cannot be used now; pages keep what they sent, and try again."""
-        text = "The study cannot store anything at the moment."  # the log says why
+        """The store is unavailable; pages keep what they sent and try again."""
+        text = "The study cannot store answers at the moment."  # the log says why
         if request.url.path.startswith("/api/"):
             return JSONResponse({"error": text}, 503)
-        return self._stop(f"{text} Open this address again in a while.", 503)
+        return self._stop(f"{text} Try this address again later.", 503)
 
     def _index(self, request: Request) -> Response:
         session = self._session(request)
         if session is None:
-            return self._stop("Open the link that the study printed; it works once, for one browser.")
+            return self._stop("Open the link that the study printed; it works once, in one browser.")
         return HTMLResponse(
             self._template.render(
                 title=self.title,
@@ -220,7 +220,7 @@ class Server:
         )
 
     def _waits(self, session: str, waits: bool) -> None:
-        """Remember who is to be told when the study is over."""
+        """Remember which pages must learn that the study is over."""
         if waits:
             self._waiting[session] = time.monotonic()
         else:
@@ -235,13 +235,13 @@ class Server:
         ):
             raise PermissionError
         if not isinstance(body, dict):
-            raise Invalid("A JSON object is needed.")
+            raise Invalid("The request must be a JSON object.")
         if session[1] is None and request.url.path != "/api/name":
             raise Invalid("Give your name first.")
         return session[0], session[1] or ""
 
     async def _post(self, request: Request, act: Callable[[str, str, dict[str, Any]], dict[str, Any]]) -> Response:
-        """Check who posts and what, and do it; the rater is "" who has no name yet."""
+        """Check the sender and the body of a post, then act on it; the rater is "" before they give a name."""
         try:
             body = await request.json()
         except (ValueError, RecursionError):
@@ -265,7 +265,7 @@ class Server:
             if not isinstance(name, str) or not (name := " ".join(name.split())) or len(name) > 40:
                 raise Invalid("Give a name of 1 to 40 letters.")
             if rater:
-                raise Conflict("This link has a name already.")
+                raise Conflict("This link already has a name.")
             self.store.visitors.name(session, name)
             return {"rater": name}
 
@@ -280,7 +280,7 @@ class Server:
             if not isinstance(groups, list) or not all(
                 isinstance(g, list) and all(isinstance(i, str) for i in g) for g in groups
             ):
-                raise Invalid("An order is a list of lists of candidates.")
+                raise Invalid("An order must be a list of lists of candidates.")
             ms = ms if isinstance(ms, int) and not isinstance(ms, bool) and 0 <= ms < 2**31 else None
             self._waits(session, True)
             receipt = self.study.submit(rater, round_id, kind, groups, _client_id(body), ms)

@@ -1,8 +1,8 @@
-"""The durable record of a study: its rounds, what was shown, and every answer, in SQLite or PostgreSQL.
+"""The durable store of a study: its rounds, what was shown, and every answer, in SQLite or PostgreSQL.
 
-Rows are only ever added. An answer is on disk before `add` returns, and counts once for each id its client made. Undo
-is a row; so is the closing of a round, which says what answers the search was given. The record is therefore the
-search's journal: run again, the search is given the same answers for the same steps.
+Rows are only ever added. An answer is on disk before `add` returns, and is counted once per client id. An undo is a
+row, and so is the closing of a round, which lists the answers that the search was given. The store is therefore the
+journal of the search: run again, the search gets the same answers for the same steps.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ from oracles.ranking.study._visitors import Visitors
 __all__ = ["Answer", "Round", "Store", "StoreError"]
 
 KEPT = 1 << 17
-"""Numbers of a round up to which its points are in the record, for the export."""
+"""Maximum numbers in the points of a round for storing them, for the export."""
 
 
 @dataclass(frozen=True)
 class Round:
-    """Some candidates that were put to people.
+    """The candidates of a step, as shown to people.
 
     Attributes:
-        id: Of the row.
-        step: Of the search.
+        id: Id of the row.
+        step: Step of the search.
         n: Number of candidates.
-        n_ranked: How many places are asked for; None is all.
+        n_ranked: Number of best candidates to rank; None is all.
     """
 
     id: int
@@ -70,15 +70,15 @@ class Store:
     """See the module.
 
     Args:
-        where: The path of an SQLite file, or a URL of SQLAlchemy such as "postgresql://user@host/study".
-        about: What a new study is called, JSON-able.
+        where: The path of an SQLite file, or an SQLAlchemy URL such as "postgresql://user@host/study".
+        about: JSON data that describes a new study.
 
     Attributes:
-        visitors: Whoever has a link or a session.
-        gallery: What candidates look like.
+        visitors: Links and sessions.
+        gallery: The rendered candidates.
 
     Raises:
-        StoreError: It is not such a record, or of another version.
+        StoreError: It is not the store of a study, or of another version.
     """
 
     def __init__(self, where: str | Path, about: Any = None) -> None:
@@ -111,10 +111,10 @@ class Store:
 
     @contextlib.contextmanager
     def write(self) -> Iterator[sa.Connection]:
-        """A transaction that no other writer, in this process or another, runs beside; committed at its end.
+        """A transaction that excludes all other writers, in any process; committed at its end.
 
         Raises:
-            StoreUnwritable: The database does not take it, such as on a full disk.
+            StoreUnwritable: The database cannot be written, for example on a full disk.
         """
         with self._trouble.told(), self._transaction() as c:
             yield c
@@ -127,29 +127,29 @@ class Store:
             yield c
 
     def notify(self) -> None:
-        """Wake up whoever waits for a change."""
+        """Wake all threads that wait for a change."""
         with self.changed:
             self.changed.notify_all()
 
     def wait(self, seconds: float) -> None:
-        """Until something may have changed; other servers' changes are seen at the end of the time."""
+        """Wait until something may have changed; changes by other servers are seen after `seconds`."""
         with self.changed:
             self.changed.wait(seconds)
 
     # ------------------------------------------------------------------------------------------------- rounds
 
     def open_round(self, step: int, points: Floats, n_ranked: int | None, seen: int = 0) -> Round:
-        """The round of a step, which is made unless it is there.
+        """The round of a step, created if it does not exist.
 
         Args:
-            step: Of the search.
+            step: Step of the search.
             points: The candidates, shape (n, d).
-            n_ranked: How many places are asked for; None is all.
-            seen: The newest undo that the search knows of.
+            n_ranked: Number of best candidates to rank; None is all.
+            seen: The latest undo that the search knows of.
 
         Raises:
-            StoreError: The step was answered about other candidates.
-            Rewind: An answer that the search has used was taken back after `seen`.
+            StoreError: The step has answers about other candidates.
+            Rewind: An answer that the search has used was withdrawn after `seen`.
         """
         digest = hashlib.blake2b(np.ascontiguousarray(points).tobytes(), digest_size=16).hexdigest()
         with self.write() as c:
@@ -179,36 +179,36 @@ class Store:
         return None if rows is None or rows.id in self._void(c) else rows
 
     def _undos(self, c: sa.Connection, after: int = 0) -> list[dict[str, Any]]:
-        """What was taken back.
+        """The undos after a row.
 
-        Each has the "answer", the "close" that had used it or None, its "step", and in "void" the rounds that followed.
+        Each has the "answer", the "close" that used it or None, its "step", and in "void" the rounds that followed.
         """
         rows = c.execute(sa.select(ANSWERS.c.payload).where(ANSWERS.c.kind == "undo", ANSWERS.c.id > after))
         return [json.loads(text) for (text,) in rows]
 
     def _void(self, c: sa.Connection) -> set[int]:
-        """Rounds that followed from answers which were taken back."""
+        """Ids of the rounds that followed from withdrawn answers."""
         return {i for undo in self._undos(c) for i in undo["void"]}
 
     def check_rewound(self, c: sa.Connection, seen: int) -> None:
-        """Raise `Rewind` if an answer that a search has used was taken back after the row `seen`."""
+        """Raise `Rewind` if an answer that a search has used was withdrawn after the row `seen`."""
         steps = [undo["step"] for undo in self._undos(c, seen) if undo["close"] is not None]
         if steps:
             raise Rewind(min(steps))
 
     def mark(self, c: sa.Connection) -> tuple[int, int]:
-        """What changes with every answer and every round; rows are only added, one writer after another."""
+        """A pair that changes with every answer and every round: rows are only added, by one writer at a time."""
         answers, rounds = (sa.select(sa.func.max(table.c.id)).scalar_subquery() for table in (ANSWERS, ROUNDS))
         row = c.execute(sa.select(answers, rounds)).one()
         return row[0] or 0, row[1] or 0
 
     def newest(self, kind: str) -> int:
-        """The number of the newest row of a kind; 0 without one."""
+        """The id of the latest row of a kind; 0 if there is none."""
         with self.engine.connect() as c:
             return int(c.execute(sa.select(sa.func.max(ANSWERS.c.id)).where(ANSWERS.c.kind == kind)).scalar() or 0)
 
     def open_rounds(self, c: sa.Connection) -> list[Round]:
-        """Rounds that hold and are not closed, by step; to be asked for before a transaction writes."""
+        """Valid rounds that are not closed, by step; call this before a transaction writes."""
         mark = self.mark(c)
         if mark == self._opened[0]:
             return self._opened[1]
@@ -222,7 +222,7 @@ class Store:
         return found
 
     def rounds(self) -> list[Round]:
-        """All rounds that hold, by step."""
+        """All valid rounds, by step."""
         with self.engine.connect() as c:
             void = self._void(c)
             rows = c.execute(sa.select(ROUNDS.c.id, ROUNDS.c.step, ROUNDS.c.n, ROUNDS.c.n_ranked).order_by(ROUNDS.c.id))
@@ -230,12 +230,12 @@ class Store:
         return [found[step] for step in sorted(found)]
 
     def steps(self) -> dict[int, int]:
-        """The step of every round, those that no longer hold too, by its id."""
+        """The step of every round by its id, including void rounds."""
         with self.engine.connect() as c:
             return {row.id: row.step for row in c.execute(sa.select(ROUNDS.c.id, ROUNDS.c.step))}
 
     def points(self, round_id: int) -> Floats | None:
-        """The points of a round, shape (n, d), or None where they were too many to keep."""
+        """The points of a round, shape (n, d), or None if they were too large to store."""
         with self.engine.connect() as c:
             row = c.execute(sa.select(ROUNDS.c.points, ROUNDS.c.n).where(ROUNDS.c.id == round_id)).one()
         return None if row.points is None else np.frombuffer(row.points, dtype="<f8").reshape(row.n, -1)
@@ -243,7 +243,7 @@ class Store:
     # ------------------------------------------------------------------------------------------------- answers
 
     def add(self, c: sa.Connection, round_id: int, rater: str, kind: str, payload: Any, **more: Any) -> int:
-        """Add a row inside a transaction; its id."""
+        """Add a row within a transaction; return its id."""
         values = {
             "shown_order": json.dumps(more.get("shown_order", [])),
             "client_id": more.get("client_id") or f"own-{secrets.token_hex(16)}",
@@ -258,7 +258,7 @@ class Store:
         return int(key[0])
 
     def known(self, c: sa.Connection, client_id: str) -> Answer | None:
-        """The row that a client's id made."""
+        """The row with a client id, if there is one."""
         row = c.execute(sa.select(ANSWERS).where(ANSWERS.c.client_id == client_id)).first()
         return None if row is None else _answer(row)
 
@@ -281,13 +281,13 @@ class Store:
     # ------------------------------------------------------------------------------------------------- the study
 
     def order(self, round_id: int, rater: str, n: int) -> Ints:
-        """In what order a rater sees a round's candidates: the same whenever it is asked for."""
+        """The order in which a rater sees the candidates of a round; always the same."""
         seed = hashlib.sha256(f"{self.secret}/{round_id}/{rater}".encode()).digest()
         return np.random.default_rng(np.frombuffer(seed, dtype=np.uint32)).permutation(n)
 
     @property
     def port(self) -> int | None:
-        """Where the page was served last, so that open pages find it again."""
+        """The port of the page's last server, so that open pages find it again."""
         with self.engine.connect() as c:
             port = c.execute(sa.select(STUDY.c.port)).scalar()
         return None if port is None else int(port)

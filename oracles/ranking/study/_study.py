@@ -1,4 +1,4 @@
-"""What answers mean: who is asked what, when a round is closed, and the ranking that the search is given."""
+"""Who is asked what, when a round is closed, and which ranking the search gets from the answers."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from oracles.ranking.study._store import Answer, Round, Store
 __all__ = ["KINDS", "Closed", "Conflict", "Invalid", "Receipt", "Study", "wanted", "winner"]
 
 KINDS = ("rank", "undecided", "none", "skip")
-"""An order; "cannot tell"; "none is acceptable"; another rater or no one may answer."""
+"""An order; "cannot tell"; "none is acceptable"; the rater skips the round."""
 
 
 class Invalid(ValueError):
-    """An answer that does not fit its round; the message is for the person."""
+    """An answer does not fit its round; the message is for the person."""
 
 
 class Conflict(RuntimeError):
-    """The round has gone on without this answer, or the rater has answered it before."""
+    """The round was closed without this answer, or the rater has already answered it."""
 
 
 @dataclass(frozen=True)
 class Receipt:
-    """An answer is on disk.
+    """Confirms that an answer is on disk.
 
     Attributes:
-        id: Of its row.
-        duplicate: Whether it was there already.
+        id: Id of its row.
+        duplicate: Whether it was already stored.
     """
 
     id: int
@@ -42,12 +42,12 @@ class Receipt:
 
 @dataclass(frozen=True)
 class Closed:
-    """What was said in a round that is over.
+    """The answers of a closed round.
 
     Attributes:
         n: Number of candidates.
         said: Each rater's ranking, in the order in which they answered.
-        seconds: How long they took, where known.
+        seconds: Time that each rater took, where known.
     """
 
     n: int
@@ -56,7 +56,7 @@ class Closed:
 
     @property
     def ranking(self) -> Ranking:
-        """All that was said, one part for each rater."""
+        """All answers in one ranking, with one part per rater."""
         everyone = np.arange(self.n)
         if not self.said:
             return Ranking.from_levels(np.zeros(self.n, dtype=np.intp))
@@ -67,7 +67,7 @@ class Study:
     """Rounds and answers of a store.
 
     Args:
-        store: The record.
+        store: The store.
         raters: How many people answer each round.
     """
 
@@ -85,25 +85,25 @@ class Study:
         client_id: str,
         ms_spent: int | None = None,
     ) -> Receipt:
-        """Take an answer. It is on disk when this returns.
+        """Store an answer. It is on disk when this returns.
 
         Args:
-            rater: Who answers.
-            round_id: Which round.
+            rater: Name of the rater.
+            round_id: Id of the round.
             kind: One of `KINDS`.
             groups: For "rank" the candidates' ids, best first, ties together; those left out are worse.
-            client_id: Made by the client, the same however often it sends this answer.
-            ms_spent: Time that the person took.
+            client_id: Made by the client, and the same each time it sends this answer.
+            ms_spent: Time that the person took, in milliseconds.
 
         Raises:
-            Invalid: The answer is not one about this round.
-            Conflict: See there.
+            Invalid: The answer does not fit this round.
+            Conflict: The round is closed, or the rater has already answered it.
         """
         with self.store.write() as c:
             before = self.store.known(c, client_id)
             if before is not None:
                 if before.rater != rater or before.round_id != round_id:
-                    raise Conflict("This answer's number was used before.")
+                    raise Conflict("The id of this answer has been used already.")
                 return Receipt(before.id, True)
             open_ones = {r.id: r for r in self.store.open_rounds(c)}
             if round_id not in open_ones:
@@ -130,7 +130,7 @@ class Study:
         return Receipt(number, False)
 
     def undo(self, rater: str, client_id: str) -> int | None:
-        """Take back the rater's newest answer that counts; its round's id, or None if there is none."""
+        """Withdraw the rater's latest valid answer; return the id of its round, or None if there is no such answer."""
         with self.store.write() as c:
             before = self.store.known(c, client_id)
             if before is not None:
@@ -151,12 +151,12 @@ class Study:
     # ------------------------------------------------------------------------------------------------- asking
 
     def next_for(self, rater: str) -> list[Round]:
-        """The rounds that wait for a rater, the present one first."""
+        """The rounds that wait for a rater, the current one first."""
         with self.store.engine.connect() as c:
             return [r for r in self.store.open_rounds(c) if rater not in _standing(self.store.rows(r.id, c))]
 
     def give_up(self, round_: Round, patience: float) -> None:
-        """Close a round with the answers it has, if the first of them is older than so many seconds."""
+        """Close a round with the answers it has, if the first of them is older than `patience` seconds."""
         with self.store.write() as c:
             rows = self.store.rows(round_.id, c)
             given = _standing(rows)
@@ -164,14 +164,16 @@ class Study:
                 self.store.add(c, round_.id, "", "close", {"answers": [a.id for a in given.values()]})
 
     def close_without(self, round_: Round) -> None:
-        """Close a round of which nothing can be seen."""
+        """Close a round without answers, because no candidate could be drawn."""
         with self.store.write() as c:
             if _close(self.store.rows(round_.id, c)) is None:
                 self.store.add(c, round_.id, "", "close", {"answers": []})
 
     def closed(self, round_: Round) -> Closed | None:
-        """What was said in a closed round; None while it is open."""
-        if not self.store.has(round_.id, "close"):  # so far most answers of several raters end nothing
+        """The answers of a closed round; None while it is open."""
+        if not self.store.has(
+            round_.id, "close"
+        ):  # cheap test first: with several raters, most answers do not close the round
             return None
         rows = self.store.rows(round_.id)
         close = _close(rows)
@@ -189,14 +191,14 @@ def _places(
 ) -> list[list[int]]:
     """The positions in each tie group."""
     if kind not in KINDS:
-        raise Invalid(f"An answer is one of {', '.join(KINDS)}.")
+        raise Invalid(f"An answer must be one of {', '.join(KINDS)}.")
     if kind != "rank":
         if groups:
             raise Invalid(f"An answer of kind {kind!r} has no order.")
         return []
     position = {c.id: c.position for c in candidates}
     if len(candidates) < round_.n:
-        raise Invalid("Some candidates are not drawn yet.")
+        raise Invalid("Some candidates have not been drawn yet.")
     failed = {c.id for c in candidates if c.kind == "error"}
     seen: set[str] = set()
     for name in (name for group in groups for name in group):
@@ -214,7 +216,7 @@ def _places(
 
 
 def wanted(round_: Round, candidates: Iterable[Candidate]) -> int:
-    """How many candidates an order must name: the last of all follows from the others."""
+    """Number of candidates that an order must name: if all are to be ranked, the last one is implied."""
     shown = round_.n - sum(c.kind == "error" for c in candidates)
     return min(round_.n_ranked or shown, max(1, shown - 1))
 
@@ -231,23 +233,23 @@ def _levels(answer: Answer, n: int, failed: Sequence[int]) -> list[int]:
 
 
 def _counting(rows: Sequence[Answer]) -> list[Answer]:
-    """Answers that were not taken back."""
+    """Answers that were not withdrawn."""
     undone = {a.payload["answer"] for a in rows if a.kind == "undo"}
     return [a for a in rows if a.kind in KINDS and a.id not in undone]
 
 
 def _standing(rows: Sequence[Answer]) -> dict[str, Answer]:
-    """Of one round: each rater's answer that counts."""
+    """The valid answer of each rater, from the rows of one round."""
     return {a.rater: a for a in _counting(rows)}
 
 
 def _close(rows: Sequence[Answer]) -> Answer | None:
-    """Of one round: the closing that holds."""
+    """The valid closing row, from the rows of one round."""
     undone = {a.payload["close"] for a in rows if a.kind == "undo"}
     return next((a for a in reversed(rows) if a.kind == "close" and a.id not in undone), None)
 
 
 def winner(ranking: Ranking) -> int | None:
-    """The position of the best of a round, None where nothing was compared."""
+    """The position of the best candidate of a round; None if nothing was compared."""
     net: Any = ranking.net_losses()
     return int(np.argmin(net)) if net.min() < 0 else None

@@ -1,4 +1,4 @@
-"""A store that cannot be written for a while: a full disk, a disk that fails, a database that is down."""
+"""A store that temporarily cannot be written: a full or failing disk, a database that is down."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ _log = logging.getLogger("blackbox_zo")
 
 
 class StoreUnwritable(OSError):
-    """Nothing of a transaction was stored; the same one may be tried again."""
+    """Nothing of a transaction was stored; it may be tried again."""
 
 
 class Trouble:
-    """Says in the log that a store cannot be written, at most once in `QUIET` seconds.
+    """Logs that a store cannot be written, at most once in `QUIET` seconds.
 
     Args:
-        name: Of the store.
+        name: Name of the store.
     """
 
     def __init__(self, name: str) -> None:
@@ -35,7 +35,7 @@ class Trouble:
         """Around a whole transaction.
 
         Raises:
-            StoreUnwritable: The database does not take it.
+            StoreUnwritable: The database cannot be written.
         """
         try:
             yield

@@ -1,4 +1,4 @@
-"""Who may see the page: one-time links, and the sessions that they become. Only hashes of either are stored."""
+"""Access to the page: one-time links and the sessions that they start. Only hashes of either are stored."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class Visitors:
     """The visitors of a store.
 
     Args:
-        engine: Connections to it.
-        write: A transaction of the store.
+        engine: Connections to the store.
+        write: Opens a write transaction of the store.
     """
 
     def __init__(self, engine: sa.Engine, write: Callable[[], AbstractContextManager[sa.Connection]]) -> None:
@@ -34,7 +34,7 @@ class Visitors:
         return token
 
     def admit(self, token: str) -> tuple[str, str | None] | None:
-        """Use a token up: a new session and the rater's name, or None if it is unknown or used."""
+        """Use up a token; return a new session and the rater's name, or None if the token is unknown or used."""
         session = secrets.token_urlsafe(24)
         with self._write() as c:
             row = c.execute(sa.select(VISITORS).where(VISITORS.c.token == hashed(token))).first()
@@ -44,17 +44,17 @@ class Visitors:
         return session, row.rater
 
     def find(self, session: str) -> tuple[bool, str | None]:
-        """Whether a session is one, and its rater."""
+        """Whether a session is known, and its rater."""
         with self._engine.connect() as c:
             row = c.execute(sa.select(VISITORS.c.rater).where(VISITORS.c.session == hashed(session))).first()
         return (False, None) if row is None else (True, row.rater)
 
     def name(self, session: str, rater: str) -> None:
-        """Give a session its rater."""
+        """Set the rater of a session."""
         with self._write() as c:
             c.execute(sa.update(VISITORS).where(VISITORS.c.session == hashed(session)).values(rater=rater))
 
 
 def hashed(secret: str) -> str:
-    """What is stored of a token or session."""
+    """The stored hash of a token or session."""
     return hashlib.sha256(secret.encode()).hexdigest()
