@@ -1,95 +1,95 @@
-"""This checkout beside another one of the project: ask + tell, journals, replays, in turn and in one run.
+"""This checkout beside another one of the project: what a query, a step and a call cost in each.
 
-Each measurement is a process of its own that imports the one or the other. Run, with another checkout beside this one
-(`git worktree add --detach ../before COMMIT`): python benchmarks/before_after.py ../before
+    git worktree add --detach ../before COMMIT
+    python benchmarks/before_after.py --base ../before [--turns 7] [--only TEXT ...]
+
+Each measurement of `_before_after_tasks.py` is a process of its own that imports the one or the other checkout. It
+gives the least of what it took in two seconds. The two checkouts take turns, so that both meet the same machine;
+which is first changes from turn to turn. Figures are medians of the turns. With `--only`, tasks whose name contains
+one of these texts are measured again, and the rest of the JSON is kept.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import statistics
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+from _before_after_tasks import TASKS
 from _common import save
 
-ROUNDS = 7
+AIM = 1.03
+"""What `after` may take of `before` at most."""
 
-SETUP = """
-import json, os, sys, tempfile, time
-import numpy as np, blackbox_zo as bz
-rng = np.random.default_rng(0)
-def told(estimator, d, n, batch=16, journal=None):
-    s = bz.Search(np.zeros(d), estimator, bz.SGD(1e-3), journal=journal)
-    answers = [bz.Values(rng.random(batch)) for _ in range(n // batch)]
-    def go(some):
-        for a in some:
-            p = s.ask(); p.points; s.tell(p, a)
-    go(answers[:5])
-    begun = time.process_time(); go(answers[5:]); took = time.process_time() - begun
-    s.close()
-    return took / (n - 5 * batch) * 1e6
-folder = tempfile.mkdtemp(dir=".")
-path = os.path.join(folder, "run.jsonl")
-"""
-
-TASKS = {
-    "ask + tell, d = 10, RandomVector, us a query": "result = told(bz.RandomVector(0.1, 8), 10, 16000)",
-    "ask + tell, d = 1000, RandomVector, us a query": "result = told(bz.RandomVector(0.1, 8), 1000, 4800)",
-    "ask + tell, d = 10, CMA + model, us a query": "result = told(bz.EvolutionStrategy(0.1, 16, model=True), 10, 1600)",
-    "ask + tell with a journal, d = 10, us a query": "result = told(bz.RandomVector(0.1, 8), 10, 16000, journal=path)",
-    "minimize, a part a query, d = 10, us a query": """
-bz.minimize(lambda x: 1.0, np.ones(10), budget=20)
-begun = time.process_time()
-bz.minimize(lambda x: 1.0, np.ones(10), (bz.RandomVector(0.1, 8), bz.SGD(1e-3)), budget=8000)
-result = (time.process_time() - begun) / 8000 * 1e6
-""",
-    "minimize with a journal, d = 10, us a query": """
-bz.minimize(lambda x: 1.0, np.ones(10), budget=20)
-begun = time.process_time()
-bz.minimize(lambda x: 1.0, np.ones(10), (bz.RandomVector(0.1, 8), bz.SGD(1e-3)), budget=8000, journal=path)
-result = (time.process_time() - begun) / 8000 * 1e6
-""",
-    "replay of 200,000 answers, a line a step, d = 10, CPU s": """
-told(bz.RandomVector(0.1, 16), 10, 200000, 32, path)
-begun = time.process_time()
-bz.Search(np.zeros(10), bz.RandomVector(0.1, 16), bz.SGD(1e-3), journal=path).close()
-result = time.process_time() - begun
-""",
-    "replay of 50,000 answers, a line each, d = 10, CPU s": """
-bz.minimize(lambda x: 1.0, np.ones(10), (bz.RandomVector(0.1, 16), bz.SGD(1e-3)), budget=50000, journal=path)
-begun = time.process_time()
-bz.Search(np.ones(10), bz.RandomVector(0.1, 16), bz.SGD(1e-3), journal=path, budget=50000).close()
-result = time.process_time() - begun
-""",
-}
-END = "\nimport shutil; shutil.rmtree(folder); print(json.dumps(result))"
+HERE = Path(__file__).resolve().parent
 
 
 def measured(checkout: Path, task: str) -> float:
-    """One task in a process of its own."""
-    given = {**os.environ, "PYTHONPATH": str(checkout), "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-    run = subprocess.run(
-        [sys.executable, "-c", SETUP + TASKS[task] + END], env=given, capture_output=True, text=True, check=True
-    )
-    return float(json.loads(run.stdout.splitlines()[-1]))
+    """One task in a process of its own, by the packages of a checkout."""
+    threads = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
+    given = {**os.environ, **threads, "PYTHONPATH": str(checkout)}
+    command = [sys.executable, str(HERE / "_before_after_tasks.py"), task]
+    run = subprocess.run(command, env=given, capture_output=True, text=True)
+    if run.returncode:
+        raise SystemExit(f"{task!r} failed in {checkout}:\n{run.stderr}")
+    found = json.loads(run.stdout.splitlines()[-1])
+    if not Path(found["package"]).is_relative_to(checkout):
+        raise SystemExit(f"{found['package']} was measured instead of {checkout}.")
+    return float(found["took"])
+
+
+def commit(checkout: Path) -> str:
+    """The commit of a checkout, and whether what is measured differs from it."""
+    git = ["git", "-C", str(checkout)]
+    name = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
+    status = [*git, "status", "--porcelain", "--", "blackbox_zo", "oracles"]
+    changed = subprocess.run(status, capture_output=True, text=True).stdout.strip()
+    return name + (", changed" if changed else "")
+
+
+def compared(sides: dict[str, Path], task: str, turns: int) -> dict[str, Any]:
+    """Both sides of one task in turn."""
+    taken: dict[str, list[float]] = {side: [] for side in sides}
+    load = []
+    for turn in range(turns):
+        load.append(os.getloadavg()[0])
+        for side in sorted(sides, reverse=turn % 2 == 0):  # "before" comes first, then "after", and so on
+            taken[side].append(measured(sides[side], task))
+    median = {side: statistics.median(found) for side, found in taken.items()}
+    return {
+        "before": round(median["before"], 3),
+        "after": round(median["after"], 3),
+        "ratio": round(median["after"] / median["before"], 3),
+        "load": {"median": round(statistics.median(load), 2), "highest": round(max(load), 2)},
+        "all": {side: [round(x, 3) for x in found] for side, found in taken.items()},
+    }
 
 
 def main() -> None:
-    before, after = Path(sys.argv[1]).resolve(), Path(__file__).resolve().parent.parent
-    commit = subprocess.run(["git", "-C", str(before), "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
-    table = {}
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--base", type=Path, required=True, help="folder of the other checkout")
+    parser.add_argument("--turns", type=int, default=7)
+    parser.add_argument("--only", nargs="+", default=[""], metavar="TEXT")
+    given = parser.parse_args()
+    if not (given.base / "blackbox_zo").is_dir():
+        parser.error(f"there is no checkout of the project at {given.base}")
+    sides = {"before": given.base.resolve(), "after": HERE.parent}
+    path = Path(__file__).with_suffix(".json")
+    known = json.loads(path.read_text()).get("tasks", {}) if path.exists() and given.only != [""] else {}
+    commits, table = {side: commit(checkout) for side, checkout in sides.items()}, {}
     for task in TASKS:
-        found: dict[str, list[float]] = {"before": [], "after": []}
-        for _ in range(ROUNDS):
-            found["before"].append(measured(before, task))
-            found["after"].append(measured(after, task))
-        old, new = (statistics.median(found[side]) for side in ("before", "after"))
-        table[task] = {"before": round(old, 3), "after": round(new, 3), "ratio": round(new / old, 3)}
-        print(task, table[task], flush=True)
-    save(__file__, {"unit": f"medians of {ROUNDS} turns; before is commit {commit.stdout.strip()}", **table})
+        if any(text in task for text in given.only):
+            table[task] = {"commits": commits, **compared(sides, task, given.turns)}
+            row = table[task]
+            print(f"{task:75s} {row['before']:10.3f} {row['after']:10.3f} {row['ratio']:6.3f}", flush=True)
+        elif task in known:
+            table[task] = known[task]
+    save(__file__, {"unit": 'medians of the turns under "all", less is better', "aim, ratio": AIM, "tasks": table})
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import numpy as np
 
 from blackbox_zo._open import Open
 from blackbox_zo._typing import Floats, Ints, Tree
-from blackbox_zo.feedback import Feedback, Ranking, Values
+from blackbox_zo.feedback import Ranking, Values
 from blackbox_zo.variables import Variable, Vector
 
 __all__ = ["Best", "BestSoFar"]
@@ -39,19 +39,19 @@ class BestSoFar:
         self.variable = variable
         self._x: Floats | None = variable.flat if isinstance(variable, Vector) else None
         self._value, self._id = np.nan, -1
-        self._later: list[tuple[Open, Ints, Feedback]] = []
+        self._unseen: set[Open] = set()
 
     @property
     def found(self) -> tuple[Floats | None, float, int]:
         """The point, shape (d,), none where points are not written out; its value; and the number of its query."""
-        for part in self._later:
-            self._see(*part)
-        self._later = []
+        for pending in self._unseen:
+            self._see(pending, pending.values)
+        self._unseen.clear()
         return self._x, self._value, self._id
 
     @found.setter
     def found(self, found: tuple[Floats | None, float, int]) -> None:
-        self._later = []
+        self._unseen.clear()
         self._x, self._value, self._id = found
 
     def point(self) -> Best:
@@ -62,17 +62,14 @@ class BestSoFar:
             x = self.variable.treedef.unflatten(flat.copy())
         return Best(x, value, query)
 
-    def part(self, pending: Open, positions: Ints, feedback: Feedback) -> None:
-        """Note answers to some queries of an open step; they are looked at when somebody asks, or with the rest."""
-        self._later.append((pending, positions, feedback))
+    def part(self, pending: Open) -> None:
+        """Note that an open step has new values; they are compared when somebody asks, or with the rest."""
+        self._unseen.add(pending)
 
-    def whole(self, pending: Open, feedback: Feedback) -> None:
-        """Compare a step's answers with what is kept; what was noted of it is among them."""
-        if not isinstance(feedback, Values):
-            return  # of rankings each part was looked at when it came
-        if self._later:
-            self._later = [part for part in self._later if part[0] is not pending]
-        self._see(pending, pending.every, feedback)
+    def whole(self, pending: Open, feedback: Values) -> None:
+        """Compare all values of a step with what is kept; parts of it that nobody asked about are among them."""
+        self._unseen.discard(pending)
+        self._see(pending, feedback.values)
 
     def ranked(self, pending: Open, positions: Ints, feedback: Ranking) -> None:
         """Take the winner of a ranking: the newest one counts."""
@@ -81,15 +78,13 @@ class BestSoFar:
             self.found = self.found  # what came before is compared before
             self._keep(pending, int(positions[np.argmin(losses)]), np.nan)
 
-    def _see(self, pending: Open, positions: Ints, feedback: Feedback) -> None:
-        if not isinstance(feedback, Values) or feedback.n_failed == feedback.n:
+    def _see(self, pending: Open, values: Floats) -> None:
+        value = float(np.fmin.reduce(values))  # passes over NaN, of queries that failed or have no answer yet
+        if value != value or value > self._value:  # none is known, or all are worse
             return
-        values = feedback.values
-        value = float(values[0]) if len(values) == 1 else float(np.fmin.reduce(values))  # fmin passes over NaN
-        if not (value > self._value):  # better, or as good, or the first
-            position = int(positions[values == value].min())
-            if value != self._value or position + pending.first_id < self._id:
-                self._keep(pending, position, value)
+        position = int(np.argmax(values == value))
+        if value != self._value or position + pending.first_id < self._id:
+            self._keep(pending, position, value)
 
     def _keep(self, pending: Open, position: int, value: float) -> None:
         if isinstance(self.variable, Vector):

@@ -78,16 +78,17 @@ class Engine:
     def take(self, step: int, pending: Open, positions: Ints, feedback: Feedback) -> bool:
         """Record answers that have been checked; move, and return True, if the step is complete."""
         self.nfev += len(positions)
+        whole = pending.take(positions, feedback)
         if isinstance(feedback, Values):
             self.failed += feedback.n_failed
-        whole = pending.take(positions, feedback)
-        if not isinstance(feedback, Values):
+            if isinstance(whole, Values):
+                self.best.whole(pending, whole)
+            else:
+                self.best.part(pending)
+        else:
             self.best.ranked(pending, positions, feedback)
         if whole is None:
-            if isinstance(feedback, Values):
-                self.best.part(pending, positions, feedback)
             return False
-        self.best.whole(pending, whole)
         del self.open[step]
         if pending.learnt:
             self.learning.absorb(pending.learnt)

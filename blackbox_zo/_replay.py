@@ -41,7 +41,7 @@ def header_of(engine: Engine) -> dict[str, Any]:
 
 
 _Asked = tuple[int, int]
-"""When a step was asked: after so many moves, and so many complete steps, of which some may have moved nothing.
+"""When a step was asked: the number of moves and of complete steps before it; some steps may have moved nothing.
 
 What oracles know depends on both, for they learn from steps that move nothing too.
 """
@@ -55,6 +55,7 @@ class _Told(NamedTuple):
     ids: Ints
     feedback: Feedback
     learnt: dict[str, dict[int, Any]]
+    besides: list[tuple[int, int, int]]
     lines: list[Answers]
 
 
@@ -70,7 +71,7 @@ def replay(
     Args:
         engine: As it was when the journal was begun.
         lines: Of the journal, in order; measures are passed over.
-        moves: Stop after so many moves; none goes to the end.
+        moves: Stop after this many moves; None replays all.
         see: Called with each line and the points it answers, shape (m, d), before it is told.
 
     Raises:
@@ -147,7 +148,8 @@ def _told(lines: list[Answers], keep: bool) -> _Told:
         feedback = Values(values, stderr)
     short = [line._replace(values=None, info=None, learnt=None) for line in (first, lines[-1])]
     asked = first.at, first.at if first.ended is None else first.ended
-    return _Told(first.step, asked, ids, feedback, learnt, lines if keep else short)
+    besides = [other for line in lines if line.asked for other in line.asked]
+    return _Told(first.step, asked, ids, feedback, learnt, besides, lines if keep else short)
 
 
 def _line_of(t: _Told, wrong: Any) -> int:
@@ -157,10 +159,12 @@ def _line_of(t: _Told, wrong: Any) -> int:
 
 
 def _asked_at(told: list[_Told]) -> list[_Asked]:
-    """When each step was asked, by its number; one without answers no later than the next."""
+    """When each step was asked, by its number; one of which nothing is known, no later than the next."""
     found: dict[int, _Asked] = {}
     for t in told:
         found.setdefault(t.step, t.asked)
+        for step, at, ended in t.besides:
+            found.setdefault(step, (at, ended))
     later: _Asked = -1, -1
     out = [later] * (max(found, default=-1) + 1)
     for step in range(len(out) - 1, -1, -1):

@@ -28,7 +28,7 @@ class BudgetExhausted(RuntimeError):
 
 
 class OracleError(RuntimeError):
-    """A run cannot go on, for example because every query of many steps failed."""
+    """A run cannot continue, for example because every query of many steps failed."""
 
 
 class MeasureError(RuntimeError):
@@ -48,7 +48,7 @@ class JournalLocked(JournalError):
 
 
 class Rewind(Exception):
-    """Raised by an oracle to take back its answers from a step on, for example because a person undid one.
+    """Raised by an oracle to withdraw its answers from a step on, for example because a person undid one.
 
     The run goes back to where it began and asks the same steps again; the oracle must answer those before `step` as it
     did the first time. If the step belongs to an earlier run of the search, the exception passes to the caller, who can
@@ -59,5 +59,5 @@ class Rewind(Exception):
     """
 
     def __init__(self, step: int) -> None:
-        super().__init__(f"The answer to step {step} was taken back.")
+        super().__init__(f"The answer to step {step} was withdrawn.")
         self.step = step

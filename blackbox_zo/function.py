@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from typing import Any, Literal
@@ -16,9 +15,10 @@ from blackbox_zo.feedback import Values
 from blackbox_zo.oracle import Oracle, Part, gather
 from blackbox_zo.proposal import Proposal
 from blackbox_zo.variables._tree import like
+from blackbox_zo.workers._function import function_workers
 from blackbox_zo.workers._outcomes import Lost, Raised
 from blackbox_zo.workers._pool import Pool
-from blackbox_zo.workers._remote import Remote
+from blackbox_zo.workers._remote import Call, Remote
 
 __all__ = ["FunctionOracle"]
 
@@ -27,9 +27,10 @@ class FunctionOracle(Oracle):
     """Ask a Python function.
 
     A worker process is a fresh interpreter that gets `fun` by cloudpickle, so lambdas, closures and functions of a
-    notebook will do, and it starts whatever threads this process has. What `fun` changes there stays there. A worker
+    notebook work, and threads in this process do no harm. What `fun` changes in a worker stays there. A worker
     that dies is replaced, and the query it was at is asked once more; if that worker dies too, the query has failed. If
-    the iterator of `parts` is closed, the workers that are busy are ended at once.
+    the iterator of `parts` is closed, the workers that are busy are ended at once. On Windows workers cannot be ended
+    while they are busy.
 
     Args:
         fun: From x, in the structure of x0, to one number. NaN or infinity is a failed query. With `vectorized`, from
@@ -37,18 +38,19 @@ class FunctionOracle(Oracle):
         vectorized: Ask all points of a step in one call; with `workers=k`, in k calls of about n / k points.
         workers: Number of worker processes. 1 asks in this process, unless there is a `timeout`.
         executor: A `concurrent.futures.Executor` to use instead: threads, processes, Dask, MPI. It is not shut down.
-        on_error: What an exception in `fun` does: "raise" it, or "skip", a failed query. An executor that cannot go on
+        on_error: What an exception in `fun` does: "raise" it, or "skip", a failed query. A broken executor
             always raises.
         args: More arguments for `fun`, after x.
         timeout: Seconds that one call of `fun` may take. Then its worker is ended, with all that it has started, and
-            the query has failed; it is not asked again.
-        memory_growth: MiB by which the memory of a worker may grow before it is replaced; none is no limit.
+            the query has failed; it is not asked again. Not on Windows.
+        memory_growth: MiB by which the memory of a worker may grow before it is replaced; none is no limit. Not on
+            Windows.
 
     Attributes:
         calls: Number of times `fun` was called (with `vectorized`, number of points).
 
     Raises:
-        TypeError: `fun` cannot be called, or `executor` is none.
+        TypeError: `fun` cannot be called, or `executor` is none, or `args` are no tuple.
         ValueError: An argument is out of its range, arguments exclude each other, or `fun` cannot be sent to workers.
 
     Example:
@@ -79,8 +81,12 @@ class FunctionOracle(Oracle):
         check_choice("FunctionOracle", ("raise", "skip"), on_error=on_error)
         if vectorized and executor is not None:
             raise ValueError("`vectorized=True` asks all points in one call; use `workers` with it, not `executor`.")
-        if executor is not None and not callable(getattr(executor, "submit", None)):
-            raise TypeError(f"`executor` must be a `concurrent.futures.Executor`, got {executor!r:.60}.")
+        if not isinstance(args, tuple | list):
+            raise TypeError(
+                f"`args` must be a tuple of further arguments of `fun`, got {args!r:.60}; write `(a,)` for one."
+            )
+        if executor is not None and (isinstance(executor, type) or not callable(getattr(executor, "submit", None))):
+            raise TypeError(f"`executor` must be an executor, such as `ThreadPoolExecutor(4)`, got {executor!r:.60}.")
         if executor is not None and workers > 1:
             raise ValueError("Give either `workers` or `executor`, not both.")
         for name, value in (("timeout", timeout), ("memory_growth", memory_growth)):
@@ -90,19 +96,13 @@ class FunctionOracle(Oracle):
                     raise ValueError(f"`{name}` is for worker processes; calls on an `executor` cannot be ended.")
         self.fun: Callable[[Tree], Any] = (lambda x: fun(x, *args)) if args else fun
         self.vectorized, self.on_error, self.calls, self.workers = vectorized, on_error, 0, int(workers)
-        self._remote = None if executor is None else Remote(fun, args, executor)
-        self._pool: Pool | None = None
-        if workers > 1 or timeout is not None or memory_growth is not None:
-            threads = max(1, (os.cpu_count() or 1) // self.workers)
-            try:
-                self._pool = Pool(
-                    _setup(fun, args), self.workers, timeout=timeout, growth=memory_growth, threads=threads
-                )
-            except ValueError as error:
-                raise ValueError(
-                    f"`fun` and `args` cannot be sent to worker processes: {error.__cause__}. Have `fun` make what "
-                    "cannot be sent, or ask it here (`workers=1`) or on threads (`executor=ThreadPoolExecutor(...)`)."
-                ) from error.__cause__
+        self._pool: Pool | Remote | None = None
+        if executor is not None:
+            self._pool = Remote(Call(fun, args), executor)
+        elif workers > 1 or timeout is not None or memory_growth is not None:
+            self._pool = function_workers(
+                fun, args, self.workers, vectorized=vectorized, timeout=timeout, growth=memory_growth
+            )
 
     def answer(self, proposal: Proposal) -> Values:
         """See `Oracle.answer`."""
@@ -111,9 +111,7 @@ class FunctionOracle(Oracle):
     def parts(self, proposal: Proposal) -> Iterator[Part]:
         """See `Oracle.parts`: one part per call of `fun`; of calls that are very short, several in one."""
         if self._pool is not None:
-            yield from self._by_workers(self._pool, proposal)
-        elif self._remote is not None:
-            yield from self._by_executor(self._remote, proposal)
+            yield from self._elsewhere(self._pool, proposal)
         elif self.vectorized:
             self.calls += proposal.n
             yield self._part(proposal, [(np.arange(proposal.n), _tried(lambda: self.fun(_writable(proposal.trees()))))])
@@ -128,7 +126,7 @@ class FunctionOracle(Oracle):
                 else:
                     yield proposal.ids[i : i + 1], answer
 
-    def _by_workers(self, pool: Pool, proposal: Proposal) -> Iterator[Part]:
+    def _elsewhere(self, pool: Pool | Remote, proposal: Proposal) -> Iterator[Part]:
         n, broken_off = proposal.n, list[int]()
         if self.vectorized:
             shares = np.array_split(np.arange(n), min(self.workers, n))
@@ -144,16 +142,6 @@ class FunctionOracle(Oracle):
         finally:
             results.close()
             self.calls += sum(len(shares[k]) for k in broken_off)  # calls that were ended were calls too
-
-    def _by_executor(self, remote: Remote, proposal: Proposal) -> Iterator[Part]:
-        before, results = self.calls - remote.begun, remote.run(proposal.n, proposal.tree)
-        try:
-            for found in results:
-                self.calls = before + remote.begun
-                yield from self._parts(proposal, [(np.array([i]), result) for i, result in found])
-        finally:
-            results.close()
-            self.calls = before + remote.begun
 
     def _parts(self, proposal: Proposal, found: list[tuple[Ints, Any]]) -> Iterator[Part]:
         """What has arrived as one part; what is raised comes after the answers."""
@@ -189,13 +177,6 @@ class FunctionOracle(Oracle):
         """End the worker processes."""
         if self._pool is not None:
             self._pool.close()
-
-
-def _setup(fun: Callable[..., Any], args: tuple[Any, ...]) -> Callable[[], Callable[[Tree], Any]]:
-    """What makes the function in a worker, which must not need to import this package for it."""
-    if not args:
-        return lambda: fun
-    return lambda: lambda x: fun(x, *args)
 
 
 def _tried(call: Callable[[], Any]) -> Any:

@@ -87,7 +87,7 @@ class Learning:
         return name
 
     def absorb(self, learnt: Mapping[str, Mapping[int, Any]]) -> None:
-        """Take in what a complete step brought, by the name of the oracle and the id of the query."""
+        """Absorb the evidence of a complete step, by the name of the oracle and the id of the query."""
         for name, evidence in learnt.items():
             ordered = dict(sorted(evidence.items()))
             oracle = self.oracles.get(name)
@@ -137,7 +137,7 @@ class Moment:
     """What oracles know and learn in one step: their states when it was asked, and the evidence of its queries.
 
     Args:
-        learning: Of the search; none for a proposal outside any, about which oracles answer as at their start.
+        learning: The search's; None for a proposal outside a search, which oracles answer from their first state.
     """
 
     __slots__ = ("_by", "_evidence", "_lost", "learning", "states")

@@ -27,7 +27,7 @@ class Measure:
         name: Its name in the journal and in displays.
         function: From the search to a number, or to a dict of numbers. A text under the key "error" says why a number
             is missing; other JSON-able entries are recorded as they are. It must not move the search.
-        every: Number of moves between two evaluations; 0 to evaluate at the begin and at the end only.
+        every: Number of moves between two evaluations; 0 to evaluate only at the start and at the end.
         first: Whether to evaluate before the first move.
         last: Whether to evaluate after the last move.
 
@@ -77,7 +77,7 @@ class Measure:
             what = f"{type(error).__name__}: {error}"
             if not forgiving:
                 raise MeasureError(f"The measure {self.name!r} raised {what}") from error
-            log.warning("The measure %r raised %s after %d moves; the run goes on.", self.name, what, moves)
+            log.warning("The measure %r raised %s after %d moves; the run continues.", self.name, what, moves)
             return Measured(self.name, moves, {}, what, seconds)
         given = found if isinstance(found, Mapping) else {self.name: found}
         values = {str(name): float(value) for name, value in given.items() if _is_number(value)}

@@ -78,8 +78,8 @@ def minimize(
             `Report`; or observers.
         on_error: What to do on an exception in `fun`: "raise" it, "fail" (stop, and return the best so far), or "skip"
             (count a failed query).
-        time_limit: Seconds after which to stop. What workers or an executor have under way is ended; a query in this
-            process is finished first.
+        time_limit: Seconds after which to stop. Queries on workers are ended, and those on an executor abandoned; a
+            query in this process is finished first.
         timeout: Seconds that one query may take; a query that takes longer is ended, and has failed. It is asked in a
             worker process then, also with `workers=1`.
         target: Stop once a value as low as this has been found.
@@ -110,19 +110,13 @@ def minimize(
     if time_limit is not None:
         check_positive("minimize", time_limit=time_limit)
     observers = display(progress, Tally(int(budget)))
-    oracle: Any = (
-        fun
-        if isinstance(fun, Oracle) or callable(getattr(fun, "answer", None))
-        else FunctionOracle(
-            fun,
-            vectorized=vectorized,
-            workers=workers,
-            executor=executor,
-            on_error="skip" if on_error == "skip" else "raise",
-            args=args,
-            timeout=timeout,
-        )
-    )
+    oracle: Any = fun
+    asked: dict[str, Any] = {"vectorized": vectorized, "executor": executor, "args": args, "timeout": timeout}
+    if not (isinstance(fun, Oracle) or callable(getattr(fun, "answer", None))):
+        skip: Literal["skip", "raise"] = "skip" if on_error == "skip" else "raise"
+        oracle = FunctionOracle(fun, workers=workers, on_error=skip, **asked)
+    elif given := [name for name, value in asked.items() if value] + ["workers"] * (workers != 1):
+        raise ValueError(f"`{given[0]}` says how a function is asked, but `fun` is an oracle; give it to that instead.")
     start = Vector(x0, bounds, unit)
     if isinstance(method, str):
         if method != "auto":

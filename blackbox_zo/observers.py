@@ -97,7 +97,7 @@ class Bar(Counted):
     """A live bar on a terminal, drawn by rich.
 
     Args:
-        tally: What stands beside the bar.
+        tally: The text beside the bar.
 
     Raises:
         ImportError: rich is not installed.
@@ -157,7 +157,7 @@ class LoggingObserver(Observer):
 
     @override
     def begin(self, run: Run) -> None:
-        before = f" goes on after {run.search.nfev} queries" if run.search.nfev else " begins"
+        before = f" continues after {run.search.nfev} queries" if run.search.nfev else " begins"
         self.logger.info("The run%s.", before)
 
     @override

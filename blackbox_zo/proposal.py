@@ -14,6 +14,9 @@ from blackbox_zo.variables import Variable, Vector
 
 __all__ = ["Proposal"]
 
+AT_ONCE = 1 << 15
+"""Up to this many numbers, all points are computed at the first read of one: that costs as much as two alone."""
+
 
 class Proposal:
     """The points of one step.
@@ -102,8 +105,8 @@ class Proposal:
         return out
 
     def row(self, i: int) -> Floats:
-        """Point i, shape (d,), as a copy. Along coordinate axes this takes O(d) memory."""
-        if "points" in self.__dict__:
+        """Point i, shape (d,), as a copy. Large points are computed one by one, so this takes O(d) memory."""
+        if "points" in self.__dict__ or self.n * self.variable.size <= AT_ONCE:
             return np.array(self.points[i])
         return np.array(self._vector.outside(self.queries.take(np.array([i])).points())[0])
 

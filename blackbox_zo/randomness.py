@@ -113,7 +113,7 @@ def add_normals(out: Floats, key: Key, name: str, weights: Floats, lengths: Floa
         key: The key of the step.
         name: The block's name.
         weights: One weight per row, shape (k,).
-        lengths: A factor per row, shape (k,); none means 1.
+        lengths: A factor per row, shape (k,); None means 1.
     """
     size = out.size
     if size <= TILE:

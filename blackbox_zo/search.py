@@ -21,7 +21,7 @@ from blackbox_zo.errors import BudgetExhausted, FeedbackError, JournalError, Ora
 from blackbox_zo.estimators import Estimator
 from blackbox_zo.feedback import Feedback
 from blackbox_zo.journal import Journal, Line, Measured
-from blackbox_zo.journal.lines import answer_lines, measured_line
+from blackbox_zo.journal.lines import answer_lines, measured_line, with_asked
 from blackbox_zo.oracle import Answers
 from blackbox_zo.proposal import Proposal
 from blackbox_zo.rules import Rule
@@ -89,6 +89,7 @@ class Search(Standing):
         self._unhanded: deque[int] = deque()
         self._measured: list[Measured] = []
         self._journal: Journal | None = None
+        self._recorded = 0  # steps that the journal tells of
         if journal is not None:
             self._journal = journal if isinstance(journal, Journal) else Journal(journal)
             lines = self._journal.open(header_of(self._engine))
@@ -98,6 +99,7 @@ class Search(Standing):
                 self._journal.close()
                 raise
             self._engine.learning.journaled = True
+            self._recorded = self._engine.steps
             self._unhanded.extend(sorted(self._engine.open))
 
     def _without_measures(self, lines: Iterator[Line]) -> Iterator[Line]:
@@ -182,14 +184,25 @@ class Search(Standing):
             )
         learnt = proposal.moment.of(positions, pending.first_id)
         if self._journal is not None:
-            told, whole = positions + pending.first_id, positions is pending.every
+            first, whole = pending.first_id, positions is pending.every
+            told = range(first, first + feedback.n) if whole else [first + i for i in positions.tolist()]
             asked = proposal.step, pending.version, pending.ended
-            self._journal.write(answer_lines(*asked, told, feedback, learnt, whole=whole))
+            lines = answer_lines(*asked, told, feedback, learnt, whole=whole)
+            if engine.steps > self._recorded + (self._recorded == proposal.step):
+                lines = with_asked(lines, self._asked_besides(proposal.step))
+            self._journal.write(lines)
+            self._recorded = engine.steps
         if learnt:
             for name, found in learnt.items():
                 pending.learnt.setdefault(name, {}).update(found)
         if engine.take(proposal.step, pending, positions, feedback) and self._journal is not None:
             self._journal.sync()
+
+    def _asked_besides(self, step: int) -> list[tuple[int, int, int]]:
+        """Other steps of which no line of the journal tells yet: they must be sampled again as they were."""
+        held = self._engine.open
+        others = (s for s in range(self._recorded, self._engine.steps) if s != step and s in held)
+        return [(s, held[s].version, held[s].ended) for s in others]
 
     def _find(self, proposal: Proposal) -> Open:
         """The open step that a proposal was handed out from."""

@@ -8,18 +8,18 @@ What is logged, by name:
 - after each step `search/value` (the mean of the step's values), `search/best`, `search/failed` and `search/nfev`, as
   in `Report`;
 - each `Measure` when it is taken, under its own name, or `name/part` for one of its numbers;
-- at the begin the configuration: estimator, rule, seed, dimension, budget, and the class of the oracle;
+- at the start the configuration: estimator, rule, seed, dimension, budget, and the class of the oracle;
 - at the end how the run ended: the name of an `Ended` in lower case, and the sentence in `Run.message`.
 
-The x axis is the number of moves made, for steps and measures alike: 0 before the first step. A resumed run goes on
+The x axis is the number of moves made, for steps and measures alike: 0 before the first step. A resumed run continues
 where it stopped. Numbers that are not finite are left out.
 
 Values have the sign that the search sees, so lower is better; with `maximize=True`, `search/value` and `search/best`
 are logged with the other sign, for an oracle that negates a return or an accuracy. Measures are logged as they were
 given.
 
-A tracker that fails later, for example because its server is gone, says so once by a warning in the log, and is given
-up. The run goes on.
+A tracker that fails later, for example because its server is gone, logs one warning and is dropped. The run
+continues.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ class Tracker(Observer):
             action()
         except Exception as error:
             self._given_up = True
-            log.warning("`%s` is given up: %s: %s", type(self).__name__, type(error).__name__, error)
+            log.warning("`%s` is dropped: %s: %s", type(self).__name__, type(error).__name__, error)
 
 
 @final
@@ -203,7 +203,7 @@ class MLflow(Tracker):
 
     @override
     def open(self, settings: Mapping[str, Any]) -> None:
-        """Begin a run of MLflow, or go on with one, and log the configuration as parameters."""
+        """Start or continue a run of MLflow, and log the configuration as parameters."""
         self._client = client = self._package.MlflowClient(tracking_uri=self.uri)
         if self.run_id is None:
             known = client.get_experiment_by_name(self.experiment)

@@ -23,7 +23,7 @@ from blackbox_zo.workers._cancel import Cancelled, CancelScope, current
 __all__ = ["Cache", "RankOnly", "Repeat", "Timeout"]
 
 _PATIENCE = 5.0
-"""Seconds to wait for what is under way inside to end."""
+"""Seconds to wait for unfinished calls inside to end."""
 
 
 class Wrapper(Oracle):
@@ -201,7 +201,7 @@ class Cache(Wrapper):
     def absorb(self, state: _Known, evidence: Mapping[int, Any]) -> _Known:
         # All states share one table; each knows how many of its first entries are its own
         table = state.table
-        if len(table) > state.n:  # a step was taken back, and the table holds what came after it
+        if len(table) > state.n:  # a step was withdrawn, and the table holds entries from after it
             table = {key: entry for key, entry in table.items() if entry[0] < state.n}
         for key, value, stderr, info in evidence.values():
             numbers = (np.nan if v is None else float(v) for v in (value, stderr))
@@ -229,10 +229,10 @@ def _digest(point: Floats) -> bytes:
 class Timeout(Wrapper):
     """Counts queries that are not answered within `seconds` as failed.
 
-    The oracle inside is asked on a thread. When time is up, or this iterator is closed, what it has under way is ended
-    at once: programs, and the calls of worker processes; the other workers stay. Only those queries fail whose answers
-    had not come. What runs in this process, or on an executor, cannot be ended: a Python function goes on, and may be
-    called anew meanwhile, so it must bear that; it is abandoned, and stops at its next answer, which is dropped.
+    The oracle inside is asked on a thread. When time is up, or this iterator is closed, its unfinished programs and
+    calls of worker processes are ended at once; the other workers stay. Only the queries without an answer fail. What
+    runs in this process, or on an executor, cannot be ended: a Python function is abandoned. It continues until its
+    next answer, which is dropped, and may be called again meanwhile, so it must allow for that.
 
     Args:
         oracle: An oracle that answers values.
@@ -256,7 +256,7 @@ class Timeout(Wrapper):
         own = time.monotonic() + self.seconds
         arrived: queue.SimpleQueue[Part | BaseException | None] = queue.SimpleQueue()
         over = CancelScope()
-        if self._ending is not None:  # what it began last must have ended before it is asked again
+        if self._ending is not None:  # its last call must have ended before it is asked again
             self._ending.join(_PATIENCE)
         asking = threading.Thread(target=self._ask, args=(proposal, arrived, over), daemon=True, name="timeout")
         asking.start()
@@ -272,7 +272,7 @@ class Timeout(Wrapper):
                         break
                     if isinstance(entry, BaseException):
                         raise entry
-                    if entry is None:  # it left some unanswered; the search says so
+                    if entry is None:  # some queries have no answer; the search says so
                         return
                     for i in entry[0].tolist():
                         waiting.pop(i, None)
@@ -297,5 +297,5 @@ class Timeout(Wrapper):
                         return
                     arrived.put(part)
                 arrived.put(None)
-        except BaseException as error:  # handed to whoever waits; nobody does once time is up
+        except BaseException as error:  # passed to the waiting thread; once time is up there is none
             arrived.put(error)

@@ -12,10 +12,10 @@ __all__ = ["imported"]
 
 
 def imported(text: str, option: str) -> Any:
-    """The function that MODULE:FUNCTION names; the current folder is searched too.
+    """Import the function that MODULE:FUNCTION names; the current folder is searched too.
 
     Raises:
-        BadInput: It does not exist.
+        BadInput: The function does not exist.
     """
     module, colon, name = text.partition(":")
     if not colon or not module or not name:

@@ -13,9 +13,9 @@ def lazy(package: str, modules: Mapping[str, str], extra: str = "all") -> Callab
     """The `__getattr__` of a package.
 
     Args:
-        package: Its name.
+        package: Name of the package.
         modules: The module of each name, relative to the package.
-        extra: What to install where a module needs a library that is not there.
+        extra: The extra to install if a module needs a library that is missing.
     """
 
     def find(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""What a report says, as data: a kind of run says it, `oracles.cli` draws it as HTML or PNG."""
+"""The content of a report, as data. A kind of run provides it; `oracles.cli` draws it as HTML or PNG."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ NONE: Floats = np.empty(0)
 
 @dataclass(frozen=True)
 class Layer:
-    """One thing that is drawn in a chart.
+    """One curve or set of points in a chart.
 
     Attributes:
         x: Shape (n,).
-        y: Shape (n,), NaN where there is nothing; crosses have no height of their own.
-        label: What it is, for the key; empty leaves it out of the key.
+        y: Shape (n,), NaN where there is nothing; ignored for crosses.
+        label: Name in the legend; empty leaves it out of the legend.
         look: "dots"; "line"; "step", a line that keeps its height until the next x; "dashed", such a line in the
-            background; "crosses" along the top, for failures; "ring" round one point, for the best.
-        colour: "early" and "late" are the two colours of the page, "time" runs from one to the other with the order of
-            the points, "ink" and "muted" are those of the text, "bad" is that of failures.
-        spread: Half the height of a band around a line, shape (n,); empty for none.
+            background; "crosses" along the top, for failures; "ring" around one point, for the best.
+        colour: "early" and "late" are the two colours of the page, "time" changes from one to the other in the order of
+            the points, "ink" and "muted" are the colours of text, "bad" is the colour of failures.
+        spread: Half the height of a band around a line, shape (n,); empty for no band.
     """
 
     x: Floats
@@ -43,16 +43,16 @@ class Chart:
     """A chart.
 
     Attributes:
-        x: What the horizontal axis shows, with its unit.
-        y: What the vertical axis shows.
-        layers: What is drawn, from the back to the front.
-        title: Above it; a chart that fills its section has none.
-        maximize: Whether higher is better; worse values that lie far off are cut, and counted.
-        linear: Whether the vertical axis is never logarithmic; else it is where that shows more.
-        log_x: Whether equal steps along the horizontal axis multiply.
-        options: What the numbers 0, 1, … on the horizontal axis stand for, where they are a choice; else empty.
-        swapped: Whether `log_x` and `options` are of the vertical axis instead.
-        compared: The label of the layer by which runs of this kind are compared; empty for a chart of one run alone.
+        x: Label of the horizontal axis, with its unit.
+        y: Label of the vertical axis.
+        layers: The layers, from back to front.
+        title: Title above the chart; empty if it fills its section.
+        maximize: Whether higher is better; far worse values are cut, and counted.
+        linear: Whether the vertical axis is always linear; otherwise it is logarithmic where that shows more.
+        log_x: Whether the horizontal axis is logarithmic.
+        options: The names of 0, 1, … on the horizontal axis if they are a choice; else empty.
+        swapped: Whether `log_x` and `options` apply to the vertical axis instead.
+        compared: Label of the layer by which runs of this kind are compared; empty if they are not.
     """
 
     x: str
@@ -74,7 +74,7 @@ class Table:
     Attributes:
         rows: Its rows.
         head: Names of the columns; empty for none.
-        text: Columns of running text, which are set flush left and may be broken.
+        text: Indices of columns of running text, which are left-aligned and may wrap.
     """
 
     rows: Sequence[Sequence[str]]
@@ -84,13 +84,13 @@ class Table:
 
 @dataclass(frozen=True)
 class Failure:
-    """A failed query: a line, and what can be unfolded.
+    """A failed query: a line that can be expanded.
 
     Attributes:
-        query: Its number.
+        query: Number of the query.
         reason: Why it failed.
-        values: What was asked about.
-        output: The last lines of what it printed.
+        values: The point of the query, as text.
+        output: The last lines of its output.
     """
 
     query: int
@@ -118,12 +118,12 @@ class Media:
     """A picture or an animation, with facts beside it.
 
     Attributes:
-        kind: Its media type, such as "image/webp".
-        data: Its bytes.
-        width: In pixels.
-        height: In pixels.
-        alt: What it shows, for those who do not see it.
-        facts: What is worth knowing of it.
+        kind: Media type, such as "image/webp".
+        data: The bytes.
+        width: Width in pixels.
+        height: Height in pixels.
+        alt: Text alternative, for readers who cannot see it.
+        facts: Facts shown beside it.
     """
 
     kind: str
@@ -143,8 +143,8 @@ class Section:
 
     Attributes:
         title: The heading.
-        parts: What it shows; several charts stand side by side, and failures in a list.
-        note: What to know first.
+        parts: The content; several charts are placed side by side, and failures in a list.
+        note: A remark at the top.
     """
 
     title: str
@@ -154,14 +154,14 @@ class Section:
 
 @dataclass(frozen=True)
 class Page:
-    """What a report says, in plain text; whoever draws it escapes it.
+    """The content of a report, in plain text; the HTML writer escapes it.
 
     Attributes:
         title: The journal's name.
         subject: What was run: a command, a model, an environment; may be empty.
-        tiles: The few figures that matter, each as (label, figure).
+        tiles: The few figures that matter most, each as (label, figure).
         sections: The rest, in order.
-        note: What a reader should know first; may be empty.
+        note: A remark at the top of the page; may be empty.
     """
 
     title: str

@@ -1,4 +1,4 @@
-"""Kill a run with `kill -9`, go on, and get the same bits as if nothing had happened.
+"""Kill a run with `kill -9`, resume it, and get the same bits as if nothing had happened.
 
 You learn what a journal is for. A child process runs this very file, and kills itself in the middle of a step.
 """

@@ -1,7 +1,7 @@
 """Tune a program that you only run: from Python, as the command line does.
 
 You learn `CommandOracle`, parameters of three kinds, failed runs, and how to read the answer in the program's terms.
-The program is written to a folder here; any program that prints a number will do.
+The program is written to a folder here; any program that prints a number works.
 """
 
 import sys

@@ -26,7 +26,7 @@ class Boiler(gymnasium.Env):
         return self._seen(), {}
 
     def step(self, action):
-        """Burn gas for a minute. There is no reward; `score` says below what is wanted."""
+        """Burn gas for a minute. The reward is always 0; `score` below says what is wanted."""
         self.t += 1
         self.flame += 0.3 * (float(action[0]) - self.flame)  # it answers late
         self.water += 4.0 * self.flame - 0.02 * (self.water - 15.0) + 0.3 * self.rng.standard_normal()

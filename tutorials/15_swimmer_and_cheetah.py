@@ -40,6 +40,6 @@ with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
     cheetah = learn("HalfCheetah-v5", "rank", 60 * TIMES)
     print(f"a policy for the cheetah: {cheetah.x.size} numbers, {[w.shape for w, _, _ in cheetah.layers()]}")
 
-# From the shell, with a journal that a killed run goes on from, and a page with the learning curve and a video:
+# From the shell, with a journal from which a killed run resumes, and a page with the learning curve and a video:
 #   blackbox-zo train-policy --env HalfCheetah-v5 --preset rank --steps 200 --workers 2 --journal run.jsonl --save p.npz
 #   blackbox-zo report run.jsonl

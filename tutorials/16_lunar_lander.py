@@ -1,6 +1,6 @@
 """Land on the moon: four engines to choose from, a longer run, and what a video and a journal are for.
 
-You learn how discrete actions are chosen, why a candidate may need several episodes, and how to go on with a run. This
+You learn how discrete actions are chosen, why a candidate may need several episodes, and how to resume a run. This
 is a short form, which learns to come down more softly but seldom lands. In full, some minutes:
 
     python tutorials/16_lunar_lander.py 150
@@ -18,7 +18,7 @@ from oracles.rl import LinearPolicy, Training
 
 STEPS = int(sys.argv[1]) if len(sys.argv) > 1 else 21
 
-# Eight numbers are seen; four outputs, of which the largest says what is fired: nothing, left, main or right engine.
+# Eight observations and four outputs; the largest output says what is fired: nothing, left, main or right engine.
 policy = LinearPolicy.for_env("LunarLander-v3", bias=True, normalize=True)
 print(f"{policy.n_inputs} inputs, {policy.n_outputs} outputs, {policy.size} parameters")
 
@@ -35,9 +35,9 @@ with tempfile.TemporaryDirectory() as folder:
         before = run.trained.evaluate(20).mean()
         for _ in run.run(7):
             pass
-    # Some other day, the same lines go on where the journal ends.
+    # Some other day, the same lines continue where the journal ends.
     with training() as run:
-        print(f"it goes on after step {run.search.steps}")
+        print(f"it continues after step {run.search.steps}")
         for report in run.run(STEPS - 7):
             for found in report.measured.values():
                 episodes, value = found.values["episodes"], found.values["return"]

@@ -1,7 +1,7 @@
 """A kind of run of your own: one oracle, one file for the kind, one for its options.
 
 You learn how a simulator of yours gets a command with a live bar, a journal, `resume`, `watch`, `report` and `export`,
-and how an oracle that learns goes on where it was. The three files are in tutorials/golf: read `oracle.py` first.
+and how an oracle that learns is resumed. The three files are in tutorials/golf: read `oracle.py` first.
 """
 
 import json

@@ -124,7 +124,7 @@ class Directions(ABC):
         """Where a block lies in a flat array over all blocks.
 
         Raises:
-            KeyError: There is no such block.
+            KeyError: The block is unknown.
         """
         if block.name not in self._places:
             raise KeyError(f"There is no block {block.name!r}; the blocks are {[b.name for b in self.blocks]}.")

@@ -88,7 +88,7 @@ class Mixed(Directions):
     """Sums of other directions: `u_i = sum_j matrix[i, j] v_j`. Holds the matrix; the v_j may be drawn from a key.
 
     Args:
-        inner: The v_j, of which there are k'.
+        inner: The k' directions v_j.
         matrix: Shape (k, k').
     """
 

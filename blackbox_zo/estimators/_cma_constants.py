@@ -72,7 +72,7 @@ def all_ranks(d: int, ranking: Ranking, c: Constants) -> tuple[Floats, Constants
 
     Args:
         d: Dimension.
-        ranking: The answer, of which something must be known.
+        ranking: The answer; it must hold at least one comparison.
         c: All other constants.
 
     Returns:

@@ -199,7 +199,7 @@ class EvolutionStrategy(Estimator):
     def _penalised(self, s: EvolutionState, variable: Vector, queries: Queries, ranking: Ranking) -> Ranking:
         """Rank a point lower the further outside the bounds it was drawn.
 
-        Points are asked about inside, so f is flat beyond a bound, and without this sigma would grow there without end.
+        Queries are clipped, so f is flat beyond a bound, and without this sigma would diverge there.
         A standard deviation outside in one coordinate counts as much as the middle half of the places.
         """
         z = queries.points()

@@ -119,7 +119,7 @@ def uncertain(points: Floats, x: Floats, length: float, noise: float, xi: Floats
     """Turn random rows toward where the gradient at x is least known: `xi Sigma`, Sigma its posterior covariance.
 
     `Sigma = k''(0) I - J' (K + noise I)^-1 J`, J the gradients of k(., x_i) at x (eqs. (2.26), (9.1)): about `k''(0) I`
-    across directions that no point lies in, and small along those that were asked about nearby.
+    in directions without points, and small in those that were queried nearby.
 
     Args:
         points: X, shape (n, d).

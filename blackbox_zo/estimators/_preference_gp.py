@@ -22,20 +22,20 @@ from blackbox_zo.variables import Variable, Vector
 __all__ = ["PreferenceGP"]
 
 FARTHEST = 2.0
-"""Where candidates may lie at most from x, along a coordinate, in radii."""
+"""Maximum distance of candidates from x along a coordinate, in radii."""
 
 APART = 0.02
-"""How far candidates of a round lie apart at least, along some coordinate, as a share of the region."""
+"""Minimum distance between the candidates of a round along some coordinate, as a share of the region."""
 
 POOL, NEAR = 256, 64
-"""Points of the region, and near x, from the best of which the climb up a utility starts."""
+"""Number of random points in the region, and near x; the ascent of a utility starts from the best of them."""
 
 SAME = 1e-9
-"""Points that differ by less in every coordinate, in radii, are one."""
+"""Points that differ by less than this in every coordinate, in radii, are merged."""
 
 
 class PreferenceState(NamedTuple):
-    """The newest points and what was chosen among them, the last fit, and how far to look.
+    """The latest points and the choices among them, the last fit, and the size of the region.
 
     Attributes:
         points: In the variable's own coordinates, oldest first, shape (n, d), n ≤ history.
@@ -61,7 +61,7 @@ class PreferenceState(NamedTuple):
 
     @property
     def choices(self) -> Choices:
-        """All that was said of the points."""
+        """All choices among the points."""
         return Choices(self.winner, self.weight, self.choice, self.loser)
 
 
@@ -135,7 +135,7 @@ class PreferenceGP(Estimator):
         return Queries(Dense(variable.blocks, rows), np.arange(m + 1), np.ones(m + 1), x)
 
     def _unit(self, variable: Vector) -> Floats:
-        """What distances are measured in along each coordinate, shape (d,)."""
+        """The unit of distance along each coordinate, shape (d,)."""
         low, high = variable.project(np.full((2, variable.size), [[-np.inf], [np.inf]]))
         unit: Floats = np.minimum(self.radius, (high - low) / 2.0)
         return unit
@@ -167,7 +167,7 @@ class PreferenceGP(Estimator):
         return state, Step(Dense(variable.blocks, (x - points[best])[None, :]), np.ones(1))
 
     def _reach(self, reach: float, moved: float, length: float, signal: float, d: int) -> float:
-        """How far to look next: twice the move, at most twice as far and, with eight candidates, half as far as before.
+        """The next reach: twice the move, at most doubled and, with eight candidates, at least halved.
 
         It does not shrink below where candidates can still be told apart: near its maximum utility falls by about
         `signal (r / length)²`, and by two units of noise over the diagonal of a box of that size.
@@ -179,12 +179,12 @@ class PreferenceGP(Estimator):
 
 
 def _typical(d: int) -> float:
-    """The length scale to expect, in radii, as distances are."""
+    """The expected length scale, in radii."""
     return float(np.sqrt(d))
 
 
 def _preferred(s: PreferenceState, points: Floats, box: Floats, m: int, rng: np.random.Generator) -> Floats:
-    """Maxima of m utilities from the posterior, none where another or x is, shape (m, d); all in radii from x."""
+    """Maxima of m utilities from the posterior, distinct from each other and from x, shape (m, d), in radii from x."""
     (low, high), d = box, points.shape[1]
     posterior = laplace(matern(distances(points, points), s.length), s.signal, s.choices, s.slope)
     paths = draw(posterior, points, s.length, s.signal, d**-0.5, m, rng)
@@ -209,7 +209,7 @@ def _gap(points: Floats, others: Floats) -> Floats:
 
 
 def _joined(points: Floats, new: Floats, unit: Floats) -> tuple[Floats, Ints]:
-    """All points, those that are there already once; and which of them each new one is, shape (m,)."""
+    """All points without duplicates, and the index of each new one among them, shape (m,)."""
     which = np.empty(len(new), dtype=np.intp)
     for i, point in enumerate(new):
         gaps = np.abs((points - point) / unit).max(axis=1)

@@ -17,18 +17,18 @@ from blackbox_zo.feedback import Ranking
 __all__ = ["Choices", "Posterior", "fit", "laplace", "likelihood", "no_choices"]
 
 RANK = 200
-"""Most points whose utilities are free; those of the others follow from them."""
+"""Maximum number of points with free utilities; the utilities of other points follow from these."""
 
 _TOLERANCE = 1e-9
-"""Share of the prior variance that may be left of a point's utility when it is not free itself."""
+"""Maximum residual variance, as a share of the prior's, of a utility that is not free."""
 
 
 class Choices(NamedTuple):
-    """What was chosen over what: c times a point, and e points that were not, ordered by choice.
+    """c choices: in each, a winner was chosen over some losers, e losers in all, ordered by choice.
 
     Attributes:
         winner: The point that was chosen, shape (c,).
-        weight: What the choice counts, shape (c,), positive.
+        weight: Weight of the choice, shape (c,), positive.
         choice: Which choice a loser belongs to, shape (e,), ascending; every choice has at least one.
         loser: A point that was not chosen then, shape (e,).
     """
@@ -39,10 +39,10 @@ class Choices(NamedTuple):
     loser: Ints
 
     def plus(self, ranking: Ranking, which: Ints) -> Choices:
-        """With the choices of a ranking: each of its places was chosen over all that are worse.
+        """Add the choices of a ranking: each place was chosen over all worse ones.
 
-        A full order without ties is then as likely as under Plackett & Luce; of several that tie each was chosen over
-        what is worse than they are (Breslow 1974), and nothing is said of them among themselves.
+        A full order without ties then has the Plackett-Luce likelihood. Each member of a tie was chosen over all that
+        are worse than the tie (Breslow 1974); members are not compared with each other.
 
         Args:
             ranking: Any parts and weights.
@@ -64,7 +64,7 @@ class Choices(NamedTuple):
         return Choices(*(np.concatenate(part) for part in (winner, weight, choice, loser)))  # type: ignore[arg-type]
 
     def among(self, kept: Ints) -> Choices:
-        """What is left of them when only some points are kept, numbered anew.
+        """The choices that remain when only some points are kept, with new indices.
 
         Args:
             kept: Indices of points, ascending.
@@ -84,7 +84,7 @@ def no_choices() -> Choices:
 
 
 def likelihood(f: Floats, choices: Choices) -> tuple[float, Floats, Floats]:
-    """Of choices with `p(w over L) = exp(f_w) / (exp(f_w) + sum_(l in L) exp(f_l))`, Luce 1959.
+    """Log likelihood of choices with `p(w over L) = exp(f_w) / (exp(f_w) + sum_(l in L) exp(f_l))` (Luce 1959).
 
     Args:
         f: Utilities, shape (n,).
@@ -142,7 +142,7 @@ def laplace(kernel: Floats, signal: float, choices: Choices, slope: Floats) -> P
         kernel: K for a unit signal, shape (n, n).
         signal: Prior standard deviation of utility, in units of the noise.
         choices: At least one.
-        slope: A guess at `Posterior.slope`, shape (n,); zeros will do.
+        slope: Initial guess of `Posterior.slope`, shape (n,); may be zeros.
     """
     from scipy.linalg import cholesky, solve_triangular
 

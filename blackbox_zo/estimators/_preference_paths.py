@@ -13,7 +13,7 @@ from blackbox_zo.estimators._preference_model import Posterior
 __all__ = ["Paths", "draw"]
 
 FEATURES = 512
-"""Cosines that stand for the prior (Rahimi & Recht 2007)."""
+"""Number of random cosine features that approximate the prior (Rahimi & Recht 2007)."""
 
 _SQRT5 = 5.0**0.5
 
@@ -87,8 +87,8 @@ def draw(
         length: Length scale.
         signal: Prior standard deviation.
         boldness: See above; 1 draws from the posterior itself.
-        m: How many.
-        rng: All that is random.
+        m: Number of functions.
+        rng: The only source of randomness.
     """
     from scipy.linalg import solve_triangular
 

@@ -19,7 +19,7 @@ from blackbox_zo.variables import Variable
 __all__ = ["RankSGD"]
 
 _MEMORY = 16
-"""Over how many rounds without a better point the gradient is averaged at most."""
+"""Maximum number of rounds without a better point over which the gradient is averaged."""
 
 
 class RankState(NamedTuple):

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import json
 import os
+import stat
 import threading
 import weakref
 from collections.abc import Callable, Iterator, Mapping
@@ -57,9 +58,11 @@ class Journal:
         see: Callable[[Line], object] | None = None,
         names: Mapping[str, str] | None = None,
     ) -> None:
+        self._fd = -1  # first: `__del__` looks at it, also where the path is none
+        if not isinstance(path, str | os.PathLike):
+            raise TypeError(f"`journal` must be the path of a file, got {path!r:.60}.")
         self.path = Path(path).expanduser()
         self.problem, self.settings, self.see, self.names = problem, settings, see, names or {}
-        self._fd = -1
         self._size, self._torn = 0, False
         self._absolute = self.path.absolute()
         self._failed: OSError | None = None
@@ -94,6 +97,8 @@ class Journal:
         new, self._absolute = not self.path.exists(), self.path.absolute()
         fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0), 0o644)
         try:
+            if not stat.S_ISREG(os.fstat(fd).st_mode):  # a device or a pipe keeps nothing
+                raise JournalError(f"'{self.path}' is no regular file; choose another for `journal`.")
             lock(fd, self.path)
             with self.path.open("rb") as file:
                 found = parsed_header(file.readline(), self.path)

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from blackbox_zo._typing import Ints
 from blackbox_zo.errors import OracleError
 from blackbox_zo.feedback import Feedback, Ranking, Values
 
@@ -23,6 +22,7 @@ __all__ = [
     "answers_of",
     "measured_line",
     "parse_line",
+    "with_asked",
 ]
 
 FORMAT = 2
@@ -50,6 +50,7 @@ class Answers(NamedTuple):
         learnt: What the oracle learnt from each query: by the oracle's name, one entry per query; or None.
         number: Number of the line in the file, from 1.
         ended: Number of steps that were complete when the step was asked; None where that is `at`, for each had moved.
+        asked: Other steps that were asked since the line before, with no answer yet: of each its number, `at`, `ended`.
     """
 
     step: int
@@ -63,6 +64,7 @@ class Answers(NamedTuple):
     learnt: Mapping[str, list[Any]] | None = None
     number: int = 0
     ended: int | None = None
+    asked: Sequence[tuple[int, int, int]] = ()
 
     @property
     def feedback(self) -> Feedback:
@@ -110,7 +112,14 @@ def answers_of(step: int, at: int, ids: Any, feedback: Feedback) -> Answers:
 
 
 def answer_lines(
-    step: int, at: int, ended: int, ids: Ints, feedback: Feedback, learnt: Learnt | None = None, *, whole: bool = False
+    step: int,
+    at: int,
+    ended: int,
+    ids: Sequence[int],
+    feedback: Feedback,
+    learnt: Learnt | None = None,
+    *,
+    whole: bool = False,
 ) -> str:
     """The lines of some answers: one per value, or one for a ranking, or one for a whole step of bare values.
 
@@ -127,7 +136,7 @@ def answer_lines(
         OracleError: What was noted or learnt is not JSON-able.
     """
     if isinstance(feedback, Ranking):
-        entry: dict[str, Any] = {"step": step, "at": at, "ids": ids.tolist(), "levels": feedback.levels.tolist()}
+        entry: dict[str, Any] = {"step": step, "at": at, "ids": list(ids), "levels": feedback.levels.tolist()}
         if ended != at:
             entry["ended"] = ended
         if feedback.weights is not None:
@@ -140,22 +149,37 @@ def answer_lines(
             more += ', "learnt": {' + ", ".join(lists) + "}"
         return json.dumps(entry)[:-1] + more + "}\n"
     more = "" if ended == at else f'"ended": {ended}, '
-    if whole and len(ids) > 1 and feedback.stderr is None and feedback.info is None and not learnt:
-        values = ", ".join("null" if v != v else repr(v) for v in feedback.values.tolist())
+    values = feedback.values.tolist()
+    bare = feedback.stderr is None and feedback.info is None and not learnt
+    if bare and whole and len(ids) > 1:
+        listed = ", ".join(["null" if value != value else repr(value) for value in values])
         asked = "" if at == step else f'"at": {at}, '
-        return f'{{"step": {step}, {asked}{more}"id": {ids[0]}, "values": [{values}]}}\n'
+        return f'{{"step": {step}, {asked}{more}"id": {ids[0]}, "values": [{listed}]}}\n'
     head, out = f'{{"step": {step}, "at": {at}, {more}"id": ', []
-    for i, (query, value) in enumerate(zip(ids.tolist(), feedback.values.tolist(), strict=True)):
-        line = f'{head}{query}, "value": {"null" if value != value else repr(value)}'
-        if feedback.stderr is not None and np.isfinite(feedback.stderr[i]):
-            line += f', "stderr": {float(feedback.stderr[i])!r}'
-        if feedback.info is not None and feedback.info[i]:
-            line += f', "info": {_text(feedback.info[i], query)}'
-        if learnt:
-            mine = {name: found[query] for name, found in learnt.items() if query in found}
-            line += f', "learnt": {_text(mine, query)}' if mine else ""
-        out.append(line + "}\n")
-    return "".join(out)
+    for query, value in zip(ids, values, strict=True):
+        number = "null" if value != value else repr(value)
+        out.append(f'{head}{query}, "value": {number}')
+    if not bare:
+        out = [line + _noted(i, query, feedback, learnt) for i, (line, query) in enumerate(zip(out, ids, strict=True))]
+    return "}\n".join(out) + "}\n"
+
+
+def _noted(i: int, query: int, feedback: Values, learnt: Learnt | None) -> str:
+    """What a line says of query i of some answers beside its value."""
+    text = ""
+    if feedback.stderr is not None and np.isfinite(feedback.stderr[i]):
+        text += f', "stderr": {float(feedback.stderr[i])!r}'
+    if feedback.info is not None and feedback.info[i]:
+        text += f', "info": {_text(feedback.info[i], query)}'
+    if learnt:
+        mine = {name: found[query] for name, found in learnt.items() if query in found}
+        text += f', "learnt": {_text(mine, query)}' if mine else ""
+    return text
+
+
+def with_asked(lines: str, asked: Sequence[tuple[int, int, int]]) -> str:
+    """The lines of some answers; the first of them tells of other steps too, see `Answers.asked`."""
+    return f'{{"asked": {json.dumps(asked)}, {lines[1:]}' if asked else lines
 
 
 def _text(found: Any, query: int) -> str:
@@ -194,10 +218,11 @@ def parse_line(entry: Mapping[str, Any], number: int) -> Line:
     if "measure" in entry:
         return _measured(entry, number)
     step, learnt, ended = int(entry["step"]), entry.get("learnt"), entry.get("ended")
+    asked = [(int(s), int(at), int(done)) for s, at, done in entry["asked"]] if "asked" in entry else ()
     if "levels" in entry:
         return Answers(
             step, entry["at"], list(entry["ids"]), None, None, entry["levels"], entry.get("weights"),
-            _listed(entry.get("info")), learnt, number, ended,
+            _listed(entry.get("info")), learnt, number, ended, asked,
         )  # fmt: skip
     if "values" in entry:
         found, first = entry["values"], entry["id"]
@@ -213,6 +238,7 @@ def parse_line(entry: Mapping[str, Any], number: int) -> Line:
             None,
             number,
             ended,
+            asked,
         )
     if "value" not in entry:
         raise ValueError("it is neither an answer nor a measure")
@@ -221,7 +247,7 @@ def parse_line(entry: Mapping[str, Any], number: int) -> Line:
         step, entry["at"], [entry["id"]], [math.nan if value is None else float(value)],
         None if stderr is None else [float(stderr)], None, None,
         None if info is None else [info],
-        None if learnt is None else {name: [found] for name, found in learnt.items()}, number, ended,
+        None if learnt is None else {name: [found] for name, found in learnt.items()}, number, ended, asked,
     )  # fmt: skip
 
 

@@ -54,7 +54,7 @@ class Displaced:
         p: The parameter; it is only read.
         shared: What all parameters have in common; it does not know them, so that a step's memory is freed at once.
         unit: Of the block.
-        mask: Which elements are searched; none means all.
+        mask: Which elements are searched; None means all.
     """
 
     def __init__(self, block: Block, p: torch.Tensor, shared: _Shared, unit: float, mask: Mask | None) -> None:

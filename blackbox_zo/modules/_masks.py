@@ -90,7 +90,7 @@ def make_mask(parameters: Mapping[str, torch.nn.Parameter], mask: Any) -> dict[s
 
     Raises:
         ValueError: A share outside (0, 1), a name that is not selected, or a wrong shape.
-        TypeError: `mask` is of no known kind.
+        TypeError: `mask` is of another type.
     """
     if mask is None:
         return {}

@@ -45,7 +45,7 @@ class Module(Variable):
         model: Any module. It is neither patched nor wrapped.
         select: Which parameters: "all" (those that require grad); "top" (the norm after the last layer of a
             language model); "lora", "bias", "prefix"; a regular expression that
-            is searched in their names; a list of names; or a function of (name, parameter).
+            is searched for in their names; a list of names; or a function of (name, parameter).
         mask: Which of their elements to perturb and move. A fraction in (0, 1) selects the smallest absolute values of
             each matrix, by a threshold that is fixed now and compared with the present weights at every use
             (Sparse-MeZO, Liu et al. 2024). Or a function of (name, tensor), or tensors by name.
@@ -63,7 +63,7 @@ class Module(Variable):
 
     Raises:
         ValueError: No parameter matches, one is not contiguous or not loaded, or another argument is out of range.
-        TypeError: An argument is of a wrong kind.
+        TypeError: An argument has the wrong type.
 
     Example:
         >>> import torch, blackbox_zo as bz

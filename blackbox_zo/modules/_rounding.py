@@ -18,7 +18,7 @@ def round_into_(out: torch.Tensor, exact: torch.Tensor, address: tuple[int, str,
     Args:
         out: Flat; bf16, fp16, or any type, the others being rounded to nearest.
         exact: Flat fp32, same size.
-        address: Move, block name and start, of which the random bits are a function; none rounds to nearest.
+        address: Move, block name and start, which determine the random bits; None rounds to nearest.
     """
     if address is None or out.element_size() != 2:
         out.copy_(exact)

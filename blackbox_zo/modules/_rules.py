@@ -88,7 +88,7 @@ def _product(
         weight: (in, out).
         into: (k, r, in).
         out: (k, r, out).
-        bias: (out,) or none.
+        bias: (out,) or None.
         b: The same, if it is searched.
     """
     x2, size, (k, r, _) = x.reshape(-1, x.shape[-1]), out.shape[-1], into.shape
@@ -108,7 +108,7 @@ def _product(
 
 
 def _along(mode: Stacked, x: torch.Tensor, into: torch.Tensor) -> torch.Tensor:
-    """`x_i into_i'`, shape (n, rows each, r): products of a few directions at a time, of which the diagonal counts."""
+    """`x_i into_i'`, shape (n, rows each, r): the diagonal of products of a few directions at a time."""
     r, each = into.shape[1], len(x) // mode.n
     parts = []
     for js, start, stop in mode.groups(r):
@@ -192,7 +192,7 @@ def _member(mode: Stacked, bias: Any, b: Displaced | None, i: int) -> Any:
 
 
 def _stack(mode: Stacked, vector: torch.Tensor) -> torch.Tensor | None:
-    """A vector as (n or 1, 1, d), whether it depends on the query or not; None if it is no vector."""
+    """A vector as (n or 1, 1, d), whether or not it depends on the query; None if it is not a vector."""
     if vector.dim() != 1:
         return None
     if type(vector) is Family:

@@ -24,8 +24,8 @@ def select_parameters(model: torch.nn.Module, select: Select) -> dict[str, torch
     """The chosen floating-point parameters by name; tied ones once, under their first name.
 
     Raises:
-        TypeError: `select` is of no known kind, or `model` is no module.
-        ValueError: Nothing matches, a listed name does not exist, or a pattern is no regular expression.
+        TypeError: `select` is of another type, or `model` is not a module.
+        ValueError: Nothing matches, a listed name does not exist, or a pattern is not a regular expression.
     """
     if not isinstance(model, torch.nn.Module):
         raise TypeError(f"`Module(model)` needs a torch.nn.Module, got {model!r:.60}.")
@@ -57,7 +57,7 @@ def _by_pattern(everything: dict[str, torch.nn.Parameter], select: str) -> dict[
     try:
         pattern = re.compile(_PRESETS.get(select, select))
     except re.error as error:
-        raise ValueError(f"`Module(select={select!r})` is no regular expression: {error}.") from None
+        raise ValueError(f"`Module(select={select!r})` is not a regular expression: {error}.") from None
     return {n: p for n, p in everything.items() if pattern.search(n)}
 
 
@@ -72,7 +72,7 @@ def _by_name(
         if known is None:
             close = [n for n in everything if name.split(".")[-1] == n.split(".")[-1]][:3]
             hint = f" Did you mean {', '.join(map(repr, close))}?" if close else ""
-            raise ValueError(f"`Module(select=...)` names {name!r}, which is no parameter of this model.{hint}")
+            raise ValueError(f"`Module(select=...)` names {name!r}, which is not a parameter of this model.{hint}")
         wanted.add(known)
     return {n: p for n, p in everything.items() if n in wanted}
 

@@ -133,7 +133,7 @@ def add_direction_(
         scale: Any number.
         start: A multiple of `GRAIN`.
         scratch: Flat fp32, at least as large as `out` rounded up to a multiple of `GRAIN`.
-        base: Of the same size, any type; none takes `out` itself.
+        base: Of the same size, any type; None takes `out` itself.
     """
     base, stop = out if base is None else base, start + out.numel()
     words = directions.bits(block, j, start, stop)

@@ -48,7 +48,7 @@ def check_directions(
         k: With a function: the number of directions.
         nested: False where rows are drawn jointly, such as orthonormal ones.
         local: False where blocks are drawn jointly, such as unit vectors.
-        variance: 1 for elements of unit variance, 1/d for unit vectors; none leaves the statistics out.
+        variance: 1 for elements of unit variance, 1/d for unit vectors; None skips the statistics.
 
     Raises:
         AssertionError: A law does not hold.

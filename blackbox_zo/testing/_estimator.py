@@ -38,14 +38,14 @@ def check_estimator(
       the same step from a ranking as from values in that order;
     - with `shift_invariant`, adding a constant to f changes no step;
     - answers told in parts, in any order, give the same bits as answers told at once;
-    - a run saved in mid-step with `Search.state_dict` and `numpy.savez`, and loaded into another search, goes on to the
+    - a run saved within a step with `Search.state_dict` and `numpy.savez`, and loaded into another search, ends at the
       same bits;
     - a budget of any size is spent exactly;
     - from x0, `budget` queries bring the sum of squares below `progress` times its start.
 
     Args:
         estimator: What to check.
-        rule: The rule it is used with; none takes its own.
+        rule: The rule it is used with; None takes its own.
         x0: Where to try it, in any structure; nonzero.
         bounds: As for `Vector`.
         seed: The seed of all runs.

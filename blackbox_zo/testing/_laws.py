@@ -92,7 +92,7 @@ def check_configuration(thing: Any) -> None:
     owner = f"`{thing!r:.120}`"
     require(
         is_dataclass(thing) and not isinstance(thing, type) and _frozen(thing),
-        f"{owner} is not a frozen dataclass, so its arguments could change in mid-run and are not in the journal's "
+        f"{owner} is not a frozen dataclass, so its arguments could change during a run and are not in the journal's "
         "header. Write `@dataclass(frozen=True)` above the class, and keep what changes in the state.",
     )
     try:

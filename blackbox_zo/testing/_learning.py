@@ -42,22 +42,22 @@ MEND = (
 def check_learning(
     start: Start, estimator: Estimator | None = None, rule: Rule | None = None, *, steps: int = 3
 ) -> None:
-    """Check that a run with an oracle ends at the same bits, and with the same knowledge, wherever it is broken.
+    """Check that a run with an oracle ends at the same bits, and with the same state, wherever it is interrupted.
 
     - a state survives `save`, a file of arrays, and `load`;
-    - `absorb` is a function of its arguments, does not change them, and makes the same of evidence that has been
+    - `absorb` is a function of its arguments, does not change them, and gives the same for evidence that has been
       through JSON;
     - a run by `Search.run`, by `ask` and `tell`, and by `minimize`, whose journal is closed and opened again between
       steps and within them, or which goes through `state_dict`, ends as one in one go: x, answers and the state of
       each oracle. If the oracle learns, the same through every wrapper;
     - an oracle with `not_replayable` is refused by a search with a journal, also within a wrapper and by `ask` and
-      `tell`; it goes on from `state_dict`.
+      `tell`; it can be resumed from `state_dict`.
 
     Args:
         start: Makes the oracle, and the x0 or `Variable` that a search begins with, as a new process would: where an
             oracle and a variable share a model, both of a fresh one. They are not closed.
-        estimator: What asks; none takes `RankBased(0.1, 4)`, which any oracle can answer.
-        rule: Its rule; none takes the estimator's own.
+        estimator: The estimator; None takes `RankBased(0.1, 4)`, which any oracle can answer.
+        rule: The rule; None takes the estimator's own.
         steps: Steps of a run, at least 2.
 
     Raises:

@@ -51,7 +51,7 @@ def check_oracle(
         n: Queries in a proposal, at least 2.
         bounds: As for `Vector`.
         failing: A point at which a query fails.
-        repeatable: False for an oracle that is noisy by nature, such as a person.
+        repeatable: False for an oracle that is inherently noisy, such as a person.
 
     Raises:
         AssertionError: A law does not hold.

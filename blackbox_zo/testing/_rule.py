@@ -25,7 +25,7 @@ def check_rule(rule: Rule, *, of_vector: bool = True, d: int = 5) -> None:
     - the first step is finite and points along the gradient (it is subtracted from x), and is 0 for a gradient of 0;
     - the gradient's pull to zero (`shrink`, from `WeightDecay` before it in a chain) is passed on;
     - `of_vector`: the step depends on the vector `w U` alone, not on how it is split over directions;
-    - saved and loaded in mid-run, the rule goes on to the same bits.
+    - after saving and loading its state during a run, the rule gives the same bits.
 
     Args:
         rule: What to check.

@@ -113,7 +113,7 @@ def check_shift(case: Case) -> None:
 
 
 def check_resume(case: Case) -> None:
-    """Saved in mid-step to a file of arrays and loaded into a fresh search, a run goes on to the same bits."""
+    """A run saved within a step to a file of arrays and loaded into a fresh search ends at the same bits."""
     first = case.search()
     for _ in range(case.estimator.warmup + 2):
         proposal = first.ask()
@@ -140,7 +140,7 @@ def check_resume(case: Case) -> None:
             search.tell(proposal, case.feedback(proposal))
     require(
         same(vector(first).value, vector(second).value) and bits(first.state) == bits(second.state),
-        f"{case.name} ends at {second.x} after save and load in mid-run, but at {first.x} without. Keep all that "
+        f"{case.name} ends at {second.x} after save and load within the run, but at {first.x} without. Keep all that "
         "`estimate` and `update` depend on in their states.",
     )
 

@@ -18,7 +18,7 @@ def read_bounds(bounds: Any, flat: Floats, treedef: TreeDef) -> tuple[Floats, Fl
     """Low and high for every element of `flat`, each of shape (d,), infinite where there is no bound.
 
     Args:
-        bounds: See `Vector`; a `scipy.optimize.Bounds` will do too.
+        bounds: See `Vector`; also a `scipy.optimize.Bounds`.
         flat: The start, shape (d,).
         treedef: Its structure.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -26,13 +27,15 @@ class TreeDef:
     template: Any
     blocks: tuple[Block, ...]
 
-    @property
+    @cached_property
     def is_flat(self) -> bool:
         """Whether the tree is one array with one axis, so that flat rows need no rebuilding."""
         return self.template == 0 and len(self.blocks[0].shape) == 1
 
     def unflatten(self, flat: Floats) -> Tree:
         """The tree for `flat`, shape (d,); for (n, d) every leaf has n as its first axis. Numbers become floats."""
+        if self.is_flat:
+            return flat
         lead = flat.shape[:-1]
         leaves, start = [], 0
         for block in self.blocks:

@@ -8,6 +8,7 @@ import pickle
 import queue
 import sys
 import uuid
+from collections import deque
 from collections.abc import Callable, Generator
 from concurrent.futures import BrokenExecutor, CancelledError, Executor
 from typing import Any
@@ -17,27 +18,32 @@ from blackbox_zo.errors import WorkerError
 from blackbox_zo.workers._by_value import by_value
 from blackbox_zo.workers._cancel import CancelScope, current
 from blackbox_zo.workers._outcomes import Lost, Raised
-from blackbox_zo.workers._worker import pack, unpack
+from blackbox_zo.workers._spawn import SpawnPool
+from blackbox_zo.workers._worker import pack, plain, unpack
 
-__all__ = ["Remote"]
+__all__ = ["Call", "Remote"]
 
 
 class Remote:
     """A function, asked on an executor.
 
+    A query that is lost because its worker died, or one beside it did, is asked once more, with nothing else of this
+    under way: then it is known which one it was.
+
     Args:
-        fun: From a task, and `args`, to a number.
-        args: More arguments.
-        executor: Where. It is not shut down.
+        call: The function.
+        executor: Where. It is not shut down, unless it is a `SpawnPool`.
     """
 
-    def __init__(self, fun: Callable[..., Any], args: tuple[Any, ...], executor: Executor) -> None:
-        self._call, self._executor = Call(fun, args), executor
+    def __init__(self, call: Call, executor: Executor) -> None:
+        self._call, self._executor = call, executor
         self._begin = _submit_to(executor)
+        self._most = executor.most if isinstance(executor, SpawnPool) else sys.maxsize
         self._run, self._count = uuid.uuid4().hex, 0
-        self.begun = 0
 
-    def run(self, n: int, task: Callable[[int], Any]) -> Generator[list[tuple[int, Any]], None, None]:
+    def run(
+        self, n: int, task: Callable[[int], Any], broken_off: list[int] | None = None
+    ) -> Generator[list[tuple[int, Any]], None, None]:
         """Have n tasks done; see `Pool.run`. Closing the iterator cancels those that have not begun.
 
         Raises:
@@ -45,49 +51,85 @@ class Remote:
             Cancelled: A `CancelScope` around this said so.
         """
         done: queue.SimpleQueue[int | None] = queue.SimpleQueue()
-        running: dict[int, Any] = {}
+        running, waiting, suspects = dict[int, Any](), deque(range(n)), deque[int]()
+
+        def begin(i: int) -> None:
+            running[i] = self._submit(task(i))
+            running[i].add_done_callback(lambda _: done.put(i))
+
         stop = current() or CancelScope()
         try:
-            for i in range(n):
-                running[i] = self._submit(task(i))
-                self.begun += 1
-                running[i].add_done_callback(lambda _, i=i: done.put(i))
             with stop.heard(lambda: done.put(None)):
-                while running:
+                while waiting or running or suspects:
+                    while waiting and len(running) < self._most:
+                        begin(waiting.popleft())
+                    alone = not running
+                    if alone:
+                        begin(suspects.popleft())
                     i = stop.next_of(done)
-                    yield [(i, self._result(running.pop(i)))]
+                    result = self._result(running.pop(i))
+                    if isinstance(result, Lost) and not alone:
+                        suspects.append(i)
+                    else:
+                        yield [(i, result)]
         finally:
-            self.begun -= sum(_cancelled(future) for future in running.values())
+            left = [i for i, future in running.items() if not _cancelled(future)]
+            if broken_off is not None:
+                broken_off += left
+
+    def close(self) -> None:
+        """End the processes, where they are not somebody else's."""
+        if isinstance(self._executor, SpawnPool):
+            self._executor.close()
 
     def _submit(self, task: Any) -> Any:
         """Every call is another: Dask would give two equal ones the same future, cancelled ones too."""
         self._count += 1
         try:
-            return self._begin(self._call, f"{self._run}-{self._count}", task)
+            future = self._begin(self._call, f"{self._run}-{self._count}", task)
+        except WorkerError:
+            raise
+        except BrokenExecutor as error:
+            raise self._broken(error) from error
         except Exception as error:
-            raise WorkerError(f"The executor {self._executor!r:.80} takes no calls: {_said(error)}.") from error
+            raise WorkerError(f"{self._name} takes no calls: {_said(error)}.") from error
+        if not callable(getattr(future, "add_done_callback", None)):
+            raise TypeError(f"{self._name} must give a future for each call; its `submit` gave {future!r:.60}.")
+        return future
 
     def _result(self, future: Any) -> Any:
-        name = f"The executor {self._executor!r:.80}"
         try:
-            good, content = future.result()
+            what, content = future.result()
         except (CancelledError, asyncio.CancelledError) as error:
-            raise WorkerError(f"{name} has cancelled a query; was it shut down, or its client closed?") from error
-        except BrokenExecutor as error:
-            raise WorkerError(
-                f"{name} is broken: {_said(error)}. A process of it died, or could not be set up or unpickle "
-                "`fun`; with `workers=` a process that dies costs its query only."
-            ) from error
+            raise WorkerError(f"{self._name} has cancelled a query; was it shut down, or its client closed?") from error
         except Exception as error:
-            if _killed_its_workers(error):
+            if _died(error) or (isinstance(error, BrokenExecutor) and isinstance(self._executor, SpawnPool)):
                 return Lost(_said(error))
-            raise WorkerError(
-                f"{name} could not run `fun`: {_said(error)}. Its workers must be able to import `blackbox_zo` and the "
-                "modules that `fun` uses, and what `fun` holds must be able to travel."
-            ) from error
-        if good:
-            return content
-        return Raised(content if isinstance(content, BaseException) else unpack(*content))
+            if isinstance(error, BrokenExecutor):
+                raise self._broken(error) from error
+            raise self._foreign(_said(error)) from error
+        if what == "foreign":
+            raise self._foreign(f"{content[0]}: {content[1]}")
+        if what == "raised":
+            return Raised(content if isinstance(content, BaseException) else unpack(*content))
+        return content
+
+    @property
+    def _name(self) -> str:
+        return f"The executor {self._executor!r:.80}"
+
+    def _broken(self, error: BrokenExecutor) -> WorkerError:
+        return WorkerError(
+            f"{self._name} is broken: {_said(error)}. A query under way killed a process of it, or its processes could "
+            "not be set up. It takes no more calls: make a new one. With `workers=` instead of `executor=`, a process "
+            "that dies costs its query only."
+        )
+
+    def _foreign(self, said: str) -> WorkerError:
+        return WorkerError(
+            f"{self._name} could not run `fun`: {said}. Its workers must be able to import `blackbox_zo` and the "
+            "modules that `fun` uses, and what `fun` holds must be able to travel."
+        )
 
 
 def _submit_to(executor: Executor) -> Callable[..., Any]:
@@ -118,10 +160,20 @@ def _cancelled(future: Any) -> bool:
         return True
 
 
-def _killed_its_workers(error: Exception) -> bool:
-    """Whether it is Dask's word for a query on which worker after worker died."""
-    scheduler = sys.modules.get("distributed.scheduler")
-    return scheduler is not None and isinstance(error, scheduler.KilledWorker)
+_DIED = {
+    "distributed.scheduler": ("KilledWorker",),
+    "ray.exceptions": ("WorkerCrashedError", "NodeDiedError", "OutOfMemoryError"),
+}
+"""How libraries say that a call has no result because its worker died, as often as they have tried."""
+
+
+def _died(error: Exception) -> bool:
+    return any(
+        isinstance(error, getattr(sys.modules[name], kind, ()))
+        for name, kinds in _DIED.items()
+        for kind in kinds
+        if name in sys.modules
+    )
 
 
 def _said(error: BaseException) -> str:
@@ -132,36 +184,67 @@ class Call:
     """A call of a function, anywhere. Within this process it is the function itself; elsewhere it goes by value.
 
     Args:
-        fun: From a task, and `args`, to a number.
+        fun: From a task, and `args`, to a number; with `vectorized`, to anything.
         args: More arguments.
-        away: Whether this is in another process.
+        vectorized: Whether the function returns many numbers.
     """
 
-    def __init__(self, fun: Callable[..., Any], args: tuple[Any, ...], away: bool = False) -> None:
-        self.fun, self.args, self.away = fun, args, away
-        self._sent: bytes | None = None
+    def __init__(self, fun: Callable[..., Any], args: tuple[Any, ...], vectorized: bool = False) -> None:
+        self.fun, self.args, self.vectorized = fun, args, vectorized
+        self._sent: Sent | None = None
 
-    def __call__(self, name: str, task: Any) -> tuple[bool, Any]:
-        """The number, or what was raised; `name` tells this call from all others."""
+    def __call__(self, name: str, task: Any) -> tuple[str, Any]:
+        """What came of it, and the number, or what was raised; `name` tells this call from all others."""
         try:
-            return True, number(self.fun(task, *self.args))
+            result = self.fun(task, *self.args)
+            return "done", plain(result) if self.vectorized else number(result)
         except Exception as error:
-            return False, pack(error) if self.away else error
+            return "raised", error
+
+    def sent(self) -> Sent:
+        """The same call, for another process.
+
+        Raises:
+            Exception: It cannot be pickled.
+        """
+        if self._sent is None:
+            content = by_value((self.fun, self.args, self.vectorized))
+            self._sent = Sent(hashlib.blake2b(content, digest_size=16).digest(), content)
+        return self._sent
 
     def __reduce__(self) -> Any:
-        if self._sent is None:
-            self._sent = by_value((self.fun, self.args))
-        return _arrived, (hashlib.blake2b(self._sent, digest_size=16).digest(), self._sent)
+        sent = self.sent()
+        return Sent, (sent.digest, sent.content)
+
+
+class Sent:
+    """A call that has come from another process. The function is unpickled once, and not before it is called.
+
+    An executor must not meet an error while it unpickles: `ProcessPoolExecutor` takes that for the end of its process.
+
+    Args:
+        digest: Of `content`.
+        content: A pickled `Call`.
+    """
+
+    def __init__(self, digest: bytes, content: bytes) -> None:
+        self.digest, self.content = digest, content
+
+    def __call__(self, name: str, task: Any) -> tuple[str, Any]:
+        """See `Call`; "foreign" where the function cannot be unpickled here."""
+        try:
+            call = self._call()
+        except Exception as error:
+            return "foreign", pack(error)
+        what, content = call(name, task)
+        return what, pack(content) if what == "raised" else content
+
+    def _call(self) -> Call:
+        if self.digest not in _known:
+            while len(_known) >= 8:
+                _known.pop(next(iter(_known)))
+            _known[self.digest] = Call(*pickle.loads(self.content))
+        return _known[self.digest]
 
 
 _known: dict[bytes, Call] = {}
-
-
-def _arrived(digest: bytes, sent: bytes) -> Call:
-    """The same call in another process, which unpickles the function once."""
-    if digest not in _known:
-        while len(_known) >= 8:
-            _known.pop(next(iter(_known)))
-        fun, args = pickle.loads(sent)
-        _known[digest] = Call(fun, args, away=True)
-    return _known[digest]

@@ -22,12 +22,20 @@ from blackbox_zo.workers._by_value import by_value
 from blackbox_zo.workers._process import Process, end, how
 from blackbox_zo.workers._worker import BEGUN, CURRENT, FROM, PAGE, UNTIL, dumps
 
-__all__ = ["ROOM", "Setup", "Worker"]
+__all__ = ["ROOM", "SYSTEM", "Setup", "Worker", "supervised"]
+
+SYSTEM = os.name
+"""What decides which worker processes there are: "posix", or "nt" for Windows."""
 
 ROOM = 1 << (16 if sys.platform == "linux" else 12)
 """Bytes that a worker can be sent while it is at something; more would have to wait for it to read."""
 
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+def supervised() -> bool:
+    """Whether this system has what a `Worker` needs: sessions, and file descriptors that a child inherits."""
+    return SYSTEM == "posix"
 
 
 class Worker:
@@ -139,8 +147,8 @@ class Setup:
     """
 
     def __init__(self, setup: Callable[[], Any], growth: float | None, threads: int) -> None:
-        if os.name == "nt":
-            raise WorkerError("Worker processes need Linux or macOS; here give `executor=ProcessPoolExecutor(...)`.")
+        if not supervised():
+            raise WorkerError("Supervised worker processes need Linux or macOS.")
         try:
             content = by_value(setup)
         except Exception as error:

@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-__all__ = ["BEGUN", "CURRENT", "FLUSH", "FROM", "PAGE", "UNTIL", "dumps", "pack", "unpack"]
+__all__ = ["BEGUN", "CURRENT", "FLUSH", "FROM", "PAGE", "UNTIL", "dumps", "pack", "plain", "unpack"]
 
 CURRENT, BEGUN, FROM, UNTIL = range(4)
 """What the page that parent and worker share holds: the call under way, when it began, and the calls to leave out."""
@@ -69,7 +69,7 @@ def _serve(connection: Any, work: Any, page: Any, growth: float | None) -> None:
                 continue
             page[BEGUN], page[CURRENT] = time.monotonic(), serial
             try:
-                replies.append((serial, True, _plain(work(task))))
+                replies.append((serial, True, plain(work(task))))
             except BaseException as error:
                 replies.append((serial, False, pack(error)))
             if len(replies) < len(chunk) and time.monotonic() - begun > FLUSH:
@@ -103,7 +103,7 @@ def _sendable(serial: int, good: bool, content: Any) -> tuple[int, bool, Any]:
     return serial, good, content
 
 
-def _plain(result: Any) -> Any:
+def plain(result: Any) -> Any:
     """Numbers and arrays of libraries whose own way to travel is dear or tied to a device."""
     if type(result) is float:
         return result

@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 __all__ = ["EARLY", "INK", "LATE", "PAPER", "Theme", "colour_of", "draw", "drawing", "frame", "svg"]
 
 EARLY, LATE, BAD = "#d99a2b", "#3b74d8", "#d3455b"
-"""Colours of the first and the last query, and of a failure; each stands out on white and on near-black."""
+"""Colours of the first and last query, and of a failure; each is visible on white and on near-black."""
 
 _RASTER = 1200
-"""More dots than this are drawn as pixels: an SVG of each one would be slow on a phone."""
+"""Draw more dots than this as pixels: as SVG elements they would be slow on a phone."""
 
 
 @dataclass(frozen=True)
@@ -41,14 +41,14 @@ class Theme:
 
 PAPER = Theme("#1c2430", "#667085", "#e3e7ee", "#ffffff")
 INK = Theme("#0a0b01", "#0a0b02", "#0a0b03", "#0a0b04")
-"""Stands for the page's own colours, which follow the reader's light or dark setting; see `svg`."""
+"""The page's own colours, which follow the reader's light or dark setting; see `svg`."""
 
 _VARIABLES = {INK.ink: "--ink", INK.muted: "--muted", INK.grid: "--grid", INK.surface: "--card"}
 
 
 @contextmanager
 def drawing() -> Iterator[None]:
-    """The settings for drawing: text stays text, and no character of a name is taken for a formula."""
+    """Settings for drawing: text stays text, and names are never parsed as formulas."""
     import matplotlib
 
     settings: Any = {
@@ -64,7 +64,7 @@ def drawing() -> Iterator[None]:
 
 
 def draw(ax: Axes, chart: Chart, theme: Theme, key: bool = False) -> None:
-    """Draw a chart, with a key of its layers if there is no other place for one."""
+    """Draw a chart; `key` adds a legend of its layers."""
     frame(ax, theme)
     if chart.title:
         ax.set_title(_short(chart.title, 34), color=theme.ink, fontsize=10.5, loc="left", fontweight="bold", pad=8)
@@ -146,13 +146,13 @@ def _key(ax: Axes, layers: list[Layer], theme: Theme) -> None:
 
 
 def colour_of(layer: Layer, theme: Theme) -> str:
-    """The colour of a layer; "time" has that of its end."""
+    """The colour of a layer; "time" is the colour at its end."""
     known = {"early": EARLY, "late": LATE, "time": LATE, "bad": BAD, "ink": theme.ink, "muted": theme.muted}
-    return known.get(layer.colour, layer.colour)  # a comparison gives colours of its own
+    return known.get(layer.colour, layer.colour)  # a comparison gives its own colours
 
 
 def _dots(ax: Axes, layer: Layer, colour: str, scale: Scale | None) -> None:
-    """Dots, and triangles at the edge for those beyond the scale."""
+    """Draw dots, and triangles at the edge for points beyond the scale."""
     from matplotlib.colors import LinearSegmentedColormap
 
     n = len(layer.x)
@@ -180,7 +180,7 @@ def _dots(ax: Axes, layer: Layer, colour: str, scale: Scale | None) -> None:
 
 
 def _ticks(axis: Any, values: Any, chart: Chart) -> None:
-    """Limits of an axis and the numbers or the options beside it."""
+    """Set the limits of an axis, and its ticks or options."""
     vertical = axis.axis_name == "y"
     limits = axis.axes.set_ylim if vertical else axis.axes.set_xlim
     if chart.options:
@@ -212,7 +212,7 @@ def _ticks(axis: Any, values: Any, chart: Chart) -> None:
 
 
 def svg(drawn: Any, label: str) -> str:
-    """A figure as SVG text to stand inside HTML, in the page's font and colours."""
+    """A figure as SVG text to embed in HTML, in the page's font and colours."""
     buffer = io.StringIO()
     drawn.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None, "Type": None})
     text = buffer.getvalue()
@@ -227,7 +227,7 @@ def svg(drawn: Any, label: str) -> str:
 
 
 def frame(ax: Axes, theme: Theme) -> None:
-    """Axes without a box: a line below, and a grid of heights."""
+    """Axes without a box: a line below, and horizontal grid lines."""
     ax.set_facecolor("none")
     for side in ("top", "right", "left"):
         ax.spines[side].set_visible(False)

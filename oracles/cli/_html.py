@@ -1,4 +1,4 @@
-"""A report as one HTML file that needs nothing else: no script, no network."""
+"""A report as one self-contained HTML file, without scripts or network access."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def html(page: Page) -> str:
 
 
 def _document(title: str, parts: Iterable[str]) -> str:
-    """A whole file around parts of a page; empty ones are left out."""
+    """Wrap parts of a page into a whole file; empty parts are left out."""
     style = _STYLE.replace("EARLY", EARLY).replace("LATE", LATE)
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
@@ -92,12 +92,12 @@ def _document(title: str, parts: Iterable[str]) -> str:
 
 
 def _words(text: str) -> str:
-    """A command that is broken between its words, not at their hyphens."""
+    """A command that wraps between words, not at hyphens."""
     return " ".join(f"<span>{escape(word)}</span>" for word in text.split(" "))
 
 
 def _tiles(pairs: Iterable[tuple[str, str]]) -> str:
-    """Large figures, each with its label, from pairs of label and figure."""
+    """Large figures with their labels, from pairs (label, figure)."""
     cards = "".join(
         f'<div class="card"><b>{escape(figure)}</b><span>{escape(label)}</span></div>' for label, figure in pairs
     )
@@ -156,7 +156,7 @@ def _pairs(rows: Iterable[tuple[str, str]]) -> str:
 
 
 def _key(charts: Sequence[Chart]) -> str:
-    """What the marks of some charts mean, each once."""
+    """A shared legend of some charts."""
     layers = {layer.label or layer.colour: layer for chart in charts for layer in chart.layers if len(layer.x)}
     entries = []
     if any(layer.colour == "time" for layer in layers.values()):
@@ -204,5 +204,5 @@ def _failures(failures: Iterable[Failure]) -> Iterable[str]:
 
 
 def _visible(text: str) -> str:
-    """Control characters, such as terminal colours, as signs that can be seen."""
+    """Replace control characters, such as terminal colours, by visible symbols."""
     return "".join(c if c in "\n\t" or c.isprintable() else chr(0x2400 + ord(c)) if ord(c) < 32 else "�" for c in text)

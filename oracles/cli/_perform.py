@@ -1,4 +1,4 @@
-"""Performing one run of any kind: what is shown of it, and how it ends."""
+"""Perform one run of any kind, show its progress and report how it ended."""
 
 from __future__ import annotations
 
@@ -82,8 +82,8 @@ def perform(kind: Kind, given: argparse.Namespace, kinds: Sequence[Kind]) -> int
     """Perform a run, say how it went, and return the exit code.
 
     Args:
-        kind: Of the run.
-        given: The options; `typed` has the words that follow the command's name.
+        kind: The kind of the run.
+        given: The options; `typed` has the words after the command's name.
         kinds: All kinds, for the report.
     """
     if kind.journaled:
@@ -118,13 +118,15 @@ def _go(kind: Kind, session: Session, given: argparse.Namespace, stop: Stop, kin
         option = "budget" if unit == "queries" else unit
         over = run.reached()
         what = (
-            f"all {done} of this run; a larger --{option} would go on" if over else f"{done} of this run, which goes on"
+            f"all {done} of this run; give a larger --{option} to continue"
+            if over
+            else f"{done} of this run, which continues"
         )
         print(f"{journal} holds {what}.", flush=True)
     trouble = ""
     try:
         run.to_the_end()
-    except OSError as error:  # a full disk, for example: what was answered until then is kept
+    except OSError as error:  # e.g. a full disk: the answers so far are kept
         trouble = str(error)
     failed = run.ended in (bz.Ended.FAILED, bz.Ended.BARREN)
     interrupted = run.ended is bz.Ended.INTERRUPTED
@@ -140,7 +142,7 @@ def _go(kind: Kind, session: Session, given: argparse.Namespace, stop: Stop, kin
             print(line, flush=True)
     except BrokenPipeError:
         raise
-    except (BadInput, OSError) as error:  # what was found could not be saved; the journal can still give it
+    except (BadInput, OSError) as error:  # the result could not be saved, but can be rebuilt from the journal
         print(f"blackbox-zo: {error}", file=sys.stderr, flush=True)
         lost = True
     if journal is not None:
@@ -148,7 +150,7 @@ def _go(kind: Kind, session: Session, given: argparse.Namespace, stop: Stop, kin
         if trouble or interrupted or run.ended in (bz.Ended.TIME, bz.Ended.TARGET, bz.Ended.STOPPED):
             print(f"to continue: blackbox-zo resume {name}")
         elif lost:
-            print(f"to save what it found: blackbox-zo resume {name}")
+            print(f"to save the result: blackbox-zo resume {name}")
         drawn = False
         if given.report is not None and not trouble:
             try:

@@ -17,17 +17,17 @@ if TYPE_CHECKING:
 __all__ = ["png"]
 
 _WIDTH, _COLUMNS, _LINE = 12.0, 4, 0.19
-"""Inches; panels in a row; inches of a line of text."""
+"""Width in inches; panels per row; height of a text line in inches."""
 
 _CELLS, _CHARACTERS, _ROWS = 8, 118, 20
-"""Columns of a table; characters in a line of text; rows of a table."""
+"""Maximum columns of a table; characters per line of text; rows of a table."""
 
 Block = tuple[float, "Callable[[list[Axes]], None]", int]
-"""Height in inches, what draws it, and how many axes stand side by side."""
+"""Height in inches, the function that draws it, and the number of axes side by side."""
 
 
 def png(page: Page, path: Path) -> None:
-    """Draw the report into a file."""
+    """Draw the report to a file."""
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
@@ -70,7 +70,7 @@ def _panels(charts: Sequence[Chart]) -> Block:
 
 
 def _lines(section: Section) -> tuple[list[str], bool]:
-    """What a section says in text, and whether its columns must line up; pictures and commands are for the page."""
+    """The text of a section, and whether its columns must be aligned; pictures and commands are only in the HTML."""
     lines, mono = textwrap.wrap(section.note, _CHARACTERS), False
     for part in section.parts:
         if isinstance(part, Table):

@@ -1,4 +1,4 @@
-"""Axes of a report: which scale, which limits, which numbers beside them."""
+"""Axes of a report: their scales, limits and ticks."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ __all__ = ["Scale", "fixed", "log_ticks", "round_ticks"]
 
 
 class Scale:
-    """The axis of the values: logarithmic where that helps, and cut where a few are far off.
+    """The axis of the values: logarithmic where that helps, and cut if a few values are far off.
 
     Args:
         low: The lowest value shown.
-        high: The highest.
+        high: The highest value shown.
         log: Whether the axis is logarithmic.
         worse: 1 if higher is worse, -1 if lower is.
-        cut: Where the axis ends although there are worse values; none if all are shown.
+        cut: Where the axis is cut off before the worst values; None if all are shown.
 
     Attributes:
-        beyond: How many values are not shown.
-        empty: Whether there is no value at all.
+        beyond: Number of values that are not shown.
+        empty: Whether there are no values.
     """
 
     def __init__(self, low: float, high: float, log: bool, worse: int, cut: float | None) -> None:
@@ -35,13 +35,13 @@ class Scale:
 
     @classmethod
     def of(cls, values: Floats, maximize: bool, linear: bool = False, whole: Floats | None = None) -> Scale:
-        """The scale that suits some values.
+        """Choose the scale for some values.
 
         Args:
-            values: Of which those that lie far off may be cut, on the worse side; NaNs count for nothing.
+            values: Values; those far off on the worse side may be cut. NaNs are ignored.
             maximize: Whether higher is better.
-            linear: Whether it is never logarithmic.
-            whole: Values of which none is cut.
+            linear: Whether to exclude a logarithmic scale.
+            whole: Further values, which are never cut.
         """
         found, kept = (v[~np.isnan(v)] for v in (values, np.empty(0) if whole is None else whole))
         everything = np.concatenate([found, kept])
@@ -84,7 +84,7 @@ class Scale:
 
 
 def fixed(axis: Any, ticks: Sequence[float]) -> None:
-    """Put these numbers beside a matplotlib axis, and no others."""
+    """Label a matplotlib axis with these numbers only."""
     from matplotlib.ticker import NullLocator
 
     axis.set_ticks(list(ticks), [number(tick) for tick in ticks])
@@ -92,7 +92,7 @@ def fixed(axis: Any, ticks: Sequence[float]) -> None:
 
 
 def log_ticks(low: float, high: float, most: int) -> list[float]:
-    """At most about `most` round numbers between two positive ones, evenly spread by their logarithm."""
+    """At most about `most` round numbers between two positive ones, evenly spaced in the logarithm."""
     first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
     inside = [k for k in range(first, last + 1) if low <= 10.0**k <= high]
     if len(inside) >= 3:

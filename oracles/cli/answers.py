@@ -39,7 +39,7 @@ def _run(given: argparse.Namespace) -> int:
     except ModuleNotFoundError as error:
         raise BadInput(f"This needs {error.name}, which is not installed: pip install 'blackbox-zo[human]'") from None
     if "://" not in given.store and not Path(given.store).is_file():
-        raise BadInput(f"There is no store {given.store!r}.")
+        raise BadInput(f"Store {given.store!r} does not exist.")
     if given.output is not None and given.output.suffix not in (".csv", ".json"):
         raise BadInput(f"--output must end in .csv or .json, got {given.output}.")
     try:

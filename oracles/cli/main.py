@@ -22,7 +22,7 @@ def main(arguments: Sequence[str] | None = None, kinds: Sequence[Kind] = KINDS) 
     """Run one command.
 
     Args:
-        arguments: What follows `blackbox-zo`; none takes them from the command line.
+        arguments: The arguments after `blackbox-zo`; None takes them from the command line.
         kinds: The known kinds of runs; to add one of your own, pass `[*KINDS, MyKind()]`.
 
     Returns:
@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None, kinds: Sequence[Kind] = KINDS) 
         code = int(given.command(given))
         sys.stdout.flush()
         return code
-    except BrokenPipeError:  # whoever read our output has gone
+    except BrokenPipeError:  # the reader of our output has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except ModuleNotFoundError as error:

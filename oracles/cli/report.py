@@ -20,20 +20,20 @@ from oracles.page import Chart, Facts, Layer, Page, Section, Table
 __all__ = ["add", "check_output", "write"]
 
 _COLOURS = ("#3b74d8", "#d99a2b", "#2c9a72", "#c2538a", "#7a62c9", "#b4642d", "#4aa3b8", "#8a8f3a")
-"""Of the runs that are compared; the ninth has the colour of the first again."""
+"""Colours of the compared runs; the ninth run repeats the first colour."""
 
 
 def add(commands: Any, kinds: Sequence[Kind]) -> None:
     """Add the command's arguments."""
     parser: argparse.ArgumentParser = commands.add_parser(
         "report",
-        help="draw a run, or several beside each other, to one HTML or PNG file",
-        description="Draw a run, which may still be going on, to one file. Several runs of one kind are drawn into one "
-        "chart. A journal is data: what it names is neither imported nor run, unless --trust says so.",
+        help="write an HTML or PNG report of a run, or a comparison of several",
+        description="Write a report of a run, finished or not, to one file. Several runs of one kind are compared in "
+        "the same charts. A journal is data: the code that it names is neither imported nor run without --trust.",
         allow_abbrev=False,
     )
     parser.set_defaults(command=lambda given: _run(given, kinds))
-    parser.add_argument("journals", type=Path, metavar="FILE", nargs="+", help="the journal, or several")
+    parser.add_argument("journals", type=Path, metavar="FILE", nargs="+", help="one or several journals")
     parser.add_argument(
         "-o",
         "--output",
@@ -41,13 +41,13 @@ def add(commands: Any, kinds: Sequence[Kind]) -> None:
         metavar="FILE",
         help="an .html or .png file; default: the journal's name with .html",
     )
-    parser.add_argument("--trust", action="store_true", help="import and run what the journal names, where that helps")
+    parser.add_argument("--trust", action="store_true", help="allow importing and running code that the journal names")
     for kind in kinds:
         add_options(parser, kind.report_options)
 
 
 def check_output(output: Path, option: str) -> None:
-    """Refuse a file that cannot be drawn.
+    """Check the name of the output file.
 
     Raises:
         BadInput: It is no HTML or PNG file, or in a folder that does not exist.
@@ -61,16 +61,19 @@ def check_output(output: Path, option: str) -> None:
 def write(
     journals: Sequence[Path], output: Path, kinds: Sequence[Kind], given: argparse.Namespace | None = None
 ) -> str:
-    """Draw journals to a file that appears at once and complete; what was drawn, in a line.
+    """Write the report of some journals to a file, atomically.
 
     Args:
-        journals: One, or several of one kind.
+        journals: One journal, or several of one kind.
         output: The file.
         kinds: All kinds.
-        given: The options of `report`; none takes their defaults.
+        given: The options of `report`; None takes their defaults.
+
+    Returns:
+        One line that summarises the report.
 
     Raises:
-        JournalError: A journal is empty, damaged, or none.
+        JournalError: A file is empty, damaged, or not a journal.
         BadInput: matplotlib is missing, or the journals are of several kinds.
         OSError: A file cannot be read or written.
     """
@@ -106,7 +109,7 @@ def write(
 
 
 def _compared(pages: Sequence[Page]) -> Page:
-    """One page about several runs: what can be compared in one chart each, and their figures in a table."""
+    """One page about several runs: a chart for each comparable curve, and a table of their figures."""
     names = [f"{i + 1}. {page.title}" for i, page in enumerate(pages)]
     charts: dict[tuple[str, str], Chart] = {}
     for page, name, colour in zip(pages, names, _COLOURS * len(pages), strict=False):
@@ -135,13 +138,13 @@ def _compared(pages: Sequence[Page]) -> Page:
                 for chart in charts.values()
             ),
             Section("Figures", [Table(rows, ("run", *labels), text=(0,))]),
-            *(Section("In what they differ", [fact]) for fact in facts if fact.rows),
+            *(Section("Differences", [fact]) for fact in facts if fact.rows),
         ],
     )
 
 
 def _differences(pages: Sequence[Page], names: Sequence[str]) -> Facts:
-    """What the runs' facts say differently."""
+    """The facts in which the runs differ."""
     told = [
         dict(row for section in page.sections for part in section.parts if isinstance(part, Facts) for row in part.rows)
         for page in pages

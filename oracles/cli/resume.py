@@ -23,16 +23,16 @@ def add(commands: Any, kinds: Sequence[Kind], parsers: Mapping[str, argparse.Arg
     """Add the command's arguments.
 
     Args:
-        commands: Where to.
+        commands: The subparsers to add it to.
         kinds: All kinds.
-        parsers: The parser of each kind's own command, by its name.
+        parsers: The parser of each kind's own command, by name.
     """
     parser: argparse.ArgumentParser = commands.add_parser(
         "resume",
         help="continue a run from its journal",
-        description="Continue a run from its journal, in the folder where it was started. No answered query is asked "
-        "again. Options of the original command may be changed, such as a larger --budget, unless the answers "
-        "recorded so far depend on them.",
+        description="Continue a run from its journal, in the folder where it was started. Recorded answers are not "
+        "asked for again. You may change options of the original command, for example give a larger --budget, unless "
+        "the recorded answers depend on them.",
         allow_abbrev=False,
     )
     parser.set_defaults(command=lambda given: _run(given, kinds, parsers))

@@ -53,7 +53,7 @@ def _follow(path: Path, last: int, kinds: Sequence[Kind]) -> None:
         print("The journal is empty, and no process is writing to it.")
         return
     tally = kind_of(reader.header, path, kinds).tally(reader.header)
-    before: deque[str] | None = deque(maxlen=last)  # what was there when we came
+    before: deque[str] | None = deque(maxlen=last)  # the lines from before `watch` started
     looked = quiet_since = time.monotonic()
     over = False
     for line in reader.follow(_WAIT):
@@ -68,7 +68,7 @@ def _follow(path: Path, last: int, kinds: Sequence[Kind]) -> None:
         if before is not None:
             for text in before:
                 print(text, flush=True)
-        if over:  # the writer had gone before the file was read to its end
+        if over:  # the writer had closed the file before it was read to its end
             for text in tally.rest():
                 print(text, flush=True)
             complete = tally.total is not None and tally.done >= tally.total
@@ -113,6 +113,6 @@ def written_to(path: Path) -> bool | None:
             for link in (process / "fd").iterdir():
                 if link.lstat().st_mode & 0o200 and os.path.samestat(link.stat(), target):
                     return True
-        except OSError:  # it has ended, or is not ours
+        except OSError:  # the process has ended or belongs to another user
             continue
     return False

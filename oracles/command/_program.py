@@ -30,16 +30,16 @@ class Program:
 
     Args:
         argv: The program and its arguments.
-        cwd: The folder to run in; none is the current one.
-        env: Its whole environment; none is the current one.
-        timeout: Seconds after which it is killed; none is no limit.
+        cwd: The folder to run in; None is the current one.
+        env: Its whole environment; None is the current one.
+        timeout: Seconds after which it is killed; None is no limit.
 
     Attributes:
         code: Its exit code, negative for a signal; None if it did not start.
         trouble: Why it did not start, or was killed; empty if it ended by itself.
         stdout: The last `LIMIT` bytes of its output, as text.
-        stderr: The same of its errors.
-        seconds: How long it took.
+        stderr: The last `LIMIT` bytes of its error output, as text.
+        seconds: Running time.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class Program:
             code = process.wait()
             with self._lock:
                 self.code = code
-                if not self._ended:  # what it left behind is its own affair
+                if not self._ended:  # descendants that outlive it are left alone
                     process.leave()
             if timer is not None:
                 timer.cancel()

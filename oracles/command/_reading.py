@@ -24,10 +24,10 @@ class Unreadable(Exception):
 
 
 class Reader(ABC):
-    """Finds the number of a run."""
+    """Reads the number of a run."""
 
     def before(self, values: Mapping[str, object]) -> Any:
-        """Called before the run with what fills its placeholders; `number` gets what it returns."""
+        """Called before the run with the values of its placeholders; `number` gets the result."""
         del values
 
     @abstractmethod
@@ -35,12 +35,12 @@ class Reader(ABC):
         """The number, which may be NaN.
 
         Raises:
-            Unreadable: It is not there.
+            Unreadable: There is no number.
         """
 
 
 def reader_of(read: str, known: Iterable[str], cwd: str | None, workers: int) -> Reader:
-    """What `read` asks for; see `CommandOracle`.
+    """The reader that `read` specifies; see `CommandOracle`.
 
     Args:
         read: "last", "json:a.b", "file:PATH" or "regex:PATTERN".
@@ -49,7 +49,7 @@ def reader_of(read: str, known: Iterable[str], cwd: str | None, workers: int) ->
         workers: Number of programs at a time.
 
     Raises:
-        ValueError: It is none of these, or cannot work.
+        ValueError: `read` is none of these, or cannot work.
     """
     kind, _, what = str(read).partition(":")
     if read == "last":

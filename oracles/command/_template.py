@@ -23,7 +23,7 @@ class Template:
         names: The names that are used.
 
     Raises:
-        ValueError: A name is not known, or a brace stands alone.
+        ValueError: A name is unknown, or a brace is unmatched.
     """
 
     def __init__(self, tokens: Sequence[str], known: Iterable[str], owner: str) -> None:

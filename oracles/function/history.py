@@ -20,7 +20,7 @@ __all__ = ["Axis", "History"]
 
 _MOST_AXES = 12
 _MOST_NUMBERS = 50_000_000
-"""Coordinates times queries, beyond which points are not rebuilt: they would not fit in memory."""
+"""Maximum coordinates times queries for rebuilding the points; more would not fit in memory."""
 
 
 @dataclass(frozen=True)
@@ -28,10 +28,10 @@ class Axis:
     """One parameter over the run.
 
     Attributes:
-        name: Its name.
-        values: Its value in each query, shape (n,); for a choice the number of the option; NaN where unknown.
-        log: Whether equal steps multiply it.
-        options: What the numbers of a choice stand for.
+        name: Name of the parameter.
+        values: Its value in each query, shape (n,); for a choice the index of the option; NaN where unknown.
+        log: Whether the scale is logarithmic.
+        options: Names of the options of a choice.
     """
 
     name: str
@@ -77,7 +77,7 @@ class History(Recorded):
 
     @property
     def seconds(self) -> Floats:
-        """How long each query took, where that is known, shape (≤ n,)."""
+        """Duration of each query in seconds, where known, shape (≤ n,)."""
         return np.array([info["seconds"] for info in self.infos if "seconds" in info], dtype=np.float64)
 
     @property

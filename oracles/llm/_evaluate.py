@@ -1,4 +1,4 @@
-"""Mean measures over examples at the current weights; layers that do not change run once."""
+"""Means of measures over examples at the current weights; layers that are not searched run only once."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ Measures = Mapping[str, Measure] | Callable[[torch.nn.Module, Any], Mapping[str,
 
 
 class Evaluator:
-    """Means of some measures over fixed batches. Layers below all searched ones run only once for each batch.
+    """Computes means of measures over fixed batches. Layers below all searched ones run only once for each batch.
 
     Args:
         model: The model.
         batches: What to measure on.
         measures: Functions of (model, batch) by name, each returning one value per example; or one function that
-            returns several such values by name from one run of the model, such as `LabelWords.measures`.
-        module: The searched parameters; none disables reuse.
+            returns several such values by name from one forward pass, such as `LabelWords.measures`.
+        module: The searched parameters; None disables reuse.
     """
 
     def __init__(
@@ -61,14 +61,14 @@ class Evaluator:
         return {name: total / count for name, total in sums.items()}
 
     def _usable(self, which: int, number: int) -> Features | None:
-        """The features, if a measure comes out the same on them: one that generates runs the layers more than once."""
+        """The features, if the measure is the same with them; not so if it generates, running the layers repeatedly."""
         features = self.kept[number]
         if features is not None and which not in self.usable:
             self.usable[which] = is_faithful(features, self.model, _first(self.runs[which]), self.batches[number])
         return features if self.usable.get(which) else None
 
     def _sums(self, which: int, batch: Any, features: Features | None) -> dict[str, float]:
-        """The sum of each number of one measure over a batch."""
+        """The sum over a batch of each value of one measure function."""
         size, sums = batch_size(batch), dict[str, float]()
         passes = Passes(None)
         for _, some in passes.plan(1, size, passes.examples(batch, size)):

@@ -1,4 +1,4 @@
-"""Examples of tokens, and batches of them that are padded on the left."""
+"""Tokenised examples, and left-padded batches of them."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from blackbox_zo.randomness import Key
 __all__ = ["UNSCORED", "Examples", "Shuffled"]
 
 UNSCORED = -100
-"""The label of a token that does not count."""
+"""The label of a token that the loss ignores."""
 
 
 @final
 @dataclass(frozen=True)
 class Examples:
-    """Examples of any length, and what belongs to each.
+    """Tokenised examples of any length, with their targets.
 
     Args:
-        tokens: For each example its tokens.
-        pad: The token to pad with.
-        label: For each example its class, for `LabelWords`.
-        labels: For each example what `Completion` counts: as many as tokens, -100 where one does not count.
-        reference: For each example what `Generation` compares with.
+        tokens: The tokens of each example.
+        pad: The padding token.
+        label: The class of each example, for `LabelWords`.
+        labels: The target tokens of each example, for `Completion`: one per token, -100 where the loss ignores it.
+        reference: The reference of each example, for `Generation`.
     """
 
     tokens: Sequence[Sequence[int]]
@@ -43,8 +43,8 @@ class Examples:
         """Some of the examples, padded on the left to the longest of them.
 
         Returns:
-            `input_ids` and `attention_mask`, (B, T), `example_id`, (B,), and of `label`, (B,), `labels`, (B, T),
-            and `reference`, a list of B, those that the examples have.
+            `input_ids` and `attention_mask`, (B, T), and `example_id`, (B,); where the examples have them, also
+            `label`, (B,), `labels`, (B, T), and `reference`, a list of B.
         """
         chosen = [int(i) for i in indices]
         tokens = [self.tokens[i] for i in chosen]
@@ -67,18 +67,18 @@ class Examples:
         return [self.batch(range(a, min(a + batch_size, len(self)))) for a in range(0, len(self), batch_size)]
 
     def shuffled(self, batch_size: int, seed: int = 0) -> Shuffled:
-        """A function from the number of a step to its batch; see `Shuffled`."""
+        """A function from the step number to its batch; see `Shuffled`."""
         return Shuffled(self, batch_size, seed)
 
     def pick(self, indices: Iterable[int]) -> Examples:
-        """Some of the examples, by their numbers, as new ones."""
+        """The examples at these indices, as a new object."""
         chosen = [int(i) for i in indices]
         columns = ("tokens", "label", "labels", "reference")
         parts: dict[str, Any] = {c: [v[i] for i in chosen] for c in columns if (v := getattr(self, c)) is not None}
         return replace(self, **parts)
 
     def take(self, n: int) -> Examples:
-        """The first n examples, or all if there are fewer."""
+        """The first n examples, or all if there are fewer than n."""
         check_at_least("take", 1, n=n)
         return self.pick(range(min(n, len(self))))
 
@@ -88,16 +88,16 @@ class Examples:
 class Shuffled:
     """The batch of a step, a function of the seed and the step alone.
 
-    Each epoch goes through the examples in an order of its own. What is left at its end is too few for a batch, and is
-    left out; if all examples are too few, each batch is all of them.
+    Each epoch visits the examples in a new order and drops the last incomplete batch. If there are fewer examples than
+    `batch_size`, each batch holds all of them.
 
     Args:
         examples: The examples.
-        batch_size: How many a step sees.
-        seed: Of the orders.
+        batch_size: Examples per step.
+        seed: Seed of the orders.
 
     Raises:
-        ValueError: There is no example, or `batch_size` is not positive.
+        ValueError: There are no examples, or `batch_size` is not positive.
     """
 
     examples: Examples
@@ -107,7 +107,7 @@ class Shuffled:
     def __post_init__(self) -> None:
         check_at_least("shuffled", 1, batch_size=self.batch_size)
         if not len(self.examples):
-            raise ValueError("`shuffled` needs at least one example, there are none.")
+            raise ValueError("`shuffled` needs at least one example, but there are none.")
 
     def __call__(self, step: int) -> dict[str, Any]:
         """The batch of a step, from 0."""
@@ -119,6 +119,6 @@ class Shuffled:
 
 
 def _left(rows: list[Sequence[int]], pad: int) -> torch.Tensor:
-    """Rows of any length as a matrix, (B, T), that ends where they end."""
+    """Rows of any length as a left-padded matrix, (B, T)."""
     width = max(map(len, rows), default=0)
     return torch.tensor([[pad] * (width - len(row)) + list(row) for row in rows], dtype=torch.int64)

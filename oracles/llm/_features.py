@@ -1,4 +1,4 @@
-"""The stack of layers of a model, and what comes out of its lowest ones."""
+"""The stack of layers of a model, and the features that its lowest layers compute."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ __all__ = ["Features", "Trunk", "is_faithful", "like"]
 
 
 class _Enough(Exception):
-    """The features are there; the rest of the run is not needed."""
+    """The features have been computed; the rest of the forward pass is not needed."""
 
 
 class Trunk:
-    """The stack of layers of a model, and where a step's parameters sit in it.
+    """The stack of layers of a model, and the position of the searched parameters in it.
 
     Args:
-        model: Any module; without a stack of at least two layers nothing is reused.
+        model: Any module. Without a stack of at least two layers nothing is reused.
 
     Attributes:
-        name: The stack's name in the model.
-        layers: Its layers, first to last; empty if there is none.
+        name: Name of the stack in the model.
+        layers: The layers, first to last; empty if the model has no stack.
     """
 
     def __init__(self, model: torch.nn.Module) -> None:
@@ -41,11 +41,12 @@ class Trunk:
         self._before: set[int] | None = None
 
     def cut(self, searched: Mapping[int, str], run: Callable[[], Any]) -> int:
-        """How many layers, from the first, give the same for all queries; 0 if none.
+        """Number of lowest layers whose output is the same for all queries.
 
         Args:
             searched: Names of the searched parameters, by the id of the parameter.
-            run: Runs the model once, unperturbed; called at the first time only, to see what is used before the stack.
+            run: Runs the model once, unperturbed. Called the first time only, to see which parameters are used before
+                the end of the stack.
         """
         inside = {key: re.match(re.escape(self.name) + r"\.(\d+)\.", name) for key, name in searched.items()}
         lowest = min((int(found[1]) for found in inside.values() if found), default=len(self.layers))
@@ -57,7 +58,7 @@ class Trunk:
         return 0 if any(key in (self._before or ()) for key in outside) else lowest
 
     def _used_before_the_end(self, run: Callable[[], Any]) -> set[int]:
-        """Ids of parameters outside the stack that are used before its last layer is done."""
+        """Ids of the parameters outside the stack that are used before its last layer returns."""
         inside = {id(p) for layer in self.layers for p in layer.parameters()}
         used: set[int] = set()
         ended = False
@@ -82,7 +83,7 @@ class Trunk:
         return used - inside if ended else {id(p) for p in self.model.parameters()}
 
     def features(self, cut: int, run: Callable[[], Any]) -> Features | None:
-        """What comes out of the lowest `cut` layers; None if the model does not run them once, one after another."""
+        """The output of the lowest `cut` layers; None if the model does not run each of them once, in order."""
         found: list[Any] = []
         early: list[Any] = []
 
@@ -99,19 +100,19 @@ class Trunk:
         finally:
             for handle in handles:
                 handle.remove()
-        if early:  # a searched layer runs before
+        if early:  # a searched layer ran earlier
             return None
         return Features(self, cut, found[0]) if found and _tensor_of(found[0]) is not None else None
 
 
 class Features:
-    """The output of the lowest layers for one batch, which stands in for them.
+    """The output of the lowest layers on one batch, used in place of these layers.
 
     Args:
-        trunk: Whose.
-        cut: How many layers.
-        output: What the last of them returned.
-        last: How many of the last tokens it is of; none means all.
+        trunk: The stack of layers.
+        cut: Number of lowest layers.
+        output: The return value of the highest of them.
+        last: Number of last tokens that it covers; None means all.
     """
 
     def __init__(self, trunk: Trunk, cut: int, output: Any, last: int | None = None) -> None:
@@ -125,12 +126,12 @@ class Features:
         return found
 
     def ending(self, last: int) -> Features:
-        """The same for the last tokens alone."""
+        """The features of the last tokens only."""
         hidden = self.hidden[:, -last:].clone()
         return Features(self.trunk, self.cut, like(self.output, hidden), last)
 
     def inputs(self, batch: Any) -> Any:
-        """What of a batch, or of some rows of it, belongs to these features: the last tokens alone, if they are."""
+        """The batch, or some rows of it, cut to the tokens that the features cover."""
         if self.last is None or not isinstance(batch, Mapping):
             return batch
         wide = {name for name, value in batch.items() if isinstance(value, torch.Tensor) and value.dim() == 2}
@@ -138,7 +139,7 @@ class Features:
 
     @contextmanager
     def instead(self, which: torch.Tensor) -> Iterator[None]:
-        """Inside, the lowest layers do nothing but hand on rows `which` of the features."""
+        """Within the context, the lowest layers return rows `which` of the features and compute nothing."""
         rows = mark(self.hidden[which])
 
         def skip(hidden_states: Any = None, *args: Any, **kwargs: Any) -> Any:
@@ -163,7 +164,7 @@ def _tensor_of(output: Any) -> torch.Tensor | None:
 
 
 def like(output: Any, hidden: torch.Tensor) -> Any:
-    """Hidden states in the form of a layer's output."""
+    """The hidden states in the form of a layer's output."""
     return (hidden, *output[1:]) if isinstance(output, tuple) else hidden
 
 
@@ -171,10 +172,10 @@ def like(output: Any, hidden: torch.Tensor) -> Any:
 def is_faithful(
     features: Features, model: torch.nn.Module, loss: Callable[..., Any], batch: Any, most: int = 2
 ) -> bool:
-    """Whether a loss of at most two examples on the features is what the whole model gives."""
+    """Whether the features and the whole model give the same loss on at most two examples."""
     rows = torch.arange(min(most, 2, len(features.hidden)))
     part = take_rows(batch, rows, len(features.hidden), lambda t: t)
-    loss(model, part)  # the first run of a loss may try things of its own
+    loss(model, part)  # the first call of a loss may run the model an extra time, for a check of its own
     runs = 0
 
     def count(*_: Any) -> None:
@@ -186,12 +187,12 @@ def is_faithful(
         want = loss(model, part)
     finally:
         handle.remove()
-    if runs != 1:  # it generates, say: features of the first run would stand in for all
+    if runs != 1:  # e.g. it generates: the features of the first pass would be used for all
         return False
     try:
         with features.instead(rows):
             got = loss(model, features.inputs(part))
-    except (RuntimeError, ValueError, IndexError) as error:  # the model looks at the layers in a way of its own
+    except (RuntimeError, ValueError, IndexError) as error:  # the model inspects its layers
         if is_out_of_memory(error):
             raise
         return False

@@ -1,4 +1,4 @@
-"""`finetune`: a whole run with validation, journal and progress; `replay`: its weights from the journal alone."""
+"""`finetune`: a run with validation, journal and progress; `replay`: its weights from the journal alone."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ __all__ = ["FineTune", "Tuning", "finetune", "replay"]
 
 
 class Tuning:
-    """A model with its oracle, search and measures; `run` makes the steps.
+    """A model with its oracle, search and measures; `run` takes the steps.
 
     Args:
         model: As in `finetune`, like the other arguments.
@@ -50,7 +50,7 @@ class Tuning:
         directions_per: See `LossOracle`.
         micro_batch: See `LossOracle`.
         reuse: See `LossOracle`.
-        numbers: Maps the results of `evaluate` to those to record; none records all.
+        numbers: Maps the results of `evaluate` to the ones to record; None records all.
 
     Attributes:
         search: The search. Close it at the end.
@@ -116,14 +116,14 @@ class Tuning:
         observers: Sequence[Observer] = (),
         stop: Stop | None = None,
     ) -> Run:
-        """A `Run` that makes the steps.
+        """A `Run` that takes the steps.
 
         Args:
-            steps: Total steps, those in the journal included.
-            patience: Steps in a row without any finite loss after which it ends.
-            time_limit: Seconds after which it ends, at the end of the current step.
+            steps: Total steps, including those in the journal.
+            patience: End the run after this many steps in a row without a finite loss.
+            time_limit: Seconds after which the run ends, at the end of the current step.
             observers: See `Run`.
-            stop: See `Run`. The run can also stop before any forward pass: the weights are consistent there.
+            stop: See `Run`. The run can also stop before any forward pass, where the weights are consistent.
         """
         self._stop = stop
         left = max(0, steps - self.search.moves)
@@ -136,7 +136,7 @@ class Tuning:
 class _Stoppable:
     """A function of a model and a batch that lets the run of a `Tuning` stop before each call.
 
-    All other attributes, such as `last_tokens`, are the function's own.
+    All other attributes, such as `last_tokens`, are those of the function.
     """
 
     def __init__(self, tuning: Tuning, function: Callable[[torch.nn.Module, Any], Any]) -> None:
@@ -148,7 +148,7 @@ class _Stoppable:
         return self._function(model, batch)
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("_"):  # a copy that is being made has no function yet
+        if name.startswith("_"):  # during copying there is no function yet
             raise AttributeError(name)
         return getattr(self._function, name)
 
@@ -193,9 +193,9 @@ def finetune(
         model: The model, in evaluation mode; its weights are changed in place.
         train: `Examples`, from which each step takes a shuffled batch, or batches as in `LossOracle`.
         loss: Maps (model, batch) to one value per example.
-        steps: Total steps, those in the journal included.
+        steps: Total steps, including those in the journal.
         rule: The rule, such as `SGD(1e-4)`.
-        progress: True shows a bar or lines; also a function of each step's `Report`, or observers.
+        progress: True shows a bar or lines; also a function called with the `Report` of each step, or observers.
         **arguments: Arguments of `Tuning`:
 
             - `batch_size=16`: examples per step, if `train` is `Examples`;
@@ -232,9 +232,9 @@ def replay(journal: str | Path | JournalReader, model: torch.nn.Module, steps: i
     """Give a base model the weights of a run after some step, from the journal alone.
 
     Args:
-        journal: The run's journal, or a reader of it; it is not written to.
-        model: The model as it was when the run began. Its weights are changed in place.
-        steps: Number of moves to replay; none replays all.
+        journal: The journal of the run, or a reader of it. It is only read.
+        model: The model with the weights that the run began with. They are changed in place.
+        steps: Number of moves to replay; None replays all.
 
     Returns:
         The model's `Module`.

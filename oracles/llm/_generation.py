@@ -1,4 +1,4 @@
-"""`Generation`: let the model write, and score what it has written."""
+"""`Generation`: generate text greedily and score it."""
 
 from __future__ import annotations
 
@@ -20,15 +20,16 @@ __all__ = ["Generation", "exact_match", "f1"]
 @final
 @dataclass(frozen=True)
 class Generation:
-    """1 - score of what the model writes after each prompt, taking the most likely token each time.
+    """1 - score of the text that the model generates greedily after each prompt.
 
     A batch has `input_ids` and `attention_mask`, (B, T), padded on the left, and `reference`, a list of B.
 
     Args:
-        tokenizer: Turns the new tokens into text, without special tokens and without white space around it.
-        score: Called with the text and its reference; higher is better, such as `f1` or `exact_match`.
-        max_new_tokens: How long it may write.
-        stop: The text ends before this, such as a line break; none means at the model's end-of-text token only.
+        tokenizer: Decodes the new tokens; special tokens and surrounding white space are removed.
+        score: A function of (text, reference), higher is better, such as `f1` or `exact_match`.
+        max_new_tokens: Maximum number of generated tokens.
+        stop: The text is cut before the first occurrence of this string, such as a line break. None: the text ends
+            only at the model's end-of-text token.
 
     Raises:
         ValueError: `max_new_tokens` is not positive, or `stop` is empty.
@@ -42,27 +43,29 @@ class Generation:
     def __post_init__(self) -> None:
         check_at_least("Generation", 1, max_new_tokens=self.max_new_tokens)
         if self.stop == "":
-            raise ValueError("`Generation(stop='')` is empty; give the text to end at, or None.")
+            raise ValueError("`Generation(stop='')` is empty; give the text to stop at, or None.")
 
     def __call__(self, model: Any, batch: Mapping[str, Any]) -> torch.Tensor:
         """The losses, (B,).
 
         Raises:
-            ValueError: The prompts are padded on the right, or the batch lacks `reference` or has not B of them.
-            RuntimeError: The score failed; the message has the text.
+            ValueError: The prompts are padded on the right, or the batch lacks `reference`, or has not B references.
+            RuntimeError: The score failed; the message quotes the text.
         """
         references = batch.get("reference")
         if references is None or len(references) != len(batch["input_ids"]):
             have = "none" if references is None else str(len(references))
-            raise ValueError(f"`batch['reference']` must hold {len(batch['input_ids'])} references, there are {have}.")
+            raise ValueError(
+                f"`batch['reference']` must hold {len(batch['input_ids'])} references, but there are {have}."
+            )
         losses = [1.0 - self._scored(*pair) for pair in zip(self.texts(model, batch), references, strict=True)]
         return torch.tensor(losses, device=batch["input_ids"].device)
 
     def texts(self, model: Any, batch: Mapping[str, Any]) -> list[str]:
-        """What the model writes after each prompt."""
+        """The generated text after each prompt."""
         ids, mask = batch["input_ids"], batch["attention_mask"]
         if not bool((mask[:, -1] == 1).all()):
-            raise ValueError("`Generation` writes on after the last column, so prompts must be padded on the left.")
+            raise ValueError("`Generation` appends to the last column, so prompts must be padded on the left.")
         new = model.generate(
             input_ids=ids,
             attention_mask=mask,
@@ -87,9 +90,10 @@ class Generation:
 
 
 def exact_match(text: str, reference: str | list[str]) -> float:
-    """1 if a text equals a reference, or one of several, as SQuAD compares them; else 0.
+    """1 if the text equals the reference, or one of several, else 0.
 
-    In lower case, without punctuation, articles and repeated white space (Rajpurkar et al. 2016).
+    As in SQuAD, texts are compared in lower case, without punctuation, articles and repeated white space
+    (Rajpurkar et al. 2016).
 
     Raises:
         ValueError: There is no reference.
@@ -98,9 +102,9 @@ def exact_match(text: str, reference: str | list[str]) -> float:
 
 
 def f1(text: str, reference: str | list[str]) -> float:
-    """Harmonic mean of precision and recall of the words of a text; the best of several references counts.
+    """Harmonic mean of word precision and recall; the maximum over several references.
 
-    Words are normalised as in `exact_match`. Two texts without words agree.
+    Words are normalised as in `exact_match`. Two texts without words score 1.
 
     Raises:
         ValueError: There is no reference.
@@ -123,5 +127,5 @@ def _words(text: str) -> list[str]:
 def _several(reference: str | list[str]) -> list[str]:
     several = [reference] if isinstance(reference, str) else list(reference)
     if not several:
-        raise ValueError("The list of references is empty; give at least one, or a text.")
+        raise ValueError("The list of references is empty; give at least one.")
     return several

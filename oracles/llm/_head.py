@@ -1,4 +1,4 @@
-"""The head of a language model, narrowed to a few tokens: all others' scores would be thrown away."""
+"""The head of a language model, restricted to a few tokens: the other scores would be thrown away."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from oracles.llm._passes import is_out_of_memory
 __all__ = ["scores_of"]
 
 _faithful: WeakKeyDictionary[torch.nn.Module, bool] = WeakKeyDictionary()
-"""Whether a model's scores come out the same from a narrowed head."""
+"""Whether the restricted head gives the same scores, by head."""
 
 
 def scores_of(model: Any, token_ids: Sequence[int], run: Callable[[], torch.Tensor]) -> torch.Tensor:
-    """The scores of some tokens, shape (..., number of tokens), from a head that computes no others where that is safe.
+    """The scores of some tokens, shape (..., number of tokens); the head computes no others if that is safe.
 
-    The first call for each model compares with the whole head's.
+    The first call for each model compares the scores with those of the whole head.
 
     Args:
         model: A causal language model.
         token_ids: The tokens.
-        run: Runs the model and returns scores, shape (..., what the head gives).
+        run: Runs the model and returns scores, shape (..., outputs of the head).
     """
     head = _head_of(model)
     if head is None or _faithful.get(head) is False:
@@ -34,7 +34,7 @@ def scores_of(model: Any, token_ids: Sequence[int], run: Callable[[], torch.Tens
     try:
         with _only(head, token_ids):
             z = run()
-    except (RuntimeError, ValueError, IndexError) as error:  # the model may expect as many scores as it has tokens
+    except (RuntimeError, ValueError, IndexError) as error:  # the model may expect a score for every token
         if head in _faithful or is_out_of_memory(error):
             raise
         whole = _take(run(), token_ids)
@@ -53,8 +53,8 @@ def _take(z: torch.Tensor, token_ids: Sequence[int]) -> torch.Tensor:
 
 
 def _head_of(model: Any) -> torch.nn.Linear | None:
-    """The head, if it is a plain linear layer of which a part can be taken."""
-    if hasattr(model, "_orig_mod"):  # what is compiled does not see a change
+    """The head, if it is a plain linear layer that can be restricted."""
+    if hasattr(model, "_orig_mod"):  # compiled code would ignore the new forward
         return None
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
     head = base.get_output_embeddings() if hasattr(base, "get_output_embeddings") else None
@@ -65,12 +65,12 @@ def _head_of(model: Any) -> torch.nn.Linear | None:
 
 @contextmanager
 def _only(head: torch.nn.Linear, token_ids: Sequence[int]) -> Iterator[None]:
-    """Inside, the head gives the scores of some tokens alone."""
+    """Within the context, the head computes the scores of these tokens only."""
     ids = torch.tensor(token_ids, device=head.weight.device)
 
     def forward(hidden: torch.Tensor) -> torch.Tensor:
         bias = None if head.bias is None else F.embedding(ids, head.bias[:, None])[:, 0]
-        return F.linear(hidden, F.embedding(ids, head.weight), bias)  # a lookup makes these rows alone, if displaced
+        return F.linear(hidden, F.embedding(ids, head.weight), bias)  # if displaced, embedding makes these rows only
 
     head.forward = forward  # type: ignore[method-assign, assignment]
     try:

@@ -39,14 +39,14 @@ class HybridOracle(LossOracle):
     other parameters, or some of them.
 
     The optimiser's parameters and state belong to the search: `Search.state_dict` includes them, and after
-    `load_state_dict` they are restored at the next answer, or by `put`. A journal does not hold it, so a search
+    `load_state_dict` they are restored at the next answer, or by `put`. A journal does not hold them, so a search
     with a journal refuses this oracle.
 
     Args:
         model: See `LossOracle`.
         batches: See `LossOracle`.
         loss: As in `LossOracle`, and differentiable in the optimiser's parameters.
-        optimizer: A torch optimiser of parameters that are not in the search. The caller steps its schedule.
+        optimizer: A torch optimiser of parameters that are not in the search. The caller steps its scheduler.
         sweep: See `LossOracle`.
         directions_per: See `LossOracle`.
         micro_batch: As in `LossOracle`; the gradient is accumulated over micro-batches.
@@ -88,17 +88,17 @@ class HybridOracle(LossOracle):
         reuse: bool | Literal["keep"] = True,
     ) -> None:
         if not isinstance(optimizer, torch.optim.Optimizer):
-            raise TypeError(f"`HybridOracle(optimizer=...)` must be an optimiser of torch, got {optimizer!r:.60}.")
+            raise TypeError(f"`HybridOracle(optimizer=...)` must be a torch optimiser, got {optimizer!r:.60}.")
         super().__init__(model, batches, loss, sweep, directions_per, micro_batch=micro_batch, reuse=reuse)
         self.optimizer = optimizer
         self._at: Top | None = None
 
     @override
     def answer(self, proposal: Proposal) -> Feedback:
-        """The loss of each query, as in `LossOracle.answer`. The gradient is learnt: the optimiser steps after it.
+        """The loss of each query, as in `LossOracle.answer`. The gradient is evidence, with which the optimiser steps.
 
         Raises:
-            ValueError: The search has one of the optimiser's parameters, the model lacks one, or the loss lacks a
+            ValueError: One of the optimiser's parameters is in the search or not in the model, or the loss has no
                 gradient.
         """
         self.put(proposal.state(self))
@@ -168,9 +168,9 @@ class HybridOracle(LossOracle):
 
     @torch.no_grad()
     def put(self, state: Top) -> None:
-        """Put the optimiser and its parameters where a state has them; the rates stay the caller's.
+        """Restore the optimiser and its parameters from a state; the learning rates stay as the caller set them.
 
-        `answer` does so itself. To use a model whose search was loaded, without a further step:
+        `answer` calls this itself. To use the model after loading a search, without a further step:
         `oracle.put(search.state_of(oracle))`.
 
         Args:
@@ -195,11 +195,11 @@ class HybridOracle(LossOracle):
         both = [searched[id(p)] for p in top if id(p) in searched]
         if both:
             raise ValueError(
-                f"The search and the optimiser both have {both[0]!r}. Give `Module(select=...)` the lower part alone."
+                f"The search and the optimiser both have {both[0]!r}. Leave it out of `Module(select=...)`."
             )
         mine = {id(p) for p in self.model.parameters()}
         if any(id(p) not in mine for p in top):
-            raise ValueError("The optimiser has a parameter that this model has not.")
+            raise ValueError("The optimiser has a parameter that is not in this model.")
         return top
 
     def _gradient(self, top: list[torch.nn.Parameter], batch: Any) -> bool:
@@ -227,13 +227,13 @@ class HybridOracle(LossOracle):
 
 
 def bits_of(tensor: torch.Tensor) -> Any:
-    """A tensor as an array of its bits; 16-bit types, which numpy lacks in part, as int16."""
+    """A tensor as a numpy array, bit for bit; 16-bit types as int16, since numpy lacks some of them."""
     t = tensor.detach().cpu().contiguous()
     return (t.view(torch.int16) if t.element_size() == 2 else t).numpy().copy()
 
 
 def tensor_of(array: Any, like: torch.Tensor | None) -> torch.Tensor:
-    """What `bits_of` gave, of the type and on the device of `like`."""
+    """The tensor of an array from `bits_of`, with the type and device of `like`."""
     t = torch.from_numpy(np.array(array))
     if like is None:
         return t
@@ -243,13 +243,13 @@ def tensor_of(array: Any, like: torch.Tensor | None) -> torch.Tensor:
 
 
 def _copied(state: Mapping[str, Any]) -> dict[str, Any]:
-    """An optimiser's state, sharing no tensor with it."""
+    """A deep copy of an optimiser's state."""
     return copy.deepcopy(dict(state))
 
 
 @contextmanager
 def _recorded(model: torch.nn.Module, top: list[torch.nn.Parameter]) -> Iterator[None]:
-    """Inside, autograd follows some parameters alone."""
+    """Within the context, autograd records only these parameters."""
     before = [(p, p.requires_grad) for p in model.parameters()]
     chosen = {id(p) for p in top}
     try:

@@ -50,13 +50,13 @@ class LossOracle(Oracle):
             or tuple of tensors (and lists) with the examples along the first axis.
         loss: A function of (model, batch) that returns one value per example, shape (B,), each of its own row alone.
             It need not be differentiable. Only "scratch" accepts a scalar, the mean over the batch.
-        sweep: "batched" runs the model once for all queries, "scratch" once per query. "auto" takes "batched" if the
-            directions have low rank and a trial on two examples in the first step succeeds.
+        sweep: "batched" evaluates all queries in one forward pass, "scratch" uses one pass per query. "auto" takes
+            "batched" if the directions have low rank and a trial on two examples in the first step succeeds.
         directions_per: "step": every query sees the whole batch. "example": direction j of k sees only its own share,
             examples `j B/k` to `(j + 1) B/k`, so all k cost as many forward passes as one direction on the whole batch.
             They estimate the same gradient with less variance. k must divide B.
-        micro_batch: Maximum examples, summed over queries, in one run of the model; none lets the oracle choose.
-            It does not affect the result. If memory runs out it is halved, with a warning.
+        micro_batch: Maximum examples, summed over queries, in one forward pass; None lets the oracle choose. It does
+            not affect the result. If memory runs out it is halved, with a warning.
         reuse: Whether to run the layers below the lowest searched one once for all queries of a step. "keep" also
             caches their output for each example from step to step (up to 2 GiB); batches then need a tensor
             "example_id" of shape (B,).
@@ -223,7 +223,7 @@ class LossOracle(Oracle):
         rows: torch.Tensor,
         features: Features | None,
     ) -> Floats:
-        """The losses of the rows (n, m) that each query sees, same shape; runs get smaller when memory runs out."""
+        """The losses of the rows (n, m) that each query sees, same shape; passes shrink when memory runs out."""
         size, (n, m) = batch_size(batch), rows.shape
 
         def work(most: int) -> Floats:
@@ -269,7 +269,7 @@ class LossOracle(Oracle):
     def _check(
         self, batched: Sweep, displacements: Displacements, batch: Any, features: Features | None, most: int
     ) -> bool:
-        """Compare with scratch on two examples and four queries, or as many as fit; False if the losses are not finite.
+        """Compare with scratch on two examples and four queries, or as many as fit; False if a loss is not finite.
 
         Raises:
             Unstackable: The model cannot run stacked.
@@ -287,7 +287,9 @@ class LossOracle(Oracle):
         except Exception as error:
             if is_out_of_memory(error):
                 raise
-            raise Unstackable(f"One run for all queries fails, but one run per query succeeds: {error}") from error
+            raise Unstackable(
+                f"One forward pass for all queries fails, but one pass per query succeeds: {error}"
+            ) from error
         if not np.isfinite(want).all():
             return False
         exact = next(self.model.parameters()).dtype in (torch.float32, torch.float64)
@@ -296,8 +298,8 @@ class LossOracle(Oracle):
         away = float(np.abs(got - want).max())
         if not away <= allowed:
             raise _Disagreement(
-                f"One run for all queries gives losses that differ by {away:.1e} from those of one run per query. "
-                "Does the loss of an example depend on its own row alone?"
+                f"One forward pass for all queries gives losses that differ by {away:.1e} from those of one pass per "
+                "query. Does the loss of an example depend on other rows?"
             )
         return True
 
@@ -319,5 +321,5 @@ class _Disagreement(RuntimeError):
 
 
 def nine_digits(values: Floats) -> Floats:
-    """Values rounded to nine digits: more than fp32 has, and short in a journal."""
+    """Values rounded to nine significant digits: more than fp32 has, and short in a journal."""
     return np.array([float(f"{v:.9g}") for v in values.tolist()])

@@ -1,4 +1,4 @@
-"""How many queries and examples go into one run of a model."""
+"""How many queries and examples one forward pass of the model holds."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ __all__ = ["Passes", "batch_size", "is_out_of_memory", "tokens_in"]
 T = TypeVar("T")
 
 CPU_TOKENS = 1024
-"""Tokens in one run on a CPU: larger activations leave the cache, smaller ones read the weights too often."""
+"""Tokens in one pass on a CPU: larger activations leave the cache, smaller passes read the weights too often."""
 
 
 class Passes:
-    """Cuts n queries of B examples into runs.
+    """Splits n queries on B examples into forward passes.
 
     Args:
-        micro_batch: Most examples in a run, over all its queries; none lets the device decide.
+        micro_batch: Maximum examples in a pass, summed over its queries; None lets the device decide.
 
     Attributes:
-        limit: The same, after it was halved for want of memory; none is no limit.
-        used: Examples in the newest run.
+        limit: The current maximum: `micro_batch`, halved whenever memory ran out; None is no limit.
+        used: Examples in the latest pass.
     """
 
     def __init__(self, micro_batch: int | None) -> None:
         self.limit, self.used = micro_batch, 0
 
     def examples(self, batch: Any, size: int) -> int:
-        """How many examples, each query's counted, a run may have."""
+        """Maximum number of examples in a pass, summed over its queries."""
         if self.limit is not None:
             return self.limit
         tokens = tokens_in(batch, size)
@@ -40,15 +40,15 @@ class Passes:
         return max(1, CPU_TOKENS // max(1, tokens))
 
     def plan(self, n: int, rows: int, most: int, together: bool = True) -> Iterator[tuple[slice, slice]]:
-        """Runs of some queries on some rows: as many rows as fit for a pair, then as many queries.
+        """Passes as (queries, rows): as many rows as fit for a pair of queries, then as many queries as fit.
 
-        What depends on the query alone is then made for few queries at a time, and used for many rows.
+        What depends on the query alone is thus made for few queries at a time and reused for many rows.
 
         Args:
             n: Number of queries.
             rows: Rows that each query sees.
-            most: From `examples`.
-            together: Whether a run can have several queries; otherwise it has one, on as many rows as fit.
+            most: The maximum, from `examples`.
+            together: Whether a pass can hold several queries; otherwise it holds one, on as many rows as fit.
         """
         least = min(2, n, max(1, most)) if together else 1
         each = min(rows, max(1, most // least))
@@ -59,12 +59,12 @@ class Passes:
                 yield slice(a, min(a + queries, n)), slice(b, min(b + each, rows))
 
     def fit(self, batch: Any, size: int, work: Callable[[int], T]) -> T:
-        """`work(most)`, and again with half as many examples in a run, with a warning, where memory runs out.
+        """Call `work(most)`; if memory runs out, warn and retry with half as many examples in a pass.
 
         Args:
             batch: The batch.
             size: Its number of examples.
-            work: From `examples`; it notes what it runs in `used`.
+            work: A function of the maximum from `examples`; it notes the size of each pass in `used`.
         """
         while True:
             self.used = 0
@@ -75,7 +75,7 @@ class Passes:
                     raise
             self.limit = self.used // 2
             warnings.warn(
-                f"Out of memory with {self.used} examples in a run; going on with {self.limit}.", stacklevel=2
+                f"Out of memory with {self.used} examples in a pass; continuing with {self.limit}.", stacklevel=2
             )
 
 
@@ -83,7 +83,7 @@ def batch_size(batch: Any) -> int:
     """The number of examples: the first axis of the first tensor, or the length of the first list.
 
     Raises:
-        TypeError: There is neither.
+        TypeError: The batch holds neither.
     """
     for value in _values(batch):
         if isinstance(value, torch.Tensor) and value.dim():
@@ -94,7 +94,7 @@ def batch_size(batch: Any) -> int:
 
 
 def tokens_in(batch: Any, size: int) -> int | None:
-    """The length of each example in tokens, where the batch has (B, T) token ids."""
+    """The padded length of the examples in tokens; None if the batch has no token ids of shape (B, T)."""
     for value in _values(batch):
         if isinstance(value, torch.Tensor) and value.dim() == 2 and not value.is_floating_point():
             return value.shape[1] if value.shape[0] == size else None
@@ -125,7 +125,7 @@ def _values(batch: Any) -> Iterator[Any]:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an exception says that memory ran out, on any device."""
+    """Whether the exception means out of memory, on any device."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
     text = str(error).lower()

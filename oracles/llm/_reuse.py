@@ -1,4 +1,4 @@
-"""Feature reuse: what lies below the lowest searched layer is the same for all queries, and is computed once."""
+"""Feature reuse: the layers below the lowest searched one give all queries the same features, computed once."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from oracles.llm._passes import Passes, batch_size
 __all__ = ["FeatureCache"]
 
 KEPT_BYTES = 2 << 30
-"""Most memory for kept features."""
+"""Maximum memory for cached features."""
 
 
 class FeatureCache:
-    """Features of batches, made when asked for, and kept if so wished.
+    """Computes the features of batches on demand, and caches them if `keep` is true.
 
     Args:
         model: The model.
-        loss: What is run, from (model, batch) to a value per example.
-        keep: Whether features of single examples are kept, up to 2 GiB. Batches then need a tensor "example_id".
+        loss: A function of (model, batch) that returns one value per example.
+        keep: Whether to cache the features of each example, up to 2 GiB. Batches then need a tensor "example_id".
     """
 
     def __init__(self, model: torch.nn.Module, loss: Callable[[torch.nn.Module, Any], Any], keep: bool) -> None:
@@ -42,16 +42,16 @@ class FeatureCache:
         moving: Mapping[int, str] | None = None,
         passes: Passes | None = None,
     ) -> Features | None:
-        """What the layers below all searched parameters make of a batch; None if that cannot be used again.
+        """The features of a batch below all searched parameters; None if they cannot be reused.
 
         Args:
-            searched: Names of the parameters that a step's queries displace, by the id of the parameter.
+            searched: Names of the parameters that the queries of this step displace, by the id of the parameter.
             batch: The batch.
-            moving: The same of those that any step may move; none means `searched`.
-            passes: How many examples fit in a run; none means all.
+            moving: The same for the parameters that any step may move; None means `searched`.
+            passes: Limits the examples in a pass; None means no limit.
 
         Raises:
-            ValueError: Features are to be kept, but the batch has no "example_id".
+            ValueError: `keep` is true, but the batch has no "example_id".
         """
         if self.trunk is None or not self.trunk.layers:
             return None
@@ -63,7 +63,7 @@ class FeatureCache:
         cut = cut_below(searched)
         if not cut:
             return None
-        keep = self.keep and (moving is None or cut_below(moving) >= cut)  # what lies below may move in other steps
+        keep = self.keep and (moving is None or cut_below(moving) >= cut)  # lower layers may move in other steps
         last = self._last(batch) if cut == len(trunk.layers) else None
 
         def make(part: Any, rows: int) -> Features | None:
@@ -83,14 +83,14 @@ class FeatureCache:
         size: int,
         last: int | None,
     ) -> Features | None:
-        """Features of a batch, of which only those that are not kept are made."""
+        """The features of a batch, computed only for examples that are not in the cache."""
         keys = self._keys(cut, batch, last)
         held = [self.rows.get(key) for key in keys]
         missing = [i for i, row in enumerate(held) if row is None]
         if missing:
             part = batch if len(missing) == size else take_rows(batch, torch.tensor(missing), size, lambda t: t)
             made = make(part, len(missing))
-            if made is None or made.last != last:  # the next call knows that the last tokens are not enough
+            if made is None or made.last != last:  # `_make` found that the last tokens are not enough
                 return made if len(missing) == size else make(batch, size)
             self.structure = made.output if isinstance(made.output, tuple) else None
             for i, row in zip(missing, made.hidden, strict=True):
@@ -101,13 +101,13 @@ class FeatureCache:
         return Features(trunk, cut, like(self.structure, torch.stack([row for row in held if row is not None])), last)
 
     def _run(self, batch: Any, size: int, rows: slice) -> Any:
-        """The loss of some rows."""
+        """Run the loss on some rows."""
         if rows.start is None and rows.stop >= size:
             return self.loss(self.model, batch)
         return self.loss(self.model, take_rows(batch, torch.arange(size)[rows], size, lambda t: t))
 
     def _last(self, batch: Any) -> int | None:
-        """How many of the last tokens the loss looks at, if it says so: after all layers, each token is on its own."""
+        """Number of last tokens that the loss needs, if it says so: above the stack, tokens no longer interact."""
         says = getattr(self.loss, "last_tokens", None)
         return None if says is None or not self._ends else says(self.model, batch)
 

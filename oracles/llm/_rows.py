@@ -21,8 +21,8 @@ class RowError(ValueError):
     """A row of the data cannot be used.
 
     Args:
-        row: Its index, from 0.
-        trouble: What is wrong with it: the end of a sentence that begins with the row.
+        row: Index of the row, from 0.
+        trouble: What is wrong; the message is `rows[row]` followed by this text.
     """
 
     def __init__(self, row: int, trouble: str) -> None:
@@ -31,15 +31,15 @@ class RowError(ValueError):
 
 
 def read_rows(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
-    """The rows of a data file.
+    """Read the rows of a data file.
 
     Args:
-        path: A .jsonl file with an object a line, a .json file with a list of objects, or a .csv or .tsv file whose
-            first line has the names of the fields. In UTF-8.
+        path: A .jsonl file with one object per line, a .json file with a list of objects, or a .csv or .tsv file whose
+            first line names the fields. Encoded in UTF-8.
 
     Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: It is of another kind, empty, not UTF-8, or has a line or row that is not as above.
+        FileNotFoundError: The file does not exist.
+        ValueError: The file has another extension, is empty, is not UTF-8, or has a malformed line or row.
     """
     path = Path(path)
     readers = {".jsonl": _jsonl, ".json": _json, ".csv": _csv, ".tsv": _csv}
@@ -47,7 +47,7 @@ def read_rows(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
     if reader is None:
         raise ValueError(f"File {str(path)!r}: the name must end in {', '.join(readers)}.")
     if not path.is_file():
-        raise FileNotFoundError(f"File {str(path)!r} is not there; check the path.")
+        raise FileNotFoundError(f"File {str(path)!r} does not exist; check the path.")
     try:
         rows = reader(path)
     except UnicodeDecodeError as error:
@@ -66,7 +66,7 @@ def _jsonl(path: Path) -> list[dict[str, Any]]:
                 try:
                     row = json.loads(line)
                 except ValueError as error:
-                    raise ValueError(f"{where} is not JSON: {error}; there must be one object a line.") from None
+                    raise ValueError(f"{where} is not JSON: {error}; write one object per line.") from None
                 rows.append(_object(row, where))
     return rows
 
@@ -111,18 +111,18 @@ def _named(names: list[str], values: list[str], where: str) -> dict[str, Any]:
 @final
 @dataclass(frozen=True)
 class Template:
-    """A text with a row's fields in it.
+    """Text with placeholders for the fields of a row.
 
     Args:
-        text: `{name}` stands for a field, `{name:57}` for its first 57 characters, and `{name:57t}` for its first
-            57 tokens, counted on the field alone. `{{` and `}}` are braces.
+        text: `{name}` is replaced by the field, `{name:57}` by its first 57 characters, and `{name:57t}` by its first
+            57 tokens, counted on the field alone. `{{` and `}}` are literal braces.
 
     Attributes:
-        names: The fields.
-        tail: What comes after the last field.
+        names: Names of the fields.
+        tail: The text after the last field.
 
     Raises:
-        ValueError: A brace stands alone, or a limit is not a positive number.
+        ValueError: A brace is unmatched, a field has no name, or a limit is not a positive number.
 
     Example:
         >>> Template("{text:12} It was").fill({"text": "Too salty for me."})
@@ -141,7 +141,7 @@ class Template:
         object.__setattr__(self, "tail", tail)
 
     def _parse(self) -> tuple[tuple[tuple[str, str, str], ...], str]:
-        """The text as (plain text, the field after it, the field's limit), and what is left."""
+        """The text as a list of (plain text, the field after it, the field's limit), and the text after the last."""
         pieces, plain, at = [], "", 0
         for match in _PIECE.finditer(self.text):
             plain, at = plain + self.text[at : match.start()], match.end()
@@ -163,15 +163,15 @@ class Template:
         return tuple(pieces), plain + self.text[at:]
 
     def fill(self, row: Mapping[str, Any], tokenizer: Any = None, index: int = 0) -> str:
-        """The text of a row.
+        """Fill in the fields of a row.
 
         Args:
-            row: Its fields.
-            tokenizer: Needed where a limit is in tokens.
-            index: The row's number, for errors.
+            row: The fields by name.
+            tokenizer: Required if a limit is in tokens.
+            index: Index of the row, for error messages.
 
         Raises:
-            ValueError: A field is missing, null or not text or a number; or there is no tokenizer for a limit.
+            ValueError: A field is missing, null, or neither text nor a number; or a limit in tokens has no tokenizer.
         """
         parts = [text + _cut(self._value(row, name, index), limit, tokenizer) for text, name, limit in self._pieces]
         return "".join(parts) + self.tail
@@ -179,21 +179,21 @@ class Template:
     def _value(self, row: Mapping[str, Any], name: str, index: int) -> str:
         value = row.get(name)
         if value is None:
-            there = "is null" if name in row else f"is missing; the row has {', '.join(map(repr, row))}"
-            raise RowError(index, f": field {name!r} of the template {self.text!r} {there}.")
+            trouble = "is null" if name in row else f"is missing; the row has {', '.join(map(repr, row))}"
+            raise RowError(index, f": field {name!r} of the template {self.text!r} {trouble}.")
         if not isinstance(value, str | int | float):
             raise RowError(index, f": field {name!r} must be text or a number, got {value!r:.80}.")
         return str(value)
 
 
 def _cut(value: str, limit: str, tokenizer: Any) -> str:
-    """The beginning of a field, as long as its limit allows."""
+    """The field, truncated to its limit."""
     if not limit:
         return value
     if not limit.endswith("t"):
         return value[: int(limit)]
     if tokenizer is None:
-        raise ValueError(f"A field is limited to {limit!r}, a number of tokens; give `fill` the tokenizer.")
+        raise ValueError(f"The limit {limit!r} of a field is in tokens; pass the tokenizer to `fill`.")
     most = int(limit[:-1])
     found = tokenizer(value, add_special_tokens=False, return_offsets_mapping=tokenizer.is_fast)
     if len(found["input_ids"]) <= most:
@@ -201,4 +201,4 @@ def _cut(value: str, limit: str, tokenizer: Any) -> str:
     if not tokenizer.is_fast:
         return str(tokenizer.decode(found["input_ids"][:most]))
     end, next_start = found["offset_mapping"][most - 1][1], found["offset_mapping"][most][0]
-    return value[: min(end, next_start)]  # a character of several tokens is kept whole or left out
+    return value[: min(end, next_start)]  # never split a character that spans several tokens

@@ -1,4 +1,4 @@
-"""The two ways to run a model under the queries of a step, behind one signature."""
+"""The two sweeps, which evaluate a loss at the queries of a step: one pass per query, or one pass for all."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ __all__ = ["BatchedSweep", "Part", "ScratchSweep", "Sweep", "per_example"]
 
 @dataclass(frozen=True)
 class Part:
-    """What one run of a model is about.
+    """The examples of one call of a sweep.
 
     Attributes:
         batch: The batch.
         size: Its number of examples.
-        rows: Row numbers that each of some queries sees, shape (queries, rows each).
-        features: What stands in for the lowest layers, if anything.
+        rows: Indices of the examples that each query sees, shape (queries, rows per query).
+        features: The output of the lowest layers, if it is reused.
     """
 
     batch: Any
@@ -39,23 +39,23 @@ class Part:
 
     @property
     def inputs(self) -> Any:
-        """The batch, or what of it belongs to the features."""
+        """The batch, cut to the tokens that the features cover."""
         return self.batch if self.features is None else self.features.inputs(self.batch)
 
     def instead(self, rows: torch.Tensor) -> AbstractContextManager[None]:
-        """Inside, the features stand in for the lowest layers on some rows."""
+        """Within the context, the lowest layers return the features of these rows."""
         return nullcontext() if self.features is None else self.features.instead(rows)
 
 
 class Sweep(ABC):
-    """Losses of some queries on some rows of a batch.
+    """Computes the losses of some queries on some rows of a batch.
 
     Args:
         model: The model.
-        loss: From (model, batch) to one value per example.
+        loss: A function of (model, batch) that returns one value per example.
 
     Attributes:
-        together: Whether several queries are answered in one run of the model.
+        together: Whether one forward pass evaluates several queries.
     """
 
     together: ClassVar[bool]
@@ -65,17 +65,17 @@ class Sweep(ABC):
 
     @abstractmethod
     def __call__(self, part: Part, displacements: Displacements | None = None, which: slice = slice(0, 1)) -> Floats:
-        """The loss of each row, shape (queries, rows each).
+        """The loss of each row, shape (queries, rows per query).
 
         Args:
             part: The rows.
-            displacements: The step's; none runs the model as it is.
-            which: Some of its queries.
+            displacements: The displacements of the step; None runs the model at the current weights.
+            which: The queries to evaluate.
         """
 
 
 class ScratchSweep(Sweep):
-    """One run a query. The loss may also be the mean over the rows."""
+    """One forward pass per query. The loss may also return a scalar, the mean over the rows."""
 
     together = False
 
@@ -93,7 +93,7 @@ class ScratchSweep(Sweep):
 
 
 class BatchedSweep(Sweep):
-    """One run for all queries."""
+    """One forward pass for all queries."""
 
     together = True
     _newest: tuple[Displacements, slice, Displacements] | None = None
@@ -113,7 +113,7 @@ class BatchedSweep(Sweep):
         return per_example(values, len(rows), mean_too=False).reshape(part.rows.shape)
 
     def _some(self, displacements: Displacements, which: slice) -> Displacements:
-        """Some of the queries; the newest are kept, for other rows."""
+        """The displacements of some queries; the latest are cached for further rows."""
         if which == slice(0, displacements.n):
             return displacements
         newest = self._newest
@@ -126,10 +126,10 @@ def per_example(values: Any, count: int, mean_too: bool) -> Floats:
     """The values of a loss in fp64, shape (count,).
 
     Raises:
-        TypeError: It is of another shape.
+        TypeError: The loss returned another shape.
     """
     if not isinstance(values, torch.Tensor):
-        raise TypeError(f"`loss(model, batch)` must return a tensor of one value per example, got {values!r:.60}.")
+        raise TypeError(f"`loss(model, batch)` must return a tensor with one value per example, got {values!r:.60}.")
     flat = values.detach().double().cpu().numpy()
     if flat.shape == (count,):
         return np.asarray(flat)

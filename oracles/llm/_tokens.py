@@ -1,4 +1,4 @@
-"""Texts as tokens: what stands before them, what comes after them, and whether they fit."""
+"""Tokenisation of texts: start tokens, continuations, and the length limit."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ _COMMON = ("great", "terrible", "good", "bad", "yes", "no", "true", "false", "po
 
 
 def label_tokens(tokenizer: Any, labels: Sequence[str], template: Template | str = "") -> tuple[int, ...]:
-    """The one token of each label's word, as it comes after the template.
+    """The single token of each label word, as it follows the template.
 
     Args:
-        tokenizer: The model's.
-        labels: A word for each class. A space is put before it, unless it begins with one, or the template ends in one.
-        template: What the words come after.
+        tokenizer: The model's tokenizer.
+        labels: A word for each class. A space is added before it unless it begins with one or the template ends in one.
+        template: The text before the words.
 
     Raises:
-        ValueError: A word is not one token, or two words are the same one.
+        ValueError: A word is not a single token, or two words are the same token.
 
     Example:
         `label_tokens(tokenizer, ["great", "terrible"])`
@@ -57,18 +57,18 @@ def _word(tokenizer: Any, word: str, tail: str) -> list[int]:
 
 
 def tokens_of(tokenizer: Any, text: str) -> list[int]:
-    """The tokens of a text, without any that stand for its beginning or end."""
+    """The tokens of a text, without special start or end tokens."""
     return list(tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
 def continuation(tokenizer: Any, before: str, after: str) -> list[int]:
-    """The tokens of a text as it comes after another, whose own tokens stay as they are."""
+    """The tokens of `after` as it follows `before`, whose own tokens must not change."""
     start, both = tokens_of(tokenizer, before), tokens_of(tokenizer, before + after)
     return both[len(start) :] if both[: len(start)] == start else tokens_of(tokenizer, after)
 
 
 def with_start(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
-    """The tokens of texts, after those that the tokenizer puts at a beginning; what it puts at an end is left out."""
+    """The tokens of each text, with the tokenizer's start tokens but without its end tokens."""
     if not texts:
         return []
     start = _start(tokenizer)
@@ -81,10 +81,10 @@ def _start(tokenizer: Any) -> list[int]:
 
 
 def fitting(tokens: list[list[int]], tokenizer: Any, max_length: int | None) -> list[list[int]]:
-    """The same, if none is longer than `max_length` or, without one, than the tokenizer's own limit.
+    """Return `tokens` if no list is longer than `max_length` (default: the tokenizer's own limit).
 
     Raises:
-        ValueError: One is longer, or empty.
+        ValueError: A list is too long or empty.
     """
     most = tokenizer.model_max_length if max_length is None else max_length
     for i, ids in enumerate(tokens):
@@ -95,16 +95,16 @@ def fitting(tokens: list[list[int]], tokenizer: Any, max_length: int | None) -> 
                 "as `{text:57t}` does after 57 tokens.",
             )
         if not ids:
-            raise RowError(i, " has no token; leave it out.")
+            raise RowError(i, " has no tokens; leave it out.")
     return tokens
 
 
 def pad_token(tokenizer: Any) -> int:
-    """The token to pad with: its own, or else its end of text; 0 without either."""
+    """The padding token: the tokenizer's own, else its end-of-text token, else 0."""
     token = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
     return 0 if token is None else int(token)
 
 
 def template_of(template: Template | str) -> Template:
-    """A template, or the one that a text spells."""
+    """The template itself, or a `Template` of the text."""
     return Template(template) if isinstance(template, str) else template

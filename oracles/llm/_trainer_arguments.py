@@ -1,4 +1,4 @@
-"""`ZOTrainingArguments`: the arguments of `ZOTrainer`, and those it refuses."""
+"""`ZOTrainingArguments`: the arguments of `ZOTrainer`, and the Trainer's arguments that it refuses."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from blackbox_zo._typing import override
 __all__ = ["ZOTrainingArguments", "estimator_of", "rule_of"]
 
 _NO_SHARDING = "there are no gradients and no optimiser state to shard; run one process without it"
-_OWN_WEIGHTS = "the queries' weights are made while the model's own code runs; leave it off"
+_OWN_WEIGHTS = "the weights are perturbed by intercepting the model's own Python code; leave it off"
 _REFUSED = {
     "deepspeed": _NO_SHARDING,
     "fsdp": _NO_SHARDING,
@@ -29,7 +29,7 @@ _REFUSED = {
     "max_grad_norm": "there is no gradient to clip; use `clip_scalar`",
     "label_smoothing_factor": "give `ZOTrainer(compute_per_example_loss=...)` a loss that smooths",
     "neftune_noise_alpha": "all queries of a step must see the same inputs; leave it off",
-    "auto_find_batch_size": "batches are cut by themselves when memory runs out; leave it off",
+    "auto_find_batch_size": "batches are split automatically when memory runs out; leave it off",
 }
 
 
@@ -56,16 +56,16 @@ class ZOTrainingArguments(TrainingArguments):
         select: Which parameters: "all" (those that require grad), "lora", "bias", "prefix", or a regular expression.
         sweep: See `oracles.llm.LossOracle`, as for `directions_per`.
         directions_per: "step" or "example". With "example" every batch must be a multiple of `n_directions`, so
-            `dataloader_drop_last=True` is needed where the data are not.
-        momentum_memory: Number of past estimates in the momentum; none turns momentum off.
+            `dataloader_drop_last=True` is needed if the data do not divide evenly.
+        momentum_memory: Number of past estimates in the momentum; None turns momentum off.
         momentum: Momentum coefficient, in [0, 1); used with `momentum_memory` only.
-        clip_scalar: Largest absolute weight of a direction in an estimate; none does not clip.
+        clip_scalar: Largest absolute weight of a direction in an estimate; None does not clip.
         no_decay: A regular expression; parameters whose names match it have no weight decay.
-        journal: Name of a new file in `output_dir` for all answers; none writes no journal. It only records the run: a
+        journal: Name of a new file in `output_dir` for all answers; None writes no journal. It only records the run: a
             run resumes from its checkpoints, and then without a journal.
 
     Raises:
-        ValueError: An argument is out of its range, or cannot be honoured without gradients.
+        ValueError: An argument is out of its range, or has no meaning without gradients.
     """
 
     learning_rate: float = _help(1e-6, "The initial learning rate.")
@@ -79,7 +79,7 @@ class ZOTrainingArguments(TrainingArguments):
     select: str = _help("all", "Parameters to train: all, lora, bias, prefix, or a regular expression for their names.")
     sweep: str = _help("auto", "auto, batched or scratch.")
     directions_per: str = _help("step", "step or example.")
-    momentum_memory: int | None = _help(None, "Number of past estimates in the momentum; none turns momentum off.")
+    momentum_memory: int | None = _help(None, "Number of past estimates in the momentum; None turns momentum off.")
     momentum: float = _help(0.9, "Momentum coefficient; used with momentum_memory only.")
     clip_scalar: float | None = _help(None, "Largest absolute weight of a direction in an estimate.")
     no_decay: str = _help(r"bias|norm|ln_", "A regular expression for the names of parameters without weight decay.")
@@ -90,7 +90,7 @@ class ZOTrainingArguments(TrainingArguments):
         owner = type(self).__name__
         for name, mend in _REFUSED.items():
             if getattr(self, name):
-                raise ValueError(f"`{owner}({name}={getattr(self, name)!r})` cannot be honoured: {mend}.")
+                raise ValueError(f"`{owner}({name}={getattr(self, name)!r})` is not supported: {mend}.")
         check_positive(owner, learning_rate=self.learning_rate, radius=self.radius)
         check_share(owner, momentum=self.momentum, weight_decay=self.weight_decay)
         check_choice(owner, ("auto", "batched", "scratch"), sweep=self.sweep)
@@ -106,19 +106,19 @@ class ZOTrainingArguments(TrainingArguments):
         estimator_of(self)
         super().__post_init__()  # type: ignore[no-untyped-call]
         if self.mixed_precision != "no":
-            raise ValueError(f"Mixed precision {self.mixed_precision!r} cannot be honoured: {_REFUSED['bf16']}.")
+            raise ValueError(f"Mixed precision {self.mixed_precision!r} is not supported: {_REFUSED['bf16']}.")
         self.activation_checkpointing = self.gradient_checkpointing = False
 
 
 def estimator_of(args: ZOTrainingArguments) -> bz.RandomVector:
-    """The estimator that the arguments describe."""
+    """The estimator that the arguments specify."""
     distribution: Any = args.distribution
     difference: Any = args.difference
     return bz.RandomVector(args.radius, args.n_directions, distribution, difference, args.rank)
 
 
 def rule_of(args: ZOTrainingArguments, rate: bz.rules.Schedule) -> bz.Rule:
-    """The rule that the arguments describe."""
+    """The rule that the arguments specify."""
     links: list[bz.Rule] = []
     if args.clip_scalar is not None:
         links.append(bz.ClipScalar(args.clip_scalar))

@@ -1,4 +1,4 @@
-"""The loss of a transformers model as one value per example."""
+"""The loss of a transformers model, one value per example."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["GivenLoss", "ModelLoss", "TrainerLoss"]
 
 
 class TrainerLoss(ABC):
-    """One value per example. A step's loss is their sum over the sum of the weights of its batches."""
+    """A loss with one value per example. The loss of a step is the sum of the values over the sum of the weights."""
 
     @abstractmethod
     def __call__(self, model: Any, inputs: Mapping[str, Any]) -> torch.Tensor:
@@ -26,23 +26,23 @@ class TrainerLoss(ABC):
 
     @abstractmethod
     def weight(self, inputs: Mapping[str, Any]) -> float:
-        """What the values of a batch count."""
+        """The weight of a batch."""
 
     @abstractmethod
     def check(self, model: Any, inputs: Mapping[str, Any]) -> None:
         """Try the loss on the first examples of a batch.
 
         Raises:
-            ValueError: It is not what the model itself computes.
+            ValueError: It differs from the model's own loss.
         """
 
 
 @final
 class GivenLoss(TrainerLoss):
-    """The user's, whose mean over the examples counts.
+    """The user's loss, averaged over examples.
 
     Args:
-        function: From (model, inputs) to values of shape (B,).
+        function: A function of (model, inputs) that returns values of shape (B,).
     """
 
     def __init__(self, function: Callable[[Any, Any], torch.Tensor]) -> None:
@@ -65,13 +65,13 @@ class GivenLoss(TrainerLoss):
 
 @final
 class ModelLoss(TrainerLoss):
-    """The model's own: cross-entropy summed over an example's labels (tokens, or its class), or mean squared error.
+    """The model's own loss: cross-entropy summed over the labels of an example (tokens or a class), or squared error.
 
-    The sum over the number of labels, without those of -100, is what the model computes for a batch: the mean over
-    tokens, not over examples. A causal model's tokens are predicted from the tokens before them.
+    Divided by the number of labels other than -100, the sum over a batch is the loss that the model computes itself:
+    the mean over tokens, not over examples. A causal model predicts each token from the tokens before it.
 
     Args:
-        model: A transformers model, perhaps with an adapter of peft.
+        model: A transformers model, optionally with a peft adapter.
     """
 
     def __init__(self, model: Any) -> None:
@@ -84,7 +84,7 @@ class ModelLoss(TrainerLoss):
 
     @override
     def __call__(self, model: Any, inputs: Mapping[str, Any]) -> torch.Tensor:
-        # Raises ValueError if there are no labels, or the logits do not fit them
+        # Raises ValueError if there are no labels or the logits do not match them
         labels = _labels(inputs)
         logits: torch.Tensor = model(**{k: v for k, v in inputs.items() if k != "labels" or self.encodes}).logits
         z = logits.to(torch.promote_types(logits.dtype, torch.float32))
@@ -114,7 +114,7 @@ class ModelLoss(TrainerLoss):
 
     @override
     def weight(self, inputs: Mapping[str, Any]) -> float:
-        # The number of labels that count
+        # The number of labels that are scored
         labels = _labels(inputs)
         if not self._scores_classes(labels):
             return len(labels)
@@ -140,7 +140,7 @@ class ModelLoss(TrainerLoss):
 
 
 _IN_PLACE = ("ForMaskedLM", "ForTokenClassification")
-"""Kinds of models whose label at t is about the token at t."""
+"""Model classes whose label at t is for position t, not for t + 1."""
 
 
 def _labels(inputs: Mapping[str, Any]) -> torch.Tensor:
@@ -155,6 +155,6 @@ def _labels(inputs: Mapping[str, Any]) -> torch.Tensor:
 
 def _no_fit(z: torch.Tensor, labels: torch.Tensor) -> str:
     return (
-        f"Logits of shape {tuple(z.shape)} do not fit labels of shape {tuple(labels.shape)}. "
+        f"Logits of shape {tuple(z.shape)} do not match labels of shape {tuple(labels.shape)}. "
         "Give `ZOTrainer(compute_per_example_loss=...)` a function of (model, inputs)."
     )

@@ -1,4 +1,4 @@
-"""What `ZOTrainer` keeps of a step, and the optimiser that the Trainer sees."""
+"""The state of a step in `ZOTrainer`, and the optimiser that the Trainer sees."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ __all__ = ["StepUnderWay", "TrainerRate", "ZOOptimizer", "evaluating"]
 
 @final
 class ZOOptimizer(torch.optim.Optimizer):
-    """What the Trainer takes for its optimiser: a learning rate for the schedulers to change, and a move for `step`.
+    """The optimiser given to the Trainer: it holds the learning rate for the scheduler, and `step` calls `move`.
 
     Args:
-        parameters: What is trained.
-        lr: The first learning rate.
-        move: Makes the move.
+        parameters: The trained parameters.
+        lr: Initial learning rate.
+        move: Moves the weights.
     """
 
     def __init__(self, parameters: Iterable[torch.nn.Parameter], lr: float, move: Callable[[], None]) -> None:
@@ -40,30 +40,30 @@ class ZOOptimizer(torch.optim.Optimizer):
 
 @final
 class TrainerRate:
-    """The learning rate that the Trainer's scheduler has set.
+    """The learning rate as set by the Trainer's scheduler.
 
     Args:
-        optimizer: Where it is set.
+        optimizer: The optimiser that holds the rate.
     """
 
     def __init__(self, optimizer: ZOOptimizer) -> None:
         self.optimizer = optimizer
 
     def __call__(self, step: int) -> float:
-        """The rate now, whatever the number of moves."""
+        """The current rate; `step` is ignored."""
         return float(self.optimizer.param_groups[0]["lr"])
 
 
 @final
 @dataclass
 class StepUnderWay:
-    """A step under way.
+    """An unfinished step.
 
     Attributes:
-        proposal: What is asked.
-        displacements: The queries' weights.
-        sums: Under each query the sum of the examples' losses so far, shape (n,).
-        weight: What the sums are to be divided by.
+        proposal: The proposal of the search.
+        displacements: The displacements of the weights, one per query.
+        sums: The sum of the losses so far at each query, shape (n,).
+        weight: The total weight so far, by which the sums are divided.
     """
 
     proposal: bz.Proposal
@@ -72,7 +72,7 @@ class StepUnderWay:
     weight: float = 0.0
 
     def values(self) -> Floats:
-        """The loss under each query, to nine digits, shape (n,); NaN where no label counts."""
+        """The loss at each query, rounded to nine digits, shape (n,); NaN if no label is scored."""
         if not self.weight:
             return np.full(len(self.sums), np.nan)
         return nine_digits(self.sums / self.weight)
@@ -80,7 +80,7 @@ class StepUnderWay:
 
 @contextmanager
 def evaluating(model: torch.nn.Module) -> Iterator[None]:
-    """Inside, the model is in evaluation mode; afterwards each part is in the mode that it was in."""
+    """Within the context, the model is in evaluation mode; on exit each module returns to its previous mode."""
     training = [part for part in model.modules() if part.training]
     model.eval()
     try:

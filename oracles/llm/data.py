@@ -1,4 +1,4 @@
-"""Rows of text as examples of tokens, for the losses of `oracles.llm.losses`."""
+"""Tokenise rows of text into examples for the losses of `oracles.llm.losses`."""
 
 from __future__ import annotations
 
@@ -38,19 +38,19 @@ def classification(
     max_length: int | None = None,
     values: Sequence[Any] | None = None,
 ) -> Examples:
-    """Examples for `LabelWords`: the template's text, and the class.
+    """Examples for `LabelWords`: the filled template and the class.
 
     Args:
-        rows: The rows, from `read_rows` for instance.
-        tokenizer: The model's.
+        rows: The rows, for instance from `read_rows`.
+        tokenizer: The model's tokenizer.
         template: The text, with fields of the row in it.
-        labels: A word for each class, the same as for `label_tokens`.
+        labels: A word for each class, as in `label_tokens`.
         label_field: The field with the class.
-        max_length: Most tokens; none takes the tokenizer's own limit.
-        values: What the field holds for each class, where that is not the word itself.
+        max_length: Maximum number of tokens; None takes the tokenizer's own limit.
+        values: The value of the field for each class, if that is not the word itself.
 
     Raises:
-        ValueError: A row lacks a field, is of no class or too long; or there is not one value for each label.
+        ValueError: A row lacks a field, has an unknown class, or is too long; or `values` does not match `labels`.
     """
     names = [str(v).strip() for v in (labels if values is None else values)]
     if len(names) != len(labels) or len(set(names)) < len(names):
@@ -62,7 +62,7 @@ def classification(
             raise RowError(
                 i,
                 f": field {label_field!r} is {value!r:.80}, which is none of {names}; "
-                "name the data's own values (`values`), in the order of the labels.",
+                "give the values in the data (`values`), in the order of the labels.",
             )
         classes.append(names.index(str(value).strip()))
     return Examples(_prompt_tokens(rows, tokenizer, template, max_length), pad_token(tokenizer), label=classes)
@@ -75,14 +75,14 @@ def completion(
     answer_template: Template | str = " {answer}",
     max_length: int | None = None,
 ) -> Examples:
-    """Examples for `Completion`: the template's text, which is not counted, and an answer, which is.
+    """Examples for `Completion`: the filled template, which is not scored, and an answer, which is.
 
     Args:
         rows: The rows.
-        tokenizer: The model's.
+        tokenizer: The model's tokenizer.
         template: The text before the answer.
-        answer_template: The answer. Where the model is to learn to stop, put its end-of-text token here.
-        max_length: Most tokens of both; none takes the tokenizer's own limit.
+        answer_template: The answer. To teach the model to stop, end it with the end-of-text token.
+        max_length: Maximum number of tokens of both together; None takes the tokenizer's own limit.
 
     Raises:
         ValueError: A row lacks a field, is too long, or has an empty answer.
@@ -100,13 +100,13 @@ def completion(
 
 
 def text(rows: Rows, tokenizer: Any, field: str = "text", max_length: int | None = None) -> Examples:
-    """Examples for `Completion`: a whole text, of which all tokens but the first are counted.
+    """Examples for `Completion`: a whole text; all tokens but the first are scored.
 
     Args:
         rows: The rows.
-        tokenizer: The model's.
+        tokenizer: The model's tokenizer.
         field: The field with the text; "text:200t" takes its first 200 tokens.
-        max_length: Most tokens; none takes the tokenizer's own limit.
+        max_length: Maximum number of tokens; None takes the tokenizer's own limit.
 
     Raises:
         ValueError: A row lacks the field, is too long, or has fewer than two tokens.
@@ -125,17 +125,17 @@ def prompts(
     reference_field: str = "answer",
     max_length: int | None = None,
 ) -> Examples:
-    """Examples for `Generation`: the template's text, and what the model's answer is compared with.
+    """Examples for `Generation`: the filled template, and the reference for the generated text.
 
     Args:
         rows: The rows.
-        tokenizer: The model's.
-        template: The text that the model continues.
-        reference_field: The field with the reference, of any kind that the score understands.
-        max_length: Most tokens, without the new ones; none takes the tokenizer's own limit.
+        tokenizer: The model's tokenizer.
+        template: The prompt.
+        reference_field: The field with the reference, of any type that the score accepts.
+        max_length: Maximum number of tokens of the prompt; None takes the tokenizer's own limit.
 
     Raises:
-        ValueError: A row lacks a field, or is too long.
+        ValueError: A row lacks a field or is too long.
     """
     references = [_required(row, reference_field, i) for i, row in enumerate(rows)]
     tokens = _prompt_tokens(rows, tokenizer, template, max_length)

@@ -1,7 +1,7 @@
 """Losses of a causal language model on a batch, one value per example: lower is better.
 
-A batch is a dict of tensors and lists whose first axis is the B examples. A value depends on its own example only, so
-a batch may be stacked, and the examples padded on either side.
+A batch is a dict of tensors and lists with the B examples along the first axis. Each value depends on its own example
+only, so batches may be stacked, and examples padded on either side.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ __all__ = ["Accuracy", "Completion", "Generation", "LabelWords", "exact_match", 
 class LabelWords:
     """Classification with one word per class: cross-entropy of the right word as the next token after the text.
 
-    `-log softmax(z)[right]`, z the logits of the next token. If the model allows, logits are computed there only.
+    `-log softmax(z)[right]`, z the logits of the next token. If the model allows it, only these logits are computed.
 
     A batch has `input_ids` and `attention_mask`, (B, T), and `label`, (B,), the index of the right class.
 
     Args:
         token_ids: The token of each class's word.
-        over: The softmax runs over the whole "vocabulary", or over the "labels" only; other logits are then not
+        over: The softmax is over the whole "vocabulary", or over the "labels" only; the other logits are then not
             computed, so a large vocabulary costs nothing.
 
     Raises:
-        ValueError: Fewer than two tokens, or the same one twice.
+        ValueError: There are fewer than two tokens, or two are the same.
     """
 
     token_ids: tuple[int, ...]
@@ -48,15 +48,13 @@ class LabelWords:
         check_choice("LabelWords", ("vocabulary", "labels"), over=self.over)
         object.__setattr__(self, "token_ids", tuple(int(token) for token in self.token_ids))
         if len(self.token_ids) < 2 or len(set(self.token_ids)) < len(self.token_ids) or min(self.token_ids) < 0:
-            raise ValueError(
-                f"`LabelWords(token_ids=...)` must be two or more different tokens, one a class, got {self.token_ids}."
-            )
+            raise ValueError(f"`LabelWords(token_ids=...)` must be two or more distinct tokens, got {self.token_ids}.")
 
     def __call__(self, model: Any, batch: Mapping[str, Any]) -> torch.Tensor:
         """The losses, (B,).
 
         Raises:
-            ValueError: A label is out of range, an example has no token, or the batch lacks a field.
+            ValueError: A label is out of range, an example has no tokens, or the batch lacks a field.
         """
         return self._loss_and_scores(model, batch)[0]
 
@@ -70,13 +68,13 @@ class LabelWords:
         return _cross_entropy(z, words[label]), z.index_select(-1, words)
 
     def measures(self, model: Any, batch: Mapping[str, Any]) -> dict[str, torch.Tensor]:
-        """`loss` and `accuracy`, (B,) each: 1 where the right class is most likely, NaN without a finite loss."""
+        """`loss` and `accuracy`, (B,) each. Accuracy is 1 or 0, or NaN if the loss is not finite."""
         loss, scores = self._loss_and_scores(model, batch)
         right = scores.argmax(-1) == batch["label"]
         return {"loss": loss, "accuracy": torch.where(loss.isfinite(), right.float(), torch.nan)}
 
     def last_tokens(self, model: Any, batch: Mapping[str, Any]) -> int | None:
-        """How many of the last columns of `input_ids` hold the last tokens of all examples; None if not known."""
+        """Number of last columns of `input_ids` that contain the last token of every example; None if unknown."""
         if _places_itself(model):
             return None
         mask = _field(batch, "attention_mask")
@@ -97,35 +95,35 @@ class Accuracy:
     """0 where `LabelWords` predicts the right class, 1 where it does not: its mean is 1 - accuracy.
 
     Args:
-        words: The classes.
+        words: The loss with the words of the classes.
     """
 
     words: LabelWords
 
     def __call__(self, model: Any, batch: Mapping[str, Any]) -> torch.Tensor:
-        """The losses, (B,). Raises what `LabelWords` does."""
+        """The losses, (B,). Raises the same errors as `LabelWords`."""
         label = _labels(batch, len(self.words.token_ids))
         return (self.words.predict(model, batch) != label).float()
 
     def last_tokens(self, model: Any, batch: Mapping[str, Any]) -> int | None:
-        """How many of the last tokens must pass through the head; as `LabelWords.last_tokens`."""
+        """Number of last columns that the loss needs, as in `LabelWords.last_tokens`."""
         return self.words.last_tokens(model, batch)
 
 
 @final
 @dataclass(frozen=True)
 class Completion:
-    """Cross-entropy of chosen tokens, such as an answer's, or of a whole text, averaged over the tokens of an example.
+    """Cross-entropy of chosen tokens, such as an answer, or of a whole text, averaged over the scored tokens.
 
     A batch has `input_ids`, `attention_mask` and `labels`, (B, T). The label at t is the token at t, predicted from the
-    tokens before it, or -100 where it does not count. A text's first token is never counted.
+    tokens before it, or -100 if it is not scored. The first token of a text is never scored.
     """
 
     def __call__(self, model: Any, batch: Mapping[str, Any]) -> torch.Tensor:
         """The losses, (B,).
 
         Raises:
-            ValueError: An example has no token that counts, or the batch lacks a field.
+            ValueError: An example has no scored token, or the batch lacks a field.
         """
         ids, mask, labels = _fields(model, batch, "input_ids", "attention_mask", "labels")
         targets = labels[:, 1:]
@@ -138,13 +136,13 @@ class Completion:
 
 
 def _first(counted: torch.Tensor) -> int:
-    """The first column of (B, T) in which any example has a token that counts."""
+    """The first column of (B, T) in which any example has a scored token."""
     width = counted.shape[1]
     columns = torch.arange(width, device=counted.device)
     starts = torch.where(counted, columns, width).amin(1).tolist() if width else [0] * len(counted)
     if width in starts:
         raise ValueError(
-            f"Example {starts.index(width)} of the batch has no token that counts: its `labels` are {UNSCORED} "
+            f"Example {starts.index(width)} of the batch has no scored token: its `labels` are {UNSCORED} "
             "everywhere after its first token. Give it an answer, or leave it out."
         )
     return int(min(starts))
@@ -156,7 +154,7 @@ def _next_token(model: Any, batch: Mapping[str, Any]) -> torch.Tensor:
     width, ends = ids.shape[1], _ends(mask)
     first = min(ends.tolist())
     if first == 0:
-        raise ValueError(f"Example {ends.tolist().index(0)} of the batch has no token; its `attention_mask` is all 0.")
+        raise ValueError(f"Example {ends.tolist().index(0)} of the batch has no tokens; its `attention_mask` is all 0.")
     z = _logits(model, ids, mask, width - first + 1)
     if z.shape[1] == 1:
         return z[:, 0]
@@ -172,21 +170,21 @@ def _logits(model: Any, ids: torch.Tensor, mask: torch.Tensor, keep: int) -> tor
     """The logits at the last `keep` columns, (B, keep, V), in fp32 or better."""
     accepted, inputs = _accepted(model), {"input_ids": ids.contiguous(), "attention_mask": mask.contiguous()}
     if "position_ids" in accepted and not _places_itself(model):
-        inputs["position_ids"] = (mask.cumsum(1) - 1).clamp(min=0)  # the padding of other examples must not count
+        inputs["position_ids"] = (mask.cumsum(1) - 1).clamp(min=0)  # positions must not count the padding
     settings = {"use_cache": False, "logits_to_keep": keep}
     z = model(**inputs, **{name: value for name, value in settings.items() if name in accepted}).logits
     return z[:, -keep:].to(torch.promote_types(z.dtype, torch.float32))  # type: ignore[no-any-return]
 
 
 def _accepted(model: Any) -> Mapping[str, inspect.Parameter]:
-    """The arguments of a model's forward; of the model inside, if it is compiled or has an adapter of peft."""
+    """The arguments of the model's forward; of the wrapped model, if it is compiled or has a peft adapter."""
     model = getattr(model, "_orig_mod", model)
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
     return inspect.signature(base.forward).parameters
 
 
 def _places_itself(model: Any) -> bool:
-    """Whether peft puts tokens of its own before the text, and refuses position ids; a prefix of keys shifts them."""
+    """Whether peft puts its own tokens before the text and refuses position ids (prefix tuning only shifts them)."""
     config = getattr(getattr(model, "_orig_mod", model), "active_peft_config", None)
     return config is not None and config.is_prompt_learning and "PREFIX" not in str(config.peft_type)
 
@@ -204,7 +202,7 @@ def _labels(batch: Mapping[str, Any], classes: int) -> torch.Tensor:
 
 
 def _fields(model: Any, batch: Mapping[str, Any], *names: str) -> list[torch.Tensor]:
-    """Fields of (B, T). Where the model puts tokens before the text, padding goes to the right, out from between."""
+    """Fields of (B, T). If the model puts tokens before the text, padding moves to the right, not between the two."""
     fields = [_field(batch, name) for name in names]
     if not _places_itself(model):
         return fields

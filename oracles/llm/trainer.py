@@ -1,4 +1,4 @@
-"""`ZOTrainer`: transformers' Trainer, by forward passes alone."""
+"""`ZOTrainer`: the Trainer of transformers, by forward passes alone."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class ZOTrainer(Trainer):
 
     Callbacks, evaluation, logging, checkpoints, schedules, gradient accumulation and peft adapters work as usual.
     A step asks `blackbox_zo.Search` for queries and answers them with the loss over all micro-batches of the step, by
-    forward passes in evaluation mode. The weights move at the optimiser's step. The model's class is not patched.
+    forward passes in evaluation mode. The weights move in `optimizer.step()`. The model's class is not patched.
 
     A checkpoint also holds `zo_state.npz`; a run resumed from it continues as if it had never stopped. A step
     without any finite loss moves nothing; `zo_bad_steps` in the logs counts them, and ten in a row end the run.
@@ -45,16 +45,16 @@ class ZOTrainer(Trainer):
         args: `ZOTrainingArguments`.
         *rest: See `Trainer`.
         compute_per_example_loss: Maps (model, inputs) to one value per example, shape (B,), each of its own row alone.
-            None takes the model's own loss: the mean over all labels that count. Evaluation reports the model's own.
-        **options: See `Trainer`; neither `optimizers`, `optimizer_cls_and_kwargs` nor `compute_loss_func`.
+            None takes the model's own loss, the mean over all scored labels. Evaluation always reports the model's own.
+        **options: See `Trainer`; `optimizers`, `optimizer_cls_and_kwargs` and `compute_loss_func` are refused.
 
     Attributes:
-        search: The search, from the first `train()` on; `search.close()` closes its journal.
-        oracle: What answers its queries, from then on.
+        search: The search; None before the first `train()`. `search.close()` closes its journal.
+        oracle: The oracle that answers its queries; None before the first `train()`.
 
     Raises:
         TypeError: `args` are not `ZOTrainingArguments`.
-        ValueError: No parameter is selected, there are several devices, or an argument cannot be honoured.
+        ValueError: No parameter is selected, there are several devices, or an argument is not supported.
 
     Example:
         >>> import tempfile, transformers
@@ -106,12 +106,12 @@ class ZOTrainer(Trainer):
         return 0 if self.search is None else self.search.barren_steps
 
     def _refuse(self) -> None:
-        """Refuse arguments that cannot be honoured."""
+        """Refuse unsupported arguments."""
         devices = max(self.args.n_gpu, self.args.world_size)
         if devices > 1 or self.is_deepspeed_enabled or self.is_fsdp_enabled:
             raise ValueError(
                 f"`ZOTrainer` runs in one process on one device, but there are {devices}, or DeepSpeed or FSDP is on. "
-                "Start it with `python`, and show it one device: CUDA_VISIBLE_DEVICES=0."
+                "Start it with `python`, and make one device visible: CUDA_VISIBLE_DEVICES=0."
             )
         for name in ("optimizer", "lr_scheduler", "optimizer_cls_and_kwargs"):
             if getattr(self, name, None) is not None:
@@ -129,7 +129,7 @@ class ZOTrainer(Trainer):
         # Also make the search, unless it exists for these parameters
         if self.search is None or self.optimizer is None or self._is_stale(self.search.variable):
             self._start()
-        if self._step is not None:  # what an earlier `train` left unfinished is asked again
+        if self._step is not None:  # evaluate again the step that an earlier `train` left unfinished
             self._step.sums, self._step.weight = np.zeros(len(self._step.sums)), 0.0
         return self.optimizer  # type: ignore[no-any-return]
 
@@ -168,7 +168,7 @@ class ZOTrainer(Trainer):
         if path.exists() and path.stat().st_size:
             raise ValueError(
                 f"`ZOTrainingArguments(journal={self.args.journal!r})`: journal '{path}' exists already. Give "
-                "another name; or `journal=None` to resume from a checkpoint."
+                "another name, or `journal=None` to resume from a checkpoint."
             )
         return path
 
@@ -176,7 +176,7 @@ class ZOTrainer(Trainer):
 
     @override
     def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> torch.Tensor:
-        """Losses of a micro-batch under all queries of the step, from forward passes alone.
+        """Evaluate all queries of the step on a micro-batch, by forward passes alone.
 
         Returns:
             The step's mean loss at its last micro-batch, 0 before.
@@ -203,7 +203,7 @@ class ZOTrainer(Trainer):
         return StepUnderWay(proposal, Displacements(variable, proposal.queries), np.zeros(proposal.queries.n))
 
     def _move(self) -> None:
-        """Tell the step's losses, by which the weights move.
+        """Tell the search the losses of the step, which moves the weights.
 
         Raises:
             OracleError: Ten steps in a row had no finite loss.
@@ -243,18 +243,18 @@ class ZOTrainer(Trainer):
         if not path.is_file():
             raise ValueError(
                 f"Checkpoint '{checkpoint}' has no {STATE_FILE}: it was saved with `save_only_model=True`, or by "
-                "another Trainer. Load its model with `from_pretrained`, and train anew."
+                "another Trainer. Load its model with `from_pretrained`, and start a new training."
             )
         if self.args.journal is not None:
             raise ValueError(
-                f"`ZOTrainingArguments(journal={self.args.journal!r})`: a journal is of a whole run, and cannot begin "
+                f"`ZOTrainingArguments(journal={self.args.journal!r})`: a journal records a whole run and cannot begin "
                 "at a checkpoint. Resume with `journal=None`."
             )
         super()._load_optimizer_and_scheduler(checkpoint)
         self._load_search(dict(np.load(path)))
 
     def _load_search(self, state: Mapping[str, Any]) -> None:
-        """Put the search where it was, with the weights that the model has."""
+        """Restore the search, with the weights that the model already has."""
         assert self.search is not None and self.oracle is not None
         weights = {f"x/{name}": value for name, value in self.search.variable.state().items()}
         self.search.load_state_dict({**state, **weights})

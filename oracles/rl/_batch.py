@@ -1,4 +1,4 @@
-"""Playing the episodes of all candidates at once, by a user's function."""
+"""Play the episodes of all candidates at once, with a user's function."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ __all__ = ["BatchPlayer"]
 
 
 class BatchPlayer(Player):
-    """A policy's episodes by a function.
+    """Plays episodes with the function in `Rollouts`.
 
     Args:
         env: The function.
-        policy: Whose parameters it takes.
-        rules: How.
+        policy: The policy whose parameters it takes.
+        rules: How episodes are played.
 
     Raises:
-        ValueError: It cannot follow the rules.
+        ValueError: The function cannot follow the rules.
     """
 
     num_envs = None
@@ -41,7 +41,7 @@ class BatchPlayer(Player):
     def play_all(
         self, xs: Floats, seen: Statistics | None, seeds: Sequence[int], horizon: int | None = None
     ) -> list[Episode | Failure]:
-        # The horizon is not passed on: the function alone decides how long its episodes are
+        # The horizon is not passed on: the function alone decides the length of its episodes
         k = len(seeds)
         given = self.env.play(np.ascontiguousarray(xs), np.array(seeds, dtype=np.int64), seen)
         played = given if isinstance(given, Played) else Played(given)
@@ -73,7 +73,7 @@ class BatchPlayer(Player):
         return out
 
     def _array(self, name: str, value: Any, shape: tuple[int, ...]) -> Floats:
-        if hasattr(value, "detach"):  # torch's, perhaps on a device
+        if hasattr(value, "detach"):  # a torch tensor, perhaps on a GPU
             value = value.detach().cpu()
         try:
             array = np.asarray(value, dtype=np.float64)

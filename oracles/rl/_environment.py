@@ -1,4 +1,4 @@
-"""Making environments, and their spaces and versions."""
+"""Make environments; find their spaces and versions."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ __all__ = [
 
 
 class EnvError(ValueError):
-    """An environment cannot be made, or misbehaves."""
+    """An environment cannot be made or has failed."""
 
 
 def name_of(env: Any) -> str:
@@ -43,30 +43,30 @@ def name_of(env: Any) -> str:
 
 
 def spelled(env: Any) -> str:
-    """How a journal names an environment: by its id, or as module:function where that finds the function again."""
+    """An environment's name in a journal: its id, or module:function if that can be imported."""
     name, module = name_of(env), getattr(env, "__module__", "__main__")
     found = name.isidentifier() and name == getattr(env, "__qualname__", None) and module != "__main__"
     return f"{module}:{name}" if found else name
 
 
 def make(env: Any, num_envs: int = 1, **arguments: Any) -> Any:
-    """An environment from its id, an `EnvSpec`, or a function that makes it.
+    """Make an environment.
 
     Args:
-        env: Which.
-        num_envs: How many that step together; above 1 a `gymnasium.vector.VectorEnv` is made.
-        **arguments: Of gymnasium's `make`, or of the function.
+        env: Its id, an `EnvSpec`, or a function that makes it.
+        num_envs: Environments stepped together; above 1 the result is a `gymnasium.vector.VectorEnv`.
+        **arguments: Arguments of gymnasium's `make`, or of the function.
 
     Raises:
-        EnvError: The name is unknown, or a package is missing.
-        TypeError: It is none of the three.
+        EnvError: The id is unknown, or a package is missing.
+        TypeError: `env` is none of the three.
         ValueError: The function makes another number of environments.
     """
     import gymnasium
 
     if isinstance(env, Rollouts):
         raise EnvError(
-            "`Rollouts` has no spaces: make the policy by its sizes, as `LinearPolicy(n_inputs, n_outputs)`."
+            "`Rollouts` has no spaces: give the policy its sizes, as in `LinearPolicy(n_inputs, n_outputs)`."
         )
     named = isinstance(env, str | gymnasium.envs.registration.EnvSpec)
     if not named and not isinstance(env, type) and hasattr(env, "reset"):
@@ -86,7 +86,7 @@ def make(env: Any, num_envs: int = 1, **arguments: Any) -> Any:
         else:
             made = env(**arguments)
             if num_envs > 1 and not is_vector(made):
-                first = [made]  # not made in vain
+                first = [made]  # use the one that exists
                 made = gymnasium.vector.SyncVectorEnv([lambda: first.pop() if first else env(**arguments)] * num_envs)
     except (gymnasium.error.UnregisteredEnv, gymnasium.error.DeprecatedEnv) as error:
         near = _near(name_of(env), gymnasium.registry.values())
@@ -100,7 +100,7 @@ def make(env: Any, num_envs: int = 1, **arguments: Any) -> Any:
     if is_vector(made) and num_envs not in (1, made.num_envs):
         n = made.num_envs
         close(made)
-        raise ValueError(f"`{name_of(env)}` makes {n} environments that step together, but `num_envs={num_envs}`.")
+        raise ValueError(f"`{name_of(env)}` makes a vector of {n} environments, but `num_envs={num_envs}`.")
     missing = [n for n in ("reset", "step", "observation_space", "action_space") if not hasattr(made, n)]
     if missing:
         raise EnvError(f"`{name_of(env)}` made a `{type(made).__name__}` without {', '.join(missing)}.")
@@ -108,7 +108,7 @@ def make(env: Any, num_envs: int = 1, **arguments: Any) -> Any:
 
 
 def _near(name: str, specs: Iterable[Any]) -> list[str]:
-    """Ids like `name`, each in its newest version, whatever the case of letters."""
+    """Ids similar to `name`, ignoring case, each in its newest version."""
     newest: dict[str, Any] = {}
     for spec in specs:
         stem = spec.id.rpartition("-v")[0] if spec.version is not None else spec.id
@@ -121,7 +121,7 @@ def _near(name: str, specs: Iterable[Any]) -> list[str]:
 
 @contextlib.contextmanager
 def _without_old_attributes(env: Any) -> Iterator[None]:
-    """Leave out MuJoCo's word on an old attribute in gymnasium's models, which each process prints and logs."""
+    """Suppress MuJoCo's warning about a deprecated attribute in gymnasium's models, printed in each process."""
     import gymnasium
 
     spec = gymnasium.registry.get(env) if isinstance(env, str) else env
@@ -162,7 +162,7 @@ def versions_of(env: Any) -> dict[str, str]:
 
 
 def _installed(name: str) -> str:
-    """The version of a distribution; empty if it is not installed."""
+    """The version of a package; empty if it is not installed."""
     try:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
@@ -170,7 +170,7 @@ def _installed(name: str) -> str:
 
 
 def registered() -> dict[str, Any]:
-    """The environments registered here besides gymnasium's own, for worker processes to register too."""
+    """The environments registered here besides gymnasium's own, to be registered in worker processes too."""
     import gymnasium
 
     own = "gymnasium.envs."
@@ -180,7 +180,7 @@ def registered() -> dict[str, Any]:
 
 
 def register(specs: dict[str, Any]) -> None:
-    """Register what `registered` returned in another process, unless it is known here."""
+    """Register the environments that `registered` returned in another process, unless they are known here."""
     import gymnasium
 
     for name, spec in specs.items():
@@ -188,7 +188,7 @@ def register(specs: dict[str, Any]) -> None:
 
 
 def is_vector(made: Any) -> bool:
-    """Whether it is several environments that step together."""
+    """Whether an environment is a vector environment."""
     import gymnasium
 
     return isinstance(made, gymnasium.vector.VectorEnv)
@@ -202,10 +202,10 @@ def spaces_of(made: Any) -> tuple[Any, Any]:
 
 
 def sizes_of(env: Any) -> tuple[int, int]:
-    """Numbers in an observation, and outputs that a policy needs.
+    """The size of a flat observation, and the number of outputs that a policy needs.
 
     Raises:
-        EnvError: It cannot be made.
+        EnvError: The environment cannot be made.
     """
     made = make(env)
     try:
@@ -221,15 +221,15 @@ def said(error: BaseException) -> str:
 
 
 def unseeded(env: Any) -> EnvError:
-    """The error of an environment that takes no seed."""
+    """The error for an environment that takes no seed."""
     return EnvError(f"{name_of(env)!r} has no `reset(seed=...)`, so its episodes cannot be repeated. Give it one.")
 
 
 def reset(env: Any, made: Any, seed: Any) -> Any:
-    """Start an episode in `made`, which `env` made; returns what its `reset` does.
+    """Start an episode in `made`, which `env` made; return the result of its `reset`.
 
     Raises:
-        EnvError: It takes no seed.
+        EnvError: The environment takes no seed.
     """
     try:
         return made.reset(seed=seed)
@@ -240,6 +240,6 @@ def reset(env: Any, made: Any, seed: Any) -> Any:
 
 
 def close(made: Any) -> None:
-    """Close an environment, and ignore what it raises."""
+    """Close an environment and ignore its errors."""
     with contextlib.suppress(Exception):
         made.close()

@@ -43,7 +43,7 @@ class Episode(NamedTuple):
     """The result of an episode.
 
     Attributes:
-        score: What is maximised.
+        score: The number to maximise.
         episode_return: Sum of rewards.
         steps: Number of steps.
         terminated: Whether it reached a terminal state.
@@ -116,7 +116,7 @@ class Player(ABC):
     """Plays episodes in an environment.
 
     Attributes:
-        num_envs: Episodes played at once; none for any number.
+        num_envs: Number of episodes played at once; None allows any number.
     """
 
     num_envs: int | None
@@ -125,16 +125,16 @@ class Player(ABC):
     def play_all(
         self, xs: Floats, seen: Statistics | None, seeds: Sequence[int], horizon: int | None = None
     ) -> list[Episode | Failure]:
-        """Play some episodes, no more than `num_envs`.
+        """Play k episodes together, at most `num_envs`.
 
         Args:
-            xs: Parameters of the policy in each, shape (k, size).
+            xs: The policy parameters of each, shape (k, size).
             seen: Statistics to normalise by.
-            seeds: The environment's seed in each, k of them.
-            horizon: Steps after which an episode is cut; none plays to its end.
+            seeds: The environment seed of each, length k.
+            horizon: Steps after which an episode is cut; None plays to the end.
 
         Raises:
-            Exception: Whatever the environment raises; then none of the episodes has a result.
+            Exception: Whatever the environment raises; then no episode has a result.
         """
 
     @abstractmethod
@@ -143,7 +143,7 @@ class Player(ABC):
 
 
 def groups(n: int, num_envs: int | None) -> Iterator[slice]:
-    """Groups of n episodes that are played at once."""
+    """Split n episodes into groups that are played at once."""
     width = num_envs or n
     for first in range(0, n, width):
         yield slice(first, min(first + width, n))
@@ -153,7 +153,7 @@ def check_sizes(env: Any, policy: Any, n_inputs: int, n_outputs: int) -> None:
     """Check that a policy fits an environment.
 
     Raises:
-        SpaceError: It does not.
+        SpaceError: The policy does not fit.
     """
     for what, has, needs in (
         ("n_inputs", policy.n_inputs, n_inputs),

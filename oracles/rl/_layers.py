@@ -16,7 +16,7 @@ ACTIVATIONS = ("tanh", "relu")
 
 
 class Layer(NamedTuple):
-    """The shape of a layer; its parameters are the weights row by row, then the bias."""
+    """The shape of a layer. Its parameters are the weights row by row, then the bias."""
 
     n_outputs: int
     n_inputs: int
@@ -25,7 +25,7 @@ class Layer(NamedTuple):
 
     @property
     def size(self) -> int:
-        """Number of its parameters."""
+        """Number of parameters."""
         return self.n_outputs * (self.n_inputs + self.bias)
 
 
@@ -38,7 +38,7 @@ class Weights(NamedTuple):
 
 
 def layers_of(x: Floats, layers: Sequence[Layer]) -> list[Weights]:
-    """The layers that a row of parameters, shape (size,), stands for."""
+    """Unpack parameters x, shape (size,), into layers."""
     out, at = [], 0
     for n_outputs, n_inputs, bias, activation in layers:
         end = at + n_outputs * n_inputs
@@ -49,7 +49,7 @@ def layers_of(x: Floats, layers: Sequence[Layer]) -> list[Weights]:
 
 
 def folded(layers: list[Weights], seen: Statistics | None) -> list[Weights]:
-    """The same function with the normalisation of observations inside the first layer."""
+    """The same function, with the normalisation of observations folded into the first layer."""
     if seen is None or not seen.n:
         return layers
     w, b, activation = layers[0]
@@ -59,13 +59,13 @@ def folded(layers: list[Weights], seen: Statistics | None) -> list[Weights]:
 
 
 class Network:
-    """Layers laid out to act: memory that is filled anew for each policy that plays.
+    """Preallocated buffers for a forward pass, reused for every policy.
 
-    A layer's input ends with a 1 that meets its bias, as the last column of its weights: one product for both.
+    The bias is the last column of the weights and each input ends with a 1, so one product computes `W o + b`.
 
     Args:
-        layers: Their shapes.
-        n: Policies that act side by side, a row of observations each; none for one alone.
+        layers: The shapes of the layers.
+        n: Number of policies evaluated together, with one row of observations each; None for a single policy.
     """
 
     def __init__(self, layers: Sequence[Layer], n: int | None = None) -> None:
@@ -97,12 +97,12 @@ class Network:
         self._out = values[..., :-1]
 
     def acting(self, x: Floats, seen: Statistics | None) -> Callable[[Floats], Floats]:
-        """The layers with the parameters x as a function of flat observations, which gives the same array each time.
+        """The network with parameters x, as a function of flat observations; it returns the same array at each call.
 
-        What an earlier call gave acts with the new parameters then.
+        Functions from earlier calls use the new parameters from then on.
 
         Args:
-            x: Shape (size,), or (n, size).
+            x: Parameters, shape (size,), or (n, size).
             seen: Statistics to normalise by.
         """
         for w, own, b, bias in self._parts:
@@ -121,8 +121,8 @@ class Network:
         return act
 
     def _normalize(self, seen: Statistics) -> None:
-        """Have the first layer normalise its input: see `folded`."""
-        if seen is not self._seen:  # the candidates of a step share it
+        """Fold the normalisation into the first layer; see `folded`."""
+        if seen is not self._seen:  # all candidates of a step share the statistics
             self._seen, self._scale = seen, seen.scale()
         w, _, b, _ = self._parts[0]
         w *= self._scale

@@ -16,7 +16,7 @@ OPSET = 17
 
 
 def write(layers: list[Weights], path: str | Path) -> None:
-    """Write them as `Gemm` nodes with their activations.
+    """Write the layers as `Gemm` nodes with their activations.
 
     Raises:
         ModuleNotFoundError: `onnx` is not installed.
@@ -46,6 +46,6 @@ def write(layers: list[Weights], path: str | Path) -> None:
     )
     graph = helper.make_graph(nodes, "policy", [given], [found], weights)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="blackbox_zo")
-    model.ir_version = 8  # what runtimes of the last years read
+    model.ir_version = 8  # old enough for runtimes of recent years
     onnx.checker.check_model(model)
     files.write(path, model.SerializeToString())

@@ -1,4 +1,4 @@
-"""Which player an environment needs."""
+"""Choose the player for an environment."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ __all__ = ["player"]
 
 
 def player(env: Any, policy: Any, rules: Rules, num_envs: int = 1) -> Player:
-    """What plays in an environment.
+    """The player for an environment.
 
     Args:
-        env: What `make` takes, or `Rollouts`.
-        policy: Who acts.
-        rules: How.
-        num_envs: Environments that step together.
+        env: The environment, as in `make`, or `Rollouts`.
+        policy: The policy.
+        rules: How episodes are played.
+        num_envs: Environments stepped together.
 
     Raises:
-        ValueError: Things do not fit each other.
+        ValueError: The arguments do not fit each other.
     """
     if isinstance(env, Rollouts):
         return BatchPlayer(env, policy, rules)

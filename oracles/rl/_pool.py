@@ -1,4 +1,4 @@
-"""Worker processes that play whole episodes, and may die, hang or leak without harm to the rest."""
+"""Worker processes that play whole episodes; one that dies, hangs or leaks does not harm the others."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from blackbox_zo.workers import _pool
 from blackbox_zo.workers._by_value import by_value
 from blackbox_zo.workers._outcomes import Lost
 from blackbox_zo.workers._pool import TRIES
+from blackbox_zo.workers._supervised import supervised
 from oracles.rl._environment import EnvError, registered
 from oracles.rl._episodes import Episode, Failure
 from oracles.rl._worker import Task, playing
@@ -20,22 +21,27 @@ from oracles.rl._worker import Task, playing
 __all__ = ["TRIES", "Pool", "Task"]
 
 AHEAD = 2
-"""Tasks that a worker holds, the one it plays among them, so that the next one begins without a wait."""
+"""Tasks that a worker holds, including the current one, so that the next starts without delay."""
 
 
 class Pool:
-    """Some processes with an environment and a policy each.
+    """A pool of processes, each with an environment and a policy.
 
-    An episode whose process dies, that takes too long, or whose environment raises is begun once more on a new process.
+    An episode that times out, whose process dies or whose environment raises is played once more in a new process.
 
     Args:
         setup: The arguments of `player`: environment, policy, rules and number of environments.
         n: Number of processes.
-        timeout: Seconds that an episode, or those played at once, may take; none waits for ever.
+        timeout: Seconds allowed for a task, that is for the episodes played together; None is no limit.
         growth: MiB by which the memory of a process may grow before it is replaced.
+
+    Raises:
+        ValueError: The environment, policy or score cannot be sent to a process, or this system has none to watch.
     """
 
     def __init__(self, setup: tuple[Any, ...], n: int, timeout: float | None, growth: float) -> None:
+        if not supervised():
+            raise ValueError(f"`workers={n}` needs Linux or macOS; play here with `workers=0`.")
         try:
             self._pool = _pool.Pool(
                 functools.partial(playing, registrations(), by_value(setup)),
@@ -49,8 +55,8 @@ class Pool:
             )
         except Exception as error:
             raise ValueError(
-                f"`env`, `policy` and `score` cannot be sent to worker processes: {error}. Have a function make what "
-                "cannot be sent, or play here with `workers=0`."
+                f"`env`, `policy` and `score` cannot be sent to worker processes: {error}. Create the objects that "
+                "cannot be sent inside a function, or use `workers=0`."
             ) from error
 
     @property
@@ -60,15 +66,15 @@ class Pool:
 
     @property
     def pids(self) -> list[int]:
-        """The numbers of the processes there are now."""
+        """The ids of the current processes."""
         return [worker.process.pid for worker in self._pool.workers]
 
     def play(self, tasks: Iterable[Task]) -> Generator[tuple[Task, list[Episode | Failure]], None, None]:
-        """Play all tasks; results come as they are there, one per episode. Closing the iterator ends those under way.
+        """Play all tasks and yield their results, one per episode, as they finish. Closing the iterator stops the rest.
 
         Raises:
-            EnvError: Workers cannot make the environment, or die before they have.
-            RuntimeError: Another call of `play`, or `close`, came in between.
+            EnvError: Workers cannot make the environment, or die while making it.
+            RuntimeError: `play` or `close` was called in the meantime.
         """
         given = list(tasks)
         played = self._pool.run(len(given), given.__getitem__)
@@ -83,16 +89,16 @@ class Pool:
             played.close()
 
     def close(self) -> None:
-        """End all processes; those that play are not waited for."""
+        """End all processes at once, without waiting for episodes to finish."""
         self._pool.close()
 
 
 def registrations() -> bytes:
-    """Environments registered in this process; those that cannot be sent are left out."""
+    """The environments registered in this process, pickled; those that cannot be pickled are left out."""
     known = registered()
     try:
         return cast(bytes, cloudpickle.dumps(known))
-    except Exception:  # some library's; whoever uses it is told that it is not known
+    except Exception:  # e.g. from a library; an environment that is used but missing raises in the worker
         return cast(bytes, cloudpickle.dumps({name: spec for name, spec in known.items() if _can_be_sent(spec)}))
 
 

@@ -8,10 +8,10 @@ __all__ = ["evaluation_seeds", "seed_of"]
 
 
 def seed_of(key: Key, name: str, episode: int, query: int = 0) -> int:
-    """A number of 31 bits that belongs to an episode; some environments take no larger one."""
+    """The 31-bit seed of an episode; some environments accept no larger one."""
     return int.from_bytes(key.digest(name, episode, query, size=4), "little") >> 1
 
 
 def evaluation_seeds(seed: int, episodes: int) -> list[int]:
-    """Of episodes that no search meets."""
+    """Seeds of evaluation episodes, which no search uses."""
     return [seed_of(Key(seed, 0), "evaluation", e) for e in range(episodes)]

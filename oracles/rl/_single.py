@@ -1,4 +1,4 @@
-"""Playing whole episodes, one at a time."""
+"""Play whole episodes, one at a time."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ __all__ = ["SinglePlayer"]
 
 
 class SinglePlayer(Player):
-    """An environment, and a policy that plays in it.
+    """Plays in a single environment.
 
     Args:
-        env: What `make` takes.
-        policy: Who acts.
-        rules: How.
-        made: The environment, if it is made already.
+        env: The environment, as in `make`.
+        policy: The policy.
+        rules: How episodes are played.
+        made: The environment, if it exists already.
 
     Raises:
-        ValueError: The policy does not fit.
+        ValueError: The policy does not fit the environment.
     """
 
     num_envs = 1
@@ -59,12 +59,12 @@ class SinglePlayer(Player):
         return [self.play(x, seen, seed, horizon) for x, seed in zip(xs, seeds, strict=True)]
 
     def play(self, x: Floats, seen: Statistics | None, seed: int, horizon: int | None = None) -> Episode:
-        """One episode.
+        """Play one episode.
 
         Args:
             x: Parameters of the policy, shape (size,).
             seen: Statistics to normalise by.
-            seed: Of the environment.
+            seed: The environment's seed.
             horizon: See `Player.play_all`.
 
         Raises:
@@ -75,7 +75,7 @@ class SinglePlayer(Player):
         act, flat, to_action, step = self._acting(x, seen), self._flat, self._action, self._env.step
         limit = self._limit if horizon is None else min(self._limit, horizon)
         observation, info = reset(self.env, self._env, seed)
-        buffer, gone, i = self._buffer, 0, 0  # i observations, after those that are gone since nobody wants them
+        buffer, gone, i = self._buffer, 0, 0  # the buffer holds i observations, after `gone` discarded ones
         rewards: list[float] = []
         actions: list[Any] = []
         t, terminated, truncated = 0, False, False
@@ -99,7 +99,7 @@ class SinglePlayer(Player):
                 if terminated or truncated:
                     break
         except Exception:
-            self._check(gone, i)  # it may be what the answer to a NaN did
+            self._check(gone, i)  # a NaN may be the cause
             raise
         self._check(gone, i)
         told = np.array(rewards, dtype=np.float64).reshape(t)
@@ -108,7 +108,7 @@ class SinglePlayer(Player):
         return rules.episode(own, actions, told, bool(terminated), info, policy.normalize, cut)
 
     def _check(self, gone: int, i: int) -> None:
-        """Whether i observations are finite, those after the first ones: all at once, since one by one takes time."""
+        """Raise if one of the i buffered observations is not finite; checked together, which is faster."""
         finite = np.isfinite(self._buffer[:i]).all(axis=1)
         if not finite.all():
             raise EnvError(f"The observation before step {gone + int(finite.argmin()) + 1} is not finite.")
@@ -121,13 +121,13 @@ class SinglePlayer(Player):
 def _takes_seed(reset: Callable[..., Any]) -> bool:
     try:
         parameters = inspect.signature(reset).parameters
-    except (TypeError, ValueError):  # a compiled one does not tell
+    except (TypeError, ValueError):  # a compiled function has no signature
         return True
     return "seed" in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
 
 
 def _stripped(env: Any) -> tuple[Any, int | None]:
-    """The environment without gymnasium's own wrappers that count and check only, and its limit of steps."""
+    """The environment without gymnasium's wrappers that only count or check, and its step limit."""
     from gymnasium import wrappers
 
     limit: int | None = None

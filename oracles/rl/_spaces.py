@@ -1,4 +1,4 @@
-"""Between an environment's spaces and the flat arrays that policies work on."""
+"""Convert between an environment's spaces and the flat arrays that policies work on."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ __all__ = ["SpaceError", "actions_of", "observations_of"]
 
 
 class SpaceError(ValueError):
-    """A space that a policy cannot see or act in."""
+    """No policy here supports this space."""
 
 
 def observations_of(space: Any) -> tuple[int, Callable[[Any], Any]]:
-    """How many numbers an observation has, and how to make it flat.
+    """The size of a flat observation, and a function that flattens one.
 
-    A flat `Box` is passed on as it is; all else goes through `gymnasium.spaces.flatten`: `Discrete` one-hot, `Dict` and
-    `Tuple` one part after another.
+    A flat `Box` is passed on unchanged; other spaces go through `gymnasium.spaces.flatten`: `Discrete` becomes one-hot,
+    `Dict` and `Tuple` are concatenated.
 
     Raises:
-        SpaceError: Observations have no fixed size, as those of `Sequence` and `Graph`.
+        SpaceError: Observations have no fixed size, such as those of `Sequence` and `Graph`.
     """
     from gymnasium import spaces
 
@@ -33,7 +33,7 @@ def observations_of(space: Any) -> tuple[int, Callable[[Any], Any]]:
     try:
         size = int(spaces.flatdim(space))
     except (NotImplementedError, ValueError) as error:
-        raise SpaceError(f"Observations of `{space}` cannot be made flat: {error}") from None
+        raise SpaceError(f"Observations of `{space}` cannot be flattened: {error}") from None
     return size, lambda observation: spaces.flatten(space, observation)
 
 
@@ -42,17 +42,17 @@ def _same(observation: Any) -> Any:
 
 
 def actions_of(space: Any, clip: bool) -> tuple[int, Callable[[Floats], Any]]:
-    """How many outputs a policy needs, and how to make an action of them.
+    """The number of outputs that a policy needs, and a function from outputs to an action.
 
-    `Discrete` and each part of `MultiDiscrete` take the largest output, the first of equal ones; `MultiBinary` those
-    above 0; `Box` the outputs themselves, clipped to its bounds.
+    `Discrete` and each part of `MultiDiscrete` take the argmax of the outputs, `MultiBinary` is 1 where an output is
+    positive, and `Box` takes the outputs themselves, clipped to its bounds.
 
     Args:
         space: The action space.
-        clip: Whether actions of a `Box` are clipped.
+        clip: Whether to clip actions of a `Box`.
 
     Raises:
-        SpaceError: It is of another kind.
+        SpaceError: The space is of another type.
     """
     from gymnasium import spaces
 
@@ -71,7 +71,8 @@ def actions_of(space: Any, clip: bool) -> tuple[int, Callable[[Floats], Any]]:
     if isinstance(space, spaces.Box) and np.issubdtype(space.dtype, np.floating):
         return int(np.prod(space.shape)), _boxed(space, clip)
     raise SpaceError(
-        f"No policy here acts in `{space}`; it must be a Box of floats, Discrete, MultiDiscrete or MultiBinary."
+        f"No policy here supports the action space `{space}`; it must be a Box of floats, Discrete, MultiDiscrete "
+        "or MultiBinary."
     )
 
 
@@ -85,7 +86,7 @@ def _boxed(space: Any, clip: bool) -> Callable[[Floats], Any]:
     low, high = (np.ravel(bound).astype(np.float64) for bound in (space.low, space.high))
     if not clip or (np.isinf(low).all() and np.isinf(high).all()):
         return (lambda out: out.astype(dtype)) if flat else (lambda out: out.astype(dtype).reshape(shape))
-    minimum, maximum = np.minimum, np.maximum  # two of these take a quarter of np.clip's time
+    minimum, maximum = np.minimum, np.maximum  # both together take a quarter of np.clip's time
     if flat:
         return lambda out: maximum(minimum(out, high), low).astype(dtype)
     return lambda out: maximum(minimum(out, high), low).astype(dtype).reshape(shape)

@@ -11,16 +11,16 @@ from blackbox_zo._typing import Floats
 __all__ = ["Statistics"]
 
 LEAST_STD = 1e-7
-"""An observation that varies less is switched off (Mania et al. 2018)."""
+"""Observations with a smaller standard deviation are set to 0 (Mania et al. 2018)."""
 
 
 class Statistics(NamedTuple):
-    """Number, mean and sum of squared deviations of observations.
+    """Count, mean and sum of squared deviations of observations.
 
     Attributes:
         n: Number of observations.
-        mean: Shape (o,).
-        squares: Shape (o,).
+        mean: Mean, shape (o,).
+        squares: Sum of squared deviations from the mean, shape (o,).
     """
 
     n: int
@@ -29,18 +29,18 @@ class Statistics(NamedTuple):
 
     @classmethod
     def none(cls, size: int) -> Statistics:
-        """Of no observation yet."""
+        """The statistics of no observations."""
         return cls(0, np.zeros(size), np.zeros(size))
 
     @classmethod
     def of(cls, observations: Floats) -> Statistics:
-        """Of some observations, shape (n, o), n ≥ 1."""
+        """The statistics of observations, shape (n, o), n ≥ 1."""
         mean = np.add.reduce(observations, 0) / len(observations)
         away = observations - mean
         return cls(len(observations), mean, np.einsum("ij,ij->j", away, away))
 
     def merged(self, other: Statistics) -> Statistics:
-        """Of both together (Chan, Golub & LeVeque 1979). To the last bit, the order of merging counts."""
+        """The statistics of both together (Chan, Golub & LeVeque 1979). The order matters in the last bits."""
         if not other.n:
             return self
         n = self.n + other.n
@@ -50,7 +50,7 @@ class Statistics(NamedTuple):
         return Statistics(n, mean, squares)
 
     def scale(self) -> Floats:
-        """1 / standard deviation, shape (o,): 0 where observations do not vary, 1 where fewer than two are known."""
+        """1 / standard deviation, shape (o,): 0 where observations do not vary, 1 with fewer than two observations."""
         if self.n < 2:
             return np.ones(len(self.mean))
         std = np.sqrt(self.squares / (self.n - 1))
@@ -58,10 +58,10 @@ class Statistics(NamedTuple):
         return scale
 
     def to_json(self) -> dict[str, Any]:
-        """For a journal, to the last bit."""
+        """The statistics for a journal, exact to the last bit."""
         return {"n": self.n, "mean": self.mean.tolist(), "squares": self.squares.tolist()}
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Statistics:
-        """What `to_json` gave."""
+        """The inverse of `to_json`."""
         return cls(int(data["n"]), np.array(data["mean"], dtype=float), np.array(data["squares"], dtype=float))

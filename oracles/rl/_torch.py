@@ -1,4 +1,4 @@
-"""Torch networks as policies: what numpy can run of them, and how torch runs the rest."""
+"""Torch networks as policies: in numpy where possible, else in torch."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["acting", "layers_in"]
 
 
 def layers_in(module: Any) -> tuple[Layer, ...]:
-    """The dense layers that a module is, in order; none if it is anything else."""
+    """The dense layers of a module, in order; empty if it contains anything else."""
     from torch import nn
 
     parts = list(_parts(module))
@@ -23,7 +23,7 @@ def layers_in(module: Any) -> tuple[Layer, ...]:
     if not linear or any(type(part) not in known for part in parts):
         return ()
     own = [id(parameter) for part in linear for parameter in part.parameters()]
-    if len(set(own)) < len(own):  # tied ones have one place in x
+    if len(set(own)) < len(own):  # tied parameters appear only once in x
         return ()
     if any(
         part._forward_hooks
@@ -54,7 +54,7 @@ def _parts(module: Any) -> Any:
 
 
 def acting(module: Any, x: Floats, seen: Statistics | None) -> Callable[[Floats], Floats]:
-    """A module with the parameters x, shape (size,), as a function of one flat observation."""
+    """The module with parameters x, shape (size,), as a function of one flat observation."""
     import torch
 
     module = copy.deepcopy(module).eval().requires_grad_(False)

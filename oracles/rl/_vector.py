@@ -1,4 +1,4 @@
-"""Playing whole episodes in environments that step together."""
+"""Play whole episodes in vector environments."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ __all__ = ["VectorPlayer"]
 
 
 class VectorPlayer(Player):
-    """A `gymnasium.vector.VectorEnv`, and a policy that plays in each of its environments with parameters of its own.
+    """Plays in a `gymnasium.vector.VectorEnv`, with different policy parameters in each of its environments.
 
-    An environment that has ended waits for the others; what it is told and says meanwhile counts for nothing. Where
-    they take a seed each, as gymnasium's own Sync- and AsyncVectorEnv do, an episode is the same whoever plays beside
-    it. Others take one seed for all, that of the first.
+    An environment whose episode has ended waits for the others; its actions and observations are ignored. If each
+    environment takes its own seed, as in gymnasium's SyncVectorEnv and AsyncVectorEnv, an episode does not depend on
+    the others. Otherwise all of them share the seed of the first.
 
     Args:
-        env: What `make` takes.
-        policy: Who acts.
-        rules: How.
-        num_envs: How many; 1 leaves it to the function that makes them.
-        made: The environments, if they are made already.
+        env: The environment, as in `make`.
+        policy: The policy.
+        rules: How episodes are played.
+        num_envs: Number of environments; with 1 the function that makes them decides.
+        made: The environments, if they exist already.
 
     Raises:
-        ValueError: The policy does not fit.
+        ValueError: The policy does not fit the environment.
     """
 
     num_envs: int
@@ -56,9 +56,9 @@ class VectorPlayer(Player):
     def play_all(
         self, xs: Floats, seen: Statistics | None, seeds: Sequence[int], horizon: int | None = None
     ) -> list[Episode | Failure]:
-        # An episode whose own numbers are not finite fails alone
+        # An episode with a non-finite observation or reward fails alone
         n, k = self.num_envs, len(seeds)
-        rows = np.minimum(np.arange(n), k - 1)  # those that have nothing to do repeat the last
+        rows = np.minimum(np.arange(n), k - 1)  # idle environments repeat the last episode
         act, rules = self._acting(xs[rows], seen), self.rules
         record = self.policy.normalize or rules.score is not None
         longest = ENDLESS if rules.max_steps is None else rules.max_steps
@@ -111,12 +111,17 @@ class VectorPlayer(Player):
         return out
 
     def _takes_seeds(self) -> bool:
-        """Whether each environment takes a seed of its own."""
+        """Whether each environment takes its own seed."""
         import gymnasium
 
         try:
             self.made.reset(seed=list(range(self.num_envs)))
-        except (TypeError, ValueError, AssertionError, gymnasium.error.Error):  # each refuses a list in its own words
+        except (
+            TypeError,
+            ValueError,
+            AssertionError,
+            gymnasium.error.Error,
+        ):  # the error differs
             reset(self.env, self.made, 0)
             return False
         return True
@@ -130,13 +135,13 @@ class VectorPlayer(Player):
 
 
 def _mode_of(made: Any) -> str:
-    """Who begins a new episode where one has ended."""
+    """Gymnasium's autoreset mode: what starts the next episode after one has ended."""
     mode = (getattr(made, "metadata", None) or {}).get("autoreset_mode")
     return str(getattr(mode, "name", mode))
 
 
 def _rows_of(space: Any, batched: Any) -> tuple[int, Callable[[Any], Floats]]:
-    """How many numbers an observation has, and how to make rows of many, in memory of their own."""
+    """The size of a flat observation, and a function that copies a batch of observations to rows."""
     from gymnasium import spaces
     from gymnasium.vector.utils import iterate
 
@@ -147,7 +152,7 @@ def _rows_of(space: Any, batched: Any) -> tuple[int, Callable[[Any], Floats]]:
 
 
 def _actions_of(space: Any, batched: Any, clip: bool) -> tuple[int, Callable[[Floats], Any]]:
-    """How many outputs a policy needs, and how to make actions of rows of them."""
+    """The number of outputs that a policy needs, and a function from rows of outputs to a batch of actions."""
     from gymnasium import spaces
 
     size, one = actions_of(space, clip)
@@ -162,9 +167,9 @@ def _actions_of(space: Any, batched: Any, clip: bool) -> tuple[int, Callable[[Fl
 
 
 def _info_of(info: dict[str, Any], i: int) -> dict[str, Any]:
-    """What one environment said, of what all said: under each name an array, and under `_name` who has said it.
+    """The info of one environment out of a vector environment's: an array per name, and a mask under `_name`.
 
-    What is no array is of all of them.
+    Values that are not arrays apply to all environments.
     """
     if "final_info" in info and _has(info, "final_info", i):
         info = info["final_info"]

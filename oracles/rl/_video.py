@@ -1,4 +1,4 @@
-"""A policy at play as an animated WebP, rendered in its own process: rendering may crash, hang or lack a display."""
+"""Record an episode as an animated WebP, in its own process: rendering may crash, hang or lack a display."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from oracles.rl._spaces import actions_of, observations_of
 __all__ = ["Video", "video"]
 
 MOST_BYTES = 3_000_000
-"""Of the finished animation."""
+"""Maximum size of the animation."""
 
 SECONDS, RATE, WIDTH, HEIGHT = 8.0, 20.0, 360, 270
-"""Of an episode that are shown; pictures in each of them; their size, where the environment lets one choose."""
+"""Length shown, frames per second, and frame size in pixels where the environment lets one choose it."""
 
 PATIENCE = 60.0
-"""Seconds after which no further picture is drawn; without a graphics card one may take half a second."""
+"""Seconds after which no further frame is rendered; without a GPU a frame may take half a second."""
 
 
 class Video(NamedTuple):
@@ -40,12 +40,12 @@ class Video(NamedTuple):
 
     Attributes:
         webp: The animation.
-        width: Of a frame, in pixels.
-        height: Of a frame, in pixels.
+        width: Width of a frame, in pixels.
+        height: Height of a frame, in pixels.
         frames: Number of frames.
         seconds: Time that the frames cover, by the environment's clock.
         steps: Steps of the whole episode.
-        episode_return: Its sum of rewards.
+        episode_return: Sum of rewards of the whole episode.
     """
 
     webp: bytes
@@ -58,18 +58,18 @@ class Video(NamedTuple):
 
 
 def video(env: Any, act: Any, seed: int = 0, max_steps: int | None = None, timeout: float = 240.0) -> Video:
-    """Draw the first seconds of an episode.
+    """Render the first seconds of an episode.
 
     Args:
-        env: An id, an `EnvSpec`, or a function that makes an environment, with the argument `render_mode` if it takes
-            it.
+        env: An id, an `EnvSpec`, or a function that makes an environment; `render_mode` is passed to it if it has that
+            argument.
         act: Maps a flat observation to a policy's outputs, such as `oracles.rl.load` returns.
-        seed: Of the episode.
-        max_steps: Maximum steps of the episode.
-        timeout: Seconds that rendering may take.
+        seed: Seed of the episode.
+        max_steps: Maximum steps of the episode; None leaves it to the environment.
+        timeout: Seconds allowed for rendering.
 
     Raises:
-        EnvError: It cannot be drawn; the message says why.
+        EnvError: The episode cannot be rendered; the message says why.
     """
     task = cloudpickle.dumps((env, act, seed, max_steps))
     known = {**os.environ, "PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path)}
@@ -78,7 +78,7 @@ def video(env: Any, act: Any, seed: int = 0, max_steps: int | None = None, timeo
         known.setdefault("SDL_VIDEODRIVER", "dummy")
     code = "from oracles.rl._video import main; main()"
     with tempfile.TemporaryDirectory() as folder:
-        cwd = folder if isinstance(env, str) else None  # a library of environments may leave logs where it is
+        cwd = folder if isinstance(env, str) else None  # some environment libraries write logs to the current folder
         given, got = Path(folder) / "task", Path(folder) / "video"
         given.write_bytes(cloudpickle.dumps((registrations(), task)))
         words = [sys.executable, "-P", "-W", "ignore", "-c", code, str(given), str(got)]
@@ -90,10 +90,10 @@ def video(env: Any, act: Any, seed: int = 0, max_steps: int | None = None, timeo
         finally:
             end([process], grace=0.0)
         if ended is None:
-            raise EnvError(f"{name_of(env)!r} was not drawn within {timeout:g} s.")
+            raise EnvError(f"{name_of(env)!r} was not rendered within {timeout:g} s.")
         if not got.exists():
-            last = (said.read_text(errors="replace").strip().splitlines() or ["it said nothing"])[-1]
-            raise EnvError(f"{name_of(env)!r} cannot be drawn: the process that draws ended with {how(ended)}: {last}")
+            last = (said.read_text(errors="replace").strip().splitlines() or ["it printed nothing"])[-1]
+            raise EnvError(f"{name_of(env)!r} cannot be rendered: the process ended with {how(ended)}: {last}")
         found = pickle.loads(got.read_bytes())
     if isinstance(found, str):
         raise EnvError(found)
@@ -101,7 +101,7 @@ def video(env: Any, act: Any, seed: int = 0, max_steps: int | None = None, timeo
 
 
 def main() -> None:
-    """Draw what the first argument's file asks for into the second's."""
+    """Render the task in the file of the first argument; write the result to the file of the second."""
     given, got = map(Path, sys.argv[1:])
     specs, task = pickle.loads(given.read_bytes())
     with contextlib.suppress(Exception):
@@ -112,7 +112,7 @@ def main() -> None:
     except ValueError as error:
         out = str(error)
     except Exception as error:  # whatever the environment raises
-        out = f"The environment cannot be drawn: {type(error).__name__}: {error}"
+        out = f"The environment cannot be rendered: {type(error).__name__}: {error}"
     part = got.with_name("part")
     part.write_bytes(pickle.dumps(out))
     part.replace(got)
@@ -123,14 +123,14 @@ def _drawn(env: Any, act: Any, seed: int, max_steps: int | None) -> Video:
     try:
         pictures, rate, steps, total = _played(made, act, seed, max_steps)
     finally:
-        with contextlib.suppress(Exception):  # what it raises now is of no use to anybody
+        with contextlib.suppress(Exception):  # an error on closing does not matter
             made.close()
     webp, (width, height), shown = _encoded(pictures, rate)
     return Video(webp, width, height, shown, len(pictures) / rate, steps, total)
 
 
 def _made(env: Any) -> Any:
-    """The environment, ready to be drawn."""
+    """The environment, ready to render."""
     mode: dict[str, Any] = {"render_mode": "rgb_array"}
     if callable(env):
         parameters = inspect.signature(env).parameters
@@ -138,18 +138,18 @@ def _made(env: Any) -> Any:
         made = make(env, **(mode if takes else {}))
     else:
         try:
-            made = make(env, **mode, width=WIDTH, height=HEIGHT, camera_name="track")  # one of MuJoCo that goes along
-        except TypeError:  # another kind of environment
+            made = make(env, **mode, width=WIDTH, height=HEIGHT, camera_name="track")  # MuJoCo: follow the robot
+        except TypeError:  # not MuJoCo
             made = make(env, **mode)
     if is_vector(made):
-        raise EnvError(f"{name_of(env)!r} makes environments that step together; only a single one can be drawn.")
+        raise EnvError(f"{name_of(env)!r} makes a vector environment; only a single one can be rendered.")
     if getattr(made, "render_mode", None) not in ("rgb_array", "rgb_array_list"):
-        raise EnvError(f"{name_of(env)!r} has no render_mode 'rgb_array', so there is nothing to draw.")
+        raise EnvError(f"{name_of(env)!r} has no render_mode 'rgb_array', so it cannot be rendered.")
     return made
 
 
 def _played(made: Any, act: Any, seed: int, max_steps: int | None) -> tuple[list[Any], float, int, float]:
-    """Pictures, how many a second, and the steps and rewards of the whole episode."""
+    """The frames, the frame rate, and the steps and return of the whole episode."""
     flat, to_action = observations_of(made.observation_space)[1], actions_of(made.action_space, True)[1]
     speed = float((getattr(made, "metadata", None) or {}).get("render_fps") or 30.0)
     every = max(1, round(speed / RATE))
@@ -174,13 +174,13 @@ def _picture(made: Any) -> Any:
     array = np.asarray(drawn)
     if array.ndim != 3 or array.shape[2] != 3:
         raise EnvError(
-            f"`render()` must give an array (h, w, 3), got {f'shape {array.shape}' if array.ndim else drawn}."
+            f"`render()` must return an array (h, w, 3), got {f'shape {array.shape}' if array.ndim else drawn}."
         )
     return array.astype(np.uint8)
 
 
 def _encoded(pictures: list[Any], rate: float) -> tuple[bytes, tuple[int, int], int]:
-    """The animation, smaller and with fewer pictures until it is small enough; its size; and how many it has."""
+    """The animation, with its frames shrunk and thinned until it is small enough; its frame size and frame count."""
     from PIL import Image
 
     images = [Image.fromarray(array) for array in pictures]
@@ -191,7 +191,7 @@ def _encoded(pictures: list[Any], rate: float) -> tuple[bytes, tuple[int, int], 
         some = [image.resize(size, Image.Resampling.LANCZOS) for image in images[::step]]
         buffer = io.BytesIO()
         duration = [round(1000 * step / rate)] * len(some)
-        duration[-1] += 700  # it rests on the last picture before it begins anew
+        duration[-1] += 700  # pause on the last frame before the loop restarts
         some[0].save(
             buffer, "WEBP", save_all=True, append_images=some[1:], duration=duration, loop=0, quality=quality, method=3
         )

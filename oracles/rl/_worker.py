@@ -1,4 +1,4 @@
-"""What a worker process of episodes is set up with."""
+"""The function that a worker process runs: it plays tasks of episodes."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ __all__ = ["Playing", "Task", "playing"]
 
 
 class Task(NamedTuple):
-    """Episodes to be played at once.
+    """k episodes to be played together.
 
     Attributes:
-        number: Of the first of them among all of a call of `play`.
-        x: Parameters in each, shape (k, size).
+        number: Index of the first of them among all episodes of a call of `play`.
+        x: The policy parameters of each, shape (k, size).
         seen: Statistics to normalise by.
-        seeds: Of the environment in each, k of them.
-        horizon: Steps after which they are left; none plays to their ends.
+        seeds: The environment seed of each, length k.
+        horizon: Steps after which an episode is cut; None plays to the end.
     """
 
     number: int
@@ -35,17 +35,17 @@ class Task(NamedTuple):
 
 
 class Playing:
-    """A player that plays the tasks it is given.
+    """Plays tasks.
 
     Args:
-        player: It.
+        player: The player.
     """
 
     def __init__(self, player: Player) -> None:
         self.player = player
 
     def __call__(self, task: Task) -> list[Episode | Failure]:
-        """Play its episodes at once."""
+        """Play the episodes of a task together."""
         return self.player.play_all(task.x, task.seen, task.seeds, task.horizon)
 
     def close(self) -> None:
@@ -54,16 +54,16 @@ class Playing:
 
 
 def playing(specs: bytes, setup: bytes) -> Playing:
-    """A player.
+    """Set up a worker.
 
     Args:
-        specs: What `registered` gave in the parent, pickled: registered here before the rest is unpickled.
+        specs: The pickled result of `registered` in the parent, registered here before `setup` is unpickled.
         setup: The arguments of `player`, pickled.
 
     Raises:
-        Exception: Whatever making the environment raises.
+        Exception: Making the environment failed.
     """
-    with contextlib.suppress(Exception):  # a library's that this process cannot import
+    with contextlib.suppress(Exception):  # e.g. from a library that this process cannot import
         register(cloudpickle.loads(specs))
     arguments: tuple[Any, ...] = cloudpickle.loads(setup)
     return Playing(player(*arguments))

@@ -30,10 +30,10 @@ class Experience(NamedTuple):
     """What an `EpisodeOracle` has learnt from all complete steps of a search.
 
     Attributes:
-        seen: Statistics of the observations, where the policy normalises them.
+        seen: Statistics of the observations, if the policy normalises them.
         ended: Whether an episode has terminated before its horizon; whole episodes are played from then on.
         episodes: Number of episodes.
-        steps: Number of steps of the environment.
+        steps: Number of environment steps.
     """
 
     seen: Statistics
@@ -60,20 +60,20 @@ class EpisodeOracle(Oracle):
         policy: The policy; the search starts from its x0.
         episodes: Episodes per candidate; the answer is their mean.
         workers: Worker processes; 0 plays in the calling process, without protection from crashes and hangs.
-        num_envs: Environments stepped together in one process (`gymnasium.make_vec`); an error in one costs the
-            episodes of all of them.
+        num_envs: Environments stepped together in one process (`gymnasium.make_vec`); an error in one of them fails
+            the episodes of all.
         seed: Determines the environments' seeds.
         common: Whether the candidates of a step meet the same episodes.
-        score: Maps a `Trajectory` to the score, which is maximised; none takes the return, less any survival bonus.
-        horizon: Cuts episodes short, later in each step of the search; none plays whole episodes.
-        survival_bonus: Subtracted from the reward of each step, where the environment pays an alive bonus.
-        max_steps: Maximum steps of an episode; none leaves it to the environment.
-        clip: Whether actions are clipped to the bounds of their space.
-        timeout: Seconds allowed for an episode, or for those of environments stepped together; none is no limit.
+        score: Maps a `Trajectory` to the score, which is maximised; None takes the return minus any survival bonus.
+        horizon: Cuts episodes short, and later with each step of the search; None plays whole episodes.
+        survival_bonus: Subtracted from each reward, for environments that pay an alive bonus.
+        max_steps: Maximum steps of an episode; None leaves it to the environment.
+        clip: Whether to clip actions to the bounds of their space.
+        timeout: Seconds allowed for an episode, or for the episodes stepped together; None is no limit.
         memory_growth: MiB by which a worker's memory may grow before it is replaced.
 
     Attributes:
-        num_envs: Episodes played at once in a process; none for all.
+        num_envs: Episodes played at once in a process; None is all of them.
         episodes_played: Episodes played so far, failed ones included.
         steps_played: Environment steps in the episodes that did not fail.
 
@@ -114,12 +114,10 @@ class EpisodeOracle(Oracle):
         if not np.isfinite(survival_bonus):
             raise ValueError(f"`EpisodeOracle(survival_bonus=...)` must be a finite number, got {survival_bonus!r}.")
         if score is not None and survival_bonus:
-            raise ValueError(
-                "`survival_bonus` is subtracted from the return; a `score` function must subtract it itself."
-            )
+            raise ValueError("`survival_bonus` applies to the return; a `score` function must subtract it itself.")
         if horizon is not None and not isinstance(horizon, Horizon):
             raise TypeError(
-                f"`horizon` must be a `Horizon`, as `Horizon({horizon!r:.20}, growth=0)`, got {horizon!r:.60}."
+                f"`horizon` must be a `Horizon`, such as `Horizon({horizon!r:.20}, growth=0)`, got {horizon!r:.60}."
             )
         if horizon is not None and isinstance(env, Rollouts):
             raise ValueError("`horizon` is for environments; the function in `Rollouts` must apply its own.")
@@ -127,7 +125,7 @@ class EpisodeOracle(Oracle):
         self.seed, self.common, self.horizon = seed, common, horizon
         self.rules = Rules(score, float(survival_bonus), max_steps, clip)
         self._setup = (env, policy, self.rules, int(num_envs))
-        self._player: Player | None = player(*self._setup)  # says now what does not fit
+        self._player: Player | None = player(*self._setup)  # raises now if something does not fit
         self.num_envs = self._player.num_envs
         if workers:
             self._player.close()
@@ -149,7 +147,7 @@ class EpisodeOracle(Oracle):
         """Yield one part per query, as soon as its episodes end.
 
         Raises:
-            ValueError: The points have a size other than the policy's.
+            ValueError: The points and the policy differ in size.
         """
         points = proposal.points
         if points.shape[1] != self.policy.size:
@@ -179,14 +177,14 @@ class EpisodeOracle(Oracle):
         return out
 
     def evaluate(self, x: Floats, seen: Statistics | None, episodes: int, seed: int = 0) -> list[Episode | Failure]:
-        """Play episodes with separate seeds, on the same workers as the search, so that a crash does no harm.
+        """Play episodes with separate seeds, on the workers of the search, so that a crash does no harm.
 
         They change neither the search nor the statistics.
 
         Args:
             x: Parameters, shape (size,).
             seen: Statistics to normalise by.
-            episodes: How many.
+            episodes: Number of episodes.
             seed: Determines their seeds, as in `Trained.evaluate`.
         """
         seeds = evaluation_seeds(seed, episodes)
@@ -196,7 +194,7 @@ class EpisodeOracle(Oracle):
     def _play(
         self, xs: Floats, seen: Statistics | None, seeds: list[int], horizon: int | None = None
     ) -> Iterator[tuple[int, Episode | Failure]]:
-        """The number and result of each episode, as it ends."""
+        """Yield the index and result of each episode, as it ends."""
         tasks = (
             Task(group.start, xs[group], seen, seeds[group], horizon) for group in groups(len(seeds), self.num_envs)
         )
@@ -205,14 +203,14 @@ class EpisodeOracle(Oracle):
             yield from enumerate(results, task.number)
 
     def _here(self, task: Task) -> list[Episode | Failure]:
-        """Play in this process; an environment that raised is made anew."""
+        """Play in this process; after an error, make the environment again."""
         reason = ""
         for _ in range(TRIES):
             try:
                 if self._player is None:
                     self._player = player(*self._setup)
                 return self._player.play_all(task.x, task.seen, task.seeds, task.horizon)
-            except Exception as error:  # whatever it raises, it costs these episodes only
+            except Exception as error:  # any error fails only these episodes
                 reason = said(error)
                 if self._player is not None:
                     self._player.close()

@@ -30,9 +30,9 @@ class Policy(ABC):
         normalize: Whether to normalise observations to mean 0 and variance 1, by the statistics of all earlier steps.
 
     Attributes:
-        x0: Where a search starts.
+        x0: The starting point of a search.
         size: Number of parameters.
-        layers: The shapes of its dense layers; empty if it is not made of dense layers.
+        layers: The shapes of its dense layers; empty if it is not a stack of dense layers.
     """
 
     x0: Tree
@@ -47,23 +47,23 @@ class Policy(ABC):
 
     @classmethod
     def for_env(cls, env: Any, **arguments: Any) -> Self:
-        """A policy that fits an environment.
+        """Make a policy that fits an environment.
 
         Args:
             env: Its id, an `EnvSpec`, or a function that makes it.
-            **arguments: Of the policy.
+            **arguments: Arguments of the policy.
 
         Raises:
-            SpaceError: A policy cannot handle its spaces.
+            SpaceError: A policy cannot handle the spaces of the environment.
         """
         from oracles.rl._environment import sizes_of
 
         return cls(*sizes_of(env), **arguments)
 
     def described(self) -> dict[str, Any]:
-        """Identifies the policy, JSON-able: the name of its class as "policy", and its arguments.
+        """A description that identifies the policy, as JSON data: the class name under "policy", and the arguments.
 
-        A subclass with more arguments adds them, so that a journal of another policy is refused.
+        A subclass with more arguments must add them, so that a journal of another policy is refused.
         """
         sizes = {"n_inputs": self.n_inputs, "n_outputs": self.n_outputs}
         return {"policy": type(self).__name__, **sizes, "normalize": self.normalize}
@@ -74,14 +74,14 @@ class Policy(ABC):
 
         Args:
             x: All parameters, shape (size,).
-            seen: Statistics to normalise observations by; none leaves them unchanged.
+            seen: Statistics to normalise observations by; None leaves them unchanged.
         """
 
     def in_turn(self, n: int | None = None) -> Callable[[Floats, Statistics | None], Act]:
         """As `acting`, but faster: each call may overwrite the policies and outputs of earlier calls.
 
         Args:
-            n: Number of policies that act side by side: the result takes parameters (n, size), and maps observations
+            n: Number of policies evaluated together: the result takes parameters (n, size) and maps observations
                 (n, o) to outputs (n, a). None for a single policy.
         """
         if n is None:
@@ -95,7 +95,7 @@ class Policy(ABC):
 
 
 class Dense(Policy):
-    """A policy of dense layers, run by numpy."""
+    """A policy of dense layers, evaluated in numpy."""
 
     @override
     def acting(self, x: Floats, seen: Statistics | None = None) -> Act:
@@ -117,7 +117,7 @@ class LinearPolicy(Dense):
         bias: Whether to add b.
 
     Attributes:
-        x0: W = 0, shape (a, o); with a bias a dict of "W" and "b".
+        x0: W = 0, shape (a, o); with a bias, a dict of "W" and "b".
     """
 
     def __init__(self, n_inputs: int, n_outputs: int, *, normalize: bool = False, bias: bool = False) -> None:
@@ -142,10 +142,10 @@ class MLPPolicy(Dense):
         hidden: Width of each hidden layer.
         activation: "tanh" or "relu".
         normalize: See `Policy`.
-        seed: Of the initial weights.
+        seed: Seed of the initial weights.
 
     Attributes:
-        x0: A dict of "W1", "b1", "W2", …: biases 0, weights N(0, 1 / inputs), the last ones a hundredth of it.
+        x0: A dict of "W1", "b1", "W2", …: biases 0, weights N(0, 1 / inputs), the last layer's divided by 100.
     """
 
     def __init__(
@@ -175,7 +175,7 @@ class MLPPolicy(Dense):
 
     @override
     def described(self) -> dict[str, Any]:
-        # The seed of its start is "policy_seed"
+        # The seed of the initial weights is "policy_seed"
         more = {"hidden": list(self.hidden), "activation": self.activation, "policy_seed": self.seed}
         return {**super().described(), **more}
 
@@ -187,9 +187,9 @@ class TorchPolicy(Dense):
     anything else runs in torch, one observation at a time. The search is over all parameters; buffers stay fixed.
 
     Args:
-        module: The network, which is not changed.
-        n_inputs: o; none reads it from the first layer.
-        n_outputs: a; none reads it from the last layer.
+        module: The network; it is not changed.
+        n_inputs: o; None reads it from the first layer.
+        n_outputs: a; None reads it from the last layer.
         normalize: See `Policy`.
 
     Attributes:
@@ -197,7 +197,7 @@ class TorchPolicy(Dense):
         converted: Whether it runs in numpy.
 
     Raises:
-        ValueError: The number of inputs or outputs cannot be read or is not the module's, or it has no parameters.
+        ValueError: The number of inputs or outputs cannot be read or is wrong, or the module has no parameters.
     """
 
     def __init__(
@@ -223,7 +223,7 @@ class TorchPolicy(Dense):
         self._check()
 
     def _check(self) -> None:
-        """Run a copy of the module in torch once."""
+        """Run a copy of the module once in torch."""
         from oracles.rl._torch import acting
 
         start = np.concatenate([array.ravel() for array in self.x0.values()])
@@ -236,7 +236,7 @@ class TorchPolicy(Dense):
             ) from None
         if shape != (self.n_outputs,):
             raise ValueError(
-                f"The module makes shape (1, {', '.join(map(str, shape))}) of an observation, but "
+                f"The module maps an observation to shape (1, {', '.join(map(str, shape))}), but "
                 f"(1, {self.n_outputs}) is needed."
             )
 
@@ -247,10 +247,11 @@ class TorchPolicy(Dense):
 
         Args:
             env: Its id, an `EnvSpec`, or a function that makes it.
-            **arguments: Of the policy. `module` is a network, or a function `(n_inputs, n_outputs) -> network`.
+            **arguments: Arguments of the policy. `module` is a network, or a function that makes one from
+                (n_inputs, n_outputs).
 
         Raises:
-            ValueError: The network does not fit.
+            ValueError: The network does not fit the environment.
         """
         from oracles.rl._environment import sizes_of
 

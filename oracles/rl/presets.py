@@ -18,11 +18,11 @@ class Preset:
 
     Attributes:
         estimator: The estimator.
-        rule: The rule; none takes the estimator's own.
+        rule: The rule; None takes the estimator's own.
         normalize: Whether to normalise observations.
         rank: Whether the search sees only the ranking of a step's scores, as if people had ranked the episodes.
         episodes: Episodes per candidate.
-        horizon: Cuts episodes short; none plays whole ones. Ignored with a `score` or `Rollouts`.
+        horizon: Cuts episodes short; None plays whole ones. Ignored with a `score` or `Rollouts`.
     """
 
     estimator: bz.Estimator
@@ -56,7 +56,7 @@ def _cma(d: int) -> Preset:
 
 
 def _consensus(d: int) -> Preset:
-    """Consensus hopping (Riedl et al. 2023): alpha is in units of 1 / return, so scale returns with `score=`."""
+    """Consensus hopping (Riedl et al. 2023): alpha has units of 1 / return, so scale returns with `score=`."""
     return Preset(bz.ConsensusBased(0.1, 32, alpha=1.0, scheme="hopping"), normalize=True)
 
 
@@ -95,12 +95,12 @@ PRESETS: dict[str, Callable[[int], Preset]] = {
 
 
 def preset(name: str, d: int, **changes: Any) -> Preset:
-    """The preset of a name.
+    """The preset with a name.
 
     Args:
         name: One of `PRESETS`.
         d: Number of parameters.
-        **changes: Of its fields.
+        **changes: Fields to replace.
 
     Raises:
         ValueError: The name is unknown.

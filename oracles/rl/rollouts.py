@@ -17,7 +17,7 @@ class Played(NamedTuple):
 
     Attributes:
         returns: The return of each, shape (k,).
-        steps: Number of steps of each, shape (k,); none counts one each.
+        steps: Number of steps of each, shape (k,); None counts one step per episode.
         mean: Mean of the observations of each, shape (k, o); needed only if the policy normalises.
         variance: Biased variance of the observations of each (divided by n, not n - 1), shape (k, o).
     """
@@ -33,8 +33,8 @@ class Rollouts:
     """A function that plays the episodes of many candidates at once, in place of an environment.
 
     Args:
-        play: Called with the parameters, float64 (k, size), the episodes' seeds, int64 (k,) below 2³¹, and the
-            `Statistics` to normalise by, or none. It returns the returns, shape (k,), or `Played`. It must depend on
+        play: A function of the parameters, float64 (k, size), the episodes' seeds, int64 (k,) below 2³¹, and the
+            `Statistics` to normalise by, or None. It returns the returns, shape (k,), or `Played`. It must depend on
             its arguments alone. k is the number of all episodes of a step, so a compiled function is compiled once.
     """
 
@@ -42,5 +42,5 @@ class Rollouts:
 
     @property
     def id(self) -> str:
-        """Its name in messages and journals."""
+        """The name of the function in messages and journals."""
         return str(getattr(self.play, "__qualname__", None) or type(self.play).__qualname__)

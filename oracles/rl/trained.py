@@ -1,4 +1,4 @@
-"""`Trained`: a policy with its parameters and what it normalises by; to be played, saved and exported."""
+"""`Trained`: a policy with its parameters and statistics; act, evaluate, save and export."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ FORMAT = 1
 
 @dataclass
 class Trained:
-    """What a search found.
+    """A policy with the parameters that a search found.
 
     Attributes:
-        env: What `EpisodeOracle` takes.
-        policy: Whose parameters they are.
-        x: All of them in one row, shape (size,).
-        seen: What it normalises by; none if it does not.
+        env: The environment, as in `EpisodeOracle`.
+        policy: The policy.
+        x: Its parameters, shape (size,).
+        seen: Statistics to normalise observations by; None if the policy does not normalise.
     """
 
     env: Any
@@ -45,7 +45,7 @@ class Trained:
     _acting: Callable[[Any], Any] | None = field(default=None, init=False, repr=False, compare=False)
 
     def act(self, observation: Any) -> Any:
-        """The action for one observation, as the environment gives and takes them."""
+        """The action for one observation, both in the environment's own spaces."""
         if self._acting is None:
             from oracles.rl._environment import make, spaces_of
             from oracles.rl._spaces import actions_of, observations_of
@@ -59,12 +59,12 @@ class Trained:
         return self._acting(observation)
 
     def evaluate(self, episodes: int = 10, seed: int = 0, rules: Rules | None = None) -> Floats:
-        """Sums of rewards of episodes of their own seeds, shape (episodes,); no training meets these.
+        """Returns of evaluation episodes, shape (episodes,), with seeds that no training uses.
 
         Args:
-            episodes: How many.
-            seed: Of the episodes.
-            rules: How they are played; none plays as the environment says.
+            episodes: Number of episodes.
+            seed: Determines their seeds.
+            rules: How they are played; None takes the defaults.
 
         Raises:
             EnvError: An episode fails.
@@ -83,21 +83,24 @@ class Trained:
     # --------------------------------------------------------------------------------------------------------- files
 
     def layers(self) -> list[Weights]:
-        """Dense layers that do what the policy does to a flat observation, normalisation included.
+        """The dense layers of the policy, from a flat observation to the outputs, with the normalisation folded in.
 
         Raises:
-            ValueError: The policy is a torch module of another kind.
+            ValueError: The policy is a torch module that is not a stack of dense layers.
         """
         shapes = self.policy.layers
         if not shapes:
-            raise ValueError("This policy is a torch module that is not made of dense layers; take `to_torch()`.")
+            raise ValueError(
+                "This policy is not a stack of dense layers, so it cannot be exported; build it as a `Sequential` "
+                "of `Linear`, `Tanh` and `ReLU`."
+            )
         return folded(layers_of(self.x, shapes), self.seen)
 
     def save(self, path: str | Path) -> None:
-        """Write the layers to a .npz file, which `oracles.rl.load` or numpy alone reads.
+        """Write the layers to a .npz file, which `oracles.rl.load`, or numpy alone, can read.
 
-        It holds "w0", "b0", "w1", … and "about", JSON with the activation of each layer: the outputs for a flat
-        observation o are `f(w o + b)`, layer by layer.
+        It holds "w0", "b0", "w1", … and "about", JSON with the activation of each layer. Each layer computes
+        `f(w o + b)`; the first takes the flat observation o.
         """
         arrays: dict[str, Any] = {}
         layers = self.layers()
@@ -135,13 +138,13 @@ class Trained:
 
 
 class Loaded:
-    """A policy from a file of `Trained.save`: outputs for flat observations."""
+    """A policy loaded from a file of `Trained.save`: maps flat observations to outputs."""
 
     def __init__(self, layers: list[Weights], env: str) -> None:
         self.layers, self.env = layers, env
 
     def __call__(self, observation: Any) -> Floats:
-        """The outputs, shape (a,): an action of a Box, or what the largest of is a Discrete's."""
+        """The outputs, shape (a,): the action for a Box; for a Discrete its argmax."""
         h: Floats = np.ravel(np.asarray(observation, dtype=np.float64))
         for w, b, activation in self.layers:
             h = w @ h + (0.0 if b is None else b)
@@ -150,7 +153,7 @@ class Loaded:
 
     @classmethod
     def read(cls, path: str | Path) -> Self:
-        """Read a file that `save` wrote; errors as in `load`."""
+        """Read a file of `Trained.save`; raises as `load` does."""
         try:
             with np.load(path, allow_pickle=False) as file:
                 about = json.loads(str(file["about"]))
@@ -159,15 +162,15 @@ class Loaded:
         except FileNotFoundError:
             raise
         except Exception as error:
-            raise EnvError(f"{path} is no file of a trained policy: {error}.") from None
+            raise EnvError(f"{path} is not a file of a trained policy: {error}.") from None
         return cls(layers, about["env"])
 
 
 def load(path: str | Path) -> Loaded:
-    """A policy from a file that `Trained.save` wrote.
+    """Load a policy from a file of `Trained.save`.
 
     Raises:
-        FileNotFoundError: There is none.
-        EnvError: It is no such file.
+        FileNotFoundError: The file does not exist.
+        EnvError: The file was not written by `Trained.save`.
     """
     return Loaded.read(path)

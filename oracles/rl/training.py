@@ -1,4 +1,4 @@
-"""`Training`: policy search, step by step; `train` runs one to its end."""
+"""`Training`: policy search, step by step; `train`: a whole training in one call."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ class Training:
     """A policy, its oracle and its search.
 
     Args:
-        env: What `EpisodeOracle` takes.
+        env: The environment, as in `EpisodeOracle`.
         method: The name of a preset, or a `Preset`.
-        policy: The policy; none takes a `LinearPolicy`.
+        policy: The policy; None takes a `LinearPolicy`.
         workers: See `EpisodeOracle`.
         seed: Seed of all randomness.
         journal: A file that records every answer; if it already holds this run, the run continues.
@@ -41,10 +41,10 @@ class Training:
             steps; 0 turns evaluation off. They have separate seeds, run on the same workers, and do not change the
             training.
         every: Steps between evaluations.
-        **episodes: More arguments of `EpisodeOracle`.
+        **episodes: Further arguments of `EpisodeOracle`.
 
     Attributes:
-        problem: Environment, policy and method, JSON-able: equal for two runs if one may continue the other's journal.
+        problem: Environment, policy and method, as JSON data. Two runs can share a journal only if these are equal.
 
     Raises:
         ValueError: An argument is out of its range, or arguments conflict; see `EpisodeOracle`.
@@ -92,12 +92,12 @@ class Training:
         """Record every answer; call this before the first step. If the file already holds this run, continue it.
 
         Args:
-            path: Of the journal.
-            settings: Recorded in it, but free to change between runs; JSON-able.
+            path: Path of the journal.
+            settings: JSON data, recorded but free to change when a run resumes.
             **more: Further arguments of `Journal`.
 
         Raises:
-            JournalError: It is of another run, damaged, or in use.
+            JournalError: The journal is of another run, damaged, or in use.
         """
         self.search = self._searched(self.search.seed, bz.Journal(path, self.problem, settings, **more))
         found = best_of(self.search.measured)
@@ -105,7 +105,7 @@ class Training:
 
     @property
     def experience(self) -> Experience:
-        """What was learnt from all complete steps: statistics, and numbers of episodes and environment steps."""
+        """What was learnt from all complete steps: statistics, and the numbers of episodes and environment steps."""
         known: Experience = self.search.state_of(self.oracle)
         return known
 
@@ -137,7 +137,7 @@ class Training:
             ValueError: There is no journal.
         """
         if self.search.journal is None:
-            raise ValueError("Earlier policies need a journal; give `journal=`.")
+            raise ValueError("Only a journal holds earlier policies; give `journal=`.")
         search = self._searched(self.search.seed)
         search.replay(bz.read_journal(self.search.journal.path), moves=step)
         return self._trained(search)
@@ -160,12 +160,12 @@ class Training:
         """Continue the search: a `Run`, which yields a `Report` for each step.
 
         Args:
-            steps: Steps of the search, not counting those of an earlier run.
-            env_steps: Environment steps after which it ends, counting those of an earlier run.
+            steps: Maximum steps of the search, not counting those already made.
+            env_steps: Ends the run after this many environment steps, including those already made.
             last: Whether to evaluate after the last step too.
             observers: See `Run`.
             stop: See `Run`.
-            **limits: Further limits of `Run`; `patience` is ten steps unless given.
+            **limits: Further limits of `Run`; `patience` defaults to ten steps.
 
         Raises:
             ValueError: Neither `steps` nor `env_steps` is given.
@@ -173,7 +173,7 @@ class Training:
         if steps is None and env_steps is None:
             raise ValueError("`run` would never end: give `steps` or `env_steps`.")
         oracle: bz.Oracle = self.oracle
-        if self.preset.rank:  # its answers come all at once, so a signal must be heard in between
+        if self.preset.rank:  # all answers come at once, so check for signals in between
             oracle = RankOnly(oracle if stop is None else _Interruptible(oracle, stop))
         until = None if env_steps is None else lambda: self.experience.steps >= env_steps
         measures = [bz.Measure(RETURN, self._evaluated, self.every, last=last)] if self.evaluate else []
@@ -216,7 +216,7 @@ class _Interruptible(Wrapper):
 
     Args:
         oracle: The oracle.
-        stop: Listens for signals.
+        stop: Catches signals.
     """
 
     def __init__(self, oracle: bz.Oracle, stop: Stop) -> None:
@@ -249,17 +249,17 @@ def train(
     Args:
         env: An id, an `EnvSpec`, or a function that makes an environment.
         method: The name of a preset, or a `Preset`.
-        policy: The policy; none takes a `LinearPolicy`.
-        steps: Of the search; see `Training.run`.
+        policy: The policy; None takes a `LinearPolicy`.
+        steps: Steps of the search; see `Training.run`.
         env_steps: See `Training.run`.
         callback: Called after each step with a `Report`; if it returns true, the training ends.
-        **arguments: Of `Training`.
+        **arguments: Arguments of `Training`.
 
     Returns:
         The policy with the best evaluation; without evaluations, the last one.
 
     Raises:
-        OracleError: All candidates failed, in the whole run or in ten steps in a row.
+        OracleError: All candidates failed, in every step or in ten steps in a row.
     """
     with Training(env, method, policy, **arguments) as training:
         run = training.run(steps, env_steps, last=True, observers=[] if callback is None else [Callback(callback)])

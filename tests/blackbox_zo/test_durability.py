@@ -250,7 +250,7 @@ class Durable(RuleBasedStateMachine):
         self.path.write_bytes(b"".join([header, *lines]))
         self.broken.search.close()  # the file that it had is not looked at again
         self.broken = Side(self, self.path)
-        self.log = asked_again(self.log)
+        self.log = kept(self.log)
         self.drive_twin()
         self.resumed()
 
@@ -330,20 +330,10 @@ class Durable(RuleBasedStateMachine):
             assert known == ended
 
 
-def asked_again(log: list[Event]) -> list[Event]:
-    """The order that a journal keeps: a step without any answer was asked with the next one that has one, or never."""
-    told = {event.step for event in log if event.kind == "tell"}
-    out: list[Event] = []
-    held: list[Event] = []
-    for event in log:
-        if event.kind == "ask" and event.step not in told:
-            held.append(event)
-        else:
-            if event.kind == "ask":
-                out += held
-                held = []
-            out.append(event)
-    return out
+def kept(log: list[Event]) -> list[Event]:
+    """What a journal tells of: a step that was asked after its last answer is asked anew, around the same x."""
+    last = max((i for i, event in enumerate(log) if event.kind == "tell"), default=-1)
+    return [event for i, event in enumerate(log) if i < last or event.kind != "ask"]
 
 
 # without shrinking, which takes minutes where steps depend on each other
@@ -367,34 +357,64 @@ def both(estimator: bz.Estimator, path: Path, **options: Any) -> tuple[bz.Search
     return broken, twin, Adaptive()
 
 
-def test_a_step_that_was_asked_and_never_answered_is_asked_again_with_the_one_after_it(tmp_path: Path) -> None:
-    """Whatever was lost, the steps after it stand under their numbers and ids, and the run resumes."""
-    path, estimator = tmp_path / "run.jsonl", bz.EvolutionStrategy(0.3, 6)
+def test_a_step_that_was_asked_and_never_answered_is_handed_out_again_around_the_x_it_was_asked_at(
+    tmp_path: Path,
+) -> None:
+    """So what was proposed before a kill, to a person or a laboratory, can be told after it."""
+    path, estimator, x0 = tmp_path / "run.jsonl", bz.EvolutionStrategy(0.3, 6), np.linspace(-1.0, 1.0, 4)
     broken, twin, oracle = both(estimator, path)
-    kept: list[bz.Proposal] = []
     for s in (broken, twin):
+        first, *held = (s.ask() for _ in range(3))  # the first search loses two of them
+        s.tell(first, oracle.answer(first))
         list(s.run(oracle, steps=1))
-        kept = [s.ask(), s.ask()]  # the first search loses them
-        list(s.run(oracle, steps=2))
+        held += [s.ask()]
+        list(s.run(oracle, steps=1))
     broken.close()
-    with bz.Search(np.linspace(-1.0, 1.0, 4), estimator, seed=1, journal=path) as resumed:
-        assert (resumed.waiting, resumed.steps, resumed.nfev) == ([1, 2], 5, 18)
-        np.testing.assert_array_equal(resumed.x, twin.x)
-        for p in kept:
+    besides = [[(1, 0, 0), (2, 0, 0)], [(4, 2, 2)]]
+    assert [line.asked for line in bz.read_journal(path).answers() if line.asked] == besides
+    with bz.Search(x0, estimator, seed=1, journal=path) as again:  # nothing is answered before it is killed again
+        assert [again.ask().step for _ in range(3)] == [1, 2, 4]
+    with bz.Search(x0, estimator, seed=1, journal=path) as resumed:
+        assert (resumed.waiting, resumed.steps, resumed.nfev) == ([1, 2, 4], 6, 18)
+        for p in held:
             q = resumed.ask()
-            assert q.step == p.step and q.ids.tolist() == p.ids.tolist()
+            assert (q.step, q.ids.tolist()) == (p.step, p.ids.tolist())
             np.testing.assert_array_equal(q.points, p.points)
-            resumed.tell(q, oracle.answer(q))
+        for p in reversed(held):
+            resumed.tell(p, oracle.answer(p))
             twin.tell(p, oracle.answer(p))
         for s in (resumed, twin):
             list(s.run(oracle, steps=2))
         np.testing.assert_array_equal(resumed.x, twin.x)
-        assert oracle.save(resumed.state_of(oracle)).keys() == oracle.save(twin.state_of(oracle)).keys()
         np.testing.assert_array_equal(resumed.state_of(oracle).mean, twin.state_of(oracle).mean)
+    assert [line.asked for line in bz.read_journal(path).answers() if line.asked] == besides  # it is told once
 
 
+@pytest.mark.parametrize("k", [0, 4, 5, 8, 11, 12, 30])
+def test_a_run_that_asks_ahead_and_is_broken_off_anywhere_ends_as_if_it_had_not_been(k: int, tmp_path: Path) -> None:
+    """Between two steps, the next one has been asked around an x that is no more."""
+    x0, asked = np.linspace(-1.0, 1.0, 4), [0]
+
+    def fun(x: Floats) -> float:
+        asked[0] += 1
+        if asked[0] == k + 1:
+            raise KeyboardInterrupt
+        return float((x - 0.3) @ (x - 0.3))
+
+    def end(journal: Path | None) -> Floats:
+        with bz.Search(x0, bz.RandomVector(0.1, 2), bz.SGD(0.1), seed=1, budget=40, journal=journal) as s:
+            list(s.run(bz.FunctionOracle(fun), ahead=2))
+            return np.array(s.x)
+
+    with pytest.raises(KeyboardInterrupt):
+        end(tmp_path / "run.jsonl")
+    resumed, asked[0] = end(tmp_path / "run.jsonl"), k + 1
+    np.testing.assert_array_equal(resumed, end(None))
+
+
+@pytest.mark.parametrize("answered", [True, False])
 def test_what_was_learnt_from_a_step_that_moved_nothing_is_known_to_the_same_steps_after_a_resume(
-    tmp_path: Path,
+    answered: bool, tmp_path: Path
 ) -> None:
     """It comes too late to move x, so the number of moves does not tell whether a step was asked before or after it."""
     path, estimator = tmp_path / "run.jsonl", bz.RandomVector(0.1, 2)
@@ -407,9 +427,12 @@ def test_what_was_learnt_from_a_step_that_moved_nothing_is_known_to_the_same_ste
         after = s.ask()
         assert s.moves == 2
         assert before.state(oracle).n == 8 and after.state(oracle).n == 12
+        if not answered:
+            list(s.run(oracle, steps=1))
         for p in (after, before):
             half = p.take(np.arange(2)) if s is broken else p  # the other half is told after the resume
-            s.tell(p, oracle.answer(half), half.ids)
+            if answered or s is twin:
+                s.tell(p, oracle.answer(half), half.ids)
     broken.close()
     with bz.Search(np.linspace(-1.0, 1.0, 4), estimator, seed=1, journal=path, max_staleness=1) as resumed:
         before, after = resumed.ask(), resumed.ask()

@@ -138,6 +138,17 @@ def test_an_executor_that_was_shut_down_is_named(on_error: Any) -> None:
         FunctionOracle(total, executor=pool, on_error=on_error).answer(proposal_of(POINTS))
 
 
+def test_one_that_gives_no_futures_is_named() -> None:
+    """As an adapter of Ray that forgets `.future()`."""
+
+    class Forgetful(Executor):
+        def submit(self, fn: Any, /, *args: Any, **more: Any) -> Any:
+            return "ObjectRef"
+
+    with pytest.raises(TypeError, match=r"Forgetful.* must give a future .*; its `submit` gave 'ObjectRef'"):
+        FunctionOracle(total, executor=Forgetful(), on_error="skip").answer(proposal_of(POINTS))
+
+
 def test_one_that_is_shut_down_meanwhile_is_named() -> None:
     pool, go = ThreadPoolExecutor(1), threading.Event()
 
@@ -152,12 +163,22 @@ def test_one_that_is_shut_down_meanwhile_is_named() -> None:
 
 @pytest.mark.parametrize("on_error", ["raise", "skip"])
 def test_a_process_pool_that_breaks_is_named_and_no_list_of_failures(on_error: Any) -> None:
+    """It cannot be used again, and it is not ours to replace; what was answered before is not lost."""
+
+    def fun(x: Any) -> float:
+        if x[0] == 1.0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return total(x)
+
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        oracle = FunctionOracle(lambda x: os.kill(os.getpid(), signal.SIGKILL), executor=pool, on_error=on_error)
-        with pytest.raises(WorkerError, match=r"is broken: BrokenProcessPool: .*with `workers=` a process that dies"):
-            oracle.answer(proposal_of(POINTS))
-        with pytest.raises(WorkerError, match="BrokenProcessPool"):
-            oracle.answer(proposal_of(POINTS))
+        oracle, came = FunctionOracle(fun, executor=pool, on_error=on_error), list[float]()
+        with pytest.raises(WorkerError, match=r"ProcessPool.* is broken: BrokenProcessPool: .*: make a new one"):
+            for _, answer in oracle.parts(proposal_of([[0.25], [0.5], [1.0], [0.75]])):
+                assert isinstance(answer, bz.Values)
+                came += answer.values.tolist()
+        assert came == [0.25, 0.5]
+        with pytest.raises(WorkerError, match=r"BrokenProcessPool: .*With `workers=` instead of `executor=`"):
+            oracle.answer(proposal_of([[0.0]]))
 
 
 def test_workers_that_cannot_import_the_function_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -168,8 +189,10 @@ def test_workers_that_cannot_import_the_function_are_named(monkeypatch: pytest.M
     with ProcessPoolExecutor(
         1, mp_context=get_context("spawn"), initializer=_no_path, initargs=(str(tmp_path),)
     ) as pool:
-        with pytest.raises(WorkerError, match=r"(could not run `fun`|is broken): .*"):
-            FunctionOracle(only_in_the_parent.f, executor=pool, on_error="skip").answer(proposal_of(POINTS))
+        oracle = FunctionOracle(only_in_the_parent.f, executor=pool, on_error="skip")
+        with pytest.raises(WorkerError, match=r"could not run `fun`: ModuleNotFoundError: .*only_in_the_parent"):
+            oracle.answer(proposal_of(POINTS))
+        assert FunctionOracle(total, executor=pool).answer(proposal_of(POINTS)).values.tolist() == POINTS[:, 0].tolist()
 
 
 def _no_path(path: str) -> None:
@@ -283,12 +306,39 @@ def test_dask_gives_a_query_up_that_kills_every_worker(client: Any, on_error: An
             os.kill(os.getpid(), signal.SIGKILL)
         return total(x)
 
-    answer = FunctionOracle(fatal, executor=client.get_executor(), on_error=on_error).answer(
-        proposal_of([[0.0], [1.0]])
-    )
+    oracle = FunctionOracle(fatal, executor=client.get_executor(), on_error=on_error)
+    answer = oracle.answer(proposal_of([[0.0], [1.0], [2.0]]))
     assert answer.info is not None and str(answer.info[1]).startswith("{'error': \"KilledWorker: ")
-    blamed = "KilledWorker" in str(answer.info[0])  # Dask gives up whatever was on the workers that died
-    assert answer.values[0] == 0.0 or blamed
+    assert answer.values[[0, 2]].tolist() == [0.0, 2.0] and np.isnan(answer.values[1])
+    assert oracle.calls == 3
+
+
+@dask
+def test_dask_gives_up_what_was_on_the_same_workers_and_is_asked_once_more(tmp_path: Path) -> None:
+    """The innocent are at work whenever the guilty one kills their worker: they are lost as often as it is."""
+    distributed = pytest.importorskip("distributed", reason="distributed is not installed: pip install distributed")
+
+    def fun(x: Any) -> float:
+        begun = time.monotonic()
+        time.sleep(0.3 if x[0] < 0 else 1.0)
+        if x[0] < 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        (tmp_path / f"{x[0]} {begun} {time.monotonic()}").touch()
+        return total(x)
+
+    with (
+        distributed.LocalCluster(
+            n_workers=1, threads_per_worker=3, dashboard_address=None, memory_limit=0, silence_logs=logging.CRITICAL
+        ) as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        oracle = FunctionOracle(fun, executor=client.get_executor())
+        answer = oracle.answer(proposal_of([[1.0], [-1.0], [2.0]]))
+    assert answer.info is not None and "KilledWorker" in str(answer.info[1])
+    assert not answer.info[0] and not answer.info[2]
+    assert answer.values[[0, 2]].tolist() == [1.0, 2.0] and np.isnan(answer.values[1])
+    (first, second) = sorted([float(word) for word in path.name.split()][1:] for path in tmp_path.iterdir())
+    assert first[1] <= second[0]  # each alone
 
 
 @dask

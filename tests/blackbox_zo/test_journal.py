@@ -163,7 +163,8 @@ def test_a_whole_step_of_bare_values_is_one_line(tmp_path: Path) -> None:
         steps(s, 1)
         s.tell(late, bz.Values([1.5, np.nan, 2, 3, 4, 5]))
     lines = path.read_text().splitlines()[1:]
-    assert json.loads(lines[0]).keys() == {"step", "at", "id", "values"}  # step 1, asked before the first move
+    first = json.loads(lines[0])  # step 1, asked before the first move, as was step 0
+    assert first.keys() == {"step", "at", "id", "values", "asked"} and first["asked"] == [[0, 0, 0]]
     assert json.loads(lines[1]) == {"step": 0, "id": 0, "values": [1.5, None, 2, 3, 4, 5]}
     late_one, on_time = bz.read_journal(path).answers()
     assert list(late_one.ids) == [6, 7, 8, 9, 10, 11] and list(on_time.ids) == [0, 1, 2, 3, 4, 5]
@@ -275,6 +276,16 @@ def test_a_file_that_is_no_journal_is_refused_and_left_alone(tmp_path: Path) -> 
         with pytest.raises(bz.JournalError, match=r"not a journal of blackbox_zo|is damaged at line 1"):
             search(path)
         assert path.read_text() == text
+
+
+def test_what_can_be_no_journal_is_refused_at_once(tmp_path: Path) -> None:
+    for path in (3, b"run.jsonl", True):
+        with pytest.raises(TypeError, match="`journal` must be the path of a file, got"):
+            bz.minimize(bowl, np.zeros(4), journal=path)  # type: ignore[arg-type]
+    os.mkfifo(tmp_path / "pipe")
+    for name in ("/dev/null", str(tmp_path / "pipe")):
+        with pytest.raises(bz.JournalError, match=f"'{name}' is no regular file; choose another for `journal`"):
+            search(Path(name))
 
 
 def test_an_answer_that_was_never_asked_for_is_refused(tmp_path: Path) -> None:

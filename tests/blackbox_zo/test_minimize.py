@@ -172,6 +172,16 @@ def test_the_budget_is_spent_exactly_and_the_best_point_comes_back(budget: int, 
     assert (r.success, r.status) == (True, 0)
 
 
+@pytest.mark.parametrize(
+    "option",
+    [{"workers": 2}, {"timeout": 1.0}, {"vectorized": True}, {"args": (1,)}, {"executor": ThreadPoolExecutor(1)}],
+)
+def test_how_a_function_is_asked_is_no_affair_of_an_oracle(option: dict[str, Any]) -> None:
+    (name,) = option
+    with pytest.raises(ValueError, match=f"`{name}` says how a function is asked, but `fun` is an oracle; give it to"):
+        bz.minimize(FunctionOracle(bowl), np.zeros(3), budget=40, **option)
+
+
 def test_an_oracle_is_counted_in_queries_whatever_one_costs_it() -> None:
     r = bz.minimize(Repeat(FunctionOracle(bowl), 4), np.zeros(3), budget=40)
     assert r.nfev == 40

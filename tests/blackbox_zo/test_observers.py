@@ -159,4 +159,4 @@ def test_logging_says_that_a_run_goes_on(caplog: pytest.LogCaptureFixture) -> No
             logger = bz.LoggingObserver(logging.getLogger("mine"))
             bz.Run(search, bz.FunctionOracle(bowl), steps=2, observers=[logger]).to_the_end()
     begins = [r.getMessage() for r in caplog.records if r.name == "mine" and "ended" not in r.getMessage()]
-    assert begins == ["The run begins.", "The run goes on after 8 queries."]
+    assert begins == ["The run begins.", "The run continues after 8 queries."]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import tracemalloc
+import weakref
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,10 +63,23 @@ def test_two_searches_with_one_seed_are_the_same_and_another_seed_is_not() -> No
     assert not np.array_equal(run(search(seed=5), 3).x, run(search(seed=6), 3).x)
 
 
-def test_single_rows_equal_the_points() -> None:
-    p = search().ask()
-    rows = [p.row(i) for i in range(p.n)]  # before the points have been computed
+@pytest.mark.parametrize("d", [3, 20_000])
+def test_single_rows_equal_the_points_and_are_copies(d: int) -> None:
+    box, unit = (-0.05, 0.05), np.linspace(0.5, 2.0, d)
+    p = bz.Search(bz.Vector(np.zeros(d), box, unit), bz.RandomVector(0.1, 4)).ask()
+    rows = [p.row(i) for i in range(p.n)]  # before the points have been asked for
     np.testing.assert_array_equal(rows, p.points)
+    rows[0][0] = 7.0
+    assert p.points[0, 0] != 7.0
+
+
+def test_one_row_of_many_large_points_is_computed_alone() -> None:
+    p = bz.Search(np.zeros(4000), bz.Coordinatewise(0.1)).ask()  # all points together are 256 MB
+    tracemalloc.start()
+    p.row(0)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1e6
 
 
 # ---------------------------------------------------------------------------------------------------- telling
@@ -143,6 +159,32 @@ def test_equal_bests_keep_the_first_asked_whatever_the_order_of_answers() -> Non
     s.tell(p, bz.Values([0.5] * 4), ids=[7, 6, 5, 4])
     s.tell(p, bz.Values([0.5] * 4), ids=[3, 1, 2, 0])
     assert s.best.id == 0
+
+
+def test_best_is_known_after_each_part_of_steps_that_are_open() -> None:
+    s = search()
+    p, q = s.ask(), s.ask()
+    s.tell(p, bz.Values([3.0, np.nan]), ids=[0, 1])
+    assert (s.best.value, s.best.id) == (3.0, 0)
+    s.tell(q, bz.Values([np.nan]), ids=[8])
+    assert (s.best.value, s.best.id) == (3.0, 0)
+    s.tell(q, bz.Values([2.0]), ids=[15])
+    s.tell(p, bz.Values([2.5]), ids=[7])
+    assert (s.best.value, s.best.id) == (2.0, 15)
+    np.testing.assert_array_equal(s.best.x, q.points[7])
+    s.tell(p, bz.Values([9.0] * 5), ids=[2, 3, 4, 5, 6])
+    assert (s.best.value, s.best.id) == (2.0, 15)
+
+
+def test_a_step_that_was_answered_in_parts_is_not_kept() -> None:
+    s = search()
+    p = s.ask()
+    for i in range(8):
+        s.tell(p, bz.Values([1.0]), ids=[i])
+    ids = weakref.ref(p.ids)
+    del p
+    gc.collect()
+    assert ids() is None
 
 
 def test_failed_queries_are_counted_and_never_best() -> None:

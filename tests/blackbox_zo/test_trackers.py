@@ -325,7 +325,7 @@ def test_a_tracker_that_fails_is_given_up_with_one_warning(caplog: pytest.LogCap
         run = run_with(flaky, steps=5)
     assert run.ended is bz.Ended.STEPS
     assert flaky.asked == 4
-    assert [r.message for r in caplog.records] == ["`Flaky` is given up: ConnectionError: no answer"]
+    assert [r.message for r in caplog.records] == ["`Flaky` is dropped: ConnectionError: no answer"]
 
 
 def test_a_tracker_that_cannot_begin_ends_the_run() -> None:

@@ -169,7 +169,7 @@ def test_a_journal_goes_on_and_another_problem_is_refused(tmp_path: Path) -> Non
     run = ["minimize", "--run", f"{{python}} {path} {{x}} {{n}}", *SPACE, "--quiet", "--journal", str(journal)]
     assert cli(*run, "--budget", "10").returncode == 0
     done = cli(*run, "--budget", "14")
-    assert f"{journal} holds 10 queries of this run, which goes on." in done.stdout
+    assert f"{journal} holds 10 queries of this run, which continues." in done.stdout
     assert "14 of 14 queries" in done.stdout and len(lines(log)) == 14
     done = cli(*run, "--budget", "14")
     assert "holds all 14 queries" in done.stdout and "best " in done.stdout and len(lines(log)) == 14

@@ -7,6 +7,9 @@ import json
 import os
 import stat
 import subprocess
+import sys
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +17,7 @@ import numpy as np
 import pytest
 
 import blackbox_zo as bz
+from oracles import _files
 from oracles._files import appearing, appearing_folder, write
 from oracles.cli.main import main
 
@@ -131,6 +135,90 @@ with appearing_folder(sys.argv[1] + "/folder") as partial:
     assert file.name.startswith(".partial-") and file.suffix == ".txt"
     assert folder == again == Path("out")
     assert inside == itself / "b.txt" and itself.name.startswith(".partial-")
+
+
+WRITER = """
+import sys, time
+from pathlib import Path
+from oracles._files import appearing, appearing_folder
+make = appearing_folder if sys.argv[2] == "folder" else appearing
+with make(sys.argv[1]) as partial:
+    (partial / "half" if sys.argv[2] == "folder" else partial).write_bytes(b"half")
+    print("writing", flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_what_a_killed_writer_left_goes_with_the_next_write_and_what_a_live_one_writes_stays(
+    kind: str, tmp_path: Path
+) -> None:
+    def begin(name: str) -> subprocess.Popen[str]:
+        words = [sys.executable, "-c", WRITER, str(tmp_path / name), kind]
+        writer = subprocess.Popen(words, env=environment(), stdout=subprocess.PIPE, text=True)
+        assert writer.stdout is not None and writer.stdout.readline() == "writing\n"
+        return writer
+
+    def end(writer: subprocess.Popen[str]) -> None:
+        writer.kill()
+        writer.communicate()
+
+    def save() -> None:
+        if kind == "file":
+            write(tmp_path / "a.txt", b"whole")
+        else:
+            with appearing_folder(tmp_path / "a.txt", last="half") as partial:
+                (partial / "half").write_bytes(b"whole")
+
+    end(begin("a.txt"))
+    (left,) = names(tmp_path)
+    end(begin("b.txt"))
+    (other,) = names(tmp_path) - {left}
+    live = begin("a.txt")
+    try:
+        assert len(names(tmp_path)) == 2  # the live one deleted what was left as it began
+        (held,) = names(tmp_path) - {other}
+        for _ in range(2):
+            save()
+            assert names(tmp_path) == {"a.txt", held, other}
+    finally:
+        end(live)
+    save()
+    assert names(tmp_path) == {"a.txt", other}
+
+
+def test_writers_of_one_file_do_not_take_each_other_for_dead(tmp_path: Path) -> None:
+    code = (
+        "import sys\nfrom oracles._files import appearing_folder, write\n"
+        "for i in range(200):\n"
+        "    write(sys.argv[1] + '/a.txt', b'whole')\n"
+        "    with appearing_folder(sys.argv[1] + '/folder', last='a') as partial:\n"
+        "        (partial / 'a').write_bytes(b'whole')\n"
+    )
+    words = [sys.executable, "-c", code, str(tmp_path)]
+    writers = [subprocess.Popen(words, env=environment(), stderr=subprocess.PIPE, text=True) for _ in range(4)]
+    assert [writer.communicate()[1] for writer in writers] == [""] * 4
+    assert names(tmp_path) == {"a.txt", "folder"} and names(tmp_path / "folder") == {"a"}
+
+
+def test_what_another_deletes_before_it_is_locked_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another writer sees it without a lock, takes it for left behind, and is about to delete it."""
+    real, seen = _files._locked, list[Path]()
+
+    def locked(path: Path, wait: bool = False) -> int | None:
+        if not seen:
+            other = real(path)
+            assert other is not None
+            for clean_up in (path.rmdir, lambda: os.close(other)):
+                threading.Timer(0.2, clean_up).start()
+            seen.append(path)
+        return real(path, wait)
+
+    monkeypatch.setattr(_files, "_locked", locked)
+    with appearing_folder(tmp_path / "folder") as partial:
+        time.sleep(0.4)
+        (partial / "a").write_bytes(b"whole")
+    assert names(tmp_path) == {"folder"} and partial not in seen
 
 
 # -------------------------------------------------------------------------------------------------- the command line
@@ -275,11 +363,11 @@ def test_a_training_whose_policy_finds_no_room_says_how_to_save_it(disk: Path, t
     done = cli(*words, "--workers", "1", "--journal", "run.jsonl", "--save", path, cwd=tmp_path)
     refused(done.returncode, done.stderr, path, "No space left on device")
     *_, save, see = done.stdout.splitlines()
-    assert save == "to save what it found: blackbox-zo resume run.jsonl"
+    assert save == "to save the result: blackbox-zo resume run.jsonl"
     assert see == "to see it: blackbox-zo report run.jsonl"
     assert names(disk) == set()
     ballast.release()
-    again = cli(*save.split()[6:], cwd=tmp_path)
+    again = cli(*save.split()[5:], cwd=tmp_path)
     assert again.returncode == 0, again.stderr
     assert names(disk) == {"policy.npz"}
 

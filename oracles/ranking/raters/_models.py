@@ -1,4 +1,4 @@
-"""Utilities of candidates, fitted to rankings: Bradley-Terry, Thurstone, Plackett-Luce."""
+"""Fit utilities of candidates to rankings: Bradley-Terry, Thurstone, Plackett-Luce."""
 
 from __future__ import annotations
 
@@ -32,26 +32,26 @@ class Utilities(NamedTuple):
 
 
 def utilities(ranking: Ranking, model: Likelihood | None = None, prior: float = 1.0) -> Utilities:
-    """The maximum a posteriori utilities u of candidates, given a ranking in any number of parts.
+    """The maximum a posteriori utilities u of candidates, given a ranking with any number of parts.
 
     The prior is u ~ N(0, prior² I). An edge i -> j, "i is better than j", of weight w adds to the log likelihood
 
     - `w log(1 / (1 + exp(-(u_i - u_j) / T)))` with `BradleyTerry(T)`,
     - `w log Phi((u_i - u_j) / s)` with `Thurstone(s)`;
 
-    a part of weight w, an order of sets of candidates, adds with `PlackettLuce(T)`
+    with `PlackettLuce(T)`, a part of weight w, an ordered partition of candidates, adds
 
-    - `w sum_i log(exp(u_i / T) / (exp(u_i / T) + sum_j exp(u_j / T)))`, i over all that are placed, j over all worse.
+    - `w sum_i log(exp(u_i / T) / (exp(u_i / T) + sum_j exp(u_j / T)))`, i over all placed, j over all worse.
 
     A tie counts as half a win for each, except in the last place of a part, which may hold candidates that were not
-    looked at. The log posterior is concave, and is maximised by Newton's method.
+    looked at. The log posterior is concave and is maximised by Newton's method.
 
     For orders of more than two candidates use `PlackettLuce`: the other models treat the edges of an order as
     independent, and are overconfident.
 
     Args:
         ranking: The answer; n candidates.
-        model: The noise model; none means `PlackettLuce(1.0)`.
+        model: The noise model; None means `PlackettLuce(1.0)`.
         prior: Prior standard deviation of the utilities, positive, in units of f.
 
     Raises:
@@ -81,7 +81,7 @@ def utilities(ranking: Ranking, model: Likelihood | None = None, prior: float = 
         step = np.asarray(np.linalg.solve(hessian, gradient), dtype=np.float64)
         if float(np.abs(step).max(initial=0.0)) < 1e-10:
             break
-        while (further := posterior(u + step))[0] < value - 1e-12 * abs(value):  # too far for Newton
+        while (further := posterior(u + step))[0] < value - 1e-12 * abs(value):  # the Newton step was too long
             step *= 0.5
         u += step
         value, gradient, hessian = further
@@ -94,8 +94,8 @@ def wins_of(ranking: Ranking, *, half_ties: bool = False, edges: bool = True) ->
 
     Args:
         ranking: The answer.
-        half_ties: Count a tie, unless in the last place of a part, as half a win for each.
-        edges: False counts ties alone.
+        half_ties: Count a tie as half a win for each, except in the last place of a part.
+        edges: False counts only ties.
     """
     out = np.zeros((ranking.n, ranking.n))
     weights = np.ones(len(ranking.levels)) if ranking.weights is None else ranking.weights
@@ -112,7 +112,7 @@ def wins_of(ranking: Ranking, *, half_ties: bool = False, edges: bool = True) ->
 
 
 class _Stage(NamedTuple):
-    """One candidate was preferred to others: positions, the chosen one first, and the weight."""
+    """One candidate was preferred to others: positions, with the chosen one first, and the weight."""
 
     among: list[int]
     weight: float
@@ -130,7 +130,7 @@ def _stages(ranking: Ranking) -> list[_Stage]:
 
 
 def _derivatives(u: Floats, model: Likelihood, stages: list[_Stage], pairs: Floats) -> tuple[float, Floats, Floats]:
-    """Log likelihood, its gradient, and minus its Hessian at u, which is in units of the model's scale."""
+    """The log likelihood, its gradient, and minus its Hessian at u, in units of the model's scale."""
     value, gradient, slope, bend = 0.0, np.zeros(len(u)), np.zeros_like(pairs), np.zeros_like(pairs)
     i, j = np.nonzero(pairs)
     z, w = u[i] - u[j], pairs[i, j]
@@ -151,13 +151,13 @@ def _derivatives(u: Floats, model: Likelihood, stages: list[_Stage], pairs: Floa
 
 
 def _logistic(z: Floats) -> tuple[Floats, Floats, Floats]:
-    """`log(1 / (1 + exp(-z)))`, its derivative, and minus its second one."""
+    """`log(1 / (1 + exp(-z)))`, its derivative, and minus its second derivative."""
     right = np.exp(-np.logaddexp(0.0, -z))
     return -np.logaddexp(0.0, -z), 1.0 - right, right * (1.0 - right)
 
 
 def _probit(z: Floats) -> tuple[Floats, Floats, Floats]:
-    """`log Phi(z)`, its derivative, and minus its second one."""
+    """`log Phi(z)`, its derivative, and minus its second derivative."""
     from scipy.special import log_ndtr
 
     logs = log_ndtr(z)

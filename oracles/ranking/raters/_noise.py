@@ -1,4 +1,4 @@
-"""How people err: models of the answer to "which of these two is better?"."""
+"""Noise models of the answer to "which of these two is better?"."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Noise(ABC):
 
     @abstractmethod
     def chance(self, gap: float) -> float:
-        """The probability that the answer is right; `gap` is the absolute difference of f(x) and f(y)."""
+        """The probability of a right answer; `gap` is the absolute difference of f(x) and f(y)."""
 
     def heard(self, values: Floats, uniforms: Floats) -> Floats:
         """The values that one answer compares: f itself, or f with noise drawn once per candidate.
@@ -45,7 +45,7 @@ class Exact(Noise):
 @final
 @dataclass(frozen=True)
 class FixedFlip(Noise):
-    """Wrong with probability `p`, whatever the gap (SCOBO's model with kappa = 1: Cai et al. 2022).
+    """Wrong with probability `p` for any gap (SCOBO's model with kappa = 1; Cai et al. 2022).
 
     Args:
         p: From 0 to 0.5; at 0.5 an answer carries no information.
@@ -123,7 +123,7 @@ class Thurstone(Noise):
     """Right with probability `Phi(gap / scale)`, Phi the standard normal cdf (Thurstone 1927, case V).
 
     Args:
-        scale: Positive, in units of f: the standard deviation of the noise in the difference of two.
+        scale: Positive, in units of f: the standard deviation of the noise in the difference of two values.
 
     Raises:
         ValueError: `scale` is not positive.

@@ -28,7 +28,7 @@ class Pairs(ABC):
 
     @abstractmethod
     def next(self, n: int, batch: int, asked: list[Pair], losses: Ints, key: Key) -> list[Pair]:
-        """The pairs to compare now; none ends the step.
+        """The pairs to compare next; an empty list ends the step.
 
         Args:
             n: Number of candidates.
@@ -152,7 +152,7 @@ class PairwiseOracle(Oracle):
             that returns whether the first is better, or None for a tie; or an oracle that answers values, which are
             compared without error.
         pairs: The design: `AllPairs()`, `RandomPairs(n_pairs)` or `Swiss(rounds)`.
-        repeats: Times each pair is asked; each answer counts.
+        repeats: Number of times that each pair is asked; each answer counts.
         seed: Seed of the choice of pairs.
 
     Attributes:
@@ -226,6 +226,6 @@ class PairwiseOracle(Oracle):
 
     @override
     def close(self) -> None:
-        """Close the oracle inside, if there is one."""
+        """Close the wrapped oracle, if there is one."""
         if self.rater is not None:
             self.rater.close()

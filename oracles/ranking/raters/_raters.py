@@ -1,4 +1,4 @@
-"""`SimulatedRater`: a function and a model of human error, as a person who ranks."""
+"""`SimulatedRater`: simulates a person who ranks, from a function and a noise model."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ class SimulatedRater(Wrapper):
     never ranked.
 
     Args:
-        oracle: An oracle that answers values, or f itself: a function of one point as for `FunctionOracle`.
+        oracle: An oracle that answers values, or f itself: a function of one point as in `FunctionOracle`.
         model: The noise model of a comparison.
-        n_ranked: Rank only this many of the best (more if the last place is tied); none ranks all.
+        n_ranked: Rank only this many of the best (more if the last place is tied); None ranks all.
         tie: Values that differ by less than this are a tie, in units of f.
-        lapse: Probability that an answer is given without looking: a ranking, or a pair of `PairwiseOracle`.
+        lapse: Probability that an answer is random: a whole ranking, or one pair of `PairwiseOracle`.
         drift: The rater's taste drifts: in step t, f has an extra term `drift b_t v'x`, with v a fixed direction of
             length 1 and `b_t` a random walk of standard normal moves. In units of f by units of x.
         seed: Seed of all randomness.
@@ -83,7 +83,7 @@ class SimulatedRater(Wrapper):
         return Look(self, proposal, self.values(proposal))
 
     def values(self, proposal: Proposal) -> Floats:
-        """The values of the candidates by the rater's current taste, shape (n,); lower is better, NaN is a failure."""
+        """The values of the candidates to the rater's current taste, shape (n,); lower is better, NaN is a failure."""
         values = self._values(self.oracle.answer(proposal)).values
         if not self.drift:
             return values
@@ -118,7 +118,7 @@ class Look:
         self._heard: dict[int, Floats] = {}
 
     def uniform(self, name: str, i: int, j: int) -> float:
-        """A number in (0, 1) that belongs to two queries."""
+        """The uniform number in (0, 1) of two queries."""
         return (int.from_bytes(self.key.digest(name, i, j, size=8), "little") + 0.5) / 2.0**64
 
     def heard(self, repeat: int) -> Floats:
@@ -129,7 +129,7 @@ class Look:
         return self._heard[repeat]
 
     def compare(self, i: int, j: int, repeat: int = 0) -> int:
-        """-1 if position i is said to be better than position j, 1 if worse, 0 for a tie."""
+        """-1 if the rater prefers position i to position j, 1 if the reverse, 0 for a tie."""
         self.rater.comparisons += 1
         heard = self.heard(repeat)
         failed = np.isnan(heard[[i, j]])
@@ -143,7 +143,7 @@ class Look:
         return int(np.sign(gap)) * (1 if right else -1)
 
     def pair(self, i: int, j: int, repeat: int) -> int:
-        """`compare` as an answer of its own, given without looking now and then."""
+        """`compare` as an answer of its own, with lapses."""
         first, second = sorted((self.ids[i], self.ids[j]))
         if self.rater.lapse and self.uniform(f"lapse|{repeat}", first, second) < self.rater.lapse:
             self.rater.comparisons += 1
@@ -153,7 +153,7 @@ class Look:
 
 
 def in_order(shown: list[int], compare: Callable[[int, int], int], k: int) -> list[list[int]]:
-    """The k best of `shown` in groups of ties, best first, each found by binary search among those before it."""
+    """The k best of `shown` in groups of ties, best first, by binary insertion."""
     groups: list[list[int]] = []
     for i in shown:
         low, high = 0, len(groups)
@@ -172,10 +172,10 @@ def in_order(shown: list[int], compare: Callable[[int, int], int], k: int) -> li
 
 
 def as_oracle(owner: str, oracle: Answers | Callable[[Any], Any]) -> Answers:
-    """An oracle as it is, a function as a `FunctionOracle`.
+    """The oracle itself, or a `FunctionOracle` of a function.
 
     Raises:
-        TypeError: It is neither.
+        TypeError: `oracle` is neither.
     """
     if callable(getattr(oracle, "answer", None)):
         return oracle  # type: ignore[return-value]

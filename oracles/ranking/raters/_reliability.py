@@ -16,7 +16,7 @@ from oracles.ranking.raters._models import wins_of
 __all__ = ["Fatigue", "RaterModel", "Trend"]
 
 _LEAST = 1e-3
-"""Raters of smaller weight are left out of a merged ranking; error rates are clipped to at least this."""
+"""Raters with a smaller weight are left out of a merged ranking; error rates are at least this."""
 
 
 class Trend(NamedTuple):
@@ -42,7 +42,7 @@ class Fatigue(NamedTuple):
 
 
 class _Round(NamedTuple):
-    """One round: who answered, and for each of the pairs i < j how often they put i first and how often j."""
+    """One round: the raters, and for each pair i < j how often each rater put i first and how often j."""
 
     raters: tuple[str, ...]
     first: Floats
@@ -62,8 +62,8 @@ class RaterModel:
     - M: `e_r = (wrong + expected number of r's wrong comparisons) / (wrong + right + number of r's comparisons)`,
 
     over the pairs of all rounds so far. `lambda_r` is the optimal weight in a vote of all raters. A rater who answers
-    at random has e = 1/2 and weight 0; so has one who is wrong more often than that. A rater who always rates
-    alone keeps the prior's weight.
+    at random has e = 1/2 and weight 0, and so does one who is wrong more often. A rater who always rates alone keeps
+    the weight of the prior.
 
     Args:
         wrong: Prior count of wrong comparisons of each rater, positive.
@@ -96,7 +96,7 @@ class RaterModel:
 
         Args:
             answers: The answer of each rater who answered, all about the same candidates.
-            seconds: How long each took, where known.
+            seconds: Time that each took, where known.
         """
         n = max((ranking.n for ranking in answers.values()), default=0)
         i, j = np.triu_indices(n, 1)
@@ -123,7 +123,7 @@ class RaterModel:
         return replace(model, errors=tuple(zip(names, e.tolist(), strict=True)))
 
     def to_json(self) -> dict[str, Any]:
-        """All of it as JSON, to the last bit."""
+        """The model as JSON data, exact to the last bit."""
         rounds = [[list(r.raters), r.first.tolist(), r.second.tolist(), r.seconds.tolist()] for r in self.rounds]
         return {"wrong": self.wrong, "right": self.right, "rounds": rounds, "errors": [list(e) for e in self.errors]}
 
@@ -151,10 +151,10 @@ class RaterModel:
         return {name: weight / mean if mean else 1.0 for name, weight in found.items()}
 
     def merge(self, answers: Mapping[str, Ranking]) -> Ranking:
-        """The answers of one round as one weighted ranking. Raters of zero weight are left out, unless all have it.
+        """The answers of one round as one weighted ranking. Raters with zero weight are left out, unless all have it.
 
         Raises:
-            ValueError: There is no answer.
+            ValueError: `answers` is empty.
         """
         if not answers:
             raise ValueError("`RaterModel.merge(answers)` needs at least one answer.")
@@ -170,7 +170,7 @@ class RaterModel:
 
     @property
     def disagreement(self) -> Floats:
-        """For each round, the share of contradictions among the pairs that two raters both ordered.
+        """For each round, the share of contradictions among pairs that two raters both ordered.
 
         Shape (rounds,); NaN where no two raters compared the same pair.
         """
@@ -231,7 +231,7 @@ def _sigmoid(z: Floats) -> Floats:
 
 
 def _trend(y: Floats) -> Trend:
-    """Least squares over the rounds in which y is known."""
+    """Least-squares fit over the rounds in which y is known."""
     t = np.flatnonzero(np.isfinite(y)).astype(np.float64)
     if len(t) < 3:
         return Trend(np.nan, np.nan)

@@ -17,39 +17,39 @@ from blackbox_zo._typing import Floats
 __all__ = ["LENGTH", "Classifier", "D", "Generator"]
 
 D = 8
-"""How many numbers a latent has; even."""
+"""Dimension of a latent; even."""
 
 LENGTH = 3.0
-"""Of the longest latents; those of N(0, I) are about √D = 2.8 long."""
+"""Maximum norm of a latent; draws from N(0, I) have norms of about √D = 2.8."""
 
 _COUPLINGS = 6
-_SPREAD = 0.12  # of a pixel about its mean; small makes sharp pictures
+_SPREAD = 0.12  # standard deviation of a pixel about its mean; a small one gives sharp pictures
 _Bytes = NDArray[np.uint8]
 
 
 @final
 class Generator(nn.Module):
-    """A variational autoencoder (Kingma & Welling 2014) whose codes z are x of N(0, I) after a flow.
+    """A variational autoencoder (Kingma & Welling 2014) whose prior is a flow that maps x ~ N(0, I) to codes z.
 
-    The flow is of affine couplings (Dinh et al. 2017): with z in halves (a, b), `b <- b exp(s(a)) + t(a)`, and the
-    halves change places. It is learnt together with encoder and decoder, by the bound
+    The flow consists of affine couplings (Dinh et al. 2017): with z in halves (a, b), `b <- b exp(s(a)) + t(a)`, then
+    the halves are swapped. It is trained together with encoder and decoder, by the bound
 
     `E |picture - decoder(z)|^2 / (2 spread^2) + E[log q(z | picture) - log p(z)]`,
 
-    so that codes fill all of N(0, I), and hardly any x lies between pictures. The encoder is not kept. Of x longer than
-    `LENGTH` only the direction counts: beyond what the flow has seen there are no pictures.
+    so that codes fill all of N(0, I), and nearly every x decodes to a clear picture. The encoder is not kept. An x
+    with a norm above `LENGTH` is rescaled to it: the flow has seen nothing beyond.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.decoder = _mlp(D, 256, 512, 784)
         self.couplings = nn.ModuleList(_mlp(D // 2, 64, D) for _ in range(_COUPLINGS))
-        for coupling in self.couplings:  # the flow begins as the identity
+        for coupling in self.couplings:  # the flow starts as the identity
             for parameter in list(coupling.parameters())[-2:]:
                 nn.init.zeros_(parameter)
 
     def of(self, x: Any) -> Floats:
-        """Pictures, shape (..., 28, 28), of latents, shape (..., D)."""
+        """Decode latents, shape (..., D), to pictures, shape (..., 28, 28)."""
         latents = torch.tensor(np.asarray(x, dtype=np.float32))
         latents = latents * (LENGTH / latents.norm(dim=-1, keepdim=True)).clamp(max=1.0)
         with torch.no_grad():
@@ -64,7 +64,7 @@ class Generator(nn.Module):
         return torch.cat((a, b), -1)
 
     def latents(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """The flow backwards, and the logarithm of its determinant, shape (...)."""
+        """The inverse flow, and the logarithm of its determinant, shape (...)."""
         a, b = z.chunk(2, -1)
         log = torch.zeros(z.shape[:-1])
         for coupling in reversed(self.couplings):
@@ -92,7 +92,7 @@ class Generator(nn.Module):
 
 @final
 class Classifier(nn.Module):
-    """Two convolutions and two layers."""
+    """Two convolutions and two dense layers."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -102,7 +102,7 @@ class Classifier(nn.Module):
         )  # fmt: skip
 
     def of(self, pictures: Any) -> Floats:
-        """Log-probabilities, shape (..., 10), of pictures of numbers from 0 to 1, shape (..., 28, 28)."""
+        """Log-probabilities, shape (..., 10), of pictures with values in [0, 1], shape (..., 28, 28)."""
         seen = torch.tensor(np.asarray(pictures, dtype=np.float32))
         with torch.no_grad():
             logits = self.layers(seen.reshape(-1, 1, 28, 28)).double()
@@ -125,7 +125,7 @@ def _mlp(*sizes: int) -> nn.Sequential:
 
 
 def _coupled(coupling: nn.Module, half: Tensor) -> tuple[Tensor, Tensor]:
-    """Log-scale, which is between -2 and 2, and shift."""
+    """The log-scale, in (-2, 2), and the shift."""
     s, t = coupling(half).chunk(2, -1)
     return 2 * torch.tanh(s / 2), t
 
@@ -135,7 +135,7 @@ def _count(pictures: _Bytes, epochs: int, size: int) -> int:
 
 
 def _batches(pictures: _Bytes, labels: _Bytes, epochs: int, size: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Pictures, shape (b, 784), and labels, shape (b,), in a new order each epoch; what fills no batch is left out."""
+    """Pictures, shape (b, 784), and labels, shape (b,), in a new order each epoch, last incomplete batch dropped."""
     x, y = torch.tensor(pictures).reshape(-1, 784), torch.tensor(labels).long()
     for _ in range(epochs):
         for chosen in torch.split(torch.randperm(len(x)), size)[: _count(pictures, 1, size)]:
@@ -143,7 +143,7 @@ def _batches(pictures: _Bytes, labels: _Bytes, epochs: int, size: int) -> Iterat
 
 
 def _descend(model: nn.Module, losses: Iterable[Tensor], rate: float, steps: int) -> None:
-    """Adam, at a rate that rises to `rate` and falls."""
+    """Train with Adam; the learning rate rises to `rate`, then falls."""
     adam = torch.optim.Adam(model.parameters())
     cycle = torch.optim.lr_scheduler.OneCycleLR(adam, rate, total_steps=steps + 1)
     for loss in losses:

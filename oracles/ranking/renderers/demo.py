@@ -1,4 +1,4 @@
-"""Things to steer that need nothing but this package: a palette, a texture and a drum.
+"""Demonstrations that need no other package: a palette, a texture and a drum.
 
 blackbox-zo rank --render oracles.ranking.renderers.demo:palette --store study.db
 """
@@ -16,11 +16,11 @@ from blackbox_zo._typing import Floats
 __all__ = ["drum", "palette", "texture"]
 
 RATE = 22050
-"""Samples a second of a sound."""
+"""Samples per second of a sound."""
 
 
 def _unit(x: Any, n: int) -> Floats:
-    """Numbers from 0 to 1, which x passes through a logistic curve to."""
+    """The logistic function of x, in (0, 1)."""
     z = np.zeros(n)
     flat = np.ravel(np.asarray(x, dtype=np.float64))[:n]
     z[: len(flat)] = flat
@@ -91,7 +91,7 @@ def drum(x: Any) -> bytes:
     t = np.arange(RATE // 2) / RATE
     frequency = 40 * 8**pitch * (1 + 4 * fall * np.exp(-t * 30))
     tone = np.sin(2 * np.pi * np.cumsum(frequency) / RATE)
-    hiss = np.random.default_rng(0).standard_normal(len(t))  # the same in every sound, so that only x differs
+    hiss = np.random.default_rng(0).standard_normal(len(t))  # the same noise in every sound, so that only x differs
     width = 1 + int(40 * (1 - bright))
     hiss = np.convolve(hiss, np.ones(width) / np.sqrt(width), "same") * np.exp(-t * (8 + 30 * decay))
     sound = (1 - noise) * tone * np.exp(-t * (4 + 20 * decay)) + noise * 0.5 * hiss + 0.6 * click * np.exp(-t * 900)

@@ -17,35 +17,35 @@ __all__ = ["Latent", "PromptEmbedding"]
 _OURS = ("generator", "latents", "num_images_per_prompt", "output_type", "prompt", "prompt_embeds", "return_dict")
 
 _drawing = threading.Lock()
-"""Held while a pipeline runs: it keeps its scheduler's state in itself, and renderers may share it."""
+"""Held while a pipeline runs: its scheduler has state, and renderers may share the pipeline."""
 
 
 @final
 class Latent:
-    """`render(x)`: the picture that a pipeline makes of a prompt, starting from the noise x.
+    """`render(x)`: the picture that a pipeline generates for a prompt, starting from the noise x.
 
-    Pipelines expect noise of independent N(0, 1) numbers, whose length is close to √d; a search leaves that shell, and
-    noise of another length gives grey or broken pictures. So x is first rescaled to the length of `x0`, and only its
+    Pipelines expect noise of independent N(0, 1) numbers, whose norm is close to √d. A search leaves that shell, and
+    noise of another norm gives grey or broken pictures. So x is first rescaled to the norm of `x0`, and only its
     direction counts. All other randomness comes from `seed`, so x alone determines the picture.
 
-    With `directions=k`, the noise is x0 + (scale ‖x0‖ / √k) Σᵢ xᵢ vᵢ, of orthonormal v₁ … vₖ drawn from `seed`: x of
-    independent N(0, 1) numbers moves it by about `scale` times its length, however many they are. People who rank 8
-    pictures a round can steer some 10 to 50 numbers, not the 16,384 of a picture of 512 pixels.
+    With `directions=k`, the noise is x0 + (scale ‖x0‖ / √k) Σᵢ xᵢ vᵢ, with orthonormal v₁ … vₖ drawn from `seed`: an x
+    of independent N(0, 1) numbers moves it by about `scale` times its norm, for any k. People who rank 8 pictures per
+    round can steer some 10 to 50 numbers, not the 16,384 of a picture of 512 pixels.
 
     The constructor runs the pipeline for one step, to find the shape of its noise. Renderers that share a pipeline take
     turns, even across threads.
 
     Args:
-        pipeline: Of `diffusers`, for one picture, with the arguments `latents` and `output_type`.
-        prompt: What to draw.
-        directions: k, the size of x; none makes x the noise itself.
+        pipeline: A `diffusers` pipeline for one picture, with the arguments `latents` and `output_type`.
+        prompt: The prompt.
+        directions: k, the size of x; None makes x the noise itself.
         scale: With `directions`, how far x moves the noise; 1 is 45 degrees.
         seed: Seed of the noise, the directions, and the scheduler.
-        **call: More arguments of the pipeline, such as `height` or `num_inference_steps`.
+        **call: Further arguments of the pipeline, such as `height` or `num_inference_steps`.
 
     Attributes:
-        x0: Where to start. Zeros, shape (k,), or the noise, in the shape of one picture: what the pipeline itself draws
-            with `torch.Generator().manual_seed(seed)`, unless it rearranges what it draws, as Flux does.
+        x0: The starting point. Zeros, shape (k,), or the noise, in the shape for one picture: what the pipeline itself
+            draws with `torch.Generator().manual_seed(seed)`, unless it rearranges the noise, as Flux does.
 
     Raises:
         TypeError: The pipeline lacks the arguments.
@@ -71,7 +71,7 @@ class Latent:
         """The picture of x.
 
         Raises:
-            ValueError: x has another shape than `x0`, or is not finite, or 0, which has no direction.
+            ValueError: x differs from `x0` in shape, is not finite, or is 0, which has no direction.
         """
         noise = self._space.point(x)
         length = np.linalg.norm(noise)
@@ -82,24 +82,25 @@ class Latent:
 
 @final
 class PromptEmbedding:
-    """`render(x)`: the picture that a pipeline makes of x, used in place of the prompt's embedding.
+    """`render(x)`: the picture that a pipeline generates with x in place of the prompt's embedding.
 
-    All randomness comes from `seed`, so x alone determines the picture. Whatever else the pipeline takes from the
-    prompt (a pooled embedding, a mask) stays fixed.
+    All randomness comes from `seed`, so x alone determines the picture. Everything else that the pipeline derives from
+    the prompt (a pooled embedding, a mask) stays fixed.
 
-    With `directions=k`, the embedding is x0 + (scale ‖x0‖ / √k) Σᵢ xᵢ vᵢ, of orthonormal v₁ … vₖ drawn from `seed`:
-    x of independent N(0, 1) numbers changes it by about `scale` times its root mean square. See `Latent` for why.
+    With `directions=k`, the embedding is x0 + (scale ‖x0‖ / √k) Σᵢ xᵢ vᵢ, with orthonormal v₁ … vₖ drawn from `seed`:
+    an x of independent N(0, 1) numbers changes it by about `scale` times its root mean square. See `Latent` for why.
 
     Args:
-        pipeline: Of `diffusers`, for one picture, with the argument `prompt_embeds` and the method `encode_prompt`.
-        prompt: Whose embedding is `x0`, or what x moves away from.
-        directions: k, the size of x; none makes x the embedding itself.
+        pipeline: A `diffusers` pipeline for one picture, with the argument `prompt_embeds` and a method
+            `encode_prompt`.
+        prompt: The prompt whose embedding x replaces or moves away from.
+        directions: k, the size of x; None makes x the embedding itself.
         scale: With `directions`, how far x moves the embedding.
         seed: Seed of the directions and of the pipeline.
-        **call: More arguments of the pipeline, such as `height`, `negative_prompt` or `prompt_2`.
+        **call: Further arguments of the pipeline, such as `height`, `negative_prompt` or `prompt_2`.
 
     Attributes:
-        x0: Where to start. Zeros, shape (k,), or the embedding, shape (tokens, width).
+        x0: The starting point. Zeros, shape (k,), or the embedding, shape (tokens, width).
 
     Raises:
         TypeError: The pipeline lacks the argument or the method, or its embedding is not an array.
@@ -124,13 +125,13 @@ class PromptEmbedding:
         """The picture of x.
 
         Raises:
-            ValueError: x has another shape than `x0`, or is not finite.
+            ValueError: x differs from `x0` in shape or is not finite.
         """
         return self._run(prompt_embeds=_tensor(self._space.point(x), self._embedding), **self._companion)
 
 
 class _Space:
-    """Where x lies: all the numbers of `base`, or along k directions about it."""
+    """The space of x: all numbers of `base`, or coordinates along k directions from it."""
 
     def __init__(self, owner: str, base: Any, directions: int | None, scale: float, seed: int) -> None:
         check_positive(owner, scale=scale)
@@ -147,7 +148,7 @@ class _Space:
         self.x0 = np.zeros(directions)
 
     def point(self, x: Any) -> Floats:
-        """What x stands for, in the shape of `base`."""
+        """The point of x, in the shape of `base`."""
         x = np.asarray(x, dtype=np.float64)
         if x.shape != self.x0.shape:
             raise ValueError(f"`x` must have the shape {self.x0.shape}, got {x.shape}.")
@@ -158,7 +159,7 @@ class _Space:
 
 
 class _Run:
-    """A pipeline with all its arguments but one, and its randomness fixed."""
+    """A pipeline with fixed randomness and all arguments fixed but one."""
 
     def __init__(self, owner: str, pipeline: Any, prompt: str, steers: str, seed: int, call: dict[str, Any]) -> None:
         import torch
@@ -172,7 +173,7 @@ class _Run:
             raise TypeError(f"`{owner}(prompt=...)` must be one text, got {prompt!r:.60}.")
         for given in call:
             if given in _OURS:
-                raise TypeError(f"`{owner}({given}=...)` is not taken; the renderer sets it.")
+                raise TypeError(f"`{owner}({given}=...)` is not allowed; the renderer sets it.")
             if given not in known:
                 raise TypeError(f"`{owner}({given}=...)`: `{name}` has no such argument.")
         self.owner, self.pipeline, self.prompt, self.call, self.known = owner, pipeline, prompt, call, known
@@ -196,18 +197,18 @@ class _Run:
             return self.pipeline(generator=self.generator.clone_state(), return_dict=False, **given)[0]
 
     def noise(self) -> Any:
-        """What the pipeline would start from, in the shape and type of what it has after one step."""
+        """The initial noise, in the shape and type that the pipeline has after one step."""
         import torch
 
         given = {"prompt": self.prompt, **self.call}
         if "callback_on_step_end" in self.known:
             given.setdefault("callback_on_step_end", _interrupt)
         like = self._first(output_type="latent", **given)
-        noise = torch.randn(like.shape, generator=self.generator, dtype=like.dtype)  # the scheduler's draws follow it
+        noise = torch.randn(like.shape, generator=self.generator, dtype=like.dtype)  # the scheduler draws after it
         return noise.to(like.device)
 
     def embedded(self) -> tuple[Any, dict[str, Any]]:
-        """The prompt's embedding, and what goes with it: its pooled embedding, or its mask, if there is one."""
+        """The prompt's embedding, and its pooled embedding or mask if there is one."""
         import torch
 
         encode = getattr(self.pipeline, "encode_prompt", None)
@@ -227,20 +228,22 @@ class _Run:
         with _drawing, torch.no_grad():
             embedding, *rest = encode(**{name: value for name, value in offered.items() if name in wanted})
         if not isinstance(embedding, torch.Tensor):
-            raise TypeError(f"`{self.owner}` cannot steer a `{type(self.pipeline).__name__}`: its prompt is no array.")
+            raise TypeError(
+                f"`{self.owner}` cannot steer a `{type(self.pipeline).__name__}`: its embedding is not an array."
+            )
         flat = [part for part in rest if isinstance(part, torch.Tensor) and part.ndim == 2]
         names = [n for n in ("pooled_prompt_embeds", "prompt_embeds_mask", "prompt_attention_mask") if n in self.known]
         return embedding, dict(zip(names[:1], flat[:1], strict=False))
 
 
 def _interrupt(pipeline: Any, step: int, time: Any, tensors: Any) -> Any:
-    """Leave out all further steps of this run."""
+    """Skip all further steps of this run."""
     pipeline._interrupt = True
     return tensors
 
 
 def _tensor(values: Floats, like: Any) -> Any:
-    """One picture's numbers, in the type and on the device of the pipeline's."""
+    """The numbers of one picture, with the type and device of the pipeline's."""
     import torch
 
     return torch.from_numpy(values)[None].to(like.device, like.dtype)

@@ -1,11 +1,11 @@
-"""Clothes to steer: a small generator trained on Fashion-MNIST (Xiao et al. 2017), and what a simulated person wants.
+"""Clothes to steer: a small generator trained on Fashion-MNIST (Xiao et al. 2017), and a simulated person's wish.
 
 blackbox-zo rank --render oracles.ranking.renderers.fashion:picture --store study.db
 
 The generator is a variational autoencoder whose prior is a flow from N(0, I): a coupling flow learns the distribution
-of the codes together with them, so that nearly every x is a picture. It has seen no labels.
-The classifier has seen real pictures only, and is used by `Wanted` alone. Both are trained when they are first needed,
-on one or two cores in some minutes, and kept in a cache. They need torch and safetensors (`blackbox-zo[llm]`).
+of the codes together with the codes, so that nearly every x is a picture. It has seen no labels.
+The classifier has seen only real pictures, and only `Wanted` uses it. Both are trained when first needed, in some
+minutes on one or two cores, and kept in a cache. They need torch and safetensors (`blackbox-zo[llm]`).
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ CLASSES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shi
 """The names of the labels 0 to 9."""
 
 D = 8
-"""How many numbers x has."""
+"""Dimension of x."""
 
 DATA = Path("/usr/share/datasets/fashion-mnist")
 """Where Debian's package `dataset-fashion-mnist` puts the files."""
 
 _FILES = {part: (f"{part}-images-idx3-ubyte.gz", f"{part}-labels-idx1-ubyte.gz") for part in ("train", "t10k")}
-_VERSION = 1  # of what is trained and how; another number makes a new one
+_VERSION = 1  # of models and training; change it to train again
 
 _Folder = str | os.PathLike[str]
 _Function = Callable[[Any], Floats]
@@ -62,12 +62,12 @@ def read(part: Literal["train", "t10k"] = "train", data: _Folder | None = None) 
 
     Raises:
         FileNotFoundError: A file is missing.
-        ValueError: A file is no such file, or the two do not fit together.
+        ValueError: A file has another format, or the two files do not match.
     """
     folder = _folder(data)
     images, labels = (_idx(folder / name, axes) for name, axes in zip(_FILES[part], (3, 1), strict=True))
     if images.shape[1:] != (28, 28) or len(images) != len(labels) or not len(labels) or labels.max() > 9:
-        raise ValueError(f"The files {' and '.join(_FILES[part])} in {folder} do not fit together. {_advice()}")
+        raise ValueError(f"The files {' and '.join(_FILES[part])} in {folder} do not match. {_advice()}")
     return images, labels
 
 
@@ -77,13 +77,13 @@ def _idx(path: Path, axes: int) -> NDArray[np.uint8]:
         with gzip.open(path) as file:
             raw = file.read()
     except FileNotFoundError:
-        raise FileNotFoundError(f"There is no file {path}. {_advice()}") from None
+        raise FileNotFoundError(f"File {path} does not exist. {_advice()}") from None
     except (OSError, EOFError, zlib.error) as error:
         raise ValueError(f"{path} cannot be read: {error}. {_advice()}") from error
     start = 4 + 4 * axes
     shape = np.frombuffer(raw[4:start], ">u4").tolist() if len(raw) >= start else []
     if raw[:4] != bytes([0, 0, 8, axes]) or len(raw) != start + int(np.prod(shape)):
-        raise ValueError(f"{path} is no idx file of bytes with {axes} axes, or is cut off. {_advice()}")
+        raise ValueError(f"{path} is not an idx file of bytes with {axes} axes, or is truncated. {_advice()}")
     return np.frombuffer(raw, np.uint8, offset=start).reshape(shape)
 
 
@@ -100,21 +100,21 @@ def _folder(data: _Folder | None) -> Path:
 
 
 def generator(data: _Folder | None = None, cache: _Folder | None = None, epochs: int = 8) -> _Function:
-    """The generator, trained if the cache has none.
+    """The generator, from the cache or newly trained.
 
     Args:
-        data: As for `read`.
-        cache: The folder that it is kept in; default `BLACKBOX_ZO_CACHE`, or else blackbox_zo in `XDG_CACHE_HOME` or
+        data: As in `read`.
+        cache: The folder of the cache; default `BLACKBOX_ZO_CACHE`, or else blackbox_zo in `XDG_CACHE_HOME` or
             ~/.cache.
-        epochs: How often each picture is seen in training.
+        epochs: Number of training epochs.
 
     Returns:
-        A function from latents, shape (..., D), to pictures, shape (..., 28, 28), of numbers from 0 to 1. Latents are
-        meant to be like draws from N(0, I); of those longer than 3 only the direction counts.
+        A function from latents, shape (..., D), to pictures, shape (..., 28, 28), with values in [0, 1]. Latents
+        should look like draws from N(0, I); those with a norm above 3 are rescaled to norm 3.
 
     Raises:
-        FileNotFoundError: There is neither a trained generator nor a file to train it on.
-        ValueError: A file is no such file.
+        FileNotFoundError: There is neither a trained generator nor data to train it on.
+        ValueError: A data file has another format.
     """
     from oracles.ranking.renderers._clothes import Generator
 
@@ -122,19 +122,19 @@ def generator(data: _Folder | None = None, cache: _Folder | None = None, epochs:
 
 
 def classifier(data: _Folder | None = None, cache: _Folder | None = None, epochs: int = 6) -> _Function:
-    """A classifier of pictures, trained on the real ones if the cache has none.
+    """The classifier of pictures, from the cache or newly trained on real ones.
 
     Args:
-        data: As for `read`.
-        cache: As for `generator`.
-        epochs: As for `generator`.
+        data: As in `read`.
+        cache: As in `generator`.
+        epochs: As in `generator`.
 
     Returns:
         A function from pictures, shape (..., 28, 28), to the log-probabilities of `CLASSES`, shape (..., 10).
 
     Raises:
-        FileNotFoundError: There is neither a trained classifier nor a file to train it on.
-        ValueError: A file is no such file.
+        FileNotFoundError: There is neither a trained classifier nor data to train it on.
+        ValueError: A data file has another format.
     """
     from oracles.ranking.renderers._clothes import Classifier
 
@@ -142,7 +142,7 @@ def classifier(data: _Folder | None = None, cache: _Folder | None = None, epochs
 
 
 def _load(name: str, make: Callable[[], Any], data: _Folder | None, cache: _Folder | None, epochs: int) -> _Function:
-    """The function of a model from memory, from the cache, or trained."""
+    """The function of a model, from memory, from the cache, or newly trained."""
     import torch
 
     default = os.environ.get("BLACKBOX_ZO_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "blackbox_zo")
@@ -167,7 +167,7 @@ def _load(name: str, make: Callable[[], Any], data: _Folder | None, cache: _Fold
 
 
 def _restored(model: Any, path: Path, made_by: str) -> bool:
-    """Whether the file has this model's weights, which it then has."""
+    """Load this model's weights from the file; return whether that worked."""
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -192,22 +192,22 @@ def _keep(model: Any, path: Path, made_by: str) -> None:
 
 
 def picture(x: Any) -> Image:
-    """The picture of a latent, for people to look at. The generator is trained first, if it is not there yet.
+    """The picture of a latent. The first call trains the generator if the cache has none.
 
     Args:
         x: Shape (D,), such as a draw from N(0, I).
 
     Returns:
-        A PIL picture in shades of grey, 224 x 224.
+        A greyscale PIL image, 224 x 224.
 
     Raises:
         ValueError: x has another shape.
-        FileNotFoundError: As for `generator`.
+        FileNotFoundError: As in `generator`.
     """
     from PIL import Image
 
     if np.shape(x) != (D,):
-        raise ValueError(f"`picture(x)` needs x of shape ({D},), got {np.shape(x)}.")
+        raise ValueError(f"`picture(x)` must have x of shape ({D},), got {np.shape(x)}.")
     small = np.round(255 * generator()(x)).astype(np.uint8)
     return Image.fromarray(small).resize((224, 224), Image.Resampling.BICUBIC)
 
@@ -217,16 +217,16 @@ picture.x0 = [0.0] * D  # type: ignore[attr-defined]
 
 @final
 class Wanted:
-    """What someone wants who looks for one kind of clothes: minus the log-probability that the classifier gives it.
+    """The objective of a person who looks for one class: minus the log-probability that the classifier gives it.
 
     Args:
-        label: One of `CLASSES`, or its number.
-        data: As for `read`.
-        cache: As for `generator`.
+        label: One of `CLASSES`, or its index.
+        data: As in `read`.
+        cache: As in `generator`.
 
     Raises:
-        ValueError: There is no such class.
-        FileNotFoundError: As for `generator` and `classifier`.
+        ValueError: The class is unknown.
+        FileNotFoundError: As in `generator` and `classifier`.
     """
 
     def __init__(self, label: str | int, data: _Folder | None = None, cache: _Folder | None = None) -> None:
@@ -240,7 +240,7 @@ class Wanted:
         return -self._log_probabilities(x)[..., self.label]
 
     def found(self, x: Any) -> NDArray[np.bool_]:
-        """Whether the classifier finds this class the likeliest in the pictures of latents, shape (..., D)."""
+        """Whether this class is the most likely one, for the pictures of latents, shape (..., D)."""
         return np.asarray(self._log_probabilities(x).argmax(axis=-1) == self.label)
 
     def _log_probabilities(self, x: Any) -> Floats:

@@ -78,14 +78,14 @@ ANSWERS = sa.Table(
 
 
 class StoreError(ValueError):
-    """The record cannot be opened, or belongs to another study or version."""
+    """The store cannot be opened, or belongs to another study or version."""
 
 
 def engine_of(where: str) -> sa.Engine:
     """Connections to an SQLite file or to the database of a URL.
 
     Raises:
-        StoreError: There is no such folder or kind of database.
+        StoreError: The folder does not exist, or the URL names no supported database.
     """
     if "://" in where:
         try:
@@ -95,7 +95,7 @@ def engine_of(where: str) -> sa.Engine:
             return sa.create_engine(url, pool_pre_ping=True, pool_size=10)
         except (sa.exc.ArgumentError, sa.exc.NoSuchModuleError, ModuleNotFoundError) as error:
             kind = where.partition("://")[0]  # the rest may hold a password
-            raise StoreError(f"The store '{kind}://…' is no database that can be used: {error}.") from None
+            raise StoreError(f"The store '{kind}://…' is not a usable database: {error}.") from None
     path = Path(where)
     if not path.parent.is_dir():
         raise StoreError(f"The folder of the store {where!r} does not exist.")

@@ -10,7 +10,7 @@ __all__ = ["rows_of"]
 
 
 def rows_of(store: Store) -> list[dict[str, Any]]:
-    """One row for each answer, in order.
+    """One row per answer, in order.
 
     Its columns: "step" of the search; "round", which a step has anew after an undo; "rater", a number; "name" of the
     rater; "kind"; "order", the positions of the ranked candidates, best first, ties together; "shown", the positions in

@@ -1,4 +1,4 @@
-"""What the candidates of a study look like, as bytes in its record under opaque ids."""
+"""The rendered candidates of a study, stored as bytes under opaque ids."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["Candidate", "Gallery"]
 
 @dataclass(frozen=True)
 class Candidate:
-    """One candidate as shown: an opaque id, its position in the round, and what is known without its bytes."""
+    """One rendered candidate: an opaque id, its position in the round, and its metadata without the bytes."""
 
     id: str
     position: int
@@ -40,7 +40,7 @@ class Gallery:
         self._store = store
 
     def add(self, round_id: int, drawn: Mapping[int, Media]) -> None:
-        """Keep what candidates look like, by position."""
+        """Store rendered candidates, by position."""
         rows = [
             {"id": secrets.token_urlsafe(16), "round_id": round_id, "position": position}
             | {"kind": media.kind, "mime": media.mime, "note": media.note, "data": media.data}
@@ -50,14 +50,14 @@ class Gallery:
             c.execute(sa.insert(MEDIA), rows)
 
     def candidates(self, round_id: int) -> list[Candidate]:
-        """What is rendered of a round, by position."""
+        """The rendered candidates of a round, by position."""
         columns = (MEDIA.c.id, MEDIA.c.position, MEDIA.c.kind, MEDIA.c.mime, MEDIA.c.note)
         with self._store.read() as c:
             rows = c.execute(sa.select(*columns).where(MEDIA.c.round_id == round_id).order_by(MEDIA.c.position))
             return [Candidate(*row) for row in rows]
 
     def texts(self, round_id: int) -> dict[str, str]:
-        """The texts and errors of a round, by their ids."""
+        """The texts and errors of a round, by id."""
         kinds = MEDIA.c.kind.in_(("text", "error"))
         with self._store.read() as c:
             rows = c.execute(sa.select(MEDIA.c.id, MEDIA.c.data).where(MEDIA.c.round_id == round_id, kinds))

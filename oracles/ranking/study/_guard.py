@@ -1,4 +1,4 @@
-"""What stands between the page and anyone else who can reach its port."""
+"""Protects the page from everyone else who can reach its port."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from oracles.ranking.study._address import Address
 __all__ = ["MOST_BODY", "Guard"]
 
 MOST_BODY = 64 << 10
-"""Bytes of a POST."""
+"""Maximum bytes of a POST."""
 
 RATE, BURST = 40.0, 80.0
 """POSTs a second that one session, or one address without a session, may make in the long run, and at once."""
@@ -35,10 +35,10 @@ _HEADERS = {
 
 
 class Guard:
-    """Refuses requests by host, origin, size and rate, and adds headers to what goes out.
+    """Refuses requests by host, origin, size and rate, and adds security headers to responses.
 
     Args:
-        app: What is guarded.
+        app: The guarded application.
         hosts: See `hosts_of`.
         address: The public address, if there is one. Its prefix is taken off the path of a request, unless the proxy
             has done so.
@@ -101,7 +101,7 @@ class Guard:
         if host not in self.hosts and (self.address is None or host != self.address.host):
             return 403, "This name is not one of the server's."
         if scope["method"] not in ("GET", "HEAD", "POST"):
-            return 405, "GET or POST."
+            return 405, "Only GET and POST are allowed."
         if scope["method"] == "POST":
             if not self._own(headers.get("origin", ""), host):
                 return 403, "This request comes from another page."

@@ -1,4 +1,4 @@
-"""What a renderer gives, as something that a browser shows."""
+"""Convert what a renderer returns to media that browsers show."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ __all__ = ["Kind", "Media", "RenderError", "failure", "rendered", "to_media"]
 Kind = Literal["image", "audio", "video", "text", "html", "error"]
 
 MOST_PIXELS = 2048
-"""Longest side of a picture; a larger one is made smaller."""
+"""Maximum side of a picture in pixels; larger ones are scaled down."""
 
 MOST_BYTES = 8 << 20
-"""Largest picture, sound, video or text."""
+"""Maximum size of a picture, sound, video or text."""
 
 MOST_READ = 256 << 20
-"""Largest file that is opened; a picture may be made smaller after that."""
+"""Maximum size of a file to open; a picture may then be scaled down."""
 
 _SIGNATURES: tuple[tuple[bytes, int, Kind, str], ...] = (
     (b"\x89PNG\r\n\x1a\n", 0, "image", "image/png"),
@@ -42,25 +42,25 @@ _SIGNATURES: tuple[tuple[bytes, int, Kind, str], ...] = (
 
 
 _ORIENTATION = 0x0112
-"""EXIF's tag; from 5 on the sides are swapped."""
+"""EXIF tag; for values of 5 and more width and height are swapped."""
 
 _SHOWN = ("image/png", "image/jpeg", "image/webp")
-"""Pictures that every browser shows; others become one of these."""
+"""Formats that every browser shows; others are converted to one of these."""
 
 
 class RenderError(ValueError):
-    """A renderer gave something that cannot be shown."""
+    """A renderer returned something that cannot be shown."""
 
 
 @dataclass(frozen=True)
 class Media:
-    """Something to show.
+    """A rendered candidate.
 
     Attributes:
         kind: How it is shown.
-        mime: Its type, from a fixed list; never the renderer's own word.
+        mime: Its media type, from a fixed list; never one that the renderer claims.
         data: The bytes.
-        note: What was changed about it, or nothing.
+        note: What was changed for display; may be empty.
     """
 
     kind: Kind
@@ -70,10 +70,10 @@ class Media:
 
 
 def rendered(render: Callable[[Any], Any], x: Any) -> Media:
-    """Render one candidate. A renderer that raises, or gives what cannot be shown, makes an error to look at."""
+    """Render one candidate. If that fails or the result cannot be shown, the error becomes the media."""
     try:
         return to_media(render(x))
-    except Exception as error:  # whatever it was, it costs this candidate only
+    except Exception as error:  # any error costs only this candidate
         return failure(error)
 
 
@@ -84,7 +84,7 @@ def failure(error: BaseException) -> Media:
 
 
 def to_media(value: Any) -> Media:
-    """Tell what a renderer gave, and bring it into bytes.
+    """Detect the type of what a renderer returned, and convert it to bytes.
 
     Args:
         value: A PIL image, an array of a picture ((h, w), (h, w, 3) or (h, w, 4); uint8, or floats from 0 to 1), a
@@ -92,13 +92,13 @@ def to_media(value: Any) -> Media:
             of such a file, or text: SVG or HTML if it starts like that, else plain.
 
     Raises:
-        RenderError: It is nothing, or of another type, or too large.
+        RenderError: The value is empty, of another type, or too large.
     """
     if value is None:
         raise RenderError("The renderer returned nothing.")
     if isinstance(value, Path):
         if not value.is_file():
-            raise RenderError(f"The renderer returned the path of a file that is not there: {value.name!r}.")
+            raise RenderError(f"The renderer returned the path of a file that does not exist: {value.name!r}.")
         if value.stat().st_size > MOST_READ:
             raise RenderError(f"The renderer returned a file of more than {MOST_READ >> 20} MiB: {value.name!r}.")
         text = value.suffix.lower() in (".txt", ".md", ".html", ".htm", ".svg")
@@ -152,7 +152,7 @@ def _bytes(data: bytes) -> Media:
 
 
 def _checked(data: bytes, mime: str) -> Media:
-    """A picture's bytes as they are if they are small, else made smaller."""
+    """A picture's own bytes if it is small, else scaled down."""
     from PIL import Image
 
     try:
@@ -179,7 +179,7 @@ def _image(image: Any) -> Media:
         large = max(before) > MOST_PIXELS
         if large:
             image = _smaller(image)
-        if image.getexif().get(_ORIENTATION, 1) != 1:  # a camera's "this side up", which PNG does not carry
+        if image.getexif().get(_ORIENTATION, 1) != 1:  # apply the camera's orientation, which PNG does not carry
             turned = image.getexif()[_ORIENTATION] >= 5
             image, before = ImageOps.exif_transpose(image), before[::-1] if turned else before
         if image.mode not in ("1", "L", "LA", "P", "RGB", "RGBA"):
@@ -199,13 +199,13 @@ def _image(image: Any) -> Media:
 
 
 def _smaller(image: Any) -> Any:
-    """A picture whose longest side is `MOST_PIXELS`; the one given stays as it is."""
+    """A copy of the picture, scaled so that its longest side is `MOST_PIXELS`."""
     from PIL import Image
 
     share = MOST_PIXELS / max(image.size)
     size = tuple(max(1, round(share * side)) for side in image.size)
     if hasattr(image, "draft"):
-        image.draft("RGB", (MOST_PIXELS, MOST_PIXELS))  # a JPEG is then read in part
+        image.draft("RGB", (MOST_PIXELS, MOST_PIXELS))  # decode a JPEG at reduced size
     mode = "RGBA" if "A" in image.getbands() else "RGB"
     if image.mode != mode:
         image = image.convert(mode)

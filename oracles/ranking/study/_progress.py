@@ -1,4 +1,4 @@
-"""How far a study is, as its page tells it."""
+"""The progress of a study, as its page shows it."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from oracles.ranking.study._study import Study, winner
 __all__ = ["Progress", "shown", "url_of"]
 
 STRIP = 24
-"""Rounds of which the page shows the winner."""
+"""Number of last rounds whose winners the page shows."""
 
 
 class _Past(NamedTuple):
-    """What the page says of a round that is over."""
+    """What the page shows of a closed round."""
 
     comparisons: float
     best: dict[str, str] | None
@@ -25,14 +25,14 @@ class _Past(NamedTuple):
 
 
 class Progress:
-    """Rounds that are over, each looked at once.
+    """Summarises the closed rounds, reading each of them once.
 
     Args:
-        study: Whose.
-        rounds: How many are planned; None is not known.
+        study: The study.
+        rounds: Number of planned rounds; None if unknown.
 
     Attributes:
-        agreement: In which share of comparisons several raters agreed lately; None is not known.
+        agreement: Share of recent comparisons in which the raters agreed; None if unknown.
     """
 
     def __init__(self, study: Study, rounds: int | None) -> None:
@@ -79,7 +79,7 @@ def url_of(candidate: Candidate) -> str:
 
 
 def shown(candidate: Candidate | None, texts: Mapping[str, str]) -> dict[str, Any] | None:
-    """What the page is told of a candidate; nothing while it is not drawn."""
+    """The data that the page gets about a candidate; None until it is rendered."""
     if candidate is None:
         return None
     out: dict[str, Any] = {"id": candidate.id, "kind": candidate.kind, "note": candidate.note}

@@ -44,14 +44,14 @@ _SANDBOX = "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data
 _AGES = 400 * 24 * 3600
 
 LINGER = 1.0
-"""Seconds that an ending server gives waiting pages to hear of it; they ask four times a second."""
+"""Seconds that a stopping server waits for open pages to learn of it; they poll four times a second."""
 
 
 class Server:
     """Serves a study until it is stopped.
 
     Args:
-        study: Whose rounds are shown.
+        study: The study whose rounds are shown.
         host: Address to bind.
         port: 0 takes the one of last time if it is free, else any.
         address: The public address, if a proxy stands before the server.

@@ -1,4 +1,4 @@
-"""Where the page's server listens."""
+"""The listening socket of the page's server."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ __all__ = ["bound"]
 
 
 def bound(host: str, port: int, last: int | None) -> socket.socket:
-    """A socket that listens.
+    """A listening socket.
 
     Args:
         host: The address.
-        port: Its port; 0 takes the last one if it is free, else any.
-        last: The port of last time.
+        port: The port; 0 takes the last one used if it is free, else any.
+        last: The port used last.
 
     Raises:
         OSError: The port cannot be used.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     for number in (port,) if port or not last else (last, 0):
-        # asyncio turns Nagle's algorithm off only where the protocol is named; with it every reply is 40 ms late
+        # asyncio disables Nagle's algorithm only if the protocol is given; without that every reply is 40 ms late
         out = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         out.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -1,4 +1,4 @@
-"""The durable record of a study: its rounds, what was shown, and every answer, in SQLite or PostgreSQL.
+"""The durable store of a study: its rounds, what was shown, and every answer, in SQLite or PostgreSQL.
 
 Rows are only ever added. An answer is on disk before `add` returns, and counts once for each id that its client made.
 Undo is a row; so is the closing of a round, which says what answers the search was given. The record is therefore the
@@ -32,7 +32,7 @@ from oracles.ranking.study._trouble import Trouble
 __all__ = ["Store", "StoreError"]
 
 KEPT = 1 << 17
-"""Numbers of a round up to which its points are in the record, for the export."""
+"""Maximum numbers in the points of a round for storing them, for the export."""
 
 RUNNING, PAUSED, FINISHED = "running", "paused", "finished"
 """States of a study."""
@@ -42,8 +42,8 @@ class Store:
     """See the module.
 
     Args:
-        where: The path of an SQLite file, or a URL of SQLAlchemy such as "postgresql://user@host/study".
-        about: What a new study is called, JSON-able.
+        where: The path of an SQLite file, or an SQLAlchemy URL such as "postgresql://user@host/study".
+        about: JSON data that describes a new study.
 
     Attributes:
         people: Raters, their links and sessions.
@@ -87,7 +87,7 @@ class Store:
 
     @contextlib.contextmanager
     def write(self) -> Iterator[sa.Connection]:
-        """A transaction that no other writer, in this process or another, runs beside; committed at its end.
+        """A transaction that excludes all other writers, in any process; committed at its end.
 
         Raises:
             StoreUnavailable: The database does not take it: a full disk, a server that is down, a deleted file.
@@ -113,12 +113,12 @@ class Store:
             yield c
 
     def notify(self) -> None:
-        """Wake up whoever waits for a change."""
+        """Wake all threads that wait for a change."""
         with self.changed:
             self.changed.notify_all()
 
     def wait(self, seconds: float) -> None:
-        """Until something may have changed; other servers' changes are seen at the end of the time."""
+        """Wait until something may have changed; changes by other servers are seen after `seconds`."""
         with self.changed:
             self.changed.wait(seconds)
 
@@ -148,7 +148,7 @@ class Store:
         """The round of a step, which is made unless it exists.
 
         Args:
-            step: Of the search.
+            step: Step of the search.
             points: The candidates, shape (n, d).
             n_ranked: How many places are asked for; None for all.
             seen: The newest undo that the search knows of.

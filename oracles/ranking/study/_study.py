@@ -1,4 +1,4 @@
-"""What answers mean: who is asked what, when a round is closed, and the ranking that the search is given."""
+"""Who is asked what, when a round is closed, and which ranking the search gets from the answers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["Asks", "Closed", "Conflict", "Invalid", "Receipt", "Study", "wanted"
 
 
 class Invalid(ValueError):
-    """An answer that does not fit its round; the message is for the person."""
+    """An answer does not fit its round; the message is for the person."""
 
 
 class Conflict(RuntimeError):
@@ -31,11 +31,11 @@ class Asks(Exception):
 
 @dataclass(frozen=True)
 class Receipt:
-    """An answer is on disk.
+    """Confirms that an answer is on disk.
 
     Attributes:
-        id: Of its row.
-        duplicate: Whether it was there already.
+        id: Id of its row.
+        duplicate: Whether it was already stored.
     """
 
     id: int
@@ -44,7 +44,7 @@ class Receipt:
 
 @dataclass(frozen=True)
 class Closed:
-    """What was said in a round that is over.
+    """The answers of a closed round.
 
     Attributes:
         n: Number of candidates.
@@ -58,7 +58,7 @@ class Closed:
 
     @property
     def ranking(self) -> Ranking:
-        """All that was said, one part for each rater."""
+        """All answers in one ranking, with one part per rater."""
         everyone = np.arange(self.n)
         if not self.said:
             return Ranking.from_levels(np.zeros(self.n, dtype=np.intp))
@@ -69,7 +69,7 @@ class Study:
     """Rounds and answers of a store.
 
     Args:
-        store: The record.
+        store: The store.
         raters: How many people answer each round.
     """
 
@@ -87,15 +87,15 @@ class Study:
         client_id: str,
         ms_spent: int | None = None,
     ) -> Receipt:
-        """Take an answer. It is on disk when this returns.
+        """Store an answer. It is on disk when this returns.
 
         Args:
-            rater: Who answers.
-            round_id: Which round.
+            rater: Name of the rater.
+            round_id: Id of the round.
             kind: One of `KINDS`.
             groups: For "rank" the candidates' ids, best first, ties together; those left out are worse.
-            client_id: Made by the client, the same however often it sends this answer.
-            ms_spent: Time that the person took.
+            client_id: Made by the client, and the same each time it sends this answer.
+            ms_spent: Time that the person took, in milliseconds.
 
         Raises:
             Invalid: The answer is not one about this round.
@@ -108,7 +108,7 @@ class Study:
                 given = {} if round_ is None else record.standing(round_id)
             if before is not None:
                 if before.rater != rater or before.round_id != round_id:
-                    raise Conflict("This answer's number was used before.")
+                    raise Conflict("The id of this answer has been used already.")
                 return Receipt(before.id, True)
             if round_ is None:
                 raise Conflict("This round is over.")
@@ -187,7 +187,7 @@ class Study:
         return self.raters - mine, self.raters
 
     def give_up(self, round_: Round, patience: float) -> None:
-        """Close a round with the answers it has, if the first of them is older than so many seconds."""
+        """Close a round with the answers it has, if the first of them is older than `patience` seconds."""
         with self.store.write() as c:
             with self.store.record(c) as record:
                 given, close = record.standing(round_.id), record.close(round_.id)
@@ -195,7 +195,7 @@ class Study:
                 self.store.add(c, round_.id, None, "close", {"answers": [a.id for a in given.values()]})
 
     def close_without(self, round_: Round) -> None:
-        """Close a round of which nothing can be seen."""
+        """Close a round without answers, because no candidate could be drawn."""
         with self.store.write() as c:
             with self.store.record(c) as record:
                 close = record.close(round_.id)
@@ -229,14 +229,14 @@ def _places(
 ) -> list[list[int]]:
     """The positions in each tie group."""
     if kind not in KINDS:
-        raise Invalid(f"An answer is one of {', '.join(KINDS)}.")
+        raise Invalid(f"An answer must be one of {', '.join(KINDS)}.")
     if kind != "rank":
         if groups:
             raise Invalid(f"An answer of kind {kind!r} has no order.")
         return []
     position = {c.id: c.position for c in candidates}
     if len(candidates) < round_.n:
-        raise Invalid("Some candidates are not drawn yet.")
+        raise Invalid("Some candidates have not been drawn yet.")
     failed = {c.id for c in candidates if c.kind == "error"}
     seen: set[str] = set()
     for name in (name for group in groups for name in group):
@@ -254,7 +254,7 @@ def _places(
 
 
 def wanted(round_: Round, candidates: Iterable[Candidate]) -> int:
-    """How many candidates an order must name: the last of all follows from the others."""
+    """Number of candidates that an order must name: if all are to be ranked, the last one is implied."""
     shown = round_.n - sum(c.kind == "error" for c in candidates)
     return min(round_.n_ranked or shown, max(1, shown - 1))
 
@@ -284,6 +284,6 @@ def _question(resting: Sequence[Answer], rater: int) -> str:
 
 
 def winner(ranking: Ranking) -> int | None:
-    """The position of the best of a round, None where nothing was compared."""
+    """The position of the best candidate of a round; None if nothing was compared."""
     net: Any = ranking.net_losses()
     return int(np.argmin(net)) if net.min() < 0 else None

@@ -31,19 +31,19 @@ from oracles.ranking.study._trouble import StoreUnavailable
 __all__ = ["HumanRanking"]
 
 POLL = 0.2
-"""Seconds between looks at the store, for answers that other servers took."""
+"""Seconds between polls of the store, for answers received by other servers."""
 
 TOGETHER = 0.2
-"""Seconds of drawing after which what is drawn is shown."""
+"""Seconds after which the candidates rendered so far are shown."""
 
 RECENT = 10
-"""Rounds of which the page tells how often the raters agree."""
+"""Number of last rounds over which the page shows the raters' agreement."""
 
 BROKEN = 3
-"""Rounds in a row of which nothing could be drawn, before the run ends."""
+"""End the run after this many rounds in a row in which no candidate could be drawn."""
 
 AGAIN = 1.0
-"""Seconds after which a store that could not be written is tried again."""
+"""Seconds between attempts to write to a store that cannot be written."""
 
 T = TypeVar("T")
 
@@ -51,18 +51,18 @@ T = TypeVar("T")
 class HumanRanking(Oracle):
     """Shows the candidates of each step on a web page, and answers with the ranking that people give.
 
-    An answer is in the store before the page confirms it. The store is the journal: run the same program again, however
-    it ended, and the search gets the same answers and continues with the same candidates in the same order. A person
-    may undo answers that the search has already used; `Search.run` then goes back.
+    An answer is in the store before the page confirms it. The store is the journal: however the program ended, run it
+    again, and the search gets the same answers and continues with the same candidates in the same order. A person may
+    undo answers that the search has already used; `Search.run` then goes back.
 
     Args:
-        render: `render(x)` for a candidate in the structure of x0; gives a PIL image, an array, a figure, bytes (PNG,
-            JPEG, SVG, WAV, MP4, …), text, HTML, or a `Path`. If it raises, the page shows the error, and the
+        render: A function of a candidate in the structure of x0. It returns a PIL image, an array, a figure, bytes
+            (PNG, JPEG, SVG, WAV, MP4, …), text, HTML, or a `Path`. If it raises, the page shows the error, and the
             candidate loses.
         store: Path of an SQLite file, or a URL such as "postgresql://…" if several servers share a study.
         port: Port of the page; 0 takes the last one used if it is free, else any.
-        n_ranked: k, the number of best candidates that a person ranks; none asks for all.
-        raters: People who answer each round; a round ends with the last answer.
+        n_ranked: k, the number of best candidates that a person ranks; None asks for all.
+        raters: Number of people who answer each round; a round ends with the last answer.
         rounds: Planned rounds, for the page's progress bar.
         host: Address to bind; other machines reach the page only if this is changed.
         public_url: Where people find the page if a proxy with TLS stands before it, such as
@@ -70,8 +70,7 @@ class HumanRanking(Oracle):
         allowed_hosts: Further host names under which browsers may reach it.
         title: Title of the page.
         question: Question on the page.
-        patience: Seconds after the first answer of a round at which the round ends without the other raters; none
-            waits for them.
+        patience: Seconds after its first answer at which a round ends without the other raters; None waits for them.
 
     Attributes:
         server: The page's server.
@@ -79,11 +78,11 @@ class HumanRanking(Oracle):
 
     Raises:
         StoreError: The store cannot be used, or is of another version.
-        OSError: The port is in use, or the store cannot be written. Once the page is up, a store that cannot be
-            written, such as on a full disk, is waited for: pages keep their answers meanwhile.
+        OSError: The port is in use, or the store cannot be written. Once the page is up, the study waits for a store
+            that cannot be written, for example on a full disk; meanwhile pages keep their answers.
     """
 
-    not_replayable = "people may take answers back, and its store keeps them; run the same program again to go on"
+    not_replayable = "people may withdraw answers, and its store keeps them; run the same program again to continue"
 
     def __init__(
         self,
@@ -115,7 +114,7 @@ class HumanRanking(Oracle):
         self.study = Study(self.store, raters)
         self.rounds, self._finished, self._closed, self._broken = rounds, False, False, 0
         self.reliability = RaterModel()
-        self._updated: tuple[RaterModel, Any] | None = None  # what `reliability` was worked out from
+        self._updated: tuple[RaterModel, Any] | None = None  # what `reliability` was computed from
         try:
             with self.store.record() as record:
                 self._seen = record.newest_undo()
@@ -159,7 +158,7 @@ class HumanRanking(Oracle):
         """Wait until people have answered; meanwhile render `proposal.ahead`, which they may answer early.
 
         Raises:
-            Rewind: An answer that the search has used was taken back.
+            Rewind: An answer that the search has used was withdrawn.
             StoreError: The store has answers about other candidates.
             OracleError: In three rounds in a row no candidate could be drawn; or the study was closed.
         """
@@ -218,7 +217,7 @@ class HumanRanking(Oracle):
         return RaterModel.from_json(json.loads(str(saved["raters"])))
 
     def _weighed(self, proposal: Proposal, known: RaterModel, closed: Closed) -> Ranking:
-        """What was said, each rater with the weight that the rounds so far give them."""
+        """The answers as one ranking, each rater weighted by their reliability so far."""
         if self.study.raters == 1 or not closed.said:
             return closed.ranking
         said = {str(rater): ranking for rater, ranking in closed.said.items()}
@@ -247,7 +246,7 @@ class HumanRanking(Oracle):
         return round_
 
     def _draw(self, round_: Round, proposal: Proposal) -> None:
-        """Render what is not in the store yet."""
+        """Render the candidates that are not in the store yet."""
         have = {c.position for c in self.store.gallery.candidates(round_.id)}
         drawn: dict[int, Media] = {}
         begun = time.monotonic()

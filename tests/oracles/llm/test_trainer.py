@@ -365,7 +365,7 @@ def test_data_without_labels_are_refused(tmp_path: Path) -> None:
 
 def test_labels_that_do_not_fit_are_refused() -> None:
     batch = {"input_ids": torch.ones(2, 4, dtype=torch.long), "labels": torch.ones(2, 5, dtype=torch.long)}
-    with pytest.raises(ValueError, match=re.escape("do not fit labels of shape (2, 4)")):
+    with pytest.raises(ValueError, match=re.escape("do not match labels of shape (2, 4)")):
         ModelLoss(llama())(llama(), batch)
 
 

@@ -74,7 +74,7 @@ def test_a_study_is_interrupted_goes_on_and_is_exported(folder: Path, method: st
         (["--render", "mine:draw", "--candidates", "1"], "at least 2"),
         (["--render", "mine:draw", "--ranked", "9"], "more than --candidates"),
         (["--render", "mine:draw", "--store", "mine.py"], "cannot be used"),
-        (["--render", "mine:draw", "--store", "nosuch://x"], "no database"),
+        (["--render", "mine:draw", "--store", "nosuch://x"], "is not a usable database"),
     ],
 )
 def test_bad_input_is_told_in_a_sentence(folder: Path, words: list[str], what: str) -> None:
@@ -94,6 +94,6 @@ def test_a_port_in_use_is_told(folder: Path) -> None:
 
 
 def test_answers_of_no_study(folder: Path) -> None:
-    for words, what in ((["no.db"], "no store"), (["mine.py"], "cannot be used")):
+    for words, what in ((["no.db"], "does not exist"), (["mine.py"], "cannot be used")):
         run = subprocess.run(command("answers", *words), cwd=folder, text=True, capture_output=True)
         assert run.returncode == 2 and what in run.stderr

@@ -261,7 +261,7 @@ class Other:
         (lambda p: PromptEmbedding(Other(), "a"), "no argument `prompt_embeds`"),
         (lambda p: Latent(p, TWO), "must be one text"),
         (lambda p: Latent(p, "a", hight=64), "`StableDiffusionPipeline` has no such argument"),
-        (lambda p: Latent(p, "a", generator=None), r"`Latent\(generator=...\)` is not taken"),
+        (lambda p: Latent(p, "a", generator=None), r"`Latent\(generator=...\)` is not allowed"),
         (lambda p: Latent(p, "a", directions=0), "must be a whole number of at least 1"),
         (lambda p: PromptEmbedding(p, "a", directions=257), "must be at most 256, got 257"),
         (lambda p: PromptEmbedding(p, "a", directions=2, scale=0), "must be a positive number"),

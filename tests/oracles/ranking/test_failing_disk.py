@@ -24,7 +24,7 @@ from tests.oracles.helpers import wait_for
 from tests.oracles.ranking.conftest import _PROGRAM
 from tests.oracles.ranking.people import Person, Reply, Start, rows, size, study
 
-STUCK = "The study cannot store anything at the moment."
+STUCK = "The study cannot store answers at the moment."
 
 
 @pytest.fixture

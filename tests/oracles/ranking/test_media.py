@@ -53,7 +53,7 @@ def test_paths_are_read(tmp_path: Path) -> None:
     (tmp_path / "a.html").write_text("<p>hello")
     assert to_media(tmp_path / "a.png").mime == "image/png"
     assert to_media(tmp_path / "a.html").kind == "html"
-    with pytest.raises(RenderError, match="not there"):
+    with pytest.raises(RenderError, match="does not exist"):
         to_media(tmp_path / "b.png")
 
 

@@ -148,7 +148,7 @@ def test_bad_input(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[
     assert "none.npz" in capsys.readouterr().err
     (tmp_path / "bad.npz").write_text("hello")
     assert main(["report", journal, "--policy", str(tmp_path / "bad.npz")]) == 2
-    assert "is no file of a trained policy" in capsys.readouterr().err
+    assert "is not a file of a trained policy" in capsys.readouterr().err
     bz.minimize(lambda x: float(x @ x), [1.0, 2.0], budget=10, journal=other)
     assert main(["report", journal, str(other)]) == 2
     assert "only runs of one kind can be compared" in capsys.readouterr().err

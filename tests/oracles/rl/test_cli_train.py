@@ -201,7 +201,7 @@ def test_interrupted_and_resumed_is_the_same_run(folder: Path) -> None:
     second.wait()
     rest = cli(*slow("part.jsonl", "--save", "part.npz", "--workers", "1"), cwd=folder)
     assert rest.returncode == 0, rest.stderr
-    assert "steps of this run, which goes on." in rest.stdout and " now)" in rest.stdout
+    assert "steps of this run, which continues." in rest.stdout and " now)" in rest.stdout
     assert answers(folder / "part.jsonl") == answers(folder / "whole.jsonl")
     done, x = final_x(folder / "part.jsonl")
     assert done == 6 and np.array_equal(x, final_x(folder / "whole.jsonl")[1])
@@ -210,7 +210,7 @@ def test_interrupted_and_resumed_is_the_same_run(folder: Path) -> None:
     one, two = (np.load(folder / f"{name}.npz") for name in ("whole", "part"))
     assert all(np.array_equal(one[name], two[name]) for name in one.files)
     again = cli(*slow("part.jsonl", "--save", "again.npz"), cwd=folder)  # now the best is all of earlier runs
-    assert again.returncode == 0 and "holds all 6 steps of this run; a larger --steps would go on." in again.stdout
+    assert again.returncode == 0 and "holds all 6 steps of this run; give a larger --steps to continue." in again.stdout
     three = np.load(folder / "again.npz")
     assert all(np.array_equal(one[name], three[name]) for name in one.files)
     kept = evaluations(folder / "part.jsonl")

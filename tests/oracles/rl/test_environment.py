@@ -259,12 +259,16 @@ def test_observations_are_flattened_as_gymnasium_does(space: Any) -> None:
 @pytest.mark.parametrize(
     ("observation_space", "action_space", "words"),
     [
-        (spaces.Sequence(BOX), BOX, "Observations of `Sequence.*cannot be made flat"),
-        (spaces.Graph(BOX, None), BOX, "Observations of `Graph.*cannot be made flat"),
-        (spaces.Dict({"a": spaces.Sequence(BOX)}), BOX, "Observations of `Dict.*cannot be made flat"),
-        (BOX, spaces.Box(0, 9, (2,), np.int64), r"acts in `Box\(0, 9, \(2,\), int64\)`; it must be a Box of floats"),
-        (BOX, spaces.Dict({"a": BOX}), "acts in `Dict.*it must be a Box of floats"),
-        (BOX, spaces.Tuple((BOX,)), "acts in `Tuple.*it must be"),
+        (spaces.Sequence(BOX), BOX, "Observations of `Sequence.*cannot be flattened"),
+        (spaces.Graph(BOX, None), BOX, "Observations of `Graph.*cannot be flattened"),
+        (spaces.Dict({"a": spaces.Sequence(BOX)}), BOX, "Observations of `Dict.*cannot be flattened"),
+        (
+            BOX,
+            spaces.Box(0, 9, (2,), np.int64),
+            r"supports the action space `Box\(0, 9, \(2,\), int64\)`; it must be a Box of floats",
+        ),
+        (BOX, spaces.Dict({"a": BOX}), "supports the action space `Dict.*it must be a Box of floats"),
+        (BOX, spaces.Tuple((BOX,)), "supports the action space `Tuple.*it must be"),
         (
             spaces.Box(-1.0, 1.0, (3,)),
             BOX,
@@ -335,7 +339,7 @@ def test_environments_of_a_wrong_type(env: Any, words: str) -> None:
         ({"timeout": 0}, r"EpisodeOracle\(timeout=...\)` must be a positive number, got 0"),
         ({"memory_growth": -1.0}, r"memory_growth=...\)` must be a positive number, got -1"),
         ({"survival_bonus": np.nan}, r"survival_bonus=...\)` must be a finite number, got nan"),
-        ({"survival_bonus": 1.0, "score": len}, r"`survival_bonus` is subtracted from the return; a `score`"),
+        ({"survival_bonus": 1.0, "score": len}, r"`survival_bonus` applies to the return; a `score`"),
     ],
 )
 def test_bad_arguments(given: dict[str, Any], words: str) -> None:

@@ -136,7 +136,7 @@ def test_a_function_of_all_candidates_knows_its_own_length() -> None:
 
 
 def test_a_number_is_no_horizon() -> None:
-    with pytest.raises(TypeError, match=r"must be a `Horizon`, as `Horizon\(200, growth=0\)`, got 200"):
+    with pytest.raises(TypeError, match=r"must be a `Horizon`, such as `Horizon\(200, growth=0\)`, got 200"):
         EpisodeOracle(Line, LinearPolicy(3, 1), workers=0, horizon=200)  # type: ignore[arg-type]
 
 

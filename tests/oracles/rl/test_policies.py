@@ -181,9 +181,15 @@ def test_a_policy_is_made_to_fit() -> None:
         (lambda: TorchPolicy(Own()), r"n_inputs=..., n_outputs=...\)` must be given"),
         (lambda: TorchPolicy(nn.Tanh(), 2, 2), "has no parameters, so there is nothing to search"),
         (lambda: TorchPolicy.for_env(Line, module=nn.Linear(4, 1)), r"cannot take observations of shape \(1, 3\)"),
-        (lambda: TorchPolicy.for_env(Line, module=nn.Linear(3, 2)), r"shape \(1, 2\) of an observation, but \(1, 1\)"),
-        (lambda: TorchPolicy(Own(), 3, 1), r"makes shape \(1, 2\) of an observation, but \(1, 1\) is needed"),
-        (lambda: LinearPolicy.for_env(lambda: Spaces(Line().observation_space, None)), "No policy here acts in `None`"),
+        (
+            lambda: TorchPolicy.for_env(Line, module=nn.Linear(3, 2)),
+            r"maps an observation to shape \(1, 2\), but \(1, 1\)",
+        ),
+        (lambda: TorchPolicy(Own(), 3, 1), r"maps an observation to shape \(1, 2\), but \(1, 1\) is needed"),
+        (
+            lambda: LinearPolicy.for_env(lambda: Spaces(Line().observation_space, None)),
+            "supports the action space `None`",
+        ),
     ],
 )
 def test_bad_arguments(make: Any, words: str) -> None:

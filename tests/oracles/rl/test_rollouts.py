@@ -113,7 +113,7 @@ def test_what_it_must_not_give(gives: Any, normalize: bool, says: str) -> None:
 
 
 def test_bad_arguments() -> None:
-    with pytest.raises(EnvError, match="make the policy by its sizes"):
+    with pytest.raises(EnvError, match="give the policy its sizes"):
         train(Rollouts(line), steps=1)
     with pytest.raises(ValueError, match="`score` and `max_steps` are for environments"):
         EpisodeOracle(Rollouts(line), LinearPolicy(3, 1), max_steps=3, workers=0)

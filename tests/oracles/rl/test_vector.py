@@ -178,7 +178,7 @@ def test_an_environment_that_raises_costs_the_episodes_of_those_it_stepped_with(
 
 
 def test_bad_arguments() -> None:
-    with pytest.raises(ValueError, match="makes 2 environments that step together, but `num_envs=3`"):
+    with pytest.raises(ValueError, match="makes a vector of 2 environments, but `num_envs=3`"):
         player(lines(2), LinearPolicy(3, 1), Rules(), 3)
     with pytest.raises(SpaceError, match=r"n_inputs is 4, but .* needs 3"):
         player(lines(2), LinearPolicy(4, 1), Rules())

@@ -114,8 +114,8 @@ def raises(env: Any) -> Any:
         (Line, "'Line' has no render_mode 'rgb_array'"),
         (lambda render_mode: Drawn(render_mode, lambda env: os.abort()), "ended with signal 6"),
         (lambda render_mode: Drawn(render_mode, raises), "OSError: no light"),
-        (lambda: SyncVectorEnv([Line] * 2), "step together; only a single one can be drawn"),
-        (lambda render_mode: Drawn(render_mode, lambda env: "a text"), r"must give an array \(h, w, 3\), got a text"),
+        (lambda: SyncVectorEnv([Line] * 2), "vector environment; only a single one can be rendered"),
+        (lambda render_mode: Drawn(render_mode, lambda env: "a text"), r"must return an array \(h, w, 3\), got a text"),
         (lambda render_mode: Drawn(render_mode, lambda env: np.zeros((3, 3))), r"got shape \(3, 3\)"),
         ("Nothing-v0", "Unknown environment 'Nothing-v0'"),
     ],
@@ -133,7 +133,7 @@ def test_a_drawing_that_hangs_is_ended(tmp_path: Path) -> None:
         time.sleep(600)
 
     begun = time.monotonic()
-    with pytest.raises(EnvError, match="was not drawn within 6 s"):
+    with pytest.raises(EnvError, match="was not rendered within 6 s"):
         video(lambda render_mode: Drawn(render_mode, hangs), still, timeout=6)
     assert time.monotonic() - begun < 30
     pids = [int(path.name) for path in tmp_path.iterdir()]

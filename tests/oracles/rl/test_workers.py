@@ -359,5 +359,5 @@ def test_one_that_cannot_be_made_once_is_made_again(tmp_path: Path) -> None:
 
 def test_what_cannot_be_sent_to_a_worker_is_refused() -> None:
     lock = threading.Lock()
-    with pytest.raises(ValueError, match=r"cannot be sent to worker processes: .*lock.*play here with `workers=0`"):
+    with pytest.raises(ValueError, match=r"cannot be sent to worker processes: .*lock.*or use `workers=0`"):
         EpisodeOracle(lambda: Line() if lock else None, LinearPolicy(3, 1), workers=1)

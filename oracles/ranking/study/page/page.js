@@ -1,5 +1,5 @@
 "use strict";
-// One page: the present round, the order being made, and an outbox that keeps an answer until the server has it.
+// One page: the current round, the order so far, and an outbox that keeps an answer until the server has it.
 
 const $ = (id) => document.getElementById(id);
 const meta = (name) => document.querySelector(`meta[name=${name}]`).content;
@@ -12,15 +12,15 @@ const ORDINALS = ["1st", "2nd", "3rd"];
 const ordinal = (k) => ORDINALS[k] || `${k + 1}th`;
 const newId = () => [...crypto.getRandomValues(new Uint8Array(16))].map((b) => b.toString(16).padStart(2, "0")).join("");
 
-// What this browser keeps, by study: another study may have had this address before.
+// Local storage is kept per study: another study may have used this address before.
 const kept = (what) => JSON.parse(localStorage.getItem(`${meta("study")}-${what}`) || "null");
 const keep = (what, value) => localStorage.setItem(`${meta("study")}-${what}`, JSON.stringify(value));
 const drop = (what) => localStorage.removeItem(`${meta("study")}-${what}`);
 
-let round = null; // as the server gave it
+let round = null; // as received from the server
 let groups = []; // the order so far: lists of ids, best first
 let tying = false; // whether the next pick shares the last place
-let focus = 0; // which card the arrows are at
+let focus = 0; // index of the card that the arrow keys have reached
 let began = 0, sending = false, timer = 0, drag = null;
 
 // ---------------------------------------------------------------------------------------------------- server
@@ -41,7 +41,7 @@ const say = (text, bad = false) => {
 
 const pause = (ms) => new Promise((done) => setTimeout(done, ms));
 
-// An answer is in the outbox before it is sent, and sent under the same id until the server says it has it.
+// An answer is in the outbox before it is sent, and is sent under the same id until the server confirms it.
 async function flush() {
   if (sending) return;
   sending = true;
@@ -65,7 +65,7 @@ async function flush() {
         drop("draft");
         say(path === "api/undo" ? (reply.round === null ? "There is nothing to undo." : "Undone: answer again.") : "Saved.");
       } else {
-        say(reply.error || "The server did not take this answer.", true);
+        say(reply.error || "The server refused this answer.", true);
       }
     }
   } finally {
@@ -181,7 +181,7 @@ function card(c, i) {
   const row = make("div", { className: "row" }, key, right);
   if (failed) {
     out.classList.add("failed");
-    out.append(make("p", { className: "text", textContent: "This candidate could not be drawn, and loses:" }), picture(c), row);
+    out.append(make("p", { className: "text", textContent: "This candidate could not be drawn and loses:" }), picture(c), row);
     return out;
   }
   const pick = make("button", { className: "pick", type: "button" }, picture(c));
@@ -375,7 +375,7 @@ function compare() {
   draw();
 }
 
-// Words of two texts: what only the left has, and what only the right has (longest common subsequence).
+// Words that only the left or only the right text has (longest common subsequence).
 function diff(a, b) {
   const x = a.split(/(\s+)/).slice(0, 2000), y = b.split(/(\s+)/).slice(0, 2000);
   const long = Array.from({ length: x.length + 1 }, () => new Uint16Array(y.length + 1));
@@ -392,9 +392,9 @@ function diff(a, b) {
 }
 
 const help = () => dialog("Keys", make("dl", {}, ...[
-  ["1 … 9", "put this candidate next in the order, or take it out"], ["arrows", "go from candidate to candidate"],
+  ["1 … 9", "put this candidate next in the order, or take it out"], ["arrows", "move between candidates"],
   ["space", "put it next in the order, or take it out"], ["T", "the next one is tied with the last"],
-  ["U", "undo: the last place, or else the last answer"], ["Enter", "submit"], ["C", "cannot tell"],
+  ["U", "undo the last place, else the last answer"], ["Enter", "submit"], ["C", "cannot tell"],
   ["N", "none is acceptable"], ["S", "skip this round"], ["Z", "zoom"], ["D", "compare two side by side"], ["P", "play, for sounds"],
 ].flatMap(([k, what]) => [make("dt", {}, make("kbd", { textContent: k })), make("dd", { textContent: what })])));
 

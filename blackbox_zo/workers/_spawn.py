@@ -1,0 +1,67 @@
+"""Worker processes where there are no supervised ones, as on Windows: those of `ProcessPoolExecutor`."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Callable
+from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor
+from typing import Any
+
+from blackbox_zo.errors import WorkerError
+
+__all__ = ["SpawnPool"]
+
+START = 60.0
+"""Seconds that the first process may take to be ready."""
+
+LIMIT = 61
+"""How many processes `ProcessPoolExecutor` can wait for on Windows."""
+
+
+class SpawnPool(Executor):
+    """A `ProcessPoolExecutor` that starts anew after one of its processes has died.
+
+    Args:
+        n: Number of processes.
+
+    Attributes:
+        most: How many calls are under way at most. When a process dies, all of these are lost.
+    """
+
+    def __init__(self, n: int) -> None:
+        self._n = min(n, LIMIT)
+        self.most = 2 * self._n
+        self._pool: ProcessPoolExecutor | None = None
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **more: Any) -> Future[Any]:
+        """Have a function called.
+
+        Raises:
+            WorkerError: No process can be started.
+        """
+        if self._pool is not None:
+            try:
+                return self._pool.submit(fn, *args, **more)
+            except BrokenExecutor:
+                self.close()
+        self._pool = self._started()
+        return self._pool.submit(fn, *args, **more)
+
+    def _started(self) -> ProcessPoolExecutor:
+        """A pool that works; otherwise queries would be blamed for it."""
+        pool = ProcessPoolExecutor(self._n, mp_context=multiprocessing.get_context("spawn"))
+        try:
+            pool.submit(int).result(START)
+        except Exception as error:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise WorkerError(
+                f"Worker processes cannot be started: {type(error).__name__}: {error} Each of them first imports the "
+                'program that starts it: put what that is to run below `if __name__ == "__main__":`.'
+            ) from error
+        return pool
+
+    def close(self) -> None:
+        """End the processes. Calls that have begun are not waited for, but run to their end."""
+        if self._pool is not None:
+            self._pool.shutdown(wait=False, cancel_futures=True)
+            self._pool = None
