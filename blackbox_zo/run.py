@@ -11,9 +11,11 @@ from typing import Any
 import numpy as np
 
 from blackbox_zo._checks import check_at_least, check_positive
+from blackbox_zo._engine import Snapshot
 from blackbox_zo._records import Ended, Failure, Report, Searched
+from blackbox_zo._rewind import Snapshots
 from blackbox_zo._stop import Stop
-from blackbox_zo.errors import BudgetExhausted, JournalError, OracleError, Rewind, TellError
+from blackbox_zo.errors import BudgetExhausted, JournalError, Rewind, TellError
 from blackbox_zo.feedback import Feedback, Values
 from blackbox_zo.journal import Answers, Measured
 from blackbox_zo.journal.lines import answers_of
@@ -63,6 +65,8 @@ class Run:
         observers: Told how the run goes.
         ahead: Number of further proposals to ask before the present one is answered; see `Proposal.ahead`.
         stop: Catches signals; the run ends between two answers. None leaves Ctrl-C to Python.
+        origin: A snapshot from before this run, to which it may go back if an oracle raises `Rewind`; None for its own
+            start.
 
     Attributes:
         ended: How the run ended; None before.
@@ -101,6 +105,7 @@ class Run:
         observers: Sequence[Observer] = (),
         ahead: int = 0,
         stop: Stop | None = None,
+        origin: Snapshot | None = None,
     ) -> None:
         if steps is None and search.budget is None and until is None and time_limit is None:
             raise ValueError(
@@ -126,6 +131,7 @@ class Run:
         self.search, self.oracle = search, oracle
         self.steps, self.time_limit, self.target, self.patience, self.until = steps, time_limit, target, patience, until
         self.measures, self.observers, self.ahead, self.stop = tuple(measures), tuple(observers), ahead, stop
+        self._origin = origin
         self.ended: Ended | None = None
         self.message = ""
         self.first_failure: Failure | None = None
@@ -181,7 +187,7 @@ class Run:
 
     def _go(self, asked: deque[Proposal]) -> Iterator[Report]:
         search = self.search
-        begun = search.snapshot() if search.variable.dense and search.journal is None else None
+        snapshots = Snapshots(search, self._origin)
         first = min(search.waiting, default=search.steps)
         told_before = 0
         ending = self.reached()
@@ -197,16 +203,11 @@ class Run:
                 proposal.ahead = tuple(ahead)
                 value, over = self._answer(proposal)
             except Rewind as rewind:
-                if rewind.step < first:
+                back = snapshots.back(rewind.step)
+                if back is None:
                     raise
-                if begun is None:
-                    raise OracleError(
-                        f"The answer to step {rewind.step} was taken back, but the search cannot go back: "
-                        + ("it has a journal." if search.journal is not None else "its moves are made in place.")
-                    ) from rewind
-                search.restore(begun)
                 asked.clear()
-                self._done, told_before = 0, rewind.step
+                self._done, told_before = back - first, rewind.step
                 self._taken = {m.name: m.step for m in search.measured}
                 continue
             if over:
@@ -214,6 +215,7 @@ class Run:
                 break
             asked.popleft()
             self._done += 1
+            snapshots.keep()
             ending = self.reached()
             measured = self._measure(last=ending is not None)
             report = Report(proposal.step, search.nfev, value, search.best.value, search.failed, self.seconds, measured)

@@ -23,7 +23,7 @@ from oracles.page import Page
 from oracles.ranking.options import EXAMPLE, MOST_DIMENSIONS, OPTIONS
 
 if TYPE_CHECKING:
-    from oracles.ranking import RaterModel
+    from oracles.ranking import HumanRanking, RaterModel
 
 __all__ = ["RankKind", "raters_of"]
 
@@ -47,13 +47,14 @@ class RoundTally(Tally):
 
 
 class _Rounds(bz.Observer):
-    """Prints each answered round, for whoever waits."""
+    """Prints each answered round, and keeps the state of the search."""
 
-    def __init__(self, rounds: int) -> None:
-        self.rounds = rounds
+    def __init__(self, rounds: int, oracle: HumanRanking) -> None:
+        self.rounds, self.oracle = rounds, oracle
 
     @override
     def stepped(self, run: bz.Run, report: bz.Report) -> None:
+        self.oracle.keep(run.search)  # type: ignore[arg-type]  # a whole search
         print(f"round {report.step + 1} of {self.rounds} is answered", flush=True)
 
 
@@ -75,6 +76,7 @@ class _Study(Session):
             raise BadInput(f"--x0: {error}") from error
         self.tally = RoundTally(given.rounds)
         self.search = bz.Search(variable, _estimator(given, variable.size), seed=given.seed)
+        self.origin = self.search.snapshot()
         with told():
             self.oracle = HumanRanking(
                 render,
@@ -90,19 +92,22 @@ class _Study(Session):
                 question=given.question,
                 patience=given.patience,
             )
+        try:
+            self.oracle.restore(self.search)
+        except ValueError:  # other arguments; the store refuses them by the round that they ask about
+            pass
 
     @override
     def run(self, observers: Sequence[bz.Observer], stop: Stop) -> bz.Run:
         given = self.given
-        for number in range(given.raters):
-            url = self.oracle.url
-            print(f"{'open' if given.raters == 1 else f'rater {number + 1}'}: {url}", flush=True)
-            if given.open and number == 0:
+        for i, (name, url) in enumerate(self.oracle.links()):
+            print(f"{'open' if given.raters == 1 else name}: {url}", flush=True)
+            if given.open and i == 0:
                 webbrowser.open(url)
-        print("Each link works once. Ctrl-C stops; the same command continues.", flush=True)
-        return bz.Run(
-            self.search, self.oracle, steps=given.rounds, ahead=given.ahead, observers=[_Rounds(given.rounds)]
-        )
+        print("Each link works once. Ctrl-C pauses; the same command continues.", flush=True)
+        left = max(0, given.rounds - self.search.moves)
+        observers = [_Rounds(given.rounds, self.oracle)]
+        return bz.Run(self.search, self.oracle, steps=left, ahead=given.ahead, observers=observers, origin=self.origin)
 
     @override
     def result(self, run: bz.Run) -> Iterator[str]:

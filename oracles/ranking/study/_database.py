@@ -7,7 +7,19 @@ from typing import Any
 
 import sqlalchemy as sa
 
-__all__ = ["ANSWERS", "LINKS", "MEDIA", "META", "RATERS", "ROUNDS", "STUDY", "VERSION", "StoreError", "engine_of"]
+__all__ = [
+    "ANSWERS",
+    "LINKS",
+    "MEDIA",
+    "META",
+    "RATERS",
+    "ROUNDS",
+    "SEARCH",
+    "STUDY",
+    "VERSION",
+    "StoreError",
+    "engine_of",
+]
 
 VERSION = 2
 
@@ -61,6 +73,13 @@ MEDIA = sa.Table(
     sa.Column("note", sa.Text, nullable=False),
     sa.Column("data", sa.LargeBinary, nullable=False),
     sa.UniqueConstraint("round_id", "position"),
+)
+SEARCH = sa.Table(
+    "search",
+    META,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("undo", sa.Integer, nullable=False),
+    sa.Column("state", sa.LargeBinary, nullable=False),
 )
 ANSWERS = sa.Table(
     "answers",

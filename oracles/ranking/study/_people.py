@@ -1,7 +1,7 @@
 """Who takes part: raters, their one-time links, and the sessions that links become. Only hashes of secrets are stored.
 
-A rater is a number; a name is shown, and need not be unique. A link is for one rater and opens one browser. Renewing a
-rater's link ends the sessions and links that the rater had; revoking ends them without a new one.
+A rater is a number; a name is shown, and need not be unique. A link is for one rater and opens one browser. Revoking
+ends a rater's links and sessions.
 """
 
 from __future__ import annotations
@@ -43,33 +43,35 @@ class People:
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    def invite(self, name: str | None = None) -> str:
-        """The one-time token of a link for a new rater.
+    def add(self, name: str | None) -> int:
+        """A new rater; their number.
 
         Args:
-            name: Of the rater; None lets them give it.
+            name: Is shown; None lets them give it.
         """
         with self._store.write() as c:
             key = c.execute(sa.insert(RATERS).values(name=name, created_at=time.time())).inserted_primary_key
-            assert key is not None
-            return self._link(c, int(key[0]))
+        assert key is not None
+        return int(key[0])
 
-    def renew(self, rater: int) -> str:
-        """The token of a new link for a rater, who keeps their answers; their links and sessions so far end.
+    def link(self, rater: int) -> str:
+        """The one-time token of a further link for a rater.
 
         Raises:
             KeyError: There is no such rater.
         """
+        token = secrets.token_urlsafe(24)
         with self._store.write() as c:
             if c.execute(sa.select(RATERS.c.id).where(RATERS.c.id == rater)).first() is None:
                 raise KeyError(rater)
-            self._end(c, rater)
-            return self._link(c, rater)
+            c.execute(sa.insert(LINKS).values(token=hashed(token), rater=rater, created_at=time.time()))
+        return token
 
     def revoke(self, rater: int) -> None:
         """End all links and sessions of a rater; their answers stay."""
+        ends = (LINKS.c.rater == rater, LINKS.c.revoked_at.is_(None))
         with self._store.write() as c:
-            self._end(c, rater)
+            c.execute(sa.update(LINKS).where(*ends).values(revoked_at=time.time()))
 
     def admit(self, token: str) -> str | None:
         """Use up a token: a new session; None if the token is unknown, used or revoked."""
@@ -103,15 +105,6 @@ class People:
             known = {i: name or f"rater {i}" for i, name in c.execute(sa.select(RATERS.c.id, RATERS.c.name))}
         twice = {name for name in known.values() if list(known.values()).count(name) > 1}
         return {i: f"{name} ({i})" if name in twice else name for i, name in known.items()}
-
-    def _link(self, c: sa.Connection, rater: int) -> str:
-        token = secrets.token_urlsafe(24)
-        c.execute(sa.insert(LINKS).values(token=hashed(token), rater=rater, created_at=time.time()))
-        return token
-
-    def _end(self, c: sa.Connection, rater: int) -> None:
-        ends = (LINKS.c.rater == rater, LINKS.c.revoked_at.is_(None))
-        c.execute(sa.update(LINKS).where(*ends).values(revoked_at=time.time()))
 
 
 def hashed(secret: str) -> str:

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import json
 import secrets
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ import sqlalchemy as sa
 
 from blackbox_zo._typing import Floats, Ints
 from blackbox_zo.errors import Rewind
-from oracles.ranking.study._database import ANSWERS, META, ROUNDS, STUDY, VERSION, StoreError, engine_of
+from oracles.ranking.study._database import ANSWERS, META, ROUNDS, SEARCH, STUDY, VERSION, StoreError, engine_of
 from oracles.ranking.study._gallery import Gallery
 from oracles.ranking.study._migrate import migrate
 from oracles.ranking.study._people import People
@@ -181,6 +182,33 @@ class Store:
         step = record.rewound(seen)
         if step is not None:
             raise Rewind(step)
+
+    # ------------------------------------------------------------------------------------------------- the search
+
+    def keep(self, state: Mapping[str, Any], seen: int) -> None:
+        """Keep the state of the search, so that it need not answer all rounds again to continue.
+
+        Args:
+            state: Flat, of arrays and numbers, as `Search.state_dict` gives it.
+            seen: The newest undo that the search knows of.
+        """
+        data = io.BytesIO()
+        np.savez(data, allow_pickle=False, **{name: np.asarray(value) for name, value in state.items()})
+        with self.write() as c:
+            c.execute(sa.delete(SEARCH))
+            c.execute(sa.insert(SEARCH).values(id=1, undo=seen, state=data.getvalue()))
+
+    def kept(self) -> dict[str, Any] | None:
+        """The state that was kept last; None without one, or if an answer that it rests on was withdrawn since."""
+        with self.read() as c:
+            row = c.execute(sa.select(SEARCH.c.undo, SEARCH.c.state)).first()
+        with self.record() as record:
+            if row is None or record.rewound(row.undo) is not None:
+                return None
+        with np.load(io.BytesIO(row.state), allow_pickle=False) as found:
+            return dict(found)
+
+    # ------------------------------------------------------------------------------------------------- rows
 
     def points(self, round_id: int) -> Floats | None:
         """The points of a round, shape (n, d); None where they were too many to keep."""

@@ -18,6 +18,7 @@ from blackbox_zo.errors import OracleError, Rewind
 from blackbox_zo.feedback import Ranking
 from blackbox_zo.oracle import Oracle
 from blackbox_zo.proposal import Proposal
+from blackbox_zo.search import Search
 from blackbox_zo.variables import Vector
 from oracles.ranking.raters._reliability import RaterModel
 from oracles.ranking.study._address import public
@@ -127,8 +128,19 @@ class HumanRanking(Oracle):
 
     @property
     def url(self) -> str:
-        """A new link to the page, which works once, for a new rater."""
-        return self.invite("you" if self.study.raters == 1 else None)
+        """A new link to the page, which works once: for the one rater there is, else for a new one."""
+        return self.links()[0][1] if self.study.raters == 1 else self.invite()
+
+    def links(self) -> list[tuple[str, str]]:
+        """A new link for each rater so far, and for as many new ones as answer a round; with the rater's name."""
+        if self.study.raters == 1 and not self.store.people.names():
+            self.store.people.add("you")
+        while len(names := self.store.people.names()) < self.study.raters:
+            self.store.people.add(None)
+        return [(name, self._join(self.store.people.link(rater))) for rater, name in names.items()]
+
+    def _join(self, token: str) -> str:
+        return f"{self.server.address}/join/{token}"
 
     def invite(self, name: str | None = None) -> str:
         """A new link to the page, which works once, for a new rater.
@@ -136,7 +148,7 @@ class HumanRanking(Oracle):
         Args:
             name: Is shown; none lets them give it. It need not be unique: a rater is who has the link.
         """
-        return f"{self.server.address}/join/{self.store.people.invite(name)}"
+        return self._join(self.store.people.link(self.store.people.add(name)))
 
     def renew(self, rater: int) -> str:
         """A new link for a rater who has lost theirs, or who changes browsers; it ends the one they had.
@@ -147,7 +159,8 @@ class HumanRanking(Oracle):
         Raises:
             KeyError: There is no such rater.
         """
-        return f"{self.server.address}/join/{self.store.people.renew(rater)}"
+        self.store.people.revoke(rater)
+        return self._join(self.store.people.link(rater))
 
     def revoke(self, rater: int) -> None:
         """Shut a rater out: their link and their page end, and their answers stay."""
@@ -269,6 +282,22 @@ class HumanRanking(Oracle):
 
     def _keep(self, round_: Round, drawn: Mapping[int, Media]) -> None:
         _available(lambda: self.store.gallery.add(round_.id, drawn))
+
+    def keep(self, search: Search) -> None:
+        """Keep the search's state in the store, for `restore`."""
+        _available(lambda: self.store.keep(search.state_dict(), self._seen))
+
+    def restore(self, search: Search) -> None:
+        """Bring a new search to where it was kept, so that it need not answer all rounds again.
+
+        Nothing happens if no state was kept, or if an answer on which it rests was withdrawn since.
+
+        Raises:
+            ValueError: The state is of a search with other arguments.
+        """
+        state = self.store.kept()
+        if state is not None:
+            search.load_state_dict(state)
 
     def finish(self) -> None:
         """Say that the study is over: `close` then tells the pages so, instead of that it is paused."""

@@ -104,7 +104,10 @@ def test_two_servers_share_a_study(url: str) -> None:
         store = Store(url)
         second = Server(Study(store, 2), "127.0.0.1", 0)
         try:
-            ann, bo = Person(oracle.url, "Ann"), Person(f"{second.address}/join/{store.people.invite()}", "Bo")
+            ann, bo = (
+                Person(oracle.url, "Ann"),
+                Person(f"{second.address}/join/{store.people.link(store.people.add(None))}", "Bo"),
+            )
             for _ in range(2):
                 replies: list[Any] = []
                 both = [

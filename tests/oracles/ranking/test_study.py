@@ -182,6 +182,62 @@ def test_a_study_that_stops_is_paused_unless_it_is_over(tmp_path: Path) -> None:
     assert Store(tmp_path / "s.db").state == oracle.server.state == "finished"
 
 
+class Keeps(bz.Observer):
+    def __init__(self, oracle: HumanRanking) -> None:
+        self.oracle = oracle
+
+    def stepped(self, run: bz.Run, report: bz.Report) -> None:
+        self.oracle.keep(run.search)  # type: ignore[arg-type]
+
+
+def test_a_restart_continues_where_the_search_was_kept_and_can_still_go_back(tmp_path: Path) -> None:
+    made: list[tuple[bz.Search, HumanRanking]] = []
+
+    def run(steps: int) -> threading.Thread:
+        oracle = HumanRanking(spelled, tmp_path / "s.db", n_ranked=2)
+        search = bz.Search([1.0, -2.0], bz.RankBased(0.5, 4, 2), bz.SGD(0.3), seed=3)
+        origin = search.snapshot()
+        oracle.restore(search)
+        made.append((search, oracle))
+        loop = bz.Run(search, oracle, steps=steps - search.moves, observers=[Keeps(oracle)], origin=origin)
+        thread = threading.Thread(target=loop.to_the_end, daemon=True)
+        thread.start()
+        return thread
+
+    thread, person = run(3), Person(made[0][1].url)
+    for _ in range(3):
+        person.rank(size, 2)
+    thread.join(20)
+    made[0][1].close()
+    thread = run(4)
+    (first, _), (search, oracle) = made
+    try:
+        assert search.moves == 3 and (search.x == first.x).all()
+        person = Person(oracle.url)
+        person.round()
+        assert person.undo(answer=person.history()[-1]["answer"], sure=True).status == 200
+        wait_for(lambda: search.moves == 0)
+        for _ in range(4):
+            person.rank(size, 2)
+        thread.join(20)
+        assert search.moves == 4
+    finally:
+        oracle.close()
+    with study(tmp_path / "t.db", 4) as (oracle, twin, _):
+        person = Person(oracle.url)
+        for _ in range(4):
+            person.rank(size, 2)
+    np.testing.assert_array_equal(search.x, twin.x)
+    again = bz.Search([1.0, -2.0], bz.RankBased(0.5, 4, 2), bz.SGD(0.3), seed=3)
+    with Store(tmp_path / "s.db").record() as record:
+        withdrawn = record.own(1)[1]
+    oracle = HumanRanking(spelled, tmp_path / "s.db", n_ranked=2)
+    oracle.study.undo(1, "by-another-server", withdrawn.id, sure=True)
+    oracle.restore(again)
+    oracle.close()
+    assert again.moves == 0  # what was kept rests on an answer that was withdrawn since
+
+
 V1 = """
 CREATE TABLE study (id INTEGER PRIMARY KEY, version INTEGER NOT NULL, secret VARCHAR(64) NOT NULL, about TEXT NOT NULL,
   port INTEGER, created_at FLOAT NOT NULL);
