@@ -59,7 +59,7 @@ def _run(given: argparse.Namespace) -> int:
         writer = csv.DictWriter(out, list(rows[0]) if rows else ["step"], lineterminator="\n")
         writer.writeheader()
         for row in rows:
-            writer.writerow({k: json.dumps(v) if isinstance(v, list | dict) else v for k, v in row.items()})
+            writer.writerow({name: _cell(value) for name, value in row.items()})
         if given.output is None:
             sys.stdout.write(out.getvalue())
         else:
@@ -67,3 +67,10 @@ def _run(given: argparse.Namespace) -> int:
     if given.output is not None:
         print(f"{len(rows)} answers in {given.output}")
     return 0
+
+
+def _cell(value: Any) -> Any:
+    """A value as a cell. A text that a spreadsheet would run as a formula gets an apostrophe."""
+    if isinstance(value, str) and value.startswith(("=", "+", "-", "@")):
+        return f"'{value}"
+    return json.dumps(value) if isinstance(value, list | dict) else value

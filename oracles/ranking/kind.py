@@ -114,7 +114,12 @@ class _Study(Session):
         if run.ended is bz.Ended.INTERRUPTED:
             return
         if run.ended is bz.Ended.STEPS:
-            self.oracle.finish()
+            try:
+                self.oracle.finish()
+            except bz.Rewind as error:
+                raise BadInput(
+                    f"Round {error.step + 1} was withdrawn at the last moment; run the same command again."
+                ) from None
         yield from raters_of(self.oracle.reliability, self.oracle.store.people.names())
         found = json.dumps(_plain(self.search.x))
         if self.given.save is not None:

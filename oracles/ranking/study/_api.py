@@ -15,6 +15,7 @@ from starlette.routing import Route
 from oracles.ranking.study._people import Rater
 from oracles.ranking.study._progress import shown, url_of
 from oracles.ranking.study._record import Answer, Round
+from oracles.ranking.study._store import RUNNING
 from oracles.ranking.study._study import Asks, Conflict, Invalid, wanted
 from oracles.ranking.study._words import cleaned
 
@@ -71,8 +72,8 @@ class Api:
             return _refused()
         session, rater = found
         state: Body = {"state": self.server.state, "rater": rater.name, **self._about(rater.id)}
-        waiting = self.study.next_for(rater.id) if self.server.state == "running" else []
-        self._waits(session, not waiting and self.server.state == "running")
+        waiting = self.study.next_for(rater.id) if self.server.state == RUNNING else []
+        self._waits(session, not waiting and self.server.state == RUNNING)
         if not waiting:
             return JSONResponse(state | {"round": None})
         ahead = [url_of(c) for r in waiting[1:2] for c in self.store.gallery.candidates(r.id) if c.kind == "image"]
@@ -150,6 +151,8 @@ class Api:
                 try:
                     if not isinstance(body, dict):
                         raise Invalid("A JSON object is needed.")
+                    if self.server.state != RUNNING:
+                        raise Conflict(f"The study is {self.server.state}.")
                     if found[1].name is None and act != self._name:
                         raise Invalid("Give your name first.")
                     return JSONResponse(act(*found, body))

@@ -18,6 +18,9 @@ Kind = Literal["image", "audio", "video", "text", "html", "error"]
 MOST_PIXELS = 2048
 """Maximum side of a picture in pixels; larger ones are scaled down."""
 
+MOST_OPENED = 120_000_000
+"""Most pixels of a picture that is scaled down, whether it comes as a file or as an image."""
+
 MOST_BYTES = 8 << 20
 """Maximum size of a picture, sound, video or text."""
 
@@ -157,12 +160,12 @@ def _checked(data: bytes, mime: str) -> Media:
 
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # `_image` looks at the size
             image = Image.open(io.BytesIO(data))
         if mime in _SHOWN and max(image.size) <= MOST_PIXELS and len(data) <= MOST_BYTES:
             image.verify()
             return Media("image", mime, data)
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+    except Image.DecompressionBombError as error:
         raise RenderError(f"The renderer returned a picture that is too large: {error}") from None
     except Exception as error:
         raise RenderError(f"The renderer returned a broken picture: {error}.") from None
@@ -173,6 +176,10 @@ def _image(image: Any) -> Media:
     from PIL import ImageOps
 
     before, note = image.size, ""
+    if before[0] * before[1] > MOST_OPENED:
+        raise RenderError(
+            f"The renderer returned a picture of {before[0]} x {before[1]} pixels; the most is {MOST_OPENED:,}."
+        )
     if 0 in before:
         raise RenderError(f"The renderer returned an empty picture of {before[0]} x {before[1]} pixels.")
     try:

@@ -75,6 +75,7 @@ class Study:
 
     def __init__(self, store: Store, raters: int) -> None:
         self.store, self.raters = store, raters
+        self._first_seen: dict[int, float] = {}
 
     # ------------------------------------------------------------------------------------------------- answering
 
@@ -187,11 +188,15 @@ class Study:
         return self.raters - mine, self.raters
 
     def give_up(self, round_: Round, patience: float) -> None:
-        """Close a round with the answers it has, if the first of them is older than `patience` seconds."""
+        """Close a round with the answers it has, once this process has known the first for `patience` seconds."""
+        with self.store.record() as record:
+            first = min((a.id for a in record.standing(round_.id).values()), default=None)
+        if first is None or time.monotonic() < self._first_seen.setdefault(first, time.monotonic()) + patience:
+            return
         with self.store.write() as c:
             with self.store.record(c) as record:
                 given, close = record.standing(round_.id), record.close(round_.id)
-            if given and close is None and min(a.created_at for a in given.values()) < time.time() - patience:
+            if given and close is None:
                 self.store.add(c, round_.id, None, "close", {"answers": [a.id for a in given.values()]})
 
     def close_without(self, round_: Round) -> None:

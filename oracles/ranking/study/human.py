@@ -300,7 +300,17 @@ class HumanRanking(Oracle):
             search.load_state_dict(state)
 
     def finish(self) -> None:
-        """Say that the study is over: `close` then tells the pages so, instead of that it is paused."""
+        """Take no more answers, and say that the study is over, where `close` alone would say that it is paused.
+
+        Raises:
+            Rewind: An answer that the search has used was withdrawn at the last moment; the study is paused, and the
+                same program continues it.
+        """
+        self.server.state = FINISHED
+        with self.store.record() as record:
+            if record.rewound(self._seen) is not None:
+                self.server.state = PAUSED
+            self.store.check_rewound(record, self._seen)
         self._finished = True
 
     @override

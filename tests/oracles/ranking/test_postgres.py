@@ -8,7 +8,7 @@ import socket
 import subprocess
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from oracles.ranking.study._export import rows_of
 from oracles.ranking.study._server import Server
 from oracles.ranking.study._store import Store
 from oracles.ranking.study._study import Study
+from tests.oracles.helpers import wait_for
 from tests.oracles.ranking import test_human
 from tests.oracles.ranking.people import Person, size, spelled, study
 from tests.requires import require
@@ -39,8 +40,11 @@ require("postgresql", find_spec("psycopg"), "pip install 'blackbox-zo[postgres]'
 require("postgresql", PROGRAMS, "apt install postgresql")
 
 
+Control = Callable[[str], None]
+
+
 @pytest.fixture(scope="module")
-def server() -> Iterator[str]:
+def controlled() -> Iterator[tuple[str, Control]]:
     assert PROGRAMS is not None
     who: dict[str, Any] = {"user": "postgres"} if os.getuid() == 0 else {}  # PostgreSQL refuses to run as root
     folder = tempfile.mkdtemp(prefix="pg", dir="/tmp")
@@ -54,10 +58,25 @@ def server() -> Iterator[str]:
     subprocess.run(make, check=True, **quiet, **who)
     options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={folder}"
     control = [str(PROGRAMS / "pg_ctl"), "-D", f"{folder}/data", "-w", "-o", options]
-    subprocess.run([*control, "start"], check=True, **quiet, **who)
-    yield f"postgresql://postgres@127.0.0.1:{port}"
-    subprocess.run([*control, "-m", "immediate", "stop"], check=True, **quiet, **who)
+
+    def told(word: str) -> None:
+        subprocess.run([*control, *(["-m", "immediate"] if word == "stop" else []), word], check=True, **quiet, **who)
+
+    told("start")
+    yield f"postgresql://postgres@127.0.0.1:{port}", told
+    told("stop")
     shutil.rmtree(folder)
+
+
+@pytest.fixture
+def server(controlled: tuple[str, Control]) -> str:
+    return controlled[0]
+
+
+@pytest.fixture
+def restart(controlled: tuple[str, Control]) -> Control:
+    """Starts or stops the server."""
+    return controlled[1]
 
 
 @pytest.fixture
@@ -123,7 +142,7 @@ def test_two_servers_share_a_study(url: str) -> None:
             store.close()
     assert not raised
     oracle = HumanRanking(spelled, url, n_ranked=2)
-    assert sorted(r["rater"] for r in rows_of(oracle.store)) == ["Ann", "Ann", "Bo", "Bo"]
+    assert sorted(r["name"] for r in rows_of(oracle.store)) == ["Ann", "Ann", "Bo", "Bo"]
     oracle.close()
 
 
@@ -131,3 +150,23 @@ def test_a_server_that_is_not_there_is_told_without_the_password() -> None:
     with pytest.raises(ValueError, match="cannot be used") as raised:
         HumanRanking(spelled, "postgresql://me:secret@127.0.0.1:1/none")
     assert "secret" not in str(raised.value)
+
+
+def test_a_database_that_restarts_stops_nobody(url: str, restart: Control, caplog: Any) -> None:
+    with study(url, 3) as (oracle, search, raised):
+        person = Person(oracle.url)
+        acknowledged = 0
+        for _ in range(2):
+            round_ = person.round()
+            body = {"round": round_["round"], "kind": "rank", "client_id": f"answer-{acknowledged}"}
+            body["groups"] = [[c["id"]] for c in round_["candidates"][:2]]
+            restart("stop")
+            assert person.post("/api/answer", body).status == 503 and person.request("GET", "/api/round").status == 503
+            restart("start")
+            wait_for(lambda body=body: person.post("/api/answer", body).status == 200)
+            acknowledged += 1
+        wait_for(lambda: search.moves == 2)
+        person.rank(size, 2)
+        assert len(rows_of(oracle.store)) == 3
+    assert not raised
+    assert "Answers wait in the browsers until it can be." in caplog.text

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 import blackbox_zo as bz
+from oracles.cli.main import main
 from oracles.ranking import HumanRanking
 from oracles.ranking.study._export import rows_of
 from oracles.ranking.study._store import Store, StoreError
@@ -289,3 +291,65 @@ def test_a_copy_is_not_overwritten_and_another_version_is_named(tmp_path: Path) 
         old.execute("UPDATE study SET version = 99")
     with pytest.raises(StoreError, match="version 99"):
         Store(path)
+
+
+def test_nothing_is_acknowledged_while_the_store_is_moved_away(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """SQLite would go on writing to a file that nobody finds again; when it is back, the study continues."""
+    path = tmp_path / "s.db"
+    with study(path, 2, n_ranked=1) as (oracle, search, raised):
+        ann = Person(oracle.invite("Ann"))
+        round_ = ann.round()
+        body = {"round": round_["round"], "kind": "rank", "groups": [[round_["candidates"][0]["id"]]]}
+        body["client_id"] = "the-same-one"
+        for _ in range(2):
+            path.rename(tmp_path / "moved.db")
+            for reply in (ann.post("/api/answer", body), ann.undo(), ann.request("GET", "/api/round")):
+                assert reply.status == 503 and "at the moment" in reply.json()["error"]
+            assert ann.request("GET", "/").status == 503 and not raised
+            (tmp_path / "moved.db").rename(path)
+        assert ann.post("/api/answer", body).status == 200
+        wait_for(lambda: search.moves == 1)
+        both_answer(ann)
+    assert "its file was moved or deleted" in caplog.text and len(statuses(Store(path))) == 2
+
+
+def test_names_are_cleaned_and_cells_are_no_formulas(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with study(tmp_path / "s.db", 3, raters=3, n_ranked=1) as (oracle, _, _):
+        names = {"=SUM(A1)": "=SUM(A1)", "A\u202enn\x1b[31m": "A nn [31m", "\ud800B o\x00": "B o"}
+        people = [Person(oracle.invite()) for _ in names]
+        assert people[0].post("/api/name", {"name": "\ud800\u202e"}).status == 422
+        for person, (typed, kept) in zip(people, names.items(), strict=True):
+            assert person.post("/api/name", {"name": typed}).json() == {"rater": kept}
+        for _ in range(3):
+            both_answer(*people)
+    assert main(["answers", str(tmp_path / "s.db")]) == 0
+    assert ",'=SUM(A1)," in capsys.readouterr().out
+
+
+def test_patience_is_not_that_of_the_wall_clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with study(tmp_path / "s.db", 1, raters=2, n_ranked=1, patience=1000.0) as (oracle, search, _):
+        ann, bo = (Person(oracle.invite(name)) for name in ("Ann", "Bo"))
+        both_answer(ann)
+        now = time.time()
+        monkeypatch.setattr(time, "time", lambda: now + 1e6)  # as if the clock were set
+        time.sleep(0.5)
+        assert search.moves == 0
+        both_answer(bo)
+
+
+def test_an_undo_at_the_last_moment_is_not_ignored(tmp_path: Path) -> None:
+    oracle = HumanRanking(spelled, tmp_path / "s.db", n_ranked=1)
+    search = bz.Search([1.0, -2.0], bz.RankBased(0.5, 4, 2), bz.SGD(0.3), seed=3)
+    thread = threading.Thread(target=lambda: list(search.run(oracle, 1)), daemon=True)
+    thread.start()
+    ann = Person(oracle.invite("Ann"))
+    both_answer(ann)
+    thread.join(20)
+    assert ann.undo().status == 200
+    with pytest.raises(bz.Rewind):
+        oracle.finish()
+    assert ann.undo().status == 409 and state_of(ann)["state"] == "paused"
+    oracle.close()
+    assert Store(tmp_path / "s.db").state == "paused"
