@@ -89,6 +89,7 @@ class Kind(ABC):
         example: Working commands, shown at the end of `--help`.
         extra: What to install for it: `pip install 'blackbox-zo[EXTRA]'`.
         journaled: Whether a journal records its runs; if not, they have a store of their own.
+        record: The option that names the record of a run.
         options: The command's own options; `--journal`, `--report`, `--time-limit` and `--quiet` already exist.
         report_options: Options of `report` that only this kind has.
         export_options: Options of `export` that only this kind has.
@@ -100,6 +101,7 @@ class Kind(ABC):
     example: ClassVar[str] = ""
     extra: ClassVar[str] = "cli"
     journaled: ClassVar[bool] = True
+    record: ClassVar[str] = "--journal"
     options: ClassVar[Table] = {}
     report_options: ClassVar[Table] = {}
     export_options: ClassVar[Table] = {}
@@ -137,6 +139,18 @@ class Kind(ABC):
                 "the same arguments and the same journal."
             )
         return [str(word) for word in settings["arguments"]]
+
+    def reader(self, name: str) -> JournalReader | None:
+        """A reader of the record of a run of this kind, if its record is not a journal; None for any other.
+
+        Args:
+            name: The path or URL that the user gave.
+
+        Raises:
+            BadInput: It cannot be read.
+        """
+        del name
+        return None
 
     def recognises(self, header: Mapping[str, Any]) -> bool:
         """Whether a journal is of this kind."""

@@ -43,7 +43,7 @@ def _run(given: argparse.Namespace) -> int:
     if given.output is not None and given.output.suffix not in (".csv", ".json"):
         raise BadInput(f"--output must end in .csv or .json, got {given.output}.")
     try:
-        store = Store(given.store)
+        store = Store(given.store, new=False)
     except ValueError as error:
         raise BadInput(str(error)) from error
     try:

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from blackbox_zo.journal import read_journal
-from oracles.cli._which import kind_of
+from oracles.cli._which import opened
 from oracles.kind import Kind
 from oracles.options import add_options, count
 
@@ -24,7 +23,7 @@ def add(commands: Any, kinds: Sequence[Kind]) -> None:
         allow_abbrev=False,
     )
     parser.set_defaults(command=lambda given: _run(given, kinds))
-    parser.add_argument("journal", type=Path, metavar="FILE", help="the journal")
+    parser.add_argument("journal", metavar="FILE", help="the journal, or a study's store")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="PATH", help="file or folder to write")
     parser.add_argument(
         "--step",
@@ -38,7 +37,7 @@ def add(commands: Any, kinds: Sequence[Kind]) -> None:
 
 
 def _run(given: argparse.Namespace, kinds: Sequence[Kind]) -> int:
-    reader = read_journal(given.journal)
-    for line in kind_of(reader.header, given.journal, kinds).export(reader, given):
+    kind, reader = opened(given.journal, kinds)
+    for line in kind.export(reader, given):
         print(line)
     return 0

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from blackbox_zo.journal import read_journal
 from oracles import _files as files
 from oracles._files import appearing
-from oracles.cli._which import kind_of
+from oracles.cli._which import opened
 from oracles.kind import Kind
 from oracles.options import BadInput, add_options
 from oracles.page import Chart, Facts, Layer, Page, Section, Table
@@ -33,7 +31,7 @@ def add(commands: Any, kinds: Sequence[Kind]) -> None:
         allow_abbrev=False,
     )
     parser.set_defaults(command=lambda given: _run(given, kinds))
-    parser.add_argument("journals", type=Path, metavar="FILE", nargs="+", help="one or several journals")
+    parser.add_argument("journals", metavar="FILE", nargs="+", help="the journal or store, or several")
     parser.add_argument(
         "-o",
         "--output",
@@ -59,7 +57,7 @@ def check_output(output: Path, option: str) -> None:
 
 
 def write(
-    journals: Sequence[Path], output: Path, kinds: Sequence[Kind], given: argparse.Namespace | None = None
+    journals: Sequence[str | Path], output: Path, kinds: Sequence[Kind], given: argparse.Namespace | None = None
 ) -> str:
     """Write the report of some journals to a file, atomically.
 
@@ -84,9 +82,8 @@ def write(
     if given is None:
         parser = argparse.ArgumentParser()
         add(parser.add_subparsers(), kinds)
-        given = parser.parse_args(["report", *map(os.fspath, journals)])
-    readers = [read_journal(path) for path in journals]
-    found = [kind_of(reader.header, reader.path, kinds) for reader in readers]
+        given = parser.parse_args(["report", *map(str, journals)])
+    found, readers = zip(*(opened(str(journal), kinds) for journal in journals), strict=True)
     for kind, reader in zip(found, readers, strict=True):
         if kind is not found[0]:
             raise BadInput(
@@ -157,7 +154,8 @@ def _differences(pages: Sequence[Page], names: Sequence[str]) -> Facts:
 
 
 def _run(given: argparse.Namespace, kinds: Sequence[Kind]) -> int:
-    output: Path = given.output or given.journals[0].with_suffix(".html")
+    first = Path(given.journals[0].rpartition("://")[2]).with_suffix(".html")
+    output: Path = given.output or (Path(first.name) if "://" in given.journals[0] else first)
     check_output(output, "--output")
     print(write(given.journals, output, kinds, given))
     return 0

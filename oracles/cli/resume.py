@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from blackbox_zo.errors import JournalError
-from blackbox_zo.journal import FORMAT, read_header
-from oracles.cli._which import kind_of
+from blackbox_zo.journal import FORMAT
+from oracles.cli._which import opened
 from oracles.kind import Kind
 from oracles.options import BadInput
 
@@ -36,26 +36,26 @@ def add(commands: Any, kinds: Sequence[Kind], parsers: Mapping[str, argparse.Arg
         allow_abbrev=False,
     )
     parser.set_defaults(command=lambda given: _run(given, kinds, parsers))
-    parser.add_argument("journal", type=Path, metavar="FILE", help="the journal")
+    parser.add_argument("journal", metavar="FILE", help="the journal, or a study's store")
     parser.add_argument("options", nargs=argparse.REMAINDER, metavar="...", help="options to change")
 
 
 def _run(given: argparse.Namespace, kinds: Sequence[Kind], parsers: Mapping[str, argparse.ArgumentParser]) -> int:
-    path: Path = given.journal.absolute()
-    header = read_header(path)
+    kind, reader = opened(given.journal, kinds)
+    header = reader.header
     if header["format"] != FORMAT:
         raise JournalError(
             f"Journal '{given.journal}' was written by format version {header['format']}, of blackbox_zo "
             f"{header.get('library')}. This version can show and export it; only that version can continue the run."
         )
-    kind = kind_of(header, given.journal, kinds)
     words = kind.arguments(header)
     folder = (header.get("settings") or {}).get("cwd")
     if kind.name not in parsers:
         raise BadInput(f"'{given.journal}' holds a run that no command can continue.")
     if folder and not Path(folder).is_dir():
         raise BadInput(f"The run was started in folder {folder!r}, which no longer exists; restore it or create it.")
-    typed = [*words, *given.options, "--journal", os.fspath(path)]
+    name = given.journal if "://" in given.journal else str(Path(given.journal).absolute())
+    typed = [*words, *given.options, kind.record, name]
     shown = shlex.join(["blackbox-zo", kind.name, *typed])
     print(f"in folder {folder or '.'}: {shown}", file=sys.stderr, flush=True)
     if folder:

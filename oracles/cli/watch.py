@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from blackbox_zo._stop import Stop
-from blackbox_zo.journal import JournalReader, read_journal
-from oracles.cli._which import kind_of
+from oracles.cli._which import opened
 from oracles.kind import Kind
 from oracles.options import count
 
@@ -32,7 +31,7 @@ def add(commands: Any, kinds: Sequence[Kind]) -> None:
         allow_abbrev=False,
     )
     parser.set_defaults(command=lambda given: _run(given, kinds))
-    parser.add_argument("journal", type=Path, metavar="FILE", help="the journal")
+    parser.add_argument("journal", metavar="FILE", help="the journal, or a study's store")
     parser.add_argument(
         "--last", type=count, default=10, metavar="N", help="number of earlier lines to show first; default %(default)s"
     )
@@ -47,12 +46,12 @@ def _run(given: argparse.Namespace, kinds: Sequence[Kind]) -> int:
     return 0
 
 
-def _follow(path: Path, last: int, kinds: Sequence[Kind]) -> None:
-    reader = _reader(path)
-    if reader is None:
+def _follow(name: str, last: int, kinds: Sequence[Kind]) -> None:
+    if not _begun(name):
         print("The journal is empty, and no process is writing to it.")
         return
-    tally = kind_of(reader.header, path, kinds).tally(reader.header)
+    kind, reader = opened(name, kinds)
+    tally = kind.tally(reader.header)
     before: deque[str] | None = deque(maxlen=last)  # the lines from before `watch` started
     looked = quiet_since = time.monotonic()
     over = False
@@ -81,31 +80,33 @@ def _follow(path: Path, last: int, kinds: Sequence[Kind]) -> None:
             return
         now = time.monotonic()
         if before is not None or now - looked >= _LOOK:
-            looked, writer = now, written_to(path)
+            looked, writer = now, written_to(name)
             complete = tally.total is not None and tally.done >= tally.total
             over = writer is False or (writer is None and complete and now - quiet_since >= 2 * _LOOK)
         before = None
 
 
-def _reader(path: Path) -> JournalReader | None:
-    """The journal, once it has a header; None if no process is writing it."""
-    while not path.stat().st_size:
-        if not written_to(path):
-            return None
+def _begun(name: str) -> bool:
+    """Wait until a file has a header; False if no process is writing it."""
+    while "://" not in name and not Path(name).stat().st_size:
+        if not written_to(name):
+            return False
         time.sleep(_WAIT)
-    return read_journal(path)
+    return True
 
 
-def written_to(path: Path) -> bool | None:
-    """Whether a process on this machine has the file open for writing; None if the system does not tell.
+def written_to(name: str) -> bool | None:
+    """Whether another process on this machine has the file open for writing; None if the system does not tell.
 
     Looks in `/proc` and takes no lock: even a lock held for an instant could keep a run from starting.
     """
-    target = path.stat()
+    if "://" in name:
+        return None
+    target = Path(name).stat()
     if not Path("/proc/self/fd").exists() or (target.st_uid != os.getuid() and os.getuid() != 0):
         return None
     for process in Path("/proc").iterdir():
-        if not process.name.isdigit():
+        if not process.name.isdigit() or process.name == str(os.getpid()):
             continue
         try:
             if process.stat().st_uid != target.st_uid and os.getuid() != 0:

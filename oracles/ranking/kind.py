@@ -6,11 +6,13 @@ import argparse
 import json
 import webbrowser
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
 
 import blackbox_zo as bz
+from blackbox_zo._describe import describe
 from blackbox_zo._stop import Stop
 from blackbox_zo._typing import override
 from blackbox_zo.journal import Answers, JournalReader, Line
@@ -21,6 +23,7 @@ from oracles.kind import Kind, Session
 from oracles.options import BadInput, told
 from oracles.page import Page
 from oracles.ranking.options import EXAMPLE, MOST_DIMENSIONS, OPTIONS
+from oracles.words import span
 
 if TYPE_CHECKING:
     from oracles.ranking import HumanRanking, RaterModel
@@ -39,7 +42,17 @@ class RoundTally(Tally):
 
     @override
     def see(self, line: Line) -> None:
-        self.done += isinstance(line, Answers)
+        if isinstance(line, Answers):  # a round that was withdrawn comes again
+            self.done = max(self.done, line.step + 1)
+
+    @override
+    def told(self, line: Line) -> Iterator[str]:
+        self.see(line)
+        if isinstance(line, Answers):
+            said: Mapping[str, float | None] = ((line.info or [None])[0] or {}).get("said", {})
+            who = ", ".join(name + (f" in {span(s)}" if s else "") for name, s in said.items())
+            of = f" of {self.total}" if self.total else ""
+            yield f"round {line.step + 1}{of}: {who or 'nobody could see anything'}"
 
     @override
     def __str__(self) -> str:
@@ -61,7 +74,7 @@ class _Rounds(bz.Observer):
 class _Study(Session):
     saves = True  # the store does
 
-    def __init__(self, kind: Kind, given: argparse.Namespace) -> None:
+    def __init__(self, kind: Kind, given: argparse.Namespace, settings: dict[str, Any]) -> None:
         super().__init__(kind, given)
         from oracles.ranking.study.human import HumanRanking
 
@@ -92,6 +105,11 @@ class _Study(Session):
                 question=given.question,
                 patience=given.patience,
             )
+        kept = ("render", "candidates", "ranked", "rounds", "raters")
+        about = {"title": given.title, "question": given.question, "seed": given.seed, "dimension": variable.size}
+        about |= {"settings": {**settings, **{name: getattr(given, name) for name in kept}}}
+        about |= {"library": bz.__version__, "numpy": np.__version__}
+        self.oracle.store.describe({**about, "estimator": describe(self.search.estimator)})
         try:
             self.oracle.restore(self.search)
         except ValueError:  # other arguments; the store refuses them by the round that they ask about
@@ -120,8 +138,10 @@ class _Study(Session):
                 raise BadInput(
                     f"Round {error.step + 1} was withdrawn at the last moment; run the same command again."
                 ) from None
+        from oracles.ranking.study.human import plain
+
         yield from raters_of(self.oracle.reliability, self.oracle.store.people.names())
-        found = json.dumps(_plain(self.search.x))
+        found = json.dumps(plain(self.search.x))
         if self.given.save is not None:
             write(self.given.save, found + "\n")
         yield f"x = {found}" if self.given.save is None else f"x is in {self.given.save}"
@@ -147,24 +167,56 @@ class RankKind(Kind):
     example = EXAMPLE
     extra = "human"
     journaled = False
+    record = "--store"
     options = OPTIONS
 
     @override
     def open(self, given: argparse.Namespace, settings: dict[str, Any]) -> Session:
-        del settings
-        return _Study(self, given)
+        return _Study(self, given, settings)
 
     @override
-    def recognises(self, header: Mapping[str, Any]) -> bool:
-        return False  # a study has no journal
+    def reader(self, name: str) -> JournalReader | None:
+        """A database is a study's store."""
+        if "://" not in name and not Path(name).exists():
+            return None
+        try:
+            from oracles.ranking.study.reader import StoreReader, is_store
+
+            return StoreReader(name) if is_store(name) else None
+        except ModuleNotFoundError:
+            if "://" in name:
+                raise
+            return None
+        except ValueError as error:  # of the store
+            raise BadInput(str(error)) from error
 
     @override
     def tally(self, header: Mapping[str, Any]) -> Tally:
-        return RoundTally(None)
+        """Rounds, and who answered them."""
+        return RoundTally((header.get("settings") or {}).get("rounds"))
 
     @override
     def page(self, reader: JournalReader, given: argparse.Namespace) -> Page:
-        raise BadInput("A study has no journal; `blackbox-zo answers` exports its store.")
+        """The winners, time and agreement over the rounds, and the raters."""
+        from oracles.ranking.page import page_of
+        from oracles.ranking.study.reader import StoreReader
+
+        assert isinstance(reader, StoreReader)
+        return page_of(reader)
+
+    @override
+    def export(self, reader: JournalReader, given: argparse.Namespace) -> Iterator[str]:
+        """The best so far, as JSON."""
+        from oracles.ranking.study.reader import StoreReader
+
+        assert isinstance(reader, StoreReader)
+        if given.step is not None:
+            raise BadInput("--step does not go with a study, which keeps its newest x alone.")
+        x = reader.store.x
+        if x is None:
+            raise BadInput(f"'{reader.path}' has no answered round yet, or a Python program ran the study.")
+        write(given.output, json.dumps(x) + "\n")
+        yield f"{given.output}: x after {sum(1 for _ in reader)} rounds"
 
 
 def raters_of(model: RaterModel, names: Mapping[int, str]) -> list[str]:
@@ -179,15 +231,6 @@ def raters_of(model: RaterModel, names: Mapping[int, str]) -> list[str]:
         tired = f"{100 * np.expm1(trend):+.1f}" if np.isfinite(trend) else "-"
         lines.append(f"{names[int(name)]:<20.20} {model.weights[name]:>7.2f} {share:>7} {tired:>16}")
     return lines
-
-
-def _plain(x: Any) -> Any:
-    """Arrays as lists, for JSON."""
-    if isinstance(x, dict):
-        return {k: _plain(v) for k, v in x.items()}
-    if isinstance(x, list | tuple):
-        return [_plain(v) for v in x]
-    return np.asarray(x).tolist()
 
 
 def _start(text: str | None, render: Any, name: str) -> Any:

@@ -80,6 +80,7 @@ SEARCH = sa.Table(
     sa.Column("id", sa.Integer, primary_key=True),
     sa.Column("undo", sa.Integer, nullable=False),
     sa.Column("state", sa.LargeBinary, nullable=False),
+    sa.Column("x", sa.Text, nullable=False),
 )
 ANSWERS = sa.Table(
     "answers",

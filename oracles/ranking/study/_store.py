@@ -45,6 +45,7 @@ class Store:
     Args:
         where: The path of an SQLite file, or an SQLAlchemy URL such as "postgresql://user@host/study".
         about: JSON data that describes a new study.
+        new: Whether a new study may be made; else it must exist.
 
     Attributes:
         people: Raters, their links and sessions.
@@ -54,7 +55,7 @@ class Store:
         StoreError: It is not such a record, or of a later version. An older one is migrated, and a copy kept.
     """
 
-    def __init__(self, where: str | Path, about: Any = None) -> None:
+    def __init__(self, where: str | Path, about: Any = None, new: bool = True) -> None:
         text = str(where)
         self.engine = engine_of(text)
         self._writer = self.engine.execution_options(write=True)
@@ -65,6 +66,8 @@ class Store:
         self._trouble = Trouble(self.name, None if "://" in text else Path(text))
         try:
             with self._transaction() as c:
+                if not new and not sa.inspect(c).has_table("study"):
+                    raise StoreError(f"{self.name!r} is not the store of a study.")
                 migrate(c, self.name)
                 META.create_all(c)
                 row = c.execute(sa.select(STUDY.c.version, STUDY.c.secret, STUDY.c.about)).first()
@@ -185,18 +188,24 @@ class Store:
 
     # ------------------------------------------------------------------------------------------------- the search
 
-    def keep(self, state: Mapping[str, Any], seen: int) -> None:
+    def describe(self, about: Mapping[str, Any]) -> None:
+        """Note what the study is about; JSON-able. What was noted before under other names stays."""
+        self.about = {**(self.about or {}), **about}
+        self._set(about=json.dumps(self.about))
+
+    def keep(self, state: Mapping[str, Any], seen: int, x: Any) -> None:
         """Keep the state of the search, so that it need not answer all rounds again to continue.
 
         Args:
             state: Flat, of arrays and numbers, as `Search.state_dict` gives it.
             seen: The newest undo that the search knows of.
+            x: The best so far, JSON-able.
         """
         data = io.BytesIO()
         np.savez(data, allow_pickle=False, **{name: np.asarray(value) for name, value in state.items()})
         with self.write() as c:
             c.execute(sa.delete(SEARCH))
-            c.execute(sa.insert(SEARCH).values(id=1, undo=seen, state=data.getvalue()))
+            c.execute(sa.insert(SEARCH).values(id=1, undo=seen, state=data.getvalue(), x=json.dumps(x)))
 
     def kept(self) -> dict[str, Any] | None:
         """The state that was kept last; None without one, or if an answer that it rests on was withdrawn since."""
@@ -207,6 +216,12 @@ class Store:
                 return None
         with np.load(io.BytesIO(row.state), allow_pickle=False) as found:
             return dict(found)
+
+    @property
+    def x(self) -> Any:
+        """The best that was kept last; None without one."""
+        found = self._setting(SEARCH.c.x)
+        return None if found is None else json.loads(found)
 
     # ------------------------------------------------------------------------------------------------- rows
 

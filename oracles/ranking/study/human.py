@@ -29,7 +29,7 @@ from oracles.ranking.study._store import FINISHED, PAUSED, RUNNING, Store, Store
 from oracles.ranking.study._study import Closed, Study
 from oracles.ranking.study._trouble import StoreUnavailable
 
-__all__ = ["HumanRanking"]
+__all__ = ["HumanRanking", "plain"]
 
 POLL = 0.2
 """Seconds between polls of the store, for answers received by other servers."""
@@ -285,7 +285,7 @@ class HumanRanking(Oracle):
 
     def keep(self, search: Search) -> None:
         """Keep the search's state in the store, for `restore`."""
-        _available(lambda: self.store.keep(search.state_dict(), self._seen))
+        _available(lambda: self.store.keep(search.state_dict(), self._seen, plain(search.x)))
 
     def restore(self, search: Search) -> None:
         """Bring a new search to where it was kept, so that it need not answer all rounds again.
@@ -326,6 +326,15 @@ class HumanRanking(Oracle):
             self.store.state = FINISHED if self._finished else PAUSED
         self.server.stop(self._finished)
         self.store.close()
+
+
+def plain(x: Any) -> Any:
+    """A point in the structure of x0, its arrays as lists."""
+    if isinstance(x, dict):
+        return {name: plain(value) for name, value in x.items()}
+    if isinstance(x, list | tuple):
+        return [plain(value) for value in x]
+    return np.asarray(x).tolist()
 
 
 def _best_so_far(proposal: Proposal) -> int | None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -20,6 +22,14 @@ def draw(x):
 draw.x0 = [1.0, 2.0]
 def bare(x):
     return "same"
+"""
+
+
+PICTURES = """
+import numpy as np
+def draw(x):
+    return np.full((20, 20, 3), 1 / (1 + np.exp(-x[0])))
+draw.x0 = [1.0, 2.0]
 """
 
 
@@ -99,3 +109,54 @@ def test_answers_of_no_study(folder: Path) -> None:
     for words, what in ((["no.db"], "does not exist"), (["mine.py"], "cannot be used")):
         run = subprocess.run(command("answers", *words), cwd=folder, text=True, capture_output=True)
         assert run.returncode == 2 and what in run.stderr
+
+
+def test_a_study_is_watched_reported_exported_and_resumed(folder: Path) -> None:
+    (folder / "mine.py").write_text(PICTURES)
+    words = ["rank", "--render", "mine:draw", "--candidates", "4", "--ranked", "1", "--rounds", "3", "--raters", "2"]
+    resumed = ["resume", "study.db", "--rounds", "4"]
+    for begin, answers, code in ((words, 2, 130), (resumed, 2, 0)):
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        process = subprocess.Popen(command(*begin), cwd=folder, text=True, **pipes)
+        assert process.stdout is not None
+        people = [Person(process.stdout.readline().split()[-1]) for _ in range(2)]
+        if code:
+            for person, name in zip(people, ("Ann", "Bo"), strict=True):
+                person.post("/api/name", {"name": name})
+        for _ in range(answers):
+            for person in people:
+                assert person.answer([[person.round()["candidates"][0]["id"]]]).status == 200
+        if code:
+            people[0].round()
+            process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=30)
+        assert process.returncode == code, err
+        assert code or ("round 4 of 4 is answered" in out and "--rounds 4 --store" in err)
+    run = subprocess.run(command("watch", "study.db"), cwd=folder, text=True, capture_output=True, timeout=30)
+    assert re.search(r"round 1 of 4: Ann in \d+ ms, Bo in \d+ ms\n", run.stdout) and "The run has ended." in run.stdout
+    for name in ("study.html", "study.png"):
+        run = subprocess.run(command("report", "study.db", "-o", name), cwd=folder, text=True, capture_output=True)
+        assert run.returncode == 0 and "rounds 4, answers that count 8" in run.stdout, run.stderr
+    page = (folder / "study.html").read_text()
+    for words in (
+        "Best of the rounds",
+        "data:image/png",
+        "raters agree in",
+        "<td>Ann</td>",
+        "finished",
+        "PreferenceGP(",
+    ):
+        assert words in page, words
+    run = subprocess.run(command("export", "study.db", "-o", "x.json"), cwd=folder, text=True, capture_output=True)
+    assert run.stdout == "x.json: x after 4 rounds\n" and len(json.loads((folder / "x.json").read_text())) == 2
+
+
+def test_a_database_of_something_else_is_left_as_it_is(folder: Path) -> None:
+    with sqlite3.connect(folder / "other.db") as other:
+        other.execute("CREATE TABLE mine (x)")
+    for verb in ("report", "watch", "export", "answers", "resume"):
+        words = [verb, "other.db", *(["-o", "x.json"] if verb == "export" else [])]
+        run = subprocess.run(command(*words), cwd=folder, text=True, capture_output=True)
+        assert run.returncode == 2 and "is not the store of a study" in run.stderr and "Traceback" not in run.stderr
+    with sqlite3.connect(folder / "other.db") as other:
+        assert other.execute("SELECT name FROM sqlite_master").fetchall() == [("mine",)]

@@ -1,0 +1,125 @@
+"""The report of a study."""
+
+from __future__ import annotations
+
+import io
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from blackbox_zo._describe import spell
+from blackbox_zo._typing import Floats
+from oracles.page import Chart, Facts, Layer, Media, Page, Part, Section, Table
+from oracles.ranking.study._record import Round
+from oracles.ranking.study._study import Closed, winner
+from oracles.ranking.study.reader import StoreReader
+from oracles.sections import library, of_total
+from oracles.words import span
+
+__all__ = ["page_of"]
+
+_SHOWN = 12
+"""Winners that are shown, spread over the rounds."""
+
+
+def page_of(reader: StoreReader) -> Page:
+    """What a report says of a study."""
+    store = reader.store
+    with store.record() as record:
+        rounds = [r for r in record.holding() if record.close(r.id) is not None]
+        status = Counter((a.rater, record.status(a)) for a in record.answers())
+    known = [(r, closed) for r in rounds if (closed := reader.study.closed(r)) is not None]
+    names = store.people.names()
+    settings = reader.header["settings"]
+    agreed = [_agreement(closed) for _, closed in known]
+    tiles = [
+        ("rounds", of_total(len(known), settings.get("rounds"))),
+        ("answers that count", f"{sum(n for (_, s), n in status.items() if s == 'counts'):,}"),
+        ("comparisons", f"{sum(int(closed.ranking.n_edges) for _, closed in known):,}"),
+        ("raters", f"{len({rater for (rater, s) in status if s == 'counts'}):,}"),
+    ]
+    if np.isfinite(agreed).any():
+        tiles.append(("raters agree in", f"{100 * float(np.nanmean(agreed)):.0f} % of comparisons"))
+    sections = [
+        *_winners(reader, known),
+        *_curves(known, agreed),
+        Section("Raters", [_raters(names, status, known)]),
+        Section("The study", [Facts(_facts(reader, settings))]),
+    ]
+    note = "" if known else "No round has been answered yet."
+    return Page(reader.path.name, str(reader.header.get("title") or ""), tiles, sections, note)
+
+
+def _agreement(closed: Closed) -> float:
+    """In which share of the comparisons that two raters made both chose alike; NaN without any."""
+    levels = np.array([ranking.levels[0] for ranking in closed.said.values()])
+    signs = np.sign(levels[:, :, None] - levels[:, None, :])
+    products = [signs[i] * signs[j] for i in range(len(signs)) for j in range(i)]
+    both = np.array([(p != 0).sum() for p in products], dtype=np.float64)
+    alike = np.array([(p > 0).sum() for p in products], dtype=np.float64)
+    return float(alike.sum() / both.sum()) if both.sum() else np.nan
+
+
+def _winners(reader: StoreReader, known: Sequence[tuple[Round, Closed]]) -> list[Section]:
+    """The best of some rounds, the newest first and large."""
+    parts: list[Part] = []
+    which = np.unique(np.linspace(0, len(known) - 1, min(len(known), _SHOWN)).astype(int)) if known else []
+    for i in reversed(list(which)):
+        round_, closed = known[i]
+        best = winner(closed.ranking)
+        candidate = next((c for c in reader.store.gallery.candidates(round_.id) if c.position == best), None)
+        if candidate is None or candidate.kind != "image" or candidate.mime == "image/svg+xml":
+            continue
+        media = reader.store.gallery.media(candidate.id)
+        if media is not None:
+            parts.append(_picture(media.mime, media.data, round_.step))
+    return [Section("Best of the rounds, the newest first", parts)] if parts else []
+
+
+def _picture(mime: str, data: bytes, step: int) -> Media:
+    from PIL import Image
+
+    with Image.open(io.BytesIO(data)) as image:
+        width, height = image.size
+    title = f"Best of round {step + 1}"
+    return Media(mime, data, width, height, title, [("round", str(step + 1))])
+
+
+def _curves(known: Sequence[tuple[Round, Closed]], agreed: Sequence[float]) -> list[Section]:
+    charts = []
+    x: Floats = np.array([round_.step + 1.0 for round_, _ in known])
+    seconds = np.array([np.mean(list(c.seconds.values())) if c.seconds else np.nan for _, c in known])
+    if len(known) > 1 and np.isfinite(seconds).any():
+        layer = Layer(x, seconds, "mean of the raters", "line", "late")
+        charts.append(Chart("round", "seconds", [layer], title="Time for an answer", compared="mean of the raters"))
+    if len(known) > 1 and np.isfinite(agreed).any():
+        layer = Layer(x, 100 * np.array(agreed), "agreement", "line", "late")
+        charts.append(Chart("round", "%", [layer], title="Comparisons in which raters agree", compared="agreement"))
+    return [Section("Over the rounds", charts)] if charts else []
+
+
+def _raters(names: dict[int, str], status: Counter[Any], known: Sequence[tuple[Round, Closed]]) -> Table:
+    rows = []
+    for rater, name in names.items():
+        times = [c.seconds[rater] for _, c in known if rater in c.seconds]
+        counts = [str(status[rater, s]) for s in ("counts", "skipped", "withdrawn", "void")]
+        rows.append((name, *counts, span(float(np.median(times))) if times else "–"))
+    return Table(rows, ("rater", "answers", "skipped", "withdrawn", "void", "median time"), text=(0,))
+
+
+def _facts(reader: StoreReader, settings: dict[str, Any]) -> list[tuple[str, str]]:
+    header = reader.header
+    rows = {
+        "question": header.get("question"),
+        "state": reader.store.state,
+        "render": settings.get("render"),
+        "candidates per round": settings.get("candidates"),
+        "ranked": settings.get("ranked"),
+        "answers per round": settings.get("raters"),
+        "numbers in x": header.get("dimension"),
+        "estimator": spell(header["estimator"]) if header.get("estimator") else None,
+        "seed": header.get("seed"),
+    }
+    return [*((name, str(value)) for name, value in rows.items() if value is not None and value != ""), library(header)]
