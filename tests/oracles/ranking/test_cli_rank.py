@@ -142,7 +142,7 @@ def test_a_study_is_watched_reported_exported_and_resumed(folder: Path) -> None:
         "Best of the rounds",
         "data:image/png",
         "raters agree in",
-        "<td>Ann</td>",
+        ">Ann<",
         "finished",
         "PreferenceGP(",
     ):
