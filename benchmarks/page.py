@@ -37,7 +37,8 @@ import blackbox_zo as bz
 from oracles.ranking import HumanRanking
 raters, rounds = int(sys.argv[2]), int(sys.argv[3])
 oracle = HumanRanking(lambda x: " ".join(map(str, x)), sys.argv[1], n_ranked=3, raters=raters, rounds=rounds)
-print(*(oracle.invite(f"rater {i}") for i in range(raters)), flush=True)
+known = oracle.store.people.names()
+print(*(oracle.invite(f"rater {i}") for i in range(raters)) if not known else "", flush=True)
 search = bz.Search([0.0] * 8, bz.RankBased(0.3, 8, 3), bz.SGD(0.5), seed=1)
 for report in search.run(oracle, rounds):
     pass
@@ -55,7 +56,7 @@ class Rater(threading.Thread):
         self.seconds: list[float] = []
         self.connection = http.client.HTTPConnection(self.host, timeout=10)
         self.cookie = self.csrf = ""
-        self.cookie = self.ask("GET", url.split(self.host)[1])[2]["set-cookie"].split(";")[0]
+        self.cookie = self.ask("POST", url.split(self.host)[1])[2]["set-cookie"].split(";")[0]
         self.csrf = re.findall(r'csrf" content="(\w+)"', self.ask("GET", "/")[1].decode())[0]
 
     def ask(self, method: str, path: str, body: Any = None) -> tuple[int, bytes, dict[str, str]]:
@@ -122,10 +123,12 @@ def study(raters: int, rounds: int, kills: int) -> dict[str, Any]:
         opened = Store(store)
         rows = rows_of(opened)
         ids = {}
-        for r in opened.rounds():
+        with opened.record() as record:
+            rounds_kept = record.holding()
+        for r in rounds_kept:
             ids.update({c.id: (r.step, c.position) for c in opened.gallery.candidates(r.id)})
         opened.close()
-    kept = {(row["step"], row["rater"]): row["order"] for row in rows}
+    kept = {(row["step"], row["name"]): row["order"] for row in rows}
     sent = {
         (step, f"rater {i}"): [[ids[c][1]] for c in order]
         for i, person in enumerate(people)

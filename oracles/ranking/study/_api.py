@@ -76,7 +76,7 @@ class Api:
         self._waits(session, not waiting and self.server.state == RUNNING)
         if not waiting:
             return JSONResponse(state | {"round": None})
-        ahead = [url_of(c) for r in waiting[1:2] for c in self.store.gallery.candidates(r.id) if c.kind == "image"]
+        ahead = [url_of(c) for r in waiting[1:2] for c in self.store.gallery.candidates(r.id, r.n) if c.kind == "image"]
         return JSONResponse(state | {**self._shown(waiting[0], rater.id), "ahead": ahead})
 
     def _about(self, rater: int) -> Body:
@@ -92,7 +92,7 @@ class Api:
 
     def _shown(self, round_: Round, rater: int) -> Body:
         """A round as a rater sees it."""
-        candidates = {c.position: c for c in self.store.gallery.candidates(round_.id)}
+        candidates = {c.position: c for c in self.store.gallery.candidates(round_.id, round_.n)}
         texts = self.store.gallery.texts(round_.id)
         order = self.store.order(round_.id, rater, round_.n).tolist()
         return {
@@ -115,7 +115,7 @@ class Api:
     def _entry(self, answer: Answer, round_: Round, status: str) -> Body:
         told = {"answer": answer.id, "step": round_.step, "kind": answer.kind, "status": status}
         first = answer.payload["groups"][0][0] if answer.payload["groups"] else None
-        best = next((c for c in self.store.gallery.candidates(round_.id) if c.position == first), None)
+        best = next((c for c in self.store.gallery.candidates(round_.id, round_.n) if c.position == first), None)
         return told | {"best": None if best is None else {"kind": best.kind, "url": url_of(best)}}
 
     def _past(self, request: Request) -> Response:
@@ -126,7 +126,7 @@ class Api:
             if found is None or answer is None or answer.rater != found[1].id or "groups" not in answer.payload:
                 return _refused() if found is None else JSONResponse({"error": "There is no such answer."}, 404)
             round_, status = record.rounds[answer.round_id], record.status(answer)
-        ids = {c.position: c.id for c in self.store.gallery.candidates(round_.id)}
+        ids = {c.position: c.id for c in self.store.gallery.candidates(round_.id, round_.n)}
         groups = [[ids[i] for i in group] for group in answer.payload["groups"]]
         return JSONResponse(
             {**self._entry(answer, round_, status), **self._shown(round_, found[1].id), "groups": groups}

@@ -38,6 +38,7 @@ class Gallery:
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self._whole: dict[int, list[Candidate]] = {}
 
     def add(self, round_id: int, drawn: Mapping[int, Media]) -> None:
         """Store rendered candidates, by position."""
@@ -49,12 +50,22 @@ class Gallery:
         with self._store.write() as c:
             c.execute(sa.insert(MEDIA), rows)
 
-    def candidates(self, round_id: int) -> list[Candidate]:
-        """The rendered candidates of a round, by position."""
+    def candidates(self, round_id: int, n: int | None = None) -> list[Candidate]:
+        """The rendered candidates of a round, by position.
+
+        Args:
+            round_id: The round.
+            n: How many it has, where known: once all are rendered they are not read again.
+        """
+        if round_id in self._whole:
+            return self._whole[round_id]
         columns = (MEDIA.c.id, MEDIA.c.position, MEDIA.c.kind, MEDIA.c.mime, MEDIA.c.note)
         with self._store.read() as c:
             rows = c.execute(sa.select(*columns).where(MEDIA.c.round_id == round_id).order_by(MEDIA.c.position))
-            return [Candidate(*row) for row in rows]
+            found = [Candidate(*row) for row in rows]
+        if len(found) == n:
+            self._whole[round_id] = found
+        return found
 
     def texts(self, round_id: int) -> dict[str, str]:
         """The texts and errors of a round, by id."""

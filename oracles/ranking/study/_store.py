@@ -14,9 +14,9 @@ import json
 import secrets
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import sqlalchemy as sa
@@ -28,12 +28,15 @@ from oracles.ranking.study._gallery import Gallery
 from oracles.ranking.study._migrate import migrate
 from oracles.ranking.study._people import People
 from oracles.ranking.study._record import Answer, Record, Round
+from oracles.ranking.study._together import Together
 from oracles.ranking.study._trouble import Trouble
 
 __all__ = ["Store", "StoreError"]
 
 KEPT = 1 << 17
 """Maximum numbers in the points of a round for storing them, for the export."""
+
+T = TypeVar("T")
 
 RUNNING, PAUSED, FINISHED = "running", "paused", "finished"
 """States of a study."""
@@ -84,6 +87,7 @@ class Store:
             )
         self.secret, self.about = str(row.secret), json.loads(row.about)
         self._trouble.begin()
+        self._together = Together(self._exclusive)
         self.people = People(self)
         self.gallery = Gallery(self)
 
@@ -98,6 +102,25 @@ class Store:
         """
         with self._trouble.told("written"), self._transaction() as c:
             yield c
+
+    def together(self, act: Callable[[sa.Connection], T]) -> T:
+        """What `act` gives, run in a transaction that may be shared with other threads' acts; it is on disk then.
+
+        Raises:
+            StoreUnavailable: See `write`; nothing of the act was stored.
+        """
+        return self._together.run(act)
+
+    @contextlib.contextmanager
+    def _exclusive(self) -> Iterator[sa.Connection]:
+        """A transaction in which the record may be read after rows were added: nobody else reads it before the end."""
+        with self._writing, self._reading:
+            try:
+                with self.write() as c:
+                    yield c
+            except BaseException:
+                self._record = Record()  # it may have read what was not stored
+                raise
 
     @contextlib.contextmanager
     def read(self) -> Iterator[sa.Connection]:
@@ -133,10 +156,10 @@ class Store:
         """The record, up to date, to be used inside the block. Rows are only added, so only new ones are read.
 
         Args:
-            c: The transaction to read in, before it adds rows of its own; None for another one.
+            c: The transaction to read in: before it adds rows, or inside `together`; None for another one.
         """
         if c is None:
-            with self.read() as own, self.record(own) as found:
+            with self._reading, self.read() as own, self.record(own) as found:
                 yield found
             return
         with self._reading:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import sqlalchemy as sa
 
 from blackbox_zo.feedback import Ranking
 from oracles.ranking.study._gallery import Candidate
@@ -102,7 +103,8 @@ class Study:
             Invalid: The answer is not one about this round.
             Conflict: The round is over, or the rater has answered it.
         """
-        with self.store.write() as c:
+
+        def act(c: sa.Connection) -> Receipt:
             with self.store.record(c) as record:
                 before = record.known(client_id)
                 round_ = next((r for r in record.open() if r.id == round_id), None)
@@ -115,15 +117,18 @@ class Study:
                 raise Conflict("This round is over.")
             if rater in given:
                 raise Conflict("You have answered this round in another window.")
-            places = _places(round_, self.store.gallery.candidates(round_id), kind, groups)
+            places = _places(round_, self.store.gallery.candidates(round_id, round_.n), kind, groups)
             order = self.store.order(round_id, rater, round_.n).tolist()
             more = {"shown_order": order, "client_id": client_id, "ms_spent": ms_spent}
             number = self.store.add(c, round_id, rater, kind, {"groups": places}, **more)
             used = [*(a.id for a in given.values()), number]
             if kind != "skip" and len(used) >= self.raters:
                 self.store.add(c, round_id, None, "close", {"answers": used})
+            return Receipt(number, False)
+
+        found = self.store.together(act)
         self.store.notify()
-        return Receipt(number, False)
+        return found
 
     def undo(self, rater: int, client_id: str, answer: int | None = None, sure: bool = False) -> int | None:
         """Withdraw an answer of a rater's own, and with it the rounds that followed from it.
@@ -140,7 +145,8 @@ class Study:
         Raises:
             Asks: Answers rest on it, and the person is not `sure`.
         """
-        with self.store.write() as c:
+
+        def act(c: sa.Connection) -> int | None:
             with self.store.record(c) as record:
                 before = record.known(client_id)
                 own = [a for a in record.own(rater) if answer in (None, a.id)]
@@ -154,12 +160,16 @@ class Study:
                 raise Asks(_question(resting, rater))
             payload = {"answer": own[-1].id, "close": close and close.id, "void": [r.id for r in rounds]}
             self.store.add(c, own[-1].round_id, rater, "undo", payload, client_id=client_id)
+            return own[-1].round_id
+
+        found = self.store.together(act)
         self.store.notify()
-        return own[-1].round_id
+        return found
 
     def redo(self, rater: int, client_id: str) -> int | None:
         """Restore the answer that a rater withdrew last, unless it has been replaced since; its round, or None."""
-        with self.store.write() as c:
+
+        def act(c: sa.Connection) -> int | None:
             with self.store.record(c) as record:
                 before, undo = record.known(client_id), record.redoable(rater)
                 void = [] if undo is None else record.replaced(undo)
@@ -168,8 +178,11 @@ class Study:
             if undo is None:
                 return None
             self.store.add(c, undo.round_id, rater, "redo", {"undo": undo.id, "void": void}, client_id=client_id)
+            return undo.round_id
+
+        found = self.store.together(act)
         self.store.notify()
-        return undo.round_id
+        return found
 
     # ------------------------------------------------------------------------------------------------- asking
 
@@ -220,7 +233,7 @@ class Study:
             given = [] if close is None else [record.rows[i] for i in close.payload["answers"]]
         if close is None:
             return None
-        failed = [k.position for k in self.store.gallery.candidates(round_.id) if k.kind == "error"]
+        failed = [k.position for k in self.store.gallery.candidates(round_.id, round_.n) if k.kind == "error"]
         said = {
             a.rater: Ranking.from_levels(np.array(_levels(a, round_.n, failed, best), dtype=np.intp))
             for a in given

@@ -260,7 +260,7 @@ class HumanRanking(Oracle):
 
     def _draw(self, round_: Round, proposal: Proposal) -> None:
         """Render the candidates that are not in the store yet."""
-        have = {c.position for c in self.store.gallery.candidates(round_.id)}
+        have = {c.position for c in self.store.gallery.candidates(round_.id, round_.n)}
         drawn: dict[int, Media] = {}
         begun = time.monotonic()
         for position in (p for p in range(proposal.n) if p not in have):
@@ -270,7 +270,7 @@ class HumanRanking(Oracle):
                 drawn, begun = {}, time.monotonic()
         if drawn:
             self._keep(round_, drawn)
-        candidates = self.store.gallery.candidates(round_.id)
+        candidates = self.store.gallery.candidates(round_.id, round_.n)
         if any(c.kind != "error" for c in candidates):
             self._broken = 0
             return
