@@ -138,7 +138,9 @@ def test_a_run_on_a_full_disk_goes_on_with_the_same_search(disk: Path, ahead: in
 
     unbroken = search(None)
     bz.Run(unbroken, bz.FunctionOracle(bowl), steps=100, ahead=ahead).to_the_end()
-    with search(bz.Journal(path, settings={"note": "x" * 150})) as s:  # so that it is full in the middle of a step
+    with search(
+        bz.Journal(path, settings={"note": "x" * (150 + 100 * ahead)})
+    ) as s:  # so that it is full in the middle of a step
         run = bz.Run(s, bz.FunctionOracle(fun), steps=100, ahead=ahead)
         with pytest.raises(OSError, match="Journal"):
             run.to_the_end()

@@ -122,8 +122,8 @@ def test_workers_are_other_processes_and_no_more_than_asked_for(oracle: Make) ->
     asked = oracle(where, workers=2)
     for _ in range(3):  # and the same ones go on
         found = set(ask(asked).values.tolist())
-        assert asked._pool is not None and found <= {float(worker.process.pid) for worker in asked._pool.workers}
-    assert asked._pool is not None and asked._pool.replaced == 0
+        assert isinstance(asked._pool, Pool) and found <= {float(worker.process.pid) for worker in asked._pool.workers}
+    assert isinstance(asked._pool, Pool) and asked._pool.replaced == 0
 
 
 def test_arguments_structure_and_numbers_of_libraries(oracle: Make) -> None:
@@ -257,7 +257,7 @@ def test_a_worker_killed_from_outside_loses_nothing(oracle: Make, folder: Path) 
 def test_one_killed_between_two_steps_is_replaced(oracle: Make) -> None:
     asked = oracle(total)
     ask(asked)
-    assert asked._pool is not None
+    assert isinstance(asked._pool, Pool)
     for worker in asked._pool.workers:
         os.kill(worker.process.pid, signal.SIGKILL)
     assert ask(asked).values.tolist() == sums()
@@ -486,14 +486,17 @@ def test_closing_the_parts_ends_what_is_under_way_at_once(oracle: Make, folder: 
     parts.close()  # type: ignore[attr-defined]
     assert time.monotonic() - begun < 5
     assert asked.calls == 2  # the call that was ended was a call too
-    assert asked._pool is not None and len(pids(folder)) - sum(map(gone, pids(folder))) == len(asked._pool.workers) == 1
+    assert (
+        isinstance(asked._pool, Pool)
+        and len(pids(folder)) - sum(map(gone, pids(folder))) == len(asked._pool.workers) == 1
+    )
     assert ask(asked, POINTS[:1]).values.tolist() == [0.0]
 
 
 def test_idle_workers_outlive_a_stop(oracle: Make, folder: Path) -> None:
     asked = oracle(busy(folder))
     ask(asked, np.zeros((4, 1)))
-    assert asked._pool is not None
+    assert isinstance(asked._pool, Pool)
     wait_for(lambda: ask(asked, np.zeros((4, 1))) and all(worker.ready for worker in asked._pool.workers))  # type: ignore[union-attr]
     before = {worker.process.pid for worker in asked._pool.workers}
     parts = asked.parts(proposal_of([[0.0], [1.0]]))
@@ -561,7 +564,7 @@ def test_an_answer_that_is_still_held_does_not_mix_with_a_later_one(oracle: Make
 def test_a_forgotten_oracle_leaves_no_process(folder: Path) -> None:
     asked = FunctionOracle(busy(folder), workers=2)
     ask(asked, np.zeros((2, 1)))
-    assert asked._pool is not None
+    assert isinstance(asked._pool, Pool)
     processes = [worker.process.pid for worker in asked._pool.workers]
     del asked
     gc.collect()
