@@ -1,0 +1,208 @@
+"""The researcher's page: who takes part, how far the study is, and what to do about it."""
+
+from __future__ import annotations
+
+import hmac
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
+from starlette.routing import Route
+
+from oracles.ranking.study._export import as_csv, rows_of
+from oracles.ranking.study._progress import shown
+from oracles.ranking.study._store import PAUSED, RUNNING
+from oracles.ranking.study._study import Invalid
+from oracles.ranking.study._words import cleaned
+
+if TYPE_CHECKING:
+    from oracles.ranking.study._server import Server
+
+__all__ = ["Admin"]
+
+_PAGE = Path(__file__).parent / "page" / "admin.html"
+
+Body = dict[str, Any]
+
+
+class Admin:
+    """The requests of the researcher's page, under `/admin/`.
+
+    Args:
+        server: Serves the study.
+    """
+
+    def __init__(self, server: Server) -> None:
+        self.server, self.study, self.store = server, server.study, server.study.store
+        self.cookie = f"{server.cookie}_admin"
+        self.facts: Callable[[], Body] = dict
+        """What the search knows: each rater's weight, and warnings."""
+        self.finish: Callable[[], None] = lambda: None
+        """Ends the study."""
+
+    def routes(self) -> list[Route]:
+        """All of them."""
+        posts = {
+            "invite": self._invite, "renew": self._renew, "revoke": self._revoke,
+            "pause": self._pause, "continue": self._continue, "finish": self._finish,
+        }  # fmt: skip
+        return [
+            Route("/admin/join/{token}", self._join, methods=["GET", "POST"]),
+            Route("/admin/", self._index),
+            Route("/admin/state", self._state),
+            Route("/admin/answers.csv", self._answers),
+            *(Route(f"/admin/{name}", self._post(act), methods=["POST"]) for name, act in posts.items()),
+        ]
+
+    # ------------------------------------------------------------------------------------------------- visitors
+
+    def _session(self, request: Request) -> str | None:
+        session = request.cookies.get(self.cookie, "")
+        return session if session and self.store.people.leads(session) else None
+
+    def _join(self, request: Request) -> Response:
+        token, server = request.path_params["token"], self.server
+        if request.method == "POST":
+            session = self.store.people.admit(token)
+            if session is not None:
+                return server.let_in(RedirectResponse("../", 303), request, self.cookie, session)
+        elif self.store.people.waits(token):
+            return server.at_door(button="Open the researcher's page", base="../../")
+        if self._session(request) is not None:
+            return RedirectResponse("../", 303)
+        return server.at_door("This link was used before, or is not one of this study's.", 403, base="../../")
+
+    def _index(self, request: Request) -> Response:
+        session = self._session(request)
+        if session is None:
+            return self.server.at_door("Open the researcher's link that the program printed.", 403, base="../")
+        return HTMLResponse(self.server.page("admin.html", csrf=self.server.csrf(session), base="../"))
+
+    # ------------------------------------------------------------------------------------------------- looking
+
+    def _state(self, request: Request) -> Response:
+        if self._session(request) is None:
+            return _refused()
+        now, seen = time.monotonic(), self.server.api.seen
+        names = self.store.people.names()
+        with self.store.record() as record:
+            status = Counter((a.rater, record.status(a)) for a in record.answers())
+            waiting = [(r, sorted(record.standing(r.id))) for r in record.open()]
+        facts = self.facts()
+        raters = [
+            {
+                "id": i,
+                "name": name,
+                "seen": None if i not in seen else now - seen[i],
+                "link": self.store.people.open_links(i),
+                "weight": facts.get("weights", {}).get(str(i)),
+                **{s: status[i, s] for s in ("counts", "skipped", "withdrawn", "void")},
+            }
+            for i, name in names.items()
+        ]
+        asked = [
+            {"step": r.step, "n": r.n, "ranked": r.n_ranked, "answered": [names[i] for i in given]}
+            for r, given in waiting
+        ]
+        return JSONResponse(
+            {
+                "state": self.server.state,
+                "answers_per_round": self.study.raters,
+                "raters": raters,
+                "asked": asked,
+                "warnings": facts.get("warnings", []),
+                "agreement": facts.get("agreement", []),
+                **self.server.progress.now(),
+                "best": self._best(),
+            }
+        )
+
+    def _best(self) -> Body | None:
+        """The winner of the newest round that has one."""
+        last = next((entry for entry in reversed(self.server.progress.winners()) if entry is not None), None)
+        return None if last is None else shown(last, self.store.gallery.texts(last.round_id))
+
+    def _answers(self, request: Request) -> Response:
+        if self._session(request) is None:
+            return _refused()
+        headers = {"content-disposition": 'attachment; filename="answers.csv"'}
+        return Response(as_csv(rows_of(self.store)), media_type="text/csv; charset=utf-8", headers=headers)
+
+    # ------------------------------------------------------------------------------------------------- acting
+
+    def _post(self, act: Callable[[Body], Body]) -> Callable[[Request], Any]:
+        async def endpoint(request: Request) -> Response:
+            try:
+                body = await request.json()
+            except (ValueError, RecursionError):
+                return JSONResponse({"error": "This is not JSON."}, 422)
+
+            def run() -> Response:
+                session = self._session(request)
+                sent = request.headers.get("x-csrf", "").encode()
+                if session is None or not hmac.compare_digest(sent, self.server.csrf(session).encode()):
+                    return _refused()
+                try:
+                    if not isinstance(body, dict):
+                        raise Invalid("A JSON object is needed.")
+                    return JSONResponse(act(body))
+                except Invalid as error:
+                    return JSONResponse({"error": str(error)}, 422)
+                except KeyError:
+                    return JSONResponse({"error": "There is no such rater."}, 404)
+
+            return await run_in_threadpool(run)
+
+        return endpoint
+
+    def _invite(self, body: Body) -> Body:
+        name = cleaned(str(body.get("name") or ""))
+        if len(name) > 40:
+            raise Invalid("Give a name of at most 40 letters.")
+        return self._link(self.store.people.add(name or None))
+
+    def _renew(self, body: Body) -> Body:
+        rater = _rater(body)
+        self.store.people.revoke(rater)
+        return self._link(rater)
+
+    def _link(self, rater: int) -> Body:
+        return {"rater": rater, "link": f"{self.server.address}/join/{self.store.people.link(rater)}"}
+
+    def _revoke(self, body: Body) -> Body:
+        self.store.people.revoke(_rater(body))
+        return {}
+
+    def _pause(self, body: Body) -> Body:
+        del body
+        return self._change(RUNNING, PAUSED)
+
+    def _continue(self, body: Body) -> Body:
+        del body
+        return self._change(PAUSED, RUNNING)
+
+    def _change(self, before: str, after: str) -> Body:
+        if self.server.state == before:
+            self.server.state = self.store.state = after
+        return {"state": self.server.state}
+
+    def _finish(self, body: Body) -> Body:
+        del body
+        self.finish()
+        return {"state": self.server.state}
+
+
+def _rater(body: Body) -> int:
+    rater = body.get("rater")
+    if isinstance(rater, bool) or not isinstance(rater, int):
+        raise Invalid("Name a rater by their number.")
+    return rater
+
+
+def _refused() -> Response:
+    return JSONResponse({"error": "Open the researcher's link again."}, 403)
