@@ -10,7 +10,7 @@ from typing import Any, final
 import numpy as np
 
 from blackbox_zo._checks import check_positive
-from blackbox_zo._typing import Floats
+from blackbox_zo._typing import Floats, Ints
 from blackbox_zo.feedback import Ranking
 from oracles.ranking.raters._belief import SURE, Standing, beliefs, prior, standings_of
 from oracles.ranking.raters._kendall import Agreement, Duplicate, agreement_of
@@ -93,7 +93,7 @@ class RaterModel:
         check: Ranking | Duplicate | None = None,
         repeats: Mapping[str, Ranking] | None = None,
         points: Any = None,
-        shown: Mapping[str, Sequence[int]] | None = None,
+        shown: Mapping[str, Sequence[int] | Ints] | None = None,
     ) -> RaterModel:
         """The model after one more round.
 

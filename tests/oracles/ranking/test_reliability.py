@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy.stats import kendalltau
 
@@ -38,7 +38,8 @@ def told(kind: str, f: Any, shown: Any, r: np.random.Generator) -> bz.Ranking:
 
 def study(kinds: str, rounds: int = 15, m: int = 8, seed: int = 0, **without: bool) -> RaterModel:
     """Random candidates in 4 dimensions, of a linear utility with a standard deviation of 0.6."""
-    r, model, past = np.random.default_rng(seed), RaterModel(), {}
+    r, model = np.random.default_rng(seed), RaterModel()
+    past: dict[int, Any] = {}
     for t in range(rounds):
         planned = plan(t, seed, **without)
         points = past[planned.step][0] if planned.step is not None else r.random((m, 4))
@@ -112,7 +113,9 @@ def test_pairs_are_independent_and_absent_candidates_are_left_out() -> None:
 
 def test_standard_error_is_that_of_chance_and_never_zero() -> None:
     r = np.random.default_rng(0)
-    found = [agreement_of(sum(tally(r.permutation(8), r.permutation(8)) for _ in range(5))) for _ in range(400)]
+    found = [
+        agreement_of(np.sum([tally(r.permutation(8), r.permutation(8)) for _ in range(5)], axis=0)) for _ in range(400)
+    ]
     taus = np.array([a.tau for a in found])
     assert np.std(taus) == pytest.approx(found[0].stderr, rel=0.1) and abs(taus.mean()) < 0.03
     assert agreement_of(tally(np.arange(8), np.arange(8))).stderr > 0.05
@@ -170,8 +173,8 @@ def test_the_one_careful_rater_of_three_is_found() -> None:
         alone = RaterModel()
         for told in study("careful random random", seed=seed, checks=False, repeats=False).rounds:
             alone = alone.update(told.answers)
-        w = alone.weights
-        assert max(w.values()) < 1.5 * sorted(w.values())[1]
+        open_ = [name for name, standing in alone.standings.items() if standing.careful > 0.1]
+        assert len(open_) >= 2 and len({alone.weights[name] for name in open_}) == 1
         assert len([text for text in alone.warnings() if "cannot tell" in text]) >= 2
 
 
@@ -200,6 +203,14 @@ def test_who_follows_the_screen_is_named() -> None:
     for _ in range(10):
         reverse = reverse.update({"a": bz.Ranking([2, 1, 0], 3)}, shown={"a": [0, 1, 2]})
     assert any("what is shown last is put first" in text for text in reverse.warnings())
+    blind = RaterModel()
+    for _ in range(10):
+        blind = blind.update({"a": bz.Ranking([2, 1, 0], 3)})
+    assert reverse.standings["a"].random > 1.2 * blind.standings["a"].random
+    duels = RaterModel()
+    for t in range(12):  # 9 of 12 times the first: chance
+        duels = duels.update({"a": bz.Ranking([int(t % 4 == 0)], 2)}, shown={"a": [0, 1]})
+    assert duels.shown("a").tau == 0.5 and not any("put first" in text for text in duels.warnings())
 
 
 def test_two_who_contradict_each_other_weigh_the_same_until_a_check() -> None:
@@ -235,6 +246,12 @@ def test_repeated_rounds_are_tallied_by_rater() -> None:
     model = RaterModel().update(first).update({"a": first["a"], "b": bz.Ranking([3, 2, 1, 0], 4)}, repeats=first)
     assert model.retest("a")[::2] == (1.0, 1) and model.retest("b")[::2] == (-1.0, 1)
     assert isinstance(model.retest("a"), Agreement) and model.foreseen("a").n == 0
+    kinds = [plan(t, 0).kind for t in range(15)]
+    whole = study("careful")
+    assert whole.retest("careful 0").n == kinds.count("repeat") > 0 and whole.checks("careful 0")[1] == kinds.count(
+        "check"
+    )
+    assert whole.foreseen("careful 0").n == kinds.count("normal") - 1  # what is repeated is remembered, not predicted
     assert model.standings["a"].careful > model.standings["b"].careful
     with pytest.raises(KeyError, match="There is no answer of 'c'; those who answered are a, b"):
         model.retest("c")
@@ -251,6 +268,13 @@ def test_who_orders_nothing_is_named_and_who_tires_too() -> None:
     assert "agreement with the others falls by" in said[0] and "no answer of 40 says" in said[1]
 
 
+def test_one_round_condemns_nobody_however_many_agree() -> None:
+    """A careful rater's order of one round may well be that bad by chance, and all others rest on the same truth."""
+    said = {str(i): bz.Ranking(range(8), 8) for i in range(19)} | {"odd": bz.Ranking([3, 5, 0, 7, 1, 6, 2, 4], 8)}
+    assert abs(kendalltau([3, 5, 0, 7, 1, 6, 2, 4], range(8)).statistic) < 0.1
+    assert 0.03 < RaterModel().update(said).standings["odd"].careful < 0.5
+
+
 # --------------------------------------------------------------------------------------------------------------- laws
 
 
@@ -263,6 +287,8 @@ def agreements(rhos: Any, n: float, gamma: float) -> tuple[Any, Any]:
 
 @few
 @given(st.lists(st.floats(-0.9, 0.9), min_size=2, max_size=3), st.floats(1, 80), st.floats(0.0, 0.8))
+@example([0.7, -0.8, 0.2], 160, 0.0)  # plain belief propagation is 99 % sure, and ought to be 80 %
+@example([0.9, -0.6, 0.2], 160, 0.5)
 def test_beliefs_are_close_to_the_exact_posterior_and_not_surer(rhos: list[float], n: float, gamma: float) -> None:
     mutual, foreseen = agreements(rhos, n, gamma)
     count, grid, none = len(rhos), _belief.GRID, np.zeros((len(rhos), 2))
