@@ -10,10 +10,11 @@ last) and repeated rounds. Utility varies by 1 between two random points (the me
 - "reversed": careful, but puts the worst first;
 - "drifting": careful, but the taste moves from the study's begin to its end by as much as f varies.
 
-For each mix: in how many studies every careful rater outweighs every careless one; in how many of the others a warning
-says that it cannot be told ("warned"), or nothing does ("silent"); careless raters named by a warning, of all; careful
-or erring ones that some warning calls random or contrary ("slandered"); and the mean weight of each rater, if all were
-equal 1. Run: OMP_NUM_THREADS=1 python benchmarks/raters.py.
+For each mix, the number of studies in which every careful rater outweighs every careless one ("right"; always, where
+there is one rater, or nobody careless); of the others, those in which a warning says that it cannot be told ("warned"),
+or nothing does ("silent"); careless raters that a warning names ("named"), of all ("careless"); others that a warning
+calls random or contrary ("slandered"); studies with a warning that something cannot be told ("unsure"); and the mean
+weight of each rater, where 1 is average. Run: OMP_NUM_THREADS=1 python benchmarks/raters.py.
 """
 
 from __future__ import annotations

@@ -57,7 +57,7 @@ class Round:
         """For each of the pairs i < j, how often each rater put i first, and j, shape (raters, pairs)."""
         i, j = np.triu_indices(max((ranking.n for ranking in self.answers.values()), default=0), 1)
         wins = [wins_of(ranking) for ranking in self.answers.values()]
-        first, second = (np.array([w[side] for w in wins]).reshape(len(wins), -1) for side in ((i, j), (j, i)))
+        first, second = (np.array([w[side] for w in wins]).reshape(len(wins), len(i)) for side in ((i, j), (j, i)))
         return first, second
 
     @cached_property

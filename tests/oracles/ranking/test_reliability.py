@@ -257,6 +257,12 @@ def test_repeated_rounds_are_tallied_by_rater() -> None:
         model.retest("c")
 
 
+def test_a_round_without_answers_says_nothing() -> None:
+    model = RaterModel().update({}).update({"a": bz.Ranking([0], 2)}).update({}, points=np.empty((0, 3)))
+    assert model.raters == ("a",) and model.weights == {"a": 1.0} and np.isnan(model.disagreement).all()
+    assert RaterModel().update({}).warnings() == [] and len(model.rounds) == 3
+
+
 def test_who_orders_nothing_is_named_and_who_tires_too() -> None:
     model, r = RaterModel(), np.random.default_rng(0)
     for t in range(40):
