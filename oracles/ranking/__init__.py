@@ -19,9 +19,14 @@ if _TYPE_CHECKING:
     from oracles.ranking.raters._pairs import PairwiseOracle as PairwiseOracle
     from oracles.ranking.raters._pairs import RandomPairs as RandomPairs
     from oracles.ranking.raters._pairs import Swiss as Swiss
+    from oracles.ranking.raters._plan import Planned as Planned
+    from oracles.ranking.raters._plan import plan as plan
     from oracles.ranking.raters._raters import SimulatedRater as SimulatedRater
+    from oracles.ranking.raters._reliability import Agreement as Agreement
+    from oracles.ranking.raters._reliability import Duplicate as Duplicate
     from oracles.ranking.raters._reliability import Fatigue as Fatigue
     from oracles.ranking.raters._reliability import RaterModel as RaterModel
+    from oracles.ranking.raters._reliability import Standing as Standing
     from oracles.ranking.raters._reliability import Trend as Trend
     from oracles.ranking.study.human import HumanRanking as HumanRanking
 
@@ -36,7 +41,10 @@ __getattr__ = _lazy(
         ),
         **dict.fromkeys(("AllPairs", "Pairs", "PairwiseOracle", "RandomPairs", "Swiss"), "raters._pairs"),
         "SimulatedRater": "raters._raters",
-        **dict.fromkeys(("Fatigue", "RaterModel", "Trend"), "raters._reliability"),
+        **dict.fromkeys(("Planned", "plan"), "raters._plan"),
+        **dict.fromkeys(
+            ("Agreement", "Duplicate", "Fatigue", "RaterModel", "Standing", "Trend"), "raters._reliability"
+        ),
     },
     extra="human",
 )

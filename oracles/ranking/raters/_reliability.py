@@ -1,78 +1,63 @@
-"""`RaterModel`: the reliability of several raters, estimated from their agreement."""
+"""`RaterModel`: how far raters can be relied on, from checks, repeated rounds, each other, and what is predictable."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Any, NamedTuple, final
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, final
 
 import numpy as np
 
 from blackbox_zo._checks import check_positive
-from blackbox_zo._typing import Floats
+from blackbox_zo._typing import Floats, Ints
 from blackbox_zo.feedback import Ranking
-from oracles.ranking.raters._models import wins_of
+from oracles.ranking.raters._belief import SURE, Standing, beliefs, prior, standings_of
+from oracles.ranking.raters._kendall import Agreement, Duplicate, agreement_of
+from oracles.ranking.raters._rounds import PREDICTABLE, Evidence, Round, check_round, forget
+from oracles.ranking.raters._trends import Fatigue, Trend, trend
+from oracles.ranking.raters._warnings import warnings_of
 
-__all__ = ["Fatigue", "RaterModel", "Trend"]
+__all__ = ["Agreement", "Duplicate", "Fatigue", "RaterModel", "Standing", "Trend"]
+
+VERSION = 2
+"""Of the saved state."""
 
 _LEAST = 1e-3
-"""Raters with a smaller weight are left out of a merged ranking; error rates are at least this."""
-
-
-class Trend(NamedTuple):
-    """A linear trend over rounds: the slope per round, and its standard error.
-
-    Both are NaN with fewer than three rounds.
-    """
-
-    slope: float
-    stderr: float
-
-
-class Fatigue(NamedTuple):
-    """Whether a rater becomes slower or less careful.
-
-    Attributes:
-        seconds: Trend of the logarithm of the time an answer took: 0.01 is 1 % slower with each round.
-        agreement: Trend of the share of comparisons in which the rater agrees with the others.
-    """
-
-    seconds: Trend
-    agreement: Trend
-
-
-class _Round(NamedTuple):
-    """One round: the raters, and for each pair i < j how often each rater put i first and how often j."""
-
-    raters: tuple[str, ...]
-    first: Floats
-    second: Floats
-    seconds: Floats
+"""Raters of smaller weight are left out of a merged ranking; error rates are clipped to at least this."""
 
 
 @final
 @dataclass(frozen=True)
 class RaterModel:
-    """Error rates of several raters, by expectation maximisation (Dawid & Skene 1979, the one-coin model).
+    """How far each of several raters can be relied on.
 
-    Which of two candidates is better is latent. With `e_r` the share of comparisons that rater r gets wrong, and
-    `s_r` = 1 or -1 if r says that i, or j, is better,
+    Each comparison of rater r is wrong with probability `e_r` (Dawid & Skene 1979, the one-coin model). The posterior
+    of `rho_r = 1 - 2 e_r` joins five kinds of evidence, for all raters together:
 
-    - E: `P(i is better) = 1 / (1 + exp(-sum_r s_r lambda_r))`, `lambda_r = log((1 - e_r) / e_r)`,
-    - M: `e_r = (wrong + expected number of r's wrong comparisons) / (wrong + right + number of r's comparisons)`,
+    - checks: comparisons whose answer is known agree with it to `tau = rho_r` on average,
+    - repeated rounds: two answers of r to the same candidates agree to `rho_r²`,
+    - each other: answers of r and s agree to `rho_r rho_s`,
+    - predictions: r's answers agree with a Gaussian process of r's earlier ones to `gamma rho_r²`, where gamma is
+      unknown and the same for all raters: answers at random follow from nothing,
+    - the screen: careful answers have nothing to do with the order in which candidates are shown.
 
-    over the pairs of all rounds so far. `lambda_r` is the optimal weight in a vote of all raters. A rater who answers
-    at random has e = 1/2 and weight 0, and so does one who is wrong more often. A rater who always rates alone keeps
-    the weight of the prior.
+    A ranking counts as many independent comparisons as the variance of Kendall's tau says: 12 for 8 candidates, not
+    28. `log((1 + rho_r) / (1 - rho_r))`, at the posterior mean of `rho_r`, is the weight of r in the vote; it is the
+    optimal one if `rho_r` is known. Where the evidence cannot tell who is careful, the weights are nearly equal, and
+    `warnings` says so.
+
+    A model is never changed, and depends on what it was told, in that order, alone.
 
     Args:
         wrong: Prior count of wrong comparisons of each rater, positive.
         right: Prior count of right comparisons, positive.
+        random: Prior probability that a rater answers at random.
+        contrary: Prior probability that a rater mistakes worse for better.
         rounds: The rounds passed to `update` so far.
-        errors: `e_r` by rater, from `update`.
 
     Raises:
-        ValueError: An argument is not positive.
+        ValueError: An argument is out of its range.
 
     Example:
         >>> model = RaterModel()
@@ -81,80 +66,125 @@ class RaterModel:
         ...     model = model.update(answers)
         >>> model.weights["eve"], model.merge(answers).groups()
         (0.0, [[0], [1]])
+        >>> [warning.partition(" (")[0] for warning in model.warnings()]
+        ['eve: the answers run against those of the others']
     """
 
     wrong: float = 1.0
     right: float = 4.0
-    rounds: tuple[_Round, ...] = ()
-    errors: tuple[tuple[str, float], ...] = ()
+    random: float = 0.1
+    contrary: float = 0.05
+    rounds: tuple[Round, ...] = ()
+    evidence: Evidence = field(default_factory=Evidence.none)
 
     def __post_init__(self) -> None:
-        check_positive("RaterModel", wrong=self.wrong, right=self.right)
+        check_positive("RaterModel", wrong=self.wrong, right=self.right, random=self.random, contrary=self.contrary)
+        if not self.random + self.contrary < 1:
+            raise ValueError(
+                f"`RaterModel(random=..., contrary=...)` must sum to less than 1, got {self.random!r} and "
+                f"{self.contrary!r}."
+            )
 
-    def update(self, answers: Mapping[str, Ranking], seconds: Mapping[str, float] | None = None) -> RaterModel:
+    def update(
+        self,
+        answers: Mapping[str, Ranking],
+        seconds: Mapping[str, float] | None = None,
+        *,
+        check: Ranking | Duplicate | None = None,
+        repeats: Mapping[str, Ranking] | None = None,
+        points: Any = None,
+        shown: Mapping[str, Sequence[int] | Ints] | None = None,
+    ) -> RaterModel:
         """The model after one more round.
 
         Args:
-            answers: The answer of each rater who answered, all about the same candidates.
-            seconds: Time that each took, where known.
+            answers: The answer of each rater who answered, all about the same n candidates.
+            seconds: How long each took, where known.
+            check: What a careful rater must answer, if that is known: the comparisons of a ranking, or a `Duplicate`.
+                Such a round counts in no other way.
+            repeats: The raters' answers to an earlier round of the same candidates, numbered as in `answers`.
+            points: The candidates, shape (n, d), so that answers can be predicted; ignored above 100 dimensions.
+            shown: For each rater, where known, the candidates in the order on the screen: a permutation of 0 … n - 1.
+
+        Raises:
+            ValueError: An argument is about another number of candidates, or names a position that there is not.
         """
+        repeats, shown = repeats or {}, shown or {}
         n = max((ranking.n for ranking in answers.values()), default=0)
-        i, j = np.triu_indices(n, 1)
-        wins = [wins_of(ranking) for ranking in answers.values()]
-        told = _Round(
-            tuple(answers),
-            np.array([w[i, j] for w in wins]).reshape(len(wins), -1),
-            np.array([w[j, i] for w in wins]).reshape(len(wins), -1),
-            np.array([(seconds or {}).get(name, np.nan) for name in answers], dtype=np.float64),
-        )
-        model = replace(self, rounds=(*self.rounds, told))
-        names = model.raters
-        before, first, second = dict(self.errors), *model._votes(names)
-        e = np.array([before.get(name, self.wrong / (self.wrong + self.right)) for name in names])
-        lead, chosen, asked = first - second, first.sum(axis=1), (first + second).sum(axis=1)
-        for _ in range(500):
-            q = _sigmoid(_log_odds(e) @ lead)  # P(i is better than j)
-            missed = chosen - lead @ q  # sum first (1 - q) + second q
-            new = (self.wrong + missed) / (self.wrong + self.right + asked)
-            done = float(np.abs(new - e).max(initial=0.0)) < 1e-9
-            e = new
-            if done:
-                break
-        return replace(model, errors=tuple(zip(names, e.tolist(), strict=True)))
+        orders = {name: np.asarray(order, dtype=np.intp) for name, order in shown.items() if name in answers}
+        x = None if points is None else np.asarray(points, dtype=np.float64)
+        check_round(n, answers, check, repeats, orders, x)
+        if x is not None and (check is not None or x.shape[1] > PREDICTABLE):
+            x = None
+        times = np.array([(seconds or {}).get(name, np.nan) for name in answers], dtype=np.float64)
+        now = Round(dict(answers), times, check is not None, x)
+        evidence = self.evidence.plus(now, self.rounds, check, repeats, orders)
+        return replace(self, rounds=forget((*self.rounds, now)), evidence=evidence)
 
     def to_json(self) -> dict[str, Any]:
-        """The model as JSON data, exact to the last bit."""
-        rounds = [[list(r.raters), r.first.tolist(), r.second.tolist(), r.seconds.tolist()] for r in self.rounds]
-        return {"wrong": self.wrong, "right": self.right, "rounds": rounds, "errors": [list(e) for e in self.errors]}
+        """All of it as JSON, to the last bit."""
+        settings = {name: getattr(self, name) for name in ("wrong", "right", "random", "contrary")}
+        rounds = [told.to_json() for told in self.rounds]
+        return {"version": VERSION, **settings, "rounds": rounds, "evidence": self.evidence.to_json()}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> RaterModel:
-        """What `to_json` gave."""
-        rounds = []
-        for names, first, second, seconds in data["rounds"]:
-            shape = (len(names), -1)
-            a, b = (np.array(part, dtype=np.float64).reshape(shape) for part in (first, second))
-            rounds.append(_Round(tuple(names), a, b, np.array(seconds, dtype=np.float64)))
-        errors = tuple((str(name), float(e)) for name, e in data["errors"])
-        return cls(data["wrong"], data["right"], tuple(rounds), errors)
+        """What `to_json` gave, also in an earlier version.
+
+        Raises:
+            ValueError: It is from a later version.
+        """
+        version = data.get("version", 1)
+        if version == 1:
+            return _from_first(data)
+        if version != VERSION:
+            raise ValueError(
+                f"`RaterModel.from_json` reads versions 1 and {VERSION}, got {version!r}: update blackbox-zo."
+            )
+        settings = {name: float(data[name]) for name in ("wrong", "right", "random", "contrary")}
+        rounds = tuple(map(Round.from_json, data["rounds"]))
+        return cls(**settings, rounds=rounds, evidence=Evidence.from_json(data["evidence"]))
 
     @property
     def raters(self) -> tuple[str, ...]:
         """All raters who have answered, in the order of their first answers."""
-        return tuple(dict.fromkeys(name for told in self.rounds for name in told.raters))
+        return self.evidence.raters
+
+    @cached_property
+    def standings(self) -> dict[str, Standing]:
+        """What is believed of each rater."""
+        told = self.evidence
+        if not told.raters:
+            return {}
+        before = prior(self.wrong, self.right, self.random, self.contrary)
+        known, retest, foreseen, shown = (told.sums[:, source, :2] for source in range(4))
+        p = beliefs(told.mutual, known, told.twins, retest, foreseen, shown, before)
+        return dict(zip(told.raters, standings_of(p), strict=True))
+
+    @property
+    def errors(self) -> tuple[tuple[str, float], ...]:
+        """`e_r` by rater, the posterior mean."""
+        return tuple((name, (1 - standing.reliability) / 2) for name, standing in self.standings.items())
 
     @property
     def weights(self) -> dict[str, float]:
-        """The weight of each rater's comparisons: `lambda_r`, at least 0, with mean 1."""
+        """The weight of each rater's comparisons, at least 0, with mean 1.
+
+        While nobody is known to be careful, with 90 % probability, all who are not known to be careless weigh the same.
+        """
         found = {name: max(0.0, float(_log_odds(np.array(e)))) for name, e in self.errors}
+        careful = {name: standing.careful for name, standing in self.standings.items()}
+        if max(careful.values(), default=1.0) < SURE:
+            open_ = [name for name in found if careful[name] > 1 - SURE]
+            found |= dict.fromkeys(open_, sum(found[name] for name in open_) / max(len(open_), 1))
         mean = sum(found.values()) / max(len(found), 1)
         return {name: weight / mean if mean else 1.0 for name, weight in found.items()}
 
     def merge(self, answers: Mapping[str, Ranking]) -> Ranking:
-        """The answers of one round as one weighted ranking. Raters with zero weight are left out, unless all have it.
+        """The answers of one round as one weighted ranking. Raters of zero weight are left out, unless all have it.
 
         Raises:
-            ValueError: `answers` is empty.
+            ValueError: There is no answer.
         """
         if not answers:
             raise ValueError("`RaterModel.merge(answers)` needs at least one answer.")
@@ -168,34 +198,62 @@ class RaterModel:
             weights.append(np.full(len(levels[-1]), weight) if part is None else weight * part)
         return Ranking.from_levels(np.concatenate(levels), np.concatenate(weights))
 
+    def checks(self, rater: str) -> tuple[int, int]:
+        """How many checks the rater passed, and how many there were.
+
+        A check is passed if no comparison contradicts the known answer and one agrees with it, or if the duplicates
+        are tied or next to each other.
+
+        Raises:
+            KeyError: The rater never answered; so with the next methods.
+        """
+        passed, asked = self.evidence.checks[self.evidence.index(rater)].tolist()
+        return int(passed), int(asked)
+
+    def retest(self, rater: str) -> Agreement:
+        """How far the rater's answers to repeated rounds agree with the earlier ones."""
+        return agreement_of(self.evidence.of(rater, "retest"))
+
+    def foreseen(self, rater: str) -> Agreement:
+        """How far the rater's answers agree with what their earlier ones predict."""
+        return agreement_of(self.evidence.of(rater, "foreseen"))
+
+    def shown(self, rater: str) -> Agreement:
+        """How far the rater's answers agree with the order on the screen; 0 is right."""
+        return agreement_of(self.evidence.of(rater, "shown"))
+
+    def warnings(self) -> list[str]:
+        """What a researcher should know, a sentence or two for each rater concerned, who is named first."""
+        return warnings_of(self)
+
     @property
     def disagreement(self) -> Floats:
-        """For each round, the share of contradictions among pairs that two raters both ordered.
+        """For each round, the share of contradictions among the pairs that two raters both ordered.
 
-        Shape (rounds,); NaN where no two raters compared the same pair.
+        Shape (rounds,); NaN where no two raters compared the same pair, and for checks.
         """
         out = np.full(len(self.rounds), np.nan)
         for number, told in enumerate(self.rounds):
-            said = np.sign(told.first - told.second)
+            said = np.sign(np.subtract(*told.sides))
             up, down = (said > 0).sum(axis=0), (said < 0).sum(axis=0)
             both = (up + down) * (up + down - 1) / 2
-            if both.sum() > 0:
+            if both.sum() > 0 and not told.check:
                 out[number] = (up * down).sum() / both.sum()
         return out
 
     def agreement(self, rater: str) -> Floats:
         """For each round, the share of the rater's comparisons that agree with the weighted vote of the others.
 
-        Shape (rounds,); NaN in rounds with nothing to compare.
+        Shape (rounds,); NaN in rounds with nothing to compare, and for checks.
         """
         odds = {name: float(_log_odds(np.array(e))) for name, e in self.errors}
         out = np.full(len(self.rounds), np.nan)
         for number, told in enumerate(self.rounds):
-            if rater not in told.raters:
+            if rater not in told.raters or told.check:
                 continue
             lam = np.array([0.0 if name == rater else max(odds[name], _LEAST) for name in told.raters])
-            vote = np.sign(lam @ (told.first - told.second))
-            first, second = (side[told.raters.index(rater)] for side in (told.first, told.second))
+            vote = np.sign(lam @ np.subtract(*told.sides))
+            first, second = (side[told.raters.index(rater)] for side in told.sides)
             agreed = float(first[vote > 0].sum() + second[vote < 0].sum())
             against = float(second[vote > 0].sum() + first[vote < 0].sum())
             if agreed + against > 0:
@@ -208,34 +266,23 @@ class RaterModel:
         for number, told in enumerate(self.rounds):
             if rater in told.raters:
                 times[number] = told.seconds[told.raters.index(rater)]
-        return Fatigue(_trend(np.log(np.where(times > 0, times, np.nan))), _trend(self.agreement(rater)))
+        return Fatigue(trend(np.log(np.where(times > 0, times, np.nan))), trend(self.agreement(rater)))
 
-    def _votes(self, names: tuple[str, ...]) -> tuple[Floats, Floats]:
-        """`first` and `second` of all rounds side by side, shape (raters, pairs)."""
-        total = sum(told.first.shape[1] for told in self.rounds)
-        first, second, start = np.zeros((len(names), total)), np.zeros((len(names), total)), 0
-        for told in self.rounds:
-            rows, stop = [names.index(name) for name in told.raters], start + told.first.shape[1]
-            first[rows, start:stop], second[rows, start:stop] = told.first, told.second
-            start = stop
-        return first, second
+
+def _from_first(data: Mapping[str, Any]) -> RaterModel:
+    """From version 1, which knew counts of pairs alone: each answer is the order by losses."""
+    model = RaterModel(data["wrong"], data["right"])
+    for names, first, second, seconds in data["rounds"]:
+        said = {}
+        for name, a, b in zip(names, first, second, strict=True):
+            n = round((1 + np.sqrt(1 + 8 * len(a))) / 2)
+            i, j = np.triu_indices(n, 1)
+            losses = np.bincount(j, a, n) + np.bincount(i, b, n)
+            said[name] = Ranking.from_levels(np.unique(losses, return_inverse=True)[1])
+        model = model.update(said, dict(zip(names, seconds, strict=True)))
+    return model
 
 
 def _log_odds(e: Floats) -> Floats:
     e = np.clip(e, _LEAST, 1 - _LEAST)
     return np.asarray(np.log((1 - e) / e))
-
-
-def _sigmoid(z: Floats) -> Floats:
-    return np.asarray(0.5 + 0.5 * np.tanh(0.5 * z))
-
-
-def _trend(y: Floats) -> Trend:
-    """Least-squares fit over the rounds in which y is known."""
-    t = np.flatnonzero(np.isfinite(y)).astype(np.float64)
-    if len(t) < 3:
-        return Trend(np.nan, np.nan)
-    y, x = y[np.isfinite(y)], t - t.mean()
-    slope = float(x @ y / (x @ x))
-    rest = y - y.mean() - slope * x
-    return Trend(slope, float(np.sqrt(rest @ rest / (len(t) - 2) / (x @ x))))

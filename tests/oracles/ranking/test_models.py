@@ -173,7 +173,7 @@ def test_who_is_always_wrong_has_no_weight_and_is_left_out() -> None:
 
 def test_merged_by_weight_is_better_than_the_best_rater_and_than_equal_votes() -> None:
     """Kendall's tau with the truth, over rounds that the model has not seen."""
-    told = rounds_of({"a": 0.1, "b": 0.3, "c": 0.3, "d": 0.5, "e": 0.5}, 60)
+    told = rounds_of({"a": 0.2, "b": 0.25, "c": 0.3, "d": 0.5, "e": 0.5}, 60)
     model = RaterModel()
     for answers in told[:30]:
         model = model.update(answers)
@@ -184,15 +184,15 @@ def test_merged_by_weight_is_better_than_the_best_rater_and_than_equal_votes() -
         return float(np.mean([kendalltau(choose(a).net_losses(), v).statistic for v, a in pairs]))
 
     equal = RaterModel()
-    assert tau(model.merge) > tau(lambda a: a["a"]) > tau(equal.merge)
+    assert tau(model.merge) > 0.03 + max(tau(lambda a: a["a"]), tau(equal.merge))
 
 
 def test_someone_never_met_keeps_the_weight_of_the_prior() -> None:
-    model = RaterModel(1.0, 3.0)
+    model = RaterModel(1.0, 3.0, random=1e-9, contrary=1e-9)
     for answers in rounds_of({"a": 0.1, "b": 0.1}, 10):
         model = model.update(answers)
     model = model.update({"alone": bz.Ranking([1, 0], 2)})
-    assert dict(model.errors)["alone"] == pytest.approx(0.25)
+    assert dict(model.errors)["alone"] == pytest.approx(0.25, abs=0.01)
     unknown = model.merge({"new": bz.Ranking([0], 3), "a": bz.Ranking([1], 3)})
     assert unknown.weights is not None and unknown.weights[0] == 1.0
 
