@@ -70,7 +70,7 @@ def browser() -> Iterator[Any]:
 @pytest.fixture
 def page(browser: Any) -> Iterator[Any]:
     """A page in it, in which no script may fail and nothing may be blocked."""
-    context = browser.new_context(viewport={"width": 1200, "height": 800})
+    context = browser.new_context(viewport={"width": 1280, "height": 800})
     out = context.new_page()
     problems: list[str] = []
     out.on("pageerror", lambda e: problems.append(str(e)))

@@ -28,8 +28,8 @@ export async function answer(kind) {
   const { round } = order, ranked = order.groups.flat().length;
   if (!round || sending()) return;
   if (ranked && kind !== "skip") {
-    const what = ranked === 1 ? "The candidate that you ranked is" : `The ${ranked} candidates that you ranked are`;
-    if (!(await ask(`${what} not sent with “${SAID[kind]}”. Send it?`, SAID[kind], "Keep ranking"))) return;
+    const what = `You have ranked ${ranked === 1 ? "a candidate" : `${ranked} candidates`}.`;
+    if (!(await ask(`${what} Answer “${SAID[kind]}” instead?`, SAID[kind], "Keep ranking"))) return;
     if (order.round !== round) return say("The round has changed meanwhile.", true);
   }
   send(kind, []);

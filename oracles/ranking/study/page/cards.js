@@ -42,7 +42,9 @@ function card(c, i) {
   handle.addEventListener("pointerdown", (e) => grab(e, c.id));
   right.append(handle);
   if (c.kind === "video") right.append(button("⏯", `Play or pause ${named(c)}`, () => play(out)));
-  right.append(button("Zoom", `Zoom ${named(c)}`, () => enlarge(c)));
+  const zoom = button("Zoom", `Zoom ${named(c)}`, () => enlarge(c));
+  zoom.classList.add("zooms");
+  right.append(zoom);
   const more = button("… show all", `Show all of ${named(c)}`, () => enlarge(c));
   more.classList.add("more");
   more.hidden = true;

@@ -72,6 +72,7 @@ export function startDialogs() {
   $("ask-no").addEventListener("click", () => $("ask").close());
   $("dialog-close").addEventListener("click", closeDialog);
   $("dialog").addEventListener("close", () => {
+    if ($("dialog").open) return; // it has opened anew meanwhile
     about = null;
     $("dialog-body").replaceChildren(); // what plays in it stops
   });

@@ -4,11 +4,11 @@ import { $, button, make } from "./dom.js";
 import { keep, kept } from "./keep.js";
 import { picture } from "./media.js";
 
-export function showProgress({ progress, history, round }) {
+export function showProgress({ progress, history, round, missing }) {
   const { done, rounds, comparisons, agreement, seconds_left: left } = progress;
   const minutes = left === null ? "" : left < 90 ? `, about ${Math.max(1, Math.round(left))} s left`
     : `, about ${Math.round(left / 60)} min left`;
-  const at = round === null ? done : done + 1;
+  const at = Math.max(1, round === null && !missing ? done : done + 1);
   $("progress").textContent = (rounds ? `Round ${Math.min(at, rounds)} of ${rounds}` : `Round ${at}`)
     + ` · ${Math.round(comparisons)} comparisons so far${minutes}`
     + (agreement === null ? "" : ` · raters agree in ${Math.round(100 * agreement)} % of them`);
@@ -55,16 +55,26 @@ export function showIdle(state) {
   const none = state.round === null, text = none ? idle(state) : "";
   $("idle").hidden = !none;
   if ($("waiting").textContent !== text) $("waiting").textContent = text;
-  const last = state.state === "finished" ? state.history.filter((h) => h.best).at(-1) : undefined;
-  if ($("result").dataset.shown === (last ? last.best.url : "")) return;
+  const newest = none ? state.history.filter((h) => h.best).at(-1) : undefined;
+  if (newest) load(newest.best);
+  const last = state.state === "finished" ? newest : undefined;
+  if (($("result").dataset.shown || "") === (last ? last.best.url : "")) return;
   $("result").dataset.shown = last ? last.best.url : "";
   $("result").replaceChildren();
   if (last) result(last);
 }
 
+const loaded = new Map();
+
+/** Have the result while the server is still there; the text of one that is text. */
+function load({ kind, url }) {
+  const bytes = () => fetch(url).then((reply) => (reply.ok && kind === "text" ? reply.text() : "")).catch(() => "");
+  if (!loaded.has(url)) loaded.set(url, bytes());
+  return loaded.get(url);
+}
+
 async function result({ step, best }) {
-  const name = `The best of round ${step + 1}, the last`;
-  const found = { ...best };
-  if (best.kind === "text") found.text = await fetch(best.url).then((r) => r.text()).catch(() => "");
+  const name = `The best of the last round, ${step + 1}`;
+  const found = { ...best, text: await load(best) };
   $("result").replaceChildren(make("h2", { textContent: name }), make("div", { className: "zoom" }, picture(found, name, true)));
 }
