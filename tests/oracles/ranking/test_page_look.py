@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from pathlib import Path
 from typing import Any
 
@@ -41,28 +42,34 @@ def test_ordinals_and_columns(tmp_path: Path, page: Any) -> None:
         press(page, "c")
 
 
-@pytest.mark.parametrize("width,height", [(360, 640), (768, 1024), (1280, 800), (640, 400), (740, 360), (320, 256)])
-def test_pictures_are_as_large_as_fit(tmp_path: Path, page: Any, width: int, height: int) -> None:
-    page.set_viewport_size({"width": width, "height": height})
+SCREENS = [(360, 640), (768, 1024), (1280, 800), (640, 400), (740, 360), (320, 256)]
+"""A phone, a tablet, a desktop, the desktop at 200 %, a phone on its side, a desktop at 400 %."""
+
+
+def test_pictures_are_as_large_as_fit(tmp_path: Path, page: Any) -> None:
     with study(tmp_path / "s.db", 1, lambda x: np.zeros((40, 80, 3)) + 0.5) as (oracle, _, _):
         enter(page, oracle.url)
-        expect(page.locator(".face img").first).to_have_css("aspect-ratio", "2 / 1")
-        assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
-        boxes = [page.locator(".face img").nth(i).bounding_box() for i in range(4)]
-        assert min(box["width"] for box in boxes) >= min(150, width / 2 - 36)
-        dock = page.locator("#dock").bounding_box()
-        if height >= 800:  # all are in sight, and fill most of the screen
-            assert all(box["y"] + box["height"] < dock["y"] for box in boxes)
-            room = max((dock["y"] - boxes[0]["y"]) / 2 - 130, 0)
-            assert boxes[0]["width"] > 0.8 * min(width / 2 - 40, 2 * room)
-        elif height > 320:
-            assert dock["y"] + dock["height"] == pytest.approx(height, abs=1)  # the order is in sight
-            assert dock["height"] < 0.35 * height
-        press(page, "2", "1")
-        page.keyboard.press("ArrowLeft")
-        focused = page.locator(".card:has(:focus)").bounding_box()
-        assert focused["y"] < page.locator("#dock").bounding_box()["y"]  # what has the focus is not hidden
-        press(page, "Enter")
+        for width, height in SCREENS:
+            page.set_viewport_size({"width": width, "height": height})
+            page.evaluate("scrollTo(0, 0)")
+            expect(page.locator("#grid")).to_have_attribute("style", re.compile("--columns: 2"))
+            expect(page.locator(".face img").first).to_have_css("aspect-ratio", "2 / 1")
+            assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
+            boxes = [page.locator(".face img").nth(i).bounding_box() for i in range(4)]
+            assert min(box["width"] for box in boxes) >= min(150, width / 2 - 36)
+            dock = page.locator("#dock").bounding_box()
+            if height >= 800:  # all are in sight, and fill most of the screen
+                assert all(box["y"] + box["height"] < dock["y"] for box in boxes)
+                room = (dock["y"] - boxes[0]["y"]) / 2 - 80
+                assert boxes[0]["width"] > 0.8 * min(width / 2 - 40, 2 * room)
+            elif height > 320:
+                assert dock["y"] + dock["height"] == pytest.approx(height, abs=1)  # the order is in sight
+                assert dock["height"] < 0.35 * height
+            page.locator(".pick").nth(3).focus()
+            press(page, "ArrowLeft")
+            focused = page.locator(".card:has(:focus)").bounding_box()
+            assert focused["y"] < page.locator("#dock").bounding_box()["y"]  # what has the focus is not hidden
+        press(page, "2", "1", "Enter")
         expect(page.locator("#waiting")).to_be_visible()
 
 
@@ -174,15 +181,16 @@ def test_one_sound_at_a_time(tmp_path: Path, page: Any) -> None:
         page.evaluate("document.querySelectorAll('audio').forEach((a) => { a.loop = true; })")
         playing = "[...document.querySelectorAll('audio')].map((a) => !a.paused)"
         press(page, "p")
-        page.wait_for_function(f"{playing}[0]")
+        sounds = page.locator("#grid audio")
+        expect(sounds.nth(0)).to_have_js_property("paused", False)
         press(page, "ArrowRight", "p")
-        page.wait_for_function(f"{playing}[1]")
+        expect(sounds.nth(1)).to_have_js_property("paused", False)
         assert page.evaluate(playing) == [False, True, False, False]
         press(page, "p")
         assert page.evaluate(playing) == [False] * 4
         press(page, "p", "z")
         page.evaluate("document.querySelector('#dialog audio').play()")
-        page.wait_for_function("!document.querySelector('#dialog audio').paused")
+        expect(page.locator("#dialog audio")).to_have_js_property("paused", False)
         assert not any(page.evaluate(playing)[:4])
         press(page, "Escape")
         assert page.locator("#dialog audio").count() == 0  # a closed dialog is silent

@@ -51,6 +51,9 @@ def test_undo_takes_one_step_a_press_and_redo_makes_it_again(tmp_path: Path, pag
         ready(page, 1)
         status(page).to_have_text("Undone: answer again.")
         assert tray(page) == ["1st 1", "2nd 2", "3rd 3"]  # as it was sent
+        press(page, "u")
+        status(page).to_have_text("There is nothing to undo.")
+        assert tray(page) == ["1st 1", "2nd 2", "3rd 3"]
         expect(page.locator("#redo")).to_be_enabled()
         page.locator("#redo").click()
         ready(page, 2)

@@ -6,6 +6,9 @@ import { order } from "./order.js";
 const GAP = 12, SMALL = 150, COMFORTABLE = 180, TEXT = 280; // CSS pixels
 const ROW = 54, MORE = 38; // below each picture, with the card's border; and below a text that is cut
 
+/** As many columns, at most, as rows of the same length need. */
+const even = (n, most) => Math.ceil(n / Math.ceil(n / most));
+
 /** The columns and the width of a picture for n pictures of a ratio (width / height) in a room. */
 export function fit(n, ratio, width, height) {
   let best = { columns: 1, size: 0, fits: false };
@@ -18,7 +21,7 @@ export function fit(n, ratio, width, height) {
   }
   const least = Math.min(COMFORTABLE, Math.max(SMALL, width / 4)), most = Math.min(least, width / 2 - 26);
   if (best.size / Math.sqrt(ratio) >= most || n === 1) return best; // the side of a square as large
-  const columns = Math.min(n, Math.max(1, Math.floor((width + GAP) / (most + 20 + GAP)))); // they scroll
+  const columns = even(n, Math.max(1, Math.floor((width + GAP) / (most + 20 + GAP)))); // they scroll
   return { columns, size: (width - GAP * (columns - 1)) / columns - 20, fits: false };
 }
 
@@ -40,7 +43,7 @@ export function arrange() {
   let found;
   if (["text", "audio"].some((kind) => kinds.has(kind))) {
     const most = Math.max(1, Math.floor((width + GAP) / (TEXT + GAP)));
-    const columns = n <= most ? n : Math.min(most, Math.ceil(n / Math.ceil(n / most)));
+    const columns = even(n, most);
     found = { columns, size: Math.min((width - GAP * (columns - 1)) / columns - 20, 680) };
     const rows = Math.ceil(n / columns);
     grid.style.setProperty("--text", `${Math.max(232, (height - GAP * (rows - 1)) / rows - ROW - MORE - 10)}px`);

@@ -32,7 +32,9 @@ export function sound(c, name) {
 /** Play or pause what a card or dialog holds. */
 export function play(inside) {
   const media = inside?.querySelector("audio, video");
-  if (media) media.paused ? media.play() : media.pause();
+  if (!media) return;
+  if (media.paused) media.play().catch(() => {}); // its own controls say why
+  else media.pause();
 }
 
 /** Whoever starts to sound silences the others. */
