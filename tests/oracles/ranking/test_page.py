@@ -97,6 +97,17 @@ def test_by_touch_on_a_phone(tmp_path: Path, browser: Any) -> None:
         phone.locator(".pick").nth(2).tap()
         phone.locator(".pick").nth(0).tap()
         assert tray(phone) == ["1st 3", "2nd 1"]
+        handle, first = (phone.locator(name).first.bounding_box() for name in (".handle", "#tray li"))
+        finger = context.new_cdp_session(phone)
+        path = [
+            (handle["x"] + 8, handle["y"] + 8),
+            (handle["x"] + 20, first["y"] - 60),
+            (first["x"] + 4, first["y"] + 20),
+        ]
+        for kind, points in (("Start", path[:1]), ("Move", path[1:2]), ("Move", path[2:]), ("End", [])):
+            touched = [{"x": x, "y": y} for x, y in points]
+            finger.send("Input.dispatchTouchEvent", {"type": f"touch{kind}", "touchPoints": touched})
+        assert tray(phone) == ["1st 1", "2nd 3"]  # dragged by its dots, before the first
         phone.locator("#submit").tap()
         expect(phone.locator("#waiting")).to_be_visible()
     assert not raised
