@@ -23,6 +23,7 @@ def photograph(browser: Any, theme: Theme, folder: Path) -> bytes:
         link = next(found[0] for line in server.stdout if (found := re.search(r"http://\S+", line)))
         page = tab(browser, theme, HEIGHT)
         page.goto(link)
+        page.get_by_role("button", name="Begin").click()
         page.wait_for_selector(".card .pick")
         page.wait_for_timeout(1500)
         for i in PICKS:

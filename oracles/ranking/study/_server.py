@@ -35,11 +35,8 @@ from oracles.ranking.study._trouble import StoreUnavailable
 __all__ = ["Server"]
 
 _PAGE = Path(__file__).parent / "page"
-_STATIC = {
-    "page.js": "text/javascript; charset=utf-8",
-    "page.css": "text/css; charset=utf-8",
-    "icon.svg": "image/svg+xml",
-}
+_MIMES = {".js": "text/javascript; charset=utf-8", ".css": "text/css; charset=utf-8", ".svg": "image/svg+xml"}
+_STATIC = {path.name: _MIMES[path.suffix] for path in _PAGE.iterdir() if path.suffix in _MIMES}
 _SANDBOX = "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:; media-src data:; font-src data:"
 _AGES = 400 * 24 * 3600
 

@@ -1,4 +1,4 @@
-"""Persons without a browser do not ask whether the study is over; and a study in a process of its own."""
+"""Persons without a browser do not ask whether the study is over; browsers; and a study in a process of its own."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -52,3 +54,27 @@ def start() -> Iterator[Start]:
             return process, process.stdout.readline().strip()
 
         yield program
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """A Chromium."""
+    from tests.oracles.ranking.pages import CHROMIUM  # skips where there is none
+
+    with import_module("playwright.sync_api").sync_playwright() as p:
+        found = p.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield found
+        found.close()
+
+
+@pytest.fixture
+def page(browser: Any) -> Iterator[Any]:
+    """A page in it, in which no script may fail and nothing may be blocked."""
+    context = browser.new_context(viewport={"width": 1280, "height": 800})
+    out = context.new_page()
+    problems: list[str] = []
+    out.on("pageerror", lambda e: problems.append(str(e)))
+    out.on("console", lambda m: problems.append(m.text) if "Content Security" in m.text else None)
+    yield out
+    context.close()
+    assert not problems

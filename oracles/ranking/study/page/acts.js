@@ -1,0 +1,64 @@
+// What the person does beside ordering: submit, the other answers, undo, redo.
+
+import { ask, say } from "./dom.js";
+import { again, back, lacking, order, sent } from "./order.js";
+import { post, sending } from "./server.js";
+
+const SAID = { undecided: "Cannot tell", none: "None is acceptable", skip: "Skip" };
+
+let redoable = false;
+/** Whether the server would restore an answer. */
+export const setRedoable = (can) => { redoable = can; };
+export const canRedo = () => order.future.length > 0 || redoable;
+
+function send(kind, groups) {
+  const ms = Math.round(performance.now() - order.began);
+  post("api/answer", { round: order.round.round, kind, groups, ms });
+}
+
+export function submit() {
+  if (sending()) return;
+  const missing = lacking();
+  if (missing) say(missing, true);
+  else send("rank", order.groups);
+}
+
+/** Answer without an order; one that is half made is not thrown away unasked. A skipped round keeps its own. */
+export async function answer(kind) {
+  const { round } = order, ranked = order.groups.flat().length;
+  if (!round || sending()) return;
+  if (ranked && kind !== "skip") {
+    const what = `You have ranked ${ranked === 1 ? "a candidate" : `${ranked} candidates`}.`;
+    if (!(await ask(`${what} Answer “${SAID[kind]}” instead?`, SAID[kind], "Keep ranking"))) return;
+    if (order.round !== round) return say("The round has changed meanwhile.", true);
+  }
+  send(kind, []);
+}
+
+/** One step: the last change of the order, and where there is none, the last answer. */
+export function undo() {
+  if (!sending() && !back()) post("api/undo", {});
+}
+
+export function redo() {
+  if (sending() || again()) return;
+  if (redoable) post("api/redo", {});
+  else say("There is nothing to redo.");
+}
+
+/** Withdraw an answer, by its number. */
+export const withdraw = (number) => post("api/undo", { answer: number });
+
+/** What the server said to something sent. */
+export async function replied({ path, body }, reply) {
+  if (reply.asks) {
+    if (await ask(reply.error, "Withdraw it", "Keep it")) post(path, { ...body, sure: true });
+    return;
+  }
+  if (reply.status !== 200) return say(reply.error || "The server did not take this answer.", true);
+  if (path === "api/undo") return say(reply.round === null ? "There is nothing to undo." : "Undone: answer again.");
+  if (path === "api/redo") return say(reply.round === null ? "There is nothing to redo." : "Your answer counts again.");
+  if (body.kind !== "skip") sent(body.round);
+  if (reply.again) return say("Skipped. There is no other round now, so the same one comes again.");
+  say(body.kind === "skip" ? "Skipped. The round comes again later." : "Saved.");
+}

@@ -1,0 +1,51 @@
+// The person's own answers: each round can be looked at again, and an answer that counts be withdrawn.
+
+import { button, closeDialog, dialog, make } from "./dom.js";
+import { withdraw } from "./acts.js";
+import { picture } from "./media.js";
+import { call } from "./server.js";
+import { placeNamed } from "./tray.js";
+
+const KINDS = { rank: "your order", undecided: "cannot tell", none: "none is acceptable", skip: "skipped" };
+const BECAME = {
+  counts: "counts", skipped: "comes again later", withdrawn: "withdrawn",
+  void: "no longer counts: an earlier answer was withdrawn",
+};
+const SIGNS = { audio: "♪", video: "▶", image: "", text: "¶", html: "¶" };
+
+const told = (a) => `Round ${a.step + 1}: ${KINDS[a.kind]}`;
+
+function back(a) {
+  const out = button("Withdraw", `Withdraw the answer to round ${a.step + 1}`, () => {
+    closeDialog();
+    withdraw(a.answer);
+  });
+  out.disabled = a.status !== "counts";
+  return out;
+}
+
+export async function showPast() {
+  const reply = await call("api/history");
+  if (reply.status !== 200) return fails(reply);
+  const items = reply.answers.map((a) => make("li", { className: a.status },
+    a.best && a.best.kind === "image" ? make("img", { src: a.best.url, alt: "" })
+      : make("span", { className: "sign", textContent: SIGNS[a.best?.kind] || "–", ariaHidden: "true" }),
+    make("span", {}, make("b", { textContent: told(a) }), make("br"), make("span", { className: "muted", textContent: BECAME[a.status] })),
+    button("Look", `Look at round ${a.step + 1}`, () => showOne(a.answer)), back(a)));
+  const none = make("p", { textContent: "You have not answered yet." });
+  dialog("Your answers", [items.length ? make("ol", { className: "answers", reversed: true }, ...items) : none]);
+}
+
+async function showOne(number) {
+  const a = await call(`api/history/${number}`);
+  if (a.status === 403 || a.candidates === undefined) return fails(a);
+  const place = (c) => a.groups.flat().indexOf(c.id);
+  const order = a.candidates.map((c, i) => [c, `Candidate ${i + 1}`]).filter(([c]) => c)
+    .sort(([c], [d]) => (place(c) < 0 ? Infinity : place(c)) - (place(d) < 0 ? Infinity : place(d)) || 0);
+  const figures = order.map(([c, name]) => make("figure", {}, picture(c, name, true),
+    make("figcaption", {}, make("b", { textContent: a.kind === "rank" ? placeNamed(a.groups, c.id) : "" }), ` ${name}`)));
+  const row = make("div", { className: "buttons" }, button("Back to your answers", "", showPast), back(a));
+  dialog(`${told(a)} (${BECAME[a.status]})`, [row, make("div", { className: "figures" }, ...figures)]);
+}
+
+const fails = (reply) => dialog("Your answers", [make("p", { textContent: reply.error || "The server cannot be reached." })]);
