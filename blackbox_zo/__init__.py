@@ -22,6 +22,7 @@ from blackbox_zo.errors import JournalLocked as JournalLocked
 from blackbox_zo.errors import MeasureError as MeasureError
 from blackbox_zo.errors import OracleError as OracleError
 from blackbox_zo.errors import Rewind as Rewind
+from blackbox_zo.errors import StopRun as StopRun
 from blackbox_zo.errors import TellError as TellError
 from blackbox_zo.errors import WorkerError as WorkerError
 from blackbox_zo.estimators import PGPE as PGPE

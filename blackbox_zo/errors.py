@@ -10,6 +10,7 @@ __all__ = [
     "MeasureError",
     "OracleError",
     "Rewind",
+    "StopRun",
     "TellError",
     "WorkerError",
 ]
@@ -61,3 +62,7 @@ class Rewind(Exception):
     def __init__(self, step: int) -> None:
         super().__init__(f"The answer to step {step} was withdrawn.")
         self.step = step
+
+
+class StopRun(Exception):
+    """Raised by an oracle to end the run, for example because a person has seen enough. What was answered is kept."""

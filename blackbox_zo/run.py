@@ -15,7 +15,7 @@ from blackbox_zo._engine import Snapshot
 from blackbox_zo._records import Ended, Failure, Report, Searched
 from blackbox_zo._rewind import Snapshots
 from blackbox_zo._stop import Stop
-from blackbox_zo.errors import BudgetExhausted, JournalError, Rewind, TellError
+from blackbox_zo.errors import BudgetExhausted, JournalError, Rewind, StopRun, TellError
 from blackbox_zo.feedback import Feedback, Values
 from blackbox_zo.journal import Answers, Measured
 from blackbox_zo.journal.lines import answers_of
@@ -202,6 +202,9 @@ class Run:
                 proposal, *ahead = asked
                 proposal.ahead = tuple(ahead)
                 value, over = self._answer(proposal)
+            except StopRun as stop:
+                ending = Ended.STOPPED, str(stop) or "The oracle ended the run."
+                break
             except Rewind as rewind:
                 back = snapshots.back(rewind.step)
                 if back is None:
@@ -286,7 +289,7 @@ class Run:
                     break
                 except Cancelled:
                     return math.nan, True
-                except Rewind:
+                except (Rewind, StopRun):
                     raise
                 except Exception as error:
                     self.oracle_error = error

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import csv
-import io
 import json
 import sys
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +31,7 @@ def add(commands: Any) -> None:
 
 def _run(given: argparse.Namespace) -> int:
     try:
-        from oracles.ranking.study._export import rows_of
+        from oracles.ranking.study._export import as_csv, readable, rows_of
         from oracles.ranking.study._store import Store
     except ModuleNotFoundError as error:
         raise BadInput(f"This needs {error.name}, which is not installed: pip install 'blackbox-zo[human]'") from None
@@ -50,27 +47,12 @@ def _run(given: argparse.Namespace) -> int:
         rows = rows_of(store)
     finally:
         store.close()
-    for row in rows:
-        row["time"] = datetime.fromtimestamp(row["time"], UTC).isoformat(timespec="milliseconds")
-    if given.output is not None and given.output.suffix == ".json":
-        write(given.output, json.dumps(rows, indent=1) + "\n")
+    if given.output is None:
+        sys.stdout.write(as_csv(rows))
+    elif given.output.suffix == ".json":
+        write(given.output, json.dumps([readable(row) for row in rows], indent=1) + "\n")
     else:
-        out = io.StringIO()
-        writer = csv.DictWriter(out, list(rows[0]) if rows else ["step"], lineterminator="\n")
-        writer.writeheader()
-        for row in rows:
-            writer.writerow({name: _cell(value) for name, value in row.items()})
-        if given.output is None:
-            sys.stdout.write(out.getvalue())
-        else:
-            write(given.output, out.getvalue())
+        write(given.output, as_csv(rows))
     if given.output is not None:
         print(f"{len(rows)} answers in {given.output}")
     return 0
-
-
-def _cell(value: Any) -> Any:
-    """A value as a cell. A text that a spreadsheet would run as a formula gets an apostrophe."""
-    if isinstance(value, str) and value.startswith(("=", "+", "-", "@")):
-        return f"'{value}"
-    return json.dumps(value) if isinstance(value, list | dict) else value

@@ -122,6 +122,7 @@ class _Study(Session):
             print(f"{'open' if given.raters == 1 else name}: {url}", flush=True)
             if given.open and i == 0:
                 webbrowser.open(url)
+        print(f"researcher: {self.oracle.lead()}", flush=True)
         print("Each link works once. Ctrl-C pauses; the same command continues.", flush=True)
         left = max(0, given.rounds - self.search.moves)
         observers = [_Rounds(given.rounds, self.oracle)]
@@ -131,7 +132,7 @@ class _Study(Session):
     def result(self, run: bz.Run) -> Iterator[str]:
         if run.ended is bz.Ended.INTERRUPTED:
             return
-        if run.ended is bz.Ended.STEPS:
+        if run.ended in (bz.Ended.STEPS, bz.Ended.STOPPED):
             try:
                 self.oracle.finish()
             except bz.Rewind as error:
@@ -141,6 +142,7 @@ class _Study(Session):
         from oracles.ranking.study.human import plain
 
         yield from raters_of(self.oracle.reliability, self.oracle.store.people.names())
+        yield from (f"note: {warning}" for warning in self.oracle.warnings())
         found = json.dumps(plain(self.search.x))
         if self.given.save is not None:
             write(self.given.save, found + "\n")

@@ -6,7 +6,6 @@ import hmac
 import time
 from collections import Counter
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from starlette.concurrency import run_in_threadpool
@@ -15,7 +14,6 @@ from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Re
 from starlette.routing import Route
 
 from oracles.ranking.study._export import as_csv, rows_of
-from oracles.ranking.study._progress import shown
 from oracles.ranking.study._store import PAUSED, RUNNING
 from oracles.ranking.study._study import Invalid
 from oracles.ranking.study._words import cleaned
@@ -24,8 +22,6 @@ if TYPE_CHECKING:
     from oracles.ranking.study._server import Server
 
 __all__ = ["Admin"]
-
-_PAGE = Path(__file__).parent / "page" / "admin.html"
 
 Body = dict[str, Any]
 
@@ -65,6 +61,10 @@ class Admin:
         session = request.cookies.get(self.cookie, "")
         return session if session and self.store.people.leads(session) else None
 
+    def leads(self, request: Request) -> bool:
+        """Whether the researcher's browser asks."""
+        return self._session(request) is not None
+
     def _join(self, request: Request) -> Response:
         token, server = request.path_params["token"], self.server
         if request.method == "POST":
@@ -89,7 +89,7 @@ class Admin:
         if self._session(request) is None:
             return _refused()
         now, seen = time.monotonic(), self.server.api.seen
-        names = self.store.people.names()
+        names, links = self.store.people.names(), self.store.people.links()
         with self.store.record() as record:
             status = Counter((a.rater, record.status(a)) for a in record.answers())
             waiting = [(r, sorted(record.standing(r.id))) for r in record.open()]
@@ -99,7 +99,7 @@ class Admin:
                 "id": i,
                 "name": name,
                 "seen": None if i not in seen else now - seen[i],
-                "link": self.store.people.open_links(i),
+                "link": links.get(i, "none"),
                 "weight": facts.get("weights", {}).get(str(i)),
                 **{s: status[i, s] for s in ("counts", "skipped", "withdrawn", "void")},
             }
@@ -118,14 +118,8 @@ class Admin:
                 "warnings": facts.get("warnings", []),
                 "agreement": facts.get("agreement", []),
                 **self.server.progress.now(),
-                "best": self._best(),
             }
         )
-
-    def _best(self) -> Body | None:
-        """The winner of the newest round that has one."""
-        last = next((entry for entry in reversed(self.server.progress.winners()) if entry is not None), None)
-        return None if last is None else shown(last, self.store.gallery.texts(last.round_id))
 
     def _answers(self, request: Request) -> Response:
         if self._session(request) is None:

@@ -39,6 +39,8 @@ class Api:
     def __init__(self, server: Server) -> None:
         self.server, self.study, self.store = server, server.study, server.study.store
         self._waiting: dict[str, float] = {}
+        self.seen: dict[int, float] = {}
+        """When each rater's page asked last, by this process's clock."""
 
     def routes(self) -> list[Route]:
         """All of them."""
@@ -71,6 +73,7 @@ class Api:
         if found is None:
             return _refused()
         session, rater = found
+        self.seen[rater.id] = time.monotonic()
         state: Body = {"state": self.server.state, "rater": rater.name, **self._about(rater.id)}
         waiting = self.study.next_for(rater.id) if self.server.state == RUNNING else []
         self._waits(session, not waiting and self.server.state == RUNNING)

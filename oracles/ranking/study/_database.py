@@ -46,7 +46,7 @@ LINKS = sa.Table(
     "links",
     META,
     sa.Column("token", sa.String(64), primary_key=True),
-    sa.Column("rater", sa.Integer, sa.ForeignKey("raters.id"), nullable=False, index=True),
+    sa.Column("rater", sa.Integer, sa.ForeignKey("raters.id"), index=True),
     sa.Column("session", sa.String(64), unique=True),
     sa.Column("created_at", sa.Float, nullable=False),
     sa.Column("revoked_at", sa.Float),

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import json
+from datetime import UTC, datetime
 from typing import Any
 
 from oracles.ranking.study._store import Store
 
-__all__ = ["rows_of"]
+__all__ = ["as_csv", "readable", "rows_of"]
 
 
 def rows_of(store: Store) -> list[dict[str, Any]]:
@@ -38,3 +42,25 @@ def rows_of(store: Store) -> list[dict[str, Any]]:
         }
         for a, step, status in found
     ]
+
+
+def as_csv(rows: list[dict[str, Any]]) -> str:
+    """The rows as CSV; lists as JSON, times in ISO 8601."""
+    out = io.StringIO()
+    writer = csv.DictWriter(out, list(rows[0]) if rows else ["step"], lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        writer.writerow({name: _cell(value) for name, value in readable(row).items()})
+    return out.getvalue()
+
+
+def readable(row: dict[str, Any]) -> dict[str, Any]:
+    """A row with its time in ISO 8601."""
+    return row | {"time": datetime.fromtimestamp(row["time"], UTC).isoformat(timespec="milliseconds")}
+
+
+def _cell(value: Any) -> Any:
+    """A value as a cell. A text that a spreadsheet would run as a formula gets an apostrophe."""
+    if isinstance(value, str) and value.startswith(("=", "+", "-", "@")):
+        return f"'{value}"
+    return json.dumps(value) if isinstance(value, list | dict) else value

@@ -20,8 +20,8 @@ MOST_BODY = 64 << 10
 RATE, BURST = 40.0, 80.0
 """POSTs a second that one session, or one address without a session, may make in the long run, and at once."""
 
-_FORMS = "/join/"
-"""The one place that takes a form."""
+_FORMS = ("/join/", "/admin/join/")
+"""The places that take a form."""
 
 _HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -105,9 +105,10 @@ class Guard:
         if scope["method"] == "POST":
             if not self._own(headers.get("origin", ""), host):
                 return 403, "This request comes from another page."
-            form = f"{'' if self.address is None else self.address.prefix}{_FORMS}"
+            prefix = "" if self.address is None else self.address.prefix
+            forms = (*_FORMS, *(f"{prefix}{path}" for path in _FORMS))
             kind = headers.get("content-type", "").split(";")[0].strip()
-            if kind != "application/json" and not scope["path"].startswith((_FORMS, form)):
+            if kind != "application/json" and not scope["path"].startswith(forms):
                 return 415, "JSON is needed."
             client = scope.get("client") or ("", 0)
             if not self._allowed(self.session(headers) or client[0]):

@@ -67,6 +67,30 @@ class People:
             c.execute(sa.insert(LINKS).values(token=hashed(token), rater=rater, created_at=time.time()))
         return token
 
+    def lead(self) -> str:
+        """The one-time token of a link for the researcher."""
+        token = secrets.token_urlsafe(24)
+        with self._store.write() as c:
+            c.execute(sa.insert(LINKS).values(token=hashed(token), rater=None, created_at=time.time()))
+        return token
+
+    def leads(self, session: str) -> bool:
+        """Whether a session is the researcher's."""
+        own = (LINKS.c.session == hashed(session), LINKS.c.rater.is_(None), LINKS.c.revoked_at.is_(None))
+        with self._store.read() as c:
+            return c.execute(sa.select(LINKS.c.token).where(*own)).first() is not None
+
+    def links(self) -> dict[int, str]:
+        """Of each rater that has a link: "open", "used", or "revoked" if none is left."""
+        out = dict[int, str]()
+        query = sa.select(LINKS.c.rater, LINKS.c.session, LINKS.c.revoked_at).where(LINKS.c.rater.is_not(None))
+        with self._store.read() as c:
+            for rater, session, revoked_at in c.execute(query):
+                state = "revoked" if revoked_at is not None else "used" if session is not None else "open"
+                ranks = ("revoked", "open", "used")
+                out[rater] = max(out.get(rater, "revoked"), state, key=ranks.index)
+        return out
+
     def revoke(self, rater: int) -> None:
         """End all links and sessions of a rater; their answers stay."""
         ends = (LINKS.c.rater == rater, LINKS.c.revoked_at.is_(None))

@@ -21,6 +21,7 @@ from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Re
 from starlette.routing import Route
 
 from oracles.ranking.study._address import Address, hosts_of
+from oracles.ranking.study._admin import Admin
 from oracles.ranking.study._api import Api
 from oracles.ranking.study._guard import Guard
 from oracles.ranking.study._media import MOST_BYTES
@@ -84,14 +85,13 @@ class Server:
         self.store.port = self.port
         self.cookie = "ranking_" + hashlib.sha256(self.store.secret.encode()).hexdigest()[:10]
         self._known: dict[str, float] = {}
-        pages = Environment(loader=FileSystemLoader(_PAGE), autoescape=select_autoescape(("html",)))
-        self._template = pages.get_template("page.html")
-        self._door = pages.get_template("door.html")
-        self.api = Api(self)
+        self._pages = Environment(loader=FileSystemLoader(_PAGE), autoescape=select_autoescape(("html",)))
+        self.api, self.admin = Api(self), Admin(self)
         routes = [
             Route("/join/{token}", self._join, methods=["GET", "POST"]),
             Route("/", self._index),
             *self.api.routes(),
+            *self.admin.routes(),
             Route("/media/{media_id}", self._media),
             Route("/{name}", self._static),
         ]
@@ -160,16 +160,13 @@ class Server:
         if request.method == "POST":
             session = self.store.people.admit(token)
             if session is not None:
-                response = RedirectResponse("../", 303)
-                where = self._cookie_for(request.headers["origin"])
-                response.set_cookie(self.cookie, session, max_age=_AGES, httponly=True, samesite="strict", **where)
-                return response
+                return self.let_in(RedirectResponse("../", 303), request, self.cookie, session)
         elif self.store.people.waits(token):
-            return self._at_door(button="Begin", base="../")
+            return self.at_door(button="Begin", base="../")
         if self.visitor(request) is not None:
-            return self._at_door(onward=True, base="../")
+            return self.at_door(onward=True, base="../")
         text = "This link was used before, or is not one of this study's. Ask for a new one."
-        return self._at_door(text, 403, base="../")
+        return self.at_door(text, 403, base="../")
 
     def _cookie_for(self, origin: str) -> dict[str, Any]:
         """Path and protection of a cookie, by the address under which a browser came."""
@@ -177,8 +174,19 @@ class Server:
             return {"path": "/", "secure": False}
         return {"path": f"{self.public.prefix}/", "secure": self.public.scheme == "https"}
 
-    def _at_door(self, message: str = "", status: int = 200, *, base: str = "", **more: Any) -> Response:
-        page = self._door.render(title=self.title, message=message, base=base, **more)
+    def let_in(self, response: Response, request: Request, name: str, session: str) -> Response:
+        """Give a browser that came by a link its cookie."""
+        where = self._cookie_for(request.headers["origin"])
+        response.set_cookie(name, session, max_age=_AGES, httponly=True, samesite="strict", **where)
+        return response
+
+    def page(self, name: str, **values: Any) -> str:
+        """A page's HTML."""
+        about = {"title": self.title, "question": self.question, "study": self.cookie}
+        return self._pages.get_template(name).render(**about, **values)
+
+    def at_door(self, message: str = "", status: int = 200, *, base: str = "", **more: Any) -> Response:
+        page = self.page("door.html", message=message, base=base, **more)
         return HTMLResponse(page, status, {"referrer-policy": "same-origin"})  # or its form would come from nowhere
 
     def _trouble(self, request: Request, error: Exception) -> Response:
@@ -186,24 +194,23 @@ class Server:
         text = "The study cannot store anything at the moment."  # the log says why
         if "/api/" in request.url.path:
             return JSONResponse({"error": text}, 503)
-        return self._at_door(f"{text} Open this address again in a while.", 503)
+        return self.at_door(f"{text} Open this address again in a while.", 503)
 
     def _index(self, request: Request) -> Response:
         found = self.visitor(request)
         if found is None:
-            return self._at_door("Open the link that you were given; it works once, for one browser.", 403)
+            return self.at_door("Open the link that you were given; it works once, for one browser.", 403)
         session, rater = found
-        about = {"title": self.title, "question": self.question, "study": self.cookie}
-        return HTMLResponse(self._template.render(**about, csrf=self.csrf(session), rater=rater.name or ""))
+        return HTMLResponse(self.page("page.html", csrf=self.csrf(session), rater=rater.name or ""))
 
     def _static(self, request: Request) -> Response:
         name = request.path_params["name"]
         if name not in _STATIC:
-            return self._at_door("There is no such page.", 404)
+            return self.at_door("There is no such page.", 404)
         return Response((_PAGE / name).read_bytes(), media_type=_STATIC[name])
 
     def _media(self, request: Request) -> Response:
-        if self.visitor(request) is None:
+        if self.visitor(request) is None and not self.admin.leads(request):
             return Response(status_code=403)
         media = self.store.gallery.media(request.path_params["media_id"])
         if media is None:

@@ -51,11 +51,13 @@ class Closed:
         n: Number of candidates.
         said: Each rater's ranking, by the rater's id, in the order in which they answered.
         seconds: How long they took, where known.
+        shown: The positions in the order in which each saw them.
     """
 
     n: int
     said: dict[int, Ranking]
     seconds: dict[int, float]
+    shown: dict[int, list[int]]
 
     @property
     def ranking(self) -> Ranking:
@@ -239,7 +241,8 @@ class Study:
             for a in given
             if a.rater is not None
         }
-        return Closed(round_.n, said, {a.rater: a.ms_spent / 1000 for a in given if a.ms_spent and a.rater is not None})
+        seconds = {a.rater: a.ms_spent / 1000 for a in given if a.ms_spent and a.rater is not None}
+        return Closed(round_.n, said, seconds, {a.rater: a.shown_order for a in given if a.rater is not None})
 
 
 def _places(

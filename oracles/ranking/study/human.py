@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import json
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -14,7 +15,7 @@ import numpy as np
 
 from blackbox_zo._checks import check_at_least, check_positive
 from blackbox_zo._typing import override
-from blackbox_zo.errors import OracleError, Rewind
+from blackbox_zo.errors import OracleError, Rewind, StopRun
 from blackbox_zo.feedback import Ranking
 from blackbox_zo.oracle import Oracle
 from blackbox_zo.proposal import Proposal
@@ -46,7 +47,12 @@ BROKEN = 3
 AGAIN = 1.0
 """Seconds between attempts to write to a store that cannot be written."""
 
+PREDICTABLE = 100
+"""Dimensions up to which a rater's answers are compared with what their earlier ones let expect."""
+
 T = TypeVar("T")
+
+_log = logging.getLogger("blackbox_zo")
 
 
 class HumanRanking(Oracle):
@@ -113,13 +119,15 @@ class HumanRanking(Oracle):
         self.render, self.n_ranked, self.patience = render, n_ranked, patience
         self.store = Store(store, about={"title": title})
         self.study = Study(self.store, raters)
-        self.rounds, self._finished, self._closed, self._broken = rounds, False, False, 0
+        self.rounds, self._finished, self._closed, self._over, self._broken = rounds, False, False, False, 0
         self.reliability = RaterModel()
+        self._warned: set[str] = set()
         self._updated: tuple[RaterModel, Any] | None = None  # what `reliability` was computed from
         try:
             with self.store.record() as record:
                 self._seen = record.newest_undo()
             self.server = Server(self.study, host, port, address, allowed_hosts, title, question, rounds)
+            self.server.admin.facts, self.server.admin.finish = self._facts, self._finish_now
             self.store.state = RUNNING
         except BaseException:
             self.store.close()
@@ -173,6 +181,7 @@ class HumanRanking(Oracle):
         Raises:
             Rewind: An answer that the search has used was withdrawn.
             StoreError: The store has answers about other candidates.
+            StopRun: The researcher finished the study.
             OracleError: In three rounds in a row no candidate could be drawn; or the study was closed.
         """
         known: RaterModel = proposal.state(self)
@@ -180,6 +189,8 @@ class HumanRanking(Oracle):
         round_, closed = _available(lambda: self._opened(proposal, best))
         while closed is None:
             self.store.wait(POLL)
+            if self._over:
+                raise StopRun("The researcher finished the study.")
             if self._closed:
                 raise OracleError("The study was closed before the round was answered.")
             closed = _available(lambda: self._look(round_, best))
@@ -216,7 +227,7 @@ class HumanRanking(Oracle):
         # Update the raters' reliability by the step's answers
         for told in evidence.values():
             worked_out = self._updated is not None and state is self._updated[0] and told is self._updated[1]
-            state = self.reliability if worked_out else state.update(*told)
+            state = self.reliability if worked_out else _updated(state, told)
         return state
 
     @override
@@ -231,17 +242,35 @@ class HumanRanking(Oracle):
 
     def _weighed(self, proposal: Proposal, known: RaterModel, closed: Closed) -> Ranking:
         """The answers as one ranking, each rater weighted by their reliability so far."""
-        if self.study.raters == 1 or not closed.said:
+        if not closed.said:
             return closed.ranking
         said = {str(rater): ranking for rater, ranking in closed.said.items()}
-        evidence = said, {str(rater): seconds for rater, seconds in closed.seconds.items()}
+        seconds = {str(rater): time for rater, time in closed.seconds.items()}
+        shown = {str(rater): order for rater, order in closed.shown.items()}
+        evidence = said, seconds, proposal.points if proposal.points.shape[1] <= PREDICTABLE else None, shown
         proposal.learn(self, int(proposal.ids[0]), evidence)
-        self.reliability = model = known.update(*evidence)
+        self.reliability = model = _updated(known, evidence)
         self._updated = known, evidence
         recent = model.disagreement[-RECENT:]
         if np.isfinite(recent).any():
             self.server.progress.agreement = 1.0 - float(np.nanmean(recent))
-        return model.merge(said)
+        for warning in self.warnings():
+            if warning not in self._warned:
+                self._warned.add(warning)
+                _log.warning("Rater %s", warning)
+        return model.merge(said) if self.study.raters > 1 else closed.ranking
+
+    def warnings(self) -> list[str]:
+        """What makes answers doubtful, in sentences that begin with a rater's name; see `RaterModel.warnings`."""
+        names = self.store.people.names()
+        found = (text.partition(": ") for text in self.reliability.warnings())
+        return [f"{names.get(int(who), who) if who.isdecimal() else who}: {what}" for who, _, what in found]
+
+    def _facts(self) -> dict[str, Any]:
+        """For the researcher's page."""
+        with np.errstate(invalid="ignore"):
+            agreement = [None if np.isnan(v) else 1.0 - float(v) for v in self.reliability.disagreement]
+        return {"weights": self.reliability.weights, "warnings": self.warnings(), "agreement": agreement}
 
     def _open(self, proposal: Proposal) -> Round:
         with self.store.record() as record:
@@ -299,6 +328,15 @@ class HumanRanking(Oracle):
         if state is not None:
             search.load_state_dict(state)
 
+    def lead(self) -> str:
+        """A new link to the researcher's page, which works once: who takes part, links, pause, finish, export."""
+        return f"{self.server.address}/admin/join/{self.store.people.lead()}"
+
+    def _finish_now(self) -> None:
+        self._over = True
+        self.server.state = FINISHED
+        self.store.notify()
+
     def finish(self) -> None:
         """Take no more answers, and say that the study is over, where `close` alone would say that it is paused.
 
@@ -326,6 +364,11 @@ class HumanRanking(Oracle):
             self.store.state = FINISHED if self._finished else PAUSED
         self.server.stop(self._finished)
         self.store.close()
+
+
+def _updated(model: RaterModel, evidence: Any) -> RaterModel:
+    said, seconds, points, shown = evidence
+    return model.update(said, seconds, points=points, shown=shown)
 
 
 def plain(x: Any) -> Any:
