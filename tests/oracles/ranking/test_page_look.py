@@ -65,10 +65,13 @@ def test_pictures_are_as_large_as_fit(tmp_path: Path, page: Any) -> None:
             elif height > 320:
                 assert dock["y"] + dock["height"] == pytest.approx(height, abs=1)  # the order is in sight
                 assert dock["height"] < 0.35 * height
-            page.locator(".pick").nth(3).focus()
-            press(page, "ArrowLeft")
-            focused = page.locator(".card:has(:focus)").bounding_box()
-            assert focused["y"] < page.locator("#dock").bounding_box()["y"]  # what has the focus is not hidden
+            page.evaluate("document.querySelector('.pick').focus({ preventScroll: true })")
+            press(page, "ArrowDown")
+            expect(page.locator(".pick").nth(2)).to_be_focused()
+            box, dock = (page.locator(name).bounding_box() for name in (".pick:focus", "#dock"))
+            assert box["y"] >= 0 and box["y"] + box["height"] <= min(
+                dock["y"], height
+            )  # what has the focus is in sight
         press(page, "2", "1", "Enter")
         expect(page.locator("#waiting")).to_be_visible()
 
@@ -119,6 +122,7 @@ def test_texts(tmp_path: Path, page: Any) -> None:
             for card in page.locator(".card").all():
                 box = card.bounding_box()
                 assert box["x"] >= 0 and box["x"] + box["width"] <= width  # of errors, too
+            assert page.locator(".card.error .text").evaluate("e => e.scrollWidth - e.clientWidth") <= 0
         assert page.locator(".question").evaluate("e => getComputedStyle(e).direction") == "rtl"
         cut, seen = page.locator(".card.text", has_text="the end"), page.locator(".card.text", has_text=HEBREW)
         assert (cut.count(), seen.count(), page.locator(".card.error").count()) == (2, 1, 1)

@@ -197,7 +197,8 @@ def test_dragging_from_the_last_row(tmp_path: Path, page: Any) -> None:
 
 
 def test_what_is_missing_is_said(tmp_path: Path, page: Any) -> None:
-    go, drawn = threading.Event(), []
+    go = threading.Event()
+    drawn: list[Any] = []
 
     def slow(x: Any) -> Any:
         if drawn:

@@ -61,7 +61,10 @@ def test_a_finished_study_shows_the_result_and_may_go_on(
     with study(tmp_path / "s.db", 1, lambda x: f"A text about {x[0]:.3f}") as (oracle, _, _):
         enter(page, oracle.url)
         best = page.locator(".face .text").nth(2).inner_text()
-        press(page, "3", "1", "Enter")
+        with page.expect_response("**/media/*") as loaded:  # while the server is still there
+            press(page, "3", "1", "Enter")
+        assert loaded.value.ok
+        page.route("**/media/*", lambda route: route.abort())
         expect(page.locator("#waiting")).to_have_text("The next round is being prepared …")
         oracle.finish()
     expect(page.locator("#waiting")).to_have_text(FINISHED)
