@@ -104,6 +104,8 @@ class _Study(Session):
                 title=given.title,
                 question=given.question,
                 patience=given.patience,
+                consent=given.consent,
+                reveal=given.show_winners,
             )
         kept = ("render", "candidates", "ranked", "rounds", "raters")
         about = {"title": given.title, "question": given.question, "seed": given.seed, "dimension": variable.size}

@@ -57,6 +57,8 @@ OPTIONS: Table = {
         option("--port", "port of the page; default: the last one used, or any free port", count, default=0),
         option("--title", "title of the page; default %(default)r", default="Which is best?"),
         option("--question", "the question put to the raters", default=""),
+        option("--consent", "file of Markdown or HTML that people read before they begin", Path, metavar="FILE"),
+        option("--show-winners", "show raters each round's winner and how far they agree", action="store_true"),
         option("--save", "write the final x to this file instead of printing it", Path, metavar="FILE.json"),
         option("--open", "open the page in a browser on this machine", action="store_true"),
     )

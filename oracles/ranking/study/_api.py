@@ -15,7 +15,7 @@ from starlette.routing import Route
 from oracles.ranking.study._people import Rater
 from oracles.ranking.study._progress import shown, url_of
 from oracles.ranking.study._record import Answer, Round
-from oracles.ranking.study._store import RUNNING
+from oracles.ranking.study._store import FINISHED, RUNNING
 from oracles.ranking.study._study import Asks, Conflict, Invalid, wanted
 from oracles.ranking.study._words import cleaned
 
@@ -41,6 +41,7 @@ class Api:
         self._waiting: dict[str, float] = {}
         self.seen: dict[int, float] = {}
         """When each rater's page asked last, by this process's clock."""
+        self._owed: set[str] = set()
 
     def routes(self) -> list[Route]:
         """All of them."""
@@ -53,8 +54,12 @@ class Api:
         ]
 
     def listening(self, since: float) -> bool:
-        """Whether a page that waits for a round has asked since a time; it is to hear of the end."""
-        return any(at > since for at in list(self._waiting.values()))
+        """Whether a page that waits has asked since a time, and is to hear of the end, or to fetch its result."""
+        return bool(self._owed) or any(at > since for at in list(self._waiting.values()))
+
+    def fetched(self, session: str) -> None:
+        """A page has got the result."""
+        self._owed.discard(session)
 
     def _waits(self, session: str, waits: bool) -> None:
         if waits:
@@ -75,6 +80,11 @@ class Api:
         session, rater = found
         self.seen[rater.id] = time.monotonic()
         state: Body = {"state": self.server.state, "rater": rater.name, **self._about(rater.id)}
+        if self.server.state == FINISHED:
+            state["code"] = self.store.code(rater.id)
+            self._owed |= {session} if state["history"] else set()
+        elif not self.server.reveal:
+            state |= {"history": [], "progress": state["progress"] | {"agreement": None}}
         waiting = self.study.next_for(rater.id) if self.server.state == RUNNING else []
         self._waits(session, not waiting and self.server.state == RUNNING)
         if not waiting:

@@ -14,13 +14,13 @@ __all__ = ["as_csv", "readable", "rows_of"]
 
 
 def rows_of(store: Store) -> list[dict[str, Any]]:
-    """One row per answer, in order.
+    """One row for each answer, in order.
 
     Its columns: "step" of the search; "round", which a step has anew after an undo; "rater", a number; "name" of the
-    rater; "kind"; "order", the positions of the ranked candidates, best first, ties together; "shown", the positions in
-    the order of the screen; "time" since 1970 in seconds; "ms" that the person took; "status": "counts", "skipped",
-    "withdrawn" by its rater, or "void", since an answer was withdrawn on which its round rested; "points" of the
-    candidates, a list for each, where they were kept.
+    rater; "code" that the rater is shown at the end; "kind"; "order", the positions of the ranked candidates, best
+    first, ties together; "shown", the positions in the order of the screen; "time" since 1970 in seconds; "ms" that the
+    person took; "status": "counts", "skipped", "withdrawn" by its rater, or "void", since an answer was withdrawn on
+    which its round rested; "points" of the candidates, a list for each, where they were kept.
     """
     names = store.people.names()
     with store.record() as record:
@@ -32,6 +32,7 @@ def rows_of(store: Store) -> list[dict[str, Any]]:
             "round": a.round_id,
             "rater": a.rater,
             "name": names.get(a.rater or 0, ""),
+            "code": store.code(a.rater or 0),
             "kind": a.kind,
             "order": a.payload["groups"],
             "shown": a.shown_order,

@@ -57,6 +57,8 @@ class Server:
         title: Of the page.
         question: What the person is asked.
         rounds: How many rounds are planned; None is not known.
+        consent: HTML that people read before they begin; empty for none.
+        reveal: Whether raters see the winners and the agreement while the study runs.
 
     Attributes:
         state: "running", or what `stop` made of it.
@@ -75,9 +77,11 @@ class Server:
         title: str = "Which is best?",
         question: str = "",
         rounds: int | None = None,
+        consent: str = "",
+        reveal: bool = False,
     ) -> None:
         self.study, self.store, self.public = study, study.store, address
-        self.title, self.question = title, question
+        self.title, self.question, self.consent, self.reveal = title, question, consent, reveal
         self.state = RUNNING
         self.progress = Progress(study, rounds)
         self._socket = bound(host, port, self.store.port)
@@ -162,7 +166,8 @@ class Server:
             if session is not None:
                 return self.let_in(RedirectResponse("../", 303), request, self.cookie, session)
         elif self.store.people.waits(token):
-            return self.at_door(button="Begin", base="../")
+            button = "I agree, and begin" if self.consent else "Begin"
+            return self.at_door(button=button, consent=self.consent, base="../")
         if self.visitor(request) is not None:
             return self.at_door(onward=True, base="../")
         text = "This link was used before, or is not one of this study's. Ask for a new one."
@@ -191,7 +196,7 @@ class Server:
 
     def _trouble(self, request: Request, error: Exception) -> Response:
         """The store cannot be used now; pages keep what they sent, and try again."""
-        text = "The study cannot store anything at the moment."  # the log says why
+        text = "The study cannot store answers at the moment."  # the log says why
         if "/api/" in request.url.path:
             return JSONResponse({"error": text}, 503)
         return self.at_door(f"{text} Open this address again in a while.", 503)
@@ -212,6 +217,7 @@ class Server:
     def _media(self, request: Request) -> Response:
         if self.visitor(request) is None and not self.admin.leads(request):
             return Response(status_code=403)
+        self.api.fetched(request.cookies.get(self.cookie, ""))
         media = self.store.gallery.media(request.path_params["media_id"])
         if media is None:
             return Response(status_code=404)

@@ -275,6 +275,10 @@ class Store:
         seed = hashlib.sha256(f"{self.secret}/{round_id}/{rater}".encode()).digest()
         return np.random.default_rng(np.frombuffer(seed, dtype=np.uint32)).permutation(n)
 
+    def code(self, rater: int) -> str:
+        """What a rater shows as a proof of having taken part."""
+        return hashlib.sha256(f"{self.secret}/code/{rater}".encode()).hexdigest()[:8].upper()
+
     @property
     def state(self) -> str:
         """Whether the study is "running", "paused" or "finished"."""

@@ -23,6 +23,7 @@ from blackbox_zo.search import Search
 from blackbox_zo.variables import Vector
 from oracles.ranking.raters._reliability import RaterModel
 from oracles.ranking.study._address import public
+from oracles.ranking.study._consent import consent_of
 from oracles.ranking.study._media import Media, rendered
 from oracles.ranking.study._record import Round
 from oracles.ranking.study._server import Server
@@ -78,6 +79,8 @@ class HumanRanking(Oracle):
         title: Title of the page.
         question: Question on the page.
         patience: Seconds after its first answer at which a round ends without the other raters; None waits for them.
+        consent: File of Markdown or HTML that people read before they begin; pressing the button is their consent.
+        reveal: Whether raters see each round's winner and how far they agree; by default only the researcher does.
 
     Attributes:
         server: The page's server.
@@ -106,6 +109,8 @@ class HumanRanking(Oracle):
         title: str = "Which is best?",
         question: str = "",
         patience: float | None = None,
+        consent: str | Path | None = None,
+        reveal: bool = False,
     ) -> None:
         if not callable(render):
             raise TypeError(f"`render` must be a function of one candidate, got {render!r:.60}.")
@@ -116,6 +121,7 @@ class HumanRanking(Oracle):
         if patience is not None:
             check_positive("HumanRanking", patience=patience)
         address = None if public_url is None else public(public_url)
+        text = "" if consent is None else consent_of(consent)
         self.render, self.n_ranked, self.patience = render, n_ranked, patience
         self.store = Store(store, about={"title": title})
         self.study = Study(self.store, raters)
@@ -126,7 +132,7 @@ class HumanRanking(Oracle):
         try:
             with self.store.record() as record:
                 self._seen = record.newest_undo()
-            self.server = Server(self.study, host, port, address, allowed_hosts, title, question, rounds)
+            self.server = Server(self.study, host, port, address, allowed_hosts, title, question, rounds, text, reveal)
             self.server.admin.facts, self.server.admin.finish = self._facts, self._finish_now
             self.store.state = RUNNING
         except BaseException:
@@ -333,7 +339,7 @@ class HumanRanking(Oracle):
         return f"{self.server.address}/admin/join/{self.store.people.lead()}"
 
     def _finish_now(self) -> None:
-        self._over = True
+        self._over = self._finished = True
         self.server.state = FINISHED
         self.store.notify()
 

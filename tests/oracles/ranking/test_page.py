@@ -196,7 +196,7 @@ def test_an_answer_waits_for_room_on_a_full_disk(tmp_path: Path, page: Any) -> N
                 c.commit()
         press(page, "1", "2", "Enter")
         status(page).to_have_text(
-            "The study cannot store anything at the moment. Your answer is kept here and will be sent."
+            "The study cannot store answers at the moment. Your answer is kept here and will be sent."
         )
         assert rows(oracle.store) == []
         page.reload()  # the outbox outlives the page

@@ -7,6 +7,7 @@ import threading
 import time
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
@@ -353,3 +354,38 @@ def test_an_undo_at_the_last_moment_is_not_ignored(tmp_path: Path) -> None:
     assert ann.undo().status == 409 and state_of(ann)["state"] == "paused"
     oracle.close()
     assert Store(tmp_path / "s.db").state == "paused"
+
+
+def test_consent_comes_first_and_a_code_last(tmp_path: Path) -> None:
+    (tmp_path / "read.md").write_text("# Before you begin\n\nYou *may* stop. <script>alert(1)</script>\n")
+    options = {"consent": tmp_path / "read.md", "rounds": 1, "n_ranked": 1}
+    with study(tmp_path / "s.db", 1, **options) as (oracle, _, _):
+        link = urlsplit(oracle.invite("Ann")).path
+        ann = Person(oracle.invite("Ann"))
+        door = ann.request("GET", link, Cookie="none=1").text
+        assert "<h1>Before you begin</h1>" in door and "<em>may</em>" in door and "I agree, and begin" in door
+        assert "<script>alert" not in door
+        assert state_of(ann).get("code") is None and state_of(ann)["history"] == []
+        both_answer(ann)
+        oracle.server.state = "finished"  # as in the moment before the server goes
+        last = state_of(ann)
+        assert last["code"] == rows_of(oracle.store)[0]["code"] and len(last["code"]) == 8
+        assert last["history"] and oracle.server.api.listening(float("inf"))
+        ann.request("GET", f"/{last['history'][0]['best']['url']}")
+        assert not oracle.server.api.listening(float("inf"))
+    for name, text in (("none.md", None), ("empty.md", " "), ("bytes.md", b"\xff\xfe\xff")):
+        if text is not None:
+            (tmp_path / name).write_bytes(text if isinstance(text, bytes) else text.encode())
+        with pytest.raises(ValueError, match=f"`consent` .*{name}"):
+            HumanRanking(spelled, tmp_path / "t.db", consent=tmp_path / name)
+
+
+def test_winners_and_agreement_are_hidden_unless_revealed(tmp_path: Path) -> None:
+    for reveal in (False, True):
+        with study(tmp_path / f"{reveal}.db", 2, raters=2, n_ranked=1, reveal=reveal) as (oracle, search, _):
+            people = [Person(oracle.invite(name)) for name in ("Ann", "Bo")]
+            both_answer(*people)
+            wait_for(lambda search=search: search.moves == 1)
+            told = state_of(people[0])
+            assert (len(told["history"]), told["progress"]["agreement"] is not None) == (reveal, reveal)
+            both_answer(*people)

@@ -44,9 +44,9 @@ export function showNotices(notices) {
 }
 
 /** What to say while there is no round. */
-function idle({ state, missing, raters }) {
+function idle({ state, missing, raters, code }) {
   if (state === "paused") return "The study is paused. This page continues by itself.";
-  if (state === "finished") return "The study is finished. Thank you.";
+  if (state === "finished") return `The study is finished. Thank you. Your completion code is ${code}.`;
   if (!missing || raters < 2) return "The next round is being prepared …";
   return raters === 2 ? "Waiting for the other person …" : `Waiting for ${missing} of ${raters - 1} others …`;
 }
