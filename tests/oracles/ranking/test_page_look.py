@@ -54,7 +54,7 @@ def test_pictures_are_as_large_as_fit(tmp_path: Path, page: Any) -> None:
             page.evaluate("scrollTo(0, 0)")
             expect(page.locator("#grid")).to_have_attribute("style", re.compile("--columns: 2"))
             expect(page.locator(".face img").first).to_have_css("aspect-ratio", "2 / 1")
-            assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
+            expect(page.locator("html")).to_have_js_property("scrollWidth", width)  # no wider than the screen
             boxes = [page.locator(".face img").nth(i).bounding_box() for i in range(4)]
             assert min(box["width"] for box in boxes) >= min(150, width / 2 - 36)
             dock = page.locator("#dock").bounding_box()
@@ -65,6 +65,11 @@ def test_pictures_are_as_large_as_fit(tmp_path: Path, page: Any) -> None:
             elif height > 320:
                 assert dock["y"] + dock["height"] == pytest.approx(height, abs=1)  # the order is in sight
                 assert dock["height"] < 0.35 * height
+            wider = "all => all.map(e => e.scrollWidth - e.clientWidth)"
+            press(page, "2", "1")
+            press(page, "3", "u")  # redo is there, too
+            assert max(page.locator(".card, .row, #actions button").evaluate_all(wider)) <= 0
+            press(page, "u", "u")
             page.evaluate("document.querySelector('.pick').focus({ preventScroll: true })")
             press(page, "ArrowDown")
             expect(page.locator(".pick").nth(2)).to_be_focused()

@@ -30,7 +30,9 @@ function card(c, i) {
   const row = make("div", { className: "row" }, make("span", { className: "key", textContent: i + 1 }), right);
   if (c.kind === "error") {
     const why = make("p", { className: "note", textContent: "This candidate could not be drawn, and loses:" });
-    out.append(why, picture(c, named(c)), row);
+    const text = picture({ ...c, kind: "text" }, "");
+    text.tabIndex = 0; // it may scroll
+    out.append(why, text, row);
     return out;
   }
   const pick = make("button", { className: "pick", type: "button" });
