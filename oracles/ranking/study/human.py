@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import json
 import logging
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -261,8 +262,9 @@ class HumanRanking(Oracle):
         if np.isfinite(recent).any():
             self.server.progress.agreement = 1.0 - float(np.nanmean(recent))
         for warning in self.warnings():
-            if warning not in self._warned:
-                self._warned.add(warning)
+            kind = re.sub(r"[\d.,]+", "", warning)  # its figures change with every round
+            if kind not in self._warned:
+                self._warned.add(kind)
                 _log.warning("Rater %s", warning)
         return model.merge(said) if self.study.raters > 1 else closed.ranking
 

@@ -31,7 +31,7 @@ def test_candidates_are_shown_as_episodes_and_the_order_moves_the_search(tmp_pat
             frames = {}
             for candidate in person.round()["candidates"]:
                 assert candidate["kind"] == "image"
-                reply = person.request("GET", candidate["url"])
+                reply = person.request("GET", f"/{candidate['url']}")
                 assert reply.status == 200 and reply.headers["content-type"] == "image/webp"
                 frames[candidate["id"]] = getattr(Image.open(io.BytesIO(reply.data)), "n_frames", 1)
             assert max(frames.values()) > 1  # they move

@@ -181,7 +181,7 @@ def test_several_raters_give_names_and_hear_the_end(tmp_path: Path, page: Any, m
         ready(page, 1)
         press(page, "c")
         oracle.finish()
-    expect(page.locator("#waiting")).to_have_text("The study is finished. Thank you.")
+    expect(page.locator("#waiting")).to_contain_text("The study is finished. Thank you. Your completion code is ")
     assert rows_of(Store(tmp_path / "s.db"))[0]["name"] == "Ann"
 
 

@@ -202,7 +202,7 @@ def test_one_sound_at_a_time(tmp_path: Path, page: Any) -> None:
         expect(page.locator("#dialog audio")).to_have_js_property("paused", False)
         assert not any(page.evaluate(playing)[:4])
         press(page, "Escape")
-        assert page.locator("#dialog audio").count() == 0  # a closed dialog is silent
+        expect(page.locator("#dialog audio")).to_have_count(0)  # a closed dialog is silent
         press(page, "c")
 
 
