@@ -52,6 +52,7 @@ def test_pictures_are_as_large_as_fit(tmp_path: Path, page: Any) -> None:
         for width, height in SCREENS:
             page.set_viewport_size({"width": width, "height": height})
             page.evaluate("scrollTo(0, 0)")
+            page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
             expect(page.locator("#grid")).to_have_attribute("style", re.compile("--columns: 2"))
             expect(page.locator(".face img").first).to_have_css("aspect-ratio", "2 / 1")
             expect(page.locator("html")).to_have_js_property("scrollWidth", width)  # no wider than the screen
@@ -202,7 +203,7 @@ def test_one_sound_at_a_time(tmp_path: Path, page: Any) -> None:
         expect(page.locator("#dialog audio")).to_have_js_property("paused", False)
         assert not any(page.evaluate(playing)[:4])
         press(page, "Escape")
-        assert page.locator("#dialog audio").count() == 0  # a closed dialog is silent
+        expect(page.locator("#dialog audio")).to_have_count(0)  # a closed dialog is silent
         press(page, "c")
 
 
