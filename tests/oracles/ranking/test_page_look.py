@@ -52,6 +52,7 @@ def test_pictures_are_as_large_as_fit(tmp_path: Path, page: Any) -> None:
         for width, height in SCREENS:
             page.set_viewport_size({"width": width, "height": height})
             page.evaluate("scrollTo(0, 0)")
+            page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
             expect(page.locator("#grid")).to_have_attribute("style", re.compile("--columns: 2"))
             expect(page.locator(".face img").first).to_have_css("aspect-ratio", "2 / 1")
             expect(page.locator("html")).to_have_js_property("scrollWidth", width)  # no wider than the screen
