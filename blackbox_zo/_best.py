@@ -18,9 +18,9 @@ class Best(NamedTuple):
     """The best point asked about so far.
 
     Attributes:
-        x: In the structure of x0; None for a variable whose points are never written out.
-        value: Its value; NaN if it is the winner of the newest ranking, or before the first answer.
-        id: The number of its query; -1 before the first answer.
+        x: The point, in the structure of x0; None for a variable whose points are never written out.
+        value: Value of the point; NaN if it is the winner of the latest ranking, or before the first answer.
+        id: Id of its query; -1 before the first answer.
     """
 
     x: Tree
@@ -29,10 +29,10 @@ class Best(NamedTuple):
 
 
 class BestSoFar:
-    """Keeps the best of what a search is told.
+    """Keeps the best point of a search.
 
     Args:
-        variable: Of the search. Only the points of a `Vector` are kept.
+        variable: Variable of the search. Only the points of a `Vector` are kept.
     """
 
     def __init__(self, variable: Variable) -> None:
@@ -43,7 +43,7 @@ class BestSoFar:
 
     @property
     def found(self) -> tuple[Floats | None, float, int]:
-        """The point, shape (d,), none where points are not written out; its value; and the number of its query."""
+        """The point, shape (d,), or None if points are not written out; its value; and the id of its query."""
         for pending in self._unseen:
             self._see(pending, pending.values)
         self._unseen.clear()
@@ -63,24 +63,24 @@ class BestSoFar:
         return Best(x, value, query)
 
     def part(self, pending: Open) -> None:
-        """Note that an open step has new values; they are compared when somebody asks, or with the rest."""
+        """Mark an open step as having new values; they are compared on the next read, or with the whole step."""
         self._unseen.add(pending)
 
     def whole(self, pending: Open, feedback: Values) -> None:
-        """Compare all values of a step with what is kept; parts of it that nobody asked about are among them."""
+        """Compare all values of a step with the best so far, including parts that were only marked."""
         self._unseen.discard(pending)
         self._see(pending, feedback.values)
 
     def ranked(self, pending: Open, positions: Ints, feedback: Ranking) -> None:
-        """Take the winner of a ranking: the newest one counts."""
+        """Take the winner of a ranking; the latest ranking counts."""
         losses = feedback.net_losses()
         if losses.any():
-            self.found = self.found  # what came before is compared before
+            self.found = self.found  # compares the values told before
             self._keep(pending, int(positions[np.argmin(losses)]), np.nan)
 
     def _see(self, pending: Open, values: Floats) -> None:
-        value = float(np.fmin.reduce(values))  # passes over NaN, of queries that failed or have no answer yet
-        if value != value or value > self._value:  # none is known, or all are worse
+        value = float(np.fmin.reduce(values))  # ignores NaN: queries that failed or have no answer yet
+        if value != value or value > self._value:  # no value, or all are worse
             return
         position = int(np.argmax(values == value))
         if value != self._value or position + pending.first_id < self._id:

@@ -21,7 +21,7 @@ FORMAT = 2
 
 
 def save(engine: Engine) -> dict[str, Any]:
-    """The state of an engine. An open proposal is saved as what it takes to sample it again, and its answers so far."""
+    """The state of an engine; of open proposals, the answers so far and what is needed to sample them again."""
     (x, value, query), learning = engine.best.found, engine.learning
     out: dict[str, Any] = {
         "format": FORMAT,
@@ -47,12 +47,12 @@ def save(engine: Engine) -> dict[str, Any]:
 
 
 def _saved(engine: Engine, name: str, step: int, pending: Open) -> dict[str, Any]:
-    """A step that is open."""
+    """The state of an open step."""
     out: dict[str, Any] = {"version": pending.version, "first_id": pending.first_id, "n": pending.queries.n}
     if engine.variable.dense:
         out["origin"] = pending.queries.origin.copy()
     elif pending.version != engine.variable.version:
-        raise ValueError(f"Step {step} was asked before the last move, so its answers are of no use; tell it first.")
+        raise ValueError(f"Step {step} was asked before the last move and cannot be saved; tell its answers first.")
     out |= {"values": pending.values.copy(), "waiting": pending.waiting.copy()}
     if pending.stderr is not None:
         out["stderr"] = pending.stderr.copy()
@@ -70,7 +70,7 @@ def _saved(engine: Engine, name: str, step: int, pending: Open) -> dict[str, Any
 
 
 def load(engine: Engine, state: Mapping[str, Any]) -> None:
-    """Load what `save` gave into an engine that was made with the same arguments."""
+    """Load a state from `save` into an engine that was made with the same arguments."""
     if "format" not in state or int(state["format"]) != FORMAT:
         raise ValueError(
             f"The state has format {state.get('format')}, this search {FORMAT}; load it with the version that saved it."
@@ -100,7 +100,7 @@ def load(engine: Engine, state: Mapping[str, Any]) -> None:
 
 
 def _reopen(engine: Engine, step: int, mine: dict[str, Any]) -> None:
-    """Sample an open proposal again, where and as it was sampled first."""
+    """Sample an open proposal again, at the same x and from the same state as before."""
     if engine.variable.dense:
         engine.variable.load({"z": mine["origin"]}, int(mine["version"]))
     engine.state = unpack("estimator", engine.state, mine)

@@ -1,4 +1,4 @@
-"""`Engine`: where a search stands, and how answers move it. It knows neither users nor files."""
+"""`Engine`: the state of a search, and how answers update it; without user interface or files."""
 
 from __future__ import annotations
 
@@ -24,25 +24,25 @@ class Engine:
     """A variable, an estimator and a rule, with their states and the steps that are open.
 
     Args:
-        variable: What is moved.
-        estimator: How to ask.
-        rule: How to move.
-        seed: All randomness is a function of it.
-        budget: Most queries ever asked; none is no limit.
-        max_staleness: Moves after which an estimate moves nothing any more.
+        variable: The variable to move.
+        estimator: Chooses the queries and estimates the gradient.
+        rule: Turns an estimate into a move.
+        seed: Seed of the run; all randomness is a function of it.
+        budget: Maximum number of queries; None for no limit.
+        max_staleness: Estimates more than this many moves old are not used.
 
     Attributes:
-        state: The estimator's.
-        rule_state: The rule's.
-        learning: What oracles have learnt.
+        state: State of the estimator.
+        rule_state: State of the rule.
+        learning: States of the oracles that learn.
         open: Steps that wait for answers, by number.
         best: The best point so far.
         steps: Number of steps asked.
         asked: Number of queries asked.
         nfev: Number of queries answered, failures included.
         failed: Number of queries that failed.
-        barren: How many of the newest complete steps had no usable answer at all.
-        barren_steps: How many of all complete steps had none.
+        barren: Number of complete steps without a usable answer since the last one with an answer.
+        barren_steps: Total number of complete steps without a usable answer.
     """
 
     def __init__(
@@ -69,14 +69,14 @@ class Engine:
         return step
 
     def hold(self, step: int, queries: Queries, first_id: int) -> Open:
-        """Keep a step open that was sampled from the present state."""
+        """Add a step that was sampled from the current state to the open ones."""
         ended = self.steps - len(self.open)
         pending = Open(self.variable.version, ended, self.state, queries, first_id, Moment(self.learning))
         self.open[step] = pending
         return pending
 
     def take(self, step: int, pending: Open, positions: Ints, feedback: Feedback) -> bool:
-        """Record answers that have been checked; move, and return True, if the step is complete."""
+        """Record checked answers; if the step is complete, move and return True."""
         self.nfev += len(positions)
         whole = pending.take(positions, feedback)
         if isinstance(feedback, Values):
@@ -105,7 +105,7 @@ class Engine:
         if self.variable.version - pending.version > self.max_staleness:
             return
         self.state, gradient = self.estimator.estimate(self.state, self.variable, pending.queries, feedback)
-        if nothing:  # nothing is known: no decay, no momentum
+        if nothing:  # no information: neither decay nor momentum
             self.variable.add_(Step(gradient.directions, np.zeros_like(gradient.w)))
             return
         self.rule_state, step = self.rule.update(self.rule_state, gradient)
@@ -114,13 +114,13 @@ class Engine:
     # ------------------------------------------------------------------------------------------------- going back
 
     def snapshot(self) -> Snapshot:
-        """Where things stand, to go back to. Nothing of it is ever changed, so it costs no more than x.
+        """The current state, for `restore`. Its parts are never modified, so it takes no more memory than x.
 
         Raises:
             TypeError: The variable is not kept as an array.
         """
         if not self.variable.dense:
-            raise TypeError(f"The moves of a `{type(self.variable).__name__}` cannot be taken back.")
+            raise TypeError(f"The moves of a `{type(self.variable).__name__}` cannot be undone.")
         return Snapshot(
             self.variable.state(), self.variable.version, self.state, self.rule_state, self.learning.states,
             {step: pending.copy() for step, pending in self.open.items()},
@@ -129,7 +129,7 @@ class Engine:
         )  # fmt: skip
 
     def restore(self, then: Snapshot) -> None:
-        """Go back to a snapshot. What was open then is open again, and not handed out."""
+        """Go back to a snapshot. Steps that were open then are open again, and not yet handed out."""
         self.variable.load(then.x, then.version)
         self.state, self.rule_state, self.learning.states = then.state, then.rule_state, then.learnt
         self.open = {step: pending.copy() for step, pending in then.open.items()}
@@ -138,7 +138,7 @@ class Engine:
 
 
 class Snapshot(NamedTuple):
-    """Where a search stood; see `Engine.snapshot`."""
+    """The state of a search at one time; see `Engine.snapshot`."""
 
     x: dict[str, Any]
     version: int

@@ -1,4 +1,4 @@
-"""Proposals that wait for answers, and the checks that an answer belongs to one of them."""
+"""Open proposals, and the checks that an answer belongs to one of them."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ class Open:
 
     Attributes:
         version: Number of moves made when it was sampled.
-        ended: Number of steps that were complete then; some may have moved nothing.
+        ended: Number of steps that were complete then; not every step moves x.
         state: The estimator's state then.
-        queries: All its points.
-        first_id: The id of the first.
-        moment: What oracles know in this step.
-        handed: What `ask` has given out of it.
+        queries: The points of all its queries.
+        first_id: Id of the first query.
+        moment: The oracles' states in this step, and what they learn from it.
+        handed: The proposals that `ask` handed out for it.
         every: The positions 0 … n - 1.
-        waiting: Which answers are still to come, shape (n,).
-        left: How many those are.
+        waiting: Which answers are still missing, shape (n,).
+        left: Number of missing answers.
         values: The values so far, shape (n,).
         stderr: Their standard errors, shape (n,).
-        rankings: The rankings so far, each with the positions it is about.
-        learnt: The evidence of the queries that were told, by the oracle's name and the id.
+        rankings: The rankings so far, each with the positions that it ranks.
+        learnt: The evidence of the queries that were told, by oracle name and query id.
         told_as: The kind of feedback so far.
     """
 
@@ -59,7 +59,7 @@ class Open:
         self.told_as: type[Feedback] | None = None
 
     def copy(self) -> Open:
-        """As it is now, and not handed out."""
+        """A copy, marked as not handed out."""
         out = Open(self.version, self.ended, self.state, self.queries, self.first_id, self.moment)
         out.left, out.waiting, out.values = self.left, self.waiting.copy(), self.values.copy()
         out.stderr = None if self.stderr is None else self.stderr.copy()
@@ -68,7 +68,7 @@ class Open:
         return out
 
     def take(self, positions: Ints, feedback: Feedback) -> Feedback | None:
-        """Note the answers to some queries; return the answer to the whole step once none is missing."""
+        """Record the answers to some queries; return the answer to the whole step once none is missing."""
         if positions is self.every:
             return feedback
         self.waiting[positions] = False
@@ -85,12 +85,12 @@ class Open:
 
 
 def belongs(proposal: Proposal, pending: Open) -> bool:
-    """Whether a proposal was handed out from an open one, or is one of before a restart about the same points."""
+    """Whether a proposal was handed out from an open one, or before a restart with the same points."""
     return proposal in pending.handed or _same(proposal, pending)
 
 
 def _same(proposal: Proposal, pending: Open) -> bool:
-    """Whether another object, say of before a restart, asks about the very points that are open here."""
+    """Whether a different object, such as one from before a restart, asks about exactly the open points."""
     which = proposal.ids - pending.first_id
     if which[0] < 0 or which[-1] >= pending.queries.n:
         return False
@@ -102,10 +102,10 @@ def _same(proposal: Proposal, pending: Open) -> bool:
 
 
 def positions_of(proposal: Proposal, pending: Open, ids: Any) -> Ints:
-    """Positions within the step of the queries that are told.
+    """Positions of the told queries within the step.
 
     Raises:
-        TellError: An id is not the proposal's, is named twice, or has been told.
+        TellError: An id is not the proposal's, is given twice, or has been told.
     """
     n = len(pending.every)
     if isinstance(ids, np.ndarray) and ids.shape == (1,) and ids.dtype == np.intp and proposal.n == n:

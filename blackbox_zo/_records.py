@@ -34,11 +34,11 @@ class Ended(IntEnum):
     FAILED = 5
     """Every query failed."""
     TARGET = 6
-    """A value as low as the target was found."""
+    """A value at or below the target was found."""
     STEPS = 7
-    """Every step was made."""
+    """All steps were done."""
     BARREN = 8
-    """So many steps in a row had no usable answer."""
+    """`patience` consecutive steps had no usable answer."""
 
 
 class Report(NamedTuple):
@@ -67,9 +67,9 @@ class Failure(NamedTuple):
     """The first query of a run that failed.
 
     Attributes:
-        query: Its id.
-        reason: Why, if the oracle said so.
-        info: What the oracle noted about it.
+        query: Id of the query.
+        reason: Why it failed; empty if the oracle gave no reason.
+        info: Info that the oracle recorded about it.
     """
 
     query: int
@@ -78,7 +78,7 @@ class Failure(NamedTuple):
 
 
 class Searched(Protocol):
-    """What a run needs of a search; `Search` is one."""
+    """What a run needs from a search; `Search` provides it."""
 
     @property
     def variable(self) -> Variable: ...

@@ -1,4 +1,4 @@
-"""What tells a run from others, and how it is made again from its journal: by replaying the answers."""
+"""The header that identifies a run, and the replay of its answers, which restores it from its journal."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = ["engine_of", "find_public", "header_of", "points_of", "replay", "rest
 
 
 def header_of(engine: Engine) -> dict[str, Any]:
-    """What tells this run from others."""
+    """The entries that identify this run."""
     v = engine.variable
     out: dict[str, Any] = {
         "estimator": describe(engine.estimator),
@@ -41,14 +41,14 @@ def header_of(engine: Engine) -> dict[str, Any]:
 
 
 _Asked = tuple[int, int]
-"""When a step was asked: the number of moves and of complete steps before it; some steps may have moved nothing.
+"""When a step was asked: the numbers of moves and of complete steps before it; not every step moves x.
 
-What oracles know depends on both, for they learn from steps that move nothing too.
+The states of oracles depend on both, since oracles also learn from steps that do not move x.
 """
 
 
 class _Told(NamedTuple):
-    """Answers to some queries of a step that stand together in a journal."""
+    """Consecutive answers in a journal to queries of one step."""
 
     step: int
     asked: _Asked
@@ -69,8 +69,8 @@ def replay(
     """Feed recorded answers to a fresh engine, asking each step after as many moves as when it was first asked.
 
     Args:
-        engine: As it was when the journal was begun.
-        lines: Of the journal, in order; measures are passed over.
+        engine: A fresh engine, as at the start of the journal.
+        lines: Lines of the journal, in order; measures are skipped.
         moves: Stop after this many moves; None replays all.
         see: Called with each line and the points it answers, shape (m, d), before it is told.
 
@@ -115,7 +115,7 @@ def replay(
 
 
 def _together(lines: Iterable[Line], keep: bool) -> Iterator[_Told]:
-    """Answers of one step that follow each other are told together: within a step their order makes no difference."""
+    """Group consecutive answers of one step: within a step, their order does not matter."""
     held: list[Answers] = []
     for line in lines:
         if not isinstance(line, Answers):
@@ -153,13 +153,13 @@ def _told(lines: list[Answers], keep: bool) -> _Told:
 
 
 def _line_of(t: _Told, wrong: Any) -> int:
-    """The number of the line that is at fault, or of the first that may be."""
+    """The number of the faulty line, or of the first line that may be."""
     first = t.lines[0]
     return first.number + (int(np.argmax(wrong)) if wrong.any() and len(first.ids) == 1 else 0)
 
 
 def _asked_at(told: list[_Told]) -> list[_Asked]:
-    """When each step was asked, by its number; one of which nothing is known, no later than the next."""
+    """When each step was asked, by its number; a step without a record takes the time of the next."""
     found: dict[int, _Asked] = {}
     for t in told:
         found.setdefault(t.step, t.asked)
@@ -173,7 +173,7 @@ def _asked_at(told: list[_Told]) -> list[_Asked]:
 
 
 def points_of(reader: JournalReader) -> Iterator[tuple[Answers, Floats]]:
-    """Each line of answers with the points that it answers, shape (m, d), found by replaying the run.
+    """Each line of answers with the points it answers, shape (m, d), found by replaying the run.
 
     Raises:
         ValueError: The run cannot be rebuilt from its header; see `restore`.
@@ -185,7 +185,7 @@ def points_of(reader: JournalReader) -> Iterator[tuple[Answers, Floats]]:
 
 
 def engine_of(header: Mapping[str, Any]) -> Engine:
-    """A fresh engine as a header describes it.
+    """A fresh engine, built from a header.
 
     Raises:
         ValueError: The run cannot be rebuilt from its header; see `restore`.
@@ -195,13 +195,13 @@ def engine_of(header: Mapping[str, Any]) -> Engine:
 
 
 def restore(header: Mapping[str, Any]) -> tuple[Vector, Estimator, Rule]:
-    """Variable, estimator and rule as a header describes them.
+    """Variable, estimator and rule, built from a header.
 
     Raises:
-        ValueError: The run is too large to be in the header, or uses an estimator or rule of the user's own.
+        ValueError: The start is too large for the header, or the variable, estimator or rule cannot be rebuilt from it.
     """
     if "variable" not in header:
-        raise ValueError(f"The start is kept in journals up to dimension {SMALL}; this one has {header['dimension']}.")
+        raise ValueError(f"Journals record the start up to dimension {SMALL}; this run has {header['dimension']}.")
     v = header["variable"]
     if "x0" not in v:
         raise ValueError("The run searches the parameters of a model, which are not in its journal.")
@@ -213,10 +213,10 @@ def restore(header: Mapping[str, Any]) -> tuple[Vector, Estimator, Rule]:
 
 
 def find_public(name: str) -> Any:
-    """The estimator, rule or schedule of a name in a header.
+    """The estimator, rule or schedule with this name.
 
     Raises:
-        ValueError: There is none.
+        ValueError: `blackbox_zo` has none.
     """
     found = getattr(estimators, name, None) or getattr(rules, name, None)
     if not (isinstance(found, type) and is_dataclass(found)):

@@ -60,7 +60,7 @@ class Snapshots:
         if not self.possible:
             raise OracleError(
                 f"The answer to step {step} was withdrawn, but the search cannot go back: "
-                + ("it has a journal." if self.search.journal is not None else "its moves are made in place.")
+                + ("it has a journal." if self.search.journal is not None else "it moves the variable in place.")
             )
         while self._kept and next_step(self._kept[-1]) > step:
             self._kept.pop()

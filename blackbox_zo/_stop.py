@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and a closed terminal: where a run may end."""
+"""Ctrl-C, SIGTERM and a closed terminal: where a run may stop."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ __all__ = ["Stop"]
 
 
 class Stop:
-    """Inside a `with` block these signals raise KeyboardInterrupt: at once, or from the first `check` on in a `check`.
+    """In a `with` block these signals raise KeyboardInterrupt: at once, or, after the first `check`, only in `check`.
 
-    Weights are moved in place, so an end at any place could leave them half moved. A second signal ends at once.
+    Weights are updated in place, so an interrupt at an arbitrary point could leave them half updated. A second signal
+    raises at once.
 
     Attributes:
-        number: Of the signal that came; 0 without one.
-        abrupt: Whether it raised outside `check`, so that the weights may be half moved.
+        number: Number of the signal received; 0 if none.
+        abrupt: Whether the interrupt was raised outside `check`, so that the weights may be half updated.
     """
 
     def __init__(self) -> None:
@@ -25,10 +26,10 @@ class Stop:
         self._before: list[tuple[int, Any]] = []
 
     def check(self) -> None:
-        """A place where the run may end.
+        """A point where the run may stop.
 
         Raises:
-            KeyboardInterrupt: A signal has come.
+            KeyboardInterrupt: A signal was received.
         """
         self._waits = True
         if self.number:

@@ -1,4 +1,4 @@
-"""What oracles learn: state that the search owns, frozen within a step and absorbed when the step ends."""
+"""What oracles learn: state that the search owns, constant within a step and updated when it ends."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _UNKNOWN: Any = object()
 
 
 class Learner(Protocol):
-    """What an oracle is to the search that owns its state; see `Oracle`."""
+    """The interface of an oracle to the search that owns its state; see `Oracle`."""
 
     not_replayable: ClassVar[str]
 
@@ -46,11 +46,11 @@ class Learning:
     """The states of the oracles that answer a search.
 
     Args:
-        journaled: Whether the run is recorded, so that it must be possible to replay it.
+        journaled: Whether the run has a journal, and so must be replayable.
 
     Attributes:
-        states: After all complete steps. A journal or a checkpoint is read before the search knows who answered it, so
-            a state may be a `_Deferred`, which is worked out when its oracle answers here for the first time.
+        states: The states after all complete steps. A journal or a checkpoint is read before the search knows the
+            oracle, so a state may be a `_Deferred`, which is computed when its oracle first answers.
     """
 
     def __init__(self, journaled: bool = False) -> None:
@@ -59,7 +59,7 @@ class Learning:
         self.oracles: dict[str, Learner] = {}
 
     def of(self, oracle: Learner, states: States | None = None) -> Any:
-        """An oracle's state among `states`, by default after all complete steps; its start where it learnt nothing.
+        """An oracle's state in `states`, by default after all complete steps; its start state if it learnt nothing.
 
         Raises:
             JournalError: The run is recorded, and what this oracle does cannot be replayed.
@@ -72,7 +72,7 @@ class Learning:
         return oracle.start() if state is _UNKNOWN else state
 
     def admit(self, oracle: Learner) -> str:
-        """Note that an oracle answers here, and under which name its state is kept.
+        """Register an oracle; return the name under which its state is kept.
 
         Raises:
             JournalError: The run is recorded, and what this oracle does cannot be replayed.
@@ -119,7 +119,7 @@ class Learning:
 
     @staticmethod
     def load(prefix: str, flat: Mapping[str, Any]) -> States:
-        """What `save` gave."""
+        """The states that `save` was given."""
         states: dict[str, Any] = {}
         for key in flat:
             if key.startswith(f"{prefix}/") and key.endswith("/evidence"):
@@ -134,10 +134,11 @@ class Learning:
 
 
 class Moment:
-    """What oracles know and learn in one step: their states when it was asked, and the evidence of its queries.
+    """The states of oracles when a step was asked, and the evidence that they record in it.
 
     Args:
-        learning: The search's; None for a proposal outside a search, which oracles answer from their first state.
+        learning: Learning of the search; None for a proposal outside a search, which oracles answer from their start
+            state.
     """
 
     __slots__ = ("_by", "_evidence", "_lost", "learning", "states")
@@ -163,7 +164,7 @@ class Moment:
             )
         if evidence is None:
             raise OracleError(
-                f"`{type(oracle).__name__}` learns None from query {query}, which a journal cannot tell from nothing. "
+                f"`{type(oracle).__name__}` learns None from query {query}, which in a journal means nothing learnt. "
                 "Leave out `proposal.learn` where there is nothing to learn."
             )
         if self._evidence is None:
@@ -179,11 +180,11 @@ class Moment:
         self._by[name], known[query] = weakref.ref(oracle), evidence
 
     def of(self, positions: Ints, first_id: int = 0) -> dict[str, dict[int, Any]] | None:
-        """The evidence of the queries `first_id + positions`, by the oracle's name and the id; None if there is none.
+        """The evidence of the queries `first_id + positions`, by oracle name and query id; None if there is none.
 
         Args:
-            positions: Of the queries in their step.
-            first_id: The id of the first query of the step.
+            positions: Positions of the queries in their step.
+            first_id: Id of the first query of the step.
         """
         if not self._evidence:
             return None
@@ -197,19 +198,19 @@ class Moment:
 
 
 def _elsewhere(states: States) -> Moment:
-    """A moment in another process than the search's."""
+    """A moment in a process other than the search's."""
     moment = Moment()
     moment.states, moment._lost = states, True
     return moment
 
 
 def name_of(oracle: Learner) -> str:
-    """Under which name a search keeps an oracle's state: that of its class."""
+    """The name under which a search keeps an oracle's state: that of its class."""
     return type(oracle).__name__
 
 
 def packed(evidence: Mapping[Any, Mapping[int, Any]]) -> Any:
-    """Evidence by some name and by the id of the query, as an array of text, for a checkpoint.
+    """Evidence, by oracle name and query id, as an array of text, for a checkpoint.
 
     Raises:
         ValueError: It is not JSON-able.
@@ -223,7 +224,7 @@ def packed(evidence: Mapping[Any, Mapping[int, Any]]) -> Any:
 
 
 def unpacked(text: Any) -> dict[str, dict[int, Any]]:
-    """What `packed` was given."""
+    """The evidence that `packed` was given."""
     return {name: {int(i): e for i, e in evidence.items()} for name, evidence in json.loads(str(text)).items()}
 
 
@@ -232,7 +233,7 @@ class _Saved(dict[str, Any]):
 
 
 class _Deferred:
-    """A state that is known by what it came from: a state before and evidence, or what was saved."""
+    """A state not computed yet: an earlier state and later evidence, or a saved state."""
 
     __slots__ = ("before", "evidence", "found")
 
@@ -240,7 +241,7 @@ class _Deferred:
         self.before, self.evidence, self.found = before, evidence, _UNKNOWN
 
     def _chain(self) -> tuple[list[_Deferred], Any]:
-        """What leads here from something known, the newest first; and that."""
+        """The deferred states that lead here, newest first, and the known state before them."""
         chain: list[_Deferred] = []
         node: Any = self
         while isinstance(node, _Deferred) and node.found is _UNKNOWN:
@@ -249,12 +250,12 @@ class _Deferred:
         return chain, node.found if isinstance(node, _Deferred) else node
 
     def parts(self) -> tuple[Any, list[dict[int, Any]]]:
-        """A known or saved state, or `_UNKNOWN` for the start; and the evidence that came after it."""
+        """A known or saved state, or `_UNKNOWN` for the start state; and the evidence since then."""
         chain, known = self._chain()
         return known, [node.evidence for node in reversed(chain) if node.evidence is not None]
 
     def resolved(self, oracle: Learner) -> Any:
-        """The state, worked out by its oracle."""
+        """The state, computed by its oracle."""
         chain, state = self._chain()
         if isinstance(state, _Saved):
             state = oracle.load(state)

@@ -24,9 +24,9 @@ class Measure:
     """A function of the search that is evaluated every few steps: a validation loss, a mean return, f at the centre.
 
     Args:
-        name: Its name in the journal and in displays.
-        function: From the search to a number, or to a dict of numbers. A text under the key "error" says why a number
-            is missing; other JSON-able entries are recorded as they are. It must not move the search.
+        name: Name in the journal and on displays.
+        function: Takes the search, returns a number or a dict of numbers. A string under the key "error" says why a
+            number is missing; other JSON-able entries are recorded as they are. It must not move the search.
         every: Number of moves between two evaluations; 0 to evaluate only at the start and at the end.
         first: Whether to evaluate before the first move.
         last: Whether to evaluate after the last move.
@@ -50,11 +50,11 @@ class Measure:
             raise TypeError(f"`Measure(function=...)` must be a function of the search, got {self.function!r:.60}.")
 
     def due(self, moves: int, last: bool) -> bool:
-        """Whether to evaluate after so many moves.
+        """Whether to evaluate after this many moves.
 
         Args:
             moves: Number of moves made so far.
-            last: Whether the run ends here.
+            last: Whether the run ends now.
         """
         regular = self.every > 0 and moves > 0 and moves % self.every == 0
         return regular or (self.first and moves == 0) or (self.last and last)
@@ -66,10 +66,10 @@ class Measure:
             search: The search.
             moves: Number of moves made so far.
             seconds: Running time so far.
-            forgiving: Whether an exception is recorded and logged rather than raised; so once the measure has worked.
+            forgiving: Whether an exception is recorded and logged rather than raised; true once the measure has worked.
 
         Raises:
-            MeasureError: It raised an exception, or gave no number.
+            MeasureError: The function raised an exception, or returned no number.
         """
         try:
             found = self.function(search)
@@ -85,7 +85,7 @@ class Measure:
         reason = str(more.pop("error", ""))
         if not values and not reason:
             raise MeasureError(
-                f"The measure {self.name!r} must give a number, or numbers by name; it gave {found!r:.80}."
+                f"The measure {self.name!r} must return a number or a dict of numbers; it returned {found!r:.80}."
             )
         return Measured(self.name, moves, values, reason, seconds, more)
 

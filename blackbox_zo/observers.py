@@ -1,4 +1,4 @@
-"""Observers: bars, plain lines, callbacks and logging, each told how a run goes."""
+"""Observers of a run: progress bars, plain lines, callbacks and logging."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Callback(Observer):
 
 
 class Counted(Observer):
-    """Keeps a tally, and shows nothing of it; what shows one is built on this."""
+    """Keeps a tally without showing it; the base class of observers that show one."""
 
     def __init__(self, tally: Tally) -> None:
         self.tally = tally
@@ -57,7 +57,7 @@ class Counted(Observer):
 
     @override
     def stepped(self, run: Run, report: Report) -> bool | None:
-        """Close the step."""
+        """Complete the step."""
         self.tally.close()
         return None
 
@@ -66,12 +66,12 @@ class Counted(Observer):
 
 
 class Lines(Counted):
-    """A line now and then: at most one for each tenth of the run, and one every few seconds.
+    """Prints progress lines: at most one for each tenth of the run, and at most one every few seconds.
 
     Args:
-        tally: What to print.
+        tally: The tally to print.
         stream: Where to print; None for stderr.
-        seconds: Shortest time between two lines.
+        seconds: Minimum time between two lines, in seconds.
     """
 
     def __init__(self, tally: Tally, stream: TextIO | None = None, seconds: float = 2.0) -> None:
@@ -97,7 +97,7 @@ class Bar(Counted):
     """A live bar on a terminal, drawn by rich.
 
     Args:
-        tally: The text beside the bar.
+        tally: The tally shown next to the bar.
 
     Raises:
         ImportError: rich is not installed.
@@ -148,7 +148,7 @@ class LoggingObserver(Observer):
     """Logs a run by Python's `logging`: steps at DEBUG, begin, measures and end at INFO, the first failure at WARNING.
 
     Args:
-        logger: None for the logger named "blackbox_zo".
+        logger: The logger; None for the one named "blackbox_zo".
     """
 
     def __init__(self, logger: logging.Logger | None = None) -> None:
@@ -181,15 +181,15 @@ class LoggingObserver(Observer):
 
 
 def display(progress: Any, tally: Tally) -> list[Observer]:
-    """The observers that an argument `progress` stands for.
+    """The observers that a `progress` argument specifies.
 
     Args:
         progress: True for a bar on a terminal (if rich is installed) and plain lines elsewhere; a function of each
             `Report`; an `Observer` or a list of them; None or False for none.
-        tally: What the bar or the lines show.
+        tally: The tally that the bar or the lines show.
 
     Raises:
-        TypeError: `progress` is something else.
+        TypeError: `progress` is none of these.
     """
     if progress is None or progress is False:
         return []

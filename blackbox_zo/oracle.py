@@ -20,7 +20,7 @@ Part = tuple[Ints, Feedback]
 
 
 class Answers(Protocol):
-    """The least an oracle must have: `answer`."""
+    """The minimal oracle: an object with `answer`."""
 
     def answer(self, proposal: Proposal) -> Feedback:
         """Answer all queries of the proposal."""
@@ -32,9 +32,9 @@ class Oracle(ABC):
 
     A failed query is NaN in `Values` and unranked in `Ranking`, never an exception.
 
-    **An oracle that learns** keeps nothing in `self`. `start` makes its state, answers read it by
-    `proposal.state(self)` and note what they taught by `proposal.learn(self, query, evidence)`, and when the step ends
-    the state becomes `absorb(state, evidence)`. Within a step it does not change. The search owns the state and the
+    **An oracle that learns** keeps nothing in `self`. `start` makes its state, `answer` reads it by
+    `proposal.state(self)` and records what it learnt by `proposal.learn(self, query, evidence)`, and when the step ends
+    the state becomes `absorb(state, evidence)`. Within a step the state is constant. The search owns the state and the
     journal records the evidence, so a resumed run has both. The proposal carries them through any wrapper.
 
     Attributes:
@@ -70,9 +70,9 @@ class Oracle(ABC):
         """The answers to all queries of the proposal, in the order of `proposal.ids`."""
 
     def parts(self, proposal: Proposal) -> Iterator[Part]:
-        """Yield the answers as they come, each with its ids. By default one part: `answer`.
+        """Yield the answers as they arrive, each with its ids. By default one part, from `answer`.
 
-        Override this if queries take long, so that each answer is recorded as soon as it is there.
+        Override this if queries are slow, so that each answer is recorded as soon as it arrives.
         """
         yield proposal.ids, self.answer(proposal)
 
@@ -84,9 +84,9 @@ class Oracle(ABC):
         """The state after a step; a pure function of its arguments.
 
         Args:
-            state: From `start` or `absorb`; not to be changed.
-            evidence: What was given to `proposal.learn` in the step, by the id of the query, in the order of the ids.
-                It may have been through JSON.
+            state: A state from `start` or `absorb`; it must not be modified.
+            evidence: What `proposal.learn` was given in the step, by query id, in the order of the ids. It may have
+                been through JSON.
         """
         del evidence
         return state

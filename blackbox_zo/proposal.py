@@ -15,22 +15,22 @@ from blackbox_zo.variables import Variable, Vector
 __all__ = ["Proposal"]
 
 AT_ONCE = 1 << 15
-"""Up to this many numbers, all points are computed at the first read of one: that costs as much as two alone."""
+"""Up to this many numbers, reading one point computes them all, at the cost of two."""
 
 
 class Proposal:
     """The points of one step.
 
     A wrapper that asks about other points derives its proposal from the one it was given, by `take` or `about`, so that
-    the oracle inside finds its state.
+    the wrapped oracle finds its state.
 
     Attributes:
         step: Number of the step, from 0.
-        ids: The number of each query within the run, shape (n,), from 0; stable over resumes.
+        ids: The number of each query within the run, shape (n,), from 0; the same after a resume.
         queries: The points in matrix form.
         variable: The variable that is searched.
         moment: The oracles' states in this step, and what they learn from it; see `state` and `learn`.
-        ahead: Proposals of later steps that are already asked; see `Search.run(ahead=...)`.
+        ahead: Proposals of later steps that have already been asked; see `Search.run(ahead=...)`.
     """
 
     __slots__ = ("__dict__", "ahead", "ids", "moment", "queries", "step", "variable")
@@ -50,7 +50,7 @@ class Proposal:
         return cls(step, np.arange(first_id, first_id + queries.n), queries, variable, Moment())
 
     def state(self, oracle: Learner) -> Any:
-        """The state of an oracle that learns, when this step was asked; see `Oracle`.
+        """The state of an oracle that learns, as of when this step was asked; see `Oracle`.
 
         Raises:
             JournalError: The search has a journal, and the oracle cannot be replayed.
@@ -59,12 +59,13 @@ class Proposal:
         return self.moment.state(oracle)
 
     def learn(self, oracle: Learner, query: int, evidence: Any) -> None:
-        """Note what an oracle learnt from a query. A second note about the same query replaces the first.
+        """Record what an oracle learnt from a query. A second record for the same query replaces the first.
 
         Args:
             oracle: The oracle that learns.
-            query: The id of the query.
-            evidence: JSON-able. It goes into the journal with the answer, and to `absorb` when the step ends.
+            query: Id of the query.
+            evidence: What was learnt, JSON-able. It is written to the journal with the answer, and passed to `absorb`
+                when the step ends.
 
         Raises:
             OracleError: This is a copy of the proposal in another process; or another oracle of the same class has
@@ -79,7 +80,7 @@ class Proposal:
 
     @cached_property
     def points(self) -> Floats:
-        """The points, shape (n, d), read-only, in the units of x and inside its bounds. Computed at the first read."""
+        """The points, shape (n, d), read-only, in the units of x and inside its bounds. Computed on first read."""
         return self._vector.points(self.queries)
 
     @property

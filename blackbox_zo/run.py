@@ -29,55 +29,55 @@ __all__ = ["Ended", "Failure", "Observer", "Report", "Run"]
 
 
 class Observer:
-    """Is told how a run goes. Every method does nothing by default."""
+    """Receives the events of a run. Every method does nothing by default."""
 
     def begin(self, run: Run) -> None:
-        """The run begins, or goes on."""
+        """The run starts or resumes."""
 
     def answered(self, run: Run, answers: Answers) -> None:
-        """Some queries were answered, and told to the search."""
+        """Some queries were answered, and the search was told."""
 
     def measured(self, run: Run, measured: Measured) -> None:
-        """Something was measured."""
+        """A measure was taken."""
 
     def stepped(self, run: Run, report: Report) -> bool | None:
-        """A step is complete. True ends the run."""
+        """A step is complete; return True to end the run."""
 
     def note(self, text: str) -> None:
-        """A line of text for whoever watches."""
+        """Show a line of text to the user."""
 
     def end(self, run: Run) -> None:
-        """The run has ended; `run.ended` and `run.message` tell how."""
+        """The run has ended; `run.ended` and `run.message` say how."""
 
 
 class Run:
-    """The one loop: ask, answer, tell, measure, until a limit is reached. Iterate over it for a report after each step.
+    """The main loop: ask, answer, tell and measure until a limit is reached. Iterating yields a report after each step.
 
     Args:
         search: The search to run.
         oracle: Anything with `answer(proposal) -> Feedback`.
-        steps: Most steps to make, not counting those of an earlier run; None for no limit.
-        time_limit: In seconds. An oracle that can be interrupted gives up the step under way.
-        target: The run ends once a value as low as this has been found.
-        patience: The run ends after so many steps in a row without a usable answer; None for never.
-        until: The run ends when this function, called without arguments after each step, returns true.
+        steps: Maximum number of steps, not counting those of an earlier run; None for no limit.
+        time_limit: Time limit in seconds. An oracle that can be interrupted abandons the current step.
+        target: The run ends once a value this low or lower is found.
+        patience: The run ends after this many consecutive steps without a usable answer; None for never.
+        until: Called without arguments after each step; the run ends when it returns true.
         measures: Evaluated between steps, and recorded in the journal in order with the answers.
-        observers: Told how the run goes.
-        ahead: Number of further proposals to ask before the present one is answered; see `Proposal.ahead`.
+        observers: Receive the events of the run.
+        ahead: Number of later proposals to ask for before the current one is answered; see `Proposal.ahead`.
         stop: Catches signals; the run ends between two answers. None leaves Ctrl-C to Python.
         origin: A snapshot from before this run, to which it may go back if an oracle raises `Rewind`; None for its own
             start.
 
     Attributes:
-        ended: How the run ended; None before.
+        ended: How the run ended; None until then.
         message: The same as a sentence.
-        first_failure: The first query that failed in this run.
-        oracle_error: The exception that the oracle raised, if it did.
+        first_failure: The first query that failed in this run; None if none has.
+        oracle_error: The exception that the oracle raised; None if it raised none.
         seconds: Seconds since this run began.
 
     Raises:
-        ValueError: No limit is given, or an argument is out of its range.
-        JournalError: There is a journal, and the oracle cannot be replayed.
+        ValueError: No limit is given, or an argument is out of range.
+        JournalError: The search has a journal, and the oracle cannot be replayed.
 
     Example:
         >>> import blackbox_zo as bz, numpy as np
@@ -108,9 +108,7 @@ class Run:
         origin: Snapshot | None = None,
     ) -> None:
         if steps is None and search.budget is None and until is None and time_limit is None:
-            raise ValueError(
-                "`run(steps=...)` is needed: the search has no budget and the run no other limit; it would never end."
-            )
+            raise ValueError("`run(steps=...)` is needed: without a budget or another limit, the run would never end.")
         check_at_least("run", 0, ahead=ahead)
         if steps is not None:
             check_at_least("run", 0, steps=steps)
@@ -122,9 +120,9 @@ class Run:
             raise TypeError(f"`target` must be a number, got {target!r:.60}.")
         names = [m.name for m in measures]
         if len(set(names)) < len(names):
-            raise ValueError(f"Two measures have one name; there are {', '.join(map(repr, names))}.")
+            raise ValueError(f"Two measures have the same name; the names are {', '.join(map(repr, names))}.")
         reason = getattr(oracle, "not_replayable", "")
-        if search.journal is not None and reason:  # from within a wrapper the oracle says so at its first answer
+        if search.journal is not None and reason:  # inside a wrapper, the oracle is refused at its first answer
             raise JournalError(
                 f"A journal cannot replay a run with `{type(oracle).__name__}`: {reason}. Search without a journal."
             )
@@ -139,16 +137,16 @@ class Run:
         self._done = 0
         self._begun = time.monotonic()
         self._patient_from = 0
-        self._taken = {m.name: m.step for m in search.measured}  # when each was taken last
+        self._taken = {m.name: m.step for m in search.measured}  # when each was last taken
         self._seconds_before = search.measured[-1].seconds if search.measured else 0.0
 
     @property
     def seconds(self) -> float:
-        """Since this run began."""
+        """Seconds since this run began."""
         return time.monotonic() - self._begun
 
     def to_the_end(self) -> Ended:
-        """Run until a limit is reached, and return how the run ended. Ctrl-C ends it too; other exceptions pass."""
+        """Run until a limit is reached, and return how it ended. Ctrl-C ends it too; other exceptions propagate."""
         try:
             for _ in self:
                 pass
@@ -160,7 +158,7 @@ class Run:
 
     def __iter__(self) -> Iterator[Report]:
         self._begun = time.monotonic()
-        barren = self.search.barren  # a run that gave up and is begun again gets as much patience as before
+        barren = self.search.barren  # a run that gave up and is resumed gets its full patience again
         self._patient_from = barren if self.patience is not None and barren >= self.patience else 0
         for observer in self.observers:
             observer.begin(self)
@@ -172,7 +170,7 @@ class Run:
                 self._finish(Ended.STOPPED, "The caller left the loop.")
             raise
         except KeyboardInterrupt:
-            self._finish(Ended.INTERRUPTED, "Interrupted; what had been answered is kept.")
+            self._finish(Ended.INTERRUPTED, "Interrupted; every answer is kept.")
             raise
         except Exception as error:
             self._finish(Ended.RAISED, f"{type(error).__name__}: {error}")
@@ -191,13 +189,13 @@ class Run:
         first = min(search.waiting, default=search.steps)
         told_before = 0
         ending = self.reached()
-        if not search.waiting:  # a step that is half answered was begun after its measures
+        if not search.waiting:  # the measures before a half-answered step have been taken
             self._measure(last=ending is not None)
         while ending is None:
             try:
                 self._ask(asked)
                 if not asked:
-                    ending = self.reached() or (Ended.BUDGET, "The rest of the budget has been asked elsewhere.")
+                    ending = self.reached() or (Ended.BUDGET, "The rest of the budget was handed out elsewhere.")
                     break
                 proposal, *ahead = asked
                 proposal.ahead = tuple(ahead)
@@ -243,14 +241,14 @@ class Run:
         return Ended.FAILED, f"All {search.nfev} queries failed (NaN or infinite).{reason}"
 
     def reached(self) -> tuple[Ended, str] | None:
-        """The limit that is reached now, if one is, and what to say of it."""
+        """The limit that has been reached, with a message; None if none has."""
         search = self.search
         if self.target is not None and search.best.value <= self.target:
             return Ended.TARGET, f"The target {self.target:g} is reached."
         if search.exhausted:
             return Ended.BUDGET, f"The budget of {search.budget} queries is spent."
         if (self.steps is not None and self._done >= self.steps) or (self.until is not None and self.until()):
-            return Ended.STEPS, "Every step is made."
+            return Ended.STEPS, "All steps are done."
         if self.patience is not None and search.barren - self._patient_from >= self.patience:
             return Ended.BARREN, (f"All queries of the last {search.barren} steps failed, so x has not moved.")
         if self.time_limit is not None and self.seconds >= self.time_limit:
@@ -258,20 +256,20 @@ class Run:
         return None
 
     def _ask(self, asked: deque[Proposal]) -> None:
-        """Have as many proposals as are wanted ahead, or as the budget gives."""
+        """Ask for proposals until `ahead` later ones are open, as far as the budget allows."""
         wanted = self.ahead + 1
         if self.steps is not None:
             wanted = min(wanted, self.steps - self._done)
         while len(asked) < wanted and not self.search.exhausted:
             try:
                 asked.append(self.search.ask())
-            except BudgetExhausted:  # the rest has been asked elsewhere
+            except BudgetExhausted:  # the rest was handed out elsewhere
                 return
 
     # ------------------------------------------------------------------------------------------------- answering
 
     def _answer(self, proposal: Proposal) -> tuple[float, bool]:
-        """Have one proposal answered and told: the mean of its values, and whether time ran out before its end."""
+        """Answer and tell one proposal; return the mean of its values, and whether time ran out before its end."""
         search = self.search
         total, count, left = 0.0, 0, proposal.n
         deadline = math.inf if self.time_limit is None else self._begun + self.time_limit
@@ -332,7 +330,7 @@ class Run:
     # ------------------------------------------------------------------------------------------------- measuring
 
     def _measure(self, last: bool) -> dict[str, Measured]:
-        """Take the measures that are due after this many moves, and have not been taken."""
+        """Take the measures that are due after this many moves and have not been taken yet."""
         search, out = self.search, dict[str, Measured]()
         for measure in self.measures:
             if self._taken.get(measure.name) == search.moves or not measure.due(search.moves, last):

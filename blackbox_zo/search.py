@@ -43,12 +43,12 @@ class Search(Standing):
         estimator: Chooses the points of a step and turns the answers into a gradient estimate.
         rule: Turns the estimate into a move; None for the estimator's own rule.
         seed: Determines all randomness.
-        budget: Most queries to ask; None for no limit. The last step is cut short if it would exceed it.
+        budget: Maximum number of queries; None for no limit. The last step is cut short if it would exceed the budget.
         journal: A path or a `Journal`. If it holds a run, that run is replayed and continued.
-        max_staleness: See above; with 0 only estimates at the present x are used.
+        max_staleness: See above; with 0, only estimates at the current x are used.
 
     Raises:
-        ValueError: An argument is out of its range.
+        ValueError: An argument is out of range.
         JournalError: The journal is damaged, or of another problem or version.
         JournalLocked: Another search is writing to it.
 
@@ -89,7 +89,7 @@ class Search(Standing):
         self._unhanded: deque[int] = deque()
         self._measured: list[Measured] = []
         self._journal: Journal | None = None
-        self._recorded = 0  # steps that the journal tells of
+        self._recorded = 0  # steps recorded in the journal
         if journal is not None:
             self._journal = journal if isinstance(journal, Journal) else Journal(journal)
             lines = self._journal.open(header_of(self._engine))
@@ -114,7 +114,7 @@ class Search(Standing):
     def ask(self) -> Proposal:
         """Hand out the next points.
 
-        After a resume, unanswered queries come first: the same points under the same step and ids.
+        After a resume, unanswered queries come first, with the same points, step and ids.
 
         Raises:
             BudgetExhausted: All queries of the budget have been handed out.
@@ -132,10 +132,10 @@ class Search(Standing):
         return self._hand(step, engine.open[step])
 
     def give_back(self, proposals: Iterable[Proposal]) -> None:
-        """Have what is still unanswered of some proposals handed out again, by the next `ask`.
+        """Return proposals: the next `ask` hands out their unanswered queries again.
 
-        `run` does so with what it leaves unanswered, so that after an interruption, an exception in the oracle or a
-        full disk the next `run` goes on where it ended.
+        `run` does so when it ends, so after an interruption, an exception in the oracle or a full disk the next `run`
+        continues where it stopped.
         """
         left = {p.step for p in proposals if p.step in self._engine.open}
         if left:
@@ -155,9 +155,9 @@ class Search(Standing):
     # ------------------------------------------------------------------------------------------------- telling
 
     def tell(self, proposal: Proposal, feedback: Feedback, ids: Any = None) -> None:
-        """Take answers.
+        """Record answers.
 
-        With a journal they are written first; if that fails, nothing else has happened, and they can be told again.
+        With a journal they are written first; if that fails, nothing has changed, and they can be told again.
 
         Args:
             proposal: One that `ask` handed out.
@@ -165,7 +165,8 @@ class Search(Standing):
             ids: Which of `proposal.ids` are answered; None for all.
 
         Raises:
-            TellError: The proposal or an id is not of this search, was told before, or the number of answers is wrong.
+            TellError: The proposal or an id does not belong to this search or has been told already, or the number of
+                answers is wrong.
             FeedbackError: The estimator cannot use this kind of feedback.
             OSError: The journal cannot be written.
         """
@@ -180,7 +181,7 @@ class Search(Standing):
             )
         if pending.told_as not in (None, type(feedback)):
             raise TellError(
-                f"Step {proposal.step} was told {pending.told_as.__name__} before; tell all of it the same way."
+                f"Step {proposal.step} was told {pending.told_as.__name__} before; tell the whole step the same way."
             )
         learnt = proposal.moment.of(positions, pending.first_id)
         if self._journal is not None:
@@ -199,7 +200,7 @@ class Search(Standing):
             self._journal.sync()
 
     def _asked_besides(self, step: int) -> list[tuple[int, int, int]]:
-        """Other steps of which no line of the journal tells yet: they must be sampled again as they were."""
+        """Other open steps without a line in the journal yet; a resumed run must sample them as before."""
         held = self._engine.open
         others = (s for s in range(self._recorded, self._engine.steps) if s != step and s in held)
         return [(s, held[s].version, held[s].ended) for s in others]
@@ -234,8 +235,8 @@ class Search(Standing):
         """Replay the answers of a journal in a search that has asked nothing yet, without writing a journal.
 
         Args:
-            lines: From a `JournalReader`, of a run with the same arguments.
-            moves: Stop after so many moves; None for the end.
+            lines: Lines from a `JournalReader` of a run with the same arguments.
+            moves: Stop after this many moves; None to replay all.
 
         Raises:
             JournalError: A line does not fit the run.
@@ -250,20 +251,20 @@ class Search(Standing):
     ) -> Iterator[Report]:
         """Ask `oracle` step by step, yielding a report after each.
 
-        Each part of an answer is told, and written to the journal, as soon as the oracle gives it. `Run` is the same
+        Each part of an answer is told, and written to the journal, as soon as the oracle returns it. `Run` is the same
         loop with more limits, measures and observers.
 
         Args:
             oracle: Anything with `answer(proposal) -> Feedback`.
-            steps: Most steps to make; None to go on until the budget is spent.
-            ahead: Number of further proposals to ask before the present one is answered; the oracle sees them as
+            steps: Maximum number of steps; None to continue until the budget is spent.
+            ahead: Number of later proposals to ask for before the current one is answered; the oracle sees them as
                 `proposal.ahead`. Their points are chosen that many moves early.
-            patience: The run ends after so many steps in a row without a usable answer; None for never.
+            patience: The run ends after this many consecutive steps without a usable answer; None for never.
 
         Raises:
-            ValueError: There is neither a budget nor a number of steps, or an argument is out of its range.
-            JournalError: There is a journal, and the oracle cannot be replayed.
-            OracleError: `patience` steps in a row had no usable answer.
+            ValueError: There is neither a budget nor a number of steps, or an argument is out of range.
+            JournalError: The search has a journal, and the oracle cannot be replayed.
+            OracleError: `patience` consecutive steps had no usable answer.
         """
         run = Run(self, oracle, steps=steps, ahead=ahead, patience=patience)
         return self._reports(run)
@@ -277,7 +278,7 @@ class Search(Standing):
         """The whole state, for `restore`. It takes no more memory than x.
 
         Raises:
-            TypeError: The variable's moves cannot be taken back.
+            TypeError: The variable's moves cannot be undone.
         """
         return self._engine.snapshot()
 
@@ -285,10 +286,10 @@ class Search(Standing):
         """Go back to a snapshot of this search. Proposals that were open then are handed out again.
 
         Raises:
-            JournalError: There is a journal, from which no answer can be removed.
+            JournalError: The search has a journal, from which no answer can be removed.
         """
         if self._journal is not None:
-            raise JournalError("A journal keeps every answer, so none can be taken back. Search without a journal.")
+            raise JournalError("A journal keeps every answer, so none can be withdrawn. Search without a journal.")
         self._engine.restore(then)
         self._measured = [m for m in self._measured if m.step <= self.moves]
         self._unhanded = deque(sorted(self._engine.open))
@@ -307,12 +308,12 @@ class Search(Standing):
     # ------------------------------------------------------------------------------------------------- saving
 
     def state_dict(self) -> dict[str, Any]:
-        """The whole state as a flat dict of arrays and numbers, with open proposals and what oracles have learnt.
+        """The whole state as a flat dict of arrays and numbers, including open proposals and what oracles have learnt.
 
         Save it with `numpy.savez(path, **s.state_dict())` and load it with `dict(numpy.load(path))`.
 
         Raises:
-            ValueError: An oracle has learnt something in an open step that is not JSON-able.
+            ValueError: What an oracle has learnt in an open step is not JSON-able.
         """
         return _checkpoint.save(self._engine)
 
@@ -320,12 +321,12 @@ class Search(Standing):
         """Load a saved state into a search made with the same arguments.
 
         Args:
-            state: From `state_dict`.
+            state: A state from `state_dict`.
 
         Raises:
-            ValueError: It is of another dimension, seed, estimator, rule or version.
+            ValueError: The state has another dimension, seed, estimator, rule or version.
         """
         if self._journal is not None:
-            raise ValueError("A search with a journal resumes from the journal; load a state into one without.")
+            raise ValueError("A search with a journal resumes from the journal; load the state into one without.")
         _checkpoint.load(self._engine, state)
         self._unhanded = deque(sorted(self._engine.open))

@@ -1,4 +1,4 @@
-"""Tallies: what can be said of a run from its lines, live and from a journal alike."""
+"""Tallies: the progress of a run, counted from its lines, live or from a journal."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["StepTally", "Tally"]
 
 
 class Tally:
-    """Counts queries and keeps the best value, from the lines of a run: as they are told, or read from a journal.
+    """Counts queries and keeps the best value, from the lines of a run: live, or read from a journal.
 
     Args:
         total: Number of queries the run will make; None if unknown.
@@ -23,7 +23,7 @@ class Tally:
     Attributes:
         done: Queries answered so far.
         failed: Queries that failed so far.
-        best: The best value, with the sign that is shown; NaN before the first.
+        best: The best value, with the sign shown; NaN before the first.
     """
 
     unit = "queries"
@@ -40,7 +40,7 @@ class Tally:
             self.best = -search.best.value if self.maximize else search.best.value
 
     def see(self, line: Line) -> None:
-        """Take in a line."""
+        """Process a line."""
         if not isinstance(line, Answers):
             return
         self.done += len(line.ids)
@@ -53,10 +53,10 @@ class Tally:
                     self.best = shown
 
     def close(self) -> None:
-        """Complete the step that was seen last."""
+        """Complete the latest step."""
 
     def told(self, line: Line) -> Iterator[str]:
-        """Count a line, and say what it tells, in lines of text, as `blackbox-zo watch` prints them."""
+        """Count a line, and yield the text that `blackbox-zo watch` prints for it."""
         if not isinstance(line, Answers):
             return
         if line.values is None:
@@ -72,35 +72,35 @@ class Tally:
                 yield f"query {query}: failed" + (f": {info['error']}" if info.get("error") else "")
 
     def rest(self) -> Iterator[str]:
-        """What is left to say when no line follows."""
+        """Yield the remaining text after the last line."""
         return iter(())
 
     def failure(self, query: int, info: Mapping[str, Any]) -> str:
-        """A failed query, with what the oracle noted about it."""
+        """Describe a failed query, with the reason that the oracle recorded."""
         return f"query {query} failed: {info.get('error') or 'the value is NaN or infinite'}"
 
     def measure(self, line: Measured) -> str:
-        """A measure, in one line."""
+        """Describe a measure, in one line."""
         found = line.error or ", ".join(f"{name} {value:.6g}" for name, value in line.values.items())
         return f"step {line.step}: " + (found if list(line.values) == [line.name] else f"{line.name}: {found}")
 
     @override
     def __str__(self) -> str:
-        """The newest numbers, in one line."""
+        """The latest numbers, in one line."""
         best = f"best {self.best:.6g}" if self.best == self.best else "no value yet"
         return best + (f", {self.failed} failed" if self.failed else "")
 
 
 class StepTally(Tally):
-    """Counts steps, and keeps the mean value of the newest one and the newest measures.
+    """Counts steps, and keeps the mean value of the latest one and the latest measures.
 
     Args:
         total: Number of steps the run will make; None if unknown.
         maximize: Show values with the other sign.
 
     Attributes:
-        value: Mean value of the newest step, with the sign that is shown; NaN where it has none.
-        measured: The newest number of each measure, by name.
+        value: Mean value of the latest step, with the sign shown; NaN if it has none.
+        measured: The latest number of each measure, by name.
     """
 
     unit = "steps"
@@ -112,14 +112,14 @@ class StepTally(Tally):
 
     @override
     def begin(self, run: Run) -> None:
-        """Count the steps that a run has behind it. One that is half answered stays as it was seen."""
+        """Start from the completed steps of a resumed run. A half-answered step is kept as seen."""
         if self._step not in run.search.waiting:
             self.close()
         self.done = run.search.moves
 
     @override
     def see(self, line: Line) -> None:
-        """Take in a line; the first of a new step completes the one before."""
+        """Process a line; the first line of a new step completes the previous step."""
         if isinstance(line, Measured):
             self.measured.update(line.values)
             return
@@ -129,26 +129,26 @@ class StepTally(Tally):
         self.take(line)
 
     def take(self, line: Answers) -> None:
-        """Take in answers of the current step."""
+        """Add answers of the current step."""
         self._values += [v for v in line.values or () if v == v]
         self.failed += sum(v != v for v in line.values or ())
 
     @override
     def close(self) -> None:
-        """Complete the step that was seen last."""
+        """Complete the latest step."""
         if self._step >= 0:
             self.done = max(self.done, self._step + 1)
             self.complete()
             self._step = -1
 
     def complete(self) -> None:
-        """Sum up the answers of the step that is complete."""
+        """Summarise the answers of the completed step."""
         mean = sum(self._values) / len(self._values) if self._values else math.nan
         self.value, self._values = -mean if self.maximize else mean, []
 
     @override
     def told(self, line: Line) -> Iterator[str]:
-        """Count a line; say what is told by a measure, or of the step before where the line begins another one."""
+        """Count a line; yield the text of a measure, or of the previous step if the line starts a new one."""
         if isinstance(line, Measured) or line.step != self._step:
             yield from self.rest()
         self.see(line)
@@ -157,15 +157,15 @@ class StepTally(Tally):
 
     @override
     def rest(self) -> Iterator[str]:
-        """The line of the step that was seen last."""
+        """Yield the text of the latest step."""
         if self._step >= 0:
             self.close()
-            total = f"/{self.total}" if self.total and self.done <= self.total else ""  # it may have gone on further
+            total = f"/{self.total}" if self.total and self.done <= self.total else ""  # it may continue past it
             yield f"step {self.done}{total}: {self}"
 
     @override
     def __str__(self) -> str:
-        """The newest numbers, in one line."""
+        """The latest numbers, in one line."""
         parts = [f"value {self.value:.6g}"] * (self.value == self.value)
         parts += [f"{name} {value:.6g}" for name, value in self.measured.items()]
         parts += [f"{self.failed} failed"] * bool(self.failed)

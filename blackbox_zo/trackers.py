@@ -3,7 +3,7 @@
 Each needs a package of its own, which is imported when the observer is made: `pip install 'blackbox-zo[tensorboard]'`,
 `[mlflow]` or `[wandb]`.
 
-What is logged, by name:
+These numbers and texts are logged, by name:
 
 - after each step `search/value` (the mean of the step's values), `search/best`, `search/failed` and `search/nfev`, as
   in `Report`;
@@ -14,9 +14,8 @@ What is logged, by name:
 The x axis is the number of moves made, for steps and measures alike: 0 before the first step. A resumed run continues
 where it stopped. Numbers that are not finite are left out.
 
-Values have the sign that the search sees, so lower is better; with `maximize=True`, `search/value` and `search/best`
-are logged with the other sign, for an oracle that negates a return or an accuracy. Measures are logged as they were
-given.
+Values are logged as the search minimises them; with `maximize=True`, `search/value` and `search/best` are negated, for
+an oracle that negates a return or an accuracy. Measures are logged as returned.
 
 A tracker that fails later, for example because its server is gone, logs one warning and is dropped. The run
 continues.
@@ -50,11 +49,11 @@ log = logging.getLogger(__name__)
 
 
 class Tracker(Observer):
-    """What the trackers share: which numbers are logged, when, and under which names.
+    """Base class of the trackers: decides which numbers are logged, when, and under which names.
 
     Args:
-        every: Log every so many steps; measures are always logged.
-        maximize: Log the values with the other sign.
+        every: Number of steps per logged step; measures are always logged.
+        maximize: Whether to log the negated values.
 
     Raises:
         ValueError: `every` is not positive.
@@ -67,11 +66,11 @@ class Tracker(Observer):
 
     @abstractmethod
     def open(self, settings: Mapping[str, Any]) -> None:
-        """Begin to log, with the configuration of the run."""
+        """Start logging, with the configuration of the run."""
 
     @abstractmethod
     def log(self, numbers: Mapping[str, float], moves: int) -> None:
-        """Log finite numbers by name, after so many moves."""
+        """Log finite numbers, by name, after this many moves."""
 
     @abstractmethod
     def finish(self, ended: Ended | None, message: str) -> None:
@@ -79,7 +78,7 @@ class Tracker(Observer):
 
     @override
     def begin(self, run: Run) -> None:
-        """Log the configuration. What fails here is raised, so that a wrong address is heard of at once."""
+        """Log the configuration. Exceptions propagate, so that a wrong address is noticed at once."""
         self._given_up = False
         self.open(configuration(run))
 
@@ -120,12 +119,12 @@ class Tracker(Observer):
 
 @final
 class TensorBoard(Tracker):
-    """Logs to a folder of TensorBoard event files, by tensorboardX; torch is not needed.
+    """Logs to a folder of TensorBoard event files with tensorboardX; torch is not needed.
 
     Args:
-        folder: Where the event files go. A resumed run may use the same folder.
-        every: Log every so many steps; measures are always logged.
-        maximize: Log the values with the other sign.
+        folder: Folder for the event files. A resumed run may use the same folder.
+        every: Number of steps per logged step; measures are always logged.
+        maximize: Whether to log the negated values.
 
     Raises:
         ImportError: tensorboardX is not installed.
@@ -143,8 +142,8 @@ class TensorBoard(Tracker):
 
     @override
     def open(self, settings: Mapping[str, Any]) -> None:
-        """Open a new event file, with the configuration as a text."""
-        unique = f".{uuid.uuid4().hex[:8]}"  # else two files of one second have one name, and the second one wins
+        """Open a new event file, with the configuration as text."""
+        unique = f".{uuid.uuid4().hex[:8]}"  # else files of the same second would overwrite each other
         self._writer = self._package.SummaryWriter(self.folder, filename_suffix=unique)
         self._writer.add_text("configuration", f"```json\n{json.dumps(settings, indent=2)}\n```")
         self._writer.flush()
@@ -157,7 +156,7 @@ class TensorBoard(Tracker):
 
     @override
     def finish(self, ended: Ended | None, message: str) -> None:
-        """Add how the run ended as a text, and close the event file."""
+        """Add how the run ended as text, and close the event file."""
         try:
             self._writer.add_text("ended", f"{_word(ended)}: {message}")
         finally:
@@ -168,19 +167,19 @@ class TensorBoard(Tracker):
 class MLflow(Tracker):
     """Logs to a run of MLflow: numbers as metrics, the configuration as parameters, how it ended as tags.
 
-    The status of the MLflow run is FINISHED, KILLED after an interruption, or FAILED where the oracle raised or nothing
-    was learnt.
+    The status of the MLflow run is FINISHED, KILLED after an interruption, or FAILED after an exception or if the
+    queries failed.
 
     Args:
-        experiment: The experiment, made if missing.
-        name: Name of the MLflow run; None to leave it to MLflow.
-        uri: The tracking server or store; None for what MLflow is set to, for example by `MLFLOW_TRACKING_URI`.
-        run_id: An MLflow run to continue, for a resumed journal; None for a new one.
-        every: Log every so many steps; measures are always logged.
-        maximize: Log the values with the other sign.
+        experiment: Name of the experiment, created if missing.
+        name: Name of the MLflow run; None to let MLflow choose it.
+        uri: The tracking server or store; None for MLflow's own setting, such as `MLFLOW_TRACKING_URI`.
+        run_id: Id of an MLflow run to continue, for a resumed journal; None for a new one.
+        every: Number of steps per logged step; measures are always logged.
+        maximize: Whether to log the negated values.
 
     Attributes:
-        run_id: The id of the MLflow run, once the run has begun.
+        run_id: Id of the MLflow run, once the run has started.
 
     Raises:
         ImportError: MLflow is not installed.
@@ -234,16 +233,16 @@ class MLflow(Tracker):
 class WeightsAndBiases(Tracker):
     """Logs to a run of Weights & Biases: numbers as history, the configuration as config, how it ended as summary.
 
-    The run is marked as failed where the oracle raised or nothing was learnt.
+    The run is marked as failed after an exception or if the queries failed.
 
     Args:
-        every: Log every so many steps; measures are always logged.
-        maximize: Log the values with the other sign.
-        **options: Of `wandb.init`, such as `project`, `name` and `mode="offline"`; for a resumed journal the `id` of
-            its run and `resume="allow"`.
+        every: Number of steps per logged step; measures are always logged.
+        maximize: Whether to log the negated values.
+        **options: Arguments of `wandb.init`, such as `project`, `name` and `mode="offline"`; for a resumed journal the
+            `id` of its run and `resume="allow"`.
 
     Attributes:
-        wandb_run: The run of `wandb`, once the run has begun.
+        wandb_run: The run of `wandb`, once the run has started.
 
     Raises:
         ImportError: wandb is not installed.
@@ -257,7 +256,7 @@ class WeightsAndBiases(Tracker):
 
     @override
     def open(self, settings: Mapping[str, Any]) -> None:
-        """Begin a run of Weights & Biases beside any that is open, with the number of moves as its x axis."""
+        """Start a run of Weights & Biases, next to any open one, with the number of moves as its x axis."""
         config = {**settings, **self.options.get("config", {})}
         self.wandb_run = run = self._package.init(**{"reinit": "create_new", **self.options, "config": config})
         run.define_metric("moves", hidden=True)
@@ -281,7 +280,7 @@ _BAD = (Ended.RAISED, Ended.FAILED, Ended.BARREN)
 
 
 def configuration(run: Run) -> dict[str, Any]:
-    """What a run is, as JSON: estimator, rule, seed, dimension, budget, oracle, and the version of this library."""
+    """The configuration of a run, as JSON: estimator, rule, seed, dimension, budget, oracle and library version."""
     search = run.search
     return {
         "estimator": describe(search.estimator),
@@ -295,7 +294,7 @@ def configuration(run: Run) -> dict[str, Any]:
 
 
 def _flat(settings: Mapping[str, Any]) -> dict[str, str]:
-    """One text per entry: an estimator or a rule as it would be typed, and each of its arguments."""
+    """One string per entry: an estimator or a rule as code, and each of its arguments."""
     out: dict[str, str] = {}
     for name, value in settings.items():
         out[name] = value if isinstance(value, str) else spell(value)
@@ -313,5 +312,5 @@ def _package(name: str, extra: str) -> Any:
         return import_module(name)
     except ImportError as error:
         raise ImportError(
-            f"This observer needs the package `{name}` ({error}). Install it by `pip install 'blackbox-zo[{extra}]'`."
+            f"This observer needs the package `{name}` ({error}). Install it with `pip install 'blackbox-zo[{extra}]'`."
         ) from error

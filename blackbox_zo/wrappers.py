@@ -23,11 +23,11 @@ from blackbox_zo.workers._cancel import Cancelled, CancelScope, current
 __all__ = ["Cache", "RankOnly", "Repeat", "Timeout"]
 
 _PATIENCE = 5.0
-"""Seconds to wait for unfinished calls inside to end."""
+"""Seconds to wait for unfinished calls of the wrapped oracle to end."""
 
 
 class Wrapper(Oracle):
-    """An oracle around another one, which it closes."""
+    """An oracle around another oracle, which it also closes."""
 
     def __init__(self, oracle: Answers) -> None:
         if not callable(getattr(oracle, "answer", None)):
@@ -38,16 +38,16 @@ class Wrapper(Oracle):
 
     @property
     def calls(self) -> int:
-        """Number of calls of the oracle inside.
+        """Number of calls of the wrapped oracle.
 
         Raises:
-            AttributeError: The oracle inside does not count its calls.
+            AttributeError: The wrapped oracle does not count its calls.
         """
         return int(self.oracle.calls)  # type: ignore[attr-defined]
 
     @override
     def close(self) -> None:
-        """Close the oracle inside."""
+        """Close the wrapped oracle."""
         if isinstance(self.oracle, Oracle):
             self.oracle.close()
 
@@ -64,9 +64,9 @@ class Wrapper(Oracle):
 class Repeat(Wrapper):
     """Asks each query `n` times and answers the mean.
 
-    A failed repetition is left out of the mean; if all fail, the query fails. The standard error of the mean comes from
-    the scatter of the repetitions. The budget of a search counts queries, each of them `n` calls. The oracle must draw
-    new noise each time: if its noise follows from the query's id, it gives the same answer n times.
+    A failed repetition is left out of the mean; if all fail, the query fails. The standard error of the mean is
+    estimated from the repetitions. The budget of a search counts queries, each of which takes `n` calls. The oracle
+    must draw new noise each time: if its noise follows from the query's id, it gives the same answer n times.
 
     Args:
         oracle: An oracle that answers values.
@@ -109,7 +109,7 @@ class Repeat(Wrapper):
 
 @final
 class RankOnly(Wrapper):
-    """Turns values into a ranking, best first; failed queries are not ranked, and where all failed none has a place.
+    """Turns values into a ranking, best first; failed queries are unranked, even if all failed.
 
     A ranking compares all queries of a step, so it is answered in one part, after the last value.
 
@@ -149,8 +149,8 @@ class _Known(NamedTuple):
 class Cache(Wrapper):
     """Asks each point only once, within a proposal and across steps; points are compared bit for bit.
 
-    Failures are remembered too. What is remembered is state of the search, so a resumed run has it. It takes about 200
-    bytes a point.
+    Failures are remembered too. The cache is part of the search's state, so a resumed run has it. It takes about 200
+    bytes per point.
 
     Args:
         oracle: An oracle that answers values.
@@ -229,14 +229,14 @@ def _digest(point: Floats) -> bytes:
 class Timeout(Wrapper):
     """Counts queries that are not answered within `seconds` as failed.
 
-    The oracle inside is asked on a thread. When time is up, or this iterator is closed, its unfinished programs and
-    calls of worker processes are ended at once; the other workers stay. Only the queries without an answer fail. What
-    runs in this process, or on an executor, cannot be ended: a Python function is abandoned. It continues until its
-    next answer, which is dropped, and may be called again meanwhile, so it must allow for that.
+    The wrapped oracle is asked in a thread. When time is up, or this iterator is closed, its unfinished programs and
+    calls in worker processes are ended at once; the other workers stay. Only the queries without an answer fail. Code
+    that runs in this process, or on an executor, cannot be ended: a Python function is abandoned. It runs until its
+    next answer, which is dropped, and must tolerate being called again in the meantime.
 
     Args:
         oracle: An oracle that answers values.
-        seconds: Time for all answers of one proposal.
+        seconds: Time limit for all answers of one proposal, in seconds.
     """
 
     def __init__(self, oracle: Answers, seconds: float) -> None:

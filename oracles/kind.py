@@ -1,4 +1,4 @@
-"""The abstract `Kind`: what the command line knows of one kind of run. Each family of oracles has one."""
+"""The abstract `Kind`: what the command line knows about one kind of run. Each family of oracles has one."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ class Session(ABC):
     """One run, ready to start: what a `Kind` builds from the options.
 
     Args:
-        kind: Of the run.
+        kind: Kind of the run.
         given: The options.
 
     Attributes:
-        tally: Counts what the run shows; it has already seen the lines in the journal.
-        search: The search, which `close` closes.
+        tally: Tally of the run; it has already seen the lines in the journal.
+        search: The search; `close` closes it.
         saves: Whether answers are saved even without a journal.
         unkept: The hint after a run that saved nothing; empty for none.
     """
@@ -45,8 +45,8 @@ class Session(ABC):
         """The run, with its limits and measures, not yet started.
 
         Args:
-            observers: Told of each answer, step and measure.
-            stop: Hears signals.
+            observers: Receive each answer, step and measure.
+            stop: Catches signals.
         """
 
     def introduction(self) -> Iterator[str]:
@@ -62,10 +62,10 @@ class Session(ABC):
         return run.message
 
     def journal(self, problem: Mapping[str, Any], settings: dict[str, Any]) -> Journal | None:
-        """The journal that was asked for, whose lines the tally sees; None without `--journal`.
+        """The requested journal, whose lines the tally sees; None without `--journal`.
 
         Raises:
-            JournalError: It is of another run, damaged, or in use.
+            JournalError: The journal is of another run, damaged, or in use.
         """
         if self.given.journal is None:
             return None
@@ -78,22 +78,22 @@ class Session(ABC):
 
 
 class Kind(ABC):
-    """What the command line knows of one kind of run.
+    """What the command line knows about one kind of run.
 
     `name` is the command, and the journal has it as `header["problem"]["kind"]`. `header["settings"]` records how the
     run was started: the words of its command line as "arguments", and its folder as "cwd".
 
     Attributes:
-        name: Of the command.
-        help: What it does, in one line.
+        name: Name of the command.
+        help: What the command does, in one line.
         example: Working commands, shown at the end of `--help`.
-        extra: What to install for it: `pip install 'blackbox-zo[EXTRA]'`.
+        extra: Extra to install for it: `pip install 'blackbox-zo[EXTRA]'`.
         journaled: Whether a journal records its runs; if not, they have a store of their own.
         record: The option that names the record of a run.
         options: The command's own options; `--journal`, `--report`, `--time-limit` and `--quiet` already exist.
         report_options: Options of `report` that only this kind has.
         export_options: Options of `export` that only this kind has.
-        decided: What decides an entry of the problem, where that is more than one option.
+        decided: Names for entries of the problem that more than one option determines.
     """
 
     name: ClassVar[str]
@@ -109,7 +109,7 @@ class Kind(ABC):
 
     @property
     def names(self) -> dict[str, str]:
-        """What decides each entry of the problem: named when the journal of another run is refused."""
+        """The options that determine each entry of the problem, for the message when a journal is refused."""
         return names_of(self.options) | dict(self.decided)
 
     @abstractmethod
@@ -119,10 +119,10 @@ class Kind(ABC):
         Args:
             given: The options. `given.journal` is a path or None; `given.header` is the journal's header when `resume`
                 continues a run from its journal alone, else None.
-            settings: For the journal's header; the kind may add to them.
+            settings: Settings for the journal's header; the kind may add to them.
 
         Raises:
-            BadInput: An option, or what it refers to, cannot be used.
+            BadInput: An option, or a file or object that it names, cannot be used.
             JournalError: The journal is of another run.
         """
 
@@ -166,8 +166,9 @@ class Kind(ABC):
         """The report of a run.
 
         Args:
-            reader: Of its journal. Nothing that the journal names is imported or run unless `given.trust` is true.
-            given: The options of `report`, among them what `report_options` added.
+            reader: Reader of its journal. Nothing that the journal names is imported or run unless `given.trust` is
+                true.
+            given: The options of `report`, including those of `report_options`.
 
         Raises:
             BadInput: An option cannot be used.
@@ -177,7 +178,7 @@ class Kind(ABC):
         """Write the result of a run, the best or that of `given.step`, to `given.output`; yield lines that report it.
 
         Raises:
-            BadInput: The run has no result yet, or it cannot be written there.
+            BadInput: The run has no result yet, or the result cannot be written there.
         """
         del reader, given
         raise BadInput(f"A run of `{self.name}` has nothing to export.")

@@ -1,4 +1,4 @@
-"""Options of a command as data: a kind of run lists them, and the parser, its help and the journal's names follow."""
+"""Options of a command as data, from which the parser, its help and the names in journal messages are made."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ class Option:
     """An option of a command.
 
     Attributes:
-        flag: As it is typed, such as "--steps".
-        help: What it does; its default is added.
-        entry: The entry of the problem that it decides; answers in a journal depend on it. Empty for none.
+        flag: Name on the command line, such as "--steps".
+        help: What it does, with its default.
+        entry: The entry of the problem that it determines, on which the answers in a journal depend; empty for none.
         how: Further arguments of `argparse.ArgumentParser.add_argument`.
     """
 
@@ -50,22 +50,22 @@ class Option:
 
     @property
     def name(self) -> str:
-        """Its attribute among the parsed options."""
+        """Name of its attribute in the parsed options."""
         return str(self.how.get("dest", self.flag.lstrip("-").replace("-", "_")))
 
 
 Table: TypeAlias = Mapping[str, Iterable[Option | tuple[Option, ...]]]
-"""Options by the title of their group, which may be empty. Of those in a tuple, at most one may be given."""
+"""Options by the title of their group, which may be empty. Options in a tuple exclude each other."""
 
 
 def option(flag: str, help: str, type: Callable[[str], Any] | None = None, **how: Any) -> Option:
-    """An option.
+    """Make an option.
 
     Args:
-        flag: As it is typed.
-        help: What it does; "; default ..." is added unless it says so.
-        type: From the text to the value.
-        **how: `entry=` of `Option`; `decides=True` for an entry of the option's own name; else arguments of argparse.
+        flag: Name on the command line.
+        help: What it does; "; default ..." is added unless `help` names the default.
+        type: Converts the text to the value.
+        **how: `entry=` of `Option`; `decides=True` for an entry with the option's own name; else arguments of argparse.
     """
     entry, decides = how.pop("entry", ""), how.pop("decides", False)
     if type is not None:
@@ -88,22 +88,22 @@ def add_options(parser: argparse.ArgumentParser, table: Table) -> None:
 
 
 def names_of(table: Table) -> dict[str, str]:
-    """From each entry of the problem to the option that decides it."""
+    """The option that determines each entry of the problem."""
     items = [item for group in table.values() for item in group]
     options = [each for item in items for each in (item if isinstance(item, tuple) else (item,))]
     return {each.entry: each.flag for each in options if each.entry}
 
 
 def check_file(path: Path | None, flag: str) -> None:
-    """Refuse a file that could not be written at the end.
+    """Refuse a file that cannot be written at the end of the run.
 
     Raises:
-        BadInput: It is a folder, or in a folder that does not exist.
+        BadInput: The path is a folder, or in a folder that does not exist.
     """
     if path is not None and path.is_dir():
         raise BadInput(f"{flag} {str(path)!r} is a folder; name a file.")
     if path is not None and not path.absolute().parent.is_dir():
-        raise BadInput(f"{flag} {str(path)!r} is in a folder that does not exist; make it first.")
+        raise BadInput(f"{flag} {str(path)!r} is in a folder that does not exist; create it first.")
 
 
 # ------------------------------------------------------------------------------------------------ types of values

@@ -1,4 +1,4 @@
-"""What a journal holds, as columns: one row per answered query."""
+"""The contents of a journal as columns, with one row per answered query."""
 
 from __future__ import annotations
 
@@ -17,28 +17,30 @@ __all__ = ["Recorded"]
 
 
 class Recorded:
-    """A run, one row per answered query, in the order of their numbers, which is also that of their steps.
+    """A run, with one row per answered query, in the order of their ids, which is also that of their steps.
 
     Args:
-        reader: Of its journal, which may still be written to.
-        lines: Of the journal; None for those that `reader` gives.
+        reader: Reader of its journal, which may still be written to.
+        lines: Lines of the journal; None for those of `reader`.
 
     Attributes:
-        path: Of the journal.
-        header: Of the journal.
-        problem: What was searched, from the header; empty if the header does not say.
+        path: Path of the journal.
+        header: Header of the journal.
+        problem: The problem, from the header; empty if the header has none.
         settings: How the run was started, from the header.
-        ids: Numbers of the queries, shape (n,).
-        step: The step of each query, shape (n,).
-        values: Their values with the sign that the oracle gave them, shape (n,); NaN for a failure or a ranking.
-        place: In a run of rankings, each query's place within its step, 0 for the best to 1; else empty.
-        infos: What was recorded beside each value.
-        by_id: From the order of the lines to that of the rows.
-        measured: What was measured between steps, failures included.
+        ids: Ids of the queries, shape (n,).
+        step: Step of each query, shape (n,).
+        values: Value of each query, with its sign before any negation to maximise, shape (n,); NaN for a failure or a
+            ranking.
+        place: For rankings, place of each query within its step, from 0 for the best to 1 for the worst, shape (n,);
+            else empty.
+        infos: Info recorded with each value.
+        by_id: Permutation from the order of the lines to that of the rows, shape (n,).
+        measured: The measures between steps, including failed ones.
 
     Raises:
         JournalError: The journal is damaged.
-        OSError: It cannot be read.
+        OSError: The journal cannot be read.
     """
 
     def __init__(self, reader: JournalReader, lines: Iterable[Line] | None = None) -> None:
@@ -94,20 +96,20 @@ class Recorded:
         return str(self.infos[row].get("error", "NaN or infinite"))
 
     def reasons(self) -> list[tuple[str, int, int]]:
-        """Why queries failed: the reason, how many, and the number of the latest; the most frequent first."""
+        """Why queries failed: the reason, the count, and the id of the latest; the most frequent reason first."""
         told = [(self.reason(row), int(self.ids[row])) for row in self.failed]
         latest = dict(told)
         return [(reason, count, latest[reason]) for reason, count in Counter(r for r, _ in told).most_common()]
 
     def by_step(self, rows: Floats, combine: np.ufunc) -> Floats:
-        """One number for each step from one number for each query.
+        """Combine one number per query into one number per step.
 
         Args:
-            rows: Shape (n,).
-            combine: Such as `np.add` or `np.fmax`.
+            rows: Numbers to combine, shape (n,).
+            combine: Ufunc, such as `np.add` or `np.fmax`.
 
         Returns:
-            Shape (steps,).
+            The combined numbers, shape (steps,).
         """
         starts = np.flatnonzero(np.diff(self.step, prepend=-1))
         return np.asarray(combine.reduceat(rows, starts), dtype=np.float64) if starts.size else np.empty(0)

@@ -1,4 +1,4 @@
-"""Sections of a report that several kinds of runs share."""
+"""Sections of a report, shared by several kinds of runs."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from oracles.words import figure
 __all__ = ["failures", "library", "measures", "method", "of_total", "spelt"]
 
 _MOST = 25
-"""Most reasons in a table of failures."""
+"""Maximum number of reasons in a table of failures."""
 
 
 def of_total(done: int, total: Any) -> str:
-    """How much of a run is done: "20 of 100"; without a total if that is unknown or reached."""
+    """How much of a run is done, such as "20 of 100"; without the total if it is unknown or reached."""
     return f"{done:,}" + (f" of {total:,}" if isinstance(total, int) and total > done else "")
 
 
@@ -45,7 +45,7 @@ def failures(reasons: Sequence[tuple[str, int, int]], unit: str) -> Table:
 
 
 def method(header: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """The estimator and the rule, as they would be typed, and the seed."""
+    """The estimator and the rule as code, and the seed."""
     rule = header.get("rule")
     links = rule["rules"] if isinstance(rule, dict) and rule.get("name") == "Chain" else [rule]
     named = [("estimator", spell(header.get("estimator"))), ("rule", ", ".join(map(spell, links)))]

@@ -1,4 +1,4 @@
-"""The journal: append-only JSON lines. A run is its header plus its answers, and replaying them is resuming it."""
+"""The journal: append-only JSON lines. A run is its header and its answers; to resume it is to replay them."""
 
 from blackbox_zo.journal._file import Journal as Journal
 from blackbox_zo.journal._reader import JournalReader as JournalReader

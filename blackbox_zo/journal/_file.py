@@ -24,30 +24,30 @@ from blackbox_zo.journal.lines import FORMAT, Line
 __all__ = ["Journal"]
 
 _GATHER = 0.1
-"""Seconds for which a flush waits for more to flush: one costs as much CPU as a short step."""
+"""Seconds that a flush waits for more data: one flush costs as much CPU time as a short step."""
 
 
 class Journal:
-    """One file, one run.
+    """The journal of one run, in one file.
 
     The first line is the header: format and library version, estimator, rule, seed, dimension and start. Then comes
     one line per answer, or per step, and one per measure. Every line is handed to the operating system before the
-    search goes on, so a killed process loses nothing that was answered. At the end of each step the file is also
-    flushed to the disk (`fsync`), in a thread of its own and within 0.1 s (steps that follow each other faster share a
-    flush), so a power cut loses at most the step under way and what was answered in the 0.1 s before.
+    search continues, so a killed process loses no answer. At the end of each step the file is also flushed to disk
+    (`fsync`), in a separate thread and within 0.1 s (faster steps share a flush), so a power cut loses at most the
+    current step and the answers of the 0.1 s before it.
 
-    Where a line cannot be written, or a flush fails, `OSError` is raised, and the search has not moved. After a failed
-    write one may make room and tell the same answers again. After a failed flush nothing more is written, for the
-    system may have dropped what it could not flush: begin again from the file. The same holds where another program
-    has deleted, replaced or shortened the file, which is looked for at each flush.
+    If a line cannot be written or a flush fails, `OSError` is raised and the search has not moved. After a failed
+    write, free some space and tell the same answers again. After a failed flush nothing more is written, since the
+    system may have dropped the data: resume from the file. The same holds if another program has deleted, replaced or
+    shortened the file, which is checked at each flush.
 
     Args:
-        path: The file; made if missing. `~` is the home folder.
-        problem: What is being minimised, JSON-able. Part of the run's identity: another problem is refused.
-        settings: Anything worth keeping that may change between resumes, such as budget and workers.
-        see: Called with each line that is there when a search opens the file.
-        names: What the user calls an entry of `problem`, or of the header, such as an option of a command; for the
-            message that says in what a run differs.
+        path: The file; created if missing. `~` is the home folder.
+        problem: What is minimised, JSON-able. Part of the run's identity: a journal of another problem is refused.
+        settings: Anything worth recording that may change between resumes, such as budget and workers.
+        see: Called with each line already in the file when a search opens it.
+        names: The user's names for entries of `problem` or of the header, such as command-line options; used in the
+            message that says how a run differs.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Journal:
         see: Callable[[Line], object] | None = None,
         names: Mapping[str, str] | None = None,
     ) -> None:
-        self._fd = -1  # first: `__del__` looks at it, also where the path is none
+        self._fd = -1  # set first: `__del__` reads it even if the path is invalid
         if not isinstance(path, str | os.PathLike):
             raise TypeError(f"`journal` must be the path of a file, got {path!r:.60}.")
         self.path = Path(path).expanduser()
@@ -72,18 +72,18 @@ class Journal:
         self._dirty = self._flushing = False
 
     def open(self, header: dict[str, Any]) -> Iterator[Line]:
-        """Lock the file, check or write its header; read what it holds, and mend a torn last line.
+        """Lock the file, check or write its header, read its lines and repair a torn last line.
 
         Args:
-            header: What tells this run from others.
+            header: The entries that identify this run.
 
         Returns:
-            The lines already there, each read when it is asked for. Read them to the end before the first `write`.
+            The lines already in the file, read lazily. Read them all before the first `write`.
 
         Raises:
             JournalLocked: Another process or search is writing to it.
-            JournalError: It is damaged, or of another problem or version.
-            OSError: It cannot be opened.
+            JournalError: The file is damaged, or of another problem or version.
+            OSError: The file cannot be opened.
         """
         if self._fd >= 0:
             raise JournalLocked(f"Journal '{self.path}' is already in use by another search of this process.")
@@ -98,7 +98,7 @@ class Journal:
         fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0), 0o644)
         try:
             if not stat.S_ISREG(os.fstat(fd).st_mode):  # a device or a pipe keeps nothing
-                raise JournalError(f"'{self.path}' is no regular file; choose another for `journal`.")
+                raise JournalError(f"'{self.path}' is not a regular file; choose another for `journal`.")
             lock(fd, self.path)
             with self.path.open("rb") as file:
                 found = parsed_header(file.readline(), self.path)
@@ -141,20 +141,20 @@ class Journal:
         """Append complete lines.
 
         Raises:
-            OSError: The disk is full or gone, or an earlier flush failed. What was written of a line is dropped again.
+            OSError: The disk is full or gone, or an earlier flush failed. A partly written line is removed.
         """
         if self._failed is not None:
             raise self._failed
         data = lines.encode()
         if self._torn:
             os.ftruncate(self._fd, self._size)
-        self._torn = True  # until it is known to be whole: also where Ctrl-C comes before the next line here
+        self._torn = True  # until the write is known to be complete, even if Ctrl-C comes before the next statement
         try:
             written = os.write(self._fd, data)
         except OSError as error:
             raise OSError(error.errno, f"Journal '{self.path}' cannot be written: {error.strerror}") from None
         if written < len(data):
-            with contextlib.suppress(OSError):  # if this fails too, the next write tries again before it writes
+            with contextlib.suppress(OSError):  # if this fails too, the next write retries it first
                 os.ftruncate(self._fd, self._size)
             raise OSError(
                 errno.ENOSPC, f"Journal '{self.path}' took only {written} of {len(data)} bytes; is the disk full?"
@@ -163,7 +163,7 @@ class Journal:
         self._torn = False
 
     def sync(self) -> None:
-        """Have what was written flushed to the disk soon; a flush that fails is reported by the next `write`."""
+        """Schedule a flush to disk; a failed flush is reported by the next `write`."""
         if self._thread is None:
             self._thread = ThreadPoolExecutor(1, thread_name_prefix="journal")
         with self._lock:
@@ -180,17 +180,17 @@ class Journal:
                     self._flushing = False
                     return
             self._closing.wait(_GATHER)
-            self._dirty = False  # before the flush: what is written during it needs another
+            self._dirty = False  # before the flush: lines written during it need another one
             self._flush()
 
     def _flush(self) -> None:
-        """Flush to the disk now; where that fails, note why no more can be written."""
+        """Flush to disk now; on failure, record why no more can be written."""
         size = self._size
         try:
             os.fsync(self._fd)
             mine = os.fstat(self._fd)
         except OSError as error:
-            why = f"it could not be flushed to the disk ({error.strerror}), so what it last took may be lost"
+            why = f"it could not be flushed to disk ({error.strerror}), so its last answers may be lost"
             self._failed = self._refusal(error.errno, why)
             return
         try:
@@ -202,15 +202,13 @@ class Journal:
             self._failed = self._refusal(errno.ENOENT, why)
 
     def _refusal(self, number: int | None, why: str) -> OSError:
-        return OSError(
-            number, f"Journal '{self.path}' takes no more answers: {why}. Start the run again from what the file holds."
-        )
+        return OSError(number, f"Journal '{self.path}' accepts no more answers: {why}. Resume the run from the file.")
 
     def close(self) -> None:
-        """Flush everything to the disk and unlock the file.
+        """Flush everything to disk and unlock the file.
 
         Raises:
-            OSError: It could not be flushed, now or earlier.
+            OSError: The file could not be flushed, now or earlier.
         """
         if self._fd < 0:
             return
@@ -263,7 +261,7 @@ def _compare(found: dict[str, Any], mine: dict[str, Any], path: Path, names: Map
 
 
 def _flush_folder(folder: Path) -> None:
-    """Have the name of a new file survive a power cut; where folders cannot be flushed, the system sees to it."""
+    """Make the name of a new file survive a power cut; where folders cannot be flushed, the system must do so."""
     with contextlib.suppress(OSError):
         fd = os.open(folder, os.O_RDONLY)
         try:

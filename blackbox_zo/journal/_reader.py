@@ -19,21 +19,21 @@ _CHUNK = 1 << 20
 
 
 class JournalReader:
-    """A journal that is read, line by line, as it stands: also while a search writes to it.
+    """Reads a journal line by line, even while a search writes to it.
 
-    A last line without its end is left out: it is being written, or a power cut tore it.
+    An incomplete last line is skipped: it is being written, or was torn by a power cut.
 
     Args:
         path: The file.
 
     Attributes:
         path: The file.
-        header: Its first line.
-        good: Number of bytes, from the file's start, that have been read and understood.
+        header: Header of the run: the first line.
+        good: Number of bytes read and parsed, from the start of the file.
 
     Raises:
-        JournalError: The file is empty, damaged, no journal, or of a format that this version cannot read.
-        OSError: It cannot be read.
+        JournalError: The file is empty, damaged, not a journal, or of a format that this version cannot read.
+        OSError: The file cannot be read.
 
     Example:
         >>> import blackbox_zo as bz, numpy as np, tempfile
@@ -56,20 +56,20 @@ class JournalReader:
         self._number = 1
 
     def __iter__(self) -> Iterator[Line]:
-        """Every line after the header that is complete now, from the first."""
+        """All complete lines after the header, from the first."""
         self.good, self._number = self._begin, 1
         with self.path.open("rb") as file:
             file.seek(self._begin)
             yield from self._lines(file)
 
     def follow(self, seconds: float = 0.2) -> Iterator[Line | None]:
-        """Every line, and then those that are appended; never ends by itself.
+        """Yield every line, then new lines as they are appended; never ends by itself.
 
         Args:
-            seconds: Between two looks at the file.
+            seconds: Seconds between two looks at the file.
 
         Yields:
-            A line, or None when all have been read, before it waits.
+            A line; or None when all have been read, before each wait.
 
         Raises:
             JournalError: A line is damaged, or the file has become shorter.
@@ -78,22 +78,22 @@ class JournalReader:
         with self.path.open("rb") as file:
             while True:
                 if os.fstat(file.fileno()).st_size < self.good:
-                    raise JournalError(f"'{self.path}' has become shorter while it was followed.")
+                    raise JournalError(f"'{self.path}' was shortened while it was being read.")
                 file.seek(self.good)
                 yield from self._lines(file)
                 yield None
                 time.sleep(seconds)
 
     def answers(self) -> Iterator[Answers]:
-        """The answers alone."""
+        """Only the answers."""
         return (line for line in self if isinstance(line, Answers))
 
     def measured(self) -> Iterator[Measured]:
-        """The measures alone."""
+        """Only the measures."""
         return (line for line in self if isinstance(line, Measured))
 
     def _lines(self, file: BinaryIO) -> Iterator[Line]:
-        """What is complete from here on; `good` tells how far that was."""
+        """The complete lines from here on; updates `good`."""
         rest = b""
         while chunk := file.read(_CHUNK):
             lines = (rest + chunk).split(b"\n")
@@ -108,15 +108,15 @@ class JournalReader:
                 self.good += len(line) + 1
 
     def _parsed(self, line: bytes, file: BinaryIO) -> Line | None:
-        """One line; None where it is the file's last and torn."""
+        """One parsed line; None if it is the last one and torn."""
         try:
             return parse_line(json.loads(line), self._number)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             if self.good + len(line) + 1 >= os.fstat(file.fileno()).st_size:
                 return None
             raise JournalError(
-                f"'{self.path}' is damaged at line {self._number}: {line[:60]!r} is no line of a journal "
-                f"({type(error).__name__}: {error}). If that line is yours, remove it; otherwise start a new journal."
+                f"'{self.path}' is damaged at line {self._number}: {line[:60]!r} is not a line of a journal "
+                f"({type(error).__name__}: {error}). If you added that line, remove it; otherwise start a new journal."
             ) from None
 
 
@@ -126,20 +126,20 @@ def read_journal(path: str | os.PathLike[str]) -> JournalReader:
 
 
 def read_header(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """The header of a journal; nothing else of the file is read.
+    """The header of a journal; the rest of the file is not read.
 
     Raises:
-        JournalError: The file is empty, no journal, or of a format that this version cannot read.
-        OSError: It cannot be read.
+        JournalError: The file is empty, not a journal, or of a format that this version cannot read.
+        OSError: The file cannot be read.
     """
     return JournalReader(path).header
 
 
 def parsed_header(line: bytes, path: Path) -> dict[str, Any] | None:
-    """The header from a file's first line; None where it is empty or torn.
+    """The header from a file's first line; None if the line is empty or torn.
 
     Raises:
-        JournalError: It is no header, or of a format that this version cannot read.
+        JournalError: The line is not a header, or is of a format that this version cannot read.
     """
     if not line.endswith(b"\n") and (b'{"journal": "blackbox_zo"'.startswith(line[:25]) or not line.strip(b"\0")):
         return None

@@ -1,4 +1,4 @@
-"""Each kind of line that a journal holds, written and read in one place."""
+"""The kinds of lines in a journal: how each is written and read."""
 
 from __future__ import annotations
 
@@ -29,28 +29,28 @@ FORMAT = 2
 """Version of the file format. 2 added the lines of measures and the key "learnt"."""
 
 READABLE = (1, 2)
-"""Versions that can be read. A run is resumed by the version that began it."""
+"""Versions that can be read. A run can only be resumed by the version that started it."""
 
 Learnt: TypeAlias = Mapping[str, Mapping[int, Any]]
-"""The evidence that queries brought, by the name of the oracle and the id of the query."""
+"""Evidence from queries, by the name of the oracle and the id of the query."""
 
 
 class Answers(NamedTuple):
-    """The answers of one line: to one query, to all queries of a step, or one ranking of several queries.
+    """The answers in one line: to one query, to all queries of a step, or one ranking of several queries.
 
     Attributes:
         step: Number of the step, from 0.
         at: Number of moves made when the step was asked.
-        ids: Numbers of the queries within the run.
+        ids: Ids of the queries, unique within the run.
         values: The value of each query, NaN for a failure; None for a ranking.
-        stderr: Their standard errors, NaN where unknown; None where none is known.
-        levels: Of a ranking: the place of each query in each part, -1 where it is absent; else None.
-        weights: Of a ranking: what each part counts; None where each counts 1.
-        info: What was noted about each query, or None.
-        learnt: What the oracle learnt from each query: by the oracle's name, one entry per query; or None.
+        stderr: Standard errors of the values, NaN where unknown; None if none is known.
+        levels: For a ranking, the place of each query in each part, -1 where it is absent; else None.
+        weights: For a ranking, the weight of each part; None if each is 1.
+        info: Info recorded about each query, or None.
+        learnt: What oracles learnt from each query: by oracle name, one entry per query; or None.
         number: Number of the line in the file, from 1.
-        ended: Number of steps that were complete when the step was asked; None where that is `at`, for each had moved.
-        asked: Other steps that were asked since the line before, with no answer yet: of each its number, `at`, `ended`.
+        ended: Number of steps that were complete when the step was asked; None if equal to `at`: each had moved x.
+        asked: Other steps asked since the previous line, without an answer yet: number, `at` and `ended` of each.
     """
 
     step: int
@@ -68,7 +68,7 @@ class Answers(NamedTuple):
 
     @property
     def feedback(self) -> Feedback:
-        """What the search was told."""
+        """The feedback that the search was told."""
         if self.values is not None:
             return Values(self.values, self.stderr, self.info)
         ranking = Ranking.from_levels(np.array(self.levels, dtype=np.intp), self.weights)
@@ -80,12 +80,12 @@ class Measured(NamedTuple):
     """A measure, taken between two steps.
 
     Attributes:
-        name: Of the measure.
-        step: Number of moves made before.
-        values: What was found, by name; NaN where it is not finite.
-        error: Why nothing was found; empty where something was.
-        seconds: Since the run began or went on.
-        more: Anything else that was noted.
+        name: Name of the measure.
+        step: Number of moves made before it.
+        values: Numbers by name; NaN where not finite.
+        error: Why a number is missing; empty if none is.
+        seconds: Seconds since the run started or resumed.
+        more: Other recorded entries.
         number: Number of the line in the file, from 1.
     """
 
@@ -102,7 +102,7 @@ Line: TypeAlias = Answers | Measured
 
 
 def answers_of(step: int, at: int, ids: Any, feedback: Feedback) -> Answers:
-    """Answers as they would be read back from a journal, without what an oracle learnt from them."""
+    """Answers as a journal would return them, without what oracles learnt from them."""
     numbers, info = np.asarray(ids).tolist(), None if feedback.info is None else list(feedback.info)
     if isinstance(feedback, Ranking):
         weights = None if feedback.weights is None else feedback.weights.tolist()
@@ -121,19 +121,19 @@ def answer_lines(
     *,
     whole: bool = False,
 ) -> str:
-    """The lines of some answers: one per value, or one for a ranking, or one for a whole step of bare values.
+    """The lines for some answers: one per value, one for a ranking, or one for a whole step of bare values.
 
     Args:
         step: Number of the step.
-        at: Number of moves made when the step was asked; a whole step leaves it out where it is `step`.
-        ended: Number of steps that were complete then; left out where it is `at`.
-        ids: Of the queries that are answered.
+        at: Number of moves made when the step was asked; left out for a whole step if equal to `step`.
+        ended: Number of steps that were complete then; left out if equal to `at`.
+        ids: Ids of the answered queries.
         feedback: The answers.
-        learnt: What the oracle learnt from them.
+        learnt: What oracles learnt from them.
         whole: Whether they are all queries of the step, in order.
 
     Raises:
-        OracleError: What was noted or learnt is not JSON-able.
+        OracleError: An info or what was learnt is not JSON-able.
     """
     if isinstance(feedback, Ranking):
         entry: dict[str, Any] = {"step": step, "at": at, "ids": list(ids), "levels": feedback.levels.tolist()}
@@ -165,7 +165,7 @@ def answer_lines(
 
 
 def _noted(i: int, query: int, feedback: Values, learnt: Learnt | None) -> str:
-    """What a line says of query i of some answers beside its value."""
+    """The entries of the line of query i, other than its value."""
     text = ""
     if feedback.stderr is not None and np.isfinite(feedback.stderr[i]):
         text += f', "stderr": {float(feedback.stderr[i])!r}'
@@ -178,7 +178,7 @@ def _noted(i: int, query: int, feedback: Values, learnt: Learnt | None) -> str:
 
 
 def with_asked(lines: str, asked: Sequence[tuple[int, int, int]]) -> str:
-    """The lines of some answers; the first of them tells of other steps too, see `Answers.asked`."""
+    """The lines of some answers; the first also records other steps, see `Answers.asked`."""
     return f'{{"asked": {json.dumps(asked)}, {lines[1:]}' if asked else lines
 
 
@@ -187,7 +187,7 @@ def _text(found: Any, query: int) -> str:
         return json.dumps(found)
     except (TypeError, ValueError) as error:
         raise OracleError(
-            f"What was noted about query {query}, or learnt from it, cannot be written to the journal ({error}): "
+            f"What was recorded about query {query}, or learnt from it, cannot be written to the journal ({error}): "
             f"{found!r:.80}. Give `Values(info=...)` and `proposal.learn` numbers, text, and lists and dicts of them."
         ) from None
 
@@ -213,7 +213,7 @@ def parse_line(entry: Mapping[str, Any], number: int) -> Line:
     Raises:
         KeyError: A key is missing.
         TypeError: A value is of another type.
-        ValueError: The line is of no kind that is known.
+        ValueError: The line is of an unknown kind.
     """
     if "measure" in entry:
         return _measured(entry, number)

@@ -1,7 +1,7 @@
-"""Checkers for those who write a new estimator, rule, oracle, variable or kind of directions.
+"""Checkers for authors of a new estimator, rule, oracle, variable or kind of directions.
 
-Call one in your own tests. Each raises `AssertionError` with a sentence that names the law that is broken, the input
-that breaks it, and the mend. They need no test framework.
+Call one in your own tests. Each raises `AssertionError` with a message that names the violated law, the input that
+violates it, and the fix. They need no test framework.
 """
 
 from blackbox_zo.testing._directions import check_directions as check_directions

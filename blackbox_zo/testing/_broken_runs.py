@@ -1,4 +1,4 @@
-"""Runs in one go, and the same runs broken at all places where a run can be broken."""
+"""Uninterrupted runs, and the same runs interrupted wherever a run can be interrupted."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Drive:
 
 
 class End(Observer):
-    """Where a run ended: what it was answered, by the id of the query, then x, and what each oracle knows."""
+    """The end of a run: its answers, by query id, then x, and the state of each oracle."""
 
     def __init__(self) -> None:
         self.told: dict[int, Any] = {}
@@ -62,19 +62,19 @@ class End(Observer):
         self.keep(answers)
 
     def keep(self, answers: Line) -> None:
-        """Keep some answers."""
+        """Record some answers."""
         if answers.values is None:
             self.told[min(answers.ids)] = str(list(answers.ids)), answers.levels, answers.weights
             return
         self.told.update((i, repr(value)) for i, value in zip(answers.ids, answers.values, strict=True))
 
     def told_to(self, search: Search, proposal: Any, some: Any, feedback: Feedback) -> None:
-        """Tell, and keep it."""
+        """Tell the search, and record the answers."""
         search.tell(proposal, feedback, None if some is proposal else some.ids)
         self.keep(answers_of(proposal.step, 0, some.ids, feedback))
 
     def of(self, search: Search, oracle: Answers) -> End:
-        """Look at the search, and at the answer to one more proposal."""
+        """Record the search's x and state, and the answer to one more proposal."""
         self.x = bits_of(search.variable.state())
         proposal = search.ask()
         self.keep(answers_of(proposal.step, 0, proposal.ids, oracle.answer(proposal)))
@@ -84,27 +84,29 @@ class End(Observer):
 
 
 def bits_of(saved: dict[str, Any]) -> dict[str, Any]:
-    """Arrays and numbers by name, as something whose equality is that of their bits."""
+    """Arrays and numbers by name, in a form that is equal if and only if their bits are."""
     arrays = {name: np.asarray(value) for name, value in saved.items()}
     return {name: (a.dtype.kind, a.shape, a.tobytes()) for name, a in arrays.items()}
 
 
 def difference(one: End, other: End) -> str:
-    """In what two ends differ, as the end of a sentence about the first; empty where they agree."""
+    """How two ends differ, as the end of a sentence about the first; empty if they agree."""
     if one.told != other.told:
         query = next((i for i in sorted({*one.told, *other.told}) if one.told.get(i) != other.told.get(i)), -1)
-        return f"is answered {one.told.get(query)} about query {query}, but {other.told.get(query)} in one go"
+        return (
+            f"is answered {one.told.get(query)} about query {query}, but {other.told.get(query)} without interruption"
+        )
     for name in sorted({*one.states, *other.states}):
         if one.states.get(name) != other.states.get(name):
-            return f"leaves `{name}` in another state than in one go"
-    return "" if one.x == other.x else "ends at another x than in one go"
+            return f"leaves `{name}` in another state than without interruption"
+    return "" if one.x == other.x else "ends at another x than without interruption"
 
 
 # ---------------------------------------------------------------------------------------------------------- in one go
 
 
 def in_one_go(drive: Drive) -> End:
-    """By `Search.run` and its `Run`, without a break."""
+    """By `Search.run` and its `Run`, without interruption."""
     end = End()
     oracle, search = drive.search()
     Run(search, oracle, steps=drive.steps, observers=[end]).to_the_end()
@@ -131,7 +133,7 @@ def _halves(n: int) -> list[Any]:
 
 
 def drives(drive: Drive, *, replayable: bool, thorough: bool) -> Iterator[tuple[str, str, End]]:
-    """Broken runs: how, as the middle of a sentence; like which run in one go ("run" or "tell"); where it ended."""
+    """Interrupted runs: how, as the middle of a sentence; the uninterrupted run to match ("run" or "tell"); the end."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder)
         if replayable:
@@ -140,7 +142,7 @@ def drives(drive: Drive, *, replayable: bool, thorough: bool) -> Iterator[tuple[
                 _told_with_a_journal(drive, path / "tell.jsonl"),
             )  # fmt: skip
             yield (
-                "left and begun again with its journal after every other part of an answer", "run",
+                "stopped and resumed from its journal after every other part of an answer", "run",
                 _left(drive, path / "run.jsonl"),
             )  # fmt: skip
         if thorough or not replayable:
@@ -173,7 +175,7 @@ def _told_with_a_journal(drive: Drive, path: Path) -> End:
 
 
 class _Leave(Exception):
-    """Leaves a run between two parts."""
+    """Stops a run between two parts."""
 
 
 class _Leaving(Observer):
@@ -237,7 +239,7 @@ def _minimized(drive: Drive, path: Path) -> End:
 
 
 def check_refused(drive: Drive, name: str, within: str) -> None:
-    """An oracle that cannot be replayed is refused by a search with a journal, however it is driven."""
+    """A search with a journal refuses an oracle that cannot be replayed, however the search is run."""
     with tempfile.TemporaryDirectory() as folder:
         for how in ("`Search.run`", "`ask` and `tell`"):
             oracle, search = drive.search(Path(folder) / f"{how[1:4]}.jsonl")
@@ -253,5 +255,5 @@ def check_refused(drive: Drive, name: str, within: str) -> None:
             require(
                 False,
                 f"{name}{within} is `not_replayable`, but by {how} it answers a search with a journal. Begin `answer` "
-                "with `proposal.state(self)`, which refuses that, also where a wrapper asks.",
+                "with `proposal.state(self)`, which refuses that, even inside a wrapper.",
             )

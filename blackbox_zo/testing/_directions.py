@@ -29,23 +29,23 @@ def check_directions(
 ) -> None:
     """Check the laws of `Directions`.
 
-    - `add_` adds `sum_j weights[j] u_j[block]` to what is there, is linear in the weights, and changes nothing else;
+    - `add_` adds `sum_j weights[j] u_j[block]` to `out`, is linear in the weights, and changes nothing else;
     - blocks in any order give the same bits; so does a second call;
-    - `rows` is (k, d), read-only, and what `add_` gives;
+    - `rows` is (k, d), read-only, and equal to what `add_` gives;
     - `combine` is `weights @ rows`, to the same bits before and after `rows` was read;
     - `points` is `origin + scale * rows[index]`.
 
-    Given a class, or a function of (blocks, k, key), also that the key decides everything:
+    Given a class, or a function of (blocks, k, key), also check that the key determines everything:
 
-    - the same key gives the same bits, another seed or another step gives others;
-    - `nested`: fewer rows are the first of more;
+    - the same key gives the same bits; another seed or another step gives different ones;
+    - `nested`: fewer rows are the first rows of more;
     - `local`: a block's entries do not depend on which other blocks there are;
     - `variance`: over many keys the entries have mean 0, are uncorrelated and have this variance (six standard errors).
 
     Args:
-        directions: What to check.
-        blocks: With a function: the blocks to try it on.
-        k: With a function: the number of directions.
+        directions: The directions, their class, or a function that makes them.
+        blocks: With a class or function: the blocks to try it on.
+        k: With a class or function: the number of directions.
         nested: False where rows are drawn jointly, such as orthonormal ones.
         local: False where blocks are drawn jointly, such as unit vectors.
         variance: 1 for elements of unit variance, 1/d for unit vectors; None skips the statistics.
@@ -105,7 +105,7 @@ def _check_algebra(fresh: Callable[[], Directions], blocks: tuple[Block, ...], k
     forward, backward = _by_block(fresh(), blocks, w), _by_block(fresh(), blocks[::-1], w)
     require(
         all(same(forward[b], backward[b]) for b in blocks),
-        f"`{name}.add_` gives other bits when blocks come in another order. Draw every block from a hash of its "
+        f"`{name}.add_` gives other bits when the order of blocks changes. Draw every block from a hash of its "
         "address, never from a generator that is carried along.",
     )
     rows = u.rows
@@ -117,14 +117,14 @@ def _check_algebra(fresh: Callable[[], Directions], blocks: tuple[Block, ...], k
     for j in range(k):
         row = np.concatenate(list(_by_block(fresh(), blocks, np.eye(k)[j]).values()))
         require(
-            close(row, rows[j], scale), f"Row {j} of `{name}.rows` is not what `add_` gives for the weight 1 on it."
+            close(row, rows[j], scale), f"Row {j} of `{name}.rows` differs from what `add_` gives with weight 1 on it."
         )
     require(close(before, w @ rows, scale * k), f"`{name}.combine(weights)` is not `weights @ rows`.")
     for weights in (w, 0.0 * w):
         require(
             same(fresh().combine(weights), u.combine(weights)) and same(u.combine(weights), u.combine_blocks(weights)),
-            f"`{name}.combine({weights})` gives other bits once `rows` has been read; a replayed run would drift from "
-            "the first. Sum in the same order both ways (`blackbox_zo.randomness.combine`).",
+            f"`{name}.combine({weights})` gives other bits once `rows` has been read; a replayed run would diverge "
+            "from the first. Sum in the same order both ways (`blackbox_zo.randomness.combine`).",
         )
     index, lengths, origin = np.arange(2 * k) % k, np.sin(np.arange(2 * k)), np.cos(np.arange(d))
     kept = origin.copy()

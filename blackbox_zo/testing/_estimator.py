@@ -28,14 +28,14 @@ def check_estimator(
     budget: int = 2000,
     progress: float = 0.25,
 ) -> None:
-    """Check the laws of `Estimator`, of single steps and of whole runs.
+    """Check the laws of `Estimator`, for single steps and for whole runs.
 
     - the configuration is a frozen dataclass; the state is made of numbers, arrays and tuples, and can be saved;
     - `start`, `sample` and `estimate` are pure: the same arguments give the same bits, and nothing is written to;
-    - a step asks at least one query, from where the variable stands; the estimate has finite weights;
-    - failed queries (NaN), all failed, a step cut short by the budget and an answer that comes late do no harm;
-    - feedback it does not accept is refused with `FeedbackError`; with `order_only`, one that accepts both kinds makes
-      the same step from a ranking as from values in that order;
+    - a step asks at least one query, around the current x; the estimate has finite weights;
+    - failed queries (NaN), even all of a step, a step cut short by the budget and a late answer do no harm;
+    - feedback it does not accept is refused with `FeedbackError`; with `order_only`, an estimator that accepts both
+      kinds makes the same step from a ranking as from values in that order;
     - with `shift_invariant`, adding a constant to f changes no step;
     - answers told in parts, in any order, give the same bits as answers told at once;
     - a run saved within a step with `Search.state_dict` and `numpy.savez`, and loaded into another search, ends at the
@@ -44,14 +44,15 @@ def check_estimator(
     - from x0, `budget` queries bring the sum of squares below `progress` times its start.
 
     Args:
-        estimator: What to check.
-        rule: The rule it is used with; None takes its own.
-        x0: Where to try it, in any structure; nonzero.
-        bounds: As for `Vector`.
-        seed: The seed of all runs.
-        order_only: False for one that accepts rankings, yet makes more of values than their order.
-        shift_invariant: False for one that uses single values rather than differences, such as one-point feedback.
-        budget: Queries in which to make progress; 0 leaves that out.
+        estimator: The estimator.
+        rule: The rule it is used with; None for its own.
+        x0: Start of the runs, in any structure; nonzero.
+        bounds: Bounds, as for `Vector`.
+        seed: Seed of all runs.
+        order_only: False for an estimator that accepts rankings, but uses more of values than their order.
+        shift_invariant: False for an estimator that uses single values rather than differences, such as one-point
+            feedback.
+        budget: Queries in which to make progress; 0 skips that check.
         progress: See above.
 
     Raises:

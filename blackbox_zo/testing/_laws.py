@@ -1,4 +1,4 @@
-"""What all checkers share: how a broken law is reported, and how bits are compared."""
+"""Shared by all checkers: how a violated law is reported, and how bits are compared."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ __all__ = [
 
 
 def require(law: bool | np.bool_, sentence: str) -> None:
-    """Raise `AssertionError(sentence)` unless `law` holds; also under `python -O`."""
+    """Raise `AssertionError(sentence)` unless `law` holds; even under `python -O`."""
     if not law:
         raise AssertionError(sentence)
 
 
 def bits(thing: Any) -> Hashable:
-    """Arrays and numbers, or (nested) tuples of them, as something whose equality is that of types, shapes and bits."""
+    """Arrays and numbers, or (nested) tuples of them, in a form equal if and only if types, shapes and bits are."""
     if isinstance(thing, tuple):
         return tuple(bits(part) for part in thing)
     array = np.asarray(thing)
@@ -49,17 +49,17 @@ def same(a: Any, b: Any) -> bool:
 
 
 def close(a: Floats, b: Floats, scale: float = 1.0, tolerance: float = 1e-10) -> bool:
-    """Whether two arrays agree up to rounding of numbers of the size of `scale`."""
+    """Whether two arrays agree up to rounding errors of numbers of size `scale`."""
     return a.shape == b.shape and bool(np.all(np.abs(a - b) <= tolerance * scale))
 
 
 def copied(state: Any) -> Any:
-    """A state with arrays of its own."""
+    """A deep copy of a state."""
     return unpack("state", state, pack("state", state))
 
 
 def saved_and_loaded(flat: dict[str, Any]) -> dict[str, Any]:
-    """What `numpy.savez` and `numpy.load` make of a flat dictionary, without pickle."""
+    """A flat dictionary after `numpy.savez` and `numpy.load`, without pickle."""
     file = io.BytesIO()
     np.savez(file, **flat)
     file.seek(0)
@@ -68,7 +68,7 @@ def saved_and_loaded(flat: dict[str, Any]) -> dict[str, Any]:
 
 
 def check_state(state: Any, owner: str, path: str = "state") -> None:
-    """A state is made of numbers, numeric arrays, and tuples of them, and survives a file."""
+    """A state consists of numbers, numeric arrays, and tuples of them, and survives a file."""
     if isinstance(state, tuple):
         for name, part in zip(getattr(state, "_fields", range(len(state))), state, strict=True):
             check_state(part, owner, f"{path}.{name}")

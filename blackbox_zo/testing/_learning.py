@@ -1,4 +1,4 @@
-"""`check_learning`: what an oracle learns belongs to the search, and no break of a run loses it."""
+"""`check_learning`: what an oracle learns belongs to the search, and no interruption of a run loses it."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ __all__ = ["check_learning", "check_states"]
 Start = Callable[[], tuple[Answers, Variable | Tree]]
 
 MEND = (
-    "Keep nothing that changes answers in the oracle itself: read it with `proposal.state(self)`, note what an answer "
-    "teaches with `proposal.learn`, and make the next state in `absorb`."
+    "Keep nothing that changes answers in the oracle itself: read the state with `proposal.state(self)`, record what "
+    "an answer teaches with `proposal.learn`, and make the next state in `absorb`."
 )
 
 
@@ -45,20 +45,19 @@ def check_learning(
     """Check that a run with an oracle ends at the same bits, and with the same state, wherever it is interrupted.
 
     - a state survives `save`, a file of arrays, and `load`;
-    - `absorb` is a function of its arguments, does not change them, and gives the same for evidence that has been
-      through JSON;
-    - a run by `Search.run`, by `ask` and `tell`, and by `minimize`, whose journal is closed and opened again between
-      steps and within them, or which goes through `state_dict`, ends as one in one go: x, answers and the state of
-      each oracle. If the oracle learns, the same through every wrapper;
-    - an oracle with `not_replayable` is refused by a search with a journal, also within a wrapper and by `ask` and
-      `tell`; it can be resumed from `state_dict`.
+    - `absorb` is a pure function, and gives the same for evidence that has been through JSON;
+    - a run by `Search.run`, by `ask` and `tell`, or by `minimize`, whose journal is closed and reopened between steps
+      and within them, or which goes through `state_dict`, ends like an uninterrupted one: with the same x, answers and
+      state of each oracle. If the oracle learns, this also holds through every wrapper;
+    - a search with a journal refuses an oracle with `not_replayable`, even inside a wrapper and by `ask` and `tell`;
+      it can be resumed from `state_dict`.
 
     Args:
-        start: Makes the oracle, and the x0 or `Variable` that a search begins with, as a new process would: where an
-            oracle and a variable share a model, both of a fresh one. They are not closed.
-        estimator: The estimator; None takes `RankBased(0.1, 4)`, which any oracle can answer.
-        rule: The rule; None takes the estimator's own.
-        steps: Steps of a run, at least 2.
+        start: Makes the oracle, and the x0 or `Variable` that a search starts with, as a new process would: if an
+            oracle and a variable share a model, both use a fresh one. They are not closed.
+        estimator: The estimator; None for `RankBased(0.1, 4)`, which any oracle can answer.
+        rule: The rule; None for the estimator's own.
+        steps: Number of steps of a run, at least 2.
 
     Raises:
         AssertionError: A law does not hold.
@@ -100,7 +99,7 @@ def check_learning(
 
 
 def check_states(drive: Drive) -> tuple[Mapping[str, Learner], type]:
-    """Check the states that a run goes through; who learns in it, and what kind of answer is given."""
+    """Check the states of a run; return the oracles that learn in it, and the kind of their answers."""
     oracle, search = drive.search()
     states: dict[str, Any] = {}
     kind: type = Values
@@ -122,7 +121,7 @@ def check_states(drive: Drive) -> tuple[Mapping[str, Learner], type]:
 
 
 def _check_inside(oracle: Any, learners: Mapping[str, Learner], name: str) -> None:
-    """An oracle within another one that learns has been reached by the search's proposals."""
+    """An oracle inside another one, if it learns, was asked about the search's proposals."""
     for inner in vars(oracle).values() if hasattr(oracle, "__dict__") else ():
         if not isinstance(inner, Oracle):
             continue
@@ -131,7 +130,7 @@ def _check_inside(oracle: Any, learners: Mapping[str, Learner], name: str) -> No
             not learns or type(inner).__name__ in learners,
             f"{name} never asks `{type(inner).__name__}` about a proposal of the search, so what that learns is lost. "
             "Make proposals for it from the one that was given, by `proposal.take` or `proposal.about`; "
-            "`Proposal.numbered` makes one from nothing.",
+            "`Proposal.numbered` makes one outside the search.",
         )
         _check_inside(inner, learners, f"`{type(inner).__name__}`")
 
@@ -150,7 +149,7 @@ def _wrappers(
 
 
 class _Bare:
-    """The least a wrapper can be."""
+    """The minimal wrapper."""
 
     def __init__(self, inner: Answers) -> None:
         self.inner = inner
@@ -168,17 +167,17 @@ def _check_absorb(oracle: Learner, state: Any, evidence: dict[int, Any], name: s
     after = _absorbed(oracle, state, given, name)
     require(
         bits_of(oracle.save(state)) == before,
-        f"{name}.absorb` changes the state that it is given; make a new one, for open steps still read this one.",
+        f"{name}.absorb` changes the state it is given; make a new one, since open steps still read this one.",
     )
     require(
         repr(evidence) == repr(given),
-        f"{name}.absorb` changes the evidence that it is given, from {evidence!r:.60} to {given!r:.60}; leave it.",
+        f"{name}.absorb` changes the evidence it is given, from {evidence!r:.60} to {given!r:.60}; work on a copy.",
     )
     again = _absorbed(oracle, state, copy.deepcopy(evidence), name)
     require(
         bits_of(oracle.save(again)) == bits_of(oracle.save(after)),
-        f"{name}.absorb` makes another state of the same state and evidence the second time; it must be a function "
-        "of its arguments, and of nothing in the oracle.",
+        f"{name}.absorb` makes another state from the same state and evidence the second time; it must be a "
+        "function of its arguments alone, not of the oracle.",
     )
     if not oracle.not_replayable:
         _check_json(oracle, state, evidence, after, name)
@@ -203,7 +202,7 @@ def _check_json(oracle: Learner, state: Any, evidence: dict[int, Any], after: An
     except (TypeError, ValueError) as error:
         raise AssertionError(
             f"{name}` gives `proposal.learn` what cannot be written to a journal, {first!r:.60} about query {query} "
-            f"({error}). Give it numbers, text, and lists and dicts of them, or say in `not_replayable` why not."
+            f"({error}). Give it numbers, text, and lists and dicts of them, or say why not in `not_replayable`."
         ) from None
     read = {int(i): found for i, found in json.loads(text).items()}
     try:
@@ -213,7 +212,7 @@ def _check_json(oracle: Learner, state: Any, evidence: dict[int, Any], after: An
         same, found = False, f"{type(error).__name__}: {error}, instead of a state,"
     require(
         same,
-        f"{name}.absorb` makes {found} of evidence that has been through JSON, as that in a journal has: {first!r:.60} "
+        f"{name}.absorb` makes {found} from evidence that has been through JSON, as in a journal: {first!r:.60} "
         f"becomes {read[query]!r:.60}. Give `proposal.learn` what JSON keeps to the last bit: floats, ints, text, "
         "lists, and dicts whose keys are text.",
     )
@@ -225,8 +224,8 @@ def _check_saved(oracle: Learner, state: Any, name: str) -> None:
         require(
             isinstance(value, str | bool | int | float | np.ndarray | np.generic)
             and np.asarray(value).dtype.kind in "fiubUc",
-            f"{name}.save` gives {type(value).__name__} at {key!r}, which `numpy.savez` cannot keep without pickle. A "
-            "state is made of numbers, text, arrays, and (named) tuples of them; else write `save` and `load`.",
+            f"{name}.save` gives {type(value).__name__} at {key!r}, which `numpy.savez` cannot save without pickle. A "
+            "state consists of numbers, text, arrays, and (named) tuples of them; else write `save` and `load`.",
         )
     try:
         again = oracle.save(oracle.load(saved_and_loaded(saved)))
@@ -235,6 +234,6 @@ def _check_saved(oracle: Learner, state: Any, name: str) -> None:
         found = f"{type(error).__name__}: {error}"
     require(
         not found,
-        f"{name}.load` makes of what `save` gave, once it has been through a file: {found}. A state has the structure "
-        "and the types of `start()`; else write `save` and `load`.",
+        f"{name}.load` does not restore what `save` gave, after it has been through a file: {found}. A state has the "
+        "structure and the types of `start()`; else write `save` and `load`.",
     )

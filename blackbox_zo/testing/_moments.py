@@ -22,7 +22,7 @@ __all__ = ["Moment", "advance", "check_failures", "check_order", "check_pure", "
 
 @dataclass(frozen=True)
 class Moment:
-    """A run halted before a step."""
+    """A run, stopped before a step."""
 
     estimator: Estimator
     state: Any
@@ -43,7 +43,7 @@ class Moment:
         return self.estimator.estimate(self.state, self.variable, queries, feedback)
 
     def usual(self, values: Values) -> Feedback:
-        """The values, or their ranking where the estimator takes no values."""
+        """The values, or their ranking if the estimator takes no values."""
         return values if Values in self.estimator.accepts else values.ranking()
 
 
@@ -57,16 +57,16 @@ def advance(case: Case, steps: int) -> Moment:
 
 
 def check_pure(m: Moment) -> None:
-    """The same arguments give the same bits, nothing is written to, and all has its shape."""
+    """The same arguments give the same bits, no argument is modified, and all shapes are right."""
     require(
         same(m.estimator.start(m.variable), m.estimator.start(m.variable)),
-        f"`start` {m.where} gives another state twice.",
+        f"`start` {m.where} gives another state the second time.",
     )
     check_state(m.state, f"`{m.estimator!r:.120}`")
     state, x, version = bits(m.state), m.variable.value, m.variable.version
     q = m.sample()
     require(q.n >= 1, f"`sample` {m.where} asks nothing; every step has at least one query.")
-    require(q.origin is x, f"`sample` {m.where} gives another `origin` than `variable.value`; pass that very array on.")
+    require(q.origin is x, f"`sample` {m.where} gives another `origin` than `variable.value`; pass on that same array.")
     d, k = m.variable.size, q.directions.k
     require(
         q.index.shape == q.scale.shape == (q.n,) and q.index.dtype.kind in "iu",
@@ -83,7 +83,7 @@ def check_pure(m: Moment) -> None:
     require(
         same(m.sample().points(), points),
         f"`sample` {m.where} gives other points the second time. Draw from its key alone (`Gaussian(blocks, k, key)`, "
-        "`key.generator(name)`), never from a generator that is kept.",
+        "`key.generator(name)`), never from a stored generator.",
     )
     feedback = m.usual(answers(q))
     content = bits((feedback.values if isinstance(feedback, Values) else feedback.levels, q.index, q.scale))
@@ -107,7 +107,7 @@ def _check_step(m: Moment, step: Step, when: str) -> Floats:
     require(
         step.w.shape == (step.directions.k,) and bool(np.isfinite(step.w).all()),
         f"`estimate` {m.where}{when} gives the weights {step.w} for {step.directions.k} directions; it must be one "
-        "finite number for each. Leave out what is not known (weight 0).",
+        "finite number for each. Give unknown directions the weight 0.",
     )
     g = step.dense()
     require(bool(np.isfinite(g).all()), f"`estimate` {m.where}{when} gives an estimate that is not finite: {g}.")
@@ -115,7 +115,7 @@ def _check_step(m: Moment, step: Step, when: str) -> Floats:
 
 
 def check_failures(m: Moment) -> None:
-    """Failed queries and a budget that ends do no harm."""
+    """Failed queries and an exhausted budget do no harm."""
     q = m.sample()
     values = answers(q).values
     nothing = m.usual(Values(np.full(q.n, np.nan)))
@@ -133,8 +133,8 @@ def check_failures(m: Moment) -> None:
             spoilt = _holding_nan(state) - unknown
             require(
                 not spoilt,
-                f"After a failed query, the state {m.where} holds NaN at {spoilt}; it would never get rid of it. "
-                "Leave failures out of what is kept.",
+                f"After a failed query, the state {m.where} holds NaN at {spoilt}; it would stay there forever. "
+                "Leave failures out of the state.",
             )
     for n in range(1, q.n):
         _, step = m.estimate(q.take(slice(n)), m.usual(Values(values[:n])))
@@ -158,7 +158,7 @@ def check_order(m: Moment) -> None:
 
 
 def check_warmup(case: Case) -> None:
-    """There is an estimate after `warmup` steps."""
+    """The estimate is nonzero after `warmup` steps."""
     m = advance(case, case.estimator.warmup)
     q = m.sample()
     g = m.estimate(q, m.usual(answers(q)))[1].dense()

@@ -33,23 +33,23 @@ def check_oracle(
     failing: Tree | None = None,
     repeatable: bool = True,
 ) -> None:
-    """Check the laws of `Oracle`. It is asked about `25 n` points or so, and about `150 n` if it learns.
+    """Check the laws of `Oracle`, with some `25 n` queries, or `150 n` if the oracle learns.
 
     - one answer for each query, in the order of the queries, as `Values` or a `Ranking`; never an exception;
-    - `parts` answers every id exactly once, and together gives what `answer` gives;
-    - the points are not written to;
-    - `repeatable`: asked twice about a step, it answers the same, whatever was asked in between; for values
-      also however the queries of the step are split up and ordered. A resumed run relies on it;
-    - `repeatable`: a run whose journal is closed and opened again anywhere ends at the same bits; and whatever the
-      oracle learns belongs to the search, through every wrapper: see `check_learning`;
+    - `parts` answers every id exactly once, with the same answers as `answer`;
+    - the points are not modified;
+    - `repeatable`: asked twice about a step, it gives the same answers, whatever was asked in between; for values, also
+      however the queries of the step are split up and ordered. Resumed runs rely on this;
+    - `repeatable`: a run whose journal is closed and reopened anywhere ends at the same bits; and whatever the oracle
+      learns belongs to the search, through every wrapper: see `check_learning`;
     - a query at `failing` is NaN in `Values`, or unranked, and does not harm the others.
 
     Args:
         oracle: Anything with `answer(proposal) -> Feedback`. It is not closed.
-        x0: Where to ask, in the structure the oracle expects.
-        radius: How far around x0 to ask.
-        n: Queries in a proposal, at least 2.
-        bounds: As for `Vector`.
+        x0: Centre of the queries, in the structure the oracle expects.
+        radius: Distance of the queries from x0.
+        n: Number of queries in a proposal, at least 2.
+        bounds: Bounds, as for `Vector`.
         failing: A point at which a query fails.
         repeatable: False for an oracle that is inherently noisy, such as a person.
 
@@ -77,7 +77,7 @@ def check_oracle(
             require(
                 _content(again) == _content(answered),
                 f"{name} answers {again} about step 0, but {answered} the first time. Draw its randomness from a hash "
-                "of `proposal.step` and the id, keep what it learns by `proposal.learn`, or pass `repeatable=False`.",
+                "of `proposal.step` and the id, record what it learns by `proposal.learn`, or pass `repeatable=False`.",
             )
         if isinstance(answered, Values):
             found = np.array([parts[int(i)] for i in first.ids])

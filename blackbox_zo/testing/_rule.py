@@ -21,16 +21,16 @@ def check_rule(rule: Rule, *, of_vector: bool = True, d: int = 5) -> None:
     """Check the laws of `Rule`.
 
     - the configuration is a frozen dataclass; the state is made of numbers, arrays and tuples, and can be saved;
-    - `start` and `update` are pure: the same arguments give the same bits, and nothing is written to;
+    - `start` and `update` are pure: the same arguments give the same bits, and no argument is modified;
     - the first step is finite and points along the gradient (it is subtracted from x), and is 0 for a gradient of 0;
-    - the gradient's pull to zero (`shrink`, from `WeightDecay` before it in a chain) is passed on;
+    - the gradient's `shrink`, from `WeightDecay` before it in a chain, is passed on;
     - `of_vector`: the step depends on the vector `w U` alone, not on how it is split over directions;
     - after saving and loading its state during a run, the rule gives the same bits.
 
     Args:
-        rule: What to check.
-        of_vector: False for a rule that looks at the weight of each direction, such as `ClipScalar`.
-        d: Dimension to try it in.
+        rule: The rule.
+        of_vector: False for a rule that uses the weight of each direction, such as `ClipScalar`.
+        d: Dimension of the test problem.
 
     Raises:
         AssertionError: A law does not hold.
@@ -74,7 +74,7 @@ def check_rule(rule: Rule, *, of_vector: bool = True, d: int = 5) -> None:
             state, move = rule.update(state, whole)
             require(
                 close(move.dense(), expected, float(np.abs(expected).max()) + 1.0),
-                f"{name} makes another step of the same vector when it is split over other directions. Use "
+                f"{name} makes another step from the same vector when it is split over other directions. Use "
                 "`gradient.dense()`; where weights matter by design, pass `of_vector=False`.",
             )
 
@@ -99,8 +99,8 @@ def _check_first(rule: Rule, start: Any, gradient: Step, name: str) -> None:
     along = float(_vector(rule.update(start, gradient)[1], d, name) @ g)
     require(
         along > 0.0,
-        f"The first step of {name} points away from the gradient: their inner product is {along:.3g}. A rule gives "
-        "what is subtracted from x, so it changes no sign.",
+        f"The first step of {name} points away from the gradient: their inner product is {along:.3g}. A rule's "
+        "step is subtracted from x, so it must keep the sign.",
     )
     nothing = Step(gradient.directions, np.zeros(gradient.directions.k))
     still = _vector(rule.update(start, nothing)[1], d, name)
@@ -109,8 +109,8 @@ def _check_first(rule: Rule, start: Any, gradient: Step, name: str) -> None:
         pulled = rule.update(start, Step(gradient.directions, w, 0.25))[1]
         require(
             pulled.shrink > 0.0,
-            f"{name} drops the gradient's pull: `shrink` 0.25 becomes {pulled.shrink}. Return "
-            "`Step(..., shrink=gradient.shrink * rate)`, or weight decay before it in a chain has no effect.",
+            f"{name} drops the gradient's weight decay: `shrink` 0.25 becomes {pulled.shrink}. Return "
+            "`Step(..., shrink=gradient.shrink * rate)`, or `WeightDecay` before it in a chain has no effect.",
         )
 
 
@@ -120,5 +120,5 @@ def _check_saved(rule: Rule, states: list[Any], gradients: list[Step], moves: li
         state, again = rule.update(state, gradient)
         require(
             same(again.dense(), move),
-            f"{name} makes other steps after its state was saved and loaded; keep all it depends on in the state.",
+            f"{name} makes other steps after its state was saved and loaded; keep all they depend on in the state.",
         )

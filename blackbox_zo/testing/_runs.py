@@ -61,7 +61,7 @@ def vector(search: Search) -> Vector:
 
 
 def check_feedback(case: Case) -> None:
-    """What is not accepted is refused with `FeedbackError`, and the proposal stays open."""
+    """Feedback that is not accepted is refused with `FeedbackError`, and the proposal stays open."""
     for kind in {Values, Ranking} - set(case.estimator.accepts):
         search = case.search()
         proposal = search.ask()
@@ -73,11 +73,11 @@ def check_feedback(case: Case) -> None:
         except FeedbackError:
             search.tell(proposal, case.feedback(proposal))
             continue
-        raise AssertionError(f"{case.name} takes a `{kind.__name__}`, although `accepts` does not name it.")
+        raise AssertionError(f"{case.name} takes a `{kind.__name__}`, although it is not in `accepts`.")
 
 
 def check_parts(case: Case) -> None:
-    """Told in parts and in any order, the same bits."""
+    """Answers told in parts and in any order give the same bits."""
     whole, parts = case.search(), case.search()
     order = np.random.default_rng(case.seed)
     for _ in range(case.estimator.warmup + 3):
@@ -92,11 +92,11 @@ def check_parts(case: Case) -> None:
         f"{case.name} ends elsewhere when answers are told in parts: {parts.x} instead of {whole.x}. "
         "Let `estimate` depend on the feedback's values in the order of the queries alone.",
     )
-    require(bool(np.isfinite(vector(whole).value).all()), f"{case.name} left the finite numbers: x = {whole.x}.")
+    require(bool(np.isfinite(vector(whole).value).all()), f"{case.name} reached a non-finite x: {whole.x}.")
 
 
 def check_shift(case: Case) -> None:
-    """A constant added to f changes nothing."""
+    """Adding a constant to f changes nothing."""
     ends = []
     for shift in (0.0, 1024.0):
         search = case.search()
@@ -128,8 +128,8 @@ def check_resume(case: Case) -> None:
     again = second.ask()
     require(
         same(again.points, proposal.points[half:]) and same(again.ids, proposal.ids[half:]),
-        f"{case.name} asks about other points after `load_state_dict` than before `state_dict`. Keep all that `sample` "
-        "depends on in the state.",
+        f"{case.name} asks about other points after `load_state_dict` than before `state_dict`. Keep everything that "
+        "`sample` depends on in the state.",
     )
     if half < proposal.n:
         first.tell(proposal, case.feedback(proposal, slice(half, None)), proposal.ids[half:])
@@ -140,8 +140,8 @@ def check_resume(case: Case) -> None:
             search.tell(proposal, case.feedback(proposal))
     require(
         same(vector(first).value, vector(second).value) and bits(first.state) == bits(second.state),
-        f"{case.name} ends at {second.x} after save and load within the run, but at {first.x} without. Keep all that "
-        "`estimate` and `update` depend on in their states.",
+        f"{case.name} ends at {second.x} after save and load within the run, but at {first.x} without. Keep "
+        "everything that `estimate` and `update` depend on in their states.",
     )
 
 
@@ -165,7 +165,7 @@ def check_progress(case: Case, budget: int, progress: float) -> None:
 
     search = case.search(budget)
     start = float(squares(vector(search).flat))
-    with np.errstate(over="ignore", invalid="ignore"):  # a run that leaves the finite numbers is told so below
+    with np.errstate(over="ignore", invalid="ignore"):  # a run that diverges is reported below
         while not search.exhausted:
             proposal = search.ask()
             values = Values(squares(proposal.points))
@@ -175,6 +175,5 @@ def check_progress(case: Case, budget: int, progress: float) -> None:
         end < progress * start,
         f"{case.name} brings the sum of squares from {start:.3g} to {end:.3g} in {budget} queries, not below "
         f"{progress} of the start. Does `estimate` give the gradient, rather than minus it? Is the rule's rate right? "
-        "Or pass another "
-        "`rule`, `budget` or `progress`.",
+        "Or pass another `rule`, `budget` or `progress`.",
     )

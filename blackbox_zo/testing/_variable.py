@@ -26,17 +26,17 @@ def check_variable(
     """Check the laws of `Variable`.
 
     - the blocks have unique names, and their sizes sum to `size`;
-    - `add_` makes `x <- (1 - shrink) x + w U`, clipped into the bounds; the directions stay as they are;
-    - `version` counts the moves, pending ones included;
-    - `settle` carries out what was put off; a second one, or one with nothing to do, changes nothing;
-    - two variables that make the same moves stand at the same bits, however often they were settled.
+    - `add_` sets `x <- (1 - shrink) x + w U`, clipped to the bounds, and does not modify the directions;
+    - `version` counts the moves, including pending ones;
+    - `settle` applies pending moves; without pending moves it changes nothing;
+    - two variables that make the same moves agree to the bit, however often they were settled.
 
-    Of a `Vector` also that `value` is read-only and a snapshot, and that x is inside the bounds to the last bit.
+    For a `Vector`, also that `value` is read-only and a snapshot, and that x is inside the bounds to the last bit.
 
     Args:
-        variable: One to check (copies of it are moved), or a function that makes a fresh one.
-        read: From a variable to its elements, block after block, shape (d,), once it is settled; `value` of a `Vector`.
-        tolerance: How far moves may be off, as a share of the largest element plus 1; for fp32 about 1e-6.
+        variable: The variable (copies of it are moved), or a function that makes a fresh one.
+        read: Returns the elements of a settled variable, block by block, shape (d,); None for `value` of a `Vector`.
+        tolerance: Error allowed in moves, relative to the largest element plus 1; for fp32 about 1e-6.
 
     Raises:
         AssertionError: A law does not hold.
@@ -88,7 +88,7 @@ def _check_moves(make: Callable[[], Variable], read: Callable[[Variable], Floats
     start = np.array(read(lazy))
     require(start.shape == (lazy.size,), f"`read` gives shape {start.shape} for a `{name}` of {lazy.size} elements.")
     lazy.settle()
-    require(same(np.array(read(lazy)), start), f"`settle` changes a `{name}` that has nothing put off.")
+    require(same(np.array(read(lazy)), start), f"`settle` changes a `{name}` without pending moves.")
     x, version = start, lazy.version
     for number, shrink in enumerate((0.0, 0.1, 0.0, 0.5)):
         step = _step(lazy, number, shrink=shrink)
@@ -105,7 +105,7 @@ def _check_moves(make: Callable[[], Variable], read: Callable[[Variable], Floats
         there = np.array(read(eager))
         require(
             close(there, x, float(np.abs(x).max()) + 1.0, tolerance),
-            f"`{name}` stands at {there} after `add_` with shrink={shrink}; (1 - shrink) x + w U is {x}.",
+            f"`{name}` is at {there} after `add_` with shrink={shrink}; (1 - shrink) x + w U is {x}.",
         )
     lazy.settle()
     lazy.settle()
@@ -129,7 +129,7 @@ def _check_vector(make: Callable[[], Variable], far: float) -> None:
     assert isinstance(v, Vector)
     before, kept = v.value, v.value.copy()
     v.add_(_step(v, 0, far))
-    require(same(before, kept), "`Vector.add_` writes to `value`; a move must replace it, for proposals hold it.")
+    require(same(before, kept), "`Vector.add_` writes to `value`; a move must replace it, since proposals hold it.")
     require(not v.value.flags.writeable, "`Vector.value` can be written to; it must be read-only.")
     x = v.flat
     require(

@@ -1,4 +1,4 @@
-"""`check_wrapper`: a wrapper passes on what the oracle inside knows and learns."""
+"""`check_wrapper`: a wrapper passes on the state of the wrapped oracle and what it learns."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["check_wrapper"]
 
 
 class _Probe(Oracle):
-    """Learns the sum of all it has answered, and adds it; notes whose proposals it was asked about."""
+    """Learns the sum of all its answers, and adds it; records which search's proposals it was asked about."""
 
     def __init__(self) -> None:
         self.asked: list[Any] = []
@@ -45,16 +45,16 @@ class _Unreplayable(_Probe):
 
 
 def check_wrapper(wrap: Callable[[Oracle], Answers], x0: Tree, estimator: Estimator | None = None) -> None:
-    """Check that a wrapper of oracles passes on what the oracle inside knows and learns.
+    """Check that a wrapper passes on the state of the wrapped oracle and what it learns.
 
     Args:
         wrap: Makes the wrapper around an oracle that answers `Values`, such as `lambda oracle: Repeat(oracle, 3)`.
-        x0: Where to ask.
-        estimator: As for `check_learning`.
+        x0: Centre of the queries.
+        estimator: The estimator, as for `check_learning`.
 
     Raises:
-        AssertionError: The oracle inside is asked about proposals that do not come from the one that was given, or a
-            law of `check_learning` does not hold.
+        AssertionError: The wrapped oracle is asked about proposals not made from the one that was given, or a law of
+            `check_learning` does not hold.
 
     Example:
         >>> import numpy as np
@@ -68,10 +68,10 @@ def check_wrapper(wrap: Callable[[Oracle], Answers], x0: Tree, estimator: Estima
     name = f"`{type(outer).__name__}`"
     proposal = search.ask()
     outer.answer(proposal)
-    require(bool(probe.asked), f"{name} answers a first proposal without asking the oracle inside.")
+    require(bool(probe.asked), f"{name} answers a first proposal without asking the wrapped oracle.")
     require(
         all(learning is proposal.moment.learning for learning in probe.asked),
-        f"{name} asks the oracle inside about a proposal of its own making, so that it finds no state and learns "
+        f"{name} asks the wrapped oracle about a proposal made from scratch, so that it finds no state and learns "
         "nothing. Make it from the one that was given, by `proposal.take` or `proposal.about`.",
     )
     for inside in (_Probe, _Unreplayable):

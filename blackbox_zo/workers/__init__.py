@@ -1,1 +1,1 @@
-"""Work in other processes: supervised workers, programs, executors, and how what is under way is ended."""
+"""Work in other processes: supervised workers, programs and executors, and how to cancel running calls."""

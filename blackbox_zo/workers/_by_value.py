@@ -15,7 +15,7 @@ __all__ = ["by_value"]
 
 
 class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
-    """As cloudpickle's, whose later versions replace the file of a function's code by "<dynamic-code>"."""
+    """Keeps the file name of a function's code, which later versions of cloudpickle replace by "<dynamic-code>"."""
 
     dispatch_table: ClassVar[Any] = cloudpickle.Pickler.dispatch_table.new_child()
 
@@ -30,14 +30,14 @@ _Pickler.dispatch_table[types.CodeType] = _code
 
 
 def by_value(content: Any) -> bytes:
-    """Pickled, with functions and classes that cannot be imported elsewhere written out.
+    """Pickle an object, by value where its functions and classes cannot be imported elsewhere.
 
     Raises:
-        Exception: Something in it cannot be pickled.
+        Exception: A part of the object cannot be pickled.
     """
     with io.BytesIO() as file, contextlib.ExitStack() as stack:
         for module in _made_here():
-            with contextlib.suppress(ValueError):  # it goes by another name
+            with contextlib.suppress(ValueError):  # it has another name
                 cloudpickle.register_pickle_by_value(module)
                 stack.callback(cloudpickle.unregister_pickle_by_value, module)
         _Pickler(file).dump(content)
@@ -45,12 +45,12 @@ def by_value(content: Any) -> bytes:
 
 
 def _made_here() -> Iterator[types.ModuleType]:
-    """Modules that no other process can import: a program has made them, as runners of documents and notebooks do."""
+    """Modules that no other process can import, because a program created them, such as a notebook runner."""
     registered = cloudpickle.list_registry_pickle_by_value()
     for name, module in list(sys.modules.items()):
         if isinstance(module, types.ModuleType) and name != "__main__" and name not in registered:
             has = vars(module)
-            if has.get("__name__") != name:  # it stands there a second time, as `xml.parsers.expat.errors` does
+            if has.get("__name__") != name:  # an alias of another module, such as `xml.parsers.expat.errors`
                 continue
             if has.get("__spec__") is None and "__file__" not in has and "__path__" not in has:
                 yield module

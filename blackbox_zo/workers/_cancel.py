@@ -1,8 +1,8 @@
-"""A way to end what an oracle is waiting for, through whatever wrappers are around it, from any thread.
+"""Cancellation of the running calls of an oracle, through any wrappers, from any thread.
 
-Whoever asks an oracle may do so within `with CancelScope():`. Oracles that can end what is under way (worker processes,
-programs, executors) look at the innermost scope of their thread: when it is cancelled, or its deadline passes, they
-end what they have begun and raise `Cancelled` at once. A Python function that runs in this process cannot be ended so.
+A caller may ask an oracle inside `with CancelScope():`. Oracles that can end running calls (worker processes, programs,
+executors) watch the innermost scope of their thread: when it is cancelled, or its deadline passes, they end their
+running calls and raise `Cancelled` at once. A Python function that runs in this process cannot be ended this way.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ T = TypeVar("T")
 
 
 class Cancelled(Exception):
-    """What was under way has been ended, because its `CancelScope` was cancelled."""
+    """Running calls were ended, because their `CancelScope` was cancelled or its deadline passed."""
 
 
 class CancelScope:
-    """Ends what is under way within it, once it is cancelled or its time is over.
+    """Ends running calls inside it, once it is cancelled or its deadline passes.
 
     Args:
-        deadline: On the clock of `time.monotonic`.
+        deadline: Deadline on the clock of `time.monotonic`, in seconds.
 
     Attributes:
-        deadline: The earliest of its own and that of the `CancelScope` it stands in.
+        deadline: The earlier of its own deadline and that of the enclosing `CancelScope`.
     """
 
     def __init__(self, deadline: float = math.inf) -> None:
@@ -45,8 +45,8 @@ class CancelScope:
         self._outer = contextlib.ExitStack()
 
     def cancel(self) -> bool:
-        """End what is under way. Whether anybody has ever listened: not so where a function runs in this process."""
-        with self._lock:  # a listener that has been taken off must not be called any more: its pipe is closed
+        """End running calls. Returns whether any could listen; a function in this process cannot."""
+        with self._lock:  # a removed listener must not be called: its pipe is closed
             self._asked = True
             for listener in self._listeners:
                 listener()
@@ -58,10 +58,10 @@ class CancelScope:
         return self._asked or time.monotonic() >= self.deadline
 
     def next_of(self, came: queue.SimpleQueue[T | None]) -> T:
-        """What comes next on a queue; its listener puts None there.
+        """The next item of a queue; a listener puts None there on cancellation.
 
         Raises:
-            Cancelled: This was asked, or time is up.
+            Cancelled: The scope was cancelled, or its deadline has passed.
         """
         left = None if math.isinf(self.deadline) else max(0.0, self.deadline - time.monotonic())
         try:
@@ -74,7 +74,7 @@ class CancelScope:
 
     @contextlib.contextmanager
     def heard(self, listener: Callable[[], object]) -> Iterator[None]:
-        """Have `listener` called, on some thread, when this is asked; at once if it has been."""
+        """Call `listener`, in some thread, when this scope is cancelled; at once if it has been."""
         with self._lock:
             self._listeners.append(listener)
             self._heeded = True
@@ -104,13 +104,13 @@ _current: ContextVar[CancelScope | None] = ContextVar("scope", default=None)
 
 
 def current() -> CancelScope | None:
-    """The innermost `CancelScope` that this is asked within."""
+    """The innermost enclosing `CancelScope`, or None."""
     return _current.get()
 
 
 @contextlib.contextmanager
 def woken() -> Iterator[Connection | None]:
-    """What is ready to be read once the `CancelScope` around this is asked, for those who wait for connections."""
+    """A connection that becomes readable once the enclosing `CancelScope` is cancelled; None without a scope."""
     stop = current()
     if stop is None:
         yield None

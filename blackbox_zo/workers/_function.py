@@ -1,4 +1,4 @@
-"""The worker processes of a function: which kind there is on this system."""
+"""The worker processes of a function, of the kind that this system supports."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ def function_workers(
     timeout: float | None,
     growth: float | None,
 ) -> Pool | Remote:
-    """Processes that call a function: supervised ones where there are, else those of a `ProcessPoolExecutor`.
+    """Processes that call a function: supervised ones if the system supports them, else a `ProcessPoolExecutor`'s.
 
     Args:
-        fun: From a task, and `args`, to a number; with `vectorized`, to many.
-        args: More arguments.
+        fun: Called as `fun(task, *args)`; returns a number, or with `vectorized` several.
+        args: Further arguments of `fun`.
         n: Number of processes.
         vectorized: See `fun`.
-        timeout: Seconds that a call may take.
-        growth: MiB by which the memory of a process may grow before it is replaced.
+        timeout: Time limit of a call in seconds; None for no limit.
+        growth: Memory growth of a process, in MiB, above which it is replaced; None for no limit.
 
     Raises:
-        ValueError: The function cannot be sent to another process, or the system cannot do what is asked.
+        ValueError: The function cannot be sent to another process, or the system does not support an argument.
     """
     if supervised():
         threads = max(1, (os.cpu_count() or 1) // n)
@@ -45,8 +45,8 @@ def function_workers(
     for name, value in (("timeout", timeout), ("memory_growth", growth)):
         if value is not None:
             raise ValueError(
-                f"`{name}={value:g}` needs Linux or macOS: this system has no way to end a process with all that it "
-                "has started. Leave it out, and have `fun` itself stop in time."
+                f"`{name}={value:g}` needs Linux or macOS: this system cannot end a process with all its "
+                "descendants. Leave it out, and make `fun` itself stop in time."
             )
     call = Call(fun, args, vectorized)
     try:
@@ -58,13 +58,13 @@ def function_workers(
 
 def _cannot_be_sent(error: BaseException | None) -> ValueError:
     return ValueError(
-        f"`fun` and `args` cannot be sent to worker processes: {error}. Have `fun` make what cannot be sent, or ask it "
-        "here (`workers=1`) or on threads (`executor=ThreadPoolExecutor(...)`)."
+        f"`fun` and `args` cannot be sent to worker processes: {error}. Let `fun` create what cannot be sent, or call "
+        "it here (`workers=1`) or in threads (`executor=ThreadPoolExecutor(...)`)."
     )
 
 
 def _setup(fun: Callable[..., Any], args: tuple[Any, ...]) -> Callable[[], Callable[[Any], Any]]:
-    """What makes the function in a worker, which must not need to import this package for it."""
+    """Makes the function in a worker, without the need to import this package there."""
     if not args:
         return lambda: fun
     return lambda: lambda x: fun(x, *args)

@@ -1,4 +1,4 @@
-"""What else than a result can come of a task that another process is given."""
+"""Outcomes, other than a result, of a task in another process."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ __all__ = ["Lost", "Raised"]
 
 
 class Raised(NamedTuple):
-    """A task's function raised.
+    """The function of a task raised an exception.
 
     Attributes:
         error: The exception, with the worker's traceback as a note.
@@ -21,7 +21,7 @@ class Lost(NamedTuple):
     """A task has no result.
 
     Attributes:
-        reason: Why not.
+        reason: Why it has none.
     """
 
     reason: str

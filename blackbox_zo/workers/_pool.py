@@ -1,4 +1,4 @@
-"""A pool of worker processes that may die, hang or leak without harm to the rest."""
+"""A pool of worker processes; one that dies, hangs or leaks does not affect the others."""
 
 from __future__ import annotations
 
@@ -22,46 +22,46 @@ from blackbox_zo.workers._worker import unpack
 __all__ = ["GRACE", "TRIES", "Pool"]
 
 LOOK = 1.0
-"""Seconds between looks at whether processes are alive: one that is dead may have left its connection to a child."""
+"""Seconds between checks that processes are alive: a dead one may have left its connection open in a child."""
 
 START = 60.0
-"""Seconds that a process has at least until it is set up."""
+"""Minimum time limit for setting up a process, in seconds."""
 
 GRACE = 3.0
-"""Seconds that idle processes have to close what they hold."""
+"""Seconds that idle processes have to close their resources."""
 
 TRIES = 2
-"""How often a task is begun before it is lost."""
+"""How often a task is tried before it is lost."""
 
 STARTS = 3
-"""How many workers in a row may fail before they are set up."""
+"""Number of consecutive failures to set up a worker after which the pool gives up."""
 
 STUCK = 0.05
-"""Seconds after which idle workers take over what waits behind a call."""
+"""Seconds after which idle workers take over the tasks that wait behind a running one."""
 
 
 class Pool:
-    """Some worker processes, each set up once, that are then given tasks.
+    """Worker processes that are each set up once and then given tasks.
 
-    Each is a fresh interpreter, never a fork, so it starts whatever threads this process has. `setup` reaches it by
-    cloudpickle. One that dies or takes too long is replaced, and what waited there is given out again; the task it was
-    at is lost, or begun once more, on the new one. Start, stop and use it from one thread at a time.
+    Each is a fresh interpreter, never a fork, so it is safe with any threads in this process. `setup` is sent by
+    cloudpickle. A worker that dies or takes too long is replaced, and its waiting tasks are given out again; the task
+    it was running is lost, or tried once more on the new worker. Start, stop and use a pool from one thread at a time.
 
     Args:
-        setup: Called once in each worker; gives the function of a task. If that has a `close`, it is called at the end.
+        setup: Called once in each worker; returns the function of a task. Its `close`, if any, is called at the end.
         n: Number of processes.
-        timeout: Seconds that a task may take; none waits for ever.
-        growth: MiB by which the memory of a process may grow before it is replaced.
-        again: What is begun once more: a task whose worker "died", that is "late", or that "raised"; a worker whose
-            task raised is replaced then.
-        ahead: How many tasks a worker holds, the one under way among them; none chooses by how long they take, and
-            sends short ones together.
-        late: What is said of a task that takes too long.
-        aim: What is said of workers that cannot be set up.
-        threads: What is set as the number of threads of numerical libraries, where the environment does not say.
+        timeout: Time limit of a task in seconds; None for no limit.
+        growth: Memory growth of a process, in MiB, above which it is replaced; None for no limit.
+        again: The failures after which a task is tried once more: its worker "died", it is "late", or it "raised", in
+            which case the worker is replaced.
+        ahead: Number of tasks that a worker holds, including the running one; None chooses it from their durations, and
+            sends short tasks together.
+        late: Start of the message for a task that takes too long.
+        aim: What workers that cannot be set up failed to do, for the message.
+        threads: Number of threads of numerical libraries, unless the environment sets it.
 
     Attributes:
-        replaced: How many processes have been replaced.
+        replaced: Number of processes replaced so far.
 
     Raises:
         ValueError: `setup` cannot be sent to another process.
@@ -88,15 +88,15 @@ class Pool:
         self._owner = os.getpid()
         self._stillborn = 0
         self._turn = object()
-        weakref.finalize(self, _end_all, self._workers)  # forgotten, or at the end of this process
+        weakref.finalize(self, _end_all, self._workers)  # when the pool is collected, or this process exits
 
     @property
     def workers(self) -> list[Worker]:
-        """The processes there are now."""
+        """The current processes."""
         return self._workers
 
     def under_way(self) -> list[int]:
-        """The numbers of the tasks that workers are at."""
+        """The numbers of the running tasks."""
         return [i for worker in self._workers if (i := worker.at()) is not None]
 
     # ------------------------------------------------------------------------------------------------- running
@@ -104,26 +104,26 @@ class Pool:
     def run(
         self, n: int, task: Callable[[int], Any], broken_off: list[int] | None = None
     ) -> Generator[list[tuple[int, Any]], None, None]:
-        """Have n tasks done; results come as they are there, those that arrive together in one list.
+        """Run n tasks; yields results as they arrive, those that arrive together in one list.
 
-        Closing the iterator ends the workers that are busy, at once.
+        Closing the iterator ends the busy workers at once.
 
         Args:
             n: Number of tasks.
-            task: From a number below n to what is sent; called anew when a task is begun once more.
-            broken_off: Gets the numbers of the tasks that were under way when the iterator was closed.
+            task: From a number below n to the content that is sent; called again when a task is retried.
+            broken_off: Receives the numbers of the tasks that were running when the iterator was closed.
 
         Yields:
             Numbers of tasks, each with its result, `Raised` or `Lost`.
 
         Raises:
             WorkerError: Workers cannot be set up.
-            Cancelled: A `CancelScope` around this said so.
-            RuntimeError: Another call of `run`, or `close`, came in between.
+            Cancelled: The enclosing `CancelScope` was cancelled, or its deadline has passed.
+            RuntimeError: `run` or `close` was called in the meantime.
         """
-        if self._owner != os.getpid():  # a fork; these are its parent's
+        if self._owner != os.getpid():  # a fork: the workers are its parent's
             self._workers[:], self._owner = [], os.getpid()
-        self._end_busy()  # of an earlier call that nobody listens to any more
+        self._end_busy()  # from an earlier call that nobody reads from any more
         turn = self._turn = object()
         self._stillborn, tries, waiting = 0, Counter[int](), deque(range(n))
         try:
@@ -133,7 +133,7 @@ class Pool:
                 while waiting or any(worker.tasks for worker in self._workers):
                     self._give(waiting, task)
                     for worker, kind, content in self._messages(turn, wake):
-                        if worker not in self._workers:  # replaced meanwhile
+                        if worker not in self._workers:  # replaced in the meantime
                             continue
                         if kind == "ready":
                             worker.ready, worker.since, self._stillborn = True, time.monotonic(), 0
@@ -147,17 +147,17 @@ class Pool:
                             yield found
                             self._check(turn)
         finally:
-            if turn is self._turn:  # an error, or whoever asked has stopped listening
+            if turn is self._turn:  # an error, or the caller has closed the iterator
                 if broken_off is not None:
                     broken_off += self.under_way()
                 self._end_busy()
 
     def _check(self, turn: object) -> None:
         if turn is not self._turn:
-            raise RuntimeError("These tasks have been given up, because others were asked for, or by `close`.")
+            raise RuntimeError("These tasks were abandoned, because `run` or `close` was called in the meantime.")
 
     def _give(self, waiting: deque[int], task: Callable[[int], Any]) -> None:
-        """Hand out tasks, first to those that have none."""
+        """Hand out tasks, first to workers that have none."""
         if not waiting:
             self._take_over(waiting)
         held = 0
@@ -171,7 +171,7 @@ class Pool:
             held += 1
 
     def _take_over(self, waiting: deque[int]) -> None:
-        """Where some are idle and others stuck, what waits behind the stuck calls is given out again."""
+        """If some workers are idle and others stuck, take back the tasks that wait behind the stuck ones."""
         if any(worker.ready and not worker.tasks for worker in self._workers):
             now = time.monotonic()
             for worker in self._workers:
@@ -179,7 +179,7 @@ class Pool:
                     waiting.extend(worker.give_back())
 
     def _messages(self, turn: object, wake: Connection | None) -> Iterator[tuple[Worker, str, Any]]:
-        """What workers say, or what has become of them, once there is something."""
+        """Wait, then yield the messages of workers, and which have died or are late."""
         stop, now = current(), time.monotonic()
         busy = [w for w in self._workers if w.tasks or not w.ready]
         left = max(0.0, min(w.began() + self._allowed(w) for w in busy) - now)
@@ -203,23 +203,23 @@ class Pool:
             elif worker in ended:
                 yield worker, "died", worker.end()
             elif worker.process.code is not None:
-                continue  # it ended while this waited; first what it said before is read
+                continue  # it ended during the wait; first read the messages it sent before
             elif worker in busy and time.monotonic() - worker.began() > self._allowed(worker):
                 what = self._late if worker.ready else "not ready"
                 yield worker, "late", f"{what} within {self._allowed(worker):g} s"
 
     def _allowed(self, worker: Worker) -> float:
-        """Seconds that it may take for what it does."""
+        """Time limit for what a worker is doing, in seconds."""
         timeout = math.inf if self.timeout is None else self.timeout
         return timeout if worker.ready else max(timeout, START)
 
     def _done(self, worker: Worker, content: Any, waiting: deque[int], tries: Counter[int]) -> list[tuple[int, Any]]:
-        """Results that have arrived."""
+        """The results in a message."""
         replies, seconds, grown = content
         found = list[tuple[int, Any]]()
         for serial, good, result in replies:
             i = worker.answered(serial)
-            if i is None:  # another has taken it over
+            if i is None:  # another worker has taken it over
                 continue
             if good:
                 found.append((i, result))
@@ -237,7 +237,7 @@ class Pool:
     def _gone(
         self, worker: Worker, kind: str, content: Any, waiting: deque[int], tries: Counter[int]
     ) -> list[tuple[int, Any]]:
-        """What becomes of the task that a worker was at when it died, was too late, or could not be set up."""
+        """Replace a worker that died, was late or could not be set up; return its running task if it is lost."""
         if kind == "broken":
             content = f"{content[0][0]}: {content[0][1]}"[:500]
         if not worker.ready:
@@ -261,7 +261,7 @@ class Pool:
         return []
 
     def _replace(self, worker: Worker, waiting: deque[int]) -> None:
-        """A new worker in its place; what it still held is given out again."""
+        """Replace a worker, and put the tasks it still held back into `waiting`."""
         waiting.extendleft(reversed(worker.tasks.values()))
         worker.tasks.clear()
         worker.kill()
@@ -271,7 +271,7 @@ class Pool:
     # -------------------------------------------------------------------------------------------------- the end
 
     def _end_busy(self) -> None:
-        """End those at work, whatever they are doing; the others stay for the next call."""
+        """End the busy workers, whatever they are doing; the others stay for the next call."""
         for worker in [worker for worker in self._workers if worker.tasks]:
             self._workers.remove(worker)
             worker.kill()
@@ -282,18 +282,18 @@ class Pool:
         _end_all(self._workers)
 
     def close(self) -> None:
-        """End all processes; those that are busy are not waited for. The next call of `run` starts new ones."""
+        """End all processes, without waiting for busy ones. The next call of `run` starts new ones."""
         deadline = time.monotonic() + GRACE
         idle = [worker for worker in self._workers if worker.ready and not worker.tasks]
         for worker in idle:
-            worker.connection.close()  # it sees the end, closes what it holds and goes
+            worker.connection.close()  # it sees the end, closes its resources and exits
         for worker in idle:
             worker.process.wait(max(0.0, deadline - time.monotonic()))
         self.kill()
 
 
 def _end_all(workers: list[Worker]) -> None:
-    """End all of them; the list is empty afterwards."""
+    """End all workers, and empty the list."""
     for worker in workers:
         worker.connection.close()
     end([worker.process for worker in workers], grace=0.0)

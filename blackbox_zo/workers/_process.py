@@ -1,4 +1,4 @@
-"""Child processes that are never left behind: each is ended with all its descendants, and goes when its owner goes."""
+"""Child processes that are never left behind: each is ended with all its descendants, and when its owner ends."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ GRACE = 2.0
 
 
 class Process:
-    """A child process in a session of its own, so that it can be ended with all its descendants.
+    """A child process in its own session, so that it can be ended with all its descendants.
 
-    It is ended when the process that started it ends, however that happens. A fork of its owner leaves it alone.
-    Descendants that start a session of their own are out of reach.
+    It is ended when the process that started it ends, for whatever reason. A fork of its owner does not end it.
+    Descendants that start their own session are out of reach.
 
     Args:
         argv: The program and its arguments.
         **more: Further arguments of `subprocess.Popen`.
 
     Attributes:
-        pid: Its number, which is also that of its session.
+        pid: Id of the process, which is also that of its session.
 
     Raises:
-        OSError: It cannot be started.
-        ValueError: An argument holds a NUL.
+        OSError: The process cannot be started.
+        ValueError: An argument contains a NUL.
     """
 
     def __init__(self, argv: Sequence[str], **more: Any) -> None:
@@ -47,23 +47,23 @@ class Process:
 
     @property
     def pipes(self) -> tuple[Any, Any]:
-        """Its standard output and errors, where they are pipes."""
+        """Its standard output and standard error, where they are pipes."""
         return self._popen.stdout, self._popen.stderr
 
     @property
     def code(self) -> int | None:
-        """Its exit code, negative for a signal; none while it runs."""
+        """Its exit code, negative for a signal; None while it runs."""
         return self._popen.poll()
 
     def wait(self, seconds: float | None = None) -> int | None:
-        """Its exit code, once it has ended; none if it has not within so many seconds."""
+        """Wait for its end; return its exit code, or None if it has not ended within `seconds`."""
         try:
             return self._popen.wait(seconds)
         except subprocess.TimeoutExpired:
             return None
 
     def leave(self) -> None:
-        """Stop watching over it: it has ended, and what it left behind is its own affair."""
+        """Stop supervising it: it has ended, and processes that it left behind are kept."""
         if self in _running:
             _running.discard(self)
             _warden.tell(b"-%d\n" % self.pid)
@@ -75,13 +75,13 @@ class Process:
                 self._signal(number)
 
     def alive(self) -> bool:
-        """Whether it or a descendant in its session is still there."""
+        """Whether it or a descendant in its session is still running."""
         if self not in _running or self._owner != os.getpid():
             return False
         self._popen.poll()  # a zombie counts as a member of its group
         try:
             self._signal(0)
-        except (ProcessLookupError, PermissionError):  # macOS says "not permitted" of a group of zombies
+        except (ProcessLookupError, PermissionError):  # macOS reports "not permitted" for a group of zombies
             return False
         return True
 
@@ -104,12 +104,12 @@ def end(processes: Iterable[Process], grace: float = GRACE) -> None:
             deadline = time.monotonic() + grace
             while any([process.alive() for process in processes]) and time.monotonic() < deadline:
                 time.sleep(0.01)
-    finally:  # also when a second Ctrl-C cuts the grace short
+    finally:  # even if a second Ctrl-C cuts the grace short
         for process in processes:
             process.signal(getattr(signal, "SIGKILL", signal.SIGTERM))
         for process in processes:
             if process._owner == os.getpid():
-                process.wait(5)  # not for ever: the disk it writes to may be gone
+                process.wait(5)  # not forever: the disk it writes to may be gone
                 process.leave()
 
 
@@ -124,14 +124,14 @@ def how(code: int) -> str:
 
 
 class _Warden:
-    """Our end of the process that outlives us: see `_warden.py`."""
+    """Our end of the warden, the process that outlives us; see `_warden.py`."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._popen: subprocess.Popen[bytes] | None = None
 
     def tell(self, line: bytes) -> None:
-        """Tell it of a process, starting it first if need be."""
+        """Send it a line about a process, starting it first if needed."""
         if not hasattr(os, "killpg"):  # without sessions there is no group to end
             return
         with self._lock:
@@ -142,7 +142,7 @@ class _Warden:
             if line[:1] == b"-":
                 return None
             words = [sys.executable, "-I", "-S", str(Path(__file__).with_name("_warden.py"))]
-            quiet = subprocess.DEVNULL  # whoever reads our output to its end does not wait for it
+            quiet = subprocess.DEVNULL  # a reader of our output must not have to wait for it
             self._popen = subprocess.Popen(
                 words, stdin=subprocess.PIPE, stdout=quiet, stderr=quiet, start_new_session=True, bufsize=0
             )
@@ -163,14 +163,14 @@ class _Warden:
             self._popen = None
 
     def forget_in_fork(self) -> None:
-        """A fork has no children yet, and must not keep its parent's warden waiting."""
+        """Forget the warden in a fork, which has no children yet and must not keep its parent's warden waiting."""
         self._lock = threading.Lock()
         if self._popen is not None:
             self._popen.returncode = 0  # it is not ours to wait for
             self._forget()
 
     def close(self) -> None:
-        """Have it end whatever is left, and go."""
+        """Make it end all remaining processes, and exit."""
         with self._lock:
             self._forget()
 

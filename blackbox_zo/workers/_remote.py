@@ -1,4 +1,4 @@
-"""A function on somebody's `concurrent.futures.Executor`: threads, processes, Dask, MPI, Ray."""
+"""A function on the user's `concurrent.futures.Executor`: threads, processes, Dask, MPI, Ray."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ __all__ = ["Call", "Remote"]
 
 
 class Remote:
-    """A function, asked on an executor.
+    """A function, called on an executor.
 
-    A query that is lost because its worker died, or one beside it did, is asked once more, with nothing else of this
-    under way: then it is known which one it was.
+    A query that was lost because its worker or another one died is asked once more, while no other query is running:
+    this shows which query was to blame.
 
     Args:
         call: The function.
-        executor: Where. It is not shut down, unless it is a `SpawnPool`.
+        executor: The executor. It is not shut down, unless it is a `SpawnPool`.
     """
 
     def __init__(self, call: Call, executor: Executor) -> None:
@@ -44,11 +44,11 @@ class Remote:
     def run(
         self, n: int, task: Callable[[int], Any], broken_off: list[int] | None = None
     ) -> Generator[list[tuple[int, Any]], None, None]:
-        """Have n tasks done; see `Pool.run`. Closing the iterator cancels those that have not begun.
+        """Run n tasks; see `Pool.run`. Closing the iterator cancels those that have not started.
 
         Raises:
-            WorkerError: The executor cannot do it.
-            Cancelled: A `CancelScope` around this said so.
+            WorkerError: The executor cannot run them.
+            Cancelled: The enclosing `CancelScope` was cancelled, or its deadline has passed.
         """
         done: queue.SimpleQueue[int | None] = queue.SimpleQueue()
         running, waiting, suspects = dict[int, Any](), deque(range(n)), deque[int]()
@@ -78,12 +78,12 @@ class Remote:
                 broken_off += left
 
     def close(self) -> None:
-        """End the processes, where they are not somebody else's."""
+        """End the processes, unless they are the user's."""
         if isinstance(self._executor, SpawnPool):
             self._executor.close()
 
     def _submit(self, task: Any) -> Any:
-        """Every call is another: Dask would give two equal ones the same future, cancelled ones too."""
+        """Submit a call under a unique name: Dask gives equal calls the same future, even a cancelled one."""
         self._count += 1
         try:
             future = self._begin(self._call, f"{self._run}-{self._count}", task)
@@ -92,9 +92,9 @@ class Remote:
         except BrokenExecutor as error:
             raise self._broken(error) from error
         except Exception as error:
-            raise WorkerError(f"{self._name} takes no calls: {_said(error)}.") from error
+            raise WorkerError(f"{self._name} accepts no calls: {_said(error)}.") from error
         if not callable(getattr(future, "add_done_callback", None)):
-            raise TypeError(f"{self._name} must give a future for each call; its `submit` gave {future!r:.60}.")
+            raise TypeError(f"{self._name} must return a future for each call; its `submit` returned {future!r:.60}.")
         return future
 
     def _result(self, future: Any) -> Any:
@@ -120,23 +120,23 @@ class Remote:
 
     def _broken(self, error: BrokenExecutor) -> WorkerError:
         return WorkerError(
-            f"{self._name} is broken: {_said(error)}. A query under way killed a process of it, or its processes could "
-            "not be set up. It takes no more calls: make a new one. With `workers=` instead of `executor=`, a process "
-            "that dies costs its query only."
+            f"{self._name} is broken: {_said(error)}. A running query killed one of its processes, or its processes "
+            "could not be set up. It accepts no more calls: make a new one. With `workers=` instead of `executor=`, a "
+            "process that dies costs only its query."
         )
 
     def _foreign(self, said: str) -> WorkerError:
         return WorkerError(
             f"{self._name} could not run `fun`: {said}. Its workers must be able to import `blackbox_zo` and the "
-            "modules that `fun` uses, and what `fun` holds must be able to travel."
+            "modules that `fun` uses, and what `fun` holds must be picklable."
         )
 
 
 def _submit_to(executor: Executor) -> Callable[..., Any]:
-    """How to have something called there; what that gives has `add_done_callback`, `result` and `cancel`.
+    """The function that submits a call; its futures have `add_done_callback`, `result` and `cancel`.
 
-    Dask's executor wraps the client's futures, and its wrapping is never done where a worker was killed or the client
-    closed (distributed 2026.8): the client itself is asked.
+    Dask's executor wraps the client's futures, and the wrapped future never completes if a worker was killed or the
+    client closed (distributed 2026.8): so calls go to the client itself.
     """
     dask = sys.modules.get("distributed.cfexecutor")
     if dask is not None and isinstance(executor, dask.ClientExecutor):
@@ -156,7 +156,7 @@ def _submit_to(executor: Executor) -> Callable[..., Any]:
 def _cancelled(future: Any) -> bool:
     try:
         return future.cancel() is not False
-    except Exception:  # the client is closed, and nothing of it runs any more
+    except Exception:  # the client is closed, and none of its calls run any more
         return True
 
 
@@ -164,7 +164,7 @@ _DIED = {
     "distributed.scheduler": ("KilledWorker",),
     "ray.exceptions": ("WorkerCrashedError", "NodeDiedError", "OutOfMemoryError"),
 }
-"""How libraries say that a call has no result because its worker died, as often as they have tried."""
+"""The exceptions by which libraries report that the worker of a call died, on every try."""
 
 
 def _died(error: Exception) -> bool:
@@ -181,11 +181,11 @@ def _said(error: BaseException) -> str:
 
 
 class Call:
-    """A call of a function, anywhere. Within this process it is the function itself; elsewhere it goes by value.
+    """A call of a function, in this or another process. The function is sent to other processes by value.
 
     Args:
-        fun: From a task, and `args`, to a number; with `vectorized`, to anything.
-        args: More arguments.
+        fun: Called as `fun(task, *args)`; returns a number, or with `vectorized` anything.
+        args: Further arguments of `fun`.
         vectorized: Whether the function returns many numbers.
     """
 
@@ -194,7 +194,7 @@ class Call:
         self._sent: Sent | None = None
 
     def __call__(self, name: str, task: Any) -> tuple[str, Any]:
-        """What came of it, and the number, or what was raised; `name` tells this call from all others."""
+        """The outcome's kind, and the number or the exception; `name` distinguishes this call from all others."""
         try:
             result = self.fun(task, *self.args)
             return "done", plain(result) if self.vectorized else number(result)
@@ -205,7 +205,7 @@ class Call:
         """The same call, for another process.
 
         Raises:
-            Exception: It cannot be pickled.
+            Exception: The call cannot be pickled.
         """
         if self._sent is None:
             content = by_value((self.fun, self.args, self.vectorized))
@@ -218,12 +218,12 @@ class Call:
 
 
 class Sent:
-    """A call that has come from another process. The function is unpickled once, and not before it is called.
+    """A call sent from another process. The function is unpickled once, when it is first called.
 
-    An executor must not meet an error while it unpickles: `ProcessPoolExecutor` takes that for the end of its process.
+    An executor must not meet an error while it unpickles: `ProcessPoolExecutor` treats that as the death of a process.
 
     Args:
-        digest: Of `content`.
+        digest: Digest of `content`.
         content: A pickled `Call`.
     """
 
@@ -231,7 +231,7 @@ class Sent:
         self.digest, self.content = digest, content
 
     def __call__(self, name: str, task: Any) -> tuple[str, Any]:
-        """See `Call`; "foreign" where the function cannot be unpickled here."""
+        """See `Call`; the kind is "foreign" if the function cannot be unpickled here."""
         try:
             call = self._call()
         except Exception as error:

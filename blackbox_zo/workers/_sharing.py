@@ -1,4 +1,4 @@
-"""How many tasks workers are given at a time: enough to keep them busy, few enough to share them fairly."""
+"""How many tasks workers get at a time: enough to keep them busy, few enough to share them fairly."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from blackbox_zo.workers._supervised import ROOM
 __all__ = ["Sharing"]
 
 CHUNK = 0.005
-"""Seconds of work that travel together, if tasks are so short."""
+"""Seconds of work that are sent together, if tasks are that short."""
 
 BRISK = 0.02
-"""Seconds of a task below which a worker is given the next one before it is done."""
+"""Duration of a task, in seconds, below which a worker gets the next one before it is done."""
 
 
 class Sharing:
     """Learns how long tasks take and how large they are.
 
     Args:
-        ahead: How many tasks a worker holds, one a message; none chooses by what is learnt.
+        ahead: Number of tasks that a worker holds, one per message; None chooses it from what is learnt.
     """
 
     def __init__(self, ahead: int | None) -> None:
@@ -29,28 +29,28 @@ class Sharing:
 
     @property
     def fixed(self) -> bool:
-        """Whether nothing is chosen."""
+        """Whether the number of tasks is given."""
         return self._given is not None
 
     def sent(self, size: int, n: int) -> None:
-        """Tell that n tasks took so many bytes."""
+        """Record that n tasks took `size` bytes."""
         self._bytes = size / n
 
     def took(self, seconds: float, n: int) -> None:
-        """Tell that n tasks took so many seconds."""
+        """Record that n tasks took `seconds` seconds."""
         pace = seconds / n
         self._pace = pace if math.isnan(self._pace) else 0.7 * self._pace + 0.3 * pace
 
     def ahead(self) -> int:
-        """How many messages a worker may hold, the one it is at among them."""
-        if self._bytes > ROOM:  # it would have to wait until the worker reads
+        """Number of messages that a worker may hold, including the one it is working on."""
+        if self._bytes > ROOM:  # sending would block until the worker reads
             return 1
         if self._given is not None:
             return self._given
         return 2 if self._pace < BRISK else 1
 
     def together(self, n: int, workers: int) -> int:
-        """How many of n waiting tasks go into one message."""
+        """Number of tasks, out of n waiting ones, that go into one message."""
         if self._given is not None or math.isnan(self._pace):
             return 1
         fair = n / workers if n * self._pace < workers * CHUNK else n / (2 * workers)

@@ -1,4 +1,4 @@
-"""Worker processes where there are no supervised ones, as on Windows: those of `ProcessPoolExecutor`."""
+"""Worker processes for systems without supervised ones, such as Windows: those of `ProcessPoolExecutor`."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from blackbox_zo.errors import WorkerError
 __all__ = ["SpawnPool"]
 
 START = 60.0
-"""Seconds that the first process may take to be ready."""
+"""Time limit for starting the first process, in seconds."""
 
 LIMIT = 61
-"""How many processes `ProcessPoolExecutor` can wait for on Windows."""
+"""Maximum number of processes that `ProcessPoolExecutor` can wait for on Windows."""
 
 
 class SpawnPool(Executor):
-    """A `ProcessPoolExecutor` that starts anew after one of its processes has died.
+    """A `ProcessPoolExecutor` that restarts after one of its processes has died.
 
     Args:
         n: Number of processes.
 
     Attributes:
-        most: How many calls are under way at most. When a process dies, all of these are lost.
+        most: Maximum number of running calls. When a process dies, all of them are lost.
     """
 
     def __init__(self, n: int) -> None:
@@ -34,7 +34,7 @@ class SpawnPool(Executor):
         self._pool: ProcessPoolExecutor | None = None
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **more: Any) -> Future[Any]:
-        """Have a function called.
+        """Call a function in a process.
 
         Raises:
             WorkerError: No process can be started.
@@ -48,20 +48,20 @@ class SpawnPool(Executor):
         return self._pool.submit(fn, *args, **more)
 
     def _started(self) -> ProcessPoolExecutor:
-        """A pool that works; otherwise queries would be blamed for it."""
+        """A pool that is known to work; otherwise queries would be blamed for its failure."""
         pool = ProcessPoolExecutor(self._n, mp_context=multiprocessing.get_context("spawn"))
         try:
             pool.submit(int).result(START)
         except Exception as error:
             pool.shutdown(wait=False, cancel_futures=True)
             raise WorkerError(
-                f"Worker processes cannot be started: {type(error).__name__}: {error} Each of them first imports the "
-                'program that starts it: put what that is to run below `if __name__ == "__main__":`.'
+                f"Worker processes cannot be started: {type(error).__name__}: {error} Each process first imports the "
+                'program that starts it: put the code to run below `if __name__ == "__main__":`.'
             ) from error
         return pool
 
     def close(self) -> None:
-        """End the processes. Calls that have begun are not waited for, but run to their end."""
+        """End the processes, without waiting for running calls, which continue to their end."""
         if self._pool is not None:
             self._pool.shutdown(wait=False, cancel_futures=True)
             self._pool = None

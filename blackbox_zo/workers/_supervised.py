@@ -1,4 +1,4 @@
-"""One worker process from its parent's side: how it starts, what it holds, what it says."""
+"""One worker process from its parent's side: its start, its tasks and its messages."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ from blackbox_zo.workers._worker import BEGUN, CURRENT, FROM, PAGE, UNTIL, dumps
 __all__ = ["ROOM", "SYSTEM", "Setup", "Worker", "supervised"]
 
 SYSTEM = os.name
-"""What decides which worker processes there are: "posix", or "nt" for Windows."""
+"""Decides the kind of worker processes: "posix", or "nt" for Windows."""
 
 ROOM = 1 << (16 if sys.platform == "linux" else 12)
-"""Bytes that a worker can be sent while it is at something; more would have to wait for it to read."""
+"""Bytes that can be sent to a busy worker; sending more would block until it reads."""
 
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 def supervised() -> bool:
-    """Whether this system has what a `Worker` needs: sessions, and file descriptors that a child inherits."""
+    """Whether this system supports what a `Worker` needs: sessions, and file descriptors that a child inherits."""
     return SYSTEM == "posix"
 
 
@@ -43,11 +43,11 @@ class Worker:
 
     Attributes:
         process: The process.
-        connection: To it.
+        connection: Connection to the process.
         ready: Whether it is set up.
-        since: When it was last heard of.
-        tasks: What it has been given and has not answered: from serial numbers, in order, to numbers of tasks.
-        ends: The last serial number of each message of these.
+        since: Time of its last message, by `time.monotonic`; or when it was last given tasks while it had none.
+        tasks: Its unanswered tasks: from serial numbers, in order, to numbers of tasks.
+        ends: The last serial number of each message with unanswered tasks.
     """
 
     def __init__(self, process: Process, connection: Connection, page: Any) -> None:
@@ -58,7 +58,7 @@ class Worker:
         self._serial = 0
 
     def give(self, tasks: list[tuple[int, Any]]) -> int:
-        """Send it tasks, each with its number; how many bytes that took."""
+        """Send it tasks, each with its number; return the number of bytes sent."""
         chunk = []
         for number, content in tasks:
             self._serial += 1
@@ -68,46 +68,46 @@ class Worker:
             self.since = time.monotonic()
         self.ends.append(self._serial)
         data = dumps(chunk)
-        with contextlib.suppress(OSError):  # it has died, which its connection will tell
+        with contextlib.suppress(OSError):  # it has died, which its connection will show
             self.connection.send_bytes(data)
         return len(data)
 
     def heard(self) -> Any:
-        """What it says next.
+        """Its next message.
 
         Raises:
-            EOFError: It is gone.
-            OSError: It is gone.
+            EOFError: The process has ended.
+            OSError: The process has ended.
         """
         said = pickle.loads(self.connection.recv_bytes())
         self.since = time.monotonic()
         return said
 
     def answered(self, serial: int) -> int | None:
-        """The number of a task that is done; none if that has been taken from it."""
+        """Mark a task as done; return its number, or None if the task has been taken back."""
         number = self.tasks.pop(serial, None)
         while self.ends and self.ends[0] <= serial:
             self.ends.popleft()
         return number
 
     def at(self) -> int | None:
-        """The number of the task it is at; none if it has none, or is between two."""
+        """The number of its running task; None if it has none, or is between two."""
         current = self._current()
         return None if current is None else self.tasks[current]
 
     def began(self) -> float:
-        """When it began what it does."""
+        """When it started what it is doing, by `time.monotonic`."""
         return self.since if self._current() is None else max(self.since, float(self._page[BEGUN]))
 
     def take(self) -> int | None:
-        """Take from it the task it is at, or is about to begin; its number."""
+        """Take back the task it is running, or is about to start; return its number, or None if it has none."""
         current = self._current()
         if current is None:
             current = next(iter(self.tasks), None)
         return None if current is None else self.tasks.pop(current)
 
     def give_back(self) -> list[int]:
-        """Take from it all tasks but the one it is at; their numbers."""
+        """Take back all its tasks but the running one; return their numbers."""
         current = self._current()
         if current is None:
             return []
@@ -118,7 +118,7 @@ class Worker:
         return taken
 
     def _current(self) -> int | None:
-        """The serial number of what it is at, as far as it is not answered."""
+        """The serial number of its running task, unless that has been answered."""
         current = int(self._page[CURRENT])
         return current if current in self.tasks else None
 
@@ -128,13 +128,13 @@ class Worker:
         return "the worker process " + ("closed its connection" if code is None else f"ended with {how(code)}")
 
     def kill(self) -> None:
-        """End it now, with all it has started."""
+        """End it now, with all its descendants."""
         self.connection.close()
         end([self.process], grace=0.0)
 
 
 class Setup:
-    """What every worker of a pool starts with, kept in a file that has no name, so that it is written once.
+    """The setup that every worker of a pool loads, written once to an unnamed file.
 
     Args:
         setup: See `Pool`.
@@ -142,8 +142,8 @@ class Setup:
         threads: See `Pool`.
 
     Raises:
-        ValueError: It cannot be sent to another process.
-        WorkerError: There are no worker processes on this system.
+        ValueError: The setup cannot be sent to another process.
+        WorkerError: This system does not support supervised worker processes.
     """
 
     def __init__(self, setup: Callable[[], Any], growth: float | None, threads: int) -> None:
@@ -154,7 +154,7 @@ class Setup:
         except Exception as error:
             raise ValueError(f"It cannot be sent to worker processes: {type(error).__name__}: {error}") from error
         given = pickle.dumps(([path or str(Path.cwd()) for path in sys.path], sys.argv, growth))
-        self._file = tempfile.TemporaryFile()  # it lives as long as this does
+        self._file = tempfile.TemporaryFile()  # it lives as long as this object
         weakref.finalize(self, self._file.close)
         for part in (len(given).to_bytes(8, "little"), given, content):
             self._file.write(part)
@@ -162,7 +162,7 @@ class Setup:
         self._threads = threads
 
     def start(self) -> Worker:
-        """Start a worker: a fresh interpreter that runs `_worker.py`, in a session of its own."""
+        """Start a worker: a fresh interpreter that runs `_worker.py`, in its own session."""
         env = dict(os.environ)
         for name in _THREADS:
             env.setdefault(name, str(self._threads))

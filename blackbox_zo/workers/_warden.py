@@ -1,8 +1,8 @@
-"""Ends what a process has started once that process is gone, however it went. A script of its own.
+"""A separate script that ends the children of a process once that process is gone, for whatever reason.
 
-A process that is killed cannot end its children, and a child that hangs in C code, or that is not written in Python,
-does not notice. This one does nothing else. It is told on its standard input: "+123" for a process group to end, "-123"
-for one that has ended; and when that input ends, so has the process at its other end.
+A process that is killed cannot end its children, and a child that hangs in C code, or is not written in Python, does
+not notice. This script does nothing else. It reads its standard input: "+123" for a process group to end, "-123" for
+one that has ended. When the input ends, the process at its other end has ended.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import signal
 import time
 
 GRACE = 0.5
-"""Seconds between asking and forcing."""
+"""Seconds between asking processes to end and forcing them."""
 
 
 def main() -> None:

@@ -1,7 +1,7 @@
-"""What a worker process runs, as a script of its own: it imports next to nothing, so that it starts at once.
+"""The script that a worker process runs. It imports very little, so that it starts quickly.
 
-It sets itself up once, then makes the calls it is sent until the connection ends. It is also where an exception is made
-ready to travel to another process, because this file cannot import the rest of the package without its cost.
+It sets itself up once, then makes the calls it is sent until the connection ends. It also packs exceptions for another
+process, because to import the rest of the package here would be slow.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from typing import Any
 __all__ = ["BEGUN", "CURRENT", "FLUSH", "FROM", "PAGE", "UNTIL", "dumps", "pack", "plain", "unpack"]
 
 CURRENT, BEGUN, FROM, UNTIL = range(4)
-"""What the page that parent and worker share holds: the call under way, when it began, and the calls to leave out."""
+"""Entries of the page shared by parent and worker: the running call, when it began, and the range of calls to skip."""
 
 PAGE = 4 * 8
 """Bytes of the shared page."""
 
 FLUSH = 0.005
-"""Seconds for which answers may be held back to travel together."""
+"""Seconds for which answers may be held back, to be sent together."""
 
 _STATM = Path("/proc/self/statm")
 
@@ -34,7 +34,7 @@ def main() -> None:
 
     connection_fd, setup_fd, page_fd = map(int, sys.argv[1:4])
     for fd in (connection_fd, setup_fd, page_fd):
-        os.set_inheritable(fd, False)  # programs that the work starts have nothing to do with them
+        os.set_inheritable(fd, False)  # programs that the work starts must not inherit them
     page = memoryview(mmap.mmap(page_fd, PAGE)).cast("d")
     with mmap.mmap(setup_fd, 0, access=mmap.ACCESS_READ) as setup:
         size = int.from_bytes(setup[:8], "little")
@@ -51,7 +51,7 @@ def main() -> None:
                 connection.send_bytes(pickle.dumps(("ready",)))
                 _serve(connection, work, page, growth)
             except (EOFError, BrokenPipeError, ConnectionResetError):
-                pass  # the parent is done, or gone
+                pass  # the parent is done or has ended
             finally:
                 close = getattr(work, "close", None)
                 if close is not None:
@@ -65,7 +65,7 @@ def _serve(connection: Any, work: Any, page: Any, growth: float | None) -> None:
         replies: list[tuple[int, bool, Any]] = []
         begun = time.monotonic()
         for serial, task in chunk:
-            if page[FROM] <= serial < page[UNTIL]:  # somebody else has taken it over
+            if page[FROM] <= serial < page[UNTIL]:  # another worker has taken it over
                 continue
             page[BEGUN], page[CURRENT] = time.monotonic(), serial
             try:
@@ -78,18 +78,18 @@ def _serve(connection: Any, work: Any, page: Any, growth: float | None) -> None:
         grown = False
         if growth is not None:
             memory = _memory()
-            base = base or memory  # the first call loads what is loaded once
+            base = base or memory  # after the first call, which loads what is loaded once
             grown = memory - base > growth
         if replies or grown:
             _send(connection, replies, time.monotonic() - begun, grown)
         if grown:
-            return  # nothing is begun that would be lost
+            return  # between calls, so none is lost
 
 
 def _send(connection: Any, replies: list[tuple[int, bool, Any]], seconds: float, grown: bool) -> None:
     try:
         data = dumps(("done", replies, seconds, grown))
-    except Exception:  # one of them cannot travel
+    except Exception:  # one of them cannot be pickled
         data = dumps(("done", [_sendable(*reply) for reply in replies], seconds, grown))
     connection.send_bytes(data)
 
@@ -104,7 +104,7 @@ def _sendable(serial: int, good: bool, content: Any) -> tuple[int, bool, Any]:
 
 
 def plain(result: Any) -> Any:
-    """Numbers and arrays of libraries whose own way to travel is dear or tied to a device."""
+    """Convert tensors and scalars, whose own pickling is slow or tied to a device, to numbers and arrays."""
     if type(result) is float:
         return result
     if hasattr(result, "detach"):
@@ -116,7 +116,7 @@ def plain(result: Any) -> Any:
 
 
 def dumps(content: Any) -> bytes:
-    """Pickled; with cloudpickle where it holds functions or classes of `__main__`."""
+    """Pickle an object, with cloudpickle if it holds functions or classes of `__main__`."""
     try:
         return pickle.dumps(content, pickle.HIGHEST_PROTOCOL)
     except Exception:
@@ -126,13 +126,13 @@ def dumps(content: Any) -> bytes:
 
 
 def pack(error: BaseException) -> tuple[str, str, str, bytes]:
-    """An exception ready to travel: its type's name, its text, its traceback, and the exception itself, if it can."""
+    """Pack an exception for another process: type name, text, traceback, and the pickled exception, if possible."""
     import traceback
 
     try:
         text = str(error)
     except Exception:
-        text = "(its text cannot be told)"
+        text = "(its text cannot be shown)"
     where = error.__traceback__.tb_next if error.__traceback__ is not None else None
     told = "".join(traceback.format_exception(type(error), error, where or error.__traceback__))
     state = {name: value for name, value in vars(error).items() if _travels(value)}
@@ -147,7 +147,7 @@ def pack(error: BaseException) -> tuple[str, str, str, bytes]:
 
 
 def unpack(name: str, text: str, told: str, data: bytes) -> BaseException:
-    """The exception that `pack` made ready, with its traceback as a note; a `WorkerError` where it could not travel."""
+    """The exception that `pack` packed, with its traceback as a note; a `WorkerError` if it could not be pickled."""
     from blackbox_zo.errors import WorkerError
 
     try:
@@ -159,7 +159,7 @@ def unpack(name: str, text: str, told: str, data: bytes) -> BaseException:
 
 
 def _rebuilt(data: bytes) -> BaseException:
-    """An exception that has travelled; one whose `__init__` takes other arguments is made without it."""
+    """Unpickle an exception; one whose `__init__` takes other arguments is made without calling it."""
     content = pickle.loads(data)
     if isinstance(content, tuple):
         kind, args, state = content
@@ -179,7 +179,7 @@ def _travels(content: Any) -> bool:
 
 
 def _memory() -> float:
-    """Memory in use, in MiB. Where that is not known the most ever used, which begins at what the parent used."""
+    """Memory in use, in MiB; where that is unknown, the peak memory, which starts at the parent's."""
     import resource
 
     try:

@@ -53,7 +53,7 @@ def check_output(output: Path, option: str) -> None:
     if output.suffix.lower() not in (".html", ".png"):
         raise BadInput(f"{option} {str(output)!r} must end in .html or .png.")
     if not output.absolute().parent.is_dir():
-        raise BadInput(f"{option} {str(output)!r} is in a folder that does not exist; make it first.")
+        raise BadInput(f"{option} {str(output)!r} is in a folder that does not exist; create it first.")
 
 
 def write(

@@ -53,7 +53,7 @@ class _Minimisation(Session):
 
     def __init__(self, kind: Kind, given: argparse.Namespace, settings: dict[str, Any]) -> None:
         super().__init__(kind, given)
-        header = given.header if given.run is None else None  # of a run that a Python program began
+        header = given.header if given.run is None else None  # of a run that a Python program started
         if given.header is not None:  # an earlier resume may have had a larger budget
             given.budget = max(given.budget, sum(len(a.ids) for a in bz.read_journal(given.journal).answers()))
         with told():
@@ -67,7 +67,7 @@ class _Minimisation(Session):
 
     @override
     def run(self, observers: Sequence[bz.Observer], stop: Stop) -> bz.Run:
-        del stop  # a program under way is ended at once
+        del stop  # a running program is ended at once
         target = self.given.target
         if target is not None and self.oracle.maximize:
             target = -target
@@ -106,7 +106,7 @@ def _oracle(given: argparse.Namespace, header: Mapping[str, Any] | None, kind: K
     if header is not None:
         fixed = sorted({word.partition("=")[0] for word in given.typed} & set(kind.names.values()))
         if fixed:
-            raise BadInput(f"A Python program began this run, and {fixed[0]} cannot be changed; leave it out.")
+            raise BadInput(f"A Python program started this run, so {fixed[0]} cannot be changed; leave it out.")
         return CommandOracle.of_problem(header["problem"], **changes)
     if given.run is None or not given.param:
         raise BadInput("--run COMMAND and --param NAME=LOW:HIGH are needed; see blackbox-zo minimize --help.")
@@ -131,7 +131,7 @@ class CommandKind(Kind):
 
     @override
     def open(self, given: argparse.Namespace, settings: dict[str, Any]) -> Session:
-        """A search of the unit cube of the parameters."""
+        """A search over the unit cube of the parameters."""
         return _Minimisation(self, given, settings)
 
     @override
@@ -143,7 +143,7 @@ class CommandKind(Kind):
 
     @override
     def arguments(self, header: Mapping[str, Any]) -> list[str]:
-        """Only what may change: the header has the rest, even if a Python program started the run."""
+        """Only the options that may change: the header has the rest, even if a Python program started the run."""
         settings = header.get("settings") or {}
         if "arguments" in settings:
             return super().arguments(header)
@@ -152,7 +152,7 @@ class CommandKind(Kind):
 
     @override
     def tally(self, header: Mapping[str, Any]) -> Tally:
-        """Values with the sign that the program printed."""
+        """A tally of values with the sign that the program printed."""
         settings = header.get("settings") or {}
         return ProgramTally(settings.get("budget"), maximize=header["problem"]["maximize"] is True)
 
@@ -164,7 +164,7 @@ class CommandKind(Kind):
         try:
             oracle = CommandOracle.of_problem(problem, cwd=settings.get("cwd"))
         except (ValueError, TypeError, KeyError):
-            oracle = None  # the program is not here
+            oracle = None  # the program does not exist here
 
         def again(row: int) -> str:
             values = history.infos[row].get("params")

@@ -47,10 +47,10 @@ OPTIONS: Table = {
 
 
 def values_of(pairs: list[str]) -> dict[str, str]:
-    """The start, from words such as `lr=0.1`.
+    """The starting values, from words such as `lr=0.1`.
 
     Raises:
-        BadInput: A word has no "=", or a name comes twice.
+        BadInput: A word has no "=", or a name is given twice.
     """
     out: dict[str, str] = {}
     for pair in pairs:

@@ -32,7 +32,7 @@ class FunctionKind(Kind):
 
     @override
     def open(self, given: argparse.Namespace, settings: dict[str, Any]) -> Session:
-        """There is no command."""
+        """Refuse: the command line cannot start such a run."""
         raise BadInput("Only a Python program can start a run of a Python function.")
 
     @override
@@ -43,7 +43,7 @@ class FunctionKind(Kind):
 
     @override
     def arguments(self, header: Mapping[str, Any]) -> list[str]:
-        """None: only the program that started the run can continue it."""
+        """Refuse: only the program that started the run can continue it."""
         raise BadInput(
             "This journal records a run of a Python function, which only your program can call; to continue, call "
             "bz.minimize with the same arguments and the same journal."
@@ -51,7 +51,7 @@ class FunctionKind(Kind):
 
     @override
     def tally(self, header: Mapping[str, Any]) -> Tally:
-        """Values as told."""
+        """A tally of values as told."""
         settings = header.get("settings") or {}
         return Tally(settings.get("budget"))
 

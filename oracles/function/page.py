@@ -23,13 +23,13 @@ def page_of(
     again: Callable[[int], str] = lambda row: "",
     facts: Sequence[tuple[str, str]] = (),
 ) -> Page:
-    """What a report says of a run.
+    """The report of a run.
 
     Args:
         history: The run.
-        subject: What was run; empty for a Python function.
-        again: From a row to the command that asks about it once more; empty where there is none.
-        facts: More than the header says.
+        subject: What was minimised; empty for a Python function.
+        again: Returns the command that repeats the query of a row; empty if there is none.
+        facts: Facts in addition to those from the header.
     """
     sections = [
         *_best(history, again),

@@ -12,24 +12,24 @@ __all__ = ["check_target", "save"]
 
 
 def check_target(folder: Path, option: str, model: str) -> None:
-    """Refuse a folder for weights that is the model's own, or holds something else than a model.
+    """Refuse a folder for weights that is the base model's own, or holds something other than a model.
 
     Raises:
-        BadInput: It does.
+        BadInput: The folder is refused, is a file, or is in a folder that does not exist.
     """
     if folder.exists() and not folder.is_dir():
         raise BadInput(f"{option} {str(folder)!r} is a file; name a folder.")
     if not folder.absolute().parent.is_dir():
-        raise BadInput(f"{option} {str(folder)!r} is in a folder that does not exist; make it first.")
+        raise BadInput(f"{option} {str(folder)!r} is in a folder that does not exist; create it first.")
     base = Path(model).expanduser()
     if folder.exists() and base.exists() and folder.samefile(base):
         raise BadInput(f"{option} {str(folder)!r} is the model's own folder, which the journal needs; name another.")
     if folder.is_dir() and any(folder.iterdir()) and not _is_model(folder):
-        raise BadInput(f"{option} {str(folder)!r} holds something else than a model; name a new folder.")
+        raise BadInput(f"{option} {str(folder)!r} holds something other than a model; name a new folder.")
 
 
 def save(model: Any, tokenizer: Any, folder: Path) -> None:
-    """Write a model and its tokenizer; an older model in the folder is replaced once all is written."""
+    """Write a model and its tokenizer; an older model in the folder is replaced once everything is written."""
     from safetensors import SafetensorError
     from transformers.utils import logging as untyped
 
@@ -37,7 +37,7 @@ def save(model: Any, tokenizer: Any, folder: Path) -> None:
     drawn = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:
-        with appearing_folder(folder, last="config.json") as partial:  # what marks a model comes last
+        with appearing_folder(folder, last="config.json") as partial:  # `config.json` marks a complete model
             model.save_pretrained(partial)
             tokenizer.save_pretrained(partial)
     except SafetensorError as error:  # a full disk, for example

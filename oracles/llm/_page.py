@@ -23,7 +23,7 @@ __all__ = ["page_of"]
 _LOSSES = {"accuracy": "1 - accuracy", "exact-match": "1 - share of exact matches", "f1": "1 - F1"}
 
 _FEWEST, _POINTS = 5, 400
-"""Fewer losses than this have no running median; it has at most so many points."""
+"""Minimum number of losses for a running median; maximum number of its points."""
 
 _NAMES = {"train": "training rows", "validation": "validation rows", "cwd": "folder", "reuse": "reuse of layers"}
 
@@ -44,7 +44,7 @@ def page_of(reader: JournalReader) -> Page:
 
 
 class _Tuned(Recorded):
-    """A run: the mean of each step's losses, (steps,), NaN where all failed; and its validations."""
+    """A run: the mean of each step's losses, shape (steps,), NaN where all failed; and its validations."""
 
     def __init__(self, reader: JournalReader) -> None:
         super().__init__(reader)
@@ -56,7 +56,7 @@ class _Tuned(Recorded):
 
 
 def _beside(reader: JournalReader) -> list[Measured]:
-    """The validations of a journal of format 1, which lie in a file beside it."""
+    """The validations of a journal of format 1, which are in a separate file next to it."""
     path = reader.path.with_name(reader.path.name + ".validation.jsonl")
     found = []
     for line in path.read_bytes().split(b"\n") if reader.header["format"] == 1 and path.exists() else ():
@@ -64,7 +64,7 @@ def _beside(reader: JournalReader) -> list[Measured]:
             entry = json.loads(line)
             step, seconds = int(entry.pop("step")), float(entry.pop("seconds"))
             values = {str(name): math.nan if v is None else float(v) for name, v in entry.items()}
-        except (ValueError, TypeError, KeyError, AttributeError):  # no whole line of ours, such as a torn last one
+        except (ValueError, TypeError, KeyError, AttributeError):  # not one of our lines, or a torn last one
             continue
         found.append(Measured(VALIDATION, step, values, seconds=seconds))
     return found

@@ -1,4 +1,4 @@
-"""One fine-tuning run of the command line: loading, running, and reporting the result."""
+"""A fine-tuning run of the command line: loading, running, and reporting the result."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ class TuningSession(Session):
     """A model, its task and a `Tuning`.
 
     Args:
-        kind: Of the run.
+        kind: Kind of the run.
         chosen: The options.
-        settings: For the journal's header.
+        settings: Settings for the journal's header.
 
     Raises:
         BadInput: The model or the data cannot be used.
@@ -149,22 +149,22 @@ def load(name: str, dtype: str) -> tuple[Any, Any]:
     except FileNotFoundError as error:
         raise BadInput(str(error)) from error
     except ModuleNotFoundError as error:
-        if error.name is not None:  # torch, for example; the name of a model's package stands in the message
+        if error.name is not None:  # torch, for example; a missing model package is named in the message
             raise
         raise BadInput(str(error)) from error
-    except Exception as error:  # whatever a reader of files says of one that is damaged
+    except Exception as error:  # whatever a file reader raises for a damaged file
         reason = str(error).strip().partition("\n")[0]
         raise BadInput(f"--model {name!r} cannot be loaded: {reason}") from error
 
 
 def _context(model: Any, tokenizer: Any) -> int:
-    """The most tokens that a model can read."""
+    """Maximum number of tokens that a model can read."""
     most = getattr(model.config, "max_position_embeddings", None) or tokenizer.model_max_length
     return min(int(most), int(tokenizer.model_max_length))
 
 
 def _problem(chosen: Settings, task: Task, size: int) -> dict[str, Any]:
-    """The problem: equal for two runs if one may continue the other's journal."""
+    """The problem, which is equal for two runs if one may continue the other's journal."""
     given: argparse.Namespace = chosen.given
     typed = ("dtype", "template", "answer", "text", "objective", "mask", "no_decay")
     rows = {"train": task.train, "validation": task.validation}

@@ -21,13 +21,13 @@ RATES = {
     "adam": {"all": 1e-5, "top": 3e-2, "few": 1e-3},
     "mezo": {"all": 1e-6},
 }
-"""The learning rate where --lr is not given, by optimizer and selection; "few" is any but "all" and "top"."""
+"""The default learning rate, by optimizer and selection; "few" is any selection but "all" and "top"."""
 
 DEFAULTS: dict[str, dict[str, Any]] = {
     "top": {"optimizer": "adam", "lr_schedule": "cosine", "radius": 1e-2, "batch_size": 256, "reuse": "keep"},
     "": {"optimizer": "sgd", "lr_schedule": "constant", "radius": 1e-3, "batch_size": 16, "reuse": True},
 }
-"""What an option is where it is not given, with --select top and with any other."""
+"""Defaults of options, with --select top and with any other selection."""
 
 OBJECTIVES = ("labels", "loss", "accuracy", "exact-match", "f1")
 """All choices of --objective."""
@@ -35,21 +35,21 @@ OBJECTIVES = ("labels", "loss", "accuracy", "exact-match", "f1")
 _FITTING = {"labels": OBJECTIVES[:3], "answer": ("loss", "exact-match", "f1"), "text": ("loss",)}
 
 _MEMORY = 20
-"""How many estimates --optimizer momentum keeps: what is cut off is 12 % of the velocity."""
+"""Number of estimates that --optimizer momentum keeps; the truncation omits 12 % of the velocity."""
 
 _NOT_WITH_MEZO = "select optimizer directions directions_per distribution difference rank blocks mask".split()
 
 
 @dataclass(frozen=True)
 class Settings:
-    """The options, with what follows from them.
+    """The options, and the values derived from them.
 
     Attributes:
         given: The options, completed by `DEFAULTS`.
-        learns: What the examples are made of: "labels", "answer" or "text".
+        learns: Kind of the examples: "labels", "answer" or "text".
         labels: The words of the classes, with "labels".
-        values: What the data has for them.
-        select: Which parameters.
+        values: Values in the data for these labels.
+        select: The parameters to tune.
     """
 
     given: argparse.Namespace
@@ -92,7 +92,7 @@ class Settings:
         return 1 if self.given.mezo else int(self.given.directions or size)
 
     def directions_per(self, size: int) -> Literal["step", "example"]:
-        """What each direction is tried on.
+        """Whether each direction is evaluated on the whole batch of a step, or on its own examples.
 
         Raises:
             BadInput: The directions cannot share the examples.

@@ -15,17 +15,17 @@ from oracles.llm._validations import in_words
 __all__ = ["Pace", "TuningTally", "memory"]
 
 _LATEST = 20
-"""Steps whose mean loss and speed are shown."""
+"""Number of latest steps whose mean loss and speed are shown."""
 
 
 class TuningTally(StepTally):
-    """The mean loss of the latest steps, and the newest validation.
+    """The mean loss of the latest steps, and the latest validation.
 
     Args:
-        total: Planned steps; none if unknown.
+        total: Planned number of steps; None if unknown.
 
     Attributes:
-        barren: Steps without any finite loss.
+        barren: Number of steps without a finite loss.
         pace: The speed of the run, as text; empty if the run is read from a journal.
     """
 
@@ -71,7 +71,7 @@ class Pace(Observer):
 
     @override
     def stepped(self, run: Run, report: Report) -> None:
-        """Update the speed over the latest steps, without those that also took a measure."""
+        """Update the speed over the latest steps, except those that also took a measure."""
         now = report.seconds, self.forwards()
         if not report.measured and now[1] > self.last[1]:
             self.spans.append((now[0] - self.last[0], now[1] - self.last[1]))
@@ -84,7 +84,7 @@ class Pace(Observer):
 
 
 def memory() -> float:
-    """Peak memory of the process, in MB; 0 if the system does not tell."""
+    """Peak memory of the process, in MB; 0 if the system does not report it."""
     try:
         import resource
     except ImportError:  # Windows

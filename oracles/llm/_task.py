@@ -24,10 +24,10 @@ __all__ = ["Task", "fingerprint", "task_of"]
 Loss = Callable[[torch.nn.Module, Any], torch.Tensor]
 
 _SHARE, _MOST = 10, 400
-"""One row in so many is held out for validation, and at most so many."""
+"""One row in `_SHARE` is held out for validation, at most `_MOST`."""
 
 _REFERENCE = ""
-"""The name of a row's field that no data file has."""
+"""Name of a field that no data file has."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Task:
     score: str
 
     def numbers(self, measured: Mapping[str, float]) -> dict[str, float]:
-        """Measures as they are shown."""
+        """The measures to show."""
         return {**measured, self.score: 1.0 - measured["loss"]} if self.score else dict(measured)
 
 
@@ -57,9 +57,9 @@ def task_of(settings: Settings, tokenizer: Any, context: int) -> Task:
     """Read the data.
 
     Args:
-        settings: Of the run.
+        settings: Settings of the run.
         tokenizer: The model's.
-        context: Most tokens that the model can read.
+        context: Maximum number of tokens that the model can read.
 
     Raises:
         BadInput: The data does not fit the settings or the model.
@@ -92,7 +92,7 @@ def _alone(loss: Loss) -> Callable[[torch.nn.Module, Any], Mapping[str, torch.Te
 
 
 def fingerprint(examples: Examples) -> str:
-    """A short digest of some examples, as the model sees them, in order."""
+    """A short digest of examples, as the model sees them, in order."""
     h = hashlib.blake2b(digest_size=8)
     columns = [c for c in (examples.label, examples.labels, examples.reference) if c is not None]
     for row in zip(examples.tokens, *columns, strict=True):
@@ -115,7 +115,7 @@ def _examples(settings: Settings, rows: list[dict[str, Any]], tokenizer: Any, mo
 
 
 def _reference(answer: Template, row: Mapping[str, Any], tokenizer: Any, index: int) -> str | list[str]:
-    """The reference of generated text: all answers of a list, or the text without special tokens."""
+    """The reference for generated text: all answers of a list, or the text without special tokens."""
     if len(answer.names) == 1 and isinstance(several := row.get(answer.names[0]), list):
         return [str(one) for one in several]
     said = answer.fill(row, tokenizer, index)

@@ -1,4 +1,4 @@
-"""What the validations of a fine-tuning say."""
+"""The validations of a fine-tuning run."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ def validations(measured: Iterable[Measured]) -> list[Measured]:
 
 
 def deciding(found: Sequence[Measured]) -> str:
-    """The name of the number that tells which weights are best: the last one, an accuracy if there is one."""
+    """The name of the number that decides which weights are best: the last one, an accuracy if there is one."""
     return list(found[-1].values)[-1] if found else ""
 
 
 def best_step(found: Sequence[Measured], name: str) -> int:
-    """After which step a number was best, a loss lowest, any other highest; -1 if it never was finite.
+    """The step after which a number was best: lowest for a loss, highest for any other; -1 if it was never finite.
 
-    Among equals that of lowest loss, and then the first.
+    Ties go to the lowest loss, then to the earliest step.
     """
     sign = 1 if name == "loss" else -1
     known = [m for m in found if math.isfinite(m.values.get(name, math.nan))]
@@ -35,7 +35,7 @@ def best_step(found: Sequence[Measured], name: str) -> int:
 
 
 def in_words(values: Mapping[str, float]) -> str:
-    """Numbers in a line."""
+    """The numbers, in one line."""
     return ", ".join(f"{name} {value:.4f}" for name, value in values.items())
 
 

@@ -22,7 +22,7 @@ from oracles.page import Page
 __all__ = ["FineTuneKind"]
 
 _BEFORE = "blackbox-zo finetune"
-"""What journals of format 1 call this kind."""
+"""Name of this kind in journals of format 1."""
 
 
 @final
@@ -101,15 +101,15 @@ def _base(header: Mapping[str, Any]) -> str:
     """The folder of a run's base model, if it still exists.
 
     Raises:
-        BadInput: It does not, or the model was not a folder; nothing that a journal names is downloaded.
+        BadInput: It does not exist, or the model was not a folder; nothing that a journal names is downloaded.
     """
     settings = header.get("settings") or {}
     named = settings.get("model")
     if not named:
-        raise BadInput("The journal does not name the run's base model; give it by --model.")
+        raise BadInput("The journal does not name the run's base model; give it with --model.")
     if str(named).startswith("package:"):
         return str(named)
     folder = Path(settings.get("cwd") or ".", Path(named).expanduser())
     if not folder.exists():
-        raise BadInput(f"The run's base model {named!r} is not at '{folder}'; give its path by --model.")
+        raise BadInput(f"The run's base model {named!r} is not at '{folder}'; give its path with --model.")
     return str(folder)

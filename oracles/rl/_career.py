@@ -1,4 +1,4 @@
-"""A training, read from its journal."""
+"""A training run, read from its journal."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ __all__ = ["Career", "lines_of"]
 
 
 class Career(Recorded):
-    """A training; its queries are the candidates.
+    """A training run; its queries are the candidates.
 
     Args:
-        reader: Of its journal, which may still be written to.
+        reader: Reader of its journal, which may still be written to.
 
     Attributes:
         played: Environment steps up to the end of each step of the search, shape (steps,).
@@ -29,12 +29,12 @@ class Career(Recorded):
             horizon cut episodes short.
         best_return: Highest return of each step's candidates, shape (steps,); NaN likewise.
         barren: Whether all candidates of a step failed, shape (steps,).
-        evaluations: All evaluations, failed ones included.
+        evaluations: All evaluations, including failed ones.
         others: All other measures.
 
     Raises:
         JournalError: The journal is damaged.
-        OSError: It cannot be read.
+        OSError: The journal cannot be read.
     """
 
     def __init__(self, reader: JournalReader) -> None:
@@ -81,9 +81,9 @@ class Career(Recorded):
 
 
 def lines_of(reader: JournalReader) -> Iterator[Line]:
-    """The lines of a journal, with those of format 1 converted to today's.
+    """The lines of a journal; those of format 1 are converted to the current format.
 
-    Format 1 mixed what was learnt with the info, and kept evaluations in a file beside the journal.
+    Format 1 stored what was learnt in the info, and evaluations in a file next to the journal.
     """
     if reader.header.get("format") != 1:
         yield from reader

@@ -1,4 +1,4 @@
-"""The report of a training."""
+"""The report of a training run."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from oracles.sections import failures, library, measures, method, of_total, spel
 __all__ = ["page_of"]
 
 _CHEAP = 20_000_000
-"""Most numbers (candidates times parameters) to replay for a video that was not requested: some seconds."""
+"""Maximum of candidates times parameters to replay for a video that was not requested: a few seconds."""
 
 
 def page_of(reader: JournalReader, given: argparse.Namespace) -> Page:
-    """The report of a training; see `Kind.page`."""
+    """The report of a training run; see `Kind.page`."""
     career = Career(reader)
     sections = [
         *_learning(career),
@@ -117,7 +117,7 @@ def _at_play(career: Career, reader: JournalReader, given: argparse.Namespace) -
         best = career.best
         try:
             step, found = rebuilt(career.header, lines_of(reader), None if best is None else best.step)
-        except (BadInput, ValueError, KeyError, TypeError):  # its program alone can, and nobody asked for it
+        except (BadInput, ValueError, KeyError, TypeError):  # only its program can rebuild it, and it was not requested
             return []
         act, name = Loaded(found.layers(), career.env), f"after step {step:,}"
     else:

@@ -1,4 +1,4 @@
-"""Policies made again from a journal alone, and environments that may be made for it."""
+"""Policies rebuilt from a journal alone, and the environments that may be made for it."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ __all__ = ["env_of", "policy_of", "rebuilt", "trusted_env"]
 
 
 def env_of(text: str, option: str = "--env") -> Any:
-    """What a text names: a function where it is of the form module:function, else the id itself.
+    """The environment that a text names: a function if it has the form module:function, else the id itself.
 
     Args:
-        text: Typed by the user, or from a journal that is trusted: modules are imported.
-        option: Whose it is, for a message.
+        text: Typed by the user, or from a trusted journal: its module is imported.
+        option: Source of the text, for the message.
 
     Raises:
-        BadInput: There is no such function.
+        BadInput: The function does not exist.
     """
     _, colon, name = text.partition(":")
     if not colon or not name.isidentifier():
@@ -41,11 +41,11 @@ def trusted_env(text: str, trust: bool) -> Any:
     """The environment that a journal names.
 
     Args:
-        text: From the journal.
-        trust: Whether code may be imported for it, beyond gymnasium's own environments.
+        text: Name in the journal.
+        trust: Whether code other than gymnasium's own environments may be imported.
 
     Raises:
-        BadInput: It is not one of those, and not trusted, or cannot be found.
+        BadInput: It is not one of gymnasium's own and not trusted, or cannot be found.
     """
     import gymnasium
 
@@ -62,12 +62,12 @@ def policy_of(header: Mapping[str, Any]) -> Policy:
     """The policy that a journal describes, as it was at the start.
 
     Raises:
-        BadInput: The journal does not tell all of it.
+        BadInput: The journal does not describe all of it.
     """
     problem = header["problem"]
     if problem["policy"] not in ("LinearPolicy", "MLPPolicy"):
         raise BadInput(
-            f"A journal does not hold all of a `{problem['policy']}`, which a Python program made. Have that program "
+            f"A journal does not record all of a `{problem['policy']}` from a Python program. In that program, "
             "call `Training(..., journal=...).after(step)`."
         )
     told = problem if "n_inputs" in problem else {**problem, **_read_from_start(header)}
@@ -79,11 +79,11 @@ def policy_of(header: Mapping[str, Any]) -> Policy:
 
 
 def _read_from_start(header: Mapping[str, Any]) -> dict[str, Any]:
-    """The sizes of a policy in a journal of format 1: those of x0."""
+    """The layer sizes of a policy in a journal of format 1, from x0."""
     x0 = (header.get("variable") or {}).get("x0")
     settings = header.get("settings") or {}
     if x0 is None or (header["problem"]["policy"] == "MLPPolicy" and "arguments" not in settings):
-        raise BadInput("This journal of format 1 does not tell the sizes of its policy.")
+        raise BadInput("This journal of format 1 does not record the sizes of its policy.")
     if header["problem"]["policy"] == "LinearPolicy":
         w = np.array(x0["W"] if isinstance(x0, dict) else x0)
         return {"n_inputs": w.shape[1], "n_outputs": w.shape[0], "bias": isinstance(x0, dict)}
@@ -93,15 +93,15 @@ def _read_from_start(header: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def rebuilt(header: Mapping[str, Any], lines: Iterable[Line], step: int | None) -> tuple[int, Trained]:
-    """A policy as it was after so many steps, and how many those were.
+    """The policy after a number of steps, and that number.
 
     Args:
-        header: Of the journal.
-        lines: Of the journal, as `lines_of` gives them.
-        step: Steps of the search; none takes all that are complete.
+        header: Header of the journal.
+        lines: Lines of the journal, from `lines_of`.
+        step: Number of steps of the search; None for all complete ones.
 
     Raises:
-        BadInput: The journal does not tell enough, or has fewer steps.
+        BadInput: The journal does not record enough, or has fewer steps.
         JournalError: A line does not fit the run.
     """
     policy = policy_of(header)
@@ -112,7 +112,9 @@ def rebuilt(header: Mapping[str, Any], lines: Iterable[Line], step: int | None) 
         raise BadInput(str(error)) from None
     search = bz.Search(start, estimator, rule, seed=header["seed"], max_staleness=header["max_staleness"])
     if search.variable.fingerprint() != header["start"]:
-        raise BadInput("The policy that this journal describes does not start where the run did; use its version.")
+        raise BadInput(
+            "The policy rebuilt from this journal does not start where the run did; use the version that wrote it."
+        )
     search.replay(lines, moves=step)
     if step is not None and search.moves < step:
         raise BadInput(f"The journal holds {search.moves} complete steps, not {step}.")

@@ -1,4 +1,4 @@
-"""From the options of `blackbox-zo train-policy` to a training, and from a policy to a file."""
+"""Makes a training run from the options of `blackbox-zo train-policy`, and saves policies to files."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["needed", "training_of", "written"]
 
 
 def training_of(given: argparse.Namespace) -> Training:
-    """The requested training, without a journal.
+    """The requested training run, without a journal.
 
     Raises:
         BadInput: Options conflict, or do not fit the environment.
@@ -70,7 +70,7 @@ def needed(onnx: bool = False) -> None:
     """Check that the packages a command needs are installed.
 
     Raises:
-        BadInput: One is missing.
+        BadInput: A package is missing.
     """
     for name in ("gymnasium", "cloudpickle"):
         if importlib.util.find_spec(name) is None:

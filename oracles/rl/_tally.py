@@ -1,4 +1,4 @@
-"""The progress of a training, counted from its lines: live, or from a journal."""
+"""The progress of a training run, counted from its lines: live, or from a journal."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from oracles.rl._names import RETURN
 __all__ = ["TrainingTally", "short"]
 
 _PAUSE, _EVERY, _LEAST = 0.1, 0.5, 0.2
-"""Seconds without a line after which the run is taken to be live; seconds between samples of the speed; seconds needed
-to tell the speed."""
+"""Seconds without a line after which the run counts as live; seconds between samples of the speed; seconds needed to
+measure the speed."""
 
 
 @final
 class TrainingTally(StepTally):
-    """Counts the lines of a training.
+    """Counts the lines of a training run.
 
     Args:
-        steps: Planned steps of the search; none if unknown.
-        env_steps: Planned environment steps; none if unknown.
+        steps: Planned steps of the search; None if unknown.
+        env_steps: Planned environment steps; None if unknown.
         episodes: Episodes per candidate.
 
     Attributes:
         best: Highest return of a candidate that played whole episodes; NaN until there is one.
-        mean_return: Mean return of the newest step's candidates; NaN if all failed.
-        cut: Steps that they played if the horizon cut their episodes short, else 0.
+        mean_return: Mean return of the latest step's candidates; NaN if all failed.
+        cut: Number of steps after which the horizon cut their episodes; 0 if it cut none.
         evaluated: Mean return of the latest evaluation; NaN before the first.
         step: Steps of the search so far.
         episodes: Episodes so far.
@@ -61,7 +61,7 @@ class TrainingTally(StepTally):
 
     @override
     def see(self, line: Line) -> None:
-        """Count a line; a line of a new step closes the step before."""
+        """Count a line; a line of a new step completes the previous one."""
         if isinstance(line, bz.Measured):
             if line.name == RETURN and not line.error:
                 self.evaluated = line.values[RETURN]
@@ -95,7 +95,7 @@ class TrainingTally(StepTally):
 
     @override
     def rest(self) -> Iterator[str]:
-        """The line of text for the current step."""
+        """Yield the text of the current step."""
         if self._step >= 0:
             self.close()
             of = f"/{self.total}" if self._by_steps and self.total and self.done <= self.total else ""
@@ -137,7 +137,7 @@ class TrainingTally(StepTally):
         return parts
 
     def _sample(self) -> None:
-        """Sample the speed now and then, but not while an old journal is read."""
+        """Sample the speed at intervals, but not while an old journal is read."""
         now, last = time.monotonic(), self._seen_at
         self._seen_at = now
         if now - last > _PAUSE or (self._samples and now - self._samples[-1][0] > _EVERY):
@@ -148,7 +148,7 @@ class TrainingTally(StepTally):
 
 
 def short(value: float) -> str:
-    """A return, short: 1,234, 500, 12.3, 0.0123."""
+    """A return in short form: 1,234, 500, 12.3, 0.0123."""
     if not math.isfinite(value):
         return str(value)
     if abs(value) >= 1000 or (value == round(value) and abs(value) >= 1):

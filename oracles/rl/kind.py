@@ -26,7 +26,7 @@ __all__ = ["TrainPolicyKind"]
 
 
 class _Session(Session):
-    """A training started from the command line."""
+    """A training run of the command line."""
 
     tally: TrainingTally
 
@@ -101,7 +101,7 @@ class _Session(Session):
 
 @final
 class TrainPolicyKind(Kind):
-    """Trainings of policies."""
+    """Training runs of policies."""
 
     name = KIND
     help = "train a policy on the returns of whole episodes"
@@ -113,12 +113,12 @@ class TrainPolicyKind(Kind):
 
     @override
     def open(self, given: argparse.Namespace, settings: dict[str, Any]) -> Session:
-        """A training; its environment is made here."""
+        """A training run; its environment is made here."""
         return _Session(self, given, settings)
 
     @override
     def recognises(self, header: Mapping[str, Any]) -> bool:
-        """Any journal that names its environment and policy, of format 1 too."""
+        """Any journal that names its environment and policy, even of format 1."""
         problem = header.get("problem")
         if not isinstance(problem, dict) or problem.get("kind", KIND) != KIND:
             return False

@@ -20,8 +20,8 @@ PRESET_LINES = {
     "pgpe": "PGPE with ClipUp (Toklu et al. 2020)",
     "cma": "CMA-ES (Hansen 2016), diagonal above 100 parameters",
     "consensus": "consensus hopping (Riedl et al. 2023)",
-    "rank": "auto, but told only how the candidates rank",
-    "rank-sgd": "ZO-RankSGD (Tang et al. 2024), told only how the candidates rank",
+    "rank": "like auto, but learns only from the ranking of candidates",
+    "rank-sgd": "ZO-RankSGD (Tang et al. 2024), learns only from the ranking of candidates",
 }
 
 _WIDTH = max(map(len, PRESET_LINES))
@@ -53,7 +53,7 @@ OPTIONS: Table = {
             "--hidden", "widths of the hidden layers of an mlp; default 64,64", _widths, metavar="N,N", decides=True
         ),
         option(
-            "--normalize", "normalise observations by their running mean and variance; default: as the preset says",
+            "--normalize", "normalise observations by their running mean and variance; default: set by the preset",
             action=argparse.BooleanOptionalAction,
         ),
         SEED,
@@ -65,7 +65,7 @@ OPTIONS: Table = {
             whole, default=1, metavar="N", decides=True,
         ),
         option(
-            "--episodes", "episodes per candidate; default: as the preset says", whole, metavar="N", decides=True
+            "--episodes", "episodes per candidate; default: set by the preset", whole, metavar="N", decides=True
         ),
         option(
             "--max-steps", "maximum steps per episode; default: the environment's own limit",
@@ -73,7 +73,7 @@ OPTIONS: Table = {
         ),
         option(
             "--horizon", "cut episodes after N steps, one more at each step of the search, until an episode ends "
-            "before the cut; 0 plays whole episodes; default: as the preset says", count, metavar="N",
+            "before the cut; 0 plays whole episodes; default: set by the preset", count, metavar="N",
         ),
         option(
             "--survival-bonus", "subtract X from the reward of each step, where the environment pays an alive bonus; "
@@ -122,4 +122,4 @@ DECIDED = {
     "estimator": "--preset",
     "rule": "--preset",
 }
-"""What decides an entry of the problem, where it is not the option of that name."""
+"""Names for entries of the problem that are not determined by the option of the same name."""

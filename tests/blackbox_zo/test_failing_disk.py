@@ -268,7 +268,7 @@ print(json.dumps([said, again, measured, refused(s.close), state(s) == before, s
     assert errors == [errors[0]] * 4
     assert errors[0][1] == errno.EIO
     assert (
-        f"Journal '{path}' takes no more answers: it could not be flushed to the disk (Input/output error)"
+        f"Journal '{path}' accepts no more answers: it could not be flushed to disk (Input/output error)"
         in errors[0][2]
     )
     assert same and moves > 1 and measured == []
@@ -303,7 +303,7 @@ refused(s.close)
     kind, number, text = said(failing.run(PROBLEM + code + "\nprint(json.dumps(said))", tmp_path / "run.jsonl"))
     assert (kind, number) == ("OSError", errno.EIO)
     assert re.fullmatch(
-        r"\[Errno 5\] Journal '.*run\.jsonl' takes no more answers: it could not be flushed .* file holds\.", text
+        r"\[Errno 5\] Journal '.*run\.jsonl' accepts no more answers: it could not be flushed .* from the file\.", text
     )
 
 
@@ -536,7 +536,7 @@ def test_a_file_that_another_program_took_is_noticed(
     time.sleep(0.4)
     harm(tmp_path / path)
     if not at_the_end:
-        with pytest.raises(OSError, match=rf"Journal 'run.jsonl' takes no more answers: {words}\. Start the run again"):
+        with pytest.raises(OSError, match=rf"Journal 'run.jsonl' accepts no more answers: {words}\. Resume the run"):
             for _ in range(300):
                 p = s.ask()
                 before = state(s)

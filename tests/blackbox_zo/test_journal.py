@@ -284,7 +284,7 @@ def test_what_can_be_no_journal_is_refused_at_once(tmp_path: Path) -> None:
             bz.minimize(bowl, np.zeros(4), journal=path)  # type: ignore[arg-type]
     os.mkfifo(tmp_path / "pipe")
     for name in ("/dev/null", str(tmp_path / "pipe")):
-        with pytest.raises(bz.JournalError, match=f"'{name}' is no regular file; choose another for `journal`"):
+        with pytest.raises(bz.JournalError, match=f"'{name}' is not a regular file; choose another for `journal`"):
             search(Path(name))
 
 

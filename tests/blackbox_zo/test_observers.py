@@ -148,7 +148,7 @@ def test_logging_has_steps_measures_the_first_failure_and_the_end(caplog: pytest
         ("INFO", "validation after 0 moves: validation 0.5"),
         ("WARNING", "query 4 failed: ZeroDivisionError: division by zero"),
         ("INFO", "validation after 3 moves: OSError: no data"),
-        ("INFO", "The run ended: Every step is made."),
+        ("INFO", "The run ended: All steps are done."),
     ]
 
 

@@ -143,7 +143,7 @@ def test_exceptions_come_back_with_their_traceback() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"timeout": 5}, r"`timeout=5` needs Linux or macOS: .* Leave it out, and have `fun` itself stop in time\.$"),
+        ({"timeout": 5}, r"`timeout=5` needs Linux or macOS: .* Leave it out, and make `fun` itself stop in time\.$"),
         ({"workers": 1, "timeout": 0.5}, "`timeout=0.5` needs Linux or macOS"),
         ({"memory_growth": 100}, "`memory_growth=100` needs Linux or macOS"),
         (
@@ -197,7 +197,7 @@ def test_a_script_without_a_main_block_is_told_of_it(tmp_path: Path) -> None:
     assert run[1].returncode == 1
     *_, last = run[1].stderr.splitlines()
     assert last.startswith("blackbox_zo.errors.WorkerError: Worker processes cannot be started: BrokenProcessPool: ")
-    assert last.endswith('put what that is to run below `if __name__ == "__main__":`.')
+    assert last.endswith('put the code to run below `if __name__ == "__main__":`.')
 
 
 def test_episodes_are_played_here_where_no_worker_can_be_watched() -> None:

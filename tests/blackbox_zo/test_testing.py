@@ -116,9 +116,9 @@ class WrongCount(bz.Gaussian):
         (Overwriting, "overwrites what is in `out`; it must add to it"),
         (Nonlinear, "is not linear in the weights"),
         (Streaming, "gives other bits the second time"),
-        (Ordered, "gives other bits when blocks come in another order"),
+        (Ordered, "gives other bits when the order of blocks changes"),
         (Writable, "`Writable.rows` can be written to"),
-        (OtherRows, "Row 0 of `OtherRows.rows` is not what `add_` gives"),
+        (OtherRows, "Row 0 of `OtherRows.rows` differs from what `add_` gives"),
         (OtherBits, "gives other bits once `rows` has been read"),
         (OtherPoints, "is not `origin + scale * rows[index]`"),
         (WritingPoints, "writes to `origin`"),
@@ -347,7 +347,7 @@ class RulesNothing(TwoPoint):
         (ListState(), "holds list at `state.1`"),
         (SinglePrecisionState(), "holds str at `state.1`"),
         (PassingNaN(), "gives the weights [nan] for 1 directions"),
-        (KeepingNaN(), "holds NaN at {'state/0'}; it would never get rid of it"),
+        (KeepingNaN(), "holds NaN at {'state/0'}; it would stay there forever"),
         (ManyWeights(), "for 1 directions; it must be one finite number for each"),
         (MovingWithoutAnswers(), "although all queries of the run so far failed; the weights must be 0"),
         (WritingToFeedback(), "writes to the feedback or the queries"),
@@ -438,7 +438,7 @@ class Unbounded(Plain):
     [
         (0.1, "`0.1` is not a `Rule`"),
         (Ascending(), "points away from the gradient"),
-        (DroppingThePull(), "drops the gradient's pull: `shrink` 0.25 becomes 0.0"),
+        (DroppingThePull(), "drops the gradient's weight decay: `shrink` 0.25 becomes 0.0"),
         (Restless(), "at its first step although the gradient is 0"),
         (Counting(), "gives another step or state the second time"),
         (WritingToGradient(), "writes to the state or the gradient"),
@@ -522,7 +522,7 @@ class Escaping(bz.Vector):
         (WithoutShrink(np.ones(3)), "after `add_` with shrink=0.1; (1 - shrink) x + w U is"),
         (Uncounted(np.ones(3)), "`Uncounted.version` is 0 after 1 moves from 0"),
         (InPlace(np.ones(3)), "`Vector.add_` writes to `value`"),
-        (SettlingTwice(np.ones(3)), "stands at"),
+        (SettlingTwice(np.ones(3)), "`SettlingTwice` is at"),
         (Twins(np.ones(3)), "repeats a name in ['a', 'a']"),
         (Escaping(np.ones(3), (0.0, 2.0)), "is outside the bounds"),
     ],
@@ -869,7 +869,7 @@ class UnreadUnreplayable(Sphere):
 
 
 class OwnProposals(bz.Oracle):
-    """A wrapper that loses what the oracle inside knows."""
+    """A wrapper that loses what the wrapped oracle knows."""
 
     def __init__(self, inner: bz.Oracle) -> None:
         self.inner = inner
@@ -890,17 +890,20 @@ class PassingOn(OwnProposals):
 
 
 LEARNERS: list[tuple[Any, str]] = [
-    (KeepingInItself, "`KeepingInItself.absorb` makes another state of the same state and evidence the second time"),
-    (Lagging, "Keep nothing that changes answers in the oracle itself: read it with `proposal.state(self)`"),
-    (ChangingItsState, "`ChangingItsState.absorb` changes the state that it is given; make a new one"),
-    (ChangingItsEvidence, "`ChangingItsEvidence.absorb` changes the evidence that it is given"),
+    (KeepingInItself, "`KeepingInItself.absorb` makes another state from the same state and evidence the second time"),
+    (Lagging, "Keep nothing that changes answers in the oracle itself: read the state with `proposal.state(self)`"),
+    (ChangingItsState, "`ChangingItsState.absorb` changes the state it is given; make a new one"),
+    (ChangingItsEvidence, "`ChangingItsEvidence.absorb` changes the evidence it is given"),
     (RaisingAtEvidence, "`RaisingAtEvidence.absorb` raised TypeError for the evidence"),
-    (ListInItsState, "`ListInItsState.save` gives list at 'state/2', which `numpy.savez` cannot keep without pickle"),
-    (UnsavedState, "`UnsavedState.load` makes of what `save` gave, once it has been through a file: another state"),
-    (RoundedState, "`RoundedState.load` makes of what `save` gave"),
+    (ListInItsState, "`ListInItsState.save` gives list at 'state/2', which `numpy.savez` cannot save without pickle"),
+    (
+        UnsavedState,
+        "`UnsavedState.load` does not restore what `save` gave, after it has been through a file: another state",
+    ),
+    (RoundedState, "`RoundedState.load` does not restore what `save` gave"),
     (TeachingSets, "`TeachingSets` gives `proposal.learn` what cannot be written to a journal"),
-    (TeachingKeys, "`TeachingKeys.absorb` makes another state of evidence that has been through JSON"),
-    (TeachingTuples, "`TeachingTuples.absorb` makes another state of evidence that has been through JSON"),
+    (TeachingKeys, "`TeachingKeys.absorb` makes another state from evidence that has been through JSON"),
+    (TeachingTuples, "`TeachingTuples.absorb` makes another state from evidence that has been through JSON"),
     (UnreadUnreplayable, "Begin `answer` with `proposal.state(self)`"),
     (lambda: OwnProposals(Learner()), "`OwnProposals` never asks `Learner` about a proposal of the search"),
 ]
@@ -915,7 +918,7 @@ def test_broken_learners(make: Any, words: str) -> None:
 def test_what_an_oracle_keeps_in_itself_is_lost_with_it() -> None:
     found = complaint(testing.check_learning, lambda: (Forgetful(), np.ones(3)))
     assert "with its journal closed and opened again after each part is answered" in found
-    assert "in one go. Keep nothing that changes answers in the oracle itself" in found
+    assert "without interruption. Keep nothing that changes answers in the oracle itself" in found
 
 
 def test_evidence_that_a_journal_cannot_tell_from_none_is_refused() -> None:
@@ -946,13 +949,13 @@ def test_a_ranking_may_teach_too() -> None:
 def test_wrappers_pass_on_what_the_oracle_inside_learns() -> None:
     testing.check_wrapper(PassingOn, np.ones(3))
     found = complaint(testing.check_wrapper, OwnProposals, np.ones(3))
-    assert "by `proposal.take` or `proposal.about`" in found and "of its own making" in found
+    assert "by `proposal.take` or `proposal.about`" in found and "made from scratch" in found
 
     class Silent(OwnProposals):
         def answer(self, proposal: Proposal) -> Any:
             return Values(np.zeros(proposal.n))
 
-    assert "without asking the oracle inside" in complaint(testing.check_wrapper, Silent, np.ones(3))
+    assert "without asking the wrapped oracle" in complaint(testing.check_wrapper, Silent, np.ones(3))
 
     class Stateful(PassingOn):
         total = 0.0
@@ -972,7 +975,7 @@ def test_states_are_checked_where_answers_are_noisy_by_design() -> None:
         def offset(self, state: Any) -> float:
             return float(self.generator.standard_normal())
 
-    assert "cannot keep without pickle" in complaint(testing.check_oracle, NoisyLists(), np.ones(3), repeatable=False)
+    assert "cannot save without pickle" in complaint(testing.check_oracle, NoisyLists(), np.ones(3), repeatable=False)
 
 
 def test_noise_can_be_by_design() -> None:

@@ -100,7 +100,7 @@ def test_tensorboard_holds_each_step_each_measure_the_configuration_and_the_end(
     assert [moves for moves, _ in points["validation/loss"]] == [0, 4]
     assert '"name": "RandomVector"' in texts["configuration"]
     assert '"seed": 7' in texts["configuration"]
-    assert texts["ended"] == "steps: Every step is made."
+    assert texts["ended"] == "steps: All steps are done."
 
 
 def test_a_resumed_run_goes_on_in_the_same_folder(tmp_path: Path) -> None:
@@ -163,7 +163,7 @@ def test_mlflow_holds_each_step_each_measure_the_configuration_and_the_end(mlflo
     assert found.info.run_name == "first"
     assert found.info.status == "FINISHED"
     assert found.data.tags["ended"] == "steps"
-    assert found.data.tags["message"] == "Every step is made."
+    assert found.data.tags["message"] == "All steps are done."
     assert found.data.params["rule"].startswith("SGD(learning_rate=0.05")
     assert found.data.params["rule.learning_rate"] == "0.05"
     assert found.data.params["seed"] == "7"
@@ -268,7 +268,7 @@ def test_wandb_holds_each_step_each_measure_the_configuration_and_the_end(
     near(points, kept.points)
     assert '"radius":0.1' in config["estimator"].replace(" ", "")
     assert (config["seed"], config["data"]) == ("7", '"2024-05"')
-    assert (summary["ended"], summary["message"]) == ('"steps"', '"Every step is made."')
+    assert (summary["ended"], summary["message"]) == ('"steps"', '"All steps are done."')
     assert code == 0
 
 

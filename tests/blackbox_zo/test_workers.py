@@ -556,7 +556,7 @@ def test_an_answer_that_is_still_held_does_not_mix_with_a_later_one(oracle: Make
     held = asked.parts(proposal_of(POINTS))
     next(held)
     assert ask(asked).values.tolist() == sums()
-    with pytest.raises(RuntimeError, match="have been given up, because others were asked for, or by `close`"):
+    with pytest.raises(RuntimeError, match="were abandoned, because `run` or `close` was called in the meantime"):
         next(held)
     assert ask(asked).values.tolist() == sums()
 

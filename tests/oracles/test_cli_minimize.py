@@ -221,7 +221,7 @@ def test_resume_of_a_program_that_python_began(tmp_path: Path) -> None:
     bz.minimize(oracle, oracle.x0, method, bounds=oracle.bounds, budget=3, seed=7, journal=journal)
     oracle.close()
     done = cli("resume", "run.jsonl", "--budget", "6", "--seed", "7", cwd=tmp_path)
-    assert done.returncode == 2 and "A Python program began this run, and --seed cannot be changed" in done.stderr
+    assert done.returncode == 2 and "A Python program started this run, so --seed cannot be changed" in done.stderr
     done = cli("resume", "run.jsonl", "--budget", "6", cwd=tmp_path)
     assert done.returncode == 0 and "6 of 6 queries" in done.stdout, done.stderr
 

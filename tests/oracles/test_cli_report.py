@@ -197,7 +197,7 @@ def test_a_run_that_cannot_be_rebuilt(tmp_path: Path, capsys: pytest.CaptureFixt
     journal = tmp_path / "run.jsonl"
     bz.minimize(lambda x: float(x @ x), np.ones(5000), (bz.RandomVector(0.1), bz.SGD(1e-3)), budget=20, journal=journal)
     page = report(journal, capsys)
-    assert "They cannot be drawn. The start is kept in journals up to dimension 4096" in page.text
+    assert "They cannot be drawn. Journals record the start up to dimension 4096" in page.text
     assert page.tags.count("svg") == 2
 
 

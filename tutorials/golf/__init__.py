@@ -1,1 +1,1 @@
-"""A kind of run of one's own, as tutorial 17 shows it: an oracle, its options, its kind."""
+"""The new kind of run of tutorial 17: an oracle, its options, its kind."""

@@ -1,4 +1,4 @@
-"""The kind of run "golf": with it come `resume`, `watch`, `report` and `export`."""
+"""The kind of run "golf", which also works with `resume`, `watch`, `report` and `export`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from oracles.sections import library, measures, method
 
 
 class Round(Session):
-    """One search of angle and speed."""
+    """One search over angle and speed."""
 
     def __init__(self, kind: Kind, given: argparse.Namespace, settings: dict[str, Any]) -> None:
         super().__init__(kind, given)
@@ -30,7 +30,7 @@ class Round(Session):
         self.search = bz.Search(x0, bz.EvolutionStrategy(0.5, 8), seed=given.seed, journal=journal)
 
     def run(self, observers: Sequence[bz.Observer], stop: Any) -> bz.Run:
-        """Steps, a measure of the centre, and no more than ten steps of nothing but failures."""
+        """Steps with a measure of the centre, and at most ten consecutive steps in which all queries fail."""
         hole = bz.Measure("centre", lambda search: float(search.x[1] ** 2 / 10 - HOLE[0]), every=5)
         left = self.given.steps - self.search.moves
         return bz.Run(
@@ -42,7 +42,7 @@ class Round(Session):
         """The best stroke."""
         best, wind = self.search.best, self.search.state_of(self.oracle)
         yield f"{best.x[0]:.1f} degrees at {best.x[1]:.1f} m/s: {best.value:.2f} m from the hole"
-        yield f"the wind blows {wind.drift:.2f} m aside, by {wind.strokes} strokes"
+        yield f"the wind blows the ball {wind.drift:.2f} m aside, measured over {wind.strokes} strokes"
 
 
 class GolfKind(Kind):
@@ -60,7 +60,7 @@ class GolfKind(Kind):
         return StepTally(header["settings"]["steps"])
 
     def page(self, reader: bz.JournalReader, given: argparse.Namespace) -> Page:
-        """Distances by step, and where the balls came to rest."""
+        """The distances by step, and where the balls came to rest."""
         run = Recorded(reader)
         steps, metres = run.step.astype(float), run.values
         rests = np.array([info["rest"] for info in run.infos if "rest" in info]).reshape(-1, 2)
@@ -87,7 +87,7 @@ class GolfKind(Kind):
         return Page(reader.path.name, "golf", tiles, sections)
 
     def export(self, reader: bz.JournalReader, given: argparse.Namespace) -> Iterator[str]:
-        """Where the ball came to rest nearest to the hole, as JSON."""
+        """The resting place closest to the hole, as JSON."""
         value, rest = min(
             (value, info["rest"])
             for line in reader.answers()

@@ -1,4 +1,4 @@
-"""A toy simulator: a golf ball is struck, and the wind blows. The oracle learns how the wind blows on average."""
+"""A toy simulator of golf strokes in the wind. The oracle learns the mean drift."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ import numpy as np
 import blackbox_zo as bz
 
 HOLE = np.array([30.0, 2.0])
-"""Metres from the tee."""
+"""Position of the hole: metres ahead of the tee, and metres aside."""
 
 
 class Wind(NamedTuple):
-    """What is known of the wind: how many strokes have been seen, and their mean drift to the side in metres."""
+    """What is known about the wind: the number of strokes so far, and their mean sideways drift in metres."""
 
     strokes: int
     drift: float
 
 
 class Golf(bz.Oracle):
-    """How far from the hole the ball comes to rest, in metres. x is the angle in degrees and the speed in m/s."""
+    """The distance between ball and hole, in metres. x is the angle in degrees and the speed in m/s."""
 
     def __init__(self, wind: float = 1.5) -> None:
         self.wind = wind
 
     def answer(self, proposal: bz.Proposal) -> bz.Values:
-        """Strike once for each query, aimed against the drift that is known."""
+        """Strike once for each query, corrected for the known drift."""
         known: Wind = proposal.state(self)
         distances, notes = [], []
         for query, (angle, speed) in zip(proposal.ids.tolist(), proposal.points, strict=True):
@@ -41,10 +41,10 @@ class Golf(bz.Oracle):
         return bz.Values(distances, info=notes)
 
     def start(self) -> Wind:
-        """Nothing is known."""
+        """No strokes yet."""
         return Wind(0, 0.0)
 
     def absorb(self, state: Wind, evidence: Mapping[int, Any]) -> Wind:
-        """The mean over all strokes so far."""
+        """Update the mean drift over all strokes."""
         n = state.strokes + len(evidence)
         return Wind(n, (state.drift * state.strokes + sum(evidence.values())) / n)

@@ -289,5 +289,5 @@ def test_a_step_asked_before_the_last_move_is_not_saved() -> None:
     search = search_of(LOWRANK)
     search.ask()
     search.tell(search.ask(), bz.Values([1.0, 2.0]))
-    with pytest.raises(ValueError, match="Step 0 was asked before the last move, so its answers are of no use"):
+    with pytest.raises(ValueError, match="Step 0 was asked before the last move and cannot be saved"):
         search.state_dict()

@@ -488,7 +488,7 @@ NO_TASK: tuple[str, ...] = ()
         (TASK, ("--journal", "no/such/run.jsonl"), "is in a folder that does not exist"),
         (TASK, ("--journal", "tiny"), "--journal 'tiny' is a folder"),
         (TASK, ("--save", "tiny"), "--save 'tiny' is the model's own folder"),
-        (TASK, ("--save", "full"), "--save 'full' holds something else than a model"),
+        (TASK, ("--save", "full"), "--save 'full' holds something other than a model"),
         (TASK, ("--save", "rows.jsonl"), "--save 'rows.jsonl' is a file"),
         (TASK, ("--save", "no/such"), "is in a folder that does not exist"),
     ],
@@ -692,5 +692,5 @@ def test_the_page_of_a_run_from_python(here: Path, capsys: pytest.CaptureFixture
         assert code_of(["resume", f"{name}.jsonl"]) == 2
         assert "started by a Python program" in capsys.readouterr().err
         assert code_of(["export", f"{name}.jsonl", "-o", "new"]) == 2
-        assert "does not name the run's base model; give it by --model" in capsys.readouterr().err
+        assert "does not name the run's base model; give it with --model" in capsys.readouterr().err
     assert capsys.readouterr().err == ""

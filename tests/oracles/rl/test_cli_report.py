@@ -241,7 +241,7 @@ def test_what_cannot_be_exported(trained: Path, tmp_path: Path, capsys: pytest.C
     policy = TorchPolicy(torch.nn.Linear(4, 2))
     with Training("CartPole-v1", "cma", policy, workers=0, journal=tmp_path / "t.jsonl", max_steps=9) as training:
         list(training.run(1))
-    assert "hold all of a `TorchPolicy`" in refused(str(tmp_path / "t.jsonl"), "-o", str(tmp_path / "p.npz"))
+    assert "record all of a `TorchPolicy`" in refused(str(tmp_path / "t.jsonl"), "-o", str(tmp_path / "p.npz"))
     text = (trained / "run.jsonl").read_text()
     (tmp_path / "other.jsonl").write_text(text.replace('"start": "', '"start": "0'))
     assert "does not start where the run did" in refused(str(tmp_path / "other.jsonl"), "-o", str(tmp_path / "p.npz"))

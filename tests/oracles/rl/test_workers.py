@@ -221,7 +221,7 @@ def test_an_answer_that_is_still_held_does_not_mix_with_a_later_one() -> None:
     held = oracle.parts(proposal_of(POINTS))
     next(held)
     np.testing.assert_array_equal(ask(oracle, 1).values, right(oracle, 1))
-    with pytest.raises(RuntimeError, match="have been given up, because others were asked for, or by `close`"):
+    with pytest.raises(RuntimeError, match="were abandoned, because `run` or `close` was called in the meantime"):
         next(held)
     np.testing.assert_array_equal(ask(oracle, 2).values, right(oracle, 2))
     held = oracle.parts(proposal_of(POINTS, 3))
