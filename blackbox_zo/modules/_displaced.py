@@ -96,7 +96,7 @@ class Displaced:
 
     def chunks(self, tokens: int = 0) -> list[tuple[int, int]]:
         """Runs of rows that are displaced at a time, for so many rows of an input."""
-        return row_chunks(self.block.shape, tokens)
+        return row_chunks(self.block.shape, tokens, self.p.device)
 
     def rows(self, i: int, a: int, b: int, scratch: Buffers) -> torch.Tensor:
         """Rows a … b of `w + c_i u_i`, shape (b - a, …), in scratch memory that the next call overwrites."""
@@ -147,7 +147,8 @@ class Displaced:
         flat = ids.reshape(-1)
         if self.factors is not None:
             left, right = (f[self.index[i]] for f in self.factors)
-            return torch.mm(left.t()[flat] * float(self.far[i]), right).view(*ids.shape, -1)
+            signs = torch.mm(left.t()[flat], right)  # whole numbers, which TF32 holds exactly
+            return signs.mul_(float(self.far[i])).view(*ids.shape, -1)
         width = self.block.size // self.block.shape[0]
         unique, where = torch.unique(flat, return_inverse=True)
         rows = np.empty((len(unique), width), dtype=np.float32)

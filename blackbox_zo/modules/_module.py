@@ -15,7 +15,7 @@ from blackbox_zo._describe import describe
 from blackbox_zo._typing import Floats, override
 from blackbox_zo.directions import Block
 from blackbox_zo.modules._masks import Mask, make_mask
-from blackbox_zo.modules._rounding import round_into_
+from blackbox_zo.modules._rounding import round_into_, together
 from blackbox_zo.modules._select import Select, select_parameters
 from blackbox_zo.modules._tensors import (
     GRAIN,
@@ -23,6 +23,7 @@ from blackbox_zo.modules._tensors import (
     Small,
     add_direction_,
     factors_of,
+    full_precision,
     row_chunks,
     rows_of,
     weights_of,
@@ -109,6 +110,11 @@ class Module(Variable):
     @override
     def add_(self, step: Step) -> None:
         # In fp32 whatever the type of the parameters
+        with full_precision():
+            self._add(step)
+        self.version += 1
+
+    def _add(self, step: Step) -> None:
         buffers = Buffers()
         first = next(iter(self.parameters.values()))
         small = Small(step.directions, weights_of(step.w, first.device)) if np.any(step.w) else None
@@ -124,7 +130,6 @@ class Module(Variable):
                     p.add_(delta, alpha=self.units[block.name])
                 else:
                     self._add_block(block, p, step, keep, moved, buffers)
-        self.version += 1
 
     def _add_block(self, block: Block, p: torch.Tensor, step: Step, keep: float, moved: bool, buffers: Buffers) -> None:
         w = step.w * self.units[block.name]
@@ -136,7 +141,8 @@ class Module(Variable):
         left, right = _joined(*factors, w * step.directions.factor_scale) if factors is not None else (None, None)
         width = max(1, block.size // max(1, block.shape[0] if block.shape else 1))
         flat = p.view(-1)
-        for a, b in row_chunks(block.shape):
+        for chunks in together(row_chunks(block.shape), p):
+            a, b = chunks[0][0], chunks[-1][1]
             part = flat[a * width : b * width]
             delta = buffers.get("move", part.numel(), torch.float32, p.device)[: part.numel()].zero_()
             other = buffers.get("direction", part.numel(), torch.float32, p.device)
@@ -148,8 +154,9 @@ class Module(Variable):
             if mask is not None:
                 delta *= mask(part, a * width)
             delta.add_(part.float(), alpha=keep)
-            seed = (self.version, block.name, a) if self.rounding == "stochastic" else None
-            round_into_(part, delta, seed)
+            seeds = [(self.version, block.name, start) for start, _ in chunks]
+            each = (chunks[0][1] - a) * width
+            round_into_(part, delta, seeds if self.rounding == "stochastic" else None, each)
 
     def _add_exactly(self, block: Block, p: torch.Tensor, step: Step, w: Floats, keep: float, buffers: Buffers) -> None:
         """Add to an fp32 parameter in place."""
@@ -164,7 +171,7 @@ class Module(Variable):
             p += torch.tensordot(weights_of(w, p.device), rows_of(step.directions, block, p.device), 1)
             return
         flat, width = p.view(-1), block.size // block.shape[0]
-        for a, b in row_chunks(block.shape):
+        for a, b in row_chunks(block.shape, device=p.device):
             part = flat[a * width : b * width]
             for j in np.flatnonzero(w).tolist():
                 other = buffers.get("direction", part.numel(), torch.float32, p.device)

@@ -2,15 +2,62 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TypeAlias
+
 import numpy as np
 import torch
 
+from blackbox_zo.modules._tensors import CHUNK, GPU_CHUNK
 from blackbox_zo.randomness import Key, words
 
-__all__ = ["round_into_"]
+__all__ = ["random_bits", "round_into_", "together"]
+
+Address: TypeAlias = tuple[int, str, int]
+"""Move, block name and first row of a chunk: its random bits are a function of these."""
+
+_GOLDEN, _MIX1, _MIX2 = (word - (1 << 64) for word in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB))
 
 
-def round_into_(out: torch.Tensor, exact: torch.Tensor, address: tuple[int, str, int] | None) -> None:
+def together(chunks: list[tuple[int, int]], p: torch.Tensor) -> list[list[tuple[int, int]]]:
+    """Chunks of a parameter that are rounded in one go: one on a CPU, a few on any other device."""
+    many = 1 if p.device.type == "cpu" else GPU_CHUNK // CHUNK
+    return [chunks[i : i + many] for i in range(0, len(chunks), many)]
+
+
+def random_bits(addresses: Sequence[Address], each: int, like: torch.Tensor) -> torch.Tensor:
+    """16 random bits for each element of some chunks, int16, at least as many as `like` has.
+
+    On a CPU numpy makes them, on any other device torch does, to the same bits.
+
+    Args:
+        addresses: Of the chunks.
+        each: Elements of each chunk, a multiple of 4 if there are several; the last may have fewer.
+        like: Where they are needed.
+    """
+    count = -(-each // 4)
+    if like.device.type == "cpu":
+        packed = np.concatenate([words(Key(v, a), f"{name}|rounding", 1, count)[0] for v, name, a in addresses])
+        return torch.from_numpy(packed.astype("<u8", copy=False).view(np.int16))
+    digests = [Key(v, a).digest(f"{name}|rounding", size=16) for v, name, a in addresses]
+    halves = torch.from_numpy(np.frombuffer(b"".join(digests), dtype="<i8").reshape(-1, 2).copy()).to(like.device)
+    counter = torch.arange(count, dtype=torch.int64, device=like.device).mul_(_GOLDEN)
+    mixed = _mixed_(_mixed_(counter + halves[:, :1]).bitwise_xor_(halves[:, 1:]))
+    return mixed.view(torch.int16).reshape(-1)
+
+
+def _mixed_(z: torch.Tensor) -> torch.Tensor:
+    """`randomness._mix` in torch, whose 64-bit numbers have a sign: a product wraps, and a shift is masked."""
+    for by, factor in ((30, _MIX1), (27, _MIX2), (31, None)):
+        z ^= (z >> by).bitwise_and_((1 << (64 - by)) - 1)
+        if factor is not None:
+            z *= factor
+    return z
+
+
+def round_into_(
+    out: torch.Tensor, exact: torch.Tensor, addresses: Sequence[Address] | None, each: int | None = None
+) -> None:
     """Write `exact` to `out`, which has another floating-point type.
 
     Rounded up with probability (exact - below) / (above - below), so the mean is exact (stochastic rounding).
@@ -18,14 +65,13 @@ def round_into_(out: torch.Tensor, exact: torch.Tensor, address: tuple[int, str,
     Args:
         out: Flat; bf16, fp16, or any type, the others being rounded to nearest.
         exact: Flat fp32, same size.
-        address: Move, block name and start, of which the random bits are a function; none rounds to nearest.
+        addresses: Of the chunks that `exact` consists of; none rounds to nearest.
+        each: Elements of each chunk but the last; none means that there is one.
     """
-    if address is None or out.element_size() != 2:
+    if addresses is None or out.element_size() != 2:
         out.copy_(exact)
         return
-    version, name, start = address
-    packed = words(Key(version, start), f"{name}|rounding", 1, -(-exact.numel() // 4))[0]
-    bits16 = torch.from_numpy(packed.astype("<u8", copy=False).view(np.int16)).to(exact.device)[: exact.numel()]
+    bits16 = random_bits(addresses, each or exact.numel(), exact)[: exact.numel()]
     if out.dtype is torch.bfloat16:  # the upper half of an fp32: add 16 random bits below, cut them off
         noise = bits16.to(torch.int32) & 0xFFFF
         total = exact.view(torch.int32) + noise

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import math
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,7 +19,10 @@ from blackbox_zo.directions import Block, Directions
 if TYPE_CHECKING:
     from blackbox_zo._typing import Floats, Words
 
-__all__ = ["Buffers", "Small", "add_direction_", "factors_of", "row_chunks", "rows_of", "spread", "weights_of"]
+__all__ = [
+    *("Buffers", "Small", "add_direction_", "factors_of", "full_precision", "is_coarse", "row_chunks", "rows_of"),
+    *("spread", "uses_tf32", "weights_of"),
+]
 
 GRAIN = 64
 """Chunks start at multiples of this many elements: one word of sign bits."""
@@ -25,14 +30,19 @@ GRAIN = 64
 CHUNK = 1 << 20
 """Elements worked on at a time: 4 MiB in fp32, which stays in the cache while it is made and used."""
 
+GPU_CHUNK = 1 << 22
+"""The same on any other device than a CPU, where starting an operation takes as long as a million elements do."""
+
 MANY_TOKENS = 256
 """From here on runs are larger."""
 
 _SIGN = -(2**31)
 
 
-def row_chunks(shape: tuple[int, ...], tokens: int = 0) -> list[tuple[int, int]]:
+def row_chunks(shape: tuple[int, ...], tokens: int = 0, device: torch.device | None = None) -> list[tuple[int, int]]:
     """Cut the rows (first axis) of a block into even runs of at most about `CHUNK` elements, from multiples of `GRAIN`.
+
+    Without a device the runs depend on the shape and `tokens` alone.
 
     A number counts as one row. Where many tokens go through each run, runs are 2.5 times as large: what a product of
     fewer columns loses counts for more than the cache.
@@ -40,7 +50,8 @@ def row_chunks(shape: tuple[int, ...], tokens: int = 0) -> list[tuple[int, int]]
     rows = shape[0] if shape else 1
     width = max(1, math.prod(shape[1:]))
     multiple = GRAIN // math.gcd(width, GRAIN)
-    most = CHUNK if tokens < MANY_TOKENS else CHUNK * 5 // 2
+    most = CHUNK if device is None or device.type == "cpu" else GPU_CHUNK
+    most = most if tokens < MANY_TOKENS else most * 5 // 2
     runs = -(-rows * width // most)
     step = max(1, -(-rows // (runs * multiple))) * multiple if runs else max(1, rows)
     return [(a, min(a + step, rows)) for a in range(0, rows, step)]
@@ -98,7 +109,8 @@ class Small:
     def __init__(self, directions: Directions, weights: torch.Tensor) -> None:
         table = directions.table
         self.starts = {} if table is None else table.starts
-        self.sums = None if table is None else weights @ torch.from_numpy(table.signs).to(weights.device)
+        with full_precision():
+            self.sums = None if table is None else weights @ torch.from_numpy(table.signs).to(weights.device)
 
     def of(self, block: Block) -> torch.Tensor | None:
         """The sums in a block, shape (n, *block.shape) or its shape; None if it is not in the table."""
@@ -106,6 +118,46 @@ class Small:
         if start is None or self.sums is None:
             return None
         return self.sums[..., start : start + block.size].view((*self.sums.shape[:-1], *block.shape))
+
+
+def uses_tf32() -> bool:
+    """Whether products of fp32 matrices on a GPU round their factors to TF32, which has ten bits after the first."""
+    matmul = torch.backends.cuda.matmul
+    try:
+        return bool(matmul.allow_tf32)
+    except RuntimeError:  # set through torch's newer name for it
+        return str(matmul.fp32_precision) == "tf32"
+
+
+@contextmanager
+def full_precision() -> Iterator[None]:
+    """Inside, products of fp32 matrices are not rounded to TF32: moves must not depend on that setting."""
+    matmul = torch.backends.cuda.matmul
+    if not uses_tf32():
+        yield
+        return
+    try:
+        old = bool(matmul.allow_tf32)
+    except RuntimeError:
+        old = None
+    try:
+        if old is None:
+            matmul.fp32_precision = "ieee"
+        else:
+            matmul.allow_tf32 = False
+        yield
+    finally:
+        if old is None:
+            matmul.fp32_precision = "tf32"
+        else:
+            matmul.allow_tf32 = True
+
+
+def is_coarse(p: torch.Tensor) -> bool:
+    """Whether a model with such parameters computes about three digits: in 16-bit floats, or in TF32."""
+    if p.element_size() == 2 or torch.is_autocast_enabled(p.device.type):
+        return True
+    return p.device.type == "cuda" and p.dtype is torch.float32 and uses_tf32()
 
 
 def weights_of(w: Floats, device: torch.device) -> torch.Tensor:

@@ -13,6 +13,7 @@ from torch.overrides import TorchFunctionMode
 from blackbox_zo._typing import override
 from blackbox_zo.modules._scratch import leaves
 from blackbox_zo.modules._stacking import mark, take_rows
+from blackbox_zo.modules._tensors import is_coarse
 from oracles.llm._passes import is_out_of_memory
 
 __all__ = ["Features", "Trunk", "is_faithful", "like"]
@@ -195,4 +196,5 @@ def is_faithful(
         if is_out_of_memory(error):
             raise
         return False
-    return torch.allclose(got.float(), want.float(), rtol=1e-4, atol=1e-5, equal_nan=True)
+    rtol, atol = (2e-2, 1e-3) if is_coarse(next(model.parameters())) else (1e-4, 1e-5)
+    return torch.allclose(got.float(), want.float(), rtol=rtol, atol=atol, equal_nan=True)
