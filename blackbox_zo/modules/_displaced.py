@@ -12,7 +12,7 @@ from blackbox_zo.directions import Block
 from blackbox_zo.modules._heap import Heap
 from blackbox_zo.modules._masks import Mask
 from blackbox_zo.modules._module import Module
-from blackbox_zo.modules._tensors import Buffers, Small, add_direction_, factors_of, row_chunks, rows_of
+from blackbox_zo.modules._tensors import Buffers, Small, add_direction_, factors_of, row_chunks, rows_of, sent
 from blackbox_zo.steps import Queries
 
 __all__ = ["Displaced", "Displacements"]
@@ -36,7 +36,7 @@ class _Shared:
     def matrix(self, device: torch.device) -> torch.Tensor:
         """C, shape (n, k), fp32."""
         if device not in self._matrix:
-            self._matrix[device] = torch.from_numpy(self.queries.matrix.astype(np.float32)).to(device)
+            self._matrix[device] = sent(self.queries.matrix.astype(np.float32), device)
         return self._matrix[device]
 
     def small(self, device: torch.device) -> Small:
@@ -155,7 +155,7 @@ class Displaced:
         for place, row in enumerate(unique.tolist()):
             u = self.directions.part(self.block, int(self.index[i]), row * width, (row + 1) * width)
             rows[place] = u * self.far[i]
-        found = torch.from_numpy(rows).to(self.p.device)
+        found = sent(rows, self.p.device)
         if self.mask is not None:
             table = self.p.view(-1)
             for place, row in enumerate(unique.tolist()):

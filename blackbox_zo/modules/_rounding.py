@@ -8,7 +8,7 @@ from typing import TypeAlias
 import numpy as np
 import torch
 
-from blackbox_zo.modules._tensors import CHUNK, GPU_CHUNK
+from blackbox_zo.modules._tensors import CHUNK, GPU_CHUNK, sent
 from blackbox_zo.randomness import Key, words
 
 __all__ = ["random_bits", "round_into_", "together"]
@@ -36,12 +36,17 @@ def random_bits(addresses: Sequence[Address], each: int, like: torch.Tensor) -> 
         like: Where they are needed.
     """
     count = -(-each // 4)
-    if like.device.type == "cpu":
+    if like.device.type == "cpu":  # numpy is faster there
         packed = np.concatenate([words(Key(v, a), f"{name}|rounding", 1, count)[0] for v, name, a in addresses])
         return torch.from_numpy(packed.astype("<u8", copy=False).view(np.int16))
+    return _bits_in_torch(addresses, count, like.device)
+
+
+def _bits_in_torch(addresses: Sequence[Address], count: int, device: torch.device) -> torch.Tensor:
+    """`randomness.words` for each address, made on the device: those of a large model are slow to make and to send."""
     digests = [Key(v, a).digest(f"{name}|rounding", size=16) for v, name, a in addresses]
-    halves = torch.from_numpy(np.frombuffer(b"".join(digests), dtype="<i8").reshape(-1, 2).copy()).to(like.device)
-    counter = torch.arange(count, dtype=torch.int64, device=like.device).mul_(_GOLDEN)
+    halves = sent(np.frombuffer(b"".join(digests), dtype="<i8").reshape(-1, 2).copy(), device)
+    counter = torch.arange(count, dtype=torch.int64, device=device).mul_(_GOLDEN)
     mixed = _mixed_(_mixed_(counter + halves[:, :1]).bitwise_xor_(halves[:, 1:]))
     return mixed.view(torch.int16).reshape(-1)
 

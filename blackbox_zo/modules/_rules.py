@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from blackbox_zo.modules._displaced import Displaced, Displacements
 from blackbox_zo.modules._scratch import linear
 from blackbox_zo.modules._stacking import Family, cat, is_marked, leased, mark
+from blackbox_zo.modules._tensors import sent
 
 __all__ = ["ACTIVATIONS", "NAMED", "RULES", "Stacked", "is_plain"]
 
@@ -98,7 +99,7 @@ def _product(
         last = bias.detach()[None, None].expand(mode.n, 1, size) if b is None else b.stacked[:, None]
         out = torch.cat([out, last.to(out.dtype)], 1)
     t = torch.ones(mode.n, each, out.shape[1], dtype=x.dtype, device=x.device)
-    far = torch.from_numpy(w.far.astype(np.float32)).to(x.device, x.dtype)
+    far = sent(w.far.astype(np.float32), x.device).to(x.dtype)
     torch.mul(_along(mode, x2, into.to(x.dtype)), far[:, None, None], out=t[..., :r])
     mode.displacements.heap.will_make(len(x2) * size, x)
     y = leased(len(x2), size, x)

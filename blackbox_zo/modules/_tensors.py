@@ -9,7 +9,7 @@ import math
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     *("Buffers", "Small", "add_direction_", "factors_of", "full_precision", "is_coarse", "row_chunks", "rows_of"),
-    *("spread", "uses_tf32", "weights_of"),
+    *("sent", "spread", "uses_tf32", "weights_of"),
 ]
 
 GRAIN = 64
@@ -57,6 +57,11 @@ def row_chunks(shape: tuple[int, ...], tokens: int = 0, device: torch.device | N
     return [(a, min(a + step, rows)) for a in range(0, rows, step)]
 
 
+def sent(array: np.ndarray[Any, Any], device: torch.device) -> torch.Tensor:
+    """An array as a tensor on a device. On CUDA without waiting for what runs there: the driver has a copy at once."""
+    return torch.from_numpy(array).to(device, non_blocking=device.type == "cuda")
+
+
 def spread(words: Words, out: torch.Tensor, scale: float) -> torch.Tensor:
     """`scale * sign` for each bit of `words`, written to the front of `out`; that front is returned.
 
@@ -65,7 +70,7 @@ def spread(words: Words, out: torch.Tensor, scale: float) -> torch.Tensor:
         out: Flat fp32, at least 64 elements a word.
         scale: Any number.
     """
-    packed = torch.from_numpy(words.astype("<u8", copy=False).view(np.int32)).to(out.device)
+    packed = sent(words.astype("<u8", copy=False).view(np.int32), out.device)
     front = out[: 64 * len(words)]
     ints = front.view(torch.int32).view(-1, 32)
     torch.bitwise_left_shift(packed[:, None], _shifts(out.device), out=ints)  # the wanted bit becomes the sign
@@ -89,13 +94,13 @@ def factors_of(directions: Directions, block: Block, device: torch.device) -> tu
     if found is None:
         return None
     a, b = found
-    return torch.from_numpy(a).to(device), torch.from_numpy(b).to(device)
+    return sent(a, device), sent(b, device)
 
 
 def rows_of(directions: Directions, block: Block, device: torch.device) -> torch.Tensor:
     """All directions in a small block, shape (k, *block.shape), fp32."""
     rows = np.array([directions.part(block, j, 0, block.size) for j in range(directions.k)], dtype=np.float32)
-    return torch.from_numpy(rows).to(device).reshape(directions.k, *block.shape)
+    return sent(rows, device).reshape(directions.k, *block.shape)
 
 
 class Small:
@@ -110,7 +115,7 @@ class Small:
         table = directions.table
         self.starts = {} if table is None else table.starts
         with full_precision():
-            self.sums = None if table is None else weights @ torch.from_numpy(table.signs).to(weights.device)
+            self.sums = None if table is None else weights @ sent(table.signs, weights.device)
 
     def of(self, block: Block) -> torch.Tensor | None:
         """The sums in a block, shape (n, *block.shape) or its shape; None if it is not in the table."""
@@ -162,7 +167,7 @@ def is_coarse(p: torch.Tensor) -> bool:
 
 def weights_of(w: Floats, device: torch.device) -> torch.Tensor:
     """Weights in fp32."""
-    return torch.from_numpy(np.asarray(w, dtype=np.float32)).to(device)
+    return sent(np.asarray(w, dtype=np.float32), device)
 
 
 def add_direction_(
@@ -193,7 +198,7 @@ def add_direction_(
         torch.add(base, spread(words, scratch, scale)[: out.numel()], out=out)
     else:
         u = directions.part(block, j, start, stop)
-        torch.add(base, torch.from_numpy((u * scale).astype(np.float32)).to(out.device), out=out)
+        torch.add(base, sent((u * scale).astype(np.float32), out.device), out=out)
 
 
 class Buffers:
