@@ -67,7 +67,7 @@ class Worker:
         lines.put("")
 
     def ask(self, late: float, **asked: Any) -> dict[str, Any]:
-        """What it measures; an error in words if it ends or takes longer than `late` seconds, and is then begun anew."""
+        """What it measures; an error in words if it ends or takes over `late` seconds, and it is then begun anew."""
         if self.process.poll() is not None:
             self._start()
         assert self.process.stdin is not None
