@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from blackbox_zo._typing import override
 from blackbox_zo.journal import Answers, Line, Measured
@@ -74,6 +75,15 @@ class Tally:
         """What is left to say when no line follows."""
         return iter(())
 
+    def failure(self, query: int, info: Mapping[str, Any]) -> str:
+        """A failed query, with what the oracle noted about it."""
+        return f"query {query} failed: {info.get('error') or 'the value is NaN or infinite'}"
+
+    def measure(self, line: Measured) -> str:
+        """A measure, in one line."""
+        found = line.error or ", ".join(f"{name} {value:.6g}" for name, value in line.values.items())
+        return f"step {line.step}: " + (found if list(line.values) == [line.name] else f"{line.name}: {found}")
+
     @override
     def __str__(self) -> str:
         """The newest numbers, in one line."""
@@ -116,6 +126,10 @@ class StepTally(Tally):
         if line.step != self._step:
             self.close()
             self._step = line.step
+        self.take(line)
+
+    def take(self, line: Answers) -> None:
+        """Take in answers of the current step."""
         self._values += [v for v in line.values or () if v == v]
         self.failed += sum(v != v for v in line.values or ())
 
@@ -124,9 +138,13 @@ class StepTally(Tally):
         """Complete the step that was seen last."""
         if self._step >= 0:
             self.done = max(self.done, self._step + 1)
-            mean = sum(self._values) / len(self._values) if self._values else math.nan
-            self.value = -mean if self.maximize else mean
-            self._step, self._values = -1, []
+            self.complete()
+            self._step = -1
+
+    def complete(self) -> None:
+        """Sum up the answers of the step that is complete."""
+        mean = sum(self._values) / len(self._values) if self._values else math.nan
+        self.value, self._values = -mean if self.maximize else mean, []
 
     @override
     def told(self, line: Line) -> Iterator[str]:
@@ -135,8 +153,7 @@ class StepTally(Tally):
             yield from self.rest()
         self.see(line)
         if isinstance(line, Measured):
-            found = line.error or ", ".join(f"{name} {value:.6g}" for name, value in line.values.items())
-            yield f"step {line.step}: " + (found if list(line.values) == [line.name] else f"{line.name}: {found}")
+            yield self.measure(line)
 
     @override
     def rest(self) -> Iterator[str]:

@@ -6,7 +6,7 @@ import importlib
 import sys
 from typing import Any
 
-from oracles.kind import BadInput
+from oracles.options import BadInput
 
 __all__ = ["imported"]
 

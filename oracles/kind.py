@@ -5,47 +5,40 @@ from __future__ import annotations
 import argparse
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, ClassVar
 
 from blackbox_zo._stop import Stop
-from blackbox_zo.errors import JournalError
-from blackbox_zo.journal import JournalReader
+from blackbox_zo.journal import Journal, JournalReader
 from blackbox_zo.run import Observer, Run
+from blackbox_zo.search import Search
 from blackbox_zo.tally import Tally
+from oracles.options import BadInput, Table, names_of, told
 from oracles.page import Page
 
 __all__ = ["BadInput", "Kind", "Session", "told"]
 
 
-class BadInput(Exception):
-    """Unusable input from the user; the message names it and says how to fix it."""
-
-
-@contextmanager
-def told() -> Iterator[None]:
-    """Inside this block, turn a ValueError or TypeError into `BadInput`."""
-    try:
-        yield
-    except JournalError:
-        raise
-    except (ValueError, TypeError) as error:
-        raise BadInput(str(error)) from error
-
-
 class Session(ABC):
     """One run, ready to start: what a `Kind` builds from the options.
 
+    Args:
+        kind: Of the run.
+        given: The options.
+
     Attributes:
         tally: Counts what the run shows; it has already seen the lines in the journal.
+        search: The search, which `close` closes.
         saves: Whether answers are saved even without a journal.
         unkept: The hint after a run that saved nothing; empty for none.
     """
 
     tally: Tally
+    search: Search
     saves: bool = False
     unkept: str = ""
+
+    def __init__(self, kind: Kind, given: argparse.Namespace) -> None:
+        self.kind, self.given = kind, given
 
     @abstractmethod
     def run(self, observers: Sequence[Observer], stop: Stop) -> Run:
@@ -68,8 +61,20 @@ class Session(ABC):
         """The message if every query failed."""
         return run.message
 
-    def close(self) -> None:  # noqa: B027 - most hold nothing
+    def journal(self, problem: Mapping[str, Any], settings: dict[str, Any]) -> Journal | None:
+        """The journal that was asked for, whose lines the tally sees; None without `--journal`.
+
+        Raises:
+            JournalError: It is of another run, damaged, or in use.
+        """
+        if self.given.journal is None:
+            return None
+        problem = {"kind": self.kind.name, **problem}
+        return Journal(self.given.journal, problem, settings, see=self.tally.see, names=self.kind.names)
+
+    def close(self) -> None:
         """Release processes and files."""
+        self.search.close()
 
 
 class Kind(ABC):
@@ -84,7 +89,10 @@ class Kind(ABC):
         example: Working commands, shown at the end of `--help`.
         extra: What to install for it: `pip install 'blackbox-zo[EXTRA]'`.
         journaled: Whether a journal records its runs; if not, they have a store of their own.
-        names: The option behind each entry of the problem, named when a journal of another run is refused.
+        options: The command's own options; `--journal`, `--report`, `--time-limit` and `--quiet` already exist.
+        report_options: Options of `report` that only this kind has.
+        export_options: Options of `export` that only this kind has.
+        decided: What decides an entry of the problem, where that is more than one option.
     """
 
     name: ClassVar[str]
@@ -92,11 +100,15 @@ class Kind(ABC):
     example: ClassVar[str] = ""
     extra: ClassVar[str] = "cli"
     journaled: ClassVar[bool] = True
-    names: ClassVar[Mapping[str, str]] = {}
+    options: ClassVar[Table] = {}
+    report_options: ClassVar[Table] = {}
+    export_options: ClassVar[Table] = {}
+    decided: ClassVar[Mapping[str, str]] = {}
 
-    @abstractmethod
-    def options(self, parser: argparse.ArgumentParser) -> None:
-        """Add the command's own options; `--journal`, `--report`, `--time-limit` and `--quiet` already exist."""
+    @property
+    def names(self) -> dict[str, str]:
+        """What decides each entry of the problem: named when the journal of another run is refused."""
+        return names_of(self.options) | dict(self.decided)
 
     @abstractmethod
     def open(self, given: argparse.Namespace, settings: dict[str, Any]) -> Session:
@@ -147,9 +159,6 @@ class Kind(ABC):
             BadInput: An option cannot be used.
         """
 
-    def report_options(self, parser: argparse.ArgumentParser) -> None:  # noqa: B027 - most have none
-        """Add options of `report` that only this kind has."""
-
     def export(self, reader: JournalReader, given: argparse.Namespace) -> Iterator[str]:
         """Write the result of a run, the best or that of `given.step`, to `given.output`; yield lines that report it.
 
@@ -158,18 +167,3 @@ class Kind(ABC):
         """
         del reader, given
         raise BadInput(f"A run of `{self.name}` has nothing to export.")
-
-    def export_options(self, parser: argparse.ArgumentParser) -> None:  # noqa: B027 - most have none
-        """Add options of `export` that only this kind has."""
-
-
-def problem_of(path: Path, header: Mapping[str, Any]) -> dict[str, Any]:
-    """The problem of a run, from the header of its journal.
-
-    Raises:
-        JournalError: The header does not say.
-    """
-    problem = header.get("problem")
-    if not isinstance(problem, dict):
-        raise JournalError(f"Journal '{path}' does not describe its problem.")
-    return problem

@@ -12,17 +12,35 @@ from typing import Any
 
 import blackbox_zo as bz
 from blackbox_zo._stop import Stop
+from blackbox_zo._typing import override
 from blackbox_zo.errors import JournalError
+from blackbox_zo.journal import Answers
 from blackbox_zo.observers import Counted, display
-from oracles._arguments import seconds
+from blackbox_zo.tally import Tally
 from oracles.cli.report import check_output, write
-from oracles.kind import BadInput, Kind, Session
+from oracles.kind import Kind, Session
+from oracles.options import BadInput, Table, add_options, check_file, option, seconds
 
 __all__ = ["add_run", "perform"]
 
 
+_RUN: Table = {
+    "": (
+        option(
+            "--journal", "record every answer; if the file already holds this run, continue it", Path, metavar="FILE"
+        ),
+        option("--report", "write a report at the end: an .html or .png file", Path, metavar="FILE"),
+        option("--time-limit", "stop after this many seconds", seconds, metavar="S"),
+    )
+}
+
+
 def add_run(commands: Any, kind: Kind, kinds: Sequence[Kind]) -> argparse.ArgumentParser:
     """Add the command of a kind."""
+
+    def run(given: argparse.Namespace) -> int:
+        return perform(kind, given, kinds)
+
     parser: argparse.ArgumentParser = commands.add_parser(
         kind.name,
         help=kind.help,
@@ -31,21 +49,33 @@ def add_run(commands: Any, kind: Kind, kinds: Sequence[Kind]) -> argparse.Argume
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.set_defaults(command=lambda given: perform(kind, given, kinds), header=None)
-    kind.options(parser)
+    parser.set_defaults(command=run, header=None)
+    add_options(parser, kind.options)
     if kind.journaled:
-        parser.add_argument(
-            "--journal",
-            type=Path,
-            metavar="FILE",
-            help="record every answer; if the file already holds this run, continue it",
-        )
-        parser.add_argument(
-            "--report", type=Path, metavar="FILE", help="write a report at the end: an .html or .png file"
-        )
-        parser.add_argument("--time-limit", type=seconds, metavar="S", help="stop after this many seconds")
+        add_options(parser, _RUN)
     parser.add_argument("--quiet", action="store_true", help="show no progress")
     return parser
+
+
+class _Notes(bz.Observer):
+    """Shows the first failure and each measure when they happen."""
+
+    def __init__(self, tally: Tally, shown: Sequence[bz.Observer]) -> None:
+        self.tally, self.shown, self.failed = tally, shown, tally.failed > 0
+
+    @override
+    def answered(self, run: bz.Run, answers: Answers) -> None:
+        if run.first_failure is not None and not self.failed:
+            self.failed = True
+            self._note(self.tally.failure(run.first_failure.query, run.first_failure.info))
+
+    @override
+    def measured(self, run: bz.Run, measured: bz.Measured) -> None:
+        self._note(self.tally.measure(measured))
+
+    def _note(self, text: str) -> None:
+        for observer in self.shown:
+            observer.note(text)
 
 
 def perform(kind: Kind, given: argparse.Namespace, kinds: Sequence[Kind]) -> int:
@@ -56,6 +86,8 @@ def perform(kind: Kind, given: argparse.Namespace, kinds: Sequence[Kind]) -> int
         given: The options; `typed` has the words that follow the command's name.
         kinds: All kinds, for the report.
     """
+    if kind.journaled:
+        check_file(given.journal, "--journal")
     if kind.journaled and given.report is not None:
         if given.journal is None:
             raise BadInput("--report is drawn from the journal; add --journal FILE.")
@@ -78,7 +110,7 @@ def _go(kind: Kind, session: Session, given: argparse.Namespace, stop: Stop, kin
     for text in session.introduction():
         for observer in observers:
             observer.note(text)
-    run = session.run(observers, stop)
+    run = session.run([*observers, _Notes(session.tally, observers)], stop)
     journal: Path | None = given.journal if kind.journaled else None
     if journal is not None and run.search.nfev:
         unit = session.tally.unit

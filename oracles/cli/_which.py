@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from oracles.kind import BadInput, Kind
+from oracles.kind import Kind
+from oracles.options import BadInput
 
 __all__ = ["kind_of"]
 

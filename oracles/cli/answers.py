@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from oracles._files import write
-from oracles.kind import BadInput
+from oracles.options import BadInput
 
 __all__ = ["add"]
 

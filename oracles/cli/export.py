@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from blackbox_zo.journal import read_journal
-from oracles._arguments import count
 from oracles.cli._which import kind_of
 from oracles.kind import Kind
+from oracles.options import add_options, count
 
 __all__ = ["add"]
 
@@ -34,7 +34,7 @@ def add(commands: Any, kinds: Sequence[Kind]) -> None:
     )
     parser.add_argument("--trust", action="store_true", help="allow importing and running code that the journal names")
     for kind in kinds:
-        kind.export_options(parser)
+        add_options(parser, kind.export_options)
 
 
 def _run(given: argparse.Namespace, kinds: Sequence[Kind]) -> int:

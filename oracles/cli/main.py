@@ -12,7 +12,8 @@ from blackbox_zo.errors import JournalError
 from oracles.cli import answers, export, report, resume, watch
 from oracles.cli._perform import add_run
 from oracles.cli.kinds import KINDS
-from oracles.kind import BadInput, Kind
+from oracles.kind import Kind
+from oracles.options import BadInput
 
 __all__ = ["main"]
 

@@ -13,7 +13,8 @@ from blackbox_zo.journal import read_journal
 from oracles import _files as files
 from oracles._files import appearing
 from oracles.cli._which import kind_of
-from oracles.kind import BadInput, Kind
+from oracles.kind import Kind
+from oracles.options import BadInput, add_options
 from oracles.page import Chart, Facts, Layer, Page, Section, Table
 
 __all__ = ["add", "check_output", "write"]
@@ -42,19 +43,19 @@ def add(commands: Any, kinds: Sequence[Kind]) -> None:
     )
     parser.add_argument("--trust", action="store_true", help="import and run what the journal names, where that helps")
     for kind in kinds:
-        kind.report_options(parser)
+        add_options(parser, kind.report_options)
 
 
 def check_output(output: Path, option: str) -> None:
     """Refuse a file that cannot be drawn.
 
     Raises:
-        BadInput: It is no HTML or PNG file, or in a folder that is not there.
+        BadInput: It is no HTML or PNG file, or in a folder that does not exist.
     """
     if output.suffix.lower() not in (".html", ".png"):
         raise BadInput(f"{option} {str(output)!r} must end in .html or .png.")
     if not output.absolute().parent.is_dir():
-        raise BadInput(f"{option} {str(output)!r} is in a folder that is not there; make it first.")
+        raise BadInput(f"{option} {str(output)!r} is in a folder that does not exist; make it first.")
 
 
 def write(

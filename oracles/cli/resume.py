@@ -13,7 +13,8 @@ from typing import Any
 from blackbox_zo.errors import JournalError
 from blackbox_zo.journal import FORMAT, read_header
 from oracles.cli._which import kind_of
-from oracles.kind import BadInput, Kind
+from oracles.kind import Kind
+from oracles.options import BadInput
 
 __all__ = ["add"]
 

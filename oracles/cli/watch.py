@@ -12,9 +12,9 @@ from typing import Any
 
 from blackbox_zo._stop import Stop
 from blackbox_zo.journal import JournalReader, read_journal
-from oracles._arguments import count
 from oracles.cli._which import kind_of
 from oracles.kind import Kind
+from oracles.options import count
 
 __all__ = ["add"]
 

@@ -14,15 +14,16 @@ import blackbox_zo as bz
 from blackbox_zo._replay import restore
 from blackbox_zo._stop import Stop
 from blackbox_zo._typing import override
-from blackbox_zo.journal import Answers, Journal, JournalReader
+from blackbox_zo.journal import JournalReader
 from blackbox_zo.minimize import auto
 from blackbox_zo.tally import Tally
 from oracles._files import write
-from oracles.command.options import EXAMPLE, add_options, values_of
+from oracles.command.options import EXAMPLE, OPTIONS, values_of
 from oracles.command.oracle import CommandOracle
-from oracles.function.history import history_of
+from oracles.function.history import History
 from oracles.function.page import page_of
-from oracles.kind import BadInput, Kind, Session, told
+from oracles.kind import Kind, Session
+from oracles.options import BadInput, told
 from oracles.page import Page
 
 __all__ = ["CommandKind", "ProgramTally"]
@@ -35,6 +36,7 @@ class ProgramTally(Tally):
         super().__init__(total, maximize=maximize)
         self.oracle = oracle
 
+    @override
     def failure(self, query: int, info: Mapping[str, Any]) -> str:
         """A failed query: the reason, its parameters, its command, and its last lines of output."""
         values = info.get("params", {})
@@ -46,39 +48,20 @@ class ProgramTally(Tally):
         return "\n".join(lines)
 
 
-class _FirstFailure(bz.Observer):
-    """Shows the first failure when it happens."""
-
-    def __init__(self, tally: ProgramTally, others: Sequence[bz.Observer]) -> None:
-        self.tally, self.others, self.told = tally, others, tally.failed > 0
-
-    @override
-    def answered(self, run: bz.Run, answers: Answers) -> None:
-        """Look at an answer."""
-        failure = run.first_failure
-        if failure is None or self.told:
-            return
-        self.told = True
-        for other in self.others:
-            other.note(self.tally.failure(failure.query, failure.info))
-
-
 class _Minimisation(Session):
     tally: ProgramTally
 
-    def __init__(self, given: argparse.Namespace, settings: dict[str, Any]) -> None:
-        self.given = given
+    def __init__(self, kind: Kind, given: argparse.Namespace, settings: dict[str, Any]) -> None:
+        super().__init__(kind, given)
         header = given.header if given.run is None else None  # of a run that a Python program began
         if given.header is not None:  # an earlier resume may have had a larger budget
             given.budget = max(given.budget, sum(len(a.ids) for a in bz.read_journal(given.journal).answers()))
         with told():
-            self.oracle = _oracle(given, header)
+            self.oracle = _oracle(given, header, kind)
             variable, estimator, rule = _method(header, self.oracle)
         self.tally = ProgramTally(given.budget, maximize=self.oracle.maximize, oracle=self.oracle)
         settings |= {"budget": given.budget, "workers": given.workers, "timeout": given.timeout}
-        journal = None
-        if given.journal is not None:
-            journal = Journal(given.journal, self.oracle.problem, settings, see=self.tally.see, names=CommandKind.names)
+        journal = self.journal(self.oracle.problem, settings)
         seed = given.seed if header is None else header["seed"]
         self.search = bz.Search(variable, estimator, rule, seed=seed, budget=given.budget, journal=journal)
 
@@ -88,8 +71,8 @@ class _Minimisation(Session):
         target = self.given.target
         if target is not None and self.oracle.maximize:
             target = -target
-        watched = [*observers, _FirstFailure(self.tally, observers)]
-        return bz.Run(self.search, self.oracle, time_limit=self.given.time_limit, target=target, observers=watched)
+        limit: float | None = self.given.time_limit
+        return bz.Run(self.search, self.oracle, time_limit=limit, target=target, observers=observers)
 
     @override
     def result(self, run: bz.Run) -> Iterator[str]:
@@ -114,14 +97,14 @@ class _Minimisation(Session):
     @override
     def close(self) -> None:
         self.oracle.close()
-        self.search.close()
+        super().close()
 
 
-def _oracle(given: argparse.Namespace, header: Mapping[str, Any] | None) -> CommandOracle:
+def _oracle(given: argparse.Namespace, header: Mapping[str, Any] | None, kind: Kind) -> CommandOracle:
     """The program, from the journal's header when resuming, else from the options."""
     changes = {"timeout": given.timeout, "workers": given.workers}
     if header is not None:
-        fixed = sorted({word.partition("=")[0] for word in given.typed} & set(CommandKind.names.values()))
+        fixed = sorted({word.partition("=")[0] for word in given.typed} & set(kind.names.values()))
         if fixed:
             raise BadInput(f"A Python program began this run, and {fixed[0]} cannot be changed; leave it out.")
         return CommandOracle.of_problem(header["problem"], **changes)
@@ -144,19 +127,12 @@ class CommandKind(Kind):
     name = "minimize"
     help = "find the arguments that make a program print the smallest number"
     example = EXAMPLE
-    names = {  # noqa: RUF012 - read only
-        "run": "--run", "parameters": "--param", "read": "--read", "maximize": "--maximize", "x0": "--start",
-        "seed": "--seed",
-    }  # fmt: skip
-
-    @override
-    def options(self, parser: argparse.ArgumentParser) -> None:
-        add_options(parser)
+    options = OPTIONS
 
     @override
     def open(self, given: argparse.Namespace, settings: dict[str, Any]) -> Session:
         """A search of the unit cube of the parameters."""
-        return _Minimisation(given, settings)
+        return _Minimisation(self, given, settings)
 
     @override
     def recognises(self, header: Mapping[str, Any]) -> bool:
@@ -183,8 +159,8 @@ class CommandKind(Kind):
     @override
     def page(self, reader: JournalReader, given: argparse.Namespace) -> Page:
         """Convergence, parameters, failures, and the command for the best."""
-        history, problem = history_of(reader), reader.header["problem"]
-        settings = reader.header.get("settings") or {}
+        history, problem = History(reader), reader.header["problem"]
+        settings = history.settings
         try:
             oracle = CommandOracle.of_problem(problem, cwd=settings.get("cwd"))
         except (ValueError, TypeError, KeyError):
@@ -207,10 +183,10 @@ class CommandKind(Kind):
     @override
     def export(self, reader: JournalReader, given: argparse.Namespace) -> Iterator[str]:
         """The best parameters, as JSON."""
-        history = history_of(reader)
-        if not history.order.size:
+        history = History(reader)
+        if not history.best_first.size:
             raise BadInput(f"'{reader.path}' holds no value yet.")
-        top = int(history.order[0])
+        top = int(history.best_first[0])
         found = {"params": history.infos[top].get("params"), "value": float(history.values[top])}
         write(given.output, json.dumps(found) + "\n")
         yield f"{given.output}: the best parameters, value {history.values[top]:.6g}, query {history.ids[top]}"

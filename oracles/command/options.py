@@ -2,67 +2,48 @@
 
 from __future__ import annotations
 
-import argparse
+from oracles.options import SEED, BadInput, Table, option, seconds, whole
 
-from oracles._arguments import seconds, whole
-from oracles.kind import BadInput
-
-__all__ = ["EXAMPLE", "add_options", "values_of"]
+__all__ = ["EXAMPLE", "OPTIONS", "values_of"]
 
 EXAMPLE = """example:
   blackbox-zo minimize --run 'python train.py --lr {lr} --depth {depth}' \\
       --param lr=1e-4:1e-1:log --param depth=2:12:int --budget 100 --workers 2 --journal run.jsonl
 """
 
-
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add them."""
-    add = parser.add_argument
-    add(
-        "--run",
-        metavar="COMMAND",
-        help="the command; {name} stands for a parameter, {id} for the query number, {python} for this Python",
+OPTIONS: Table = {
+    "": (
+        option(
+            "--run",
+            "the command; {name} stands for a parameter, {id} for the query number, {python} for this Python",
+            metavar="COMMAND", decides=True,
+        ),
+        option(
+            "--param",
+            "a parameter: name=low:high, optionally followed by :log or :int, or name=a,b,c; repeatable",
+            nargs="+", action="extend", default=[], metavar="NAME=LOW:HIGH", entry="parameters",
+        ),
+        option(
+            "--read",
+            "where to find the number: last (last word of the last line of stdout), json:a.b, file:PATH, or "
+            "regex:PATTERN (group 1, last match in stdout and stderr)",
+            default="last", metavar="WHERE", decides=True,
+        ),
+        option("--maximize", "maximise the number instead", action="store_true", decides=True),
+        option(
+            "--start", "starting values; default: the middle of each range",
+            nargs="+", action="extend", default=[], metavar="NAME=VALUE", entry="x0",
+        ),
+        SEED,
+        option("--budget", "maximum number of runs of the program", whole, default=100, metavar="N"),
+        option("--workers", "programs to run in parallel", whole, default=1, metavar="N"),
+        option(
+            "--timeout", "time limit of one run in seconds; past it, the run is killed and the query fails",
+            seconds, metavar="S",
+        ),
+        option("--target", "stop as soon as a number at least this good is found", float, metavar="VALUE"),
     )
-    add(
-        "--param",
-        default=[],
-        nargs="+",
-        action="extend",
-        metavar="NAME=LOW:HIGH",
-        help="a parameter: name=low:high, optionally followed by :log or :int, or name=a,b,c; repeatable",
-    )
-    add(
-        "--read",
-        default="last",
-        metavar="WHERE",
-        help="where to find the number: last (last word of the last line of stdout), json:a.b, file:PATH, or "
-        "regex:PATTERN (group 1, last match in stdout and stderr); default %(default)s",
-    )
-    add("--maximize", action="store_true", help="maximise the number instead")
-    add(
-        "--start",
-        nargs="+",
-        action="extend",
-        default=[],
-        metavar="NAME=VALUE",
-        help="starting values; default: the middle of each range",
-    )
-    add("--seed", type=int, default=0, help="seed of all randomness; default %(default)s")
-    add(
-        "--budget",
-        type=whole,
-        default=100,
-        metavar="N",
-        help="maximum number of runs of the program; default %(default)s",
-    )
-    add("--workers", type=whole, default=1, metavar="N", help="programs to run in parallel; default %(default)s")
-    add(
-        "--timeout",
-        type=seconds,
-        metavar="S",
-        help="time limit of one run in seconds; past it, the run is killed and the query fails",
-    )
-    add("--target", type=float, metavar="VALUE", help="stop as soon as a number at least this good is found")
+}  # fmt: skip
 
 
 def values_of(pairs: list[str]) -> dict[str, str]:

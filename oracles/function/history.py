@@ -1,11 +1,9 @@
-"""What the journal of a run over numbers tells, one row per query."""
+"""The coordinates of a run over numbers, read from its journal."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,11 +11,12 @@ import numpy as np
 from blackbox_zo._replay import points_of, restore
 from blackbox_zo._typing import Floats, Ints
 from blackbox_zo.errors import JournalError
-from blackbox_zo.journal import Answers, JournalReader, Measured
+from blackbox_zo.journal import JournalReader
 from blackbox_zo.variables._tree import names
 from oracles.command.parameters import Choice, Parameter, Value, parameters_of_problem
+from oracles.recorded import Recorded
 
-__all__ = ["Axis", "History", "history_of"]
+__all__ = ["Axis", "History"]
 
 _MOST_AXES = 12
 _MOST_NUMBERS = 50_000_000
@@ -41,57 +40,37 @@ class Axis:
     options: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class History:
-    """A run, one row per answered query, in the order of their numbers.
+class History(Recorded):
+    """A run over numbers.
+
+    Args:
+        reader: Of its journal, which may still be written to.
 
     Attributes:
-        path: Of the journal.
-        header: Of the journal.
-        ids: Numbers of the queries, shape (n,).
-        values: Their values with the sign that the program printed, shape (n,); NaN for a failure or a ranking.
-        place: In a run of rankings, each query's place within its step, 0 for the best to 1; else empty.
-        infos: What was recorded beside each value.
-        measured: What was measured between steps.
         axes: All parameters.
         drawn: At most twelve of them, those that vary most if there are more.
         no_axes: Why there are none, if there are none.
+
+    Raises:
+        JournalError: The journal is damaged.
+        OSError: It cannot be read.
     """
 
-    path: Path
-    header: dict[str, Any]
-    ids: Ints
-    values: Floats
-    place: Floats
-    infos: Sequence[Mapping[str, Any]]
-    measured: Sequence[Measured] = ()
-    axes: list[Axis] = field(default_factory=list)
-    drawn: list[Axis] = field(default_factory=list)
-    no_axes: str = ""
+    def __init__(self, reader: JournalReader) -> None:
+        super().__init__(reader)
+        self.axes, self.no_axes = list[Axis](), ""
+        spread: Floats = np.empty(0)
+        try:
+            if self.n and "parameters" in self.problem and all("params" in info for info in self.infos):
+                self.axes, spread = _from_infos(self.problem, self.infos)
+            elif self.n:
+                self.axes, spread = _from_replay(reader, self.by_id)
+        except (ValueError, TypeError, KeyError, JournalError) as error:
+            self.no_axes = str(error)
+        self.drawn = [self.axes[i] for i in sorted(np.argsort(-spread, kind="stable")[:_MOST_AXES].tolist())]
 
     @property
-    def n(self) -> int:
-        """Number of answered queries."""
-        return len(self.ids)
-
-    @property
-    def ranked(self) -> bool:
-        """Whether the answers are rankings."""
-        return len(self.place) > 0
-
-    @property
-    def maximize(self) -> bool:
-        """Whether a higher value is better."""
-        problem = self.header.get("problem")
-        return isinstance(problem, dict) and problem.get("maximize") is True
-
-    @property
-    def failed(self) -> Ints:
-        """Rows of the failed queries."""
-        return np.flatnonzero(np.isnan(self.values)) if not self.ranked else np.empty(0, dtype=np.intp)
-
-    @property
-    def order(self) -> Ints:
+    def best_first(self) -> Ints:
         """Rows of the queries that have a value, best first."""
         rows = np.flatnonzero(~np.isnan(self.values))
         return rows[np.argsort(-self.values[rows] if self.maximize else self.values[rows], kind="stable")]
@@ -108,78 +87,19 @@ class History:
         return np.asarray(better.accumulate(self.values), dtype=np.float64) if self.n else self.values
 
 
-def history_of(reader: JournalReader) -> History:
-    """Read a journal, which may still be written to.
-
-    Raises:
-        JournalError: It is damaged.
-        OSError: It cannot be read.
-    """
-    told, measured = list[Answers](), list[Measured]()
-    for line in reader:
-        if isinstance(line, Answers):
-            told.append(line)
-        else:
-            measured.append(line)
-    header = reader.header
-    ids: Ints = np.array([i for line in told for i in line.ids], dtype=np.intp)
-    values = np.array([v for line in told for v in line.values or [math.nan] * len(line.ids)], dtype=np.float64)
-    place = np.array([v for line in told if line.values is None for v in _places(line)], dtype=np.float64)
-    infos = [info or {} for line in told for info in line.info or [None] * len(line.ids)]
-    order = np.argsort(ids, kind="stable")
-    problem = header.get("problem")
-    if isinstance(problem, dict) and problem.get("maximize") is True:
-        values = -values
-    axes, spread, why = _axes(reader, len(ids), infos)
-    axes = [Axis(a.name, a.values[order], a.log, a.options) for a in axes]
-    most = sorted(np.argsort(-spread, kind="stable")[:_MOST_AXES].tolist())
-    return History(
-        path=reader.path,
-        header=header,
-        ids=ids[order],
-        values=values[order],
-        place=place[order] if len(place) == len(ids) else np.empty(0),
-        infos=[infos[i] for i in order],
-        measured=measured,
-        axes=axes,
-        drawn=[axes[i] for i in most],
-        no_axes=why,
-    )
-
-
-def _places(line: Answers) -> Floats:
-    """The place of each query of a ranking, from 0 for the best to 1 for the worst."""
-    losses = line.feedback.ranking().net_losses().astype(np.float64)
-    width = np.ptp(losses)
-    return (losses - losses.min()) / width if width else np.zeros(len(losses))
-
-
-def _axes(reader: JournalReader, n: int, infos: list[Mapping[str, Any]]) -> tuple[list[Axis], Floats, str]:
-    """The parameters in the order of the lines, how much each varies, and why they are missing if they are."""
-    if not n:
-        return [], np.empty(0), ""
-    problem = reader.header.get("problem") or {}
-    try:
-        if isinstance(problem, dict) and "parameters" in problem and all("params" in info for info in infos):
-            return *_from_infos(problem, infos), ""
-        return *_from_replay(reader, n), ""
-    except (ValueError, TypeError, KeyError, JournalError) as error:
-        return [], np.empty(0), str(error)
-
-
-def _from_infos(problem: Mapping[str, Any], infos: list[Mapping[str, Any]]) -> tuple[list[Axis], Floats]:
+def _from_infos(problem: Mapping[str, Any], infos: Sequence[Mapping[str, Any]]) -> tuple[list[Axis], Floats]:
     parameters = parameters_of_problem(problem)
     axes = [_axis(name, p, [info["params"][name] for info in infos]) for name, p in parameters.items()]
     coordinates = [[p.encode(info["params"][name]) for info in infos] for name, p in parameters.items()]
     return axes, np.std(coordinates, axis=1)
 
 
-def _from_replay(reader: JournalReader, n: int) -> tuple[list[Axis], Floats]:
+def _from_replay(reader: JournalReader, order: Ints) -> tuple[list[Axis], Floats]:
     header = reader.header
-    if header["dimension"] * n > _MOST_NUMBERS:
-        raise ValueError(f"{n:,} points of dimension {header['dimension']:,} are too many to rebuild.")
+    if header["dimension"] * len(order) > _MOST_NUMBERS:
+        raise ValueError(f"{len(order):,} points of dimension {header['dimension']:,} are too many to rebuild.")
     variable, _, _ = restore(header)
-    points = np.concatenate([points for _, points in points_of(reader)])
+    points = np.concatenate([points for _, points in points_of(reader)])[order]
     spread = points.std(axis=0) / (1.0 if variable.unit is None else variable.unit)
     problem = header.get("problem") or {}
     if isinstance(problem, dict) and "parameters" in problem:

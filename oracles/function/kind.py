@@ -14,9 +14,10 @@ from blackbox_zo._typing import override
 from blackbox_zo.journal import JournalReader
 from blackbox_zo.tally import Tally
 from oracles._files import write
-from oracles.function.history import history_of
+from oracles.function.history import History
 from oracles.function.page import page_of
-from oracles.kind import BadInput, Kind, Session
+from oracles.kind import Kind, Session
+from oracles.options import BadInput
 from oracles.page import Page
 
 __all__ = ["FunctionKind"]
@@ -28,10 +29,6 @@ class FunctionKind(Kind):
 
     name = ""
     help = "a run that a Python program started"
-
-    @override
-    def options(self, parser: argparse.ArgumentParser) -> None:
-        """There is no command."""
 
     @override
     def open(self, given: argparse.Namespace, settings: dict[str, Any]) -> Session:
@@ -61,7 +58,7 @@ class FunctionKind(Kind):
     @override
     def page(self, reader: JournalReader, given: argparse.Namespace) -> Page:
         """Convergence, measures, coordinates and failures."""
-        return page_of(history_of(reader))
+        return page_of(History(reader))
 
     @override
     def export(self, reader: JournalReader, given: argparse.Namespace) -> Iterator[str]:

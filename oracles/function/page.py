@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from blackbox_zo._describe import spell
 from blackbox_zo._typing import Floats
 from oracles.function.history import Axis, History
 from oracles.page import Chart, Commands, Facts, Failure, Layer, Page, Part, Section, Table
+from oracles.sections import failures, library, measures, method, of_total
 from oracles.words import figure, span
 
 __all__ = ["page_of"]
@@ -35,7 +34,7 @@ def page_of(
     sections = [
         *_best(history, again),
         *_convergence(history),
-        *_measures(history),
+        *measures(history.measured),
         *_parameters(history),
         *_table(history),
         *_failures(history),
@@ -45,11 +44,10 @@ def page_of(
 
 
 def _tiles(history: History) -> list[tuple[str, str]]:
-    order, budget = history.order, (history.header.get("settings") or {}).get("budget")
-    seconds = history.seconds
+    order, seconds = history.best_first, history.seconds
     tiles = [
         ("best (highest)" if history.maximize else "best", figure(history.values[order[0]]) if order.size else "–"),
-        ("queries", f"{history.n:,}" + (f" of {budget:,}" if budget and budget >= history.n else "")),
+        ("queries", of_total(history.n, history.settings.get("budget"))),
         ("failed", f"{len(history.failed):,}"),
     ]
     return tiles + ([("median run", span(float(np.median(seconds))))] if seconds.size else [])
@@ -66,9 +64,9 @@ def _note(history: History) -> str:
 
 
 def _best(history: History, again: Callable[[int], str]) -> list[Section]:
-    if not history.order.size:
+    if not history.best_first.size:
         return []
-    top = int(history.order[0])
+    top = int(history.best_first[0])
     table, command = Table(_values(history, top)), again(top)
     if not command:
         return [Section("Best parameters", [table])]
@@ -83,24 +81,12 @@ def _convergence(history: History) -> list[Section]:
         Layer(history.ids[history.failed].astype(float), np.empty(0), "failed", "crosses", "bad"),
         Layer(history.ids.astype(float), history.best_so_far, "best so far", "step", "ink"),
     ]
-    if history.order.size:
-        top = history.order[:1]
+    if history.best_first.size:
+        top = history.best_first[:1]
         layers.append(Layer(history.ids[top].astype(float), history.values[top], "best", "ring", "ink"))
     y = "value" + (" (higher is better)" if history.maximize else "")
     chart = Chart("query", y, layers, maximize=history.maximize, compared="best so far")
     return [Section("Convergence", [chart])]
-
-
-def _measures(history: History) -> list[Section]:
-    """One chart for each number that was measured between steps."""
-    names = list(dict.fromkeys((m.name, value) for m in history.measured for value in m.values))
-    charts: list[Part] = []
-    for name, value in names:
-        found = [(m.step, m.values[value]) for m in history.measured if m.name == name and value in m.values]
-        x, y = np.array(found, dtype=np.float64).T
-        title = name if name == value else f"{name}: {value}"
-        charts.append(Chart("step", value, [Layer(x, y, value, "line", "late")], title=title, compared=value))
-    return [Section("Measured between steps", charts)] if charts else []
 
 
 def _parameters(history: History) -> list[Section]:
@@ -125,7 +111,7 @@ def _against(history: History, axis: Axis) -> Chart:
         Layer(x[rows], history.values[rows], "", "dots", "time"),
         Layer(x[failed], np.empty(0), "failed", "crosses", "bad"),
     ]
-    top = next((row for row in history.order if known[row]), None)
+    top = next((row for row in history.best_first if known[row]), None)
     if top is not None:
         layers.append(Layer(x[[top]], history.values[[top]], "best", "ring", "ink"))
     return Chart("", "", layers, title=axis.name, maximize=history.maximize, log_x=axis.log, options=axis.options)
@@ -143,7 +129,7 @@ def _over_run(history: History, axis: Axis) -> Chart:
 
 
 def _table(history: History) -> list[Section]:
-    order = history.order
+    order = history.best_first
     if not order.size:
         return []
     head = ["query", "value"] + [axis.name for axis in history.drawn]
@@ -158,32 +144,21 @@ def _failures(history: History) -> list[Section]:
     failed = history.failed
     if not failed.size:
         return []
-    reasons = Counter(_error(history, int(row)) for row in failed).most_common()
     shown: list[Part] = []
     for row in failed[::-1][:_MOST_FAILURES].tolist():
         values = ", ".join(f"{name} = {value}" for name, value in _values(history, row))
-        output = str(history.infos[row].get("tail", ""))
-        shown.append(Failure(int(history.ids[row]), _error(history, row), values, output))
-    note = "" if len(shown) == failed.size else f"The latest {len(shown)} of {failed.size:,} stand below."
-    table = Table([(reason, f"{count:,}") for reason, count in reasons[:10]], ("reason", "queries"), text=(0,))
-    return [Section("Failures", [table, *shown], note)]
+        reason, output = history.reason(row), str(history.infos[row].get("tail", ""))
+        shown.append(Failure(int(history.ids[row]), reason, values, output))
+    note = "" if len(shown) == failed.size else f"The latest {len(shown)} of {failed.size:,} are shown."
+    return [Section("Failures", [failures(history.reasons(), "queries"), *shown], note)]
 
 
 def _facts(history: History) -> list[tuple[str, str]]:
-    header, seconds = history.header, history.seconds
-    facts = [
-        ("estimator", spell(header.get("estimator"))),
-        ("rule", spell(header.get("rule"))),
-        ("seed", str(header.get("seed"))),
-        ("dimension", f"{header.get('dimension'):,}"),
-    ]
-    if seconds.size:
-        facts.append(("program time", f"{span(float(seconds.sum()))} in all, longest run {span(float(seconds.max()))}"))
-    return [*facts, ("library", f"blackbox_zo {header.get('library')}, numpy {header.get('numpy')}")]
-
-
-def _error(history: History, row: int) -> str:
-    return str(history.infos[row].get("error", "NaN or infinite"))
+    seconds = history.seconds
+    total = f"{span(float(seconds.sum()))} in all, longest run {span(float(seconds.max()))}" if seconds.size else ""
+    timed = [("program time", total)] * bool(total)
+    dimension = ("dimension", f"{history.header.get('dimension'):,}")
+    return [*method(history.header), dimension, *timed, library(history.header)]
 
 
 def _shown(axis: Axis, row: int) -> str:

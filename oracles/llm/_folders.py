@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from oracles._files import appearing_folder
-from oracles.kind import BadInput
+from oracles.options import BadInput
 
 __all__ = ["check_target", "save"]
 
@@ -20,7 +20,7 @@ def check_target(folder: Path, option: str, model: str) -> None:
     if folder.exists() and not folder.is_dir():
         raise BadInput(f"{option} {str(folder)!r} is a file; name a folder.")
     if not folder.absolute().parent.is_dir():
-        raise BadInput(f"{option} {str(folder)!r} is in a folder that is not there; make it first.")
+        raise BadInput(f"{option} {str(folder)!r} is in a folder that does not exist; make it first.")
     base = Path(model).expanduser()
     if folder.exists() and base.exists() and folder.samefile(base):
         raise BadInput(f"{option} {str(folder)!r} is the model's own folder, which the journal needs; name another.")

@@ -5,18 +5,18 @@ from __future__ import annotations
 import json
 import math
 import shlex
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from blackbox_zo._describe import spell
 from blackbox_zo._typing import Floats
 from blackbox_zo.journal import JournalReader, Measured
 from oracles.llm._validations import VALIDATION, best_step, deciding, shown, validations
 from oracles.page import Chart, Commands, Facts, Layer, Page, Section
-from oracles.words import figure, span
+from oracles.recorded import Recorded
+from oracles.sections import library, method, of_total, spelt
+from oracles.words import span
 
 __all__ = ["page_of"]
 
@@ -36,44 +36,23 @@ def page_of(reader: JournalReader) -> Page:
     Raises:
         JournalError: The journal is damaged.
     """
-    header, losses, queries, ranked = reader.header, list[float](), 0, False
-    measured: list[Measured] = []
-    step, values = -1, list[float]()
-    for line in reader:
-        if isinstance(line, Measured):
-            measured.append(line)
-            continue
-        if line.step != step and step >= 0:
-            losses.append(_mean(values))
-            values = []
-        step, queries, ranked = line.step, queries + len(line.ids), ranked or line.values is None
-        values += line.values or []
-    if step >= 0:
-        losses.append(_mean(values))
-    run = _Tuned(reader.path, header, np.array(losses), queries, ranked, measured or _beside(reader))
+    run = _Tuned(reader)
     subject = " · ".join(str(run.problem[name]) for name in ("model", "template", "text") if run.problem.get(name))
     sections = [*_training(run), *_validation(run), Section("Commands", [Commands(_commands(run))])]
     sections.append(Section("The run", [Facts(_facts(run))]))
     return Page(reader.path.name, subject, _tiles(run), sections, _note(run))
 
 
-class _Tuned:
-    """A run: the mean of each step's losses, (steps,), NaN where all failed; and what was measured."""
+class _Tuned(Recorded):
+    """A run: the mean of each step's losses, (steps,), NaN where all failed; and its validations."""
 
-    def __init__(
-        self, path: Path, header: dict[str, Any], losses: Floats, queries: int, ranked: bool, measured: list[Measured]
-    ) -> None:
-        self.path, self.header, self.losses, self.queries, self.ranked = path, header, losses, queries, ranked
-        self.measured, self.validations = measured, validations(measured)
-        self.good = np.isfinite(losses)
+    def __init__(self, reader: JournalReader) -> None:
+        super().__init__(reader)
+        self.measured = self.measured or _beside(reader)
+        self.losses = self.mean_by_step(self.values)
+        self.good = np.isfinite(self.losses)
+        self.validations = validations(self.measured)
         self.best = best_step(self.validations, deciding(self.validations))
-        problem = header.get("problem")
-        self.problem: Mapping[str, Any] = problem if isinstance(problem, dict) else {}
-        self.settings: Mapping[str, Any] = header.get("settings") or {}
-
-    @property
-    def steps(self) -> int:
-        return len(self.losses)
 
 
 def _beside(reader: JournalReader) -> list[Measured]:
@@ -100,9 +79,7 @@ def _note(run: _Tuned) -> str:
 
 
 def _tiles(run: _Tuned) -> list[tuple[str, str]]:
-    steps = run.settings.get("steps")
-    of = f" of {steps:,}" if steps and steps > run.steps else ""
-    out = [("steps", f"{run.steps:,}{of}"), ("queries", f"{run.queries:,}")]
+    out = [("steps", of_total(run.steps, run.settings.get("steps"))), ("queries", f"{run.n:,}")]
     if not run.ranked:
         out.append(("failed steps", f"{int(np.count_nonzero(~run.good)):,}"))
     if not run.validations:
@@ -189,40 +166,23 @@ def _commands(run: _Tuned) -> list[tuple[str, str]]:
 
 
 def _facts(run: _Tuned) -> list[tuple[str, str]]:
-    header, settings = run.header, run.settings
-    skipped = ("kind", "select", "mask", "no_decay")  # the variable has them
-    out = [(_label(n), _spelt(value)) for n, value in run.problem.items() if n not in skipped and value is not None]
-    out += [("estimator", spell(header.get("estimator"))), ("rule", _rule(header.get("rule")))]
-    variable = {k: v for k, v in (header.get("variable") or {}).items() if k != "name" and v is not None}
-    out += [(_label(name), _spelt(value)) for name, value in variable.items()]
-    out += [("numbers searched", f"{header.get('dimension'):,}"), ("seed", str(header.get("seed")))]
-    out += [(_label(n), _spelt(settings[n])) for n in _SETTINGS if settings.get(n) is not None]
+    variable = {k: v for k, v in (run.header.get("variable") or {}).items() if k != "name"}
+    problem = {k: v for k, v in run.problem.items() if k not in ("kind", "select", "mask", "no_decay")}  # in variable
+    settings = {k: run.settings.get(k) for k in _SETTINGS}
+    searched = ("parameters searched", f"{run.header.get('dimension'):,}")
+    out = [*_spelt(problem), *method(run.header), *_spelt(variable), searched, *_spelt(settings)]
     if run.measured and run.measured[-1].seconds > 0:
         out.append(("time", f"{span(run.measured[-1].seconds)} until step {run.measured[-1].step:,}"))
-    return [*out, ("library", f"blackbox_zo {header.get('library')}, numpy {header.get('numpy')}")]
+    return [*out, library(run.header)]
 
 
-def _mean(values: Sequence[float]) -> float:
-    finite = [v for v in values if math.isfinite(v)]
-    return sum(finite) / len(finite) if finite else math.nan
+def _spelt(entries: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Entries of a header that have a value."""
+    known = [(name, value) for name, value in entries.items() if value is not None]
+    return [(_NAMES.get(name, name.replace("_", " ")), _rows(value) or spelt(value)) for name, value in known]
 
 
-def _label(name: str) -> str:
-    return _NAMES.get(name, name.replace("_", " "))
-
-
-def _spelt(value: Any) -> str:
-    if isinstance(value, dict) and {"rows", "digest"} <= value.keys():
-        return f"{value['rows']:,} (digest {value['digest']})"
-    if isinstance(value, list):
-        return ", ".join(map(str, value))
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return figure(value) if isinstance(value, float) else str(value)
-
-
-def _rule(description: Any) -> str:
-    """A rule as it would be typed; the links of a chain in a row."""
-    if isinstance(description, dict) and description.get("name") == "Chain":
-        return ", ".join(map(spell, description["rules"]))
-    return spell(description)
+def _rows(value: Any) -> str:
+    """A set of rows; empty for anything else."""
+    known = isinstance(value, dict) and {"rows", "digest"} <= value.keys()
+    return f"{value['rows']:,} (digest {value['digest']})" if known else ""

@@ -5,16 +5,15 @@ from __future__ import annotations
 import argparse
 import math
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from blackbox_zo._stop import Stop
 from blackbox_zo._typing import override
-from blackbox_zo.journal import Journal
 from blackbox_zo.modules import Module
 from blackbox_zo.run import Observer, Run
-from oracles.kind import BadInput, Session
+from oracles.kind import Kind, Session
 from oracles.llm._finetune import Tuning
 from oracles.llm._folders import save
 from oracles.llm._settings import Settings
@@ -22,6 +21,7 @@ from oracles.llm._tally import Pace, TuningTally, memory
 from oracles.llm._task import Task, fingerprint, task_of
 from oracles.llm._validations import best_step, deciding, in_words, validations
 from oracles.llm.models import load_model
+from oracles.options import BadInput
 
 __all__ = ["TuningSession", "load"]
 
@@ -30,10 +30,9 @@ class TuningSession(Session):
     """A model, its task and a `Tuning`.
 
     Args:
+        kind: Of the run.
         chosen: The options.
         settings: For the journal's header.
-        kind: The name of the kind.
-        names: The option for each entry of the problem.
 
     Raises:
         BadInput: The model or the data cannot be used.
@@ -42,9 +41,10 @@ class TuningSession(Session):
 
     tally: TuningTally
 
-    def __init__(self, chosen: Settings, settings: dict[str, Any], kind: str, names: Mapping[str, str]) -> None:
+    def __init__(self, kind: Kind, chosen: Settings, settings: dict[str, Any]) -> None:
         given = chosen.given
-        self.chosen, self.given = chosen, given
+        super().__init__(kind, given)
+        self.chosen = chosen
         if given.save is None:
             self.unkept = "Nothing was saved: --save DIR saves the weights, --journal FILE the run."
         _check_there(given)
@@ -56,10 +56,6 @@ class TuningSession(Session):
             module = Module(self.model, chosen.select, given.mask, no_decay=given.no_decay)
         except ValueError as error:
             raise BadInput(f"--select {chosen.select!r}: {error}") from error
-        journal = None
-        if given.journal is not None:
-            problem = {"kind": kind, **_problem(chosen, self.task, size)}
-            journal = Journal(given.journal, problem, settings | _settings(chosen), see=self.tally.see, names=names)
         self.tuning = Tuning(
             self.model,
             self.task.train,
@@ -72,36 +68,37 @@ class TuningSession(Session):
             measures=self.task.measures,
             evaluate_every=chosen.eval_every,
             seed=given.seed,
-            journal=journal,
+            journal=self.journal(_problem(chosen, self.task, size), settings | _settings(chosen)),
             sweep=given.sweep,
             directions_per=chosen.directions_per(size),
             micro_batch=given.micro_batch,
             reuse=given.reuse,
             numbers=self.task.numbers,
         )
-        self.begun_at = self.tuning.search.moves
+        self.search = self.tuning.search
+        self.begun_at = self.search.moves
 
     @override
     def introduction(self) -> Iterator[str]:
         """The searched parameters and the rows."""
-        searched = self.tuning.search.variable.size
+        searched = self.search.variable.size
         every = sum(p.numel() for p in self.model.parameters())
         rows = f"{len(self.task.train):,} rows to learn from, {len(self.task.validation):,} to validate on"
         yield f"{self.chosen.model_name}: {searched:,} of {every:,} parameters searched; {rows}"
 
     @override
     def run(self, observers: Sequence[Observer], stop: Stop) -> Run:
-        pace = Pace(self.tally, lambda: self.tuning.oracle.forwards, observers)
+        pace = Pace(self.tally, lambda: self.tuning.oracle.forwards)
         limit: float | None = self.given.time_limit
         return self.tuning.run(self.given.steps, time_limit=limit, observers=[pace, *observers], stop=stop)
 
     @override
     def result(self, run: Run) -> Iterator[str]:
         """The measures before and after, the cost, and where the weights are."""
-        step, steps = self.tuning.search.moves, self.given.steps
+        step, steps = self.search.moves, self.given.steps
         yield from self._measures()
         now = f" ({step - self.begun_at} now)" if self.begun_at else ""
-        barren = self.tuning.search.barren_steps
+        barren = self.search.barren_steps
         failed = f", {barren} without a finite loss" if barren else ""
         used = f", {memory():,.0f} MB" if memory() else ""
         forwards = self.tuning.oracle.forwards
@@ -112,12 +109,8 @@ class TuningSession(Session):
         if self.given.journal is not None:
             yield from self._exports(step)
 
-    @override
-    def close(self) -> None:
-        self.tuning.search.close()
-
     def _measures(self) -> Iterator[str]:
-        found = validations(self.tuning.search.measured)
+        found = validations(self.search.measured)
         if not found:
             return
         first, last = found[0], found[-1]
@@ -130,7 +123,7 @@ class TuningSession(Session):
 
     def _exports(self, step: int) -> Iterator[str]:
         """Commands that export weights that were not saved."""
-        found = validations(self.tuning.search.measured)
+        found = validations(self.search.measured)
         export = f"blackbox-zo export {shlex.quote(str(self.given.journal))} -o DIR"
         if self.given.save is None:
             yield f"to get its weights: {export}"

@@ -10,8 +10,8 @@ from typing import Any, Literal
 
 from blackbox_zo.estimators import RandomVector
 from blackbox_zo.rules import SGD, Adam, ClipScalar, Cosine, Linear, Momentum, Rule, Schedule, WeightDecay, chain
-from oracles.kind import BadInput, told
 from oracles.llm._folders import check_target
+from oracles.options import BadInput, told
 
 __all__ = ["OBJECTIVES", "RATES", "Settings", "settings_of"]
 
@@ -155,10 +155,6 @@ def settings_of(given: argparse.Namespace) -> Settings:
     given.objective = given.objective or _FITTING[learns][0]
     _check_task(given, learns)
     _check_method(given)
-    if given.journal is not None and given.journal.is_dir():
-        raise BadInput(f"--journal {str(given.journal)!r} is a folder; name a file.")
-    if given.journal is not None and not given.journal.absolute().parent.is_dir():
-        raise BadInput(f"--journal {str(given.journal)!r} is in a folder that is not there; make it first.")
     if given.save is not None:
         check_target(given.save, "--save", given.model)
     labels, values = _words(given.labels, "--labels"), _words(given.values, "--values")

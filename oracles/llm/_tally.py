@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import sys
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 
 from blackbox_zo._typing import override
-from blackbox_zo.journal import Line, Measured
+from blackbox_zo.journal import Measured
 from blackbox_zo.run import Observer, Report, Run
 from blackbox_zo.tally import StepTally
 from oracles.llm._validations import in_words
@@ -35,28 +35,15 @@ class TuningTally(StepTally):
         self._latest: deque[float] = deque(maxlen=_LATEST)
 
     @override
-    def close(self) -> None:
-        before = self.done
-        super().close()
-        if self.done == before:
-            return
+    def complete(self) -> None:
+        super().complete()
         if self.value == self.value:
             self._latest.append(self.value)
         else:
             self.barren += 1
 
     @override
-    def told(self, line: Line) -> Iterator[str]:
-        """Count a line; yield a line of text for a measure, and for the step before when a new one begins."""
-        if not isinstance(line, Measured):
-            yield from super().told(line)
-            return
-        yield from self.rest()
-        self.see(line)
-        yield self.measure(line)
-
     def measure(self, line: Measured) -> str:
-        """What was measured, in a line."""
         of = f"/{self.total}" if self.total and self.done <= self.total else ""
         return f"step {line.step}{of}: {line.name} {f'failed: {line.error}' if line.error else in_words(line.values)}"
 
@@ -70,23 +57,17 @@ class TuningTally(StepTally):
 
 
 class Pace(Observer):
-    """Records the speed of a run in a tally, and shows every measure when it is taken.
+    """Records the speed of a run in a tally.
 
     Args:
         tally: The tally.
         forwards: Returns the number of forward passes so far.
-        shown: Observers that show a line of text.
     """
 
-    def __init__(self, tally: TuningTally, forwards: Callable[[], int], shown: Sequence[Observer]) -> None:
-        self.tally, self.forwards, self.shown = tally, forwards, shown
+    def __init__(self, tally: TuningTally, forwards: Callable[[], int]) -> None:
+        self.tally, self.forwards = tally, forwards
         self.spans: deque[tuple[float, int]] = deque(maxlen=_LATEST)
         self.last = (0.0, forwards())
-
-    @override
-    def measured(self, run: Run, measured: Measured) -> None:
-        for observer in self.shown:
-            observer.note(self.tally.measure(measured))
 
     @override
     def stepped(self, run: Run, report: Report) -> None:

@@ -13,11 +13,11 @@ from typing import Any
 import torch
 
 from blackbox_zo.randomness import Key
-from oracles.kind import BadInput
 from oracles.llm._rows import RowError
 from oracles.llm._settings import Settings
 from oracles.llm.data import Examples, Template, classification, completion, label_tokens, prompts, read_rows, text
 from oracles.llm.losses import Accuracy, Completion, Generation, LabelWords, exact_match, f1
+from oracles.options import BadInput
 
 __all__ = ["Task", "fingerprint", "task_of"]
 

@@ -5,17 +5,18 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, final
+from typing import Any, ClassVar, final
 
 from blackbox_zo._typing import override
 from blackbox_zo.journal import JournalReader
 from blackbox_zo.tally import Tally
-from oracles.kind import BadInput, Kind, Session, told
+from oracles.kind import Kind, Session
 from oracles.llm._folders import check_target, save
 from oracles.llm._page import page_of
 from oracles.llm._settings import settings_of
 from oracles.llm._tally import TuningTally
-from oracles.llm.options import EXAMPLE, add_options
+from oracles.llm.options import EXAMPLE, OPTIONS
+from oracles.options import BadInput, Table, option, told
 from oracles.page import Page
 
 __all__ = ["FineTuneKind"]
@@ -32,14 +33,18 @@ class FineTuneKind(Kind):
     help = "fine-tune a language model by forward passes alone"
     example = EXAMPLE
     extra = "llm"
-    names = {  # noqa: RUF012 - read only
-        **{
-            name: f"--{name.replace('_', '-')}"
-            for name in (
-                *("model", "dtype", "template", "labels", "values", "answer", "text", "objective", "max_new_tokens"),
-                *("batch_size", "directions_per", "select", "mask", "no_decay", "seed"),
-            )
-        },
+    options = OPTIONS
+    export_options: ClassVar[Table] = {
+        "": (
+            option("--model", "finetune runs: the base model; default: the one named in the journal", metavar="BASE"),
+            option(
+                "--dtype",
+                "finetune runs: dtype of the weights; default: the one named in the journal",
+                choices=("float32", "bfloat16"),
+            ),
+        )
+    }
+    decided: ClassVar[Mapping[str, str]] = {
         "train": "set of training rows (--data, --validation)",
         "validation": "set of validation rows (--data, --validation)",
         "estimator": "estimator (--directions, --distribution, --difference, --radius, --rank, --blocks)",
@@ -49,16 +54,12 @@ class FineTuneKind(Kind):
     }
 
     @override
-    def options(self, parser: argparse.ArgumentParser) -> None:
-        add_options(parser)
-
-    @override
     def open(self, given: argparse.Namespace, settings: dict[str, Any]) -> Session:
         """A model, its task, and a search over its parameters."""
         chosen = settings_of(given)
         from oracles.llm._session import TuningSession
 
-        return TuningSession(chosen, settings, self.name, self.names)
+        return TuningSession(self, chosen, settings)
 
     @override
     def recognises(self, header: Mapping[str, Any]) -> bool:
@@ -77,18 +78,6 @@ class FineTuneKind(Kind):
     def page(self, reader: JournalReader, given: argparse.Namespace) -> Page:
         """The training loss, the validations, and how to get the weights."""
         return page_of(reader)
-
-    @override
-    def export_options(self, parser: argparse.ArgumentParser) -> None:
-        """The base model."""
-        parser.add_argument(
-            "--model", metavar="BASE", help="finetune runs: the base model; default: the one named in the journal"
-        )
-        parser.add_argument(
-            "--dtype",
-            choices=("float32", "bfloat16"),
-            help="finetune runs: dtype of the weights; default: the one named in the journal",
-        )
 
     @override
     def export(self, reader: JournalReader, given: argparse.Namespace) -> Iterator[str]:

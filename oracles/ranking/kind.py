@@ -17,9 +17,10 @@ from blackbox_zo.journal import Answers, JournalReader, Line
 from blackbox_zo.tally import Tally
 from oracles._files import write
 from oracles._imported import imported
-from oracles.kind import BadInput, Kind, Session, told
+from oracles.kind import Kind, Session
+from oracles.options import BadInput, told
 from oracles.page import Page
-from oracles.ranking.options import EXAMPLE, MOST_DIMENSIONS, add_options
+from oracles.ranking.options import EXAMPLE, MOST_DIMENSIONS, OPTIONS
 
 if TYPE_CHECKING:
     from oracles.ranking import RaterModel
@@ -59,7 +60,8 @@ class _Rounds(bz.Observer):
 class _Study(Session):
     saves = True  # the store does
 
-    def __init__(self, given: argparse.Namespace) -> None:
+    def __init__(self, kind: Kind, given: argparse.Namespace) -> None:
+        super().__init__(kind, given)
         from oracles.ranking.study.human import HumanRanking
 
         if given.candidates < 2:
@@ -71,7 +73,7 @@ class _Study(Session):
             variable = bz.Vector(_start(given.x0, render, given.render))
         except (TypeError, ValueError) as error:
             raise BadInput(f"--x0: {error}") from error
-        self.given, self.tally = given, RoundTally(given.rounds)
+        self.tally = RoundTally(given.rounds)
         self.search = bz.Search(variable, _estimator(given, variable.size), seed=given.seed)
         with told():
             self.oracle = HumanRanking(
@@ -114,6 +116,7 @@ class _Study(Session):
     @override
     def close(self) -> None:
         self.oracle.close()
+        super().close()
 
 
 def _estimator(given: argparse.Namespace, d: int) -> bz.Estimator:
@@ -131,15 +134,12 @@ class RankKind(Kind):
     example = EXAMPLE
     extra = "human"
     journaled = False
-
-    @override
-    def options(self, parser: argparse.ArgumentParser) -> None:
-        add_options(parser)
+    options = OPTIONS
 
     @override
     def open(self, given: argparse.Namespace, settings: dict[str, Any]) -> Session:
         del settings
-        return _Study(given)
+        return _Study(self, given)
 
     @override
     def recognises(self, header: Mapping[str, Any]) -> bool:

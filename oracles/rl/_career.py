@@ -4,64 +4,50 @@ from __future__ import annotations
 
 import json
 import math
-from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 import blackbox_zo as bz
-from blackbox_zo._typing import Floats
+from blackbox_zo._typing import Floats, Ints, override
 from blackbox_zo.journal import JournalReader, Line
+from oracles.recorded import Recorded
 from oracles.rl._names import RETURN, best_of
 
-__all__ = ["Career", "career_of", "lines_of"]
+__all__ = ["Career", "lines_of"]
 
 
-@dataclass(frozen=True)
-class Career:
-    """A training.
+class Career(Recorded):
+    """A training; its queries are the candidates.
+
+    Args:
+        reader: Of its journal, which may still be written to.
 
     Attributes:
-        header: The journal's header.
         played: Environment steps up to the end of each step of the search, shape (steps,).
         mean_return: Mean return of each step's candidates, shape (steps,); NaN where all failed, or where the
             horizon cut episodes short.
         best_return: Highest return of each step's candidates, shape (steps,); NaN likewise.
         barren: Whether all candidates of a step failed, shape (steps,).
-        candidates: Number of candidates evaluated.
-        failures: Number and reason of each candidate that failed.
         evaluations: All evaluations, failed ones included.
-        measured: Any other measures taken between steps.
+        others: All other measures.
+
+    Raises:
+        JournalError: The journal is damaged.
+        OSError: It cannot be read.
     """
 
-    header: dict[str, Any]
-    played: Floats
-    mean_return: Floats
-    best_return: Floats
-    barren: npt.NDArray[np.bool_]
-    candidates: int
-    failures: list[tuple[int, str]]
-    evaluations: list[bz.Measured]
-    measured: list[bz.Measured]
-
-    @property
-    def problem(self) -> dict[str, Any]:
-        """The problem: environment, policy and rules."""
-        problem: dict[str, Any] = self.header["problem"]
-        return problem
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """Settings that may change when the run is resumed."""
-        return self.header.get("settings") or {}
-
-    @property
-    def steps(self) -> int:
-        """Number of steps with an answer."""
-        return len(self.mean_return)
+    def __init__(self, reader: JournalReader) -> None:
+        super().__init__(reader, lines_of(reader))
+        self.returns: Floats = np.array([info.get("return", math.nan) for info in self.infos], dtype=np.float64)
+        cut = self.by_step(np.array([float("cut" in info) for info in self.infos]), np.maximum) > 0
+        self.played = np.cumsum(self.by_step(np.array([float(info.get("steps", 0)) for info in self.infos]), np.add))
+        self.best_return = self.by_step(self.returns, np.fmax)
+        self.barren = np.isnan(self.best_return)
+        self.mean_return = np.where(cut, np.nan, self.mean_by_step(self.returns))
+        self.best_return[cut] = np.nan
+        self.evaluations = [m for m in self.measured if m.name == RETURN]
+        self.others = [m for m in self.measured if m.name != RETURN]
 
     @property
     def env(self) -> str:
@@ -83,52 +69,15 @@ class Career:
         """The highest return of a candidate up to each step."""
         return np.asarray(np.fmax.accumulate(self.best_return)) if self.steps else self.best_return
 
-    def reasons(self) -> list[tuple[str, int, int]]:
-        """Why candidates failed: the reason, how many, and the latest; the most frequent first."""
-        latest = dict((reason, number) for number, reason in sorted(self.failures))
-        counts = Counter(reason for _, reason in self.failures).most_common()
-        return [(reason, count, latest[reason]) for reason, count in counts]
+    @property
+    @override
+    def failed(self) -> Ints:
+        """Rows of the candidates that failed, ranked or not."""
+        return np.flatnonzero([("return" not in info) for info in self.infos])
 
-
-def career_of(reader: JournalReader) -> Career:
-    """Read a journal, which may still be written to.
-
-    Raises:
-        JournalError: It is damaged.
-        OSError: It cannot be read.
-    """
-    steps: dict[int, list[float]] = {}
-    taken: Counter[int] = Counter()
-    cut: set[int] = set()
-    failures: list[tuple[int, str]] = []
-    measured: list[bz.Measured] = []
-    candidates = 0
-    for line in lines_of(reader):
-        if isinstance(line, bz.Measured):
-            measured.append(line)
-            continue
-        known = steps.setdefault(line.step, [])
-        for number, entry in zip(line.ids, line.info or [None] * len(line.ids), strict=True):
-            info, candidates = entry or {}, candidates + 1
-            taken[line.step] += int(info.get("steps", 0))
-            if "cut" in info:
-                cut.add(line.step)
-            if "return" in info:
-                known.append(float(info["return"]))
-            else:
-                failures.append((int(number), str(info.get("error", "the score is not finite"))))
-    order = sorted(steps)
-    return Career(
-        reader.header,
-        np.cumsum([taken[s] for s in order], dtype=np.float64),
-        np.array([float(np.mean(steps[s])) if steps[s] and s not in cut else np.nan for s in order]),
-        np.array([max(steps[s], default=np.nan) if s not in cut else np.nan for s in order]),
-        np.array([not steps[s] for s in order], dtype=bool),
-        candidates,
-        failures,
-        [m for m in measured if m.name == RETURN],
-        [m for m in measured if m.name != RETURN],
-    )
+    @override
+    def reason(self, row: int) -> str:
+        return str(self.infos[row].get("error", "the score is not finite"))
 
 
 def lines_of(reader: JournalReader) -> Iterator[Line]:

@@ -6,35 +6,32 @@ import argparse
 import importlib.util
 import shlex
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from blackbox_zo._describe import spell
 from blackbox_zo._typing import Floats
 from blackbox_zo.journal import JournalReader
-from oracles.kind import BadInput, told
-from oracles.page import Chart, Commands, Facts, Layer, Media, Page, Part, Section, Table
-from oracles.rl._career import Career, career_of, lines_of
+from oracles.options import BadInput, told
+from oracles.page import Chart, Commands, Facts, Layer, Media, Page, Section
+from oracles.rl._career import Career, lines_of
 from oracles.rl._names import KIND, RETURN
 from oracles.rl._tally import short
+from oracles.sections import failures, library, measures, method, of_total, spelt
 
 __all__ = ["page_of"]
 
 _CHEAP = 20_000_000
 """Most numbers (candidates times parameters) to replay for a video that was not requested: some seconds."""
 
-_MOST_REASONS = 25
-
 
 def page_of(reader: JournalReader, given: argparse.Namespace) -> Page:
     """The report of a training; see `Kind.page`."""
-    career = career_of(reader)
+    career = Career(reader)
     sections = [
         *_learning(career),
-        *_measures(career),
+        *measures(career.others),
         *_at_play(career, reader, given),
-        *_failures(career),
+        *([Section("Failures", [failures(career.reasons(), "candidates")])] if len(career.failed) else []),
         *_commands(career, reader.path),
         Section("The run", [Facts(_facts(career))]),
     ]
@@ -48,17 +45,17 @@ def _note(career: Career) -> str:
 
 
 def _tiles(career: Career) -> list[tuple[str, str]]:
-    out, best, last, goal = [], career.best, career.last, career.settings.get("steps")
+    out, best, last = list[tuple[str, str]](), career.best, career.last
     if best is not None and last is not None:
         out.append((f"best evaluation, after step {best.step:,}", short(best.values[RETURN])))
         if last.step > best.step:
             out.append((f"last evaluation, after step {last.step:,}", short(last.values[RETURN])))
     elif np.isfinite(career.mean_return).any():
         out.append(("best return of a candidate", short(float(np.nanmax(career.best_return)))))
-    out.append(("steps", f"{career.steps:,}" + (f" of {goal:,}" if goal and goal > career.steps else "")))
+    out.append(("steps", of_total(career.steps, career.settings.get("steps"))))
     out.append(("environment steps", f"{int(career.played[-1]) if career.steps else 0:,}"))
-    out.append(("episodes", f"{career.candidates * career.problem['episodes']:,}"))
-    out.append(("failed candidates", f"{len(career.failures):,}"))
+    out.append(("episodes", f"{career.n * career.problem['episodes']:,}"))
+    out.append(("failed candidates", f"{len(career.failed):,}"))
     return out
 
 
@@ -93,18 +90,6 @@ def _learning(career: Career) -> list[Section]:
     return [Section("Learning curve", [chart], note)]
 
 
-def _measures(career: Career) -> list[Section]:
-    """Measures other than the return."""
-    names = list(dict.fromkeys((m.name, value) for m in career.measured for value in m.values))
-    charts: list[Part] = []
-    for name, value in names:
-        found = [(m.step, m.values[value]) for m in career.measured if m.name == name and value in m.values]
-        x, y = np.array(found, dtype=np.float64).T
-        title = name if name == value else f"{name}: {value}"
-        charts.append(Chart("step", value, [Layer(x, y, value, "line", "late")], title=title, compared=value))
-    return [Section("Measured between steps", charts)] if charts else []
-
-
 # ---------------------------------------------------------------------------------------------------- the video
 
 
@@ -128,7 +113,7 @@ def _at_play(career: Career, reader: JournalReader, given: argparse.Namespace) -
     if path is not None:
         with told():
             act, name = load(path), path.name
-    elif career.steps and career.candidates * career.header.get("dimension", 0) <= _CHEAP:
+    elif career.steps and career.n * career.header.get("dimension", 0) <= _CHEAP:
         best = career.best
         try:
             step, found = rebuilt(career.header, lines_of(reader), None if best is None else best.step)
@@ -153,16 +138,6 @@ def _at_play(career: Career, reader: JournalReader, given: argparse.Namespace) -
 # ---------------------------------------------------------------------------------------------------- the rest
 
 
-def _failures(career: Career) -> list[Section]:
-    reasons = career.reasons()
-    if not reasons:
-        return []
-    rows = [(reason, f"{count:,}", f"{latest:,}") for reason, count, latest in reasons[:_MOST_REASONS]]
-    more = len(reasons) - _MOST_REASONS
-    note = f"And {more:,} more reasons." if more > 0 else ""
-    return [Section("Failures", [Table(rows, ("reason", "candidates", "latest"), text=(0,))], note)]
-
-
 def _commands(career: Career, path: Path) -> list[Section]:
     """Commands for what to do next with the run."""
     name, rows = shlex.quote(str(path)), []
@@ -180,35 +155,29 @@ def _commands(career: Career, path: Path) -> list[Section]:
 
 def _facts(career: Career) -> list[tuple[str, str]]:
     """The settings of the run."""
-    header, settings, problem = career.header, career.settings, career.problem
+    settings, problem = career.settings, career.problem
     hidden = problem.get("hidden") or settings.get("hidden")
     policy = str(problem["policy"]) + (f", hidden layers of {', '.join(map(str, hidden))}" if hidden else "")
-    out = [("environment", career.env), ("policy", f"{policy}, {header.get('dimension') or 0:,} parameters")]
-    out.append(("observations", "normalised" if problem.get("normalize") else "as they are"))
-    if settings.get("preset"):
-        out.append(("preset", str(settings["preset"])))
-    rule: Any = header.get("rule")
-    links = rule["rules"] if isinstance(rule, dict) and rule.get("name") == "Chain" else [rule]
-    out += [("estimator", spell(header.get("estimator"))), ("rule", ", ".join(map(spell, links)))]
-    out.append(("learns from", "ranks alone" if problem.get("rank") else "scores"))
-    out.append(("score", str(problem["score"]) if problem.get("score") else "return"))
-    if problem.get("survival_bonus"):
-        out.append(("subtracted from each reward", f"{problem['survival_bonus']:g}"))
-    out.append(("episodes per candidate", str(problem["episodes"])))
-    out.append(("maximum steps per episode", str(problem.get("max_steps") or "the environment's")))
-    if problem.get("num_envs", 1) != 1:
-        out.append(("environments stepped together", str(problem["num_envs"])))
-    if problem.get("horizon"):
-        first, growth = problem["horizon"]
-        out.append(("horizon of an episode", f"{first} steps, {growth} more in each step of the search"))
-    if settings.get("timeout"):
-        out.append(("time limit of an episode, s", f"{settings['timeout']:g}"))
-    if settings.get("workers") is not None:
-        out.append(("workers", str(settings["workers"])))
-    if settings.get("evaluate"):
-        out.append(("evaluations", f"{settings['evaluate']} episodes every {settings['every']} steps"))
-    out.append(("seed", str(header.get("seed"))))
-    versions: dict[str, Any] = problem["versions"]
-    told_of = ", ".join(f"{name} {version}" for name, version in versions.items())
-    out.append(("versions", f"{told_of}, numpy {header.get('numpy')}, blackbox_zo {header.get('library')}"))
-    return out
+    first, growth = problem.get("horizon") or (0, 0)
+    versions = ", ".join(f"{name} {version}" for name, version in problem["versions"].items())
+    rows = {
+        "environment": career.env,
+        "policy": f"{policy}, {career.header.get('dimension') or 0:,} parameters",
+        "observations": "normalised" if problem.get("normalize") else "as they are",
+        "preset": settings.get("preset"),
+        **dict(method(career.header)),
+        "learns from": "ranks alone" if problem.get("rank") else "scores",
+        "score": problem.get("score") or "return",
+        "subtracted from each reward": problem.get("survival_bonus"),
+        "episodes per candidate": problem["episodes"],
+        "maximum steps per episode": problem.get("max_steps") or "the environment's",
+        "environments stepped together": problem.get("num_envs", 1) if problem.get("num_envs", 1) > 1 else None,
+        "horizon of an episode": f"{first} steps, {growth} more in each step of the search" if first else None,
+        "time limit of an episode, s": settings.get("timeout"),
+        "workers": None if settings.get("workers") is None else str(settings["workers"]),
+        "evaluations": f"{settings['evaluate']} episodes every {settings['every']} steps"
+        if settings.get("evaluate")
+        else None,
+        "versions": versions,
+    }
+    return [*((name, spelt(value)) for name, value in rows.items() if value), library(career.header)]

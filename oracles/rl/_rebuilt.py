@@ -12,7 +12,7 @@ from blackbox_zo._describe import rebuild
 from blackbox_zo._replay import find_public, restore
 from blackbox_zo.journal import Line
 from oracles._imported import imported
-from oracles.kind import BadInput
+from oracles.options import BadInput
 from oracles.rl.oracle import EpisodeOracle, Experience
 from oracles.rl.policies import LinearPolicy, MLPPolicy, Policy
 from oracles.rl.rollouts import Rollouts

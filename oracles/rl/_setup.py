@@ -5,10 +5,9 @@ from __future__ import annotations
 import argparse
 import importlib.util
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from oracles.kind import BadInput, told
+from oracles.options import BadInput, check_file, told
 from oracles.rl._tally import short
 
 if TYPE_CHECKING:
@@ -32,12 +31,8 @@ def training_of(given: argparse.Namespace) -> Training:
         given.hidden = given.hidden or (64, 64)
     if given.steps is None and given.env_steps is None:
         given.steps = 500
-    for name in ("save", "onnx", "journal"):
-        path: Path | None = getattr(given, name)
-        if path is not None and path.is_dir():
-            raise BadInput(f"--{name} {str(path)!r} is a folder; name a file.")
-        if path is not None and not path.parent.is_dir():
-            raise BadInput(f"--{name} {str(path)!r} is in a folder that is not there; make it first.")
+    check_file(given.save, "--save")
+    check_file(given.onnx, "--onnx")
     needed(onnx=given.onnx is not None)
     from oracles.rl import Horizon, LinearPolicy, MLPPolicy, Training, preset
     from oracles.rl._rebuilt import env_of

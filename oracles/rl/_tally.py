@@ -10,8 +10,8 @@ from typing import Any, final
 
 import blackbox_zo as bz
 from blackbox_zo._typing import override
-from blackbox_zo.journal import Line
-from blackbox_zo.tally import Tally
+from blackbox_zo.journal import Answers, Line
+from blackbox_zo.tally import StepTally
 from oracles.rl._names import RETURN
 
 __all__ = ["TrainingTally", "short"]
@@ -22,7 +22,7 @@ to tell the speed."""
 
 
 @final
-class TrainingTally(Tally):
+class TrainingTally(StepTally):
     """Counts the lines of a training.
 
     Args:
@@ -45,7 +45,7 @@ class TrainingTally(Tally):
         self._by_steps = steps is not None or env_steps is None
         super().__init__(steps if self._by_steps else env_steps, maximize=True)
         self.unit = "steps" if self._by_steps else "env-steps"
-        self._each, self._step, self._returns, self._cut = episodes, -1, list[float](), 0
+        self._each, self._returns, self._cut = episodes, list[float](), 0
         self.mean_return = self.evaluated = math.nan
         self.cut = self.step = self.episodes = self.env_steps = 0
         self._samples = deque[tuple[float, int]](maxlen=20)
@@ -66,9 +66,10 @@ class TrainingTally(Tally):
             if line.name == RETURN and not line.error:
                 self.evaluated = line.values[RETURN]
             return
-        if line.step != self._step:
-            self.close()
-            self._step = line.step
+        super().see(line)
+
+    @override
+    def take(self, line: Answers) -> None:
         self._sample()
         for info in line.info or [None] * len(line.ids):
             self._answer(info or {})
@@ -84,25 +85,13 @@ class TrainingTally(Tally):
         self._returns.append(float(info["return"]))
 
     @override
-    def close(self) -> None:
-        """Complete the current step."""
-        if self._step < 0:
-            return
+    def complete(self) -> None:
         self.step, known = max(self.step, self._step + 1), self._returns
         self.mean_return, self.cut = (sum(known) / len(known) if known else math.nan), self._cut
         if known and not self._cut:
             self.best = max(known) if math.isnan(self.best) else max(self.best, *known)
-        self._step, self._returns, self._cut = -1, [], 0
+        self._returns, self._cut = [], 0
         self._count()
-
-    @override
-    def told(self, line: Line) -> Iterator[str]:
-        """Count a line; yield a line of text for an evaluation, and for the step before when a new one begins."""
-        if isinstance(line, bz.Measured) or line.step != self._step:
-            yield from self.rest()
-        self.see(line)
-        if isinstance(line, bz.Measured):
-            yield self.said(line)
 
     @override
     def rest(self) -> Iterator[str]:
@@ -113,12 +102,14 @@ class TrainingTally(Tally):
             played = [f"{self.episodes:,} episodes", f"{self.env_steps:,} steps"]
             yield f"step {self.step}{of}: {', '.join([*self._returns_so_far(), *played, *self._rest()])}"
 
-    @staticmethod
-    def said(line: bz.Measured) -> str:
-        """The line of text for a measure."""
+    @override
+    def failure(self, query: int, info: Mapping[str, Any]) -> str:
+        return f"candidate {query} failed: {info.get('error') or 'the score is not finite'}"
+
+    @override
+    def measure(self, line: bz.Measured) -> str:
         if line.name != RETURN:
-            found = ", ".join(f"{name} {value:.6g}" for name, value in line.values.items())
-            return f"step {line.step}: {line.name}: {line.error or found}"
+            return super().measure(line)
         if line.error:
             return f"step {line.step}: an episode of the evaluation failed: {line.error}"
         return f"step {line.step}: evaluated {short(line.values[RETURN])}"

@@ -11,31 +11,28 @@ from typing import Any, final
 import blackbox_zo as bz
 from blackbox_zo._stop import Stop
 from blackbox_zo._typing import override
-from blackbox_zo.journal import Answers, JournalReader
-from oracles.kind import BadInput, Kind, Session
+from blackbox_zo.journal import JournalReader
+from oracles.kind import Kind, Session
+from oracles.options import BadInput
 from oracles.page import Page
 from oracles.rl._career import lines_of
 from oracles.rl._names import KIND, RETURN, best_of
 from oracles.rl._page import page_of
 from oracles.rl._setup import needed, training_of, written
 from oracles.rl._tally import TrainingTally, short
-from oracles.rl.options import EXAMPLE, NAMES, add_options
+from oracles.rl.options import DECIDED, EXAMPLE, OPTIONS, REPORT_OPTIONS
 
 __all__ = ["TrainPolicyKind"]
 
 
 class _Session(Session):
-    """A training started from the command line.
-
-    Args:
-        given: The options.
-        settings: For the journal's header.
-    """
+    """A training started from the command line."""
 
     tally: TrainingTally
 
-    def __init__(self, given: argparse.Namespace, settings: dict[str, Any]) -> None:
-        self.given, self.training = given, training_of(given)
+    def __init__(self, kind: Kind, given: argparse.Namespace, settings: dict[str, Any]) -> None:
+        super().__init__(kind, given)
+        self.training = training_of(given)
         self.tally = TrainingTally(given.steps, given.env_steps, self.training.oracle.episodes)
         if given.save is None and given.onnx is None:
             self.unkept = "Nothing was saved: --save FILE.npz saves the policy, --journal FILE the run."
@@ -44,7 +41,7 @@ class _Session(Session):
         settings["save"] = None if given.save is None else str(given.save.absolute())
         if given.journal is not None:
             try:
-                self.training.record(given.journal, settings, see=self.tally.see, names=NAMES)
+                self.training.record(given.journal, settings, see=self.tally.see, names=kind.names)
             except BaseException:
                 self.training.close()
                 raise
@@ -66,7 +63,7 @@ class _Session(Session):
             left,
             given.env_steps,
             last=True,
-            observers=[*observers, _Notes(observers)],
+            observers=observers,
             stop=stop,
             time_limit=given.time_limit,
         )
@@ -102,30 +99,6 @@ class _Session(Session):
         self.training.close()
 
 
-class _Notes(bz.Observer):
-    """Shows the first failure and each evaluation when they happen."""
-
-    def __init__(self, others: Sequence[bz.Observer]) -> None:
-        self.others, self._failed = others, False
-
-    @override
-    def answered(self, run: bz.Run, answers: Answers) -> None:
-        """Look at an answer."""
-        if run.first_failure is not None and not self._failed:
-            self._failed = True
-            reason = run.first_failure.reason or "the score is not finite"
-            self._tell(f"candidate {run.first_failure.query} failed: {reason}")
-
-    @override
-    def measured(self, run: bz.Run, measured: bz.Measured) -> None:
-        """Say it."""
-        self._tell(TrainingTally.said(measured))
-
-    def _tell(self, text: str) -> None:
-        for other in self.others:
-            other.note(text)
-
-
 @final
 class TrainPolicyKind(Kind):
     """Trainings of policies."""
@@ -134,16 +107,14 @@ class TrainPolicyKind(Kind):
     help = "train a policy on the returns of whole episodes"
     example = EXAMPLE
     extra = "rl"
-    names = NAMES
-
-    @override
-    def options(self, parser: argparse.ArgumentParser) -> None:
-        add_options(parser)
+    options = OPTIONS
+    report_options = REPORT_OPTIONS
+    decided = DECIDED
 
     @override
     def open(self, given: argparse.Namespace, settings: dict[str, Any]) -> Session:
         """A training; its environment is made here."""
-        return _Session(given, settings)
+        return _Session(self, given, settings)
 
     @override
     def recognises(self, header: Mapping[str, Any]) -> bool:
@@ -158,17 +129,6 @@ class TrainPolicyKind(Kind):
         """Returns, evaluations, episodes, and environment steps."""
         settings = header.get("settings") or {}
         return TrainingTally(settings.get("steps"), settings.get("env_steps"), int(header["problem"]["episodes"]))
-
-    @override
-    def report_options(self, parser: argparse.ArgumentParser) -> None:
-        """Which policy to show at play."""
-        parser.add_argument(
-            "--policy",
-            type=Path,
-            metavar="FILE.npz",
-            help="train-policy runs: show this policy at play; default: the saved one, else the best",
-        )
-        parser.add_argument("--no-video", action="store_true", help="train-policy runs: show no video")
 
     @override
     def page(self, reader: JournalReader, given: argparse.Namespace) -> Page:

@@ -19,7 +19,7 @@ from blackbox_zo.journal import Journal
 from oracles import CommandOracle, FunctionOracle, RankOnly
 from oracles.cli._scale import Scale, log_ticks, round_ticks
 from oracles.cli.main import main
-from oracles.function.history import History, history_of
+from oracles.function.history import History
 from oracles.words import figure as number
 
 EVIL = "<script>alert('x')</script>&\"$x^2$"
@@ -114,8 +114,8 @@ def report(journal: Path, capsys: pytest.CaptureFixture[str]) -> Page:
 
 def test_a_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     journal = command_run(tmp_path / "run.jsonl")
-    history, page = history_of(bz.read_journal(journal)), report(journal, capsys)
-    best = history.order[0]
+    history, page = History(bz.read_journal(journal)), report(journal, capsys)
+    best = history.best_first[0]
     assert 0 < len(history.failed) < history.n == 40
     assert history.values[best] == np.nanmin(history.values)
     for words in ("run.jsonl", "{python} train.py --lr {lr}", "40 of 80", "250 ms", "Best 10", "EvolutionStrategy("):
@@ -131,12 +131,12 @@ def test_a_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_points_from_a_replay_are_those_that_were_asked(tmp_path: Path) -> None:
     journal = command_run(tmp_path / "run.jsonl")
-    before = history_of(bz.read_journal(journal))
+    before = History(bz.read_journal(journal))
     header, *records = [json.loads(line) for line in journal.read_text().splitlines()]
     for record in records:  # as a wrapper that records nothing would have left it
         record.pop("info")
     journal.write_text("".join(json.dumps(line) + "\n" for line in [header, *records]))
-    after = history_of(bz.read_journal(journal))
+    after = History(bz.read_journal(journal))
     for mine, theirs in zip(before.axes, after.axes, strict=True):
         assert mine.name == theirs.name
         np.testing.assert_array_equal(mine.values, theirs.values)
@@ -144,8 +144,8 @@ def test_points_from_a_replay_are_those_that_were_asked(tmp_path: Path) -> None:
 
 def test_maximize(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     journal = command_run(tmp_path / "run.jsonl", maximize=True)
-    history, page = history_of(bz.read_journal(journal)), report(journal, capsys)
-    assert history.values[history.order[0]] == np.nanmax(history.values) > 0
+    history, page = History(bz.read_journal(journal)), report(journal, capsys)
+    assert history.values[history.best_first[0]] == np.nanmax(history.values) > 0
     best = history.best_so_far
     assert np.all(np.diff(best[~np.isnan(best)]) >= 0)
     assert "best (highest)" in page.text and "value (higher is better)" in page.text
@@ -162,10 +162,10 @@ def test_a_python_function(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
 
     journal = tmp_path / "run.jsonl"
     result = bz.minimize(fun, {"a": 3.0, "b": np.ones((2, 2))}, budget=60, journal=journal)
-    history, page = history_of(bz.read_journal(journal)), report(journal, capsys)
+    history, page = History(bz.read_journal(journal)), report(journal, capsys)
     assert [axis.name for axis in history.axes] == ["a", "b[0,0]", "b[0,1]", "b[1,0]", "b[1,1]"]
-    assert history.axes[0].values[history.order[0]] == result.x["a"]
-    assert history.values[history.order[0]] == result.fun
+    assert history.axes[0].values[history.best_first[0]] == result.x["a"]
+    assert history.values[history.best_first[0]] == result.fun
     assert "b[1,1]" in page.text and page.tags.count("svg") == 7 and "NaN or infinite" in page.text
 
 
@@ -174,7 +174,7 @@ def test_rankings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with bz.Search(np.full(3, 2.0), bz.RankBased(0.3, 8), bz.SGD(0.3), budget=80, journal=journal) as s:
         for _ in s.run(RankOnly(FunctionOracle(lambda x: float(x @ x)), 3)):
             pass
-    history, page = history_of(bz.read_journal(journal)), report(journal, capsys)
+    history, page = History(bz.read_journal(journal)), report(journal, capsys)
     assert history.ranked and history.place.min() == 0 and history.place.max() == 1
     assert "The answers are rankings" in page.text and page.tags.count("svg") == 3
     assert "best of its step" in page.text
@@ -212,7 +212,7 @@ def test_the_twelve_that_vary_most_are_drawn(tmp_path: Path, capsys: pytest.Capt
         unit=unit,
         journal=journal,
     )
-    history, page = history_of(bz.read_journal(journal)), report(journal, capsys)
+    history, page = History(bz.read_journal(journal)), report(journal, capsys)
     assert [axis.name for axis in history.drawn] == [f"x[{i}]" for i in range(8, 20)]
     assert "The 12 of 20 that vary most." in page.text and "x[3]" in page.text and page.tags.count("svg") == 14
 
@@ -235,7 +235,7 @@ def test_a_journal_that_is_being_written(tmp_path: Path, capsys: pytest.CaptureF
             assert "12" in page.text
             with journal.open("a") as file:  # as a report would meet it in the middle of a write
                 file.write('{"step": 9, "at"')
-            assert history_of(bz.read_journal(journal)).n == 12
+            assert History(bz.read_journal(journal)).n == 12
             journal.write_text(journal.read_text().removesuffix('{"step": 9, "at"'))
             reported.set()
         seen.append(float(x @ x))
@@ -243,7 +243,7 @@ def test_a_journal_that_is_being_written(tmp_path: Path, capsys: pytest.CaptureF
 
     seen: list[float] = []
     bz.minimize(fun, np.ones(2), budget=20, journal=journal)
-    assert reported.is_set() and history_of(bz.read_journal(journal)).n == 20
+    assert reported.is_set() and History(bz.read_journal(journal)).n == 20
 
 
 @pytest.mark.parametrize(
@@ -251,7 +251,7 @@ def test_a_journal_that_is_being_written(tmp_path: Path, capsys: pytest.CaptureF
     [
         (["run.jsonl", "-o", "run.pdf"], "--output 'run.pdf' must end in .html or .png."),
         (["run.jsonl", "-o", "run.jsonl"], "must end in .html or .png."),
-        (["run.jsonl", "-o", "nowhere/run.html"], "'nowhere/run.html' is in a folder that is not there"),
+        (["run.jsonl", "-o", "nowhere/run.html"], "'nowhere/run.html' is in a folder that does not exist"),
         (["missing.jsonl"], "No such file"),
         (["empty.jsonl"], "'empty.jsonl' is empty; no run has been recorded in it."),
         (["text.jsonl"], "'text.jsonl' is "),
@@ -321,6 +321,6 @@ def test_scales() -> None:
 def test_far_values_are_noted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     journal = tmp_path / "run.jsonl"
     bz.minimize(lambda x: float(x @ x - 1 + 1e9 * (x[0] > 1.2)), np.ones(2), budget=60, journal=journal)
-    history: History = history_of(bz.read_journal(journal))
+    history = History(bz.read_journal(journal))
     beyond = int((history.values > 1e6).sum())
     assert beyond > 0 and f"{beyond} worse value" in report(journal, capsys).text

@@ -11,21 +11,21 @@ import numpy as np
 
 import blackbox_zo as bz
 from blackbox_zo.tally import StepTally, Tally
-from golf.options import add_options
+from golf.options import OPTIONS
 from golf.oracle import HOLE, Golf
 from oracles.kind import Kind, Session
 from oracles.page import Chart, Facts, Layer, Page, Section
+from oracles.recorded import Recorded
+from oracles.sections import library, measures, method
 
 
 class Round(Session):
     """One search of angle and speed."""
 
-    def __init__(self, given: argparse.Namespace, settings: dict[str, Any]) -> None:
-        self.given, self.oracle, self.tally = given, Golf(given.wind), StepTally(given.steps)
-        problem, journal = {"kind": "golf", "wind": given.wind}, None
-        if given.journal is not None:
-            settings["steps"] = given.steps
-            journal = bz.Journal(given.journal, problem, settings, see=self.tally.see, names=GolfKind.names)
+    def __init__(self, kind: Kind, given: argparse.Namespace, settings: dict[str, Any]) -> None:
+        super().__init__(kind, given)
+        self.oracle, self.tally = Golf(given.wind), StepTally(given.steps)
+        journal = self.journal({"wind": given.wind}, {**settings, "steps": given.steps})
         x0 = bz.Vector(np.array([0.0, 10.0]), bounds=[(-45, 45), (1, 60)], unit=np.array([10.0, 5.0]))
         self.search = bz.Search(x0, bz.EvolutionStrategy(0.5, 8), seed=given.seed, journal=journal)
 
@@ -44,24 +44,16 @@ class Round(Session):
         yield f"{best.x[0]:.1f} degrees at {best.x[1]:.1f} m/s: {best.value:.2f} m from the hole"
         yield f"the wind blows {wind.drift:.2f} m aside, by {wind.strokes} strokes"
 
-    def close(self) -> None:
-        """Close the journal."""
-        self.search.close()
-
 
 class GolfKind(Kind):
     """What the command line knows of golf."""
 
     name, help = "golf", "find the stroke that brings the ball to the hole"
-    names: Mapping[str, str] = {"wind": "--wind", "seed": "--seed"}  # type: ignore[misc]
-
-    def options(self, parser: argparse.ArgumentParser) -> None:
-        """See `Kind.options`."""
-        add_options(parser)
+    options = OPTIONS
 
     def open(self, given: argparse.Namespace, settings: dict[str, Any]) -> Session:
         """See `Kind.open`."""
-        return Round(given, settings)
+        return Round(self, given, settings)
 
     def tally(self, header: Mapping[str, Any]) -> Tally:
         """See `Kind.tally`."""
@@ -69,11 +61,10 @@ class GolfKind(Kind):
 
     def page(self, reader: bz.JournalReader, given: argparse.Namespace) -> Page:
         """Distances by step, and where the balls came to rest."""
-        told = list(reader.answers())
-        steps = np.array([line.step for line in told for _ in line.ids], dtype=float)
-        metres = np.array([v for line in told for v in line.values or ()])
-        rests = np.array([i["rest"] for line in told for i in line.info or () if i and "rest" in i]).reshape(-1, 2)
-        best = np.fmin.accumulate(metres) if len(metres) else metres
+        run = Recorded(reader)
+        steps, metres = run.step.astype(float), run.values
+        rests = np.array([info["rest"] for info in run.infos if "rest" in info]).reshape(-1, 2)
+        best = np.fmin.accumulate(metres) if run.n else metres
         distance = Chart(
             "step", "metres from the hole",
             [Layer(steps, metres, "a stroke", "dots", "time"), Layer(steps, best, "best so far", "step", "ink")],
@@ -86,8 +77,13 @@ class GolfKind(Kind):
             linear=True,
         )  # fmt: skip
         tiles = [("best", f"{best[-1]:.2f} m" if len(best) else "–"), ("strokes", str(len(metres)))]
-        facts = Facts([("wind", f"{reader.header['problem']['wind']} m"), ("seed", str(reader.header["seed"]))])
-        sections = [Section("Distance", [distance]), Section("The green", [green]), Section("The run", [facts])]
+        facts = Facts([("wind", f"{run.problem['wind']} m"), *method(run.header), library(run.header)])
+        sections = [
+            Section("Distance", [distance]),
+            Section("The green", [green]),
+            *measures(run.measured),
+            Section("The run", [facts]),
+        ]
         return Page(reader.path.name, "golf", tiles, sections)
 
     def export(self, reader: bz.JournalReader, given: argparse.Namespace) -> Iterator[str]:

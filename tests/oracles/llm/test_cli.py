@@ -217,10 +217,11 @@ def test_loss_and_accuracy_of_one_run_of_the_model_are_those_of_two(here: Path) 
     from oracles.llm import Accuracy, LabelWords, evaluate, label_tokens, load_model
     from oracles.llm._settings import settings_of
     from oracles.llm._task import task_of
-    from oracles.llm.options import add_options
+    from oracles.llm.options import OPTIONS
+    from oracles.options import add_options
 
     parser = argparse.ArgumentParser()
-    add_options(parser)
+    add_options(parser, OPTIONS)
     model, words = load_model("tiny")
     given = parser.parse_args(typed()[1:], argparse.Namespace(journal=None))
     task = task_of(settings_of(given), words, 64)
@@ -484,12 +485,12 @@ NO_TASK: tuple[str, ...] = ()
         (TASK, ("--steps", "0"), "must be a whole number of at least 1, got '0'"),
         (TASK, ("--report", "x.html"), "--report is drawn from the journal; add --journal FILE"),
         (TASK, ("--report", "x.pdf", "--journal", "run.jsonl"), "--report 'x.pdf' must end in .html or .png"),
-        (TASK, ("--journal", "no/such/run.jsonl"), "is in a folder that is not there"),
+        (TASK, ("--journal", "no/such/run.jsonl"), "is in a folder that does not exist"),
         (TASK, ("--journal", "tiny"), "--journal 'tiny' is a folder"),
         (TASK, ("--save", "tiny"), "--save 'tiny' is the model's own folder"),
         (TASK, ("--save", "full"), "--save 'full' holds something else than a model"),
         (TASK, ("--save", "rows.jsonl"), "--save 'rows.jsonl' is a file"),
-        (TASK, ("--save", "no/such"), "is in a folder that is not there"),
+        (TASK, ("--save", "no/such"), "is in a folder that does not exist"),
     ],
 )
 def test_bad_input_is_a_sentence(

@@ -21,7 +21,7 @@ import blackbox_zo as bz
 from oracles.cli.main import main
 from oracles.page import Chart, Commands, Media, Page
 from oracles.rl import MLPPolicy, TorchPolicy, Training, load
-from oracles.rl._career import career_of
+from oracles.rl._career import Career
 from oracles.rl.kind import TrainPolicyKind
 from tests.oracles.rl.test_cli_watch import HEADER, evaluation, record
 
@@ -73,14 +73,14 @@ def page_of(path: Path) -> Page:
 
 def test_what_a_journal_tells(tmp_path: Path) -> None:
     path = pretended(tmp_path / "run.jsonl")
-    career = career_of(bz.read_journal(path))
+    career = Career(bz.read_journal(path))
     assert career.played.tolist() == [20, 40, 60, 80, 100]
     assert (
         career.mean_return[[0, 2, 3, 4]].tolist() == [-4.5, -0.5, 1.5, 3.5]
         and career.mean_return[1] != career.mean_return[1]
     )
     assert career.best_so_far.tolist() == [-4, -4, 0, 2, 4]
-    assert career.failures == [(2, "the score is not finite"), (3, EVIL)] and career.candidates == 10
+    assert career.failed.tolist() == [2, 3] and career.n == 10
     tiles = dict(page_of(path).tiles)
     assert tiles["best evaluation, after step 3"] == "4" and tiles["last evaluation, after step 5"] == "2.5"
     assert tiles["steps"] == "5" and tiles["episodes"] == "20" and tiles["failed candidates"] == "2"

@@ -17,7 +17,7 @@ from blackbox_zo.journal import read_journal
 from blackbox_zo.learning import Learning
 from oracles.cli.main import main
 from oracles.rl import EpisodeOracle, Horizon, LinearPolicy, MLPPolicy, Rollouts, Training, preset
-from oracles.rl._career import career_of
+from oracles.rl._career import Career
 from oracles.rl._episodes import Episode
 from oracles.rl._single import SinglePlayer
 from oracles.rl._vector import VectorPlayer
@@ -177,8 +177,8 @@ def test_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str], mo
     printed = capsys.readouterr()
     assert "in the first 10 steps" in printed.out + printed.err
     assert f"{40 * (8 + 9 + 10):,} steps of the environment" in printed.out
-    career = career_of(read_journal("run.jsonl"))
-    assert np.isnan(career.mean_return).all() and not career.barren.any() and not career.failures
+    career = Career(read_journal("run.jsonl"))
+    assert np.isnan(career.mean_return).all() and not career.barren.any() and not career.failed.size
     assert main(["report", "run.jsonl", "--no-video"]) == 0 and capsys.readouterr().out
     assert "8 steps, 1 more in each step of the search" in Path("run.html").read_text()
     assert main(["watch", "run.jsonl"]) == 0
