@@ -103,13 +103,15 @@ class Book:
         print(f"[{time.perf_counter() - BEGUN:6.1f} s] {name}: {json.dumps(found, default=str)[:1500]}", flush=True)
 
 
-def check(book: Book, device: str, small: bool) -> None:
+def check(book: Book, device: str, small: bool, only: list[str] | None) -> None:
     """All checks of `_cuda_checks.py` and `_cuda_uses.py`."""
     from _cuda_checks import CHECKS
     from _cuda_uses import USES
 
     for function in (*CHECKS, *USES):
         name, begun = function.__name__, time.perf_counter()
+        if only is not None and name not in only:
+            continue
         try:
             with limit(40):
                 found = function(device, small)
@@ -135,7 +137,7 @@ def speed(book: Book, now: Worker, args: argparse.Namespace) -> None:
     """Steps of several kinds against two plain forwards, in turn, for each size."""
     variants = ["two forwards", "one forward", "MeZO", "lowrank", "default", "lowrank scratch", "rademacher"]
     jobs = [("tiny", "bfloat16"), ("tiny2", "float32")] if args.small else [
-        ("125M", "bfloat16"), ("125M", "float16"), ("1.3B", "bfloat16"), ("6.7B", "bfloat16")]  # fmt: skip
+        ("125M", "bfloat16"), ("1.3B", "bfloat16"), ("6.7B", "bfloat16"), ("125M", "float16")]  # fmt: skip
     for size, dtype in jobs:
         if time.perf_counter() - BEGUN > args.deadline:
             book.note(f"speed {size} {dtype}", "left out: too late")
@@ -148,9 +150,11 @@ def speed(book: Book, now: Worker, args: argparse.Namespace) -> None:
             found[variant] = now.ask(45, size=size, dtype=dtype, variant=variant, seconds=seconds, steps=args.steps)
         book.note(f"speed {size} {dtype}", found)
         book.note(f"ratios {size} {dtype}", relative(found))
-        if size in ("tiny", "1.3B"):
-            for variant in ("lowrank", "lowrank scratch"):
-                book.note(f"profile {variant}", now.ask(30, what="profile", size=size, dtype=dtype, variant=variant))
+        if size in ("tiny", "125M", "1.3B") and dtype == "bfloat16":
+            for variant in ("lowrank", "default"):
+                book.note(
+                    f"profile {size} {variant}", now.ask(30, what="profile", size=size, dtype=dtype, variant=variant)
+                )
     book.note("thin products, ms", now.ask(30, what="thin"))
 
 
@@ -162,7 +166,7 @@ def before_and_after(book: Book, now: Worker, args: argparse.Namespace) -> None:
     try:
         for size in ("tiny",) if args.small else ("125M", "1.3B"):
             rounds: dict[str, list[dict[str, Any]]] = {}
-            for _ in range(3):
+            for _ in range(1 if size == "1.3B" else 2):
                 for name, worker in (("before", base), ("after", now)):
                     for variant in ("lowrank", "default"):
                         job = {
@@ -190,6 +194,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=12)
     parser.add_argument("--deadline", type=float, default=270.0, help="seconds after which no size is begun")
     parser.add_argument("--only", nargs="*", default=("checks", "speed", "base"), choices=("checks", "speed", "base"))
+    parser.add_argument("--check", nargs="*", help="names of the checks to make, all unless given")
     args = parser.parse_args()
     args.batch, args.tokens = (4, 16) if args.small else (16, 256)
     import torch
@@ -200,7 +205,7 @@ def main() -> None:
     versions = {"torch": torch.__version__, "transformers": transformers.__version__, "card": card}
     book.note("machine", {**MACHINE, **versions, "TF32": torch.backends.cuda.matmul.allow_tf32})
     if "checks" in args.only:
-        check(book, args.device, args.small)
+        check(book, args.device, args.small, args.check)
         if args.device == "cuda":
             torch.cuda.empty_cache()
     now = Worker(HERE.parent, args.device, args.batch, args.tokens)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -214,8 +215,8 @@ class SignTable:
         sizes: For each name its number of elements.
 
     Attributes:
-        signs: All of them, shape (k, total); each name starts at a multiple of 64.
-        starts: For each name its first column.
+        words: All of them as bits, 64 a word, 1 for -1, shape (k, total / 64).
+        starts: For each name its first column, a multiple of 64.
     """
 
     def __init__(self, key: Key, k: int, sizes: dict[str, int]) -> None:
@@ -230,10 +231,16 @@ class SignTable:
         z += np.repeat(halves[:, 0], repeats)
         _mix(z)
         z ^= np.repeat(halves[:, 1], repeats)
-        bits = np.unpackbits(_mix(z).astype("<u8", copy=False).view(np.uint8), axis=1, bitorder="little")
-        self.signs: Signs = np.multiply(bits, np.float32(-2.0), dtype=np.float32)
-        self.signs += np.float32(1.0)
+        self.words: Words = _mix(z)
         self.starts = dict(zip(sizes, (64 * (ends - counts)).tolist(), strict=True))
+
+    @cached_property
+    def signs(self) -> Signs:
+        """All of them, shape (k, total), unpacked at the first read."""
+        bits = np.unpackbits(self.words.astype("<u8", copy=False).view(np.uint8), axis=1, bitorder="little")
+        signs: Signs = np.multiply(bits, np.float32(-2.0), dtype=np.float32)
+        signs += np.float32(1.0)
+        return signs
 
     def of(self, name: str, size: int) -> Signs:
         """The signs of one name, shape (k, size)."""

@@ -9,10 +9,12 @@ import torch
 
 from blackbox_zo._typing import Floats
 from blackbox_zo.directions import Block
+from blackbox_zo.modules._devices import sent
 from blackbox_zo.modules._heap import Heap
 from blackbox_zo.modules._masks import Mask
 from blackbox_zo.modules._module import Module
-from blackbox_zo.modules._tensors import Buffers, Small, add_direction_, factors_of, row_chunks, rows_of, sent
+from blackbox_zo.modules._signs import Small, factors_of, rows_of
+from blackbox_zo.modules._tensors import Buffers, add_direction_, row_chunks
 from blackbox_zo.steps import Queries
 
 __all__ = ["Displaced", "Displacements"]
@@ -32,12 +34,21 @@ class _Shared:
         self.queries = queries
         self._matrix: dict[torch.device, torch.Tensor] = {}
         self._small: dict[torch.device, Small] = {}
+        self._far: dict[tuple[float, torch.dtype, torch.device], torch.Tensor] = {}
 
     def matrix(self, device: torch.device) -> torch.Tensor:
         """C, shape (n, k), fp32."""
         if device not in self._matrix:
             self._matrix[device] = sent(self.queries.matrix.astype(np.float32), device)
         return self._matrix[device]
+
+    def far(self, times: float, like: torch.Tensor) -> torch.Tensor:
+        """How far each query goes, times a number, shape (n,), of the type and on the device of `like`."""
+        place = times, like.dtype, like.device
+        if place not in self._far:
+            far = (self.queries.scale * times).astype(np.float32)
+            self._far[place] = sent(far, like.device).to(like.dtype)
+        return self._far[place]
 
     def small(self, device: torch.device) -> Small:
         """`C U` in the small blocks that are drawn together."""
@@ -74,8 +85,15 @@ class Displaced:
     @cached_property
     def far(self) -> Floats:
         """How far each query goes along `A_j' B_j` (where there are factors) or u_j, shape (n,)."""
-        unit = self.unit if self.factors is None else self.unit * self.directions.factor_scale
-        return self.shared.queries.scale * unit
+        return self.shared.queries.scale * self._times
+
+    def far_on(self, like: torch.Tensor) -> torch.Tensor:
+        """`far` as a tensor of the type and on the device of another."""
+        return self.shared.far(self._times, like)
+
+    @property
+    def _times(self) -> float:
+        return self.unit if self.factors is None else self.unit * self.directions.factor_scale
 
     @property
     def offsets(self) -> torch.Tensor:
@@ -92,7 +110,8 @@ class Displaced:
     @cached_property
     def stacked(self) -> torch.Tensor:
         """`w + c_i u_i` of a small parameter, shape (n, *shape), in its own type."""
-        return (self.p.float() + self.offsets).to(self.p.dtype)
+        offsets = self.offsets
+        return torch.add(offsets, self.p, out=torch.empty(offsets.shape, dtype=self.p.dtype, device=self.p.device))
 
     def chunks(self, tokens: int = 0) -> list[tuple[int, int]]:
         """Runs of rows that are displaced at a time, for so many rows of an input."""

@@ -14,20 +14,12 @@ import torch
 from blackbox_zo._describe import describe
 from blackbox_zo._typing import Floats, override
 from blackbox_zo.directions import Block
+from blackbox_zo.modules._devices import full_precision, weights_of
 from blackbox_zo.modules._masks import Mask, make_mask
 from blackbox_zo.modules._rounding import round_into_, together
 from blackbox_zo.modules._select import Select, select_parameters
-from blackbox_zo.modules._tensors import (
-    GRAIN,
-    Buffers,
-    Small,
-    add_direction_,
-    factors_of,
-    full_precision,
-    row_chunks,
-    rows_of,
-    weights_of,
-)
+from blackbox_zo.modules._signs import Small, factors_of, rows_of
+from blackbox_zo.modules._tensors import GRAIN, Buffers, add_direction_, row_chunks
 from blackbox_zo.steps import Step
 from blackbox_zo.variables import Variable
 
@@ -115,28 +107,36 @@ class Module(Variable):
         self.version += 1
 
     def _add(self, step: Step) -> None:
-        buffers = Buffers()
-        first = next(iter(self.parameters.values()))
-        small = Small(step.directions, weights_of(step.w, first.device)) if np.any(step.w) else None
+        buffers, small, moves = Buffers(), _Sums(step), bool(np.any(step.w))
         for block in self.blocks:
             p = self.parameters[block.name].detach()
             keep = 1.0 if block.name in self.undecayed else 1.0 - step.shrink
-            moved = small is not None and step.directions.touches(block)
-            if moved or keep != 1.0:
-                delta, mask = small.of(block) if small is not None and moved else None, self.masks.get(block.name)
-                if delta is not None and p.dtype is torch.float32 and p.device == first.device and mask is None:
-                    if keep != 1.0:
-                        p.mul_(keep)
-                    p.add_(delta, alpha=self.units[block.name])
-                else:
-                    self._add_block(block, p, step, keep, moved, buffers)
+            moved = moves and step.directions.touches(block)
+            if not moved and keep == 1.0:
+                continue
+            mask, unit = self.masks.get(block.name), self.units[block.name]
+            delta = small.of(block, p) if moved else None
+            if p.dtype is not torch.float32 or mask is not None or not moved:
+                self._add_block(block, p, step, keep, moved, delta if unit == 1.0 else None, buffers)
+            elif delta is not None:
+                if keep != 1.0:
+                    p.mul_(keep)
+                p.add_(delta, alpha=unit)
+            else:
+                self._add_exactly(block, p, step, step.w * unit, keep, buffers)
 
-    def _add_block(self, block: Block, p: torch.Tensor, step: Step, keep: float, moved: bool, buffers: Buffers) -> None:
-        w = step.w * self.units[block.name]
-        mask = self.masks.get(block.name)
-        if moved and mask is None and p.dtype is torch.float32:
-            self._add_exactly(block, p, step, w, keep, buffers)
-            return
+    def _add_block(
+        self,
+        block: Block,
+        p: torch.Tensor,
+        step: Step,
+        keep: float,
+        moved: bool,
+        sums: torch.Tensor | None,
+        buffers: Buffers,
+    ) -> None:
+        """Add to a parameter that has a mask or is to be rounded; `sums` is what to add, if that is known."""
+        w, mask = step.w * self.units[block.name], self.masks.get(block.name)
         factors = factors_of(step.directions, block, p.device) if moved else None
         left, right = _joined(*factors, w * step.directions.factor_scale) if factors is not None else (None, None)
         width = max(1, block.size // max(1, block.shape[0] if block.shape else 1))
@@ -144,16 +144,19 @@ class Module(Variable):
         for chunks in together(row_chunks(block.shape), p):
             a, b = chunks[0][0], chunks[-1][1]
             part = flat[a * width : b * width]
-            delta = buffers.get("move", part.numel(), torch.float32, p.device)[: part.numel()].zero_()
-            other = buffers.get("direction", part.numel(), torch.float32, p.device)
+            delta = buffers.get("move", part.numel(), torch.float32, p.device)[: part.numel()]
             if left is not None and right is not None:
                 torch.mm(left[a:b], right, out=delta.view(b - a, -1))
-            elif moved:
-                for j in np.flatnonzero(w).tolist():
+            elif sums is not None:
+                delta.copy_(sums.reshape(-1)[a * width : b * width])
+            else:
+                delta.zero_()
+                other = buffers.get("direction", part.numel(), torch.float32, p.device)
+                for j in np.flatnonzero(w).tolist() if moved else ():
                     add_direction_(delta, step.directions, block, j, float(w[j]), a * width, other)
             if mask is not None:
                 delta *= mask(part, a * width)
-            delta.add_(part.float(), alpha=keep)
+            delta.add_(part.float() if part.dtype is torch.float64 else part, alpha=keep)
             seeds = [(self.version, block.name, start) for start, _ in chunks]
             each = (chunks[0][1] - a) * width
             round_into_(part, delta, seeds if self.rounding == "stochastic" else None, each)
@@ -221,6 +224,26 @@ class Module(Variable):
             array = np.ascontiguousarray(state[name])
             p.copy_(torch.from_numpy(array.copy()).view(p.dtype).view(p.shape))
         self.version = version
+
+
+class _Sums:
+    """What a step adds to small blocks, by device.
+
+    Args:
+        step: The step.
+    """
+
+    def __init__(self, step: Step) -> None:
+        self.step = step
+        self.made: dict[tuple[torch.device, bool], Small] = {}
+
+    def of(self, block: Block, p: torch.Tensor) -> torch.Tensor | None:
+        """What to add to a block, times 1 / unit; None if it is not drawn with others. fp64 is added in fp32 too."""
+        in_order = p.dtype is not torch.float32
+        if (p.device, in_order) not in self.made:
+            weights = weights_of(self.step.w, p.device)
+            self.made[p.device, in_order] = Small(self.step.directions, weights, in_order)
+        return self.made[p.device, in_order].of(block)
 
 
 def _joined(a: torch.Tensor, b: torch.Tensor, w: Floats) -> tuple[torch.Tensor, torch.Tensor]:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
+from functools import cache
 from typing import TypeAlias
 
 import numpy as np
 import torch
 
-from blackbox_zo.modules._tensors import CHUNK, GPU_CHUNK, sent
+from blackbox_zo.modules._devices import sent
+from blackbox_zo.modules._tensors import CHUNK, GPU_CHUNK
 from blackbox_zo.randomness import Key, words
 
 __all__ = ["random_bits", "round_into_", "together"]
@@ -44,11 +47,16 @@ def random_bits(addresses: Sequence[Address], each: int, like: torch.Tensor) -> 
 
 def _bits_in_torch(addresses: Sequence[Address], count: int, device: torch.device) -> torch.Tensor:
     """`randomness.words` for each address, made on the device: those of a large model are slow to make and to send."""
-    digests = [Key(v, a).digest(f"{name}|rounding", size=16) for v, name, a in addresses]
-    halves = sent(np.frombuffer(b"".join(digests), dtype="<i8").reshape(-1, 2).copy(), device)
+    halves = _digests(addresses, device)
     counter = torch.arange(count, dtype=torch.int64, device=device).mul_(_GOLDEN)
     mixed = _mixed_(_mixed_(counter + halves[:, :1]).bitwise_xor_(halves[:, 1:]))
     return mixed.view(torch.int16).reshape(-1)
+
+
+def _digests(addresses: Sequence[Address], device: torch.device) -> torch.Tensor:
+    """The two halves of each address's digest, shape (addresses, 2)."""
+    found = [Key(v, a).digest(f"{name}|rounding", size=16) for v, name, a in addresses]
+    return sent(np.frombuffer(b"".join(found), dtype="<i8").reshape(-1, 2).copy(), device)
 
 
 def _mixed_(z: torch.Tensor) -> torch.Tensor:
@@ -76,6 +84,8 @@ def round_into_(
     if addresses is None or out.element_size() != 2:
         out.copy_(exact)
         return
+    if exact.is_cuda and _fused(out, exact, addresses, each or exact.numel()):
+        return
     bits16 = random_bits(addresses, each or exact.numel(), exact)[: exact.numel()]
     if out.dtype is torch.bfloat16:  # the upper half of an fp32: add 16 random bits below, cut them off
         noise = bits16.to(torch.int32) & 0xFFFF
@@ -93,3 +103,28 @@ def round_into_(
     u = ((bits16.to(torch.int32) & 0xFFFF).float() + 0.5) / 65536.0
     usable = (error != 0) & other.isfinite() & nearest.isfinite()
     out.copy_(torch.where(usable & (u < chance), other, nearest))
+
+
+@cache
+def _kernel() -> list[Callable[..., None]]:
+    """`fused_round_into_`, or nothing if there is no Triton; emptied if it fails."""
+    try:
+        from blackbox_zo.modules._fused import fused_round_into_
+    except ImportError:
+        return []
+    return [fused_round_into_]
+
+
+def _fused(out: torch.Tensor, exact: torch.Tensor, addresses: Sequence[Address], each: int) -> bool:
+    """Round in one pass over memory instead of dozens, if Triton can; whether it did."""
+    kernel = _kernel()
+    if not kernel:
+        return False
+    try:
+        kernel[0](out, exact, _digests(addresses, exact.device), each)
+    except Exception as error:  # most often there is no C compiler, which Triton needs
+        if isinstance(error, torch.OutOfMemoryError):
+            raise
+        kernel.clear()
+        warnings.warn(f"Triton failed, so moves of 16-bit weights are slower: {error!r:.200}", stacklevel=2)
+    return bool(kernel)

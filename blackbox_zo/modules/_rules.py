@@ -8,14 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol
 
-import numpy as np
 import torch
 from torch.nn import functional as F
 
 from blackbox_zo.modules._displaced import Displaced, Displacements
 from blackbox_zo.modules._scratch import linear
 from blackbox_zo.modules._stacking import Family, cat, is_marked, leased, mark
-from blackbox_zo.modules._tensors import sent
 
 __all__ = ["ACTIVATIONS", "NAMED", "RULES", "Stacked", "is_plain"]
 
@@ -94,16 +92,16 @@ def _product(
     """
     x2, size, (k, r, _) = x.reshape(-1, x.shape[-1]), out.shape[-1], into.shape
     each = len(x2) // mode.n
+    out = out.to(x.dtype)
     out = out.expand(mode.n, -1, -1) if k == 1 else out[mode.displacements.along(x.device)]
     if bias is not None:
         last = bias.detach()[None, None].expand(mode.n, 1, size) if b is None else b.stacked[:, None]
         out = torch.cat([out, last.to(out.dtype)], 1)
     t = torch.ones(mode.n, each, out.shape[1], dtype=x.dtype, device=x.device)
-    far = sent(w.far.astype(np.float32), x.device).to(x.dtype)
-    torch.mul(_along(mode, x2, into.to(x.dtype)), far[:, None, None], out=t[..., :r])
+    torch.mul(_along(mode, x2, into.to(x.dtype)), w.far_on(x)[:, None, None], out=t[..., :r])
     mode.displacements.heap.will_make(len(x2) * size, x)
     y = leased(len(x2), size, x)
-    torch.bmm(t, out.to(x.dtype), out=y.view(mode.n, -1, size))
+    torch.bmm(t, out, out=y.view(mode.n, -1, size))
     y.addmm_(x2, weight)
     return mark(y.view(*x.shape[:-1], size))
 
@@ -113,7 +111,8 @@ def _along(mode: Stacked, x: torch.Tensor, into: torch.Tensor) -> torch.Tensor:
     r, each = into.shape[1], len(x) // mode.n
     parts = []
     for js, start, stop in mode.groups(r):
-        y = F.linear(x[start * each : stop * each], into[js].flatten(0, 1)).view(len(js), -1, len(js), r)
+        some = into[js[0] : js[-1] + 1] if js[-1] - js[0] == len(js) - 1 else into[js]  # a list would be sent
+        y = F.linear(x[start * each : stop * each], some.flatten(0, 1)).view(len(js), -1, len(js), r)
         parts.append(y.diagonal(dim1=0, dim2=2).permute(2, 0, 1).reshape(stop - start, each, r))
     return parts[0] if len(parts) == 1 else torch.cat(parts)
 

@@ -6,23 +6,15 @@ A block of a module is flat here, in the order of its elements, and chunks start
 from __future__ import annotations
 
 import math
-import struct
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from blackbox_zo.directions import Block, Directions
+from blackbox_zo.modules._devices import sent
+from blackbox_zo.modules._signs import spread
 
-if TYPE_CHECKING:
-    from blackbox_zo._typing import Floats, Words
-
-__all__ = [
-    *("Buffers", "Small", "add_direction_", "factors_of", "full_precision", "is_coarse", "row_chunks", "rows_of"),
-    *("sent", "spread", "uses_tf32", "weights_of"),
-]
+__all__ = ["Buffers", "add_direction_", "row_chunks"]
 
 GRAIN = 64
 """Chunks start at multiples of this many elements: one word of sign bits."""
@@ -30,13 +22,11 @@ GRAIN = 64
 CHUNK = 1 << 20
 """Elements worked on at a time: 4 MiB in fp32, which stays in the cache while it is made and used."""
 
-GPU_CHUNK = 1 << 22
-"""The same on any other device than a CPU, where starting an operation takes as long as a million elements do."""
+GPU_CHUNK = 1 << 23
+"""The same on any other device than a CPU, where starting an operation takes as long as millions of elements do."""
 
 MANY_TOKENS = 256
 """From here on runs are larger."""
-
-_SIGN = -(2**31)
 
 
 def row_chunks(shape: tuple[int, ...], tokens: int = 0, device: torch.device | None = None) -> list[tuple[int, int]]:
@@ -55,119 +45,6 @@ def row_chunks(shape: tuple[int, ...], tokens: int = 0, device: torch.device | N
     runs = -(-rows * width // most)
     step = max(1, -(-rows // (runs * multiple))) * multiple if runs else max(1, rows)
     return [(a, min(a + step, rows)) for a in range(0, rows, step)]
-
-
-def sent(array: np.ndarray[Any, Any], device: torch.device) -> torch.Tensor:
-    """An array as a tensor on a device. On CUDA without waiting for what runs there: the driver has a copy at once."""
-    return torch.from_numpy(array).to(device, non_blocking=device.type == "cuda")
-
-
-def spread(words: Words, out: torch.Tensor, scale: float) -> torch.Tensor:
-    """`scale * sign` for each bit of `words`, written to the front of `out`; that front is returned.
-
-    Args:
-        words: 64 signs each, the lowest bit first; a 1 is -1.
-        out: Flat fp32, at least 64 elements a word.
-        scale: Any number.
-    """
-    packed = sent(words.astype("<u8", copy=False).view(np.int32), out.device)
-    front = out[: 64 * len(words)]
-    ints = front.view(torch.int32).view(-1, 32)
-    torch.bitwise_left_shift(packed[:, None], _shifts(out.device), out=ints)  # the wanted bit becomes the sign
-    ints &= _SIGN
-    ints ^= struct.unpack("<i", struct.pack("<f", scale))[0]
-    return front
-
-
-_shift_cache: dict[torch.device, torch.Tensor] = {}
-
-
-def _shifts(device: torch.device) -> torch.Tensor:
-    if device not in _shift_cache:
-        _shift_cache[device] = torch.arange(31, -1, -1, dtype=torch.int32, device=device)
-    return _shift_cache[device]
-
-
-def factors_of(directions: Directions, block: Block, device: torch.device) -> tuple[torch.Tensor, torch.Tensor] | None:
-    """`Directions.factors` as tensors, A (k, r, m) and B (k, r, n); A is still to be scaled by `factor_scale`."""
-    found = directions.factors(block)
-    if found is None:
-        return None
-    a, b = found
-    return sent(a, device), sent(b, device)
-
-
-def rows_of(directions: Directions, block: Block, device: torch.device) -> torch.Tensor:
-    """All directions in a small block, shape (k, *block.shape), fp32."""
-    rows = np.array([directions.part(block, j, 0, block.size) for j in range(directions.k)], dtype=np.float32)
-    return sent(rows, device).reshape(directions.k, *block.shape)
-
-
-class Small:
-    """`weights @ u` in the small blocks that directions keep in a table, for one or several sets of weights.
-
-    Args:
-        directions: Any; without a table nothing is found.
-        weights: Shape (n, k) or (k,), fp32, where the results are wanted.
-    """
-
-    def __init__(self, directions: Directions, weights: torch.Tensor) -> None:
-        table = directions.table
-        self.starts = {} if table is None else table.starts
-        with full_precision():
-            self.sums = None if table is None else weights @ sent(table.signs, weights.device)
-
-    def of(self, block: Block) -> torch.Tensor | None:
-        """The sums in a block, shape (n, *block.shape) or its shape; None if it is not in the table."""
-        start = self.starts.get(block.name)
-        if start is None or self.sums is None:
-            return None
-        return self.sums[..., start : start + block.size].view((*self.sums.shape[:-1], *block.shape))
-
-
-def uses_tf32() -> bool:
-    """Whether products of fp32 matrices on a GPU round their factors to TF32, which has ten bits after the first."""
-    matmul = torch.backends.cuda.matmul
-    try:
-        return bool(matmul.allow_tf32)
-    except RuntimeError:  # set through torch's newer name for it
-        return str(matmul.fp32_precision) == "tf32"
-
-
-@contextmanager
-def full_precision() -> Iterator[None]:
-    """Inside, products of fp32 matrices are not rounded to TF32: moves must not depend on that setting."""
-    matmul = torch.backends.cuda.matmul
-    if not uses_tf32():
-        yield
-        return
-    try:
-        old = bool(matmul.allow_tf32)
-    except RuntimeError:
-        old = None
-    try:
-        if old is None:
-            matmul.fp32_precision = "ieee"
-        else:
-            matmul.allow_tf32 = False
-        yield
-    finally:
-        if old is None:
-            matmul.fp32_precision = "tf32"
-        else:
-            matmul.allow_tf32 = True
-
-
-def is_coarse(p: torch.Tensor) -> bool:
-    """Whether a model with such parameters computes about three digits: in 16-bit floats, or in TF32."""
-    if p.element_size() == 2 or torch.is_autocast_enabled(p.device.type):
-        return True
-    return p.device.type == "cuda" and p.dtype is torch.float32 and uses_tf32()
-
-
-def weights_of(w: Floats, device: torch.device) -> torch.Tensor:
-    """Weights in fp32."""
-    return sent(np.asarray(w, dtype=np.float32), device)
 
 
 def add_direction_(

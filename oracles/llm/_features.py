@@ -11,9 +11,9 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 from blackbox_zo._typing import override
+from blackbox_zo.modules._devices import is_coarse
 from blackbox_zo.modules._scratch import leaves
 from blackbox_zo.modules._stacking import mark, take_rows
-from blackbox_zo.modules._tensors import is_coarse
 from oracles.llm._passes import is_out_of_memory
 
 __all__ = ["Features", "Trunk", "is_faithful", "like"]

@@ -10,7 +10,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch.nn import functional as F
 
-from blackbox_zo.modules._tensors import is_coarse
+from blackbox_zo.modules._devices import is_coarse
 from oracles.llm._passes import is_out_of_memory
 
 __all__ = ["scores_of"]

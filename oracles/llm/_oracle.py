@@ -13,9 +13,9 @@ from blackbox_zo._typing import Floats, override
 from blackbox_zo.errors import OracleError
 from blackbox_zo.feedback import Feedback, Values
 from blackbox_zo.modules import Module
+from blackbox_zo.modules._devices import is_coarse
 from blackbox_zo.modules._displaced import Displacements
 from blackbox_zo.modules._stacking import Unstackable
-from blackbox_zo.modules._tensors import is_coarse
 from blackbox_zo.oracle import Oracle
 from blackbox_zo.proposal import Proposal
 from oracles.llm._features import Features

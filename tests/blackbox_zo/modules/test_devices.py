@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,8 +15,11 @@ from torch import nn
 
 import blackbox_zo as bz
 from blackbox_zo.modules import Module, _module, _rounding, _tensors
+from blackbox_zo.modules._devices import full_precision, is_coarse, uses_tf32, weights_of
 from blackbox_zo.modules._rounding import _bits_in_torch, random_bits, together
-from blackbox_zo.modules._tensors import full_precision, is_coarse, row_chunks, uses_tf32
+from blackbox_zo.modules._signs import Small, _unpack
+from blackbox_zo.modules._tensors import add_direction_, row_chunks
+from blackbox_zo.randomness import SignTable
 
 
 @pytest.fixture(params=["older", "newer"])
@@ -68,10 +74,10 @@ def test_a_gpu_works_on_more_at_a_time() -> None:
     far, p = torch.device("meta"), torch.empty(3, device="meta")
     assert len(row_chunks((4096, 4096))) == 16
     assert len(row_chunks((4096, 4096), device=torch.device("cpu"))) == 16
-    assert len(row_chunks((4096, 4096), device=far)) == 4
+    assert len(row_chunks((4096, 4096), device=far)) == 2
     chunks = row_chunks((4096, 4096))
     assert together(chunks, torch.empty(3)) == [[chunk] for chunk in chunks]
-    assert together(chunks, p) == [chunks[i : i + 4] for i in range(0, 16, 4)]
+    assert together(chunks, p) == [chunks[:8], chunks[8:]]
 
 
 def test_moves_are_made_without_tf32(monkeypatch: pytest.MonkeyPatch, tf32: None) -> None:
@@ -96,3 +102,61 @@ def test_what_counts_as_coarse() -> None:
     assert is_coarse(torch.empty(1, dtype=torch.bfloat16)) and is_coarse(torch.empty(1, dtype=torch.float16))
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert is_coarse(torch.empty(1))
+
+
+def test_the_kernel_of_a_gpu_rounds_to_the_same_bits() -> None:
+    """Triton's interpreter runs it on the CPU, in a process of its own."""
+    pytest.importorskip("triton", reason="Triton comes with torch for CUDA only")
+    env = {**os.environ, "TRITON_INTERPRET": "1"}
+    found = subprocess.run([sys.executable, "-W", "ignore", "-c", FUSED], env=env, capture_output=True, text=True)
+    assert found.returncode == 0 and found.stdout.split() == ["bfloat16", "float16"], found.stderr
+
+
+FUSED = """
+import torch
+from blackbox_zo.modules._fused import fused_round_into_
+from blackbox_zo.modules._rounding import _digests, round_into_
+
+torch.manual_seed(0)
+inf = float("inf")
+odd = [0.0, -0.0, inf, -inf, 1e38, -7e4, 65519.0, 65503.9, 1e-9, -1e-9, 2e-5, 2**-14 * (1 - 2**-13), -3e-8]
+for dtype in (torch.bfloat16, torch.float16):
+    for each, chunks, size in ((4, 3, 10), (100, 3, 223), (5000, 2, 9999), (37, 1, 37), (1, 1, 1), (8192, 1, 8192)):
+        x = torch.randn(size) * torch.exp(4 * torch.randn(size))
+        x[: len(odd)] = torch.tensor(odd)[:size]
+        addresses = [(3, "w", 64 * i) for i in range(chunks)]
+        want, got = torch.empty(size, dtype=dtype), torch.zeros(size, dtype=dtype)
+        round_into_(want, x, addresses, each)
+        fused_round_into_(got, x, _digests(addresses, x.device), each)
+        assert torch.equal(want.view(torch.int16), got.view(torch.int16)), (dtype, each, size)
+    print(str(dtype)[6:])
+"""
+
+
+def test_signs_are_unpacked_on_a_device_to_those_of_numpy() -> None:
+    table = SignTable(bz.Key(3, 5), 3, {"a": 100, "b": 64, "c": 1})
+    assert torch.equal(_unpack(table, torch.device("cpu")), torch.from_numpy(table.signs))
+
+
+def test_sums_in_order_have_the_bits_of_one_direction_after_another() -> None:
+    module = Module(nn.Linear(70, 50))
+    directions = bz.LowRank(module.blocks, 5, bz.Key(1, 2))
+    w = np.array([0.1, -0.7, 0.0, 1e-4, 3.3])
+    block, one = module.blocks[1], torch.zeros(50)
+    for j in range(5):
+        add_direction_(one, directions, block, j, float(w[j]), 0, torch.empty(64))
+    found = Small(directions, weights_of(w, torch.device("cpu")), in_order=True).of(block)
+    assert found is not None and torch.equal(found, one)
+
+
+def test_without_triton_or_with_one_that_fails_rounding_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    out, exact, addresses = torch.empty(8, dtype=torch.bfloat16), torch.rand(8), [(1, "w", 0)]
+
+    def broken(*given: Any) -> None:
+        raise RuntimeError("no C compiler")
+
+    kernels: list[Any] = [broken]
+    monkeypatch.setattr(_rounding, "_kernel", lambda: kernels)
+    with pytest.warns(UserWarning, match="no C compiler"):
+        assert not _rounding._fused(out, exact, addresses, 8)
+    assert not kernels and not _rounding._fused(out, exact, addresses, 8)

@@ -1,0 +1,113 @@
+"""Tables of signs as tensors: sent to another device as bits and unpacked there, once a step."""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import torch
+
+from blackbox_zo.directions import Block, Directions
+from blackbox_zo.modules._devices import full_precision, sent
+from blackbox_zo.randomness import SignTable
+
+if TYPE_CHECKING:
+    from blackbox_zo._typing import Words
+
+__all__ = ["Small", "factors_of", "rows_of", "signs_of", "spread"]
+
+_SIGN = -(2**31)
+
+_unpacked: WeakKeyDictionary[SignTable, dict[torch.device, torch.Tensor]] = WeakKeyDictionary()
+
+
+def spread(words: Words, out: torch.Tensor, scale: float) -> torch.Tensor:
+    """`scale * sign` for each bit of `words`, written to the front of `out`; that front is returned.
+
+    Args:
+        words: 64 signs each, the lowest bit first; a 1 is -1.
+        out: Flat fp32, at least 64 elements a word.
+        scale: Any number.
+    """
+    packed = sent(words.astype("<u8", copy=False).view(np.int32), out.device)
+    front = out[: 64 * len(words)]
+    ints = front.view(torch.int32).view(-1, 32)
+    torch.bitwise_left_shift(packed[:, None], _shifts(out.device), out=ints)  # the wanted bit becomes the sign
+    ints &= _SIGN
+    ints ^= struct.unpack("<i", struct.pack("<f", scale))[0]
+    return front
+
+
+_shift_cache: dict[torch.device, torch.Tensor] = {}
+
+
+def _shifts(device: torch.device) -> torch.Tensor:
+    if device not in _shift_cache:
+        _shift_cache[device] = torch.arange(31, -1, -1, dtype=torch.int32, device=device)
+    return _shift_cache[device]
+
+
+def signs_of(table: SignTable, device: torch.device) -> torch.Tensor:
+    """The signs of a table, shape (k, total), fp32. Kept as long as the table is."""
+    if device.type == "cpu":
+        return torch.from_numpy(table.signs)
+    kept = _unpacked.setdefault(table, {})
+    if device not in kept:
+        kept[device] = _unpack(table, device)
+    return kept[device]
+
+
+def _unpack(table: SignTable, device: torch.device) -> torch.Tensor:
+    out = torch.empty(64 * table.words.size, dtype=torch.float32, device=device)
+    return spread(table.words.reshape(-1), out, 1.0).view(len(table.words), -1)
+
+
+def factors_of(directions: Directions, block: Block, device: torch.device) -> tuple[torch.Tensor, torch.Tensor] | None:
+    """`Directions.factors` as tensors, A (k, r, m) and B (k, r, n); A is still to be scaled by `factor_scale`."""
+    place = directions.factor_table(block)
+    if place is not None:
+        table, a, b, rank = place
+        signs = signs_of(table, device)
+        return signs[:, a].unflatten(1, (rank, -1)), signs[:, b].unflatten(1, (rank, -1))
+    found = directions.factors(block)
+    return None if found is None else (sent(found[0], device), sent(found[1], device))
+
+
+def rows_of(directions: Directions, block: Block, device: torch.device) -> torch.Tensor:
+    """All directions in a small block, shape (k, *block.shape), fp32."""
+    rows = np.array([directions.part(block, j, 0, block.size) for j in range(directions.k)], dtype=np.float32)
+    return sent(rows, device).reshape(directions.k, *block.shape)
+
+
+class Small:
+    """`weights @ u` in the small blocks that directions keep in a table, for one or several sets of weights.
+
+    Args:
+        directions: Any; without a table nothing is found.
+        weights: Shape (n, k) or (k,), fp32, where the results are wanted.
+        in_order: Whether one set is added up direction by direction, as `add_direction_` does, to the same bits.
+    """
+
+    def __init__(self, directions: Directions, weights: torch.Tensor, in_order: bool = False) -> None:
+        table = directions.table
+        self.starts = {} if table is None else table.starts
+        self.sums: torch.Tensor | None = None
+        if table is None:
+            return
+        signs = signs_of(table, weights.device)
+        if in_order:
+            self.sums = torch.zeros_like(signs[0])
+            for row, w in zip(signs, weights.tolist(), strict=True):
+                self.sums.add_(row, alpha=w)
+        else:
+            with full_precision():
+                self.sums = weights @ signs
+
+    def of(self, block: Block) -> torch.Tensor | None:
+        """The sums in a block, shape (n, *block.shape) or its shape; None if it is not in the table."""
+        start = self.starts.get(block.name)
+        if start is None or self.sums is None:
+            return None
+        return self.sums[..., start : start + block.size].view((*self.sums.shape[:-1], *block.shape))
