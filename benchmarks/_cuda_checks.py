@@ -175,10 +175,10 @@ def journals(device: str, small: bool) -> dict[str, Any]:
 
 def randomness(device: str, small: bool) -> dict[str, Any]:
     """Directions and the bits of stochastic rounding are the CPU's; so is the move, with TF32 on or off."""
-    from blackbox_zo.modules._rounding import random_bits
+    from blackbox_zo.modules._rounding import halves_of, random_bits
 
     chunks = [(4, "w", 0), (4, "w", 64), (4, "w", 128)]
-    here, cpu = (random_bits(chunks, 640, torch.empty(1500, device=d)).cpu() for d in (device, "cpu"))
+    here, cpu = (random_bits(halves_of(chunks), 640, torch.empty(1500, device=d)).cpu() for d in (device, "cpu"))
     out: dict[str, Any] = {"ok": torch.equal(here, cpu), "rounding": torch.equal(here, cpu)}
     wide = 300 if small else 3000  # several chunks
     for distribution in ("lowrank", "rademacher", "gaussian"):

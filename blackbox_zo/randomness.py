@@ -197,12 +197,17 @@ def words_between(key: Key, name: str, row: int, count: int, start: int, stop: i
 
 
 def _words(key: Key, name: str, first: int, count: int) -> Words:
-    k0, k1 = np.frombuffer(key.digest(name, size=16), dtype="<u8")
+    return words_of(np.frombuffer(key.digest(name, size=16), dtype="<u8")[None], count, first)[0]
+
+
+def words_of(halves: Words, count: int, first: int = 0) -> Words:
+    """Words `first` to `first + count` of each pair of halves of a digest, shape (len(halves), count)."""
     z = np.arange(first, first + count, dtype=np.uint64)
     z *= _GOLDEN
-    z += k0
+    z = z[None] if len(halves) == 1 else z[None].repeat(len(halves), axis=0)
+    z += halves[:, :1]
     _mix(z)
-    z ^= k1
+    z ^= halves[:, 1:]
     return _mix(z)
 
 

@@ -47,12 +47,12 @@ def _fp16(x, bits):
 
 
 @triton.jit
-def _round(out, exact, digests, size, each, IS_BF16: tl.constexpr, WORDS: tl.constexpr):
+def _round(out, exact, halves, size, each, IS_BF16: tl.constexpr, WORDS: tl.constexpr):
     word = tl.program_id(0) * WORDS + tl.arange(0, WORDS)
     chunk = 4 * word // each
     there = 4 * word < size
-    k0 = tl.load(digests + 2 * chunk, mask=there, other=0).to(tl.uint64, bitcast=True)
-    k1 = tl.load(digests + 2 * chunk + 1, mask=there, other=0).to(tl.uint64, bitcast=True)
+    k0 = tl.load(halves + 2 * chunk, mask=there, other=0).to(tl.uint64, bitcast=True)
+    k1 = tl.load(halves + 2 * chunk + 1, mask=there, other=0).to(tl.uint64, bitcast=True)
     counter = (word - chunk * (each // 4)).to(tl.uint64)
     z = _mixed(_mixed(counter * _GOLDEN + k0) ^ k1)
     lane = tl.arange(0, 4)[None, :]
@@ -63,17 +63,17 @@ def _round(out, exact, digests, size, each, IS_BF16: tl.constexpr, WORDS: tl.con
     tl.store(out + e, rounded, mask=e < size)
 
 
-def fused_round_into_(out: torch.Tensor, exact: torch.Tensor, digests: torch.Tensor, each: int) -> None:
+def fused_round_into_(out: torch.Tensor, exact: torch.Tensor, halves: torch.Tensor, each: int) -> None:
     """Write `exact` to `out` as `round_into_` does.
 
     Args:
         out: Flat, bf16 or fp16, contiguous.
         exact: Flat fp32, same size, at most 2^31 - 1, contiguous.
-        digests: Of the chunks' addresses, (chunks, 2), int64, on the same device.
+        halves: Of the chunks, (chunks, 2), int64, on the same device.
         each: Elements of each chunk but the last; a multiple of 4 if there are several.
     """
     size = exact.numel()
-    each = each if len(digests) > 1 else 4 * (-(-size // 4))
+    each = each if len(halves) > 1 else 4 * (-(-size // 4))
     with torch.cuda.device_of(out):
         grid = (triton.cdiv(size, 4 * WORDS),)
-        _round[grid](out.view(torch.int16), exact, digests, size, each, out.dtype is torch.bfloat16, WORDS)
+        _round[grid](out.view(torch.int16), exact, halves, size, each, out.dtype is torch.bfloat16, WORDS)

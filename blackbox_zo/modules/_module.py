@@ -12,14 +12,11 @@ import numpy as np
 import torch
 
 from blackbox_zo._describe import describe
-from blackbox_zo._typing import Floats, override
+from blackbox_zo._typing import override
 from blackbox_zo.directions import Block
-from blackbox_zo.modules._devices import full_precision, weights_of
 from blackbox_zo.modules._masks import Mask, make_mask
-from blackbox_zo.modules._rounding import round_into_, together
+from blackbox_zo.modules._moves import Moved, move
 from blackbox_zo.modules._select import Select, select_parameters
-from blackbox_zo.modules._signs import Small, factors_of, rows_of
-from blackbox_zo.modules._tensors import GRAIN, Buffers, add_direction_, row_chunks
 from blackbox_zo.steps import Step
 from blackbox_zo.variables import Variable
 
@@ -102,83 +99,15 @@ class Module(Variable):
     @override
     def add_(self, step: Step) -> None:
         # In fp32 whatever the type of the parameters
-        with full_precision():
-            self._add(step)
-        self.version += 1
-
-    def _add(self, step: Step) -> None:
-        buffers, small, moves = Buffers(), _Sums(step), bool(np.any(step.w))
+        moves, items = bool(np.any(step.w)), []
         for block in self.blocks:
-            p = self.parameters[block.name].detach()
-            keep = 1.0 if block.name in self.undecayed else 1.0 - step.shrink
-            moved = moves and step.directions.touches(block)
-            if not moved and keep == 1.0:
-                continue
-            mask, unit = self.masks.get(block.name), self.units[block.name]
-            delta = small.of(block, p) if moved else None
-            if p.dtype is not torch.float32 or mask is not None or not moved:
-                self._add_block(block, p, step, keep, moved, delta if unit == 1.0 else None, buffers)
-            elif delta is not None:
-                if keep != 1.0:
-                    p.mul_(keep)
-                p.add_(delta, alpha=unit)
-            else:
-                self._add_exactly(block, p, step, step.w * unit, keep, buffers)
-
-    def _add_block(
-        self,
-        block: Block,
-        p: torch.Tensor,
-        step: Step,
-        keep: float,
-        moved: bool,
-        sums: torch.Tensor | None,
-        buffers: Buffers,
-    ) -> None:
-        """Add to a parameter that has a mask or is to be rounded; `sums` is what to add, if that is known."""
-        w, mask = step.w * self.units[block.name], self.masks.get(block.name)
-        factors = factors_of(step.directions, block, p.device) if moved else None
-        left, right = _joined(*factors, w * step.directions.factor_scale) if factors is not None else (None, None)
-        width = max(1, block.size // max(1, block.shape[0] if block.shape else 1))
-        flat = p.view(-1)
-        for chunks in together(row_chunks(block.shape), p):
-            a, b = chunks[0][0], chunks[-1][1]
-            part = flat[a * width : b * width]
-            delta = buffers.get("move", part.numel(), torch.float32, p.device)[: part.numel()]
-            if left is not None and right is not None:
-                torch.mm(left[a:b], right, out=delta.view(b - a, -1))
-            elif sums is not None:
-                delta.copy_(sums.reshape(-1)[a * width : b * width])
-            else:
-                delta.zero_()
-                other = buffers.get("direction", part.numel(), torch.float32, p.device)
-                for j in np.flatnonzero(w).tolist() if moved else ():
-                    add_direction_(delta, step.directions, block, j, float(w[j]), a * width, other)
-            if mask is not None:
-                delta *= mask(part, a * width)
-            delta.add_(part.float() if part.dtype is torch.float64 else part, alpha=keep)
-            seeds = [(self.version, block.name, start) for start, _ in chunks]
-            each = (chunks[0][1] - a) * width
-            round_into_(part, delta, seeds if self.rounding == "stochastic" else None, each)
-
-    def _add_exactly(self, block: Block, p: torch.Tensor, step: Step, w: Floats, keep: float, buffers: Buffers) -> None:
-        """Add to an fp32 parameter in place."""
-        factors = factors_of(step.directions, block, p.device)
-        if factors is not None:
-            left, right = _joined(*factors, w * step.directions.factor_scale)
-            p.view(p.shape[0], -1).addmm_(left, right, beta=keep)
-            return
-        if keep != 1.0:
-            p.mul_(keep)
-        if block.size < GRAIN * GRAIN:
-            p += torch.tensordot(weights_of(w, p.device), rows_of(step.directions, block, p.device), 1)
-            return
-        flat, width = p.view(-1), block.size // block.shape[0]
-        for a, b in row_chunks(block.shape, device=p.device):
-            part = flat[a * width : b * width]
-            for j in np.flatnonzero(w).tolist():
-                other = buffers.get("direction", part.numel(), torch.float32, p.device)
-                add_direction_(part, step.directions, block, j, float(w[j]), a * width, other)
+            name, along = block.name, moves and step.directions.touches(block)
+            keep = 1.0 if name in self.undecayed else 1.0 - step.shrink
+            if along or keep != 1.0:
+                p = self.parameters[name].detach()
+                items.append(Moved(block, p, keep, along, self.units[name], self.masks.get(name)))
+        move(step, items, self.version if self.rounding == "stochastic" else None)
+        self.version += 1
 
     @override
     def settle(self) -> None:
@@ -224,33 +153,6 @@ class Module(Variable):
             array = np.ascontiguousarray(state[name])
             p.copy_(torch.from_numpy(array.copy()).view(p.dtype).view(p.shape))
         self.version = version
-
-
-class _Sums:
-    """What a step adds to small blocks, by device.
-
-    Args:
-        step: The step.
-    """
-
-    def __init__(self, step: Step) -> None:
-        self.step = step
-        self.made: dict[tuple[torch.device, bool], Small] = {}
-
-    def of(self, block: Block, p: torch.Tensor) -> torch.Tensor | None:
-        """What to add to a block, times 1 / unit; None if it is not drawn with others. fp64 is added in fp32 too."""
-        in_order = p.dtype is not torch.float32
-        if (p.device, in_order) not in self.made:
-            weights = weights_of(self.step.w, p.device)
-            self.made[p.device, in_order] = Small(self.step.directions, weights, in_order)
-        return self.made[p.device, in_order].of(block)
-
-
-def _joined(a: torch.Tensor, b: torch.Tensor, w: Floats) -> tuple[torch.Tensor, torch.Tensor]:
-    """`sum_j w_j A_j' B_j` as one product: (m, k r) times (k r, n)."""
-    k, r, m = a.shape
-    left = a.reshape(k * r, m) * weights_of(w, a.device).repeat_interleave(r)[:, None]
-    return left.t(), b.reshape(k * r, -1)
 
 
 def _bits(p: torch.Tensor) -> np.ndarray[Any, Any]:

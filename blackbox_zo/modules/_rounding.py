@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
 
 from blackbox_zo.modules._devices import sent
-from blackbox_zo.modules._tensors import CHUNK, GPU_CHUNK
-from blackbox_zo.randomness import Key, words
+from blackbox_zo.modules._tensors import CHUNK, GPU_CHUNK, GRAIN
+from blackbox_zo.randomness import Key, words_of
 
-__all__ = ["random_bits", "round_into_", "together"]
+__all__ = ["Noise", "halves_of", "random_bits", "round_into_", "together"]
 
 Address: TypeAlias = tuple[int, str, int]
 """Move, block name and first row of a chunk: its random bits are a function of these."""
+
+Halves: TypeAlias = np.ndarray[Any, np.dtype[np.uint64]]
+"""The two halves of the digest of each chunk's address, shape (chunks, 2)."""
 
 _GOLDEN, _MIX1, _MIX2 = (word - (1 << 64) for word in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB))
 
@@ -28,35 +31,75 @@ def together(chunks: list[tuple[int, int]], p: torch.Tensor) -> list[list[tuple[
     return [chunks[i : i + many] for i in range(0, len(chunks), many)]
 
 
-def random_bits(addresses: Sequence[Address], each: int, like: torch.Tensor) -> torch.Tensor:
+def halves_of(addresses: Sequence[Address]) -> Halves:
+    """What the random bits of chunks follow from."""
+    found = [Key(v, a).digest(f"{name}|rounding", size=16) for v, name, a in addresses]
+    return np.frombuffer(b"".join(found), dtype="<u8").astype(np.uint64).reshape(-1, 2)
+
+
+class Noise:
+    """The random bits of one move: what they follow from, sent to a device at once.
+
+    Args:
+        version: The number of the move.
+        starts: For each block name the first rows of its chunks.
+    """
+
+    def __init__(self, version: int, starts: Mapping[str, Sequence[int]]) -> None:
+        self.halves = halves_of([(version, name, a) for name, rows in starts.items() for a in rows])
+        self.first: dict[str, int] = {}
+        self.sent: dict[torch.device, torch.Tensor] = {}
+        place = 0
+        for name, rows in starts.items():
+            self.first[name], place = place, place + len(rows)
+
+    def of(self, name: str, i: int, j: int, device: torch.device) -> Halves | torch.Tensor:
+        """Those of chunks i … j of a block."""
+        rows = slice(self.first[name] + i, self.first[name] + j)
+        if device.type == "cpu":
+            return self.halves[rows]
+        if device not in self.sent:
+            self.sent[device] = _on(self.halves, device)
+        return self.sent[device][rows]
+
+    def grains(self, names: Sequence[str], spans: Sequence[tuple[int, int]], device: torch.device) -> Any:
+        """Those of blocks of one chunk each, for every 64 elements of memory in which each has a span.
+
+        Word c of a chunk is a function of `k0 + c golden`, so what begins at word c follows from that in place of k0.
+        """
+        counts = np.array([(b - a) // GRAIN for a, b in spans])
+        found = self.halves[[self.first[name] for name in names]].repeat(counts, axis=0)
+        within = np.arange(len(found)) - np.repeat(np.cumsum(counts) - counts, counts)
+        found[:, 0] += within.astype(np.uint64) * np.uint64(GRAIN // 4) * np.uint64(_GOLDEN + (1 << 64))
+        return found if device.type == "cpu" else _on(found, device)
+
+
+def random_bits(halves: Halves | torch.Tensor, each: int, like: torch.Tensor) -> torch.Tensor:
     """16 random bits for each element of some chunks, int16, at least as many as `like` has.
 
     On a CPU numpy makes them, on any other device torch does, to the same bits.
 
     Args:
-        addresses: Of the chunks.
+        halves: Of the chunks, (chunks, 2).
         each: Elements of each chunk, a multiple of 4 if there are several; the last may have fewer.
         like: Where they are needed.
     """
     count = -(-each // 4)
-    if like.device.type == "cpu":  # numpy is faster there
-        packed = np.concatenate([words(Key(v, a), f"{name}|rounding", 1, count)[0] for v, name, a in addresses])
-        return torch.from_numpy(packed.astype("<u8", copy=False).view(np.int16))
-    return _bits_in_torch(addresses, count, like.device)
+    if isinstance(halves, np.ndarray) and like.device.type == "cpu":  # numpy is faster there
+        return torch.from_numpy(words_of(halves, count).astype("<u8", copy=False).view(np.int16).reshape(-1))
+    return _bits_in_torch(_on(halves, like.device), count)
 
 
-def _bits_in_torch(addresses: Sequence[Address], count: int, device: torch.device) -> torch.Tensor:
-    """`randomness.words` for each address, made on the device: those of a large model are slow to make and to send."""
-    halves = _digests(addresses, device)
-    counter = torch.arange(count, dtype=torch.int64, device=device).mul_(_GOLDEN)
+def _bits_in_torch(halves: torch.Tensor, count: int) -> torch.Tensor:
+    """`randomness.words_of`, made on a device: those of a large model are slow to make and to send."""
+    counter = torch.arange(count, dtype=torch.int64, device=halves.device).mul_(_GOLDEN)
     mixed = _mixed_(_mixed_(counter + halves[:, :1]).bitwise_xor_(halves[:, 1:]))
     return mixed.view(torch.int16).reshape(-1)
 
 
-def _digests(addresses: Sequence[Address], device: torch.device) -> torch.Tensor:
-    """The two halves of each address's digest, shape (addresses, 2)."""
-    found = [Key(v, a).digest(f"{name}|rounding", size=16) for v, name, a in addresses]
-    return sent(np.frombuffer(b"".join(found), dtype="<i8").reshape(-1, 2).copy(), device)
+def _on(halves: Halves | torch.Tensor, device: torch.device) -> torch.Tensor:
+    """The same as int64 on a device."""
+    return sent(halves.view(np.int64), device) if isinstance(halves, np.ndarray) else halves
 
 
 def _mixed_(z: torch.Tensor) -> torch.Tensor:
@@ -69,7 +112,7 @@ def _mixed_(z: torch.Tensor) -> torch.Tensor:
 
 
 def round_into_(
-    out: torch.Tensor, exact: torch.Tensor, addresses: Sequence[Address] | None, each: int | None = None
+    out: torch.Tensor, exact: torch.Tensor, halves: Halves | torch.Tensor | None, each: int | None = None
 ) -> None:
     """Write `exact` to `out`, which has another floating-point type.
 
@@ -78,15 +121,15 @@ def round_into_(
     Args:
         out: Flat; bf16, fp16, or any type, the others being rounded to nearest.
         exact: Flat fp32, same size.
-        addresses: Of the chunks that `exact` consists of; none rounds to nearest.
+        halves: Of the chunks that `exact` consists of; none rounds to nearest.
         each: Elements of each chunk but the last; none means that there is one.
     """
-    if addresses is None or out.element_size() != 2:
+    if halves is None or out.element_size() != 2:
         out.copy_(exact)
         return
-    if exact.is_cuda and _fused(out, exact, addresses, each or exact.numel()):
+    if exact.is_cuda and _fused(out, exact, halves, each or exact.numel()):
         return
-    bits16 = random_bits(addresses, each or exact.numel(), exact)[: exact.numel()]
+    bits16 = random_bits(halves, each or exact.numel(), exact)[: exact.numel()]
     if out.dtype is torch.bfloat16:  # the upper half of an fp32: add 16 random bits below, cut them off
         noise = bits16.to(torch.int32) & 0xFFFF
         total = exact.view(torch.int32) + noise
@@ -115,13 +158,13 @@ def _kernel() -> list[Callable[..., None]]:
     return [fused_round_into_]
 
 
-def _fused(out: torch.Tensor, exact: torch.Tensor, addresses: Sequence[Address], each: int) -> bool:
+def _fused(out: torch.Tensor, exact: torch.Tensor, halves: Halves | torch.Tensor, each: int) -> bool:
     """Round in one pass over memory instead of dozens, if Triton can; whether it did."""
     kernel = _kernel()
     if not kernel:
         return False
     try:
-        kernel[0](out, exact, _digests(addresses, exact.device), each)
+        kernel[0](out, exact, _on(halves, exact.device), each)
     except Exception as error:  # most often there is no C compiler, which Triton needs
         if isinstance(error, torch.OutOfMemoryError):
             raise

@@ -14,7 +14,7 @@ from blackbox_zo.directions import Block, Directions
 from blackbox_zo.modules._devices import sent
 from blackbox_zo.modules._signs import spread
 
-__all__ = ["Buffers", "add_direction_", "row_chunks"]
+__all__ = ["Buffers", "add_direction_", "grains", "row_chunks"]
 
 GRAIN = 64
 """Chunks start at multiples of this many elements: one word of sign bits."""
@@ -45,6 +45,15 @@ def row_chunks(shape: tuple[int, ...], tokens: int = 0, device: torch.device | N
     runs = -(-rows * width // most)
     step = max(1, -(-rows // (runs * multiple))) * multiple if runs else max(1, rows)
     return [(a, min(a + step, rows)) for a in range(0, rows, step)]
+
+
+def grains(sizes: list[int]) -> tuple[list[tuple[int, int]], int]:
+    """Where flat blocks lie one after another, each from a multiple of `GRAIN` to the next; and how long all are."""
+    spans, end = [], 0
+    for size in sizes:
+        spans.append((end, end + -(-size // GRAIN) * GRAIN))
+        end = spans[-1][1]
+    return spans, end
 
 
 def add_direction_(

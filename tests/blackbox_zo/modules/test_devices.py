@@ -14,9 +14,9 @@ import torch
 from torch import nn
 
 import blackbox_zo as bz
-from blackbox_zo.modules import Module, _module, _rounding, _tensors
+from blackbox_zo.modules import Module, _moves, _rounding, _tensors
 from blackbox_zo.modules._devices import full_precision, is_coarse, uses_tf32, weights_of
-from blackbox_zo.modules._rounding import _bits_in_torch, random_bits, together
+from blackbox_zo.modules._rounding import _bits_in_torch, _on, halves_of, random_bits, together
 from blackbox_zo.modules._signs import Small, _unpack
 from blackbox_zo.modules._tensors import add_direction_, row_chunks
 from blackbox_zo.randomness import SignTable
@@ -40,9 +40,9 @@ def tf32(request: pytest.FixtureRequest) -> Iterator[None]:
 @pytest.mark.parametrize("each", [4, 64, 100])
 def test_random_bits_of_several_chunks_are_the_same_in_torch(each: int) -> None:
     addresses = [(3, "w", 0), (3, "w", 64), (-1, "another", 1 << 40)]
-    alone = torch.cat([random_bits([address], each, torch.empty(each)) for address in addresses])
-    assert torch.equal(random_bits(addresses, each, torch.empty(3 * each)), alone)
-    assert torch.equal(_bits_in_torch(addresses, each // 4, torch.device("cpu")), alone)
+    alone = torch.cat([random_bits(halves_of([address]), each, torch.empty(each)) for address in addresses])
+    assert torch.equal(random_bits(halves_of(addresses), each, torch.empty(3 * each)), alone)
+    assert torch.equal(_bits_in_torch(_on(halves_of(addresses), torch.device("cpu")), each // 4), alone)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
@@ -53,11 +53,11 @@ def test_chunks_rounded_together_have_the_bits_of_chunks_alone(
     ends = []
     for at_once in (False, True):
         if at_once:
-            monkeypatch.setattr(_module, "together", lambda chunks, _: [chunks[i : i + 3] for i in range(0, 99, 3)][:3])
+            monkeypatch.setattr(_moves, "together", lambda chunks, _: [chunks[i : i + 3] for i in range(0, 99, 3)][:3])
             monkeypatch.setattr(
                 _rounding,
                 "random_bits",
-                lambda addresses, each, like: _bits_in_torch(addresses, -(-each // 4), like.device),
+                lambda halves, each, like: _bits_in_torch(_on(halves, like.device), -(-each // 4)),
             )
         net = nn.Linear(24, 330, bias=False)
         nn.init.ones_(net.weight)
@@ -82,13 +82,13 @@ def test_a_gpu_works_on_more_at_a_time() -> None:
 
 def test_moves_are_made_without_tf32(monkeypatch: pytest.MonkeyPatch, tf32: None) -> None:
     assert uses_tf32()
-    seen, joined = list[bool](), _module._joined
+    seen, factors_of = list[bool](), _moves.factors_of
 
     def noted(*given: Any) -> Any:
         seen.append(uses_tf32())
-        return joined(*given)
+        return factors_of(*given)
 
-    monkeypatch.setattr(_module, "_joined", noted)
+    monkeypatch.setattr(_moves, "factors_of", noted)
     module = Module(nn.Linear(3, 4))
     module.add_(bz.Step(bz.LowRank(module.blocks, 1, bz.Key(1, 2)), np.array([0.1])))
     assert seen == [False] and uses_tf32()
@@ -115,7 +115,7 @@ def test_the_kernel_of_a_gpu_rounds_to_the_same_bits() -> None:
 FUSED = """
 import torch
 from blackbox_zo.modules._fused import fused_round_into_
-from blackbox_zo.modules._rounding import _digests, round_into_
+from blackbox_zo.modules._rounding import _on, halves_of, round_into_
 
 torch.manual_seed(0)
 inf = float("inf")
@@ -126,8 +126,8 @@ for dtype in (torch.bfloat16, torch.float16):
         x[: len(odd)] = torch.tensor(odd)[:size]
         addresses = [(3, "w", 64 * i) for i in range(chunks)]
         want, got = torch.empty(size, dtype=dtype), torch.zeros(size, dtype=dtype)
-        round_into_(want, x, addresses, each)
-        fused_round_into_(got, x, _digests(addresses, x.device), each)
+        round_into_(want, x, halves_of(addresses), each)
+        fused_round_into_(got, x, _on(halves_of(addresses), x.device), each)
         assert torch.equal(want.view(torch.int16), got.view(torch.int16)), (dtype, each, size)
     print(str(dtype)[6:])
 """
@@ -150,7 +150,7 @@ def test_sums_in_order_have_the_bits_of_one_direction_after_another() -> None:
 
 
 def test_without_triton_or_with_one_that_fails_rounding_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    out, exact, addresses = torch.empty(8, dtype=torch.bfloat16), torch.rand(8), [(1, "w", 0)]
+    out, exact, halves = torch.empty(8, dtype=torch.bfloat16), torch.rand(8), halves_of([(1, "w", 0)])
 
     def broken(*given: Any) -> None:
         raise RuntimeError("no C compiler")
@@ -158,5 +158,5 @@ def test_without_triton_or_with_one_that_fails_rounding_goes_on(monkeypatch: pyt
     kernels: list[Any] = [broken]
     monkeypatch.setattr(_rounding, "_kernel", lambda: kernels)
     with pytest.warns(UserWarning, match="no C compiler"):
-        assert not _rounding._fused(out, exact, addresses, 8)
-    assert not kernels and not _rounding._fused(out, exact, addresses, 8)
+        assert not _rounding._fused(out, exact, halves, 8)
+    assert not kernels and not _rounding._fused(out, exact, halves, 8)
