@@ -14,7 +14,7 @@ from blackbox_zo.modules._heap import Heap
 from blackbox_zo.modules._masks import Mask
 from blackbox_zo.modules._module import Module
 from blackbox_zo.modules._signs import Small, factors_of, rows_of
-from blackbox_zo.modules._tensors import Buffers, add_direction_, row_chunks
+from blackbox_zo.modules._tensors import Buffers, add_direction_, grains, row_chunks
 from blackbox_zo.steps import Queries
 
 __all__ = ["Displaced", "Displacements"]
@@ -28,10 +28,12 @@ class _Shared:
 
     Args:
         queries: The queries.
+        vectors: The small parameters without mask, by name.
     """
 
-    def __init__(self, queries: Queries) -> None:
-        self.queries = queries
+    def __init__(self, queries: Queries, vectors: dict[str, torch.Tensor]) -> None:
+        self.queries, self.vectors = queries, vectors
+        self._displaced: dict[tuple[torch.dtype, torch.device], dict[str, torch.Tensor]] = {}
         self._matrix: dict[torch.device, torch.Tensor] = {}
         self._small: dict[torch.device, Small] = {}
         self._far: dict[tuple[float, torch.dtype, torch.device], torch.Tensor] = {}
@@ -55,6 +57,30 @@ class _Shared:
         if device not in self._small:
             self._small[device] = Small(self.queries.directions, self.matrix(device))
         return self._small[device]
+
+    def vector(self, name: str, p: torch.Tensor) -> torch.Tensor | None:
+        """`w + c_i u_i` of a small parameter without mask and unit, (n, *shape), if it is drawn with others."""
+        place = p.dtype, p.device
+        if place not in self._displaced:
+            self._displaced[place] = self._all(*place)
+        return self._displaced[place].get(name)
+
+    def _all(self, dtype: torch.dtype, device: torch.device) -> dict[str, torch.Tensor]:
+        """All such parameters of a type and device, made in one go: each alone takes the host longer than the card."""
+        small = self.small(device)
+        chosen = {name: p for name, p in self.vectors.items()
+                  if p.dtype is dtype and p.device == device and name in small.starts}  # fmt: skip
+        if small.sums is None or not chosen:
+            return {}
+        spans, total = grains([p.numel() for p in chosen.values()])
+        pieces = [small.sums[:, small.starts[name] :][:, : b - a] for name, (a, b) in zip(chosen, spans, strict=True)]
+        w = torch.zeros(total, dtype=dtype, device=device)
+        torch._foreach_copy_([w[a : a + p.numel()] for p, (a, _) in zip(chosen.values(), spans, strict=True)],
+                             [p.reshape(-1) for p in chosen.values()])  # fmt: skip
+        offsets = torch.cat(pieces, 1)
+        all_ = torch.add(offsets, w, out=torch.empty(offsets.shape, dtype=dtype, device=device))
+        return {name: all_[:, a : a + p.numel()].view(len(all_), *p.shape)
+                for (name, p), (a, _) in zip(chosen.items(), spans, strict=True)}  # fmt: skip
 
 
 class Displaced:
@@ -81,6 +107,12 @@ class Displaced:
     def factors(self) -> tuple[torch.Tensor, torch.Tensor] | None:
         """A (k, r, rows) and B (k, r, columns) where direction j is `A_j' B_j` times a scale; None where it is not."""
         return None if self.mask is not None else factors_of(self.directions, self.block, self.p.device)
+
+    def factors_in(self, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
+        """`factors`, where there are any, in another type."""
+        found = factors_of(self.directions, self.block, self.p.device, dtype)
+        assert found is not None
+        return found
 
     @cached_property
     def far(self) -> Floats:
@@ -110,6 +142,9 @@ class Displaced:
     @cached_property
     def stacked(self) -> torch.Tensor:
         """`w + c_i u_i` of a small parameter, shape (n, *shape), in its own type."""
+        found = self.shared.vector(self.block.name, self.p)
+        if found is not None:
+            return found
         offsets = self.offsets
         return torch.add(offsets, self.p, out=torch.empty(offsets.shape, dtype=self.p.dtype, device=self.p.device))
 
@@ -201,11 +236,13 @@ class Displacements:
         self.buffers, self.heap = Buffers(), Heap()
         self.of: dict[int, Displaced] = {}
         self._along: dict[torch.device, torch.Tensor] = {}
-        shared = _Shared(queries)
+        shared = _Shared(queries, {})
         for block in module.blocks:
             if queries.directions.touches(block):
                 p, unit = module.parameters[block.name], module.units[block.name]
-                self.of[id(p)] = Displaced(block, p, shared, unit, module.masks.get(block.name))
+                hit = self.of[id(p)] = Displaced(block, p, shared, unit, module.masks.get(block.name))
+                if hit.small and unit == 1.0 and hit.mask is None:
+                    shared.vectors[block.name] = hit.p
 
     def along(self, device: torch.device) -> torch.Tensor:
         """The direction of each query, shape (n,)."""

@@ -51,7 +51,7 @@ def _linear(mode: Stacked, x: Any, weight: Any, bias: Any = None) -> Any:
         return cat(outs)
     if torch.is_autocast_enabled(x.device.type):
         return NotImplemented
-    out, into = w.factors
+    out, into = w.factors_in(x.dtype)
     return _product(mode, w, x, weight.t(), into, out, bias, b)
 
 
@@ -61,7 +61,7 @@ def _addmm(mode: Stacked, bias: Any, x: Any, weight: Any, *, beta: Any = 1, alph
     w, b = mode.displacements.of.get(id(weight)), _of(mode, bias)
     if w is None or w.factors is None or not mode.is_stacked(x) or bias.dim() != 1:
         return NotImplemented
-    into, out = w.factors  # W is (in, out), so A is along the input
+    into, out = w.factors_in(x.dtype)  # W is (in, out), so A is along the input
     return _product(mode, w, x, weight, into, out, bias, b)
 
 
@@ -85,20 +85,19 @@ def _product(
         w: The weight's displacement.
         x: Stacked, (…, in).
         weight: (in, out).
-        into: (k, r, in).
-        out: (k, r, out).
+        into: (k, r, in), of the type of x.
+        out: (k, r, out), likewise.
         bias: (out,) or none.
         b: The same, if it is searched.
     """
     x2, size, (k, r, _) = x.reshape(-1, x.shape[-1]), out.shape[-1], into.shape
     each = len(x2) // mode.n
-    out = out.to(x.dtype)
     out = out.expand(mode.n, -1, -1) if k == 1 else out[mode.displacements.along(x.device)]
     if bias is not None:
         last = bias.detach()[None, None].expand(mode.n, 1, size) if b is None else b.stacked[:, None]
         out = torch.cat([out, last.to(out.dtype)], 1)
     t = torch.ones(mode.n, each, out.shape[1], dtype=x.dtype, device=x.device)
-    torch.mul(_along(mode, x2, into.to(x.dtype)), w.far_on(x)[:, None, None], out=t[..., :r])
+    torch.mul(_along(mode, x2, into), w.far_on(x)[:, None, None], out=t[..., :r])
     mode.displacements.heap.will_make(len(x2) * size, x)
     y = leased(len(x2), size, x)
     torch.bmm(t, out, out=y.view(mode.n, -1, size))

@@ -20,7 +20,7 @@ __all__ = ["Small", "factors_of", "rows_of", "signs_of", "spread"]
 
 _SIGN = -(2**31)
 
-_unpacked: WeakKeyDictionary[SignTable, dict[torch.device, torch.Tensor]] = WeakKeyDictionary()
+_unpacked: WeakKeyDictionary[SignTable, dict[tuple[torch.device, torch.dtype], torch.Tensor]] = WeakKeyDictionary()
 
 
 def spread(words: Words, out: torch.Tensor, scale: float) -> torch.Tensor:
@@ -49,14 +49,17 @@ def _shifts(device: torch.device) -> torch.Tensor:
     return _shift_cache[device]
 
 
-def signs_of(table: SignTable, device: torch.device) -> torch.Tensor:
-    """The signs of a table, shape (k, total), fp32. Kept as long as the table is."""
-    if device.type == "cpu":
-        return torch.from_numpy(table.signs)
-    kept = _unpacked.setdefault(table, {})
-    if device not in kept:
-        kept[device] = _unpack(table, device)
-    return kept[device]
+def signs_of(table: SignTable, device: torch.device, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    """The signs of a table, shape (k, total). Kept as long as the table is."""
+    kept, place = _unpacked.setdefault(table, {}), (device, dtype)
+    if place not in kept:
+        if dtype is not torch.float32:
+            kept[place] = signs_of(table, device).to(dtype)
+        elif device.type == "cpu":
+            kept[place] = torch.from_numpy(table.signs)
+        else:
+            kept[place] = _unpack(table, device)
+    return kept[place]
 
 
 def _unpack(table: SignTable, device: torch.device) -> torch.Tensor:
@@ -64,15 +67,17 @@ def _unpack(table: SignTable, device: torch.device) -> torch.Tensor:
     return spread(table.words.reshape(-1), out, 1.0).view(len(table.words), -1)
 
 
-def factors_of(directions: Directions, block: Block, device: torch.device) -> tuple[torch.Tensor, torch.Tensor] | None:
+def factors_of(
+    directions: Directions, block: Block, device: torch.device, dtype: torch.dtype = torch.float32
+) -> tuple[torch.Tensor, torch.Tensor] | None:
     """`Directions.factors` as tensors, A (k, r, m) and B (k, r, n); A is still to be scaled by `factor_scale`."""
     place = directions.factor_table(block)
     if place is not None:
         table, a, b, rank = place
-        signs = signs_of(table, device)
+        signs = signs_of(table, device, dtype)
         return signs[:, a].unflatten(1, (rank, -1)), signs[:, b].unflatten(1, (rank, -1))
     found = directions.factors(block)
-    return None if found is None else (sent(found[0], device), sent(found[1], device))
+    return None if found is None else (sent(found[0], device).to(dtype), sent(found[1], device).to(dtype))
 
 
 def rows_of(directions: Directions, block: Block, device: torch.device) -> torch.Tensor:
