@@ -95,8 +95,10 @@ class Measured:
     def run(self, variant: str, seconds: float, steps: int, **_: Any) -> dict[str, Any]:
         """Median seconds of a step, of its parts, and the peak of the memory."""
         step, times, parts = self.variant(variant), list[float](), list[dict[str, float]]()
+        begun = time.perf_counter()
         step()
         self.sync()
+        first = time.perf_counter() - begun
         if self.device == "cuda":
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats()
@@ -108,7 +110,8 @@ class Measured:
             times.append(time.perf_counter() - begun)
             if isinstance(part, dict):
                 parts.append(part)
-        out: dict[str, Any] = {"seconds": statistics.median(times), "least": min(times), "steps": len(times)}
+        out: dict[str, Any] = {"seconds": statistics.median(times), "least": min(times), "steps": len(times),
+                               "first": first}  # fmt: skip
         out |= {name: statistics.median([p[name] for p in parts]) for name in (parts[0] if parts else ())}
         if parts:
             out |= {"sweep": self.oracle.sweep, "reason": self.oracle.reason}

@@ -106,6 +106,10 @@ class Directions(ABC):
         """For signs: elements `start` (a multiple of 64) to `stop` of direction j as bits, 64 a word, 1 for -1."""
         return None
 
+    def bits_place(self, block: Block, j: int, start: int, stop: int) -> tuple[Words, int, int] | None:
+        """What `bits` are, if they are words: the arguments of `words_of`, one pair of halves."""
+        return None
+
     def draw(self) -> Floats:
         """Compute all directions as rows, shape (k, d). `rows` keeps the result."""
         out = np.zeros((self.k, self.size))

@@ -61,9 +61,15 @@ class Rademacher(Directions):
         newest = self._newest.get(place)
         if newest is not None and newest[0] == j:
             return newest[1]
-        found = randomness.words_between(self.key, block.name, j, -(-block.size // 64), start // 64, -(-stop // 64))
+        found: Words = randomness.words_of(*self.bits_place(block, j, start, stop))[0]
         self._newest[place] = j, found
         return found
+
+    @override
+    def bits_place(self, block: Block, j: int, start: int, stop: int) -> tuple[Words, int, int]:
+        first, last = start // 64, -(-stop // 64)
+        halves = randomness.halves_of([self.key.digest(block.name, size=16)])
+        return halves, last - first, j * -(-block.size // 64) + first
 
     @override
     def draw(self) -> Floats:

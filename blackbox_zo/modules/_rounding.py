@@ -10,9 +10,11 @@ from typing import Any, TypeAlias
 import numpy as np
 import torch
 
+from blackbox_zo import randomness
 from blackbox_zo.modules._devices import sent
+from blackbox_zo.modules._signs import words_on_device
 from blackbox_zo.modules._tensors import CHUNK, GPU_CHUNK, GRAIN
-from blackbox_zo.randomness import Key, words_of
+from blackbox_zo.randomness import GOLDEN, Key, words_of
 
 __all__ = ["Noise", "halves_of", "random_bits", "round_into_", "together"]
 
@@ -21,8 +23,6 @@ Address: TypeAlias = tuple[int, str, int]
 
 Halves: TypeAlias = np.ndarray[Any, np.dtype[np.uint64]]
 """The two halves of the digest of each chunk's address, shape (chunks, 2)."""
-
-_GOLDEN, _MIX1, _MIX2 = (word - (1 << 64) for word in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB))
 
 
 def together(chunks: list[tuple[int, int]], p: torch.Tensor) -> list[list[tuple[int, int]]]:
@@ -33,8 +33,7 @@ def together(chunks: list[tuple[int, int]], p: torch.Tensor) -> list[list[tuple[
 
 def halves_of(addresses: Sequence[Address]) -> Halves:
     """What the random bits of chunks follow from."""
-    found = [Key(v, a).digest(f"{name}|rounding", size=16) for v, name, a in addresses]
-    return np.frombuffer(b"".join(found), dtype="<u8").astype(np.uint64).reshape(-1, 2)
+    return randomness.halves_of([Key(v, a).digest(f"{name}|rounding", size=16) for v, name, a in addresses])
 
 
 class Noise:
@@ -70,7 +69,7 @@ class Noise:
         counts = np.array([(b - a) // GRAIN for a, b in spans])
         found = self.halves[[self.first[name] for name in names]].repeat(counts, axis=0)
         within = np.arange(len(found)) - np.repeat(np.cumsum(counts) - counts, counts)
-        found[:, 0] += within.astype(np.uint64) * np.uint64(GRAIN // 4) * np.uint64(_GOLDEN + (1 << 64))
+        found[:, 0] += within.astype(np.uint64) * np.uint64(GRAIN // 4) * np.uint64(GOLDEN)
         return found if device.type == "cpu" else _on(found, device)
 
 
@@ -91,24 +90,13 @@ def random_bits(halves: Halves | torch.Tensor, each: int, like: torch.Tensor) ->
 
 
 def _bits_in_torch(halves: torch.Tensor, count: int) -> torch.Tensor:
-    """`randomness.words_of`, made on a device: those of a large model are slow to make and to send."""
-    counter = torch.arange(count, dtype=torch.int64, device=halves.device).mul_(_GOLDEN)
-    mixed = _mixed_(_mixed_(counter + halves[:, :1]).bitwise_xor_(halves[:, 1:]))
-    return mixed.view(torch.int16).reshape(-1)
+    """Made on a device: those of a large model are slow to make and to send."""
+    return words_on_device(halves, count).view(torch.int16).reshape(-1)
 
 
 def _on(halves: Halves | torch.Tensor, device: torch.device) -> torch.Tensor:
     """The same as int64 on a device."""
     return sent(halves.view(np.int64), device) if isinstance(halves, np.ndarray) else halves
-
-
-def _mixed_(z: torch.Tensor) -> torch.Tensor:
-    """`randomness._mix` in torch, whose 64-bit numbers have a sign: a product wraps, and a shift is masked."""
-    for by, factor in ((30, _MIX1), (27, _MIX2), (31, None)):
-        z ^= (z >> by).bitwise_and_((1 << (64 - by)) - 1)
-        if factor is not None:
-            z *= factor
-    return z
 
 
 def round_into_(

@@ -11,27 +11,55 @@ import torch
 
 from blackbox_zo.directions import Block, Directions
 from blackbox_zo.modules._devices import full_precision, sent
-from blackbox_zo.randomness import SignTable
+from blackbox_zo.randomness import GOLDEN, MIX1, MIX2, SignTable
 
 if TYPE_CHECKING:
     from blackbox_zo._typing import Words
 
-__all__ = ["Small", "factors_of", "rows_of", "signs_of", "spread"]
+__all__ = ["Small", "factors_of", "rows_of", "signs_of", "spread", "words_on_device"]
 
 _SIGN = -(2**31)
 
 _unpacked: WeakKeyDictionary[SignTable, dict[tuple[torch.device, torch.dtype], torch.Tensor]] = WeakKeyDictionary()
 
 
-def spread(words: Words, out: torch.Tensor, scale: float) -> torch.Tensor:
+def words_on_device(halves: torch.Tensor, count: int, first: int = 0) -> torch.Tensor:
+    """`randomness.words_of` to the same bits, as int64, shape (len(halves), count).
+
+    Args:
+        halves: Shape (…, 2), int64, on the device.
+        count: How many words of each.
+        first: The first of them.
+    """
+    counter = torch.arange(first, first + count, dtype=torch.int64, device=halves.device).mul_(_signed(GOLDEN))
+    return _mixed_(_mixed_(counter + halves[:, :1]).bitwise_xor_(halves[:, 1:]))
+
+
+def _mixed_(z: torch.Tensor) -> torch.Tensor:
+    """`randomness._mix` in torch, whose 64-bit numbers have a sign: a product wraps, and a shift is masked."""
+    for by, factor in ((30, MIX1), (27, MIX2), (31, None)):
+        z ^= (z >> by).bitwise_and_((1 << (64 - by)) - 1)
+        if factor is not None:
+            z *= _signed(factor)
+    return z
+
+
+def _signed(word: int) -> int:
+    return word - (1 << 64)
+
+
+def spread(words: Words | torch.Tensor, out: torch.Tensor, scale: float) -> torch.Tensor:
     """`scale * sign` for each bit of `words`, written to the front of `out`; that front is returned.
 
     Args:
-        words: 64 signs each, the lowest bit first; a 1 is -1.
+        words: 64 signs each, the lowest bit first; a 1 is -1. As a tensor they are int64.
         out: Flat fp32, at least 64 elements a word.
         scale: Any number.
     """
-    packed = sent(words.astype("<u8", copy=False).view(np.int32), out.device)
+    if isinstance(words, torch.Tensor):
+        packed = words.view(torch.int32)
+    else:
+        packed = sent(words.astype("<u8", copy=False).view(np.int32), out.device)
     front = out[: 64 * len(words)]
     ints = front.view(torch.int32).view(-1, 32)
     torch.bitwise_left_shift(packed[:, None], _shifts(out.device), out=ints)  # the wanted bit becomes the sign
@@ -75,7 +103,8 @@ def factors_of(
     if place is not None:
         table, a, b, rank = place
         signs = signs_of(table, device, dtype)
-        return signs[:, a].unflatten(1, (rank, -1)), signs[:, b].unflatten(1, (rank, -1))
+        shape = directions.k, rank
+        return signs[:, a].view(*shape, block.shape[0]), signs[:, b].view(*shape, block.size // max(1, block.shape[0]))
     found = directions.factors(block)
     return None if found is None else (sent(found[0], device).to(dtype), sent(found[1], device).to(dtype))
 

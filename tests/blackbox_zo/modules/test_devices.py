@@ -17,7 +17,7 @@ import blackbox_zo as bz
 from blackbox_zo.modules import Module, _moves, _rounding, _tensors
 from blackbox_zo.modules._devices import full_precision, is_coarse, uses_tf32, weights_of
 from blackbox_zo.modules._rounding import _bits_in_torch, _on, halves_of, random_bits, together
-from blackbox_zo.modules._signs import Small, _unpack
+from blackbox_zo.modules._signs import Small, _unpack, factors_of, spread, words_on_device
 from blackbox_zo.modules._tensors import add_direction_, row_chunks
 from blackbox_zo.randomness import SignTable
 
@@ -82,7 +82,7 @@ def test_a_gpu_works_on_more_at_a_time() -> None:
 
 def test_moves_are_made_without_tf32(monkeypatch: pytest.MonkeyPatch, tf32: None) -> None:
     assert uses_tf32()
-    seen, factors_of = list[bool](), _moves.factors_of
+    seen = list[bool]()
 
     def noted(*given: Any) -> Any:
         seen.append(uses_tf32())
@@ -160,3 +160,14 @@ def test_without_triton_or_with_one_that_fails_rounding_goes_on(monkeypatch: pyt
     with pytest.warns(UserWarning, match="no C compiler"):
         assert not _rounding._fused(out, exact, halves, 8)
     assert not kernels and not _rounding._fused(out, exact, halves, 8)
+
+
+def test_signs_made_on_a_device_are_those_of_numpy() -> None:
+    block = Module(nn.Linear(70, 50)).blocks[0]
+    directions = bz.Rademacher((block,), 3, bz.Key(1, 2))
+    halves, count, first = directions.bits_place(block, 2, 64, 3500)
+    made = words_on_device(_on(halves, torch.device("cpu")), count, first)[0]
+    words = directions.bits(block, 2, 64, 3500)
+    assert made.numpy().view(np.uint64).tolist() == words.tolist()
+    here, there = (spread(w, torch.empty(64 * count), 0.3) for w in (words, made))
+    assert torch.equal(here, there)
