@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -44,7 +45,7 @@ class Moved:
         """Whether the step is added in place, with nothing to round and no mask."""
         return self.along and self.mask is None and self.p.dtype is torch.float32
 
-    @property
+    @cached_property
     def chunks(self) -> list[tuple[int, int]]:
         """Runs of rows, each with random bits of its own."""
         return row_chunks(self.block.shape)
