@@ -16,7 +16,7 @@ from torch import nn
 import blackbox_zo as bz
 from blackbox_zo.modules import Module, _moves, _rounding, _tensors
 from blackbox_zo.modules._devices import full_precision, is_coarse, uses_tf32, weights_of
-from blackbox_zo.modules._rounding import _bits_in_torch, _on, halves_of, random_bits, together
+from blackbox_zo.modules._rounding import _bits_in_torch, _on, halves_of, random_bits, round_into_, together
 from blackbox_zo.modules._signs import Small, _unpack, factors_of, spread, words_on_device
 from blackbox_zo.modules._tensors import add_direction_, row_chunks
 from blackbox_zo.randomness import SignTable
@@ -171,3 +171,21 @@ def test_signs_made_on_a_device_are_those_of_numpy() -> None:
     assert made.numpy().view(np.uint64).tolist() == words.tolist()
     here, there = (spread(w, torch.empty(64 * count), 0.3) for w in (words, made))
     assert torch.equal(here, there)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+def test_small_parameters_that_are_moved_together_have_the_bits_of_each_alone(dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    net = nn.ParameterList([torch.randn(n) for n in (1, 70, 500, 64)] + [torch.randn(())]).to(dtype)
+    module = Module(net, no_decay="1")
+    directions, w = bz.LowRank(module.blocks, 5, bz.Key(1, 2)), np.array([0.1, -0.7, 0.0, 1e-4, 3.3])
+    want = []
+    for block, p in zip(module.blocks, net, strict=True):
+        keep, exact = 1.0 if block.name == "1" else 0.9, torch.zeros(block.size)
+        for j in np.flatnonzero(w).tolist():
+            add_direction_(exact, directions, block, j, float(w[j]), 0, torch.empty(512))
+        out = torch.empty(block.size, dtype=dtype)
+        round_into_(out, exact.add_(p.detach().view(-1).float(), alpha=keep), halves_of([(0, block.name, 0)]))
+        want.append(out.view(torch.int16).tolist())
+    module.add_(bz.Step(directions, w, 0.1))
+    assert [p.detach().view(-1).view(torch.int16).tolist() for p in net] == want
