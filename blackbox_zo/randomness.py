@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -21,9 +23,8 @@ __all__ = ["TILE", "Key", "SignTable", "add_normals", "normals", "signs"]
 TILE = 1 << 15
 """Elements drawn from one hashed state. To read one element, at most this many are drawn."""
 
-_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
-_MIX1 = np.uint64(0xBF58476D1CE4E5B9)
-_MIX2 = np.uint64(0x94D049BB133111EB)
+GOLDEN, MIX1, MIX2 = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
+_GOLDEN, _MIX1, _MIX2 = np.uint64(GOLDEN), np.uint64(MIX1), np.uint64(MIX2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,21 +188,22 @@ def words(key: Key, name: str, k: int, count: int) -> Words:
 
     Only additions, multiplications and shifts of integers: the same bits in numpy, in torch and on any device.
     """
-    return _words(key, name, 0, k * count).reshape(k, count)
+    return words_of(halves_of([key.digest(name, size=16)]), k * count).reshape(k, count)
 
 
-def words_between(key: Key, name: str, row: int, count: int, start: int, stop: int) -> Words:
-    """Words `start` to `stop` of row `row` of `words(key, name, k, count)`, shape (stop - start,)."""
-    return _words(key, name, row * count + start, stop - start)
+def halves_of(digests: Sequence[bytes]) -> Words:
+    """Digests of 16 bytes as two numbers each, shape (len(digests), 2)."""
+    return np.frombuffer(b"".join(digests), dtype="<u8").astype(np.uint64).reshape(-1, 2)
 
 
-def _words(key: Key, name: str, first: int, count: int) -> Words:
-    k0, k1 = np.frombuffer(key.digest(name, size=16), dtype="<u8")
-    z = np.arange(first, first + count, dtype=np.uint64)
-    z *= _GOLDEN
-    z += k0
+def words_of(halves: Words, count: int, first: int = 0) -> Words:
+    """Words `first` to `first + count` of each pair of halves of a digest, shape (len(halves), count)."""
+    counter = np.arange(first, first + count, dtype=np.uint64)
+    counter *= _GOLDEN
+    z: Words = counter[None] if len(halves) == 1 else counter[None].repeat(len(halves), axis=0)
+    z += halves[:, :1]
     _mix(z)
-    z ^= k1
+    z ^= halves[:, 1:]
     return _mix(z)
 
 
@@ -214,8 +216,8 @@ class SignTable:
         sizes: For each name its number of elements.
 
     Attributes:
-        signs: All of them, shape (k, total); each name starts at a multiple of 64.
-        starts: For each name its first column.
+        words: All of them as bits, 64 a word, 1 for -1, shape (k, total / 64).
+        starts: For each name its first column, a multiple of 64.
     """
 
     def __init__(self, key: Key, k: int, sizes: dict[str, int]) -> None:
@@ -230,10 +232,16 @@ class SignTable:
         z += np.repeat(halves[:, 0], repeats)
         _mix(z)
         z ^= np.repeat(halves[:, 1], repeats)
-        bits = np.unpackbits(_mix(z).astype("<u8", copy=False).view(np.uint8), axis=1, bitorder="little")
-        self.signs: Signs = np.multiply(bits, np.float32(-2.0), dtype=np.float32)
-        self.signs += np.float32(1.0)
+        self.words: Words = _mix(z)
         self.starts = dict(zip(sizes, (64 * (ends - counts)).tolist(), strict=True))
+
+    @cached_property
+    def signs(self) -> Signs:
+        """All of them, shape (k, total), unpacked at the first read."""
+        bits = np.unpackbits(self.words.astype("<u8", copy=False).view(np.uint8), axis=1, bitorder="little")
+        signs: Signs = np.multiply(bits, np.float32(-2.0), dtype=np.float32)
+        signs += np.float32(1.0)
+        return signs
 
     def of(self, name: str, size: int) -> Signs:
         """The signs of one name, shape (k, size)."""

@@ -93,6 +93,10 @@ class Directions(ABC):
         """A (k, r, m) and B (k, r, n) with `u_j = factor_scale A_j' B_j`, if a block is such a product; else None."""
         return None
 
+    def factor_table(self, block: Block) -> tuple[randomness.SignTable, slice, slice, int] | None:
+        """Where `factors` lie if in one table: the table, its columns of A and of B, and r; else None."""
+        return None
+
     @property
     def factor_scale(self) -> float:
         """What the products of `factors` are multiplied by."""
@@ -100,6 +104,10 @@ class Directions(ABC):
 
     def bits(self, block: Block, j: int, start: int, stop: int) -> Words | None:
         """For signs: elements `start` (a multiple of 64) to `stop` of direction j as bits, 64 a word, 1 for -1."""
+        return None
+
+    def bits_place(self, block: Block, j: int, start: int, stop: int) -> tuple[Words, int, int] | None:
+        """What `bits` are, if they are words: the arguments of `words_of`, one pair of halves."""
         return None
 
     def draw(self) -> Floats:

@@ -180,6 +180,10 @@ class OnBlocks(Directions):
     def factors(self, block: Block) -> tuple[Signs, Signs] | None:
         return self.inner.factors(block) if self.touches(block) else None
 
+    @override
+    def factor_table(self, block: Block) -> tuple[randomness.SignTable, slice, slice, int] | None:
+        return self.inner.factor_table(block) if self.touches(block) else None
+
     @property
     @override
     def factor_scale(self) -> float:

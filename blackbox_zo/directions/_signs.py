@@ -61,9 +61,15 @@ class Rademacher(Directions):
         newest = self._newest.get(place)
         if newest is not None and newest[0] == j:
             return newest[1]
-        found = randomness.words_between(self.key, block.name, j, -(-block.size // 64), start // 64, -(-stop // 64))
+        found: Words = randomness.words_of(*self.bits_place(block, j, start, stop))[0]
         self._newest[place] = j, found
         return found
+
+    @override
+    def bits_place(self, block: Block, j: int, start: int, stop: int) -> tuple[Words, int, int]:
+        first, last = start // 64, -(-stop // 64)
+        halves = randomness.halves_of([self.key.digest(block.name, size=16)])
+        return halves, last - first, j * -(-block.size // 64) + first
 
     @override
     def draw(self) -> Floats:
@@ -111,12 +117,20 @@ class LowRank(Directions):
 
     @override
     def factors(self, block: Block) -> tuple[Signs, Signs] | None:
+        found = self.factor_table(block)
+        if found is None:
+            return None
+        table, a, b, rank = found
+        return table.signs[:, a].reshape(self.k, rank, -1), table.signs[:, b].reshape(self.k, rank, -1)
+
+    @override
+    def factor_table(self, block: Block) -> tuple[randomness.SignTable, slice, slice, int] | None:
         if len(block.shape) < 2:
             return None
-        m = block.shape[0]
-        a = self._factors.of(f"{block.name}|A", m * self.rank)
-        b = self._factors.of(f"{block.name}|B", block.size // max(m, 1) * self.rank)
-        return a.reshape(self.k, self.rank, -1), b.reshape(self.k, self.rank, -1)
+        m, table = block.shape[0], self._factors
+        a, b = table.starts[f"{block.name}|A"], table.starts[f"{block.name}|B"]
+        n = block.size // max(m, 1)
+        return table, slice(a, a + m * self.rank), slice(b, b + n * self.rank), self.rank
 
     @property
     @override

@@ -9,10 +9,12 @@ import torch
 
 from blackbox_zo._typing import Floats
 from blackbox_zo.directions import Block
+from blackbox_zo.modules._devices import sent
 from blackbox_zo.modules._heap import Heap
 from blackbox_zo.modules._masks import Mask
 from blackbox_zo.modules._module import Module
-from blackbox_zo.modules._tensors import Buffers, Small, add_direction_, factors_of, row_chunks, rows_of
+from blackbox_zo.modules._signs import Small, factors_of, rows_of
+from blackbox_zo.modules._tensors import Buffers, add_direction_, grains, row_chunks
 from blackbox_zo.steps import Queries
 
 __all__ = ["Displaced", "Displacements"]
@@ -26,24 +28,59 @@ class _Shared:
 
     Args:
         queries: The queries.
+        vectors: The small parameters without mask, by name.
     """
 
-    def __init__(self, queries: Queries) -> None:
-        self.queries = queries
+    def __init__(self, queries: Queries, vectors: dict[str, torch.Tensor]) -> None:
+        self.queries, self.vectors = queries, vectors
+        self._displaced: dict[tuple[torch.dtype, torch.device], dict[str, torch.Tensor]] = {}
         self._matrix: dict[torch.device, torch.Tensor] = {}
         self._small: dict[torch.device, Small] = {}
+        self._far: dict[tuple[float, torch.dtype, torch.device], torch.Tensor] = {}
 
     def matrix(self, device: torch.device) -> torch.Tensor:
         """C, shape (n, k), fp32."""
         if device not in self._matrix:
-            self._matrix[device] = torch.from_numpy(self.queries.matrix.astype(np.float32)).to(device)
+            self._matrix[device] = sent(self.queries.matrix.astype(np.float32), device)
         return self._matrix[device]
+
+    def far(self, times: float, like: torch.Tensor) -> torch.Tensor:
+        """How far each query goes, times a number, shape (n,), of the type and on the device of `like`."""
+        place = times, like.dtype, like.device
+        if place not in self._far:
+            far = (self.queries.scale * times).astype(np.float32)
+            self._far[place] = sent(far, like.device).to(like.dtype)
+        return self._far[place]
 
     def small(self, device: torch.device) -> Small:
         """`C U` in the small blocks that are drawn together."""
         if device not in self._small:
             self._small[device] = Small(self.queries.directions, self.matrix(device))
         return self._small[device]
+
+    def vector(self, name: str, p: torch.Tensor) -> torch.Tensor | None:
+        """`w + c_i u_i` of a small parameter without mask and unit, (n, *shape), if it is drawn with others."""
+        place = p.dtype, p.device
+        if place not in self._displaced:
+            self._displaced[place] = self._all(*place)
+        return self._displaced[place].get(name)
+
+    def _all(self, dtype: torch.dtype, device: torch.device) -> dict[str, torch.Tensor]:
+        """All such parameters of a type and device, made in one go: each alone takes the host longer than the card."""
+        small = self.small(device)
+        chosen = {name: p for name, p in self.vectors.items()
+                  if p.dtype is dtype and p.device == device and name in small.starts}  # fmt: skip
+        if small.sums is None or not chosen:
+            return {}
+        spans, total = grains([p.numel() for p in chosen.values()])
+        pieces = [small.sums[:, small.starts[name] :][:, : b - a] for name, (a, b) in zip(chosen, spans, strict=True)]
+        w = torch.zeros(total, dtype=dtype, device=device)
+        torch._foreach_copy_([w[a : a + p.numel()] for p, (a, _) in zip(chosen.values(), spans, strict=True)],
+                             [p.reshape(-1) for p in chosen.values()])  # fmt: skip
+        offsets = torch.cat(pieces, 1)
+        all_ = torch.add(offsets, w, out=torch.empty(offsets.shape, dtype=dtype, device=device))
+        return {name: all_[:, a : a + p.numel()].view(len(all_), *p.shape)
+                for (name, p), (a, _) in zip(chosen.items(), spans, strict=True)}  # fmt: skip
 
 
 class Displaced:
@@ -71,11 +108,24 @@ class Displaced:
         """A (k, r, rows) and B (k, r, columns) where direction j is `A_j' B_j` times a scale; None where it is not."""
         return None if self.mask is not None else factors_of(self.directions, self.block, self.p.device)
 
+    def factors_in(self, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
+        """`factors`, where there are any, in another type."""
+        found = factors_of(self.directions, self.block, self.p.device, dtype)
+        assert found is not None
+        return found
+
     @cached_property
     def far(self) -> Floats:
         """How far each query goes along `A_j' B_j` (where there are factors) or u_j, shape (n,)."""
-        unit = self.unit if self.factors is None else self.unit * self.directions.factor_scale
-        return self.shared.queries.scale * unit
+        return self.shared.queries.scale * self._times
+
+    def far_on(self, like: torch.Tensor) -> torch.Tensor:
+        """`far` as a tensor of the type and on the device of another."""
+        return self.shared.far(self._times, like)
+
+    @property
+    def _times(self) -> float:
+        return self.unit if self.factors is None else self.unit * self.directions.factor_scale
 
     @property
     def offsets(self) -> torch.Tensor:
@@ -92,11 +142,15 @@ class Displaced:
     @cached_property
     def stacked(self) -> torch.Tensor:
         """`w + c_i u_i` of a small parameter, shape (n, *shape), in its own type."""
-        return (self.p.float() + self.offsets).to(self.p.dtype)
+        found = self.shared.vector(self.block.name, self.p)
+        if found is not None:
+            return found
+        offsets = self.offsets
+        return torch.add(offsets, self.p, out=torch.empty(offsets.shape, dtype=self.p.dtype, device=self.p.device))
 
     def chunks(self, tokens: int = 0) -> list[tuple[int, int]]:
         """Runs of rows that are displaced at a time, for so many rows of an input."""
-        return row_chunks(self.block.shape, tokens)
+        return row_chunks(self.block.shape, tokens, self.p.device)
 
     def rows(self, i: int, a: int, b: int, scratch: Buffers) -> torch.Tensor:
         """Rows a … b of `w + c_i u_i`, shape (b - a, …), in scratch memory that the next call overwrites."""
@@ -147,14 +201,15 @@ class Displaced:
         flat = ids.reshape(-1)
         if self.factors is not None:
             left, right = (f[self.index[i]] for f in self.factors)
-            return torch.mm(left.t()[flat] * float(self.far[i]), right).view(*ids.shape, -1)
+            signs = torch.mm(left.t()[flat], right)  # whole numbers, which TF32 holds exactly
+            return signs.mul_(float(self.far[i])).view(*ids.shape, -1)
         width = self.block.size // self.block.shape[0]
         unique, where = torch.unique(flat, return_inverse=True)
         rows = np.empty((len(unique), width), dtype=np.float32)
         for place, row in enumerate(unique.tolist()):
             u = self.directions.part(self.block, int(self.index[i]), row * width, (row + 1) * width)
             rows[place] = u * self.far[i]
-        found = torch.from_numpy(rows).to(self.p.device)
+        found = sent(rows, self.p.device)
         if self.mask is not None:
             table = self.p.view(-1)
             for place, row in enumerate(unique.tolist()):
@@ -181,11 +236,13 @@ class Displacements:
         self.buffers, self.heap = Buffers(), Heap()
         self.of: dict[int, Displaced] = {}
         self._along: dict[torch.device, torch.Tensor] = {}
-        shared = _Shared(queries)
+        shared = _Shared(queries, {})
         for block in module.blocks:
             if queries.directions.touches(block):
                 p, unit = module.parameters[block.name], module.units[block.name]
-                self.of[id(p)] = Displaced(block, p, shared, unit, module.masks.get(block.name))
+                hit = self.of[id(p)] = Displaced(block, p, shared, unit, module.masks.get(block.name))
+                if hit.small and unit == 1.0 and hit.mask is None:
+                    shared.vectors[block.name] = hit.p
 
     def along(self, device: torch.device) -> torch.Tensor:
         """The direction of each query, shape (n,)."""

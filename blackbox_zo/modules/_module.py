@@ -12,21 +12,11 @@ import numpy as np
 import torch
 
 from blackbox_zo._describe import describe
-from blackbox_zo._typing import Floats, override
+from blackbox_zo._typing import override
 from blackbox_zo.directions import Block
 from blackbox_zo.modules._masks import Mask, make_mask
-from blackbox_zo.modules._rounding import round_into_
+from blackbox_zo.modules._moves import Moved, move
 from blackbox_zo.modules._select import Select, select_parameters
-from blackbox_zo.modules._tensors import (
-    GRAIN,
-    Buffers,
-    Small,
-    add_direction_,
-    factors_of,
-    row_chunks,
-    rows_of,
-    weights_of,
-)
 from blackbox_zo.steps import Step
 from blackbox_zo.variables import Variable
 
@@ -109,66 +99,15 @@ class Module(Variable):
     @override
     def add_(self, step: Step) -> None:
         # In fp32 whatever the type of the parameters
-        buffers = Buffers()
-        first = next(iter(self.parameters.values()))
-        small = Small(step.directions, weights_of(step.w, first.device)) if np.any(step.w) else None
+        moves, items = bool(np.any(step.w)), []
         for block in self.blocks:
-            p = self.parameters[block.name].detach()
-            keep = 1.0 if block.name in self.undecayed else 1.0 - step.shrink
-            moved = small is not None and step.directions.touches(block)
-            if moved or keep != 1.0:
-                delta, mask = small.of(block) if small is not None and moved else None, self.masks.get(block.name)
-                if delta is not None and p.dtype is torch.float32 and p.device == first.device and mask is None:
-                    if keep != 1.0:
-                        p.mul_(keep)
-                    p.add_(delta, alpha=self.units[block.name])
-                else:
-                    self._add_block(block, p, step, keep, moved, buffers)
+            name, along = block.name, moves and step.directions.touches(block)
+            keep = 1.0 if name in self.undecayed else 1.0 - step.shrink
+            if along or keep != 1.0:
+                p = self.parameters[name].detach()
+                items.append(Moved(block, p, keep, along, self.units[name], self.masks.get(name)))
+        move(step, items, self.version if self.rounding == "stochastic" else None)
         self.version += 1
-
-    def _add_block(self, block: Block, p: torch.Tensor, step: Step, keep: float, moved: bool, buffers: Buffers) -> None:
-        w = step.w * self.units[block.name]
-        mask = self.masks.get(block.name)
-        if moved and mask is None and p.dtype is torch.float32:
-            self._add_exactly(block, p, step, w, keep, buffers)
-            return
-        factors = factors_of(step.directions, block, p.device) if moved else None
-        left, right = _joined(*factors, w * step.directions.factor_scale) if factors is not None else (None, None)
-        width = max(1, block.size // max(1, block.shape[0] if block.shape else 1))
-        flat = p.view(-1)
-        for a, b in row_chunks(block.shape):
-            part = flat[a * width : b * width]
-            delta = buffers.get("move", part.numel(), torch.float32, p.device)[: part.numel()].zero_()
-            other = buffers.get("direction", part.numel(), torch.float32, p.device)
-            if left is not None and right is not None:
-                torch.mm(left[a:b], right, out=delta.view(b - a, -1))
-            elif moved:
-                for j in np.flatnonzero(w).tolist():
-                    add_direction_(delta, step.directions, block, j, float(w[j]), a * width, other)
-            if mask is not None:
-                delta *= mask(part, a * width)
-            delta.add_(part.float(), alpha=keep)
-            seed = (self.version, block.name, a) if self.rounding == "stochastic" else None
-            round_into_(part, delta, seed)
-
-    def _add_exactly(self, block: Block, p: torch.Tensor, step: Step, w: Floats, keep: float, buffers: Buffers) -> None:
-        """Add to an fp32 parameter in place."""
-        factors = factors_of(step.directions, block, p.device)
-        if factors is not None:
-            left, right = _joined(*factors, w * step.directions.factor_scale)
-            p.view(p.shape[0], -1).addmm_(left, right, beta=keep)
-            return
-        if keep != 1.0:
-            p.mul_(keep)
-        if block.size < GRAIN * GRAIN:
-            p += torch.tensordot(weights_of(w, p.device), rows_of(step.directions, block, p.device), 1)
-            return
-        flat, width = p.view(-1), block.size // block.shape[0]
-        for a, b in row_chunks(block.shape):
-            part = flat[a * width : b * width]
-            for j in np.flatnonzero(w).tolist():
-                other = buffers.get("direction", part.numel(), torch.float32, p.device)
-                add_direction_(part, step.directions, block, j, float(w[j]), a * width, other)
 
     @override
     def settle(self) -> None:
@@ -214,13 +153,6 @@ class Module(Variable):
             array = np.ascontiguousarray(state[name])
             p.copy_(torch.from_numpy(array.copy()).view(p.dtype).view(p.shape))
         self.version = version
-
-
-def _joined(a: torch.Tensor, b: torch.Tensor, w: Floats) -> tuple[torch.Tensor, torch.Tensor]:
-    """`sum_j w_j A_j' B_j` as one product: (m, k r) times (k r, n)."""
-    k, r, m = a.shape
-    left = a.reshape(k * r, m) * weights_of(w, a.device).repeat_interleave(r)[:, None]
-    return left.t(), b.reshape(k * r, -1)
 
 
 def _bits(p: torch.Tensor) -> np.ndarray[Any, Any]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol
 
-import numpy as np
 import torch
 from torch.nn import functional as F
 
@@ -52,7 +51,7 @@ def _linear(mode: Stacked, x: Any, weight: Any, bias: Any = None) -> Any:
         return cat(outs)
     if torch.is_autocast_enabled(x.device.type):
         return NotImplemented
-    out, into = w.factors
+    out, into = w.factors_in(x.dtype)
     return _product(mode, w, x, weight.t(), into, out, bias, b)
 
 
@@ -62,7 +61,7 @@ def _addmm(mode: Stacked, bias: Any, x: Any, weight: Any, *, beta: Any = 1, alph
     w, b = mode.displacements.of.get(id(weight)), _of(mode, bias)
     if w is None or w.factors is None or not mode.is_stacked(x) or bias.dim() != 1:
         return NotImplemented
-    into, out = w.factors  # W is (in, out), so A is along the input
+    into, out = w.factors_in(x.dtype)  # W is (in, out), so A is along the input
     return _product(mode, w, x, weight, into, out, bias, b)
 
 
@@ -86,9 +85,9 @@ def _product(
         w: The weight's displacement.
         x: Stacked, (…, in).
         weight: (in, out).
-        into: (k, r, in).
-        out: (k, r, out).
-        bias: (out,) or None.
+        into: (k, r, in), of the type of x.
+        out: (k, r, out), likewise.
+        bias: (out,) or none.
         b: The same, if it is searched.
     """
     x2, size, (k, r, _) = x.reshape(-1, x.shape[-1]), out.shape[-1], into.shape
@@ -98,21 +97,21 @@ def _product(
         last = bias.detach()[None, None].expand(mode.n, 1, size) if b is None else b.stacked[:, None]
         out = torch.cat([out, last.to(out.dtype)], 1)
     t = torch.ones(mode.n, each, out.shape[1], dtype=x.dtype, device=x.device)
-    far = torch.from_numpy(w.far.astype(np.float32)).to(x.device, x.dtype)
-    torch.mul(_along(mode, x2, into.to(x.dtype)), far[:, None, None], out=t[..., :r])
+    torch.mul(_along(mode, x2, into), w.far_on(x)[:, None, None], out=t[..., :r])
     mode.displacements.heap.will_make(len(x2) * size, x)
     y = leased(len(x2), size, x)
-    torch.bmm(t, out.to(x.dtype), out=y.view(mode.n, -1, size))
+    torch.bmm(t, out, out=y.view(mode.n, -1, size))
     y.addmm_(x2, weight)
     return mark(y.view(*x.shape[:-1], size))
 
 
 def _along(mode: Stacked, x: torch.Tensor, into: torch.Tensor) -> torch.Tensor:
-    """`x_i into_i'`, shape (n, rows each, r): the diagonal of products of a few directions at a time."""
+    """`x_i into_i'`, shape (n, rows each, r): products of a few directions at a time, of which the diagonal counts."""
     r, each = into.shape[1], len(x) // mode.n
     parts = []
     for js, start, stop in mode.groups(r):
-        y = F.linear(x[start * each : stop * each], into[js].flatten(0, 1)).view(len(js), -1, len(js), r)
+        some = into[js[0] : js[-1] + 1] if js[-1] - js[0] == len(js) - 1 else into[js]  # a list would be sent
+        y = F.linear(x[start * each : stop * each], some.flatten(0, 1)).view(len(js), -1, len(js), r)
         parts.append(y.diagonal(dim1=0, dim2=2).permute(2, 0, 1).reshape(stop - start, each, r))
     return parts[0] if len(parts) == 1 else torch.cat(parts)
 
@@ -192,7 +191,7 @@ def _member(mode: Stacked, bias: Any, b: Displaced | None, i: int) -> Any:
 
 
 def _stack(mode: Stacked, vector: torch.Tensor) -> torch.Tensor | None:
-    """A vector as (n or 1, 1, d), whether or not it depends on the query; None if it is not a vector."""
+    """A vector as (n or 1, 1, d), whether it depends on the query or not; None if it is no vector."""
     if vector.dim() != 1:
         return None
     if type(vector) is Family:

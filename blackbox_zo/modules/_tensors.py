@@ -6,18 +6,19 @@ A block of a module is flat here, in the order of its elements, and chunks start
 from __future__ import annotations
 
 import math
-import struct
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from blackbox_zo.directions import Block, Directions
+from blackbox_zo.modules._devices import sent
+from blackbox_zo.modules._signs import spread, words_on_device
 
 if TYPE_CHECKING:
-    from blackbox_zo._typing import Floats, Words
+    from blackbox_zo._typing import Words
 
-__all__ = ["Buffers", "Small", "add_direction_", "factors_of", "row_chunks", "rows_of", "spread", "weights_of"]
+__all__ = ["Buffers", "add_direction_", "grains", "row_chunks"]
 
 GRAIN = 64
 """Chunks start at multiples of this many elements: one word of sign bits."""
@@ -25,14 +26,17 @@ GRAIN = 64
 CHUNK = 1 << 20
 """Elements worked on at a time: 4 MiB in fp32, which stays in the cache while it is made and used."""
 
+GPU_CHUNK = 1 << 23
+"""The same on any other device than a CPU, where starting an operation takes as long as millions of elements do."""
+
 MANY_TOKENS = 256
 """From here on runs are larger."""
 
-_SIGN = -(2**31)
 
-
-def row_chunks(shape: tuple[int, ...], tokens: int = 0) -> list[tuple[int, int]]:
+def row_chunks(shape: tuple[int, ...], tokens: int = 0, device: torch.device | None = None) -> list[tuple[int, int]]:
     """Cut the rows (first axis) of a block into even runs of at most about `CHUNK` elements, from multiples of `GRAIN`.
+
+    Without a device the runs depend on the shape and `tokens` alone.
 
     A number counts as one row. Where many tokens go through each run, runs are 2.5 times as large: what a product of
     fewer columns loses counts for more than the cache.
@@ -40,77 +44,20 @@ def row_chunks(shape: tuple[int, ...], tokens: int = 0) -> list[tuple[int, int]]
     rows = shape[0] if shape else 1
     width = max(1, math.prod(shape[1:]))
     multiple = GRAIN // math.gcd(width, GRAIN)
-    most = CHUNK if tokens < MANY_TOKENS else CHUNK * 5 // 2
+    most = CHUNK if device is None or device.type == "cpu" else GPU_CHUNK
+    most = most if tokens < MANY_TOKENS else most * 5 // 2
     runs = -(-rows * width // most)
     step = max(1, -(-rows // (runs * multiple))) * multiple if runs else max(1, rows)
     return [(a, min(a + step, rows)) for a in range(0, rows, step)]
 
 
-def spread(words: Words, out: torch.Tensor, scale: float) -> torch.Tensor:
-    """`scale * sign` for each bit of `words`, written to the front of `out`; that front is returned.
-
-    Args:
-        words: 64 signs each, the lowest bit first; a 1 is -1.
-        out: Flat fp32, at least 64 elements a word.
-        scale: Any number.
-    """
-    packed = torch.from_numpy(words.astype("<u8", copy=False).view(np.int32)).to(out.device)
-    front = out[: 64 * len(words)]
-    ints = front.view(torch.int32).view(-1, 32)
-    torch.bitwise_left_shift(packed[:, None], _shifts(out.device), out=ints)  # the wanted bit becomes the sign
-    ints &= _SIGN
-    ints ^= struct.unpack("<i", struct.pack("<f", scale))[0]
-    return front
-
-
-_shift_cache: dict[torch.device, torch.Tensor] = {}
-
-
-def _shifts(device: torch.device) -> torch.Tensor:
-    if device not in _shift_cache:
-        _shift_cache[device] = torch.arange(31, -1, -1, dtype=torch.int32, device=device)
-    return _shift_cache[device]
-
-
-def factors_of(directions: Directions, block: Block, device: torch.device) -> tuple[torch.Tensor, torch.Tensor] | None:
-    """`Directions.factors` as tensors, A (k, r, m) and B (k, r, n); A is still to be scaled by `factor_scale`."""
-    found = directions.factors(block)
-    if found is None:
-        return None
-    a, b = found
-    return torch.from_numpy(a).to(device), torch.from_numpy(b).to(device)
-
-
-def rows_of(directions: Directions, block: Block, device: torch.device) -> torch.Tensor:
-    """All directions in a small block, shape (k, *block.shape), fp32."""
-    rows = np.array([directions.part(block, j, 0, block.size) for j in range(directions.k)], dtype=np.float32)
-    return torch.from_numpy(rows).to(device).reshape(directions.k, *block.shape)
-
-
-class Small:
-    """`weights @ u` in the small blocks that directions keep in a table, for one or several sets of weights.
-
-    Args:
-        directions: Any; without a table nothing is found.
-        weights: Shape (n, k) or (k,), fp32, where the results are wanted.
-    """
-
-    def __init__(self, directions: Directions, weights: torch.Tensor) -> None:
-        table = directions.table
-        self.starts = {} if table is None else table.starts
-        self.sums = None if table is None else weights @ torch.from_numpy(table.signs).to(weights.device)
-
-    def of(self, block: Block) -> torch.Tensor | None:
-        """The sums in a block, shape (n, *block.shape) or its shape; None if it is not in the table."""
-        start = self.starts.get(block.name)
-        if start is None or self.sums is None:
-            return None
-        return self.sums[..., start : start + block.size].view((*self.sums.shape[:-1], *block.shape))
-
-
-def weights_of(w: Floats, device: torch.device) -> torch.Tensor:
-    """Weights in fp32."""
-    return torch.from_numpy(np.asarray(w, dtype=np.float32)).to(device)
+def grains(sizes: list[int]) -> tuple[list[tuple[int, int]], int]:
+    """Where flat blocks lie one after another, each from a multiple of `GRAIN` to the next; and how long all are."""
+    spans, end = [], 0
+    for size in sizes:
+        spans.append((end, end + -(-size // GRAIN) * GRAIN))
+        end = spans[-1][1]
+    return spans, end
 
 
 def add_direction_(
@@ -136,12 +83,23 @@ def add_direction_(
         base: Of the same size, any type; None takes `out` itself.
     """
     base, stop = out if base is None else base, start + out.numel()
-    words = directions.bits(block, j, start, stop)
+    words = _words(directions, block, j, start, stop, out.device)
     if words is not None:
         torch.add(base, spread(words, scratch, scale)[: out.numel()], out=out)
     else:
         u = directions.part(block, j, start, stop)
-        torch.add(base, torch.from_numpy((u * scale).astype(np.float32)).to(out.device), out=out)
+        torch.add(base, sent((u * scale).astype(np.float32), out.device), out=out)
+
+
+def _words(
+    directions: Directions, block: Block, j: int, start: int, stop: int, device: torch.device
+) -> Words | torch.Tensor | None:
+    """`Directions.bits`, made on the device if they can be: numpy takes longer for them than a GPU for a whole step."""
+    place = None if device.type == "cpu" else directions.bits_place(block, j, start, stop)
+    if place is None:
+        return directions.bits(block, j, start, stop)
+    halves, count, first = place
+    return words_on_device(sent(halves.view(np.int64), device), count, first)[0]
 
 
 class Buffers:

@@ -11,7 +11,7 @@ import torch
 from blackbox_zo.modules import Module
 from blackbox_zo.modules._stacking import take_rows
 from oracles.llm._features import Features, is_faithful
-from oracles.llm._passes import Passes, batch_size
+from oracles.llm._passes import Passes, batch_size, on_device_of
 from oracles.llm._reuse import FeatureCache
 from oracles.llm._sweeps import per_example
 
@@ -49,22 +49,23 @@ class Evaluator:
         training = self.model.training
         self.model.eval()
         try:
-            for number, batch in enumerate(self.batches):
+            for number, given in enumerate(self.batches):
+                batch = on_device_of(self.model, given)
                 if number not in self.kept:
                     self.kept[number] = self.caches[number].of(self.searched, batch)
                 for which in range(len(self.runs)):
-                    for name, total in self._sums(which, batch, self._usable(which, number)).items():
+                    for name, total in self._sums(which, batch, self._usable(which, number, batch)).items():
                         sums[name] = sums.get(name, 0.0) + total
         finally:
             self.model.train(training)
         count = sum(map(batch_size, self.batches))
         return {name: total / count for name, total in sums.items()}
 
-    def _usable(self, which: int, number: int) -> Features | None:
+    def _usable(self, which: int, number: int, batch: Any) -> Features | None:
         """The features, if the measure is the same with them; not so if it generates, running the layers repeatedly."""
         features = self.kept[number]
         if features is not None and which not in self.usable:
-            self.usable[which] = is_faithful(features, self.model, _first(self.runs[which]), self.batches[number])
+            self.usable[which] = is_faithful(features, self.model, _first(self.runs[which]), batch)
         return features if self.usable.get(which) else None
 
     def _sums(self, which: int, batch: Any, features: Features | None) -> dict[str, float]:

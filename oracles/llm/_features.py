@@ -11,6 +11,7 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 from blackbox_zo._typing import override
+from blackbox_zo.modules._devices import is_coarse
 from blackbox_zo.modules._scratch import leaves
 from blackbox_zo.modules._stacking import mark, take_rows
 from oracles.llm._passes import is_out_of_memory
@@ -196,4 +197,5 @@ def is_faithful(
         if is_out_of_memory(error):
             raise
         return False
-    return torch.allclose(got.float(), want.float(), rtol=1e-4, atol=1e-5, equal_nan=True)
+    rtol, atol = (2e-2, 1e-3) if is_coarse(next(model.parameters())) else (1e-4, 1e-5)
+    return torch.allclose(got.float(), want.float(), rtol=rtol, atol=atol, equal_nan=True)

@@ -13,12 +13,13 @@ from blackbox_zo._typing import Floats, override
 from blackbox_zo.errors import OracleError
 from blackbox_zo.feedback import Feedback, Values
 from blackbox_zo.modules import Module
+from blackbox_zo.modules._devices import is_coarse
 from blackbox_zo.modules._displaced import Displacements
 from blackbox_zo.modules._stacking import Unstackable
 from blackbox_zo.oracle import Oracle
 from blackbox_zo.proposal import Proposal
 from oracles.llm._features import Features
-from oracles.llm._passes import Passes, batch_size, is_out_of_memory
+from oracles.llm._passes import Passes, batch_size, is_out_of_memory, on_device_of
 from oracles.llm._reuse import FeatureCache
 from oracles.llm._sweeps import BatchedSweep, Part, ScratchSweep, Sweep
 
@@ -47,7 +48,8 @@ class LossOracle(Oracle):
     Args:
         model: The model whose parameters the search's `Module` holds. In evaluation mode, or without dropout.
         batches: A sequence of batches, used in turn, or a function from the step number to a batch. A batch is a dict
-            or tuple of tensors (and lists) with the examples along the first axis.
+            or tuple of tensors (and lists) with the examples along the first axis; tensors on the CPU are moved to the
+            model's device.
         loss: A function of (model, batch) that returns one value per example, shape (B,), each of its own row alone.
             It need not be differentiable. Only "scratch" accepts a scalar, the mean over the batch.
         sweep: "batched" evaluates all queries in one forward pass, "scratch" uses one pass per query. "auto" takes
@@ -139,14 +141,15 @@ class LossOracle(Oracle):
         return Values(nine_digits(values), info=info)
 
     def batch(self, step: int) -> Any:
-        """The batch of a step."""
-        return self.batches(step) if callable(self.batches) else self.batches[step % len(self.batches)]
+        """The batch of a step, on the model's device."""
+        batch = self.batches(step) if callable(self.batches) else self.batches[step % len(self.batches)]
+        return on_device_of(self.model, batch)
 
     @torch.no_grad()
     def values(self, displacements: Displacements, batch: Any) -> Floats:
         """The mean loss of a batch at each query, shape (n,)."""
         size, n = batch_size(batch), displacements.n
-        rows = torch.arange(size).expand(n, size)
+        rows = torch.arange(size, device="cpu").expand(n, size)  # also under `torch.set_default_device`
         if self.directions_per == "example":
             rows = self._shares(displacements, size)
         features = None
@@ -157,7 +160,7 @@ class LossOracle(Oracle):
         means: Floats = self._losses(sweep, displacements, batch, rows, features).mean(axis=1)
         at_x = displacements.queries.scale == 0.0
         if self.directions_per == "example" and at_x.any():  # one-sided differences, each on its own share
-            each = self._losses(self._scratch, None, batch, torch.arange(size)[None], features)[0]
+            each = self._losses(self._scratch, None, batch, rows.new_tensor(range(size))[None], features)[0]
             means = np.where(at_x, 0.0, means - each[rows.numpy()].mean(axis=1)) + each.mean()
         return means
 
@@ -276,7 +279,7 @@ class LossOracle(Oracle):
             _Disagreement: The losses differ by more than rounding.
         """
         size, some = batch_size(batch), slice(0, min(displacements.n, 4, most))
-        rows = torch.arange(min(size, 2, max(1, most // some.stop))).expand(some.stop, -1)
+        rows = torch.arange(min(size, 2, max(1, most // some.stop)), device="cpu").expand(some.stop, -1)
         self.passes.used = rows.shape[1]
         want = self._scratch(Part(batch, size, rows), displacements, some)
         self.passes.used = rows.numel()
@@ -292,7 +295,7 @@ class LossOracle(Oracle):
             ) from error
         if not np.isfinite(want).all():
             return False
-        exact = next(self.model.parameters()).dtype in (torch.float32, torch.float64)
+        exact = not is_coarse(next(self.model.parameters()))
         spread, largest = float(np.ptp(want, axis=0).max()), float(np.abs(want).max())
         allowed = 0.02 * spread + 1e-5 * largest if exact else 0.5 * spread + 0.02 * largest
         away = float(np.abs(got - want).max())
@@ -313,7 +316,7 @@ class LossOracle(Oracle):
                 f"`directions_per='example'` shares {size} examples among {k} directions, but {k} does not divide "
                 f"{size}. Use `n_directions={size}`, one per example, or another divisor."
             )
-        return torch.arange(size).view(k, -1)[displacements.along(torch.device("cpu"))]
+        return torch.arange(size, device="cpu").view(k, -1)[displacements.along(torch.device("cpu"))]
 
 
 class _Disagreement(RuntimeError):

@@ -27,7 +27,7 @@ _FEWEST, _POINTS = 5, 400
 
 _NAMES = {"train": "training rows", "validation": "validation rows", "cwd": "folder", "reuse": "reuse of layers"}
 
-_SETTINGS = ("data", "eval_every", "sweep", "reuse", "micro_batch", "cwd")
+_SETTINGS = ("data", "eval_every", "sweep", "reuse", "micro_batch", "device", "cwd")
 
 
 def page_of(reader: JournalReader) -> Page:

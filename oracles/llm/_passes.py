@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import torch
 
-__all__ = ["Passes", "batch_size", "is_out_of_memory", "tokens_in"]
+__all__ = ["Passes", "batch_size", "is_out_of_memory", "on_device_of", "tokens_in"]
 
 T = TypeVar("T")
 
@@ -124,9 +124,34 @@ def _values(batch: Any) -> Iterator[Any]:
             yield batch
 
 
+def on_device_of(model: torch.nn.Module, batch: Any) -> Any:
+    """A batch whose tensors on the CPU are moved to the model's device; those on another device stay where they are."""
+    device = next((p.device for p in model.parameters() if not p.is_meta), torch.device("cpu"))
+    if device.type == "cpu":
+        return batch
+
+    def one(value: Any) -> Any:
+        if isinstance(value, torch.Tensor):
+            return value.to(device) if value.device.type == "cpu" else value
+        inner = getattr(value, "data", None)
+        if isinstance(inner, dict) and not isinstance(value, dict):  # transformers' BatchEncoding
+            return type(value)({k: one(v) for k, v in inner.items()})
+        if isinstance(value, dict):
+            return {k: one(v) for k, v in value.items()}
+        if isinstance(value, tuple | list):
+            parts = [one(v) for v in value]
+            return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
+        return value
+
+    return one(batch)
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether the exception means out of memory, on any device."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
     text = str(error).lower()
-    return isinstance(error, RuntimeError) and ("can't allocate memory" in text or "out of memory" in text)
+    return isinstance(error, RuntimeError) and any(said in text for said in _SAID)
+
+
+_SAID = ("can't allocate memory", "out of memory", "cublas_status_alloc_failed", "cudnn_status_alloc_failed")

