@@ -63,7 +63,7 @@ def order_statistics(n: int) -> Floats:
 
 
 ENOUGH = 0.6
-"""All ranks move the mean if d is at least this many times W² (see `all_ranks`); measured in `benchmarks/weights.py`."""
+"""All ranks move the mean if d is at least this many times W² (see `all_ranks`), by `benchmarks/weights.py`."""
 
 
 def all_ranks(d: int, ranking: Ranking, c: Constants) -> tuple[Floats, Constants] | None:
