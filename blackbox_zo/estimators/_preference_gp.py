@@ -68,7 +68,7 @@ class PreferenceState(NamedTuple):
 @final
 @dataclass(frozen=True)
 class PreferenceGP(Estimator):
-    """Preferential optimisation with a Gaussian process (Chu & Ghahramani 2005, ICML), for up to some 20 dimensions.
+    """Preferential optimisation with a Gaussian process (Chu & Ghahramani 2005, ICML), for up to a hundred dimensions.
 
     Utility is a Gaussian process u (Matérn 5/2), and i is preferred to all of the set L with probability
     `exp(u_i) / (exp(u_i) + sum_(l in L) exp(u_l))`: the Plackett-Luce model of rankings, or for duels, `n_queries=2`,

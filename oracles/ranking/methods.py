@@ -10,12 +10,8 @@ __all__ = ["ranking_method"]
 MOST_DIMENSIONS = 100
 """`PreferenceGP` is chosen up to this many dimensions."""
 
-MOST_POINTS = 400
-"""`PreferenceGP` is chosen for up to this many points shown in a study, or `POINTS_PER_DIMENSION * d` if that is more.
-
-It keeps the newest 200, and a step takes a time that grows with their cube."""
-
-POINTS_PER_DIMENSION = 20
+MOST_POINTS = 800
+"""`PreferenceGP` is chosen for studies that show up to this many points; it keeps the newest 200 of them."""
 
 
 def ranking_method(
@@ -54,7 +50,6 @@ def ranking_method(
         check_at_least("ranking_method", 1, n_ranked=n_ranked)
         if n_ranked > n_queries:
             raise ValueError(f"`ranking_method(n_ranked=...)` must be at most n_queries={n_queries}, got {n_ranked}.")
-    shown = rounds * n_queries
-    if d <= MOST_DIMENSIONS and shown <= max(MOST_POINTS, POINTS_PER_DIMENSION * d):
+    if d <= MOST_DIMENSIONS and rounds * n_queries <= MOST_POINTS:
         return bz.PreferenceGP(radius, n_queries, history=max(200, n_queries))
     return bz.EvolutionStrategy(radius, n_queries, "diagonal", weights="all")
