@@ -13,8 +13,11 @@ import os
 for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(name, "1")
 
+import argparse
+import json
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -50,10 +53,16 @@ def fall(kind: str, d: int, n: int, k: int, covariance: Any, weights: Any, seed:
 
 
 def main() -> None:
-    result: dict[str, Any] = {"unit": "median ln f / f0: best, all", "seeds": SEEDS, "radius": RADIUS}
-    for covariance in ("isotropic", "diagonal", "full"):
-        table: dict[str, Any] = {}
-        for d in DIMENSIONS if covariance != "full" else DIMENSIONS[:-2]:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--covariances", nargs="+", default=["isotropic", "diagonal"], help="others keep their figures")
+    parser.add_argument("--dimensions", type=int, nargs="+", default=DIMENSIONS)
+    given = parser.parse_args()
+    path = Path(__file__).with_suffix(".json")
+    result: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    result |= {"unit": "median ln f / f0: best, all", "seeds": SEEDS, "radius": RADIUS}
+    for covariance in given.covariances:
+        table: dict[str, Any] = result.setdefault(covariance, {})
+        for d in given.dimensions:
             for n, k in ANSWERS:
                 row = {}
                 for kind in FUNCTIONS if d > 1 else FUNCTIONS[:1]:
@@ -63,8 +72,7 @@ def main() -> None:
                     ]
                 table[f"d={d}, {k} of {n}"] = row
                 print(covariance, d, n, k, row, flush=True)
-        result[covariance] = table
-    save(__file__, result)
+    save(__file__, {name: part for name, part in result.items() if name != "machine"})
 
 
 if __name__ == "__main__":

@@ -85,8 +85,8 @@ class PreferenceGP(Estimator):
             bounds.
         n_queries: m ≥ 2, the candidates of a round, x among them.
         n_ranked: How many of the best are used, 1 to m; None for all.
-        history: How many of the newest points are kept, at least m; x is one of them, and all that was said of it. A step
-            costs O(history³ + history² d).
+        history: How many points are kept, at least m: those shown last, of which x is always one. A step costs
+            O(history³ + history² d).
 
     Raises:
         ValueError: An argument is out of its range.
