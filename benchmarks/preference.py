@@ -164,9 +164,7 @@ def figures(runs: list[tuple[float, float]]) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=SEEDS)
-    parser.add_argument(
-        "--peer-seeds", type=int, default=PEER_SEEDS, help="0 keeps BoTorch's figures"
-    )
+    parser.add_argument("--peer-seeds", type=int, default=PEER_SEEDS, help="0 keeps BoTorch's figures")
     given = parser.parse_args()
     warnings.simplefilter("ignore")  # BoTorch's, of its fits
     path = Path(__file__).with_suffix(".json")

@@ -96,7 +96,7 @@ def all_ranks(d: int, ranking: Ranking, c: Constants) -> tuple[Floats, Constants
     w = np.where(w < 0, w * min(1.0, d / (2 * square)), w)
     square = float(w @ w)
     factor = min(3 * math.sqrt(d) / (d + square), most)
-    c_sigma = 1 / math.sqrt(d + 3 * square)
+    c_sigma = 1 / math.sqrt(d + 3 * square * min(1.0, 4 * square / d))
     d_sigma = max(min(1.0, 0.4 * c_sigma * (d + square) / square), 2 * c_sigma)
     return w * factor, c._replace(mu_eff=1 / (factor * factor * square), c_sigma=c_sigma, d_sigma=d_sigma)
 

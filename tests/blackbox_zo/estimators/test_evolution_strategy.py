@@ -290,7 +290,8 @@ def test_order_statistics_are_those_of_the_tables() -> None:
 @pytest.mark.parametrize(("n", "k"), [(10, 10), (10, 3), (10, 1), (2, 1)])
 def test_moves_by_all_ranks_are_as_written(n: int, k: int) -> None:
     """`x + sigma c sum_i w_i z_i`, and sigma by the length of a path of as many steps as sqrt(d)."""
-    d, sigma, path, x = 20, 0.4, np.zeros(20), np.ones(20)
+    d, sigma, path = 20, 0.4, np.zeros(20)
+    x: Floats = np.ones(20)
     estimator = bz.EvolutionStrategy(sigma, n, "isotropic", weights="all")
     search = bz.Search(x, estimator, seed=3)
     expected = np.sort(np.random.default_rng(0).standard_normal((400_000, n)), axis=1)[:, ::-1].mean(axis=0)
@@ -299,7 +300,7 @@ def test_moves_by_all_ranks_are_as_written(n: int, k: int) -> None:
     most = max(1.0, d / square) / expected[expected > 0].sum()
     expected = np.where(expected < 0, expected * min(1.0, d / (2 * square)), expected)
     square = float(expected @ expected)
-    c, factor = 1 / math.sqrt(d + 3 * square), min(most, 3 * math.sqrt(d) / (d + square))
+    c, factor = 1 / math.sqrt(d + 3 * square * min(1.0, 4 * square / d)), min(most, 3 * math.sqrt(d) / (d + square))
     damping = max(2 * c, min(1.0, 0.4 * c * (d + square) / square))
     chi = math.sqrt(d) * (1 - 1 / (4 * d) + 1 / (21 * d * d))
     for _ in range(30):
