@@ -22,9 +22,11 @@ for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(name, "1")
 
 import argparse
+import json
 import time
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -162,10 +164,13 @@ def figures(runs: list[tuple[float, float]]) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=SEEDS)
-    parser.add_argument("--peer-seeds", type=int, default=PEER_SEEDS, help="0 leaves BoTorch out")
+    parser.add_argument("--peer-seeds", type=int, default=PEER_SEEDS, help="0 keeps BoTorch's figures")
     given = parser.parse_args()
     warnings.simplefilter("ignore")  # BoTorch's, of its fits
-    result: dict[str, Any] = {"rounds": ROUNDS, "duels": DUELS, "seeds": given.seeds, "peer_seeds": given.peer_seeds}
+    path = Path(__file__).with_suffix(".json")
+    before: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    peer_seeds = given.peer_seeds or before.get("peer_seeds", 0)
+    result: dict[str, Any] = {"rounds": ROUNDS, "duels": DUELS, "seeds": given.seeds, "peer_seeds": peer_seeds}
     for name, (f, d) in PROBLEMS.items():
         erring = BradleyTerry(temperature(f, d))
         row: dict[str, Any] = {"start": figures([(f(start(d, s)), 0.0) for s in range(given.seeds)])["gap"]}
@@ -181,12 +186,12 @@ def main() -> None:
                 method: figures([searched(f, d, make, noise, k, queries, s) for s in range(given.seeds)])
                 for method, make in methods(m).items()
             }
-            if m == 2 and given.peer_seeds:
-                runs = [botorch_duels(f, d, noise, DUELS, s) for s in range(given.peer_seeds)]
-                row[case]["BoTorch"] = figures(runs)
-                same = [
-                    searched(f, d, methods(2)["PreferenceGP"], noise, k, queries, s) for s in range(given.peer_seeds)
-                ]
+            if m == 2 and peer_seeds:
+                if given.peer_seeds:
+                    row[case]["BoTorch"] = figures([botorch_duels(f, d, noise, DUELS, s) for s in range(peer_seeds)])
+                else:
+                    row[case]["BoTorch"] = before[name][case]["BoTorch"]
+                same = [searched(f, d, methods(2)["PreferenceGP"], noise, k, queries, s) for s in range(peer_seeds)]
                 row[case]["PreferenceGP, on BoTorch's seeds"] = figures(same)
             print(name, case, {method: v["gap"] for method, v in row[case].items()}, flush=True)
         result[name] = row

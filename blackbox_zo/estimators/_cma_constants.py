@@ -62,13 +62,23 @@ def order_statistics(n: int) -> Floats:
     return out
 
 
-def all_ranks(d: int, ranking: Ranking, c: Constants) -> tuple[Floats, Constants]:
+ENOUGH = 0.6
+"""All ranks move the mean if d is at least this many times W² (see `all_ranks`), by `benchmarks/weights.py`."""
+
+
+def all_ranks(d: int, ranking: Ranking, c: Constants) -> tuple[Floats, Constants] | None:
     """Weights of the move by all ranks (Arnold 2006), and the step-size control that goes with them.
 
     A candidate weighs what is expected of its place among n normal numbers; where only sets are known to be in order,
-    each member what is expected of the set. On the sphere, with W² the sum of their squares, the longest advance is
-    made with `sigma = R / (3 sqrt(d))`, R the distance, if they are multiplied by `3 sqrt(d) / (d + W²)`. It shrinks R
-    by `W² / (2 (d + W²))` a step; d_sigma lets sigma shrink as fast once its path is 20 % short.
+    each member what is expected of the set. On the sphere with d much larger than W², the sum of the squares, the
+    longest advance is made with `sigma = R / (3 sqrt(d))`, R the distance, if they are multiplied by
+    `3 sqrt(d) / (d + W²)`. It shrinks R by `W² / (2 (d + W²))` a step; d_sigma lets sigma shrink as fast once its path
+    is 20 % short.
+
+    That the opposite of a bad step is good holds only where most of its length is at right angles to the gradient. So
+    with d below 2 W² the negative weights shrink by `d / (2 W²)`, as those of the covariance do where d is small
+    (alpha_posdef; Hansen 2016, eq. (52)), the positive ones sum to `max(1, d / W²)` at most, and sigma changes more
+    slowly. With d below `ENOUGH` times W² the move is better left to the better half.
 
     Args:
         d: Dimension.
@@ -76,13 +86,18 @@ def all_ranks(d: int, ranking: Ranking, c: Constants) -> tuple[Floats, Constants
         c: All other constants.
 
     Returns:
-        Weights, shape (n,), and the constants.
+        Weights, shape (n,), and the constants; None where the better half should move the mean.
     """
     w = recombination(order_statistics(ranking.n), ranking)
     square = float(w @ w)
-    c_sigma = 1 / math.sqrt(d)
-    d_sigma = min(1.0, 0.4 * c_sigma * (d + square) / square)
-    factor = 3 * math.sqrt(d) / (d + square)
+    if d < ENOUGH * square:
+        return None
+    most = max(1.0, d / square) / float(np.maximum(w, 0.0).sum())
+    w = np.where(w < 0, w * min(1.0, d / (2 * square)), w)
+    square = float(w @ w)
+    factor = min(3 * math.sqrt(d) / (d + square), most)
+    c_sigma = 1 / math.sqrt(d + 3 * square * min(1.0, 4 * square / d))
+    d_sigma = max(min(1.0, 0.4 * c_sigma * (d + square) / square), 2 * c_sigma)
     return w * factor, c._replace(mu_eff=1 / (factor * factor * square), c_sigma=c_sigma, d_sigma=d_sigma)
 
 

@@ -65,8 +65,9 @@ class EvolutionStrategy(Estimator):
 
     With weights "all" the worse half pushes as the better half pulls: each rank has the weight of its expected order
     statistic (Arnold 2006, Weighted multirecombination evolution strategies). If d is well above n_queries this is
-    about twice as fast, and it makes the most of answers that name only the best, or the better of two. If n_queries is
-    near d or above, keep "best".
+    about twice as fast, and it makes the most of answers that name only the best, or the better of two. The opposite of
+    a bad step is good only in many dimensions: as d comes down to n_queries the worse half pushes less, and where an
+    answer tells more of ranks than d dimensions can use, the better half alone moves x, as with "best".
 
     The estimate is minus the move of the mean, for `SGD(1.0)`.
 
@@ -191,8 +192,9 @@ class EvolutionStrategy(Estimator):
 
     def _pull(self, d: int, ranking: Ranking, w: Floats, c: Constants) -> tuple[Floats, Constants]:
         """The weights of the move, shape (k,), and the constants of the step size that go with them."""
-        if self.weights == "all":
-            pull, c = all_ranks(d, ranking, c)
+        found = all_ranks(d, ranking, c) if self.weights == "all" else None
+        if found is not None:
+            pull, c = found
             return np.concatenate((pull, np.zeros(len(w) - len(pull)))), c
         return np.maximum(w, 0.0), c
 

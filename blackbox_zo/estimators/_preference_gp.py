@@ -68,7 +68,7 @@ class PreferenceState(NamedTuple):
 @final
 @dataclass(frozen=True)
 class PreferenceGP(Estimator):
-    """Preferential optimisation with a Gaussian process (Chu & Ghahramani 2005, ICML), for up to some 20 dimensions.
+    """Preferential optimisation with a Gaussian process (Chu & Ghahramani 2005, ICML), for up to a hundred dimensions.
 
     Utility is a Gaussian process u (Matérn 5/2), and i is preferred to all of the set L with probability
     `exp(u_i) / (exp(u_i) + sum_(l in L) exp(u_l))`: the Plackett-Luce model of rankings, or for duels, `n_queries=2`,
@@ -85,7 +85,8 @@ class PreferenceGP(Estimator):
             bounds.
         n_queries: m ≥ 2, the candidates of a round, x among them.
         n_ranked: How many of the best are used, 1 to m; None for all.
-        history: How many of the newest points are kept, at least m. A step costs O(history³ + history² d).
+        history: How many points are kept, at least m: those shown last, of which x is always one. A step costs
+            O(history³ + history² d).
 
     Raises:
         ValueError: An argument is out of its range.
@@ -156,7 +157,9 @@ class PreferenceGP(Estimator):
         choices = state.choices.plus(ranking, which)
         slope = np.concatenate((state.slope, np.zeros(len(points) - len(state.points))))
         if len(points) > self.history:
-            kept = np.arange(len(points) - self.history, len(points))
+            shown = np.arange(len(points))  # when a point was shown last; x, old as it may be, is shown in every round
+            shown[which] = len(points)
+            kept = np.sort(np.argsort(shown, kind="stable")[-self.history :])
             points, choices, slope = points[kept], choices.among(kept), slope[kept]
         u = (points - x) / unit
         guess = state.length, state.signal

@@ -53,7 +53,8 @@ class RankSGD(Estimator):
     rms as expected of Gaussian directions, so that mu is as far as the points of a gradient round are. The found
     length becomes the next mu: `mu <- mu 2^(j - (l - 1) / 2)`, with j = 0 where x itself is best. Answers at random
     thus leave log mu, on average, where it is. If x stays, the next gradient is averaged with those since the last
-    move; if x ties with the best, mu stays too. Among tied points, x goes to the nearest.
+    move. A tie moves nothing: x stays, and so does mu, where x ties with the best, or was not compared. Where several
+    points tie above x, x goes to the nearest, and log mu to their mean.
 
     With `shared_round` every round has both: the line search along the last u, and gradient points
     `x + mu u + mu xi_i` around the point where the search is expected to end. It moves in each round rather than in
@@ -179,12 +180,20 @@ class RankSGD(Estimator):
         """The state after a line search, and how far x goes along its direction."""
         net = ranking.net_losses()
         s = s._replace(searching=False)
-        best = np.flatnonzero(net == net.min()) if net.any() else np.zeros(0, dtype=np.intp)
-        if not best.size or (best[0] == 0 and best.size > 1):
+        best = np.flatnonzero(net <= net.min() + 1e-9 * ranking.n_edges)  # sums of weights tie but for rounding
+        if not _compared(ranking, 0) or (best[0] == 0 and best.size > 1):
             return s, 0.0
-        j = int(best[np.argmin(queries.scale[best])])
-        mu = queries.scale[1] / self._lengths[1] * 2.0 ** self._exponents[j]  # that of the queries, however late
+        j = int(best[0])  # the nearest
+        mean = float(self._exponents[best].mean())
+        mu = queries.scale[1] / self._lengths[1] * 2.0**mean  # that of the queries, however late
         s = s._replace(radius=float(min(max(mu, 1e-16 * self.radius), 1e16 * self.radius)))
         if j == 0:
             return s, 0.0
         return s._replace(steps=s.steps[:0], weights=s.weights[:0]), float(queries.scale[j])
+
+
+def _compared(ranking: Ranking, i: int) -> bool:
+    """Whether the answer says that i is better or worse than another."""
+    level = ranking.levels
+    present = level[level[:, i] >= 0]
+    return bool(((present >= 0) & (present != present[:, i : i + 1])).any())

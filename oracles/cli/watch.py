@@ -80,7 +80,7 @@ def _follow(name: str, last: int, kinds: Sequence[Kind]) -> None:
             return
         now = time.monotonic()
         if before is not None or now - looked >= _LOOK:
-            looked, writer = now, written_to(name)
+            looked, writer = now, written_to(name, os.getpid())
             complete = tally.total is not None and tally.done >= tally.total
             over = writer is False or (writer is None and complete and now - quiet_since >= 2 * _LOOK)
         before = None
@@ -95,10 +95,14 @@ def _begun(name: str) -> bool:
     return True
 
 
-def written_to(name: str) -> bool | None:
-    """Whether another process on this machine has the file open for writing; None if the system does not tell.
+def written_to(name: str, besides: int | None = None) -> bool | None:
+    """Whether a process on this machine has the file open for writing; None if the system does not tell.
 
     Looks in `/proc` and takes no lock: even a lock held for an instant could keep a run from starting.
+
+    Args:
+        name: The file; of a URL the system tells nothing.
+        besides: A process that does not count.
     """
     if "://" in name:
         return None
@@ -106,7 +110,7 @@ def written_to(name: str) -> bool | None:
     if not Path("/proc/self/fd").exists() or (target.st_uid != os.getuid() and os.getuid() != 0):
         return None
     for process in Path("/proc").iterdir():
-        if not process.name.isdigit() or process.name == str(os.getpid()):
+        if not process.name.isdigit() or process.name == str(besides):
             continue
         try:
             if process.stat().st_uid != target.st_uid and os.getuid() != 0:

@@ -32,8 +32,8 @@ def load_model(name: str | os.PathLike[str], dtype: str = "float32", device: str
         name: A folder written by `save_pretrained`, a hub id, a path that ends in .gguf, or "package:NAME", the
             .gguf file inside an installed Python package.
         dtype: Type of the weights: "float32", "bfloat16", "float16" or "float64".
-        device: Device of the model: any that torch has, such as "cuda"; or "auto", which is "cuda" if a card has room for
-            the model, else "cpu".
+        device: Device of the model: any that torch has, such as "cuda"; or "auto": "cuda" if a card has room for the
+            model, else "cpu".
 
     Returns:
         The model and the tokenizer, both of transformers.

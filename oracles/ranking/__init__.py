@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING as _TYPE_CHECKING
 from oracles._lazy import lazy as _lazy
 
 if _TYPE_CHECKING:
+    from oracles.ranking.methods import ranking_method as ranking_method
     from oracles.ranking.raters._models import Utilities as Utilities
     from oracles.ranking.raters._models import utilities as utilities
     from oracles.ranking.raters._noise import BradleyTerry as BradleyTerry
@@ -34,6 +35,7 @@ __getattr__ = _lazy(
     __name__,
     {
         "HumanRanking": "study.human",
+        "ranking_method": "methods",
         **dict.fromkeys(("Utilities", "utilities"), "raters._models"),
         **dict.fromkeys(
             ("BradleyTerry", "Exact", "FixedFlip", "GapDependent", "Noise", "PlackettLuce", "Thurstone"),

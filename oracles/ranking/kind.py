@@ -22,7 +22,8 @@ from oracles._imported import imported
 from oracles.kind import Kind, Session
 from oracles.options import BadInput, told
 from oracles.page import Page
-from oracles.ranking.options import EXAMPLE, MOST_DIMENSIONS, OPTIONS
+from oracles.ranking.methods import ranking_method
+from oracles.ranking.options import EXAMPLE, OPTIONS
 from oracles.words import span
 
 if TYPE_CHECKING:
@@ -157,9 +158,11 @@ class _Study(Session):
 
 
 def _estimator(given: argparse.Namespace, d: int) -> bz.Estimator:
-    if given.method == "preference" or (given.method == "auto" and d <= MOST_DIMENSIONS):
+    if given.method == "auto":
+        return ranking_method(d, given.candidates, given.ranked, given.rounds, given.radius)
+    if given.method == "preference":
         return bz.PreferenceGP(given.radius, given.candidates)
-    return bz.EvolutionStrategy(given.radius, given.candidates, covariance="diagonal")
+    return bz.EvolutionStrategy(given.radius, given.candidates, "diagonal", weights="all")
 
 
 @final

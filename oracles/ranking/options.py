@@ -6,10 +6,7 @@ from pathlib import Path
 
 from oracles.options import SEED, Table, count, option, positive, seconds, whole
 
-__all__ = ["EXAMPLE", "MOST_DIMENSIONS", "OPTIONS"]
-
-MOST_DIMENSIONS = 20
-"""`PreferenceGP` is the default up to this many dimensions."""
+__all__ = ["EXAMPLE", "OPTIONS"]
 
 EXAMPLE = """example:
   blackbox-zo rank --render oracles.ranking.renderers.demo:palette --store study.db
@@ -32,7 +29,7 @@ OPTIONS: Table = {
         option(
             "--method",
             "preference: Gaussian process on preferences, best with few answers; evolution: evolution strategy, for "
-            f"many dimensions; auto: preference up to {MOST_DIMENSIONS} dimensions; default %(default)s",
+            "hundreds of rounds or of dimensions; auto: by dimensions, candidates and rounds; default %(default)s",
             choices=("auto", "preference", "evolution"), default="auto",
         ),
         option("--radius", "spread of the candidates", positive, default=1.0),

@@ -250,8 +250,9 @@ def store(made: Path) -> Path:
 
     kept = Store(made / "study.db")
     round_ = kept.open_round(0, np.zeros((2, 2)), 1)
+    rater = kept.people.add("you")
     with kept.write() as c:
-        kept.add(c, round_.id, "you", "rank", {"groups": [[0], [1]]}, shown_order=[0, 1])
+        kept.add(c, round_.id, rater, "rank", {"groups": [[0], [1]]}, shown_order=[0, 1])
     kept.close()
     return made / "study.db"
 

@@ -10,12 +10,13 @@ from hypothesis import strategies as st
 
 import blackbox_zo as bz
 from blackbox_zo._typing import Floats
-from blackbox_zo.estimators._cma_constants import constants, order_statistics, recombination
+from blackbox_zo.estimators._cma_constants import all_ranks, constants, order_statistics, recombination
 from blackbox_zo.estimators._quadratic_model import coefficients, least_point
 
 from ..helpers import Quadratic, bits, few, laws, one_step, run, sphere
 
 D = 4
+WEIGHTS: tuple[Any, ...] = ("best", "all")
 X0 = np.array([1.0, -0.5, 2.0, 0.3])
 
 
@@ -289,14 +290,18 @@ def test_order_statistics_are_those_of_the_tables() -> None:
 @pytest.mark.parametrize(("n", "k"), [(10, 10), (10, 3), (10, 1), (2, 1)])
 def test_moves_by_all_ranks_are_as_written(n: int, k: int) -> None:
     """`x + sigma c sum_i w_i z_i`, and sigma by the length of a path of as many steps as sqrt(d)."""
-    d, sigma, path, x = 20, 0.4, np.zeros(20), np.ones(20)
+    d, sigma, path = 20, 0.4, np.zeros(20)
+    x: Floats = np.ones(20)
     estimator = bz.EvolutionStrategy(sigma, n, "isotropic", weights="all")
     search = bz.Search(x, estimator, seed=3)
     expected = np.sort(np.random.default_rng(0).standard_normal((400_000, n)), axis=1)[:, ::-1].mean(axis=0)
     expected[k:] = expected[k:].mean() if k < n else 0.0
     square = float(expected @ expected)
-    c, factor = 1 / math.sqrt(d), 3 * math.sqrt(d) / (d + square)
-    damping = min(1.0, 0.4 * c * (d + square) / square)
+    most = max(1.0, d / square) / expected[expected > 0].sum()
+    expected = np.where(expected < 0, expected * min(1.0, d / (2 * square)), expected)
+    square = float(expected @ expected)
+    c, factor = 1 / math.sqrt(d + 3 * square * min(1.0, 4 * square / d)), min(most, 3 * math.sqrt(d) / (d + square))
+    damping = max(2 * c, min(1.0, 0.4 * c * (d + square) / square))
     chi = math.sqrt(d) * (1 - 1 / (4 * d) + 1 / (21 * d * d))
     for _ in range(30):
         proposal = search.ask()
@@ -338,6 +343,40 @@ def test_all_ranks_are_faster_than_the_better_half_in_many_dimensions(n: int, k:
             search.tell(proposal, bz.Values(sphere(proposal.points)).ranking(k))
         ends[weights] = float(sphere(search.x))
     assert ends["all"] * gain < ends["best"]
+
+
+@few
+@given(
+    covariance=st.sampled_from(["full", "diagonal", "isotropic"]),
+    d=st.integers(1, 12), n=st.integers(2, 30), k=st.integers(1, 30), seed=st.integers(0, 99),
+)  # fmt: skip
+def test_all_ranks_never_diverge(covariance: Any, d: int, n: int, k: int, seed: int) -> None:
+    """From a start at a distance of sqrt(d), however many candidates there are."""
+    search = bz.Search(np.ones(d), bz.EvolutionStrategy(0.7, n, covariance, weights="all"), seed=seed)
+    for _ in range(25):
+        proposal = search.ask()
+        search.tell(proposal, bz.Values(sphere(proposal.points)).ranking(min(k, n)))
+    assert sphere(search.x) < 6.0 * d
+
+
+@few
+@given(n=st.integers(8, 40))
+def test_with_few_dimensions_the_better_half_moves_x(n: int) -> None:
+    """All ranks of n candidates say more than d = 1 or 2 can use."""
+    for d in (1, 2):
+        ends = [run(bz.Search(np.ones(d), bz.EvolutionStrategy(0.7, n, weights=w)), sphere, 4).x for w in WEIGHTS]
+        assert bits(ends[0]) == bits(ends[1])
+
+
+def test_the_worse_half_pushes_less_in_fewer_dimensions() -> None:
+    """As a share of what the better half pulls: all of it from d = 2 W² on."""
+    order = bz.Ranking(range(8), 8)
+    shares = []
+    for d in (4, 6, 8, 10, 13, 20, 1000):
+        found = all_ranks(d, order, constants(d, 8, "isotropic"))
+        assert found is not None
+        shares.append(-found[0][found[0] < 0].sum() / found[0][found[0] > 0].sum())
+    assert (np.diff(shares[:5]) > 0.1).all() and shares[4:] == pytest.approx([1.0] * 3)
 
 
 # ------------------------------------------------------------------------------------------------ the quadratic model

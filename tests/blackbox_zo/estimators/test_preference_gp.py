@@ -274,6 +274,17 @@ def test_the_history_is_bounded() -> None:
     assert max(state.winner.max(), state.loser.max()) < 10 and (np.diff(state.choice) >= 0).all()
 
 
+def test_what_was_said_of_x_is_kept_however_old_x_is() -> None:
+    search = bz.Search(np.zeros(2), bz.PreferenceGP(0.5, 4, history=10), seed=0)
+    for _ in range(5):
+        proposal = search.ask()
+        search.tell(proposal, bz.Ranking([0], 4))  # x, which never moves
+    state = search.state
+    assert isinstance(state, PreferenceState)
+    (x,) = np.flatnonzero((state.points == 0.0).all(axis=1))
+    assert len(state.points) == 10 and np.bincount(state.winner)[x] == 3  # of the three rounds whose points are left
+
+
 def test_the_box_grows_twofold_at_most_and_shrinks_as_much_in_seven_duels_as_in_a_round_of_eight() -> None:
     eight, two = bz.PreferenceGP(1.0, 8), bz.PreferenceGP(1.0, 2)
     assert eight._reach(0.1, 0.0, 1e-9, 3.0, 4) == pytest.approx(0.05)

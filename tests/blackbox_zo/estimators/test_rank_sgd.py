@@ -150,6 +150,29 @@ def test_of_points_that_tie_x_goes_to_the_nearest() -> None:
     np.testing.assert_allclose(search.x, proposal.points[2], rtol=1e-12)
 
 
+@laws
+@given(st.lists(st.integers(-1, 2), min_size=5, max_size=5))
+def test_ties_move_nothing(level: list[int]) -> None:
+    """One part with ties and absent candidates, x first. A tie between x and the best, or no word on x: all stays."""
+    search, proposal = after_a_gradient(bz.RankSGD(0.2, 6))
+    search.tell(proposal, bz.Ranking.from_levels(np.array(level)))
+    present = [v for v in level if v >= 0]
+    top = [j for j, v in enumerate(level) if present and v == min(present)]
+    if level[0] < 0 or len(set(present)) < 2 or (0 in top and len(top) > 1):
+        assert bits(search.x) == bits(X) and search.state.radius == 0.2
+        return
+    np.testing.assert_allclose(search.x, proposal.points[top[0]], rtol=1e-12)  # the nearest
+    assert np.log2(search.state.radius / 0.2) == pytest.approx(np.mean(top) - 2.0)
+
+
+def test_sums_of_weights_tie_whatever_their_rounding() -> None:
+    """0.1 + 0.2 for one point, 0.3 for x."""
+    search, proposal = after_a_gradient(bz.RankSGD(0.2, 6))
+    levels = np.array([[-1, 0, 1, -1, -1], [-1, 0, -1, 1, -1], [0, -1, -1, -1, 1]])
+    search.tell(proposal, bz.Ranking.from_levels(levels, [0.1, 0.2, 0.3]))
+    assert bits(search.x) == bits(X) and search.state.radius == 0.2
+
+
 def test_all_of_contradicting_answers_counts() -> None:
     """Two of three raters like the third point best."""
     search, proposal = after_a_gradient(bz.RankSGD(0.2, 6))

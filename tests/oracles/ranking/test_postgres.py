@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 import socket
@@ -163,7 +164,7 @@ def test_a_database_that_restarts_stops_nobody(url: str, restart: Control, caplo
             restart("stop")
             assert person.post("/api/answer", body).status == 503 and person.request("GET", "/api/round").status == 503
             restart("start")
-            wait_for(lambda body=body: person.post("/api/answer", body).status == 200)
+            wait_for(functools.partial(lambda sent: person.post("/api/answer", sent).status == 200, body))
             acknowledged += 1
         wait_for(lambda: search.moves == 2)
         person.rank(size, 2)

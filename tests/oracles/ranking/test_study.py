@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sqlite3
 import threading
 import time
@@ -163,7 +164,7 @@ def test_none_acceptable_says_that_x_is_better_than_all(tmp_path: Path, kind: st
         Person(oracle.url).answer([], kind)
         thread.join(20)
         assert search.moves == 1 and search.x.tolist() == [1.0, -2.0]
-        learnt = len(search._engine.state.winner)  # type: ignore[attr-defined]
+        learnt = len(search._engine.state.winner)
         assert learnt == (kind == "none")
     finally:
         oracle.close()
@@ -385,7 +386,7 @@ def test_winners_and_agreement_are_hidden_unless_revealed(tmp_path: Path) -> Non
         with study(tmp_path / f"{reveal}.db", 2, raters=2, n_ranked=1, reveal=reveal) as (oracle, search, _):
             people = [Person(oracle.invite(name)) for name in ("Ann", "Bo")]
             both_answer(*people)
-            wait_for(lambda search=search: search.moves == 1)
+            wait_for(functools.partial(lambda made: made.moves == 1, search))
             told = state_of(people[0])
             assert (len(told["history"]), told["progress"]["agreement"] is not None) == (reveal, reveal)
             both_answer(*people)
