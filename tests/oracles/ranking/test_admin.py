@@ -94,7 +94,8 @@ def test_a_rater_is_no_researcher_and_the_other_way_round(tmp_path: Path) -> Non
             assert researcher.post(f"/admin/{path}", {"rater": 1}, X_CSRF=rater.csrf).status == 403
             assert researcher.post(f"/admin/{path}", {"rater": 1}, Origin="http://evil.example").status == 403
         assert researcher.request("GET", "/api/round").status == 403
-        for body in ([], {"rater": True}, {"rater": "1"}, {}):
+        nonsense: tuple[Any, ...] = ([], {"rater": True}, {"rater": "1"}, {})
+        for body in nonsense:
             assert researcher.post("/admin/renew", body).status == 422
         assert researcher.post("/admin/renew", {"rater": 99}).status == 404
         assert researcher.post("/admin/invite", {"name": "x" * 41}).status == 422

@@ -116,8 +116,8 @@ def test_a_study_is_watched_reported_exported_and_resumed(folder: Path) -> None:
     words = ["rank", "--render", "mine:draw", "--candidates", "4", "--ranked", "1", "--rounds", "3", "--raters", "2"]
     resumed = ["resume", "study.db", "--rounds", "4"]
     for begin, answers, code in ((words, 2, 130), (resumed, 2, 0)):
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        process = subprocess.Popen(command(*begin), cwd=folder, text=True, **pipes)
+        pipe = subprocess.PIPE
+        process = subprocess.Popen(command(*begin), cwd=folder, text=True, stdout=pipe, stderr=pipe)
         assert process.stdout is not None
         people = [Person(process.stdout.readline().split()[-1]) for _ in range(2)]
         if code:
@@ -138,7 +138,7 @@ def test_a_study_is_watched_reported_exported_and_resumed(folder: Path) -> None:
         run = subprocess.run(command("report", "study.db", "-o", name), cwd=folder, text=True, capture_output=True)
         assert run.returncode == 0 and "rounds 4, answers that count 8" in run.stdout, run.stderr
     page = (folder / "study.html").read_text()
-    for words in (
+    for said in (
         "Best of the rounds",
         "data:image/png",
         "raters agree in",
@@ -146,7 +146,7 @@ def test_a_study_is_watched_reported_exported_and_resumed(folder: Path) -> None:
         "finished",
         "PreferenceGP(",
     ):
-        assert words in page, words
+        assert said in page, said
     run = subprocess.run(command("export", "study.db", "-o", "x.json"), cwd=folder, text=True, capture_output=True)
     assert run.stdout == "x.json: x after 4 rounds\n" and len(json.loads((folder / "x.json").read_text())) == 2
 

@@ -249,7 +249,7 @@ def test_who_answers_at_random_loses_weight_and_this_is_replayed(tmp_path: Path)
         return search, oracle
 
     def is_done(oracle: HumanRanking, steps: int) -> bool:
-        return oracle.server.progress.now()["progress"]["done"] == steps
+        return bool(oracle.server.progress.now()["progress"]["done"] == steps)
 
     first, oracle = answered(8)
     weights = oracle.reliability.weights
