@@ -148,7 +148,7 @@ def test_exceptions_come_back_with_their_traceback() -> None:
         ({"memory_growth": 100}, "`memory_growth=100` needs Linux or macOS"),
         (
             {"args": (threading.Lock(),)},
-            "`fun` and `args` cannot be sent to worker processes: .*lock.* Have `fun` make",
+            "`fun` and `args` cannot be sent to worker processes: .*lock.* Let `fun` create",
         ),
     ],
 )

@@ -227,7 +227,7 @@ def test_an_answer_that_is_still_held_does_not_mix_with_a_later_one() -> None:
     held = oracle.parts(proposal_of(POINTS, 3))
     next(held)
     oracle.close()
-    with pytest.raises(RuntimeError, match="have been given up"):
+    with pytest.raises(RuntimeError, match="were abandoned"):
         next(held)
 
 
