@@ -290,7 +290,8 @@ def test_order_statistics_are_those_of_the_tables() -> None:
 @pytest.mark.parametrize(("n", "k"), [(10, 10), (10, 3), (10, 1), (2, 1)])
 def test_moves_by_all_ranks_are_as_written(n: int, k: int) -> None:
     """`x + sigma c sum_i w_i z_i`, and sigma by the length of a path of as many steps as sqrt(d)."""
-    d, sigma, path = 20, 0.4, np.zeros(20)
+    d, sigma = 20, 0.4
+    path: Floats = np.zeros(20)
     x: Floats = np.ones(20)
     estimator = bz.EvolutionStrategy(sigma, n, "isotropic", weights="all")
     search = bz.Search(x, estimator, seed=3)
