@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import Protocol
 
-from oracles.ranking.raters._belief import SURE
+from blackbox_zo._typing import Floats
+from oracles.ranking.raters._belief import SURE, Standing
 from oracles.ranking.raters._kendall import Agreement
-
-if TYPE_CHECKING:
-    from oracles.ranking.raters._reliability import RaterModel
+from oracles.ranking.raters._rounds import Evidence
+from oracles.ranking.raters._trends import Fatigue
 
 __all__ = ["warnings_of"]
 
@@ -19,7 +20,26 @@ CLEAR = 3.5
 """Standard errors from which a tendency is said to be one."""
 
 
-def warnings_of(model: RaterModel) -> list[str]:
+class Model(Protocol):
+    """What is read of a model of raters; see `RaterModel`."""
+
+    @property
+    def evidence(self) -> Evidence: ...
+    @property
+    def raters(self) -> tuple[str, ...]: ...
+    @property
+    def standings(self) -> Mapping[str, Standing]: ...
+    @property
+    def weights(self) -> Mapping[str, float]: ...
+    def checks(self, rater: str) -> tuple[int, int]: ...
+    def retest(self, rater: str) -> Agreement: ...
+    def foreseen(self, rater: str) -> Agreement: ...
+    def shown(self, rater: str) -> Agreement: ...
+    def agreement(self, rater: str) -> Floats: ...
+    def fatigue(self, rater: str) -> Fatigue: ...
+
+
+def warnings_of(model: Model) -> list[str]:
     """The sentences, rater by rater."""
     said = []
     for name in model.raters:
@@ -27,7 +47,7 @@ def warnings_of(model: RaterModel) -> list[str]:
     return said
 
 
-def _care(model: RaterModel, name: str) -> str:
+def _care(model: Model, name: str) -> str:
     told, standing = model.evidence, model.standings[name]
     count = " They count next to nothing." if len(told.raters) > 1 else ""
     compared, answered = told.answered[told.index(name)].tolist()
@@ -50,7 +70,7 @@ def _care(model: RaterModel, name: str) -> str:
     )
 
 
-def _evidence(model: RaterModel, name: str) -> str:
+def _evidence(model: Model, name: str) -> str:
     """What there is to say of a rater."""
     parts = []
     passed, asked = model.checks(name)
@@ -68,7 +88,7 @@ def _evidence(model: RaterModel, name: str) -> str:
     return ", ".join(parts) or "nothing to compare with"
 
 
-def _why(model: RaterModel, name: str) -> str:
+def _why(model: Model, name: str) -> str:
     """Why it cannot be told."""
     told, why = model.evidence, []
     row = told.index(name)
@@ -91,11 +111,11 @@ def _why(model: RaterModel, name: str) -> str:
     return f"{why[0][0].upper()}{'; '.join(why)[1:]}.{weight} More checks or repeated rounds would tell."
 
 
-def _unsure(model: RaterModel, name: str) -> bool:
+def _unsure(model: Model, name: str) -> bool:
     return max(model.standings[name][1:]) < SURE
 
 
-def _independent(model: RaterModel, name: str) -> float:
+def _independent(model: Model, name: str) -> float:
     """Independent comparisons of a rater's average answer, as far as it was compared with anything."""
     told = model.evidence
     row = told.index(name)
@@ -103,7 +123,7 @@ def _independent(model: RaterModel, name: str) -> float:
     return float(sums[:2].sum() / sums[4]) if sums[4] else float("nan")
 
 
-def _screen(model: RaterModel, name: str) -> str:
+def _screen(model: Model, name: str) -> str:
     found = model.shown(name)
     n = float(model.evidence.of(name, "shown")[:2].sum())
     if not (found.n >= ENOUGH and abs(found.tau) * n**0.5 > CLEAR):  # by chance the standard error is n^(-1/2)
@@ -112,7 +132,7 @@ def _screen(model: RaterModel, name: str) -> str:
     return f"what is shown {way} is put first (order on the screen {_tau(found)})."
 
 
-def _tired(model: RaterModel, name: str) -> str:
+def _tired(model: Model, name: str) -> str:
     slope, stderr = model.fatigue(name).agreement
     if model.agreement(name).size < 2 * ENOUGH or not slope < -CLEAR * stderr:
         return ""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import hmac
 import time
 from collections import Counter
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
@@ -14,12 +14,10 @@ from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Re
 from starlette.routing import Route
 
 from oracles.ranking.study._export import as_csv, rows_of
+from oracles.ranking.study._site import Site
 from oracles.ranking.study._store import PAUSED, RUNNING
 from oracles.ranking.study._study import Invalid
 from oracles.ranking.study._words import cleaned
-
-if TYPE_CHECKING:
-    from oracles.ranking.study._server import Server
 
 __all__ = ["Admin"]
 
@@ -30,12 +28,14 @@ class Admin:
     """The requests of the researcher's page, under `/admin/`.
 
     Args:
-        server: Serves the study.
+        site: The study as its visitors find it.
+        seen: When each rater's page asked last, by this process's clock.
     """
 
-    def __init__(self, server: Server) -> None:
-        self.server, self.study, self.store = server, server.study, server.study.store
-        self.cookie = f"{server.cookie}_admin"
+    def __init__(self, site: Site, seen: Mapping[int, float]) -> None:
+        self.site, self.study, self.store = site, site.study, site.store
+        self.cookie = f"{site.cookie}_admin"
+        self._seen = seen
         self.facts: Callable[[], Body] = dict
         """What the search knows: each rater's weight, and warnings."""
         self.finish: Callable[[], None] = lambda: None
@@ -66,29 +66,29 @@ class Admin:
         return self._session(request) is not None
 
     def _join(self, request: Request) -> Response:
-        token, server = request.path_params["token"], self.server
+        token, site = request.path_params["token"], self.site
         if request.method == "POST":
             session = self.store.people.admit(token)
             if session is not None:
-                return server.let_in(RedirectResponse("../", 303), request, self.cookie, session)
+                return site.let_in(RedirectResponse("../", 303), request, self.cookie, session)
         elif self.store.people.waits(token):
-            return server.at_door(button="Open the researcher's page", base="../../")
+            return site.at_door(button="Open the researcher's page", base="../../")
         if self._session(request) is not None:
             return RedirectResponse("../", 303)
-        return server.at_door("This link was used before, or is not one of this study's.", 403, base="../../")
+        return site.at_door("This link was used before, or is not one of this study's.", 403, base="../../")
 
     def _index(self, request: Request) -> Response:
         session = self._session(request)
         if session is None:
-            return self.server.at_door("Open the researcher's link that the program printed.", 403, base="../")
-        return HTMLResponse(self.server.page("admin.html", csrf=self.server.csrf(session), base="../"))
+            return self.site.at_door("Open the researcher's link that the program printed.", 403, base="../")
+        return HTMLResponse(self.site.page("admin.html", csrf=self.site.csrf(session), base="../"))
 
     # ------------------------------------------------------------------------------------------------- looking
 
     def _state(self, request: Request) -> Response:
         if self._session(request) is None:
             return _refused()
-        now, seen = time.monotonic(), self.server.api.seen
+        now, seen = time.monotonic(), self._seen
         names, links = self.store.people.names(), self.store.people.links()
         with self.store.record() as record:
             status = Counter((a.rater, record.status(a)) for a in record.answers())
@@ -111,13 +111,13 @@ class Admin:
         ]
         return JSONResponse(
             {
-                "state": self.server.state,
+                "state": self.site.state,
                 "answers_per_round": self.study.raters,
                 "raters": raters,
                 "asked": asked,
                 "warnings": facts.get("warnings", []),
                 "agreement": facts.get("agreement", []),
-                **self.server.progress.now(),
+                **self.site.progress.now(),
             }
         )
 
@@ -139,7 +139,7 @@ class Admin:
             def run() -> Response:
                 session = self._session(request)
                 sent = request.headers.get("x-csrf", "").encode()
-                if session is None or not hmac.compare_digest(sent, self.server.csrf(session).encode()):
+                if session is None or not hmac.compare_digest(sent, self.site.csrf(session).encode()):
                     return _refused()
                 try:
                     if not isinstance(body, dict):
@@ -166,7 +166,7 @@ class Admin:
         return self._link(rater)
 
     def _link(self, rater: int) -> Body:
-        return {"rater": rater, "link": f"{self.server.address}/join/{self.store.people.link(rater)}"}
+        return {"rater": rater, "link": f"{self.site.address}/join/{self.store.people.link(rater)}"}
 
     def _revoke(self, body: Body) -> Body:
         self.store.people.revoke(_rater(body))
@@ -181,14 +181,14 @@ class Admin:
         return self._change(PAUSED, RUNNING)
 
     def _change(self, before: str, after: str) -> Body:
-        if self.server.state == before:
-            self.server.state = self.store.state = after
-        return {"state": self.server.state}
+        if self.site.state == before:
+            self.site.state = self.store.state = after
+        return {"state": self.site.state}
 
     def _finish(self, body: Body) -> Body:
         del body
         self.finish()
-        return {"state": self.server.state}
+        return {"state": self.site.state}
 
 
 def _rater(body: Body) -> int:

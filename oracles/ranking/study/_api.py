@@ -5,7 +5,7 @@ from __future__ import annotations
 import hmac
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
@@ -15,12 +15,10 @@ from starlette.routing import Route
 from oracles.ranking.study._people import Rater
 from oracles.ranking.study._progress import shown, url_of
 from oracles.ranking.study._record import Answer, Round
+from oracles.ranking.study._site import Site
 from oracles.ranking.study._store import FINISHED, RUNNING
 from oracles.ranking.study._study import Asks, Conflict, Invalid, wanted
 from oracles.ranking.study._words import cleaned
-
-if TYPE_CHECKING:
-    from oracles.ranking.study._server import Server
 
 __all__ = ["Api"]
 
@@ -33,11 +31,11 @@ class Api:
     """The requests of a page.
 
     Args:
-        server: Knows the visitors.
+        site: The study as its visitors find it.
     """
 
-    def __init__(self, server: Server) -> None:
-        self.server, self.study, self.store = server, server.study, server.study.store
+    def __init__(self, site: Site) -> None:
+        self.site, self.study, self.store = site, site.study, site.store
         self._waiting: dict[str, float] = {}
         self.seen: dict[int, float] = {}
         """When each rater's page asked last, by this process's clock."""
@@ -70,7 +68,7 @@ class Api:
     # ------------------------------------------------------------------------------------------------- asking
 
     def _named(self, request: Request) -> tuple[str, Rater] | None:
-        found = self.server.visitor(request)
+        found = self.site.visitor(request)
         return None if found is None or found[1].name is None else found
 
     def _round(self, request: Request) -> Response:
@@ -79,14 +77,14 @@ class Api:
             return _refused()
         session, rater = found
         self.seen[rater.id] = time.monotonic()
-        state: Body = {"state": self.server.state, "rater": rater.name, **self._about(rater.id)}
-        if self.server.state == FINISHED:
+        state: Body = {"state": self.site.state, "rater": rater.name, **self._about(rater.id)}
+        if self.site.state == FINISHED:
             state["code"] = self.store.code(rater.id)
             self._owed |= {session} if state["history"] else set()
-        elif not self.server.reveal:
+        elif not self.site.reveal:
             state |= {"history": [], "progress": state["progress"] | {"agreement": None}}
-        waiting = self.study.next_for(rater.id) if self.server.state == RUNNING else []
-        self._waits(session, not waiting and self.server.state == RUNNING)
+        waiting = self.study.next_for(rater.id) if self.site.state == RUNNING else []
+        self._waits(session, not waiting and self.site.state == RUNNING)
         if not waiting:
             return JSONResponse(state | {"round": None})
         ahead = [url_of(c) for r in waiting[1:2] for c in self.store.gallery.candidates(r.id, r.n) if c.kind == "image"]
@@ -101,7 +99,7 @@ class Api:
             mine = {a.round_id for a in record.answers() if a.rater == rater} if lost else set()
         missing, asked = self.study.awaited(rater)
         notices = [{"id": i, "text": _notice([steps[r] for r in void if r in mine])} for i, void in lost]
-        return {**self.server.progress.now(), "redo": redo, "notices": notices, "missing": missing, "raters": asked}
+        return {**self.site.progress.now(), "redo": redo, "notices": notices, "missing": missing, "raters": asked}
 
     def _shown(self, round_: Round, rater: int) -> Body:
         """A round as a rater sees it."""
@@ -157,15 +155,15 @@ class Api:
                 return JSONResponse({"error": "This is not JSON."}, 422)
 
             def run() -> Response:
-                found = self.server.visitor(request)
+                found = self.site.visitor(request)
                 sent = request.headers.get("x-csrf", "").encode()
-                if found is None or not hmac.compare_digest(sent, self.server.csrf(found[0]).encode()):
+                if found is None or not hmac.compare_digest(sent, self.site.csrf(found[0]).encode()):
                     return _refused()
                 try:
                     if not isinstance(body, dict):
                         raise Invalid("A JSON object is needed.")
-                    if self.server.state != RUNNING:
-                        raise Conflict(f"The study is {self.server.state}.")
+                    if self.site.state != RUNNING:
+                        raise Conflict(f"The study is {self.site.state}.")
                     if found[1].name is None and act != self._name:
                         raise Invalid("Give your name first.")
                     return JSONResponse(act(*found, body))

@@ -5,15 +5,12 @@ from __future__ import annotations
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
 from oracles.ranking.study._database import MEDIA
 from oracles.ranking.study._media import Media
-
-if TYPE_CHECKING:
-    from oracles.ranking.study._store import Store
+from oracles.ranking.study._transactions import Transactions
 
 __all__ = ["Candidate", "Gallery"]
 
@@ -36,7 +33,7 @@ class Gallery:
         store: Holds them.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Transactions) -> None:
         self._store = store
         self._whole: dict[int, list[Candidate]] = {}
 

@@ -9,14 +9,12 @@ from __future__ import annotations
 import hashlib
 import secrets
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import sqlalchemy as sa
 
 from oracles.ranking.study._database import LINKS, RATERS
-
-if TYPE_CHECKING:
-    from oracles.ranking.study._store import Store
+from oracles.ranking.study._transactions import Transactions
 
 __all__ = ["People", "Rater"]
 
@@ -40,7 +38,7 @@ class People:
         store: Holds them.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Transactions) -> None:
         self._store = store
 
     def add(self, name: str | None) -> int:

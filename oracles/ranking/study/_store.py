@@ -23,13 +23,13 @@ import sqlalchemy as sa
 
 from blackbox_zo._typing import Floats, Ints
 from blackbox_zo.errors import Rewind
-from oracles.ranking.study._database import ANSWERS, META, ROUNDS, SEARCH, STUDY, VERSION, StoreError, engine_of
+from oracles.ranking.study._database import ANSWERS, META, ROUNDS, SEARCH, STUDY, VERSION, StoreError
 from oracles.ranking.study._gallery import Gallery
 from oracles.ranking.study._migrate import migrate
 from oracles.ranking.study._people import People
 from oracles.ranking.study._record import Answer, Record, Round
 from oracles.ranking.study._together import Together
-from oracles.ranking.study._trouble import Trouble
+from oracles.ranking.study._transactions import Transactions
 
 __all__ = ["Store", "StoreError"]
 
@@ -42,7 +42,7 @@ RUNNING, PAUSED, FINISHED = "running", "paused", "finished"
 """States of a study."""
 
 
-class Store:
+class Store(Transactions):
     """See the module.
 
     Args:
@@ -59,16 +59,11 @@ class Store:
     """
 
     def __init__(self, where: str | Path, about: Any = None, new: bool = True) -> None:
-        text = str(where)
-        self.engine = engine_of(text)
-        self._writer = self.engine.execution_options(write=True)
-        self.changed = threading.Condition()
-        self._writing, self._reading = threading.RLock(), threading.RLock()
+        super().__init__(str(where))
+        self.changed, self._reading = threading.Condition(), threading.RLock()
         self._record = Record()
-        self.name = text if "://" not in text else sa.engine.make_url(text).render_as_string(hide_password=True)
-        self._trouble = Trouble(self.name, None if "://" in text else Path(text))
         try:
-            with self._transaction() as c:
+            with self.alone() as c:
                 if not new and not sa.inspect(c).has_table("study"):
                     raise StoreError(f"{self.name!r} is not the store of a study.")
                 migrate(c, self.name)
@@ -86,22 +81,12 @@ class Store:
                 f"The store {self.name!r} is of version {row.version}; this program reads version {VERSION}."
             )
         self.secret, self.about = str(row.secret), json.loads(row.about)
-        self._trouble.begin()
+        self.begin()
         self._together = Together(self._exclusive)
         self.people = People(self)
         self.gallery = Gallery(self)
 
     # ------------------------------------------------------------------------------------------------- transactions
-
-    @contextlib.contextmanager
-    def write(self) -> Iterator[sa.Connection]:
-        """A transaction that excludes all other writers, in any process; committed at its end.
-
-        Raises:
-            StoreUnavailable: The database does not take it: a full disk, a server that is down, a deleted file.
-        """
-        with self._trouble.told("written"), self._transaction() as c:
-            yield c
 
     def together(self, act: Callable[[sa.Connection], T]) -> T:
         """What `act` gives, run in a transaction that may be shared with other threads' acts; it is on disk then.
@@ -114,30 +99,13 @@ class Store:
     @contextlib.contextmanager
     def _exclusive(self) -> Iterator[sa.Connection]:
         """A transaction in which the record may be read after rows were added: nobody else reads it before the end."""
-        with self._writing, self._reading:
+        with self.writing, self._reading:
             try:
                 with self.write() as c:
                     yield c
             except BaseException:
                 self._record = Record()  # it may have read what was not stored
                 raise
-
-    @contextlib.contextmanager
-    def read(self) -> Iterator[sa.Connection]:
-        """A transaction that reads.
-
-        Raises:
-            StoreUnavailable: The database does not answer.
-        """
-        with self._trouble.told("read"), self.engine.connect() as c:
-            yield c
-
-    @contextlib.contextmanager
-    def _transaction(self) -> Iterator[sa.Connection]:
-        with self._writing, self._writer.begin() as c:
-            if self.engine.dialect.name == "postgresql":
-                c.execute(sa.text("SELECT pg_advisory_xact_lock(812349071)"))
-            yield c
 
     def notify(self) -> None:
         """Wake all threads that wait for a change."""

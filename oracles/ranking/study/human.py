@@ -133,7 +133,18 @@ class HumanRanking(Oracle):
         try:
             with self.store.record() as record:
                 self._seen = record.newest_undo()
-            self.server = Server(self.study, host, port, address, allowed_hosts, title, question, rounds, text, reveal)
+            self.server = Server(
+                self.study,
+                host,
+                port,
+                address,
+                allowed_hosts,
+                title=title,
+                question=question,
+                rounds=rounds,
+                consent=text,
+                reveal=reveal,
+            )
             self.server.admin.facts, self.server.admin.finish = self._facts, self._finish_now
             self.store.state = RUNNING
         except BaseException:
@@ -155,7 +166,7 @@ class HumanRanking(Oracle):
         return [(name, self._join(self.store.people.link(rater))) for rater, name in names.items()]
 
     def _join(self, token: str) -> str:
-        return f"{self.server.address}/join/{token}"
+        return f"{self.server.site.address}/join/{token}"
 
     def invite(self, name: str | None = None) -> str:
         """A new link to the page, which works once, for a new rater.
@@ -260,7 +271,7 @@ class HumanRanking(Oracle):
         self._updated = known, evidence
         recent = model.disagreement[-RECENT:]
         if np.isfinite(recent).any():
-            self.server.progress.agreement = 1.0 - float(np.nanmean(recent))
+            self.server.site.progress.agreement = 1.0 - float(np.nanmean(recent))
         for warning in self.warnings():
             kind = re.sub(r"[\d.,]+", "", warning)  # its figures change with every round
             if kind not in self._warned:
@@ -338,11 +349,11 @@ class HumanRanking(Oracle):
 
     def lead(self) -> str:
         """A new link to the researcher's page, which works once: who takes part, links, pause, finish, export."""
-        return f"{self.server.address}/admin/join/{self.store.people.lead()}"
+        return f"{self.server.site.address}/admin/join/{self.store.people.lead()}"
 
     def _finish_now(self) -> None:
         self._over = self._finished = True
-        self.server.state = FINISHED
+        self.server.site.state = FINISHED
         self.store.notify()
 
     def finish(self) -> None:
@@ -352,10 +363,10 @@ class HumanRanking(Oracle):
             Rewind: An answer that the search has used was withdrawn at the last moment; the study is paused, and the
                 same program continues it.
         """
-        self.server.state = FINISHED
+        self.server.site.state = FINISHED
         with self.store.record() as record:
             if record.rewound(self._seen) is not None:
-                self.server.state = PAUSED
+                self.server.site.state = PAUSED
             self.store.check_rewound(record, self._seen)
         self._finished = True
 
@@ -367,7 +378,7 @@ class HumanRanking(Oracle):
             return
         self._closed = True
         with suppress(StoreUnavailable):
-            over = self.rounds is not None and self.server.progress.now()["progress"]["done"] >= self.rounds
+            over = self.rounds is not None and self.server.site.progress.now()["progress"]["done"] >= self.rounds
             self._finished = self._finished or over
             self.store.state = FINISHED if self._finished else PAUSED
         self.server.stop(self._finished)

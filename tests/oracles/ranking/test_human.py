@@ -249,7 +249,7 @@ def test_who_answers_at_random_loses_weight_and_this_is_replayed(tmp_path: Path)
         return search, oracle
 
     def is_done(oracle: HumanRanking, steps: int) -> bool:
-        return bool(oracle.server.progress.now()["progress"]["done"] == steps)
+        return bool(oracle.server.site.progress.now()["progress"]["done"] == steps)
 
     first, oracle = answered(8)
     weights = oracle.reliability.weights
@@ -264,7 +264,7 @@ def test_replies_are_sent_at_once(tmp_path: Path) -> None:
     """With Nagle's algorithm on, a second packet of a reply waits 40 ms for the browser's word on the first."""
     oracle = HumanRanking(str, tmp_path / "s.db")
     try:
-        with socket.create_connection((oracle.server.host, oracle.server.port)):
+        with socket.create_connection((oracle.server.site.host, oracle.server.port)):
             until = time.monotonic() + 10
             while not (served := list(oracle.server._uvicorn.server_state.connections)):
                 assert time.monotonic() < until

@@ -129,7 +129,7 @@ def test_two_tabs_answer_once(tmp_path: Path, page: Any) -> None:
     with study(tmp_path / "s.db", 2, picture) as (oracle, _, _):
         enter(page, oracle.url)
         other = page.context.new_page()
-        other.goto(oracle.server.address)
+        other.goto(oracle.server.site.address)
         ready(other, 1)
         for tab in (page, other):
             tab.keyboard.press("1")

@@ -126,7 +126,7 @@ def test_two_servers_share_a_study(url: str) -> None:
         try:
             ann, bo = (
                 Person(oracle.url, "Ann"),
-                Person(f"{second.address}/join/{store.people.link(store.people.add(None))}", "Bo"),
+                Person(f"{second.site.address}/join/{store.people.link(store.people.add(None))}", "Bo"),
             )
             for _ in range(2):
                 replies: list[Any] = []

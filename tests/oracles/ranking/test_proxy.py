@@ -144,7 +144,9 @@ def test_people_come_through_a_proxy_with_tls(
 
 def test_the_page_is_found_without_its_last_slash_and_on_this_machine(tmp_path: Path) -> None:
     with study(tmp_path / "s.db", 1, n_ranked=1, public_url=URL) as (oracle, _, _):
-        person = Person(f"{oracle.server.local}/join/{oracle.invite('Ann').rsplit('/', 1)[1]}")  # without the proxy
+        person = Person(
+            f"{oracle.server.site.local}/join/{oracle.invite('Ann').rsplit('/', 1)[1]}"
+        )  # without the proxy
         moved = person.request("GET", "/colours")
         assert (moved.status, moved.headers["location"]) == (308, "/colours/")
         assert person.request("GET", "/colours/", Host="study.example.org").status == 200

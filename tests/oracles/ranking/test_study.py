@@ -177,13 +177,13 @@ def test_a_study_that_stops_is_paused_unless_it_is_over(tmp_path: Path) -> None:
         both_answer(ann)
         wait_for(lambda: search.moves == 1)
         oracle.close()
-    assert Store(tmp_path / "s.db").state == oracle.server.state == "paused"
+    assert Store(tmp_path / "s.db").state == oracle.server.site.state == "paused"
     assert [type(error) for error in raised] == [bz.OracleError]
     with study(tmp_path / "s.db", 2, rounds=2, n_ranked=1) as (oracle, search, _):
         assert oracle.store.state == "running"
         both_answer(Person(oracle.renew(1)))
         wait_for(lambda: search.moves == 2)
-    assert Store(tmp_path / "s.db").state == oracle.server.state == "finished"
+    assert Store(tmp_path / "s.db").state == oracle.server.site.state == "finished"
 
 
 class Keeps(bz.Observer):
@@ -368,7 +368,7 @@ def test_consent_comes_first_and_a_code_last(tmp_path: Path) -> None:
         assert "<script>alert" not in door
         assert state_of(ann).get("code") is None and state_of(ann)["history"] == []
         both_answer(ann)
-        oracle.server.state = "finished"  # as in the moment before the server goes
+        oracle.server.site.state = "finished"  # as in the moment before the server goes
         last = state_of(ann)
         assert last["code"] == rows_of(oracle.store)[0]["code"] and len(last["code"]) == 8
         assert last["history"] and oracle.server.api.listening(float("inf"))
