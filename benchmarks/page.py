@@ -5,7 +5,8 @@
 The server is a process of its own (`HumanRanking`, 8 texts a round, SQLite). Each rater is a thread that asks for the
 round, orders it, and sends the order until the server says it has it, as the page does. In a second run the server is
 killed by SIGKILL at random instants and started again. Then the store is compared with what was sent. The time to the
-first round is that of `blackbox-zo rank` with the palette, from its start as a process, Python's own start included.
+first round is that of `blackbox-zo rank` with the palette, from its start as a process, Python's own start included. So
+is the time of a restart, after as many rounds; an undo takes until the round is there again.
 """
 
 from __future__ import annotations
@@ -166,6 +167,56 @@ def first_round() -> float:
     return seconds
 
 
+def undo_and_restart(rounds: int, repeats: int = 3) -> dict[str, Any]:
+    """Seconds until the round is there again after an undo, and until the next one is after a kill.
+
+    A study of the command line with the palette, `PreferenceGP`, after so many answered rounds.
+    """
+    undos, restarts = list[float](), list[float]()
+    with tempfile.TemporaryDirectory() as folder:
+        words = [sys.executable, "-m", "oracles.cli.main", "rank", "--store", f"{folder}/s.db", "--ranked", "3"]
+        words += ["--render", "oracles.ranking.renderers.demo:palette", "--rounds", str(rounds + 10)]
+
+        def start() -> tuple[subprocess.Popen[str], str]:
+            process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
+            assert process.stdout is not None
+            return process, process.stdout.readline().split()[-1]
+
+        def wait(step: int) -> None:
+            while True:
+                state = json.loads(person.ask("GET", "/api/round")[1])
+                if state.get("round") is not None and state["step"] == step and all(state["candidates"]):
+                    return
+                time.sleep(0.005)
+
+        process, url = start()
+        person = Rater(url, rounds, 0)
+        person.run()
+        wait(rounds)
+        for _ in range(repeats):
+            begun = time.perf_counter()
+            assert person.ask("POST", "/api/undo", {"client_id": secrets.token_hex(16)})[0] == 200
+            wait(rounds - 1)
+            undos.append(time.perf_counter() - begun)
+            person.sent.popitem()
+            person.run()
+            wait(rounds)
+        for _ in range(repeats):
+            os.kill(process.pid, signal.SIGKILL)
+            process.communicate()
+            begun = time.perf_counter()
+            process, _ = start()
+            wait(rounds)
+            restarts.append(time.perf_counter() - begun)
+        process.kill()
+        process.communicate()
+    return {
+        "rounds": rounds,
+        "undo, s": {"median": round(float(np.median(undos)), 3), "all": undos},
+        "restart, s": {"median": round(float(np.median(restarts)), 3), "all": restarts},
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--raters", type=int, default=20)
@@ -175,6 +226,8 @@ def main() -> None:
     times = [first_round() for _ in range(5)]
     out: dict[str, Any] = {"first round, s": {"median": round(float(np.median(times)), 3), "all": times}}
     print(out, flush=True)
+    out["undo and restart"] = undo_and_restart(given.rounds)
+    print(out["undo and restart"], flush=True)
     for name, kills in (("undisturbed", 0), ("killed", given.kills)):
         out[name] = study(given.raters, given.rounds, kills)
         print(name, out[name], flush=True)
