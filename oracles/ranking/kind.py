@@ -142,7 +142,7 @@ class _Study(Session):
                 raise BadInput(
                     f"Round {error.step + 1} was withdrawn at the last moment; run the same command again."
                 ) from None
-        from oracles.ranking.study.human import plain
+        from oracles.ranking.study._store import plain
 
         yield from raters_of(self.oracle.reliability, self.oracle.store.people.names())
         yield from (f"note: {warning}" for warning in self.oracle.warnings())

@@ -31,7 +31,7 @@ from oracles.ranking.study._record import Answer, Record, Round
 from oracles.ranking.study._together import Together
 from oracles.ranking.study._transactions import Transactions
 
-__all__ = ["Store", "StoreError"]
+__all__ = ["Store", "StoreError", "plain"]
 
 KEPT = 1 << 17
 """Maximum numbers in the points of a round for storing them, for the export."""
@@ -190,13 +190,13 @@ class Store(Transactions):
         Args:
             state: Flat, of arrays and numbers, as `Search.state_dict` gives it.
             seen: The newest undo that the search knows of.
-            x: The best so far, JSON-able.
+            x: The best so far, in the structure of x0.
         """
         data = io.BytesIO()
         np.savez(data, allow_pickle=False, **{name: np.asarray(value) for name, value in state.items()})
         with self.write() as c:
             c.execute(sa.delete(SEARCH))
-            c.execute(sa.insert(SEARCH).values(id=1, undo=seen, state=data.getvalue(), x=json.dumps(x)))
+            c.execute(sa.insert(SEARCH).values(id=1, undo=seen, state=data.getvalue(), x=json.dumps(plain(x))))
 
     def kept(self) -> dict[str, Any] | None:
         """The state that was kept last; None without one, or if an answer that it rests on was withdrawn since."""
@@ -291,3 +291,12 @@ def _answer(row: Any) -> Answer:
         row.created_at,
         row.ms_spent,
     )
+
+
+def plain(x: Any) -> Any:
+    """A point in the structure of x0, its arrays as lists."""
+    if isinstance(x, dict):
+        return {name: plain(value) for name, value in x.items()}
+    if isinstance(x, list | tuple):
+        return [plain(value) for value in x]
+    return np.asarray(x).tolist()

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import sqlalchemy as sa
 
-__all__ = ["StoreUnavailable", "Trouble"]
+__all__ = ["StoreUnavailable", "Trouble", "available"]
 
 QUIET = 60.0
+
+AGAIN = 1.0
+"""Seconds after which a store that could not be used is tried again."""
+
+T = TypeVar("T")
 
 _log = logging.getLogger("blackbox_zo")
 
@@ -73,3 +79,12 @@ class Trouble:
             self._quiet_until = time.monotonic() + QUIET
             _log.warning("%s Answers wait in the browsers until it can be.", text)
         return StoreUnavailable(text)
+
+
+def available(act: Callable[[], T]) -> T:
+    """What `act` gives, tried again until the store can be used; the log says why that may take a while."""
+    while True:
+        try:
+            return act()
+        except StoreUnavailable:
+            time.sleep(AGAIN)

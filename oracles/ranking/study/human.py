@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import atexit
 import json
-import logging
-import re
-import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
@@ -25,36 +22,18 @@ from blackbox_zo.variables import Vector
 from oracles.ranking.raters._reliability import RaterModel
 from oracles.ranking.study._address import public
 from oracles.ranking.study._consent import consent_of
-from oracles.ranking.study._media import Media, rendered
+from oracles.ranking.study._drawing import Drawing
 from oracles.ranking.study._record import Round
 from oracles.ranking.study._server import Server
 from oracles.ranking.study._store import FINISHED, PAUSED, RUNNING, Store, StoreError
 from oracles.ranking.study._study import Closed, Study
-from oracles.ranking.study._trouble import StoreUnavailable
+from oracles.ranking.study._trouble import StoreUnavailable, available
+from oracles.ranking.study._weights import Weights
 
-__all__ = ["HumanRanking", "plain"]
+__all__ = ["HumanRanking"]
 
 POLL = 0.2
 """Seconds between polls of the store, for answers received by other servers."""
-
-TOGETHER = 0.2
-"""Seconds after which the candidates rendered so far are shown."""
-
-RECENT = 10
-"""Number of last rounds over which the page shows the raters' agreement."""
-
-BROKEN = 3
-"""End the run after this many rounds in a row in which no candidate could be drawn."""
-
-AGAIN = 1.0
-"""Seconds between attempts to write to a store that cannot be written."""
-
-PREDICTABLE = 100
-"""Dimensions up to which a rater's answers are compared with what their earlier ones let expect."""
-
-T = TypeVar("T")
-
-_log = logging.getLogger("blackbox_zo")
 
 
 class HumanRanking(Oracle):
@@ -85,7 +64,6 @@ class HumanRanking(Oracle):
 
     Attributes:
         server: The page's server.
-        reliability: With several raters: their weights, disagreement and fatigue.
 
     Raises:
         StoreError: The store cannot be used, or is of another version.
@@ -126,10 +104,9 @@ class HumanRanking(Oracle):
         self.render, self.n_ranked, self.patience = render, n_ranked, patience
         self.store = Store(store, about={"title": title})
         self.study = Study(self.store, raters)
-        self.rounds, self._finished, self._closed, self._over, self._broken = rounds, False, False, False, 0
-        self.reliability = RaterModel()
-        self._warned: set[str] = set()
-        self._updated: tuple[RaterModel, Any] | None = None  # what `reliability` was computed from
+        self.rounds, self._finished, self._closed, self._over = rounds, False, False, False
+        self.weights = Weights(raters, self.store.people.names)
+        self.drawing = Drawing(self.study, render)
         try:
             with self.store.record() as record:
                 self._seen = record.newest_undo()
@@ -145,12 +122,21 @@ class HumanRanking(Oracle):
                 consent=text,
                 reveal=reveal,
             )
-            self.server.admin.facts, self.server.admin.finish = self._facts, self._finish_now
+            self.server.admin.facts, self.server.admin.finish = self.weights.facts, self._finish_now
             self.store.state = RUNNING
         except BaseException:
             self.store.close()
             raise
         atexit.register(self.close)  # the last answer is acknowledged before the program ends
+
+    @property
+    def reliability(self) -> RaterModel:
+        """How far each rater is believed, by their numbers as text."""
+        return self.weights.model
+
+    def warnings(self) -> list[str]:
+        """What makes answers doubtful, in sentences that begin with a rater's name; see `RaterModel.warnings`."""
+        return self.weights.warnings()
 
     @property
     def url(self) -> str:
@@ -204,23 +190,25 @@ class HumanRanking(Oracle):
         """
         known: RaterModel = proposal.state(self)
         best = _best_so_far(proposal)
-        round_, closed = _available(lambda: self._opened(proposal, best))
+        round_, closed = available(lambda: self._opened(proposal, best))
         while closed is None:
             self.store.wait(POLL)
             if self._over:
                 raise StopRun("The researcher finished the study.")
             if self._closed:
                 raise OracleError("The study was closed before the round was answered.")
-            closed = _available(lambda: self._look(round_, best))
-        return self._weighed(proposal, known, closed)
+            closed = available(lambda: self._look(round_, best))
+        ranking = self.weights.weighed(self, proposal, known, closed)
+        self.server.site.progress.agreement = self.weights.agreement
+        return ranking
 
     def _opened(self, proposal: Proposal, best: int | None) -> tuple[Round, Closed | None]:
         round_ = self._open(proposal)
         closed = self.study.closed(round_, best)
         if closed is None:
-            self._draw(round_, proposal)
+            self.drawing.draw(round_, proposal)
         for later in proposal.ahead:
-            self._draw(self._open(later), later)
+            self.drawing.draw(self._open(later), later)
         return round_, closed
 
     def _look(self, round_: Round, best: int | None) -> Closed | None:
@@ -242,11 +230,7 @@ class HumanRanking(Oracle):
 
     @override
     def absorb(self, state: RaterModel, evidence: Mapping[int, Any]) -> RaterModel:
-        # Update the raters' reliability by the step's answers
-        for told in evidence.values():
-            worked_out = self._updated is not None and state is self._updated[0] and told is self._updated[1]
-            state = self.reliability if worked_out else _updated(state, told)
-        return state
+        return self.weights.after(state, evidence)
 
     @override
     def save(self, state: RaterModel) -> dict[str, Any]:
@@ -257,39 +241,6 @@ class HumanRanking(Oracle):
         if "raters" not in saved:
             raise ValueError("The state was not saved by a `HumanRanking`.")
         return RaterModel.from_json(json.loads(str(saved["raters"])))
-
-    def _weighed(self, proposal: Proposal, known: RaterModel, closed: Closed) -> Ranking:
-        """The answers as one ranking, each rater weighted by their reliability so far."""
-        if not closed.said:
-            return closed.ranking
-        said = {str(rater): ranking for rater, ranking in closed.said.items()}
-        seconds = {str(rater): time for rater, time in closed.seconds.items()}
-        shown = {str(rater): order for rater, order in closed.shown.items()}
-        evidence = said, seconds, proposal.points if proposal.points.shape[1] <= PREDICTABLE else None, shown
-        proposal.learn(self, int(proposal.ids[0]), evidence)
-        self.reliability = model = _updated(known, evidence)
-        self._updated = known, evidence
-        recent = model.disagreement[-RECENT:]
-        if np.isfinite(recent).any():
-            self.server.site.progress.agreement = 1.0 - float(np.nanmean(recent))
-        for warning in self.warnings():
-            kind = re.sub(r"[\d.,]+", "", warning)  # its figures change with every round
-            if kind not in self._warned:
-                self._warned.add(kind)
-                _log.warning("Rater %s", warning)
-        return model.merge(said) if self.study.raters > 1 else closed.ranking
-
-    def warnings(self) -> list[str]:
-        """What makes answers doubtful, in sentences that begin with a rater's name; see `RaterModel.warnings`."""
-        names = self.store.people.names()
-        found = (text.partition(": ") for text in self.reliability.warnings())
-        return [f"{names.get(int(who), who) if who.isdecimal() else who}: {what}" for who, _, what in found]
-
-    def _facts(self) -> dict[str, Any]:
-        """For the researcher's page."""
-        with np.errstate(invalid="ignore"):
-            agreement = [None if np.isnan(v) else 1.0 - float(v) for v in self.reliability.disagreement]
-        return {"weights": self.reliability.weights, "warnings": self.warnings(), "agreement": agreement}
 
     def _open(self, proposal: Proposal) -> Round:
         with self.store.record() as record:
@@ -306,34 +257,9 @@ class HumanRanking(Oracle):
             )
         return round_
 
-    def _draw(self, round_: Round, proposal: Proposal) -> None:
-        """Render the candidates that are not in the store yet."""
-        have = {c.position for c in self.store.gallery.candidates(round_.id, round_.n)}
-        drawn: dict[int, Media] = {}
-        begun = time.monotonic()
-        for position in (p for p in range(proposal.n) if p not in have):
-            drawn[position] = rendered(self.render, proposal.tree(position))
-            if time.monotonic() - begun > TOGETHER:  # slow ones are shown as they come
-                self._keep(round_, drawn)
-                drawn, begun = {}, time.monotonic()
-        if drawn:
-            self._keep(round_, drawn)
-        candidates = self.store.gallery.candidates(round_.id, round_.n)
-        if any(c.kind != "error" for c in candidates):
-            self._broken = 0
-            return
-        self._broken += 1
-        media = self.store.gallery.media(candidates[0].id)
-        if self._broken >= BROKEN and media is not None:
-            raise OracleError(f"No candidate of {BROKEN} rounds could be drawn. The last error: {media.data.decode()}")
-        self.study.close_without(round_)
-
-    def _keep(self, round_: Round, drawn: Mapping[int, Media]) -> None:
-        _available(lambda: self.store.gallery.add(round_.id, drawn))
-
     def keep(self, search: Search) -> None:
         """Keep the search's state in the store, for `restore`."""
-        _available(lambda: self.store.keep(search.state_dict(), self._seen, plain(search.x)))
+        available(lambda: self.store.keep(search.state_dict(), self._seen, search.x))
 
     def restore(self, search: Search) -> None:
         """Bring a new search to where it was kept, so that it need not answer all rounds again.
@@ -385,20 +311,6 @@ class HumanRanking(Oracle):
         self.store.close()
 
 
-def _updated(model: RaterModel, evidence: Any) -> RaterModel:
-    said, seconds, points, shown = evidence
-    return model.update(said, seconds, points=points, shown=shown)
-
-
-def plain(x: Any) -> Any:
-    """A point in the structure of x0, its arrays as lists."""
-    if isinstance(x, dict):
-        return {name: plain(value) for name, value in x.items()}
-    if isinstance(x, list | tuple):
-        return [plain(value) for value in x]
-    return np.asarray(x).tolist()
-
-
 def _best_so_far(proposal: Proposal) -> int | None:
     """The position of x itself, which some methods show in each round; None if it is not among the candidates."""
     variable = proposal.variable
@@ -406,12 +318,3 @@ def _best_so_far(proposal: Proposal) -> int | None:
         return None
     same = (proposal.points == np.asarray(variable.outside(variable.value[None, :]))).all(axis=1)
     return int(np.argmax(same)) if same.any() else None
-
-
-def _available(act: Callable[[], T]) -> T:
-    """What `act` gives, tried again until the store can be used; the log says why that may take a while."""
-    while True:
-        try:
-            return act()
-        except StoreUnavailable:
-            time.sleep(AGAIN)

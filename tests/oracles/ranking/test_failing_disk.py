@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from oracles.ranking import HumanRanking
-from oracles.ranking.study import human
+from oracles.ranking.study import _trouble
 from oracles.ranking.study._export import rows_of
 from oracles.ranking.study._store import Store
 from oracles.ranking.study._trouble import StoreUnavailable
@@ -65,7 +65,7 @@ def sent_until_full(person: Person, ballast: Ballast) -> tuple[list[dict[str, An
 
 def test_a_full_disk_stops_nobody(disk: Path, monkeypatch: pytest.MonkeyPatch, caplog: Any) -> None:
     """The answer is refused and not stored, the page goes on being served, and room lets the same answer in."""
-    monkeypatch.setattr(human, "AGAIN", 0.05)
+    monkeypatch.setattr(_trouble, "AGAIN", 0.05)
     ballast, acknowledged = Ballast(disk), list[str]()
     with study(disk / "s.db", 20) as (oracle, search, raised):
         person = Person(oracle.url)
@@ -94,7 +94,7 @@ def test_a_full_disk_stops_nobody(disk: Path, monkeypatch: pytest.MonkeyPatch, c
 
 def test_the_search_waits_for_room_for_its_next_round(disk: Path, monkeypatch: pytest.MonkeyPatch, caplog: Any) -> None:
     """A disk that is full when candidates are drawn: the study goes on by itself once there is room."""
-    monkeypatch.setattr(human, "AGAIN", 0.05)
+    monkeypatch.setattr(_trouble, "AGAIN", 0.05)
     ballast, drawn = Ballast(disk), [0]
 
     def draw(x: Any) -> str:

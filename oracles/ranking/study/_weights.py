@@ -1,0 +1,91 @@
+"""How far each rater is believed, and what is doubtful."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from blackbox_zo.feedback import Ranking
+from blackbox_zo.learning import Learner
+from blackbox_zo.proposal import Proposal
+from oracles.ranking.raters._reliability import RaterModel
+from oracles.ranking.study._study import Closed
+
+__all__ = ["Weights"]
+
+RECENT = 10
+"""Rounds of which the page tells how often the raters agree."""
+
+PREDICTABLE = 100
+"""Dimensions up to which a rater's answers are compared with what their earlier ones let expect."""
+
+_log = logging.getLogger("blackbox_zo")
+
+
+class Weights:
+    """The newest model of the raters, and what follows from it.
+
+    Args:
+        raters: How many people answer each round.
+        names: From the number of each rater to their name.
+
+    Attributes:
+        model: The model after the newest round.
+        agreement: Share of recent comparisons in which the raters agreed; None if unknown.
+    """
+
+    def __init__(self, raters: int, names: Callable[[], Mapping[int, str]]) -> None:
+        self.raters, self.names = raters, names
+        self.model = RaterModel()
+        self.agreement: float | None = None
+        self._warned: set[str] = set()
+        self._updated: tuple[RaterModel, Any] | None = None  # what `model` was computed from
+
+    def after(self, state: RaterModel, evidence: Mapping[int, Any]) -> RaterModel:
+        """The model after a step, from the one before it."""
+        for told in evidence.values():
+            worked_out = self._updated is not None and state is self._updated[0] and told is self._updated[1]
+            state = self.model if worked_out else _updated(state, told)
+        return state
+
+    def weighed(self, oracle: Learner, proposal: Proposal, known: RaterModel, closed: Closed) -> Ranking:
+        """The answers as one ranking, each rater weighted by their reliability so far."""
+        if not closed.said:
+            return closed.ranking
+        said = {str(rater): ranking for rater, ranking in closed.said.items()}
+        seconds = {str(rater): time for rater, time in closed.seconds.items()}
+        shown = {str(rater): order for rater, order in closed.shown.items()}
+        evidence = said, seconds, proposal.points if proposal.points.shape[1] <= PREDICTABLE else None, shown
+        proposal.learn(oracle, int(proposal.ids[0]), evidence)
+        self.model = model = _updated(known, evidence)
+        self._updated = known, evidence
+        recent = model.disagreement[-RECENT:]
+        if np.isfinite(recent).any():
+            self.agreement = 1.0 - float(np.nanmean(recent))
+        for warning in self.warnings():
+            kind = re.sub(r"[\d.,]+", "", warning)  # its figures change with every round
+            if kind not in self._warned:
+                self._warned.add(kind)
+                _log.warning("Rater %s", warning)
+        return model.merge(said) if self.raters > 1 else closed.ranking
+
+    def warnings(self) -> list[str]:
+        """What makes answers doubtful, in sentences that begin with a rater's name; see `RaterModel.warnings`."""
+        names = self.names()
+        found = (text.partition(": ") for text in self.model.warnings())
+        return [f"{names.get(int(who), who) if who.isdecimal() else who}: {what}" for who, _, what in found]
+
+    def facts(self) -> dict[str, Any]:
+        """For the researcher's page."""
+        with np.errstate(invalid="ignore"):
+            agreement = [None if np.isnan(v) else 1.0 - float(v) for v in self.model.disagreement]
+        return {"weights": self.model.weights, "warnings": self.warnings(), "agreement": agreement}
+
+
+def _updated(model: RaterModel, evidence: Any) -> RaterModel:
+    said, seconds, points, shown = evidence
+    return model.update(said, seconds, points=points, shown=shown)
