@@ -15,6 +15,7 @@ from oracles.ranking.study import _server
 from oracles.ranking.study._export import rows_of
 from oracles.ranking.study._store import Store
 from tests.disks import Ballast, small_disk
+from tests.oracles.helpers import wait_for
 from tests.oracles.ranking.pages import enter, expect, join, picture, press, ready, status, tray
 from tests.oracles.ranking.people import Start, rows, study
 
@@ -174,12 +175,13 @@ def test_a_candidate_of_html_cannot_read_the_page(tmp_path: Path, page: Any) -> 
 
 def test_several_raters_give_names_and_hear_the_end(tmp_path: Path, page: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_server, "LINGER", 3.0)
-    with study(tmp_path / "s.db", 1, picture, raters=2, patience=0.5) as (oracle, _, _):
+    with study(tmp_path / "s.db", 1, picture, raters=2, patience=0.5) as (oracle, search, _):
         join(page, oracle.url)
         page.locator("#name").fill("Ann")
         press(page, "Enter")
         ready(page, 1)
         press(page, "c")
+        wait_for(lambda: search.moves == 1)
         oracle.finish()
     expect(page.locator("#waiting")).to_contain_text("The study is finished. Thank you. Your completion code is ")
     assert rows_of(Store(tmp_path / "s.db"))[0]["name"] == "Ann"
