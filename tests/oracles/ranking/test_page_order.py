@@ -7,8 +7,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from oracles.ranking.study._drawing import TOGETHER
 from oracles.ranking.study._export import rows_of
-from oracles.ranking.study.human import TOGETHER
 from tests.oracles.ranking.pages import enter, expect, join, picture, press, ready, status, tray
 from tests.oracles.ranking.people import rows, study
 
