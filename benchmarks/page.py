@@ -160,7 +160,7 @@ def first_round() -> float:
                 break
             time.sleep(0.005)
         for candidate in state["candidates"]:
-            assert person.ask("GET", candidate["url"])[0] == 200
+            assert person.ask("GET", f"/{candidate['url']}")[0] == 200
         seconds = time.perf_counter() - begun
         process.kill()
         process.communicate()
