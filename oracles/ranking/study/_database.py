@@ -15,6 +15,7 @@ __all__ = [
     "RATERS",
     "ROUNDS",
     "SEARCH",
+    "SERVERS",
     "STUDY",
     "VERSION",
     "StoreError",
@@ -73,6 +74,15 @@ MEDIA = sa.Table(
     sa.Column("note", sa.Text, nullable=False),
     sa.Column("data", sa.LargeBinary, nullable=False),
     sa.UniqueConstraint("round_id", "position"),
+)
+SERVERS = sa.Table(
+    "servers",
+    META,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("library", sa.String(40), nullable=False),
+    sa.Column("host", sa.String(255), nullable=False),
+    sa.Column("pid", sa.Integer, nullable=False),
+    sa.Column("seen_at", sa.Float, nullable=False),
 )
 SEARCH = sa.Table(
     "search",

@@ -25,6 +25,7 @@ from oracles.ranking.study._consent import consent_of
 from oracles.ranking.study._drawing import Drawing
 from oracles.ranking.study._record import Round
 from oracles.ranking.study._server import Server
+from oracles.ranking.study._servers import Servers
 from oracles.ranking.study._store import FINISHED, PAUSED, RUNNING, Store, StoreError
 from oracles.ranking.study._study import Closed, Study
 from oracles.ranking.study._trouble import StoreUnavailable, available
@@ -108,6 +109,7 @@ class HumanRanking(Oracle):
         self.weights = Weights(raters, self.store.people.names)
         self.drawing = Drawing(self.study, render)
         try:
+            self._servers = Servers(self.store)
             with self.store.record() as record:
                 self._seen = record.newest_undo()
             self.server = Server(
@@ -218,6 +220,7 @@ class HumanRanking(Oracle):
                 self.store.check_rewound(record, self._seen)
             finally:
                 self._seen = newest
+        self._servers.beat()
         if self.patience is not None:
             self.study.give_up(round_, self.patience)
         return self.study.closed(round_, best)
@@ -308,6 +311,7 @@ class HumanRanking(Oracle):
             self._finished = self._finished or over
             self.store.state = FINISHED if self._finished else PAUSED
         self.server.stop(self._finished)
+        self._servers.leave()
         self.store.close()
 
 

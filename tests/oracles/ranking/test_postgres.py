@@ -26,6 +26,7 @@ from oracles.ranking.study._study import Study
 from tests.oracles.helpers import wait_for
 from tests.oracles.ranking import test_human
 from tests.oracles.ranking.people import Person, size, spelled, study
+from tests.oracles.ranking.test_study import V1
 from tests.requires import require
 
 
@@ -171,3 +172,24 @@ def test_a_database_that_restarts_stops_nobody(url: str, restart: Control, caplo
         assert len(rows_of(oracle.store)) == 3
     assert not raised
     assert "Answers wait in the browsers until it can be." in caplog.text
+
+
+def test_a_database_of_version_1_is_migrated_and_copies_kept(url: str) -> None:
+    old = V1.replace("BLOB", "BYTEA").replace("id INTEGER PRIMARY KEY", "id SERIAL PRIMARY KEY")
+    engine = sa.create_engine(url.replace("postgresql", "postgresql+psycopg"))
+    with engine.begin() as c:
+        for statement in old.split(";"):
+            if statement.strip():
+                c.exec_driver_sql(statement)
+    store = Store(url)
+    assert [(r["step"], r["name"], r["status"]) for r in rows_of(store)] == [
+        (0, "Ann", "counts"),
+        (1, "Ann", "withdrawn"),
+    ]
+    with store.write() as c:
+        assert store.add(c, 2, 1, "undecided", {"groups": []}) == 5  # numbers continue
+    store.close()
+    with engine.connect() as c:
+        assert c.exec_driver_sql("SELECT version, (SELECT count(*) FROM answers_v1) FROM study_v1").one() == (1, 4)
+    engine.dispose()
+    Store(url).close()

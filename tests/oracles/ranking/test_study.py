@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import functools
+import socket
 import sqlite3
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -12,10 +15,13 @@ from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
+import sqlalchemy as sa
 
 import blackbox_zo as bz
 from oracles.cli.main import main
 from oracles.ranking import HumanRanking
+from oracles.ranking.study import _servers
+from oracles.ranking.study._database import SERVERS
 from oracles.ranking.study._export import rows_of
 from oracles.ranking.study._store import Store, StoreError
 from tests.oracles.helpers import wait_for
@@ -390,3 +396,22 @@ def test_winners_and_agreement_are_hidden_unless_revealed(tmp_path: Path) -> Non
             told = state_of(people[0])
             assert (len(told["history"]), told["progress"]["agreement"] is not None) == (reveal, reveal)
             both_answer(*people)
+
+
+def test_servers_of_different_versions_do_not_share_a_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with study(tmp_path / "s.db", 1, n_ranked=1) as (oracle, _, _):
+        HumanRanking(spelled, tmp_path / "s.db", n_ranked=1).close()  # a second one of the same version may
+        oracle.store.state = "running"
+        monkeypatch.setattr(_servers, "__version__", "9.9")
+        with pytest.raises(StoreError, match=r"A server with blackbox_zo .* and this is 9\.9\. Stop it first"):
+            HumanRanking(spelled, tmp_path / "s.db", n_ranked=1)
+        both_answer(Person(oracle.invite("Ann")))
+    HumanRanking(spelled, tmp_path / "s.db", n_ranked=1).close()  # it has left
+    process = subprocess.Popen([sys.executable, "-c", "pass"])
+    process.wait()
+    store = Store(tmp_path / "s.db")
+    with store.write() as c:  # what a server of another version left behind that was killed
+        row = {"library": "0.1", "host": socket.gethostname(), "pid": process.pid, "seen_at": time.time()}
+        c.execute(sa.insert(SERVERS).values(**row))
+    store.close()
+    HumanRanking(spelled, tmp_path / "s.db", n_ranked=1).close()

@@ -4,9 +4,9 @@ import { $, button, make } from "./dom.js";
 import { keep, kept } from "./keep.js";
 import { picture } from "./media.js";
 
-export function showProgress({ progress, history, round, missing }) {
+export function showProgress({ state, progress, history, round, missing }) {
   const { done, rounds, comparisons, agreement, seconds_left: left } = progress;
-  const minutes = left === null ? "" : left < 90 ? `, about ${Math.max(1, Math.round(left))} s left`
+  const minutes = left === null || state === "finished" ? "" : left < 90 ? `, about ${Math.max(1, Math.round(left))} s left`
     : `, about ${Math.round(left / 60)} min left`;
   const at = Math.max(1, round === null && !missing ? done : done + 1);
   $("progress").textContent = (rounds ? `Round ${Math.min(at, rounds)} of ${rounds}` : `Round ${at}`)
