@@ -72,7 +72,8 @@ def draw(ax: Axes, chart: Chart, theme: Theme, key: bool = False) -> None:
     x = np.concatenate([layer.x for layer in drawn]) if drawn else np.empty(0)
     y = np.concatenate([np.empty(0), *(layer.y for layer in drawn if layer.look != "crosses")])
     dots = np.concatenate([np.empty(0), *(layer.y for layer in drawn if layer.look == "dots")])
-    lines = np.concatenate([np.empty(0), *(layer.y for layer in drawn if layer.look == "line" or not dots.size)])
+    whole = [layer for layer in drawn if layer.look == "line" or not dots.size]
+    lines = np.concatenate([np.empty(0), *(layer.y + side * _spread(layer) for layer in whole for side in (-1, 1))])
     scale = None if chart.swapped else Scale.of(dots, chart.maximize, chart.linear, whole=lines)
     if scale is None:
         _ticks(ax.yaxis, y, chart)
@@ -92,6 +93,10 @@ def draw(ax: Axes, chart: Chart, theme: Theme, key: bool = False) -> None:
         height, side = (0.02, "bottom") if chart.maximize else (0.94, "top")
         text = f"{scale.beyond} worse {lies} beyond the edge"
         ax.text(0.995, height, text, transform=ax.transAxes, ha="right", va=side, color=theme.muted, fontsize=8.5)
+
+
+def _spread(layer: Layer) -> Any:
+    return layer.spread if len(layer.spread) else 0.0
 
 
 def _layer(ax: Axes, layer: Layer, theme: Theme, scale: Scale | None) -> None:

@@ -8,10 +8,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from PIL import Image, ImageOps
 
 from blackbox_zo._describe import spell
 from blackbox_zo._typing import Floats
-from oracles.page import Chart, Facts, Layer, Media, Page, Part, Section, Table
+from oracles.page import Chart, Facts, Layer, Media, Page, Section, Table
+from oracles.ranking._liking import liking_of
 from oracles.ranking.study._record import Round
 from oracles.ranking.study._study import Closed, winner
 from oracles.ranking.study.reader import StoreReader
@@ -20,8 +22,8 @@ from oracles.words import span
 
 __all__ = ["page_of"]
 
-_SHOWN = 12
-"""Winners that are shown, spread over the rounds."""
+_SHOWN, _COLUMNS, _THUMB = 16, 4, 160
+"""Winners that are shown, spread over the rounds; how many in a row; the width of each in pixels."""
 
 
 def page_of(reader: StoreReader) -> Page:
@@ -41,9 +43,10 @@ def page_of(reader: StoreReader) -> Page:
         ("raters", f"{len({rater for (rater, s) in status if s == 'counts'}):,}"),
     ]
     if np.isfinite(agreed).any():
-        tiles.append(("raters agree in", f"{100 * float(np.nanmean(agreed)):.0f} % of comparisons"))
+        tiles.append(("of comparisons agreed", f"{100 * float(np.nanmean(agreed)):.0f} %"))
     sections = [
         *_winners(reader, known),
+        *_liking(reader, known),
         *_curves(known, agreed),
         Section("Raters", [_raters(names, status, known)]),
         Section("The study", [Facts(_facts(reader, settings))]),
@@ -63,28 +66,58 @@ def _agreement(closed: Closed) -> float:
 
 
 def _winners(reader: StoreReader, known: Sequence[tuple[Round, Closed]]) -> list[Section]:
-    """The best of some rounds, the newest first and large."""
-    parts: list[Part] = []
+    """The newest winner, and small ones of rounds before."""
     which = np.unique(np.linspace(0, len(known) - 1, min(len(known), _SHOWN)).astype(int)) if known else []
-    for i in reversed(list(which)):
+    pictures = []
+    for i in which:
         round_, closed = known[i]
         best = winner(closed.ranking)
-        candidate = next((c for c in reader.store.gallery.candidates(round_.id) if c.position == best), None)
-        if candidate is None or candidate.kind != "image" or candidate.mime == "image/svg+xml":
-            continue
-        media = reader.store.gallery.media(candidate.id)
-        if media is not None:
-            parts.append(_picture(media.mime, media.data, round_.step))
-    return [Section("Best of the rounds, the newest first", parts)] if parts else []
-
-
-def _picture(mime: str, data: bytes, step: int) -> Media:
-    from PIL import Image
-
+        candidate = next((c for c in reader.store.gallery.candidates(round_.id, round_.n) if c.position == best), None)
+        if candidate is not None and candidate.kind == "image" and candidate.mime != "image/svg+xml":
+            media = reader.store.gallery.media(candidate.id)
+            if media is not None:
+                pictures.append((round_.step + 1, media.mime, media.data))
+    if not pictures:
+        return []
+    step, mime, data = pictures[-1]
     with Image.open(io.BytesIO(data)) as image:
         width, height = image.size
-    title = f"Best of round {step + 1}"
-    return Media(mime, data, width, height, title, [("round", str(step + 1))])
+    newest = Media(mime, data, width, height, f"Best of round {step}", [("round", str(step))])
+    before = [Section("Best of the rounds", [_sheet(pictures)])] if len(pictures) > 1 else []
+    return [Section("Best of the newest round", [newest]), *before]
+
+
+def _sheet(pictures: Sequence[tuple[int, str, bytes]]) -> Media:
+    """All winners in one picture, the first at the top left."""
+    columns = min(len(pictures), _COLUMNS)
+    size = columns * _THUMB, -(-len(pictures) // columns) * _THUMB
+    sheet = Image.new("RGB", size, "white")
+    for i, (_, _, data) in enumerate(pictures):
+        with Image.open(io.BytesIO(data)) as image:
+            small = ImageOps.contain(image.convert("RGB"), (_THUMB - 8, _THUMB - 8))
+        left, top = (i % columns) * _THUMB, (i // columns) * _THUMB
+        sheet.paste(small, (left + (_THUMB - small.width) // 2, top + (_THUMB - small.height) // 2))
+    out = io.BytesIO()
+    sheet.save(out, format="WEBP", quality=85)
+    rounds = ", ".join(str(step) for step, _, _ in pictures)
+    return Media("image/webp", out.getvalue(), *size, f"Best of rounds {rounds}", [("rounds, row by row", rounds)])
+
+
+def _liking(reader: StoreReader, known: Sequence[tuple[Round, Closed]]) -> list[Section]:
+    """How the utility of the winners grew, where the points were kept."""
+    points = [reader.store.points(round_.id) for round_, _ in known]
+    rankings = [closed.ranking for _, closed in known]
+    if any(p is None for p in points):
+        return []
+    found = liking_of([p for p in points if p is not None], rankings, [winner(r) for r in rankings])
+    if found is None:
+        return []
+    x = np.array([known[i][0].step + 1.0 for i in found.rounds])
+    label = "winner of the round (± standard deviation)"
+    layer = Layer(x, found.mean, label, "line", "late", found.stderr)
+    chart = Chart("round", "utility", [layer], maximize=True, linear=True, compared=label)
+    note = "Utility is that of a model of all answers, less that of the first winner, in units of an answer's noise."
+    return [Section("How liking grew", [chart], note)]
 
 
 def _curves(known: Sequence[tuple[Round, Closed]], agreed: Sequence[float]) -> list[Section]:

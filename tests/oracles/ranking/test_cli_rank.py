@@ -139,9 +139,10 @@ def test_a_study_is_watched_reported_exported_and_resumed(folder: Path) -> None:
         assert run.returncode == 0 and "rounds 4, answers that count 8" in run.stdout, run.stderr
     page = (folder / "study.html").read_text()
     for said in (
+        "How liking grew",
         "Best of the rounds",
         "data:image/png",
-        "raters agree in",
+        "of comparisons agreed",
         ">Ann<",
         "finished",
         "PreferenceGP(",
