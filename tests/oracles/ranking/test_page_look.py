@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from oracles.ranking.renderers.demo import drum
+from tests.oracles.helpers import wait_for
 from tests.oracles.ranking.pages import enter, expect, join, picture, press
 from tests.oracles.ranking.people import study
 
@@ -195,13 +196,13 @@ def test_one_sound_at_a_time(tmp_path: Path, page: Any) -> None:
         expect(sounds.nth(0)).to_have_js_property("paused", False)
         press(page, "ArrowRight", "p")
         expect(sounds.nth(1)).to_have_js_property("paused", False)
-        assert page.evaluate(playing) == [False, True, False, False]
+        wait_for(lambda: page.evaluate(playing) == [False, True, False, False])
         press(page, "p")
-        assert page.evaluate(playing) == [False] * 4
+        wait_for(lambda: page.evaluate(playing) == [False] * 4)
         press(page, "p", "z")
         page.evaluate("document.querySelector('#dialog audio').play()")
         expect(page.locator("#dialog audio")).to_have_js_property("paused", False)
-        assert not any(page.evaluate(playing)[:4])
+        wait_for(lambda: not any(page.evaluate(playing)[:4]))
         press(page, "Escape")
         expect(page.locator("#dialog audio")).to_have_count(0)  # a closed dialog is silent
         press(page, "c")

@@ -33,15 +33,21 @@ export function sound(c, name) {
 export function play(inside) {
   const media = inside?.querySelector("audio, video");
   if (!media) return;
-  if (media.paused) media.play().catch(() => {}); // its own controls say why
+  if (media.paused) {
+    silence(media);
+    media.play().catch(() => {}); // its own controls say why
+  }
   else media.pause();
 }
+
+const silence = (but) => {
+  for (const other of document.querySelectorAll("audio, video")) if (other !== but && !other.muted) other.pause();
+};
 
 /** Whoever starts to sound silences the others. */
 export function startSounds() {
   const one = (e) => {
-    if (e.target.muted || e.target.paused) return;
-    for (const other of document.querySelectorAll("audio, video")) if (other !== e.target && !other.muted) other.pause();
+    if (!e.target.muted && !e.target.paused) silence(e.target);
   };
   for (const event of ["play", "volumechange"]) document.addEventListener(event, one, true);
 }
