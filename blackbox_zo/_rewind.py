@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import deque
 
 from blackbox_zo._engine import Snapshot
@@ -11,11 +10,8 @@ from blackbox_zo.errors import OracleError
 
 __all__ = ["Snapshots", "next_step"]
 
-OFTEN = 0.05
-"""Seconds between two snapshots at least: those who withdraw answers take longer to give one."""
-
-MEMORY = 256 << 20
-"""Bytes that snapshots may take, by x alone."""
+MOST, MEMORY = 256, 256 << 20
+"""Snapshots that are kept at most, and bytes that they may take by x alone."""
 
 
 def next_step(then: Snapshot) -> int:
@@ -34,19 +30,16 @@ class Snapshots:
     def __init__(self, search: Searched, origin: Snapshot | None) -> None:
         self.search = search
         self.possible = search.variable.dense and search.journal is None
-        most = max(1, MEMORY // (8 * search.variable.size))
+        most = max(1, min(MOST, MEMORY // (8 * search.variable.size)))
         self._first = [origin] if origin is not None else []
         self._kept: deque[Snapshot] = deque(maxlen=most)
-        self._due = 0.0
         if self.possible:
             self._first.append(search.snapshot())
 
     def keep(self) -> None:
-        """Take a snapshot, unless the last one is fresh."""
-        now = time.monotonic()
-        if self.possible and now >= self._due:
+        """Take a snapshot."""
+        if self.possible:
             self._kept.append(self.search.snapshot())
-            self._due = now + OFTEN
 
     def back(self, step: int) -> int | None:
         """Go back to before a step was answered.

@@ -141,14 +141,14 @@ class Moment:
             state.
     """
 
-    __slots__ = ("_by", "_evidence", "_lost", "learning", "states")
+    __slots__ = ("_by", "_evidence", "_lost", "learning", "states", "withdrawable")
 
     def __init__(self, learning: Learning | None = None) -> None:
         self.learning = Learning() if learning is None else learning
         self.states = self.learning.states
         self._evidence: dict[str, dict[int, Any]] | None = None
         self._by: dict[str, weakref.ref[Any]] = {}
-        self._lost = False
+        self._lost = self.withdrawable = False
 
     def state(self, oracle: Learner) -> Any:
         """See `Proposal.state`."""

@@ -73,6 +73,14 @@ class Proposal:
         """
         self.moment.learn(oracle, query, evidence)
 
+    def may_withdraw(self) -> None:
+        """Note that answers to this step may be withdrawn later, by raising `Rewind`.
+
+        The run then keeps a snapshot after the step, and goes back to it without asking earlier steps again. Without
+        this, a run that is rewound goes back to its start: the same result, more slowly.
+        """
+        self.moment.withdrawable = True
+
     @property
     def n(self) -> int:
         """Number of points."""

@@ -216,7 +216,8 @@ class Run:
                 break
             asked.popleft()
             self._done += 1
-            snapshots.keep()
+            if proposal.moment.withdrawable:
+                snapshots.keep()
             ending = self.reached()
             measured = self._measure(last=ending is not None)
             report = Report(proposal.step, search.nfev, value, search.best.value, search.failed, self.seconds, measured)

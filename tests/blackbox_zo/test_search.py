@@ -577,6 +577,38 @@ def test_a_run_that_is_rewound_ends_as_one_that_was_not(ahead: int) -> None:
     assert max(map(len, oracle.shown)) == ahead
 
 
+@pytest.mark.parametrize("wrap", [lambda o: o, RankOnly, lambda o: Timeout(o, 60)], ids=repr)
+@pytest.mark.parametrize("says", [True, False])
+def test_only_who_may_withdraw_answers_has_snapshots_to_go_back_to(wrap: Any, says: bool) -> None:
+    """Through wrappers too. Without the note the run goes back to its start, to the same bits, and keeps nothing."""
+
+    class Says(_Undoing):
+        def answer(self, proposal: bz.Proposal) -> bz.Values:
+            if says:
+                proposal.may_withdraw()
+            return super().answer(proposal)
+
+    taken: list[int] = []
+
+    class Watched(bz.Search):
+        def snapshot(self) -> Any:
+            taken.append(self.steps)
+            return super().snapshot()
+
+    def run(oracle: _Undoing) -> bz.Search:
+        taken.clear()
+        s = Watched(np.ones(3), bz.RankBased(0.1, 4), bz.SGD(0.1), seed=4)
+        for _ in s.run(wrap(oracle), steps=6):
+            pass
+        return s
+
+    plain, oracle = run(_Undoing({})), Says({4: 3})
+    assert taken == [0]
+    np.testing.assert_array_equal(run(oracle).x, plain.x)
+    assert oracle.answered == ([0, 1, 2, 3, 3, 4, 5] if says else [0, 1, 2, 3, 0, 1, 2, 3, 4, 5])
+    assert len(taken) == (8 if says else 1)
+
+
 @pytest.mark.parametrize("wrap", [RankOnly, lambda o: Repeat(o, 1), lambda o: Timeout(o, 60), _Bare], ids=repr)
 def test_answers_can_be_taken_back_through_wrappers_and_by_every_driver(wrap: Any) -> None:
     def ends(back: dict[int, int]) -> list[Any]:

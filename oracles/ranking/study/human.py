@@ -190,6 +190,7 @@ class HumanRanking(Oracle):
             StopRun: The researcher finished the study.
             OracleError: In three rounds in a row no candidate could be drawn; or the study was closed.
         """
+        proposal.may_withdraw()
         known: RaterModel = proposal.state(self)
         best = _best_so_far(proposal)
         round_, closed = available(lambda: self._opened(proposal, best))
