@@ -127,4 +127,4 @@ def rebuilt(header: Mapping[str, Any], lines: Iterable[Line], step: int | None) 
 
 
 def _plays_nothing(xs: Any, seeds: Any, seen: Any) -> Any:
-    raise NotImplementedError
+    raise AssertionError("The oracle only says which state is read; nothing is played.")

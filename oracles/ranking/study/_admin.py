@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import hmac
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from oracles.ranking.study._export import as_csv, rows_of
+from oracles.ranking.study._posts import Body, Unknown, posted, refused
 from oracles.ranking.study._site import Site
 from oracles.ranking.study._store import PAUSED, RUNNING
 from oracles.ranking.study._study import Invalid
 from oracles.ranking.study._words import cleaned
 
 __all__ = ["Admin"]
-
-Body = dict[str, Any]
 
 
 class Admin:
@@ -87,7 +84,7 @@ class Admin:
 
     def _state(self, request: Request) -> Response:
         if self._session(request) is None:
-            return _refused()
+            return refused()
         now, seen = time.monotonic(), self._seen
         names, links = self.store.people.names(), self.store.people.links()
         with self.store.record() as record:
@@ -123,36 +120,18 @@ class Admin:
 
     def _answers(self, request: Request) -> Response:
         if self._session(request) is None:
-            return _refused()
+            return refused()
         headers = {"content-disposition": 'attachment; filename="answers.csv"'}
         return Response(as_csv(rows_of(self.store)), media_type="text/csv; charset=utf-8", headers=headers)
 
     # ------------------------------------------------------------------------------------------------- acting
 
+    def _who(self, request: Request) -> tuple[str, tuple[()]] | None:
+        session = self._session(request)
+        return None if session is None else (session, ())
+
     def _post(self, act: Callable[[Body], Body]) -> Callable[[Request], Any]:
-        async def endpoint(request: Request) -> Response:
-            try:
-                body = await request.json()
-            except (ValueError, RecursionError):
-                return JSONResponse({"error": "This is not JSON."}, 422)
-
-            def run() -> Response:
-                session = self._session(request)
-                sent = request.headers.get("x-csrf", "").encode()
-                if session is None or not hmac.compare_digest(sent, self.site.csrf(session).encode()):
-                    return _refused()
-                try:
-                    if not isinstance(body, dict):
-                        raise Invalid("A JSON object is needed.")
-                    return JSONResponse(act(body))
-                except Invalid as error:
-                    return JSONResponse({"error": str(error)}, 422)
-                except KeyError:
-                    return JSONResponse({"error": "There is no such rater."}, 404)
-
-            return await run_in_threadpool(run)
-
-        return endpoint
+        return posted(self.site, self._who, act)
 
     def _invite(self, body: Body) -> Body:
         name = cleaned(str(body.get("name") or ""))
@@ -160,8 +139,16 @@ class Admin:
             raise Invalid("Give a name of at most 40 letters.")
         return self._link(self.store.people.add(name or None))
 
+    def _rater(self, body: Body) -> int:
+        rater = body.get("rater")
+        if isinstance(rater, bool) or not isinstance(rater, int):
+            raise Invalid("Name a rater by their number.")
+        if rater not in self.store.people.names():
+            raise Unknown("There is no such rater.")
+        return rater
+
     def _renew(self, body: Body) -> Body:
-        rater = _rater(body)
+        rater = self._rater(body)
         self.store.people.revoke(rater)
         return self._link(rater)
 
@@ -169,7 +156,7 @@ class Admin:
         return {"rater": rater, "link": f"{self.site.address}/join/{self.store.people.link(rater)}"}
 
     def _revoke(self, body: Body) -> Body:
-        self.store.people.revoke(_rater(body))
+        self.store.people.revoke(self._rater(body))
         return {}
 
     def _pause(self, body: Body) -> Body:
@@ -189,14 +176,3 @@ class Admin:
         del body
         self.finish()
         return {"state": self.site.state}
-
-
-def _rater(body: Body) -> int:
-    rater = body.get("rater")
-    if isinstance(rater, bool) or not isinstance(rater, int):
-        raise Invalid("Name a rater by their number.")
-    return rater
-
-
-def _refused() -> Response:
-    return JSONResponse({"error": "Open the researcher's link again."}, 403)

@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
-import hmac
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from oracles.ranking.study._people import Rater
+from oracles.ranking.study._posts import Body, posted, refused
 from oracles.ranking.study._progress import shown, url_of
 from oracles.ranking.study._record import Answer, Round
 from oracles.ranking.study._site import Site
 from oracles.ranking.study._store import FINISHED, RUNNING
-from oracles.ranking.study._study import Asks, Conflict, Invalid, wanted
+from oracles.ranking.study._study import Conflict, Invalid, wanted
 from oracles.ranking.study._words import cleaned
 
 __all__ = ["Api"]
 
 _CLIENT_ID = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_")
-
-Body = dict[str, Any]
 
 
 class Api:
@@ -74,7 +71,7 @@ class Api:
     def _round(self, request: Request) -> Response:
         found = self._named(request)
         if found is None:
-            return _refused()
+            return refused()
         session, rater = found
         self.seen[rater.id] = time.monotonic()
         state: Body = {"state": self.site.state, "rater": rater.name, **self._about(rater.id)}
@@ -118,7 +115,7 @@ class Api:
         """A rater's own answers, newest first."""
         found = self._named(request)
         if found is None:
-            return _refused()
+            return refused()
         with self.store.record() as record:
             own = [(a, record.rounds[a.round_id], record.status(a)) for a in record.answers() if a.rater == found[1].id]
         return JSONResponse({"answers": [self._entry(*each) for each in reversed(own)]})
@@ -135,7 +132,7 @@ class Api:
         with self.store.record() as record:
             answer = record.rows.get(request.path_params["answer"])
             if found is None or answer is None or answer.rater != found[1].id or "groups" not in answer.payload:
-                return _refused() if found is None else JSONResponse({"error": "There is no such answer."}, 404)
+                return refused() if found is None else JSONResponse({"error": "There is no such answer."}, 404)
             round_, status = record.rounds[answer.round_id], record.status(answer)
         ids = {c.position: c.id for c in self.store.gallery.candidates(round_.id, round_.n)}
         groups = [[ids[i] for i in group] for group in answer.payload["groups"]]
@@ -145,37 +142,19 @@ class Api:
 
     # ------------------------------------------------------------------------------------------------- posts
 
+    def _who(self, request: Request) -> tuple[str, tuple[str, Rater]] | None:
+        found = self.site.visitor(request)
+        return None if found is None else (found[0], found)
+
     def _post(self, act: Callable[[str, Rater, Body], Body]) -> Callable[[Request], Any]:
-        """Check who posts and what, and do it."""
+        def checked(session: str, rater: Rater, body: Body) -> Body:
+            if self.site.state != RUNNING:
+                raise Conflict(f"The study is {self.site.state}.")
+            if rater.name is None and act != self._name:
+                raise Invalid("Give your name first.")
+            return act(session, rater, body)
 
-        async def endpoint(request: Request) -> Response:
-            try:
-                body = await request.json()
-            except (ValueError, RecursionError):
-                return JSONResponse({"error": "This is not JSON."}, 422)
-
-            def run() -> Response:
-                found = self.site.visitor(request)
-                sent = request.headers.get("x-csrf", "").encode()
-                if found is None or not hmac.compare_digest(sent, self.site.csrf(found[0]).encode()):
-                    return _refused()
-                try:
-                    if not isinstance(body, dict):
-                        raise Invalid("A JSON object is needed.")
-                    if self.site.state != RUNNING:
-                        raise Conflict(f"The study is {self.site.state}.")
-                    if found[1].name is None and act != self._name:
-                        raise Invalid("Give your name first.")
-                    return JSONResponse(act(*found, body))
-                except Invalid as error:
-                    return JSONResponse({"error": str(error)}, 422)
-                except (Conflict, Asks) as error:
-                    asks = {"asks": True} if isinstance(error, Asks) else {}
-                    return JSONResponse({"error": str(error), **asks}, 409)
-
-            return await run_in_threadpool(run)
-
-        return endpoint
+        return posted(self.site, self._who, checked)
 
     def _name(self, session: str, rater: Rater, body: Body) -> Body:
         del session
@@ -212,10 +191,6 @@ class Api:
     def _redo(self, session: str, rater: Rater, body: Body) -> Body:
         del session
         return {"round": self.study.redo(rater.id, _client_id(body))}
-
-
-def _refused() -> Response:
-    return JSONResponse({"error": "Open your link again."}, 403)
 
 
 def _notice(steps: Sequence[int]) -> str:

@@ -122,7 +122,7 @@ class Server:
     def _trouble(self, request: Request, error: Exception) -> Response:
         """The store cannot be used now; pages keep what they sent, and try again."""
         text = "The study cannot store answers at the moment."  # the log says why
-        if "/api/" in request.url.path:
+        if "text/html" not in request.headers.get("accept", ""):  # a script asks, not a person
             return JSONResponse({"error": text}, 503)
         return self.site.at_door(f"{text} Open this address again in a while.", 503)
 

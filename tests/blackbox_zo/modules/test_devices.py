@@ -27,7 +27,7 @@ def tf32(request: pytest.FixtureRequest) -> Iterator[None]:
     """TF32, switched on by either of torch's names for it."""
     matmul = torch.backends.cuda.matmul
     if request.param == "newer" and not hasattr(matmul, "fp32_precision"):
-        pytest.skip("this torch has the older name only")
+        pytest.skip("this torch has only the older name for TF32; `fp32_precision` came with torch 2.9")
     if request.param == "older":
         matmul.allow_tf32 = True
     else:

@@ -97,7 +97,8 @@ def test_a_rater_is_no_researcher_and_the_other_way_round(tmp_path: Path) -> Non
         nonsense: tuple[Any, ...] = ([], {"rater": True}, {"rater": "1"}, {})
         for body in nonsense:
             assert researcher.post("/admin/renew", body).status == 422
-        assert researcher.post("/admin/renew", {"rater": 99}).status == 404
+        for path in ("renew", "revoke"):
+            assert researcher.post(f"/admin/{path}", {"rater": 99}).status == 404
         assert researcher.post("/admin/invite", {"name": "x" * 41}).status == 422
         used = urlsplit(oracle.lead()).path
         assert researcher.request("HEAD", used).status == 200 and researcher.join(used).status == 303

@@ -36,8 +36,9 @@ export function play(inside) {
   if (media.paused) {
     silence(media);
     media.play().catch(() => {}); // its own controls say why
+  } else {
+    media.pause();
   }
-  else media.pause();
 }
 
 const silence = (but) => {
