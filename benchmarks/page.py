@@ -127,7 +127,7 @@ def study(raters: int, rounds: int, kills: int) -> dict[str, Any]:
         with opened.record() as record:
             rounds_kept = record.holding()
         for r in rounds_kept:
-            ids.update({c.id: (r.step, c.position) for c in opened.gallery.candidates(r.id)})
+            ids.update({c.id: (r.step, c.position) for c in opened.gallery.candidates(r)})
         opened.close()
     kept = {(row["step"], row["name"]): row["order"] for row in rows}
     sent = {

@@ -19,7 +19,8 @@ def add(commands: Any) -> None:
     parser: argparse.ArgumentParser = commands.add_parser(
         "answers",
         help="export the answers of a ranking study as CSV or JSON",
-        description="Export every answer of a study run with `blackbox-zo rank`, including withdrawn ones.",
+        description="Export every answer of a study run with `blackbox-zo rank`, including withdrawn ones. CSV holds a "
+        "row for each answer; JSON also the raters, the rounds, and a codebook that says what each column holds.",
         allow_abbrev=False,
     )
     parser.set_defaults(command=_run)
@@ -31,7 +32,7 @@ def add(commands: Any) -> None:
 
 def _run(given: argparse.Namespace) -> int:
     try:
-        from oracles.ranking.study._export import as_csv, readable, rows_of
+        from oracles.ranking.study._export import as_csv, document_of, rows_of
         from oracles.ranking.study._store import Store
     except ModuleNotFoundError as error:
         raise BadInput(f"This needs {error.name}, which is not installed: pip install 'blackbox-zo[human]'") from None
@@ -44,13 +45,14 @@ def _run(given: argparse.Namespace) -> int:
     except ValueError as error:
         raise BadInput(str(error)) from error
     try:
-        rows = rows_of(store)
+        whole = document_of(store) if given.output is not None and given.output.suffix == ".json" else {}
+        rows = whole.get("answers") or rows_of(store)
     finally:
         store.close()
     if given.output is None:
         sys.stdout.write(as_csv(rows))
     elif given.output.suffix == ".json":
-        write(given.output, json.dumps([readable(row) for row in rows], indent=1) + "\n")
+        write(given.output, json.dumps(whole, indent=1) + "\n")
     else:
         write(given.output, as_csv(rows))
     if given.output is not None:

@@ -29,12 +29,16 @@ if _TYPE_CHECKING:
     from oracles.ranking.raters._reliability import RaterModel as RaterModel
     from oracles.ranking.raters._reliability import Standing as Standing
     from oracles.ranking.raters._reliability import Trend as Trend
+    from oracles.ranking.study._schedule import Schedule as Schedule
+    from oracles.ranking.study._vote import Votes as Votes
     from oracles.ranking.study.human import HumanRanking as HumanRanking
 
 __getattr__ = _lazy(
     __name__,
     {
         "HumanRanking": "study.human",
+        "Schedule": "study._schedule",
+        "Votes": "study._vote",
         "ranking_method": "methods",
         **dict.fromkeys(("Utilities", "utilities"), "raters._models"),
         **dict.fromkeys(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import webbrowser
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,9 +28,12 @@ from oracles.ranking.options import EXAMPLE, OPTIONS
 from oracles.words import span
 
 if TYPE_CHECKING:
-    from oracles.ranking import HumanRanking, RaterModel
+    from oracles.ranking import HumanRanking, RaterModel, Schedule
 
 __all__ = ["RankKind", "raters_of"]
+
+CHECK_EVERY = 8
+"""Rounds of a rater of which one is a check and one repeats another, where several people rate."""
 
 
 class RoundTally(Tally):
@@ -89,6 +93,7 @@ class _Study(Session):
         except (TypeError, ValueError) as error:
             raise BadInput(f"--x0: {error}") from error
         self.tally = RoundTally(given.rounds)
+        self.x0 = copy.deepcopy(variable.x)
         self.search = bz.Search(variable, _estimator(given, variable.size), seed=given.seed)
         self.origin = self.search.snapshot()
         with told():
@@ -107,6 +112,7 @@ class _Study(Session):
                 patience=given.patience,
                 consent=given.consent,
                 reveal=given.show_winners,
+                schedule=_schedule(given),
             )
         kept = ("render", "candidates", "ranked", "rounds", "raters")
         about = {"title": given.title, "question": given.question, "seed": given.seed, "dimension": variable.size}
@@ -136,12 +142,7 @@ class _Study(Session):
         if run.ended is bz.Ended.INTERRUPTED:
             return
         if run.ended in (bz.Ended.STEPS, bz.Ended.STOPPED):
-            try:
-                self.oracle.finish()
-            except bz.Rewind as error:
-                raise BadInput(
-                    f"Round {error.step + 1} was withdrawn at the last moment; run the same command again."
-                ) from None
+            yield from self._finish(vote=self.given.final_vote and run.ended is bz.Ended.STEPS)
         from oracles.ranking.study._store import plain
 
         yield from raters_of(self.oracle.reliability, self.oracle.store.people.names())
@@ -151,10 +152,45 @@ class _Study(Session):
             write(self.given.save, found + "\n")
         yield f"x = {found}" if self.given.save is None else f"x is in {self.given.save}"
 
+    def _finish(self, vote: bool) -> Iterator[str]:
+        """End the study, with the final vote where it is asked for."""
+        try:
+            if vote:
+                yield "all rounds are answered; each rater is asked whether the winner or the start is better"
+                yield f"final vote: {self.oracle.vote(self.search.x, self.x0)}"
+        except bz.StopRun:
+            yield "final vote: the researcher finished the study before all had voted"
+        except bz.Rewind as error:
+            raise _withdrawn(error) from None
+        try:
+            self.oracle.finish()
+        except bz.Rewind as error:
+            raise _withdrawn(error) from None
+
     @override
     def close(self) -> None:
         self.oracle.close()
         super().close()
+
+
+def _withdrawn(error: bz.Rewind) -> BadInput:
+    return BadInput(f"Round {error.step + 1} was withdrawn at the last moment; run the same command again.")
+
+
+def _schedule(given: argparse.Namespace) -> Schedule:
+    from oracles.ranking.study._known import known_of
+    from oracles.ranking.study._schedule import Schedule
+
+    every = given.check_every if given.check_every is not None else CHECK_EVERY if given.raters > 1 else 0
+    return Schedule(
+        practice=given.practice,
+        check_every=every,
+        known=None if given.known is None else known_of(given.known),
+        rounds_each=given.rounds_each,
+        break_every=given.break_every,
+        break_seconds=given.break_seconds,
+        most_raters=given.most_raters,
+    )
 
 
 def _estimator(given: argparse.Namespace, d: int) -> bz.Estimator:

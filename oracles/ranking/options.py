@@ -56,6 +56,25 @@ OPTIONS: Table = {
         option("--question", "the question put to the raters", default=""),
         option("--consent", "file of Markdown or HTML that people read before they begin", Path, metavar="FILE"),
         option("--show-winners", "show raters each round's winner and how far they agree", action="store_true"),
+        option(
+            "--check-every",
+            "of each M rounds of a rater, make one a check, whose answer is known, and one a repeat of an earlier "
+            "round, to see how far they can be relied on; 0 for neither; default: 8 with several raters, else 0",
+            count, metavar="M",
+        ),
+        option("--practice", "practice rounds that each rater begins with; default 0", count, default=0, metavar="N"),
+        option(
+            "--known",
+            "JSON file of rounds with a known answer, for practice and checks: a list of rounds, each a list of "
+            "candidates like x0, best first; default: numbers, of which the largest is best", Path, metavar="FILE",
+        ),
+        option("--rounds-each", "rounds that one rater answers at most; default: no limit", whole, metavar="N"),
+        option("--break-every", "rounds after which a rater rests; default: never", whole, metavar="N"),
+        option("--break-seconds", "for how long, at least; default %(default)s", seconds, default=60.0, metavar="S"),
+        option("--most-raters", "maximum number of raters who have a link; default: no limit", whole, metavar="N"),
+        option(
+            "--final-vote", "at the end, ask each rater, blind, whether the winner or x0 is better", action="store_true"
+        ),
         option("--save", "write the final x to this file instead of printing it", Path, metavar="FILE.json"),
         option("--open", "open the page in a browser on this machine", action="store_true"),
     )

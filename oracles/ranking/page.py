@@ -14,8 +14,8 @@ from blackbox_zo._describe import spell
 from blackbox_zo._typing import Floats
 from oracles.page import Chart, Facts, Layer, Media, Page, Section, Table
 from oracles.ranking._liking import liking_of
+from oracles.ranking.study._answers import Closed, winner
 from oracles.ranking.study._record import Round
-from oracles.ranking.study._study import Closed, winner
 from oracles.ranking.study.reader import StoreReader
 from oracles.sections import library, of_total
 from oracles.words import span
@@ -72,7 +72,7 @@ def _winners(reader: StoreReader, known: Sequence[tuple[Round, Closed]]) -> list
     for i in which:
         round_, closed = known[i]
         best = winner(closed.ranking)
-        candidate = next((c for c in reader.store.gallery.candidates(round_.id, round_.n) if c.position == best), None)
+        candidate = next((c for c in reader.store.gallery.candidates(round_) if c.position == best), None)
         if candidate is not None and candidate.kind == "image" and candidate.mime != "image/svg+xml":
             media = reader.store.gallery.media(candidate.id)
             if media is not None:
@@ -105,7 +105,7 @@ def _sheet(pictures: Sequence[tuple[int, str, bytes]]) -> Media:
 
 def _liking(reader: StoreReader, known: Sequence[tuple[Round, Closed]]) -> list[Section]:
     """How the utility of the winners grew, where the points were kept."""
-    points = [reader.store.points(round_.id) for round_, _ in known]
+    points = [reader.store.rounds.points(round_) for round_, _ in known]
     rankings = [closed.ranking for _, closed in known]
     if any(p is None for p in points):
         return []

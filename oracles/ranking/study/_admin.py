@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -11,11 +12,12 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from oracles.ranking.study._export import as_csv, rows_of
+from oracles.ranking.study._answers import Invalid
+from oracles.ranking.study._export import as_csv, document_of, rows_of
+from oracles.ranking.study._people import Full
 from oracles.ranking.study._posts import Body, Unknown, posted, refused
 from oracles.ranking.study._site import Site
 from oracles.ranking.study._store import PAUSED, RUNNING
-from oracles.ranking.study._study import Invalid
 from oracles.ranking.study._words import cleaned
 
 __all__ = ["Admin"]
@@ -48,7 +50,8 @@ class Admin:
             Route("/admin/join/{token}", self._join, methods=["GET", "POST"]),
             Route("/admin/", self._index),
             Route("/admin/state", self._state),
-            Route("/admin/answers.csv", self._answers),
+            Route("/admin/answers.csv", self._csv),
+            Route("/admin/answers.json", self._json),
             *(Route(f"/admin/{name}", self._post(act), methods=["POST"]) for name, act in posts.items()),
         ]
 
@@ -118,11 +121,15 @@ class Admin:
             }
         )
 
-    def _answers(self, request: Request) -> Response:
+    def _csv(self, request: Request) -> Response:
         if self._session(request) is None:
             return refused()
-        headers = {"content-disposition": 'attachment; filename="answers.csv"'}
-        return Response(as_csv(rows_of(self.store)), media_type="text/csv; charset=utf-8", headers=headers)
+        return _file(as_csv(rows_of(self.store)), "answers.csv", "text/csv; charset=utf-8")
+
+    def _json(self, request: Request) -> Response:
+        if self._session(request) is None:
+            return refused()
+        return _file(json.dumps(document_of(self.store), indent=1), "answers.json", "application/json")
 
     # ------------------------------------------------------------------------------------------------- acting
 
@@ -137,7 +144,10 @@ class Admin:
         name = cleaned(str(body.get("name") or ""))
         if len(name) > 40:
             raise Invalid("Give a name of at most 40 letters.")
-        return self._link(self.store.people.add(name or None))
+        try:
+            return self._link(self.store.people.add(name or None))
+        except Full as error:
+            raise Invalid(str(error)) from error
 
     def _rater(self, body: Body) -> int:
         rater = body.get("rater")
@@ -176,3 +186,7 @@ class Admin:
         del body
         self.finish()
         return {"state": self.site.state}
+
+
+def _file(text: str, name: str, mime: str) -> Response:
+    return Response(text, media_type=mime, headers={"content-disposition": f'attachment; filename="{name}"'})

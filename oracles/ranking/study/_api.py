@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -10,13 +11,14 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from oracles.ranking.study._answers import Invalid, right, wanted
 from oracles.ranking.study._people import Rater
 from oracles.ranking.study._posts import Body, posted, refused
 from oracles.ranking.study._progress import shown, url_of
-from oracles.ranking.study._record import Answer, Round
+from oracles.ranking.study._record import FINAL, PRACTICE, SEARCH, Answer, Record, Round
 from oracles.ranking.study._site import Site
 from oracles.ranking.study._store import FINISHED, RUNNING
-from oracles.ranking.study._study import Conflict, Invalid, wanted
+from oracles.ranking.study._study import Conflict
 from oracles.ranking.study._words import cleaned
 
 __all__ = ["Api"]
@@ -80,11 +82,16 @@ class Api:
             self._owed |= {session} if state["history"] else set()
         elif not self.site.reveal:
             state |= {"history": [], "progress": state["progress"] | {"agreement": None}}
-        waiting = self.study.next_for(rater.id) if self.site.state == RUNNING else []
+        turns = self.study.turns
+        rest = turns.rest(rater.id)
+        waiting = turns.next_for(rater.id) if self.site.state == RUNNING and not rest else []
+        state |= {"rest": math.ceil(rest), "enough": False, "voting": turns.final is not None}
+        if not waiting and not rest and turns.enough(rater.id):
+            state |= {"enough": True, "code": self.store.code(rater.id)}
         self._waits(session, not waiting and self.site.state == RUNNING)
         if not waiting:
             return JSONResponse(state | {"round": None})
-        ahead = [url_of(c) for r in waiting[1:2] for c in self.store.gallery.candidates(r.id, r.n) if c.kind == "image"]
+        ahead = [url_of(c) for r in waiting[1:2] for c in self.store.gallery.candidates(r) if c.kind == "image"]
         return JSONResponse(state | {**self._shown(waiting[0], rater.id), "ahead": ahead})
 
     def _about(self, rater: int) -> Body:
@@ -100,16 +107,24 @@ class Api:
 
     def _shown(self, round_: Round, rater: int) -> Body:
         """A round as a rater sees it."""
-        candidates = {c.position: c for c in self.store.gallery.candidates(round_.id, round_.n)}
-        texts = self.store.gallery.texts(round_.id)
+        candidates = {c.position: c for c in self.store.gallery.candidates(round_)}
+        texts = self.store.gallery.texts(round_)
         order = self.store.order(round_.id, rater, round_.n).tolist()
         return {
             "round": round_.id,
             "step": round_.step,
+            **self._purpose(round_),
             "n": round_.n,
             "needed": wanted(round_, candidates.values()),
             "candidates": [shown(candidates.get(position), texts) for position in order],
         }
+
+    def _purpose(self, round_: Round) -> Body:
+        """What a page may know of a round's purpose: not that it is a check, or repeats another."""
+        told: Body = {"purpose": round_.purpose if round_.purpose in (PRACTICE, FINAL) else SEARCH}
+        if round_.purpose == PRACTICE:
+            told["practice"] = [round_.step + 1, len(self.study.turns.practice)]
+        return told | {"question": round_.question}
 
     def _history(self, request: Request) -> Response:
         """A rater's own answers, newest first."""
@@ -117,13 +132,14 @@ class Api:
         if found is None:
             return refused()
         with self.store.record() as record:
-            own = [(a, record.rounds[a.round_id], record.status(a)) for a in record.answers() if a.rater == found[1].id]
+            own = [(a, *_about(record, a)) for a in record.answers() if a.rater == found[1].id]
         return JSONResponse({"answers": [self._entry(*each) for each in reversed(own)]})
 
-    def _entry(self, answer: Answer, round_: Round, status: str) -> Body:
+    def _entry(self, answer: Answer, round_: Round, status: str, open_: bool) -> Body:
         told = {"answer": answer.id, "step": round_.step, "kind": answer.kind, "status": status}
+        told |= {"purpose": round_.purpose, "open": open_}
         first = answer.payload["groups"][0][0] if answer.payload["groups"] else None
-        best = next((c for c in self.store.gallery.candidates(round_.id, round_.n) if c.position == first), None)
+        best = next((c for c in self.store.gallery.candidates(round_) if c.position == first), None)
         return told | {"best": None if best is None else {"kind": best.kind, "url": url_of(best)}}
 
     def _past(self, request: Request) -> Response:
@@ -133,11 +149,11 @@ class Api:
             answer = record.rows.get(request.path_params["answer"])
             if found is None or answer is None or answer.rater != found[1].id or "groups" not in answer.payload:
                 return refused() if found is None else JSONResponse({"error": "There is no such answer."}, 404)
-            round_, status = record.rounds[answer.round_id], record.status(answer)
-        ids = {c.position: c.id for c in self.store.gallery.candidates(round_.id, round_.n)}
+            round_, status, open_ = _about(record, answer)
+        ids = {c.position: c.id for c in self.store.gallery.candidates(round_)}
         groups = [[ids[i] for i in group] for group in answer.payload["groups"]]
         return JSONResponse(
-            {**self._entry(answer, round_, status), **self._shown(round_, found[1].id), "groups": groups}
+            {**self._entry(answer, round_, status, open_), **self._shown(round_, found[1].id), "groups": groups}
         )
 
     # ------------------------------------------------------------------------------------------------- posts
@@ -178,8 +194,19 @@ class Api:
         ms = ms if isinstance(ms, int) and not isinstance(ms, bool) and 0 <= ms < 2**31 else None
         self._waits(session, True)
         receipt = self.study.submit(rater.id, round_id, kind, groups, _client_id(body), ms)
-        again = kind == "skip" and [r.id for r in self.study.next_for(rater.id)[:1]] == [round_id]
-        return {"id": receipt.id, "duplicate": receipt.duplicate, "again": again}
+        again = kind == "skip" and [r.id for r in self.study.turns.next_for(rater.id)[:1]] == [round_id]
+        told = {"id": receipt.id, "duplicate": receipt.duplicate, "again": again}
+        return told if kind == "skip" else told | self._feedback(receipt.id)
+
+    def _feedback(self, answer: int) -> Body:
+        """What a practice round says after it."""
+        with self.store.record() as record:
+            row = record.rows[answer]
+            round_ = record.rounds[row.round_id]
+        if round_.purpose != PRACTICE:
+            return {}
+        best_first = [c.id for c in sorted(self.store.gallery.candidates(round_), key=lambda c: c.position)]
+        return {"practice": {"right": row.kind == "rank" and right(row.payload["groups"]), "order": best_first}}
 
     def _undo(self, session: str, rater: Rater, body: Body) -> Body:
         del session
@@ -191,6 +218,12 @@ class Api:
     def _redo(self, session: str, rater: Rater, body: Body) -> Body:
         del session
         return {"round": self.study.redo(rater.id, _client_id(body))}
+
+
+def _about(record: Record, answer: Answer) -> tuple[Round, str, bool]:
+    """The round of an answer, its status, and whether it can be withdrawn."""
+    status = record.status(answer)
+    return record.rounds[answer.round_id], status, status == "counts" and not record.given(answer)
 
 
 def _notice(steps: Sequence[int]) -> str:

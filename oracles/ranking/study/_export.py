@@ -1,4 +1,4 @@
-"""A study as plain rows."""
+"""A study as plain tables, and what their columns mean."""
 
 from __future__ import annotations
 
@@ -8,56 +8,170 @@ import json
 from datetime import UTC, datetime
 from typing import Any
 
-from oracles.ranking.study._store import Store
+import numpy as np
 
-__all__ = ["as_csv", "readable", "rows_of"]
+from oracles.ranking.raters._reliability import RaterModel
+from oracles.ranking.study._record import FINAL, SEARCH, Record, Round
+from oracles.ranking.study._store import Store
+from oracles.ranking.study._study import Study
+from oracles.ranking.study._vote import votes_of
+from oracles.ranking.study._weights import model_of
+
+__all__ = ["CODEBOOK", "as_csv", "document_of", "rows_of"]
+
+CODEBOOK = {
+    "answers": {
+        "step": "step of the search, from 0; of practice rounds and checks, their number; of a repeated round, the "
+        "step of the round that it repeats",
+        "round": "number of the round, which a step has anew after an undo",
+        "purpose": "search: the search was given the answer; practice; check: its answer is known; repeat: shows an "
+        "earlier round again; final: the winner against the start",
+        "of": "number of the round that is repeated",
+        "rater": "number of the rater",
+        "name": "name that the rater gave",
+        "code": "completion code that the rater was shown",
+        "weight": "weight of the rater's comparisons after the last round, at least 0, with mean 1; null if unknown",
+        "kind": "rank; undecided: cannot tell; none: none is acceptable; skip",
+        "order": "positions of the ranked candidates, best first, ties together",
+        "right": "of a check or practice round: the share of its comparisons that are right; null elsewhere",
+        "shown": "positions in the order of the screen",
+        "time": "when the answer was stored, UTC, ISO 8601",
+        "ms": "how long the person took, in milliseconds",
+        "status": "counts; skipped; withdrawn by its rater; void, since its round rested on a withdrawn answer",
+        "points": "the candidates by position, a list of numbers for each; null where they were not kept",
+    },
+    "raters": {
+        "rater, name, code, weight": "as in the answers",
+        "reliability": "posterior mean of rho = 1 - 2 e, e the share of comparisons that are wrong: 0 is chance",
+        "checks_passed, checks_asked": "rounds with a known answer",
+        "retest": "Kendall's tau-b of repeated rounds with the earlier answers, its standard error, and their number",
+        "counts, skipped, withdrawn, void": "number of answers by status",
+    },
+    "rounds": {
+        "round, step, purpose, of": "as in the answers",
+        "question": "what was asked instead of the study's question",
+        "candidates, ranked": "number of candidates; how many places were asked for, null for all",
+        "status": "closed: the search was given its answers; open; void; asked: of a round that is not the search's",
+        "points": "as in the answers",
+    },
+}
+"""What each column holds."""
 
 
 def rows_of(store: Store) -> list[dict[str, Any]]:
-    """One row for each answer, in order.
+    """One row for each answer, in order; see `CODEBOOK`."""
+    return _rows(store, model_of(Study(store, 1)))
 
-    Its columns: "step" of the search; "round", which a step has anew after an undo; "rater", a number; "name" of the
-    rater; "code" that the rater is shown at the end; "kind"; "order", the positions of the ranked candidates, best
-    first, ties together; "shown", the positions in the order of the screen; "time" since 1970 in seconds; "ms" that the
-    person took; "status": "counts", "skipped", "withdrawn" by its rater, or "void", since an answer was withdrawn on
-    which its round rested; "points" of the candidates, a list for each, where they were kept.
-    """
-    names = store.people.names()
+
+def _rows(store: Store, model: RaterModel) -> list[dict[str, Any]]:
+    names, weights = store.people.names(), model.weights
     with store.record() as record:
-        found = [(answer, record.rounds[answer.round_id].step, record.status(answer)) for answer in record.answers()]
-    points = {i: None if (p := store.points(i)) is None else p.tolist() for i in {a.round_id for a, _, _ in found}}
+        found = [(a, record.rounds[a.round_id], record.status(a)) for a in record.answers()]
+    points = {round_.id: _points(store, round_) for round_ in {r.id: r for _, r, _ in found}.values()}
     return [
         {
-            "step": step,
-            "round": a.round_id,
+            "step": round_.step,
+            "round": round_.id,
+            "purpose": round_.purpose,
+            "of": round_.of,
             "rater": a.rater,
             "name": names.get(a.rater or 0, ""),
             "code": store.code(a.rater or 0),
+            "weight": weights.get(str(a.rater)),
             "kind": a.kind,
             "order": a.payload["groups"],
+            "right": _right(round_, a.payload["groups"]),
             "shown": a.shown_order,
-            "time": a.created_at,
+            "time": datetime.fromtimestamp(a.created_at, UTC).isoformat(timespec="milliseconds"),
             "ms": a.ms_spent,
             "status": status,
-            "points": points[a.round_id],
+            "points": points[round_.id],
         }
-        for a, step, status in found
+        for a, round_, status in found
     ]
 
 
+def _points(store: Store, round_: Round) -> list[Any] | None:
+    found = store.rounds.points(round_)
+    return None if found is None else found.tolist()
+
+
+def _right(round_: Round, groups: list[list[int]]) -> float | None:
+    """The share of comparisons that are right where position is order."""
+    if round_.purpose in (SEARCH, FINAL) or round_.of is not None or not groups:
+        return None
+    level = np.full(round_.n, len(groups))
+    for place, group in enumerate(groups):
+        level[group] = place
+    i, j = np.triu_indices(round_.n, 1)
+    said = level[i] != level[j]
+    return float((level[i] < level[j])[said].mean()) if said.any() else None
+
+
+def document_of(store: Store) -> dict[str, Any]:
+    """All of a study: the codebook, what it was about, its raters, rounds, answers and final vote."""
+    model = model_of(Study(store, 1))
+    rows = _rows(store, model)
+    names = store.people.names()
+    with store.record() as record:
+        rounds = [(r, _status(record, r)) for r in record.rounds.values()]
+        votes = votes_of(record)
+    return {
+        "codebook": CODEBOOK,
+        "study": store.about,
+        "state": store.state,
+        "warnings": [_named(text, names) for text in model.warnings()],
+        "final_vote": None if votes is None else {**votes._asdict(), "p_value": votes.p_value},
+        "raters": [_rater(store, model, i, name, rows) for i, name in names.items()],
+        "rounds": [
+            {
+                "round": r.id,
+                "step": r.step,
+                "purpose": r.purpose,
+                "of": r.of,
+                "question": r.question,
+                "candidates": r.n,
+                "ranked": r.n_ranked,
+                "status": status,
+                "points": _points(store, r),
+            }
+            for r, status in rounds
+        ],
+        "answers": rows,
+    }
+
+
+def _named(text: str, names: dict[int, str]) -> str:
+    who, _, what = text.partition(": ")
+    return f"{names.get(int(who), who) if who.isdecimal() else who}: {what}"
+
+
+def _status(record: Record, round_: Round) -> str:
+    if round_.purpose != SEARCH:
+        return "asked"
+    return "void" if round_.id in record.void else "open" if record.close(round_.id) is None else "closed"
+
+
+def _rater(store: Store, model: RaterModel, rater: int, name: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    told: dict[str, Any] = {"rater": rater, "name": name, "code": store.code(rater), "weight": None}
+    if str(rater) in model.raters:
+        passed, asked = model.checks(str(rater))
+        told |= {"weight": model.weights[str(rater)], "reliability": model.standings[str(rater)].reliability}
+        told |= {"checks_passed": passed, "checks_asked": asked}
+        retest = model.retest(str(rater))
+        told["retest"] = None if not retest.n else retest._asdict()
+    mine = [row["status"] for row in rows if row["rater"] == rater]
+    return told | {status: mine.count(status) for status in ("counts", "skipped", "withdrawn", "void")}
+
+
 def as_csv(rows: list[dict[str, Any]]) -> str:
-    """The rows as CSV; lists as JSON, times in ISO 8601."""
+    """The rows as CSV; lists as JSON."""
     out = io.StringIO()
     writer = csv.DictWriter(out, list(rows[0]) if rows else ["step"], lineterminator="\n")
     writer.writeheader()
     for row in rows:
-        writer.writerow({name: _cell(value) for name, value in readable(row).items()})
+        writer.writerow({name: _cell(value) for name, value in row.items()})
     return out.getvalue()
-
-
-def readable(row: dict[str, Any]) -> dict[str, Any]:
-    """A row with its time in ISO 8601."""
-    return row | {"time": datetime.fromtimestamp(row["time"], UTC).isoformat(timespec="milliseconds")}
 
 
 def _cell(value: Any) -> Any:

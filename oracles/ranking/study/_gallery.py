@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from oracles.ranking.study._database import MEDIA
 from oracles.ranking.study._media import Media
+from oracles.ranking.study._record import Round
 from oracles.ranking.study._transactions import Transactions
 
 __all__ = ["Candidate", "Gallery"]
@@ -47,28 +48,24 @@ class Gallery:
         with self._store.write() as c:
             c.execute(sa.insert(MEDIA), rows)
 
-    def candidates(self, round_id: int, n: int | None = None) -> list[Candidate]:
-        """The rendered candidates of a round, by position.
-
-        Args:
-            round_id: The round.
-            n: How many it has, where known: once all are rendered they are not read again.
-        """
+    def candidates(self, round_: Round) -> list[Candidate]:
+        """The candidates of a round that are rendered, by position; once all are, they are not read again."""
+        round_id = round_.drawn
         if round_id in self._whole:
             return self._whole[round_id]
         columns = (MEDIA.c.id, MEDIA.c.position, MEDIA.c.kind, MEDIA.c.mime, MEDIA.c.note)
         with self._store.read() as c:
             rows = c.execute(sa.select(*columns).where(MEDIA.c.round_id == round_id).order_by(MEDIA.c.position))
             found = [Candidate(*row) for row in rows]
-        if len(found) == n:
+        if len(found) == round_.n:
             self._whole[round_id] = found
         return found
 
-    def texts(self, round_id: int) -> dict[str, str]:
+    def texts(self, round_: Round) -> dict[str, str]:
         """The texts and errors of a round, by id."""
         kinds = MEDIA.c.kind.in_(("text", "error"))
         with self._store.read() as c:
-            rows = c.execute(sa.select(MEDIA.c.id, MEDIA.c.data).where(MEDIA.c.round_id == round_id, kinds))
+            rows = c.execute(sa.select(MEDIA.c.id, MEDIA.c.data).where(MEDIA.c.round_id == round_.drawn, kinds))
             return {row.id: bytes(row.data).decode() for row in rows}
 
     def media(self, media_id: str) -> Media | None:

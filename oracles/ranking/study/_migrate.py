@@ -35,6 +35,8 @@ def migrate(c: sa.Connection, name: str) -> None:
     c.execute(sa.text("DROP TABLE answers"))
     c.execute(sa.text("DROP TABLE visitors"))
     c.execute(sa.text("ALTER TABLE study ADD COLUMN state VARCHAR(8) NOT NULL DEFAULT 'running'"))
+    for column in ("purpose VARCHAR(8) NOT NULL DEFAULT 'search'", '"of" INTEGER', "question TEXT"):
+        c.execute(sa.text(f"ALTER TABLE rounds ADD COLUMN {column}"))
     META.create_all(c)
     numbers = _raters(c, old)
     for row in old["visitors"]:

@@ -16,7 +16,11 @@ import sqlalchemy as sa
 from oracles.ranking.study._database import LINKS, RATERS
 from oracles.ranking.study._transactions import Transactions
 
-__all__ = ["People", "Rater"]
+__all__ = ["Full", "People", "Rater"]
+
+
+class Full(ValueError):
+    """As many raters take part as may; the message is for the researcher."""
 
 
 class Rater(NamedTuple):
@@ -40,13 +44,34 @@ class People:
 
     def __init__(self, store: Transactions) -> None:
         self._store = store
+        self.most: int | None = None
+
+    def limit(self, most: int | None) -> None:
+        """Let at most so many raters have a link; None for no limit.
+
+        Raises:
+            Full: More have one.
+        """
+        have = self._linked()
+        if most is not None and have > most:
+            raise Full(f"At most {most} raters may take part, but {have} have a link: revoke some, or raise the limit.")
+        self.most = most
+
+    def _linked(self) -> int:
+        """How many raters have a link."""
+        return sum(state != "revoked" for state in self.links().values())
 
     def add(self, name: str | None) -> int:
         """A new rater; their number.
 
         Args:
             name: Is shown; None lets them give it.
+
+        Raises:
+            Full: As many have a link as may take part.
         """
+        if self.most is not None and self._linked() >= self.most:
+            raise Full(f"At most {self.most} raters may take part, and as many have a link.")
         with self._store.write() as c:
             key = c.execute(sa.insert(RATERS).values(name=name, created_at=time.time())).inserted_primary_key
         assert key is not None

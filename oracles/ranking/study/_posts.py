@@ -10,8 +10,9 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from oracles.ranking.study._answers import Invalid
 from oracles.ranking.study._site import Site
-from oracles.ranking.study._study import Asks, Conflict, Invalid
+from oracles.ranking.study._study import Asks, Conflict
 
 __all__ = ["Body", "Unknown", "posted", "refused"]
 

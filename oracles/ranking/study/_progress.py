@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import Any, NamedTuple
 
+from oracles.ranking.study._answers import winner
 from oracles.ranking.study._gallery import Candidate
 from oracles.ranking.study._record import Round
-from oracles.ranking.study._study import Study, winner
+from oracles.ranking.study._study import Study
 
 __all__ = ["Progress", "shown", "url_of"]
 
@@ -56,7 +57,7 @@ class Progress:
             if close not in self._past and (closed := self.study.closed(r)) is not None:
                 ranking = closed.ranking
                 best = winner(ranking)
-                found = next((c for c in store.gallery.candidates(r.id, r.n) if c.position == best), None)
+                found = next((c for c in store.gallery.candidates(r) if c.position == best), None)
                 entry = None if found is None else {"kind": found.kind, "url": url_of(found)}
                 self._past[close] = _Past(float(ranking.n_edges), entry, list(closed.seconds.values()))
         past = [(r, self._past[close]) for r, close in closes if close in self._past]

@@ -11,13 +11,17 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["KINDS", "ORDERS", "Answer", "Record", "Round"]
+__all__ = ["CHECK", "FINAL", "KINDS", "ORDERS", "PRACTICE", "REPEAT", "SEARCH", "Answer", "Record", "Round"]
 
 ORDERS = ("rank", "undecided", "none")
 """Kinds of answers that the search is given: an order; "cannot tell"; "none is acceptable"."""
 
 KINDS = (*ORDERS, "skip")
 """All kinds of answers; a skipped round waits for another rater, or for the same one later."""
+
+SEARCH, PRACTICE, CHECK, REPEAT, FINAL = "search", "practice", "check", "repeat", "final"
+"""Purposes of rounds. The search is given the answers to its own; those to checks and repeated rounds say how far their
+raters can be relied on."""
 
 
 @dataclass(frozen=True)
@@ -26,10 +30,13 @@ class Round:
 
     Attributes:
         id: Of the row.
-        step: Of the search.
-        n: Number of candidates.
+        step: Of the search; of other rounds, their number among those of their purpose.
+        n: Number of candidates. Where the answer is known (practice, checks), they are best first.
         n_ranked: How many places are asked for; None for all.
         digest: Of the candidates' points.
+        purpose: See `SEARCH`.
+        of: The round that a repeated one repeats.
+        question: What is asked instead of the study's question; None for that.
     """
 
     id: int
@@ -37,6 +44,14 @@ class Round:
     n: int
     n_ranked: int | None
     digest: str
+    purpose: str = SEARCH
+    of: int | None = None
+    question: str | None = None
+
+    @property
+    def drawn(self) -> int:
+        """The round whose pictures it shows: itself, or the one that it repeats."""
+        return self.of or self.id
 
 
 @dataclass(frozen=True)
@@ -48,8 +63,8 @@ class Answer:
         round_id: Of the round.
         rater: Id of the person; None for a "close".
         kind: See above.
-        payload: "groups" of an answer; "answers" of a "close"; "answer", "close" and "void" (rounds) of an "undo";
-            "undo" and "void" of a "redo".
+        payload: "groups" of an answer; "answers" of a "close", and "extra", those to checks and repeated rounds since
+            the last; "answer", "close" and "void" (rounds) of an "undo"; "undo" and "void" of a "redo".
         shown_order: The candidates' positions in the order of the screen.
         client_id: Made by the client, the same however often it sends the row.
         created_at: Seconds since 1970.
@@ -85,6 +100,10 @@ class Record:
         self._by_round: dict[int, list[Answer]] = {}
         self._by_client: dict[str, Answer] = {}
         self._controls: list[Answer] = []
+        self._by_rater: dict[int | None, list[Answer]] = {}
+        self._extra: list[Answer] = []
+        self._given: dict[int, list[Answer]] = {}
+        self._repeats: dict[int, Round] = {}
         self._undos: list[Answer] = []
         self._reopened: set[int] = set()
         self._open: list[Round] | None = None
@@ -98,9 +117,18 @@ class Record:
         """Read further rounds and rows, in the order of their ids."""
         for round_ in rounds:
             self.rounds[round_.id] = round_
+            if round_.of is not None:
+                self._repeats[round_.of] = round_
         for row in rows:
             self.rows[row.id] = self._by_client[row.client_id] = row
             self._by_round.setdefault(row.round_id, []).append(row)
+            if row.kind in KINDS:
+                self._by_rater.setdefault(row.rater, []).append(row)
+                if self.purpose(row) in (CHECK, REPEAT):
+                    self._extra.append(row)
+            if row.kind == "close":
+                for answer in row.payload.get("extra", ()):
+                    self._given.setdefault(answer, []).append(row)
             if row.kind in ("undo", "redo"):
                 self._controls.append(row)
                 self._sum_up()
@@ -151,17 +179,49 @@ class Record:
         rows = (row for row in self._by_round.get(round_id, ()) if row.kind == "skip" and self.status(row) == "skipped")
         return {row.rater: row for row in rows if row.rater is not None}
 
+    def purpose(self, answer: Answer) -> str:
+        """What the round of an answer is for."""
+        return self.rounds[answer.round_id].purpose
+
+    def turns(self, rater: int) -> list[Answer]:
+        """A rater's answers outside practice, with the checks and repeats they skipped: these do not return."""
+        own = (a for a in self._by_rater.get(rater, ()) if self.purpose(a) in (SEARCH, CHECK, REPEAT))
+        return [
+            a
+            for a in own
+            if (status := self.status(a)) == "counts" or (status == "skipped" and self.purpose(a) != SEARCH)
+        ]
+
+    def extra(self) -> list[int]:
+        """Answers to checks and repeated rounds that the search has not been given."""
+        return [a.id for a in self._extra if self.status(a) == "counts" and not self.given(a)]
+
+    def given(self, answer: Answer) -> bool:
+        """Whether the search was given an answer to a check or a repeated round, with a round that holds."""
+        closes = self._given.get(answer.id, ())
+        return any(c.id not in self._reopened and c.round_id not in self.void for c in closes)
+
+    def earlier(self, answer: Answer) -> Answer | None:
+        """Of an answer to a repeated round: what the rater had answered to the round that it repeats."""
+        of = self.rounds[answer.round_id].of
+        rows = reversed(self._by_round.get(of or 0, ()))
+        return next((a for a in rows if a.rater == answer.rater and a.kind in ORDERS and a.id < answer.id), None)
+
     # ------------------------------------------------------------------------------------------------- rounds
 
     def holding(self) -> list[Round]:
-        """Rounds that are not void, one for each step, in order."""
-        found = {round_.step: round_ for round_ in self.rounds.values() if round_.id not in self.void}
+        """The search's rounds that are not void, one for each step, in order."""
+        found = {r.step: r for r in self.rounds.values() if r.purpose == SEARCH and r.id not in self.void}
         return [found[step] for step in sorted(found)]
 
-    def live(self, step: int) -> Round | None:
+    def live(self, step: int, purpose: str = SEARCH) -> Round | None:
         """The round of a step that is not void."""
-        rounds = (r for r in reversed(self.rounds.values()) if r.step == step and r.id not in self.void)
-        return next(rounds, None)
+        found = (r for r in reversed(self.rounds.values()) if r.step == step and r.purpose == purpose)
+        return next((r for r in found if r.id not in self.void), None)
+
+    def repeat(self, of: int) -> Round | None:
+        """The round that repeats another."""
+        return self._repeats.get(of)
 
     def open(self) -> list[Round]:
         """Rounds that wait for answers, in order."""
@@ -186,8 +246,9 @@ class Record:
         return min((self.rounds[undo.round_id].step for undo in undos), default=None)
 
     def own(self, rater: int) -> list[Answer]:
-        """A rater's answers that count, oldest first."""
-        return [a for a in self.answers() if a.rater == rater and self.status(a) == "counts"]
+        """A rater's answers that count and can be withdrawn, oldest first."""
+        own = self._by_rater.get(rater, ())
+        return [a for a in own if self.status(a) == "counts" and not self.given(a)]
 
     def rests_on(self, answer: Answer) -> tuple[list[Round], list[Answer]]:
         """What would be void without an answer: the rounds that follow from it, and their answers that count."""
@@ -210,7 +271,8 @@ class Record:
             return False
         if row.round_id == undo.round_id:
             return row.kind == "close" or row.rater == undo.rater
-        return self.rounds[row.round_id].step > self.rounds[undo.round_id].step
+        new, old = self.rounds[row.round_id], self.rounds[undo.round_id]
+        return new.purpose == old.purpose == SEARCH and new.step > old.step
 
     def replaced(self, undo: Answer) -> list[int]:
         """Rounds made since an undo in place of those that it voided; a "redo" voids them."""
@@ -219,5 +281,5 @@ class Record:
 
     def lost(self, rater: int) -> list[Answer]:
         """Withdrawals by others that made answers of a rater void, oldest first."""
-        mine = {a.round_id for a in self.answers() if a.rater == rater and a.id not in self.undone}
+        mine = {a.round_id for a in self._by_rater.get(rater, ()) if a.id not in self.undone}
         return [u for u in self.undos if u.rater != rater and mine.intersection(u.payload["void"])]

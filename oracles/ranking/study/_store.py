@@ -15,26 +15,25 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 import sqlalchemy as sa
 
-from blackbox_zo._typing import Floats, Ints
+from blackbox_zo._typing import Ints
 from blackbox_zo.errors import Rewind
 from oracles.ranking.study._database import ANSWERS, META, ROUNDS, SEARCH, STUDY, VERSION, StoreError
 from oracles.ranking.study._gallery import Gallery
 from oracles.ranking.study._migrate import migrate
 from oracles.ranking.study._people import People
 from oracles.ranking.study._record import Answer, Record, Round
+from oracles.ranking.study._rounds import Rounds
 from oracles.ranking.study._together import Together
 from oracles.ranking.study._transactions import Transactions
 
 __all__ = ["Store", "StoreError", "plain"]
-
-KEPT = 1 << 17
-"""Maximum numbers in the points of a round for storing them, for the export."""
 
 T = TypeVar("T")
 
@@ -53,6 +52,7 @@ class Store(Transactions):
     Attributes:
         people: Raters, their links and sessions.
         gallery: What candidates look like.
+        rounds: What is asked.
 
     Raises:
         StoreError: It is not such a record, or of a later version. An older one is migrated, and a copy kept.
@@ -85,6 +85,7 @@ class Store(Transactions):
         self._together = Together(self._exclusive)
         self.people = People(self)
         self.gallery = Gallery(self)
+        self.rounds = Rounds(self)
 
     # ------------------------------------------------------------------------------------------------- transactions
 
@@ -133,43 +134,11 @@ class Store(Transactions):
         with self._reading:
             last_round, last_row = self._record.mark
             rows = c.execute(sa.select(ANSWERS).where(ANSWERS.c.id > last_row).order_by(ANSWERS.c.id)).all()
-            columns = (ROUNDS.c.id, ROUNDS.c.step, ROUNDS.c.n, ROUNDS.c.n_ranked, ROUNDS.c.digest)
+            columns = [ROUNDS.c[field.name] for field in fields(Round)]
             rounds = c.execute(sa.select(*columns).where(ROUNDS.c.id > last_round).order_by(ROUNDS.c.id)).all()
             if rows or rounds:
                 self._record.read([Round(*row) for row in rounds], [_answer(row) for row in rows])
             yield self._record
-
-    def open_round(self, step: int, points: Floats, n_ranked: int | None, seen: int = 0) -> Round:
-        """The round of a step, which is made unless it exists.
-
-        Args:
-            step: Step of the search.
-            points: The candidates, shape (n, d).
-            n_ranked: How many places are asked for; None for all.
-            seen: The newest undo that the search knows of.
-
-        Raises:
-            StoreError: The step was answered about other candidates.
-            Rewind: An answer that the search has used was withdrawn after `seen`.
-        """
-        digest = hashlib.blake2b(np.ascontiguousarray(points).tobytes(), digest_size=16).hexdigest()
-        with self.write() as c:
-            with self.record(c) as record:
-                self.check_rewound(record, seen)
-                found = record.live(step)
-                touched = found is not None and record.touched(found.id)
-            if found is not None and found.digest == digest:
-                return found
-            if touched:
-                raise StoreError(
-                    f"The store {self.name!r} belongs to another study: its step {step} showed other candidates. Use "
-                    "the same x0, estimator and seed, or another store."
-                )
-            kept = np.ascontiguousarray(points, dtype="<f8").tobytes() if points.size <= KEPT else None
-            row = {"step": step, "digest": digest, "n": len(points), "n_ranked": n_ranked, "points": kept}
-            key = c.execute(sa.insert(ROUNDS).values(**row, created_at=time.time())).inserted_primary_key
-            assert key is not None
-            return Round(int(key[0]), step, len(points), n_ranked, digest)
 
     def check_rewound(self, record: Record, seen: int) -> None:
         """Raise `Rewind` if an answer that a search has used was withdrawn after the row `seen`."""
@@ -215,12 +184,6 @@ class Store(Transactions):
         return None if found is None else json.loads(found)
 
     # ------------------------------------------------------------------------------------------------- rows
-
-    def points(self, round_id: int) -> Floats | None:
-        """The points of a round, shape (n, d); None where they were too many to keep."""
-        with self.read() as c:
-            row = c.execute(sa.select(ROUNDS.c.points, ROUNDS.c.n).where(ROUNDS.c.id == round_id)).one()
-        return None if row.points is None else np.frombuffer(row.points, dtype="<f8").reshape(row.n, -1)
 
     def add(self, c: sa.Connection, round_id: int, rater: int | None, kind: str, payload: Any, **more: Any) -> int:
         """Add a row inside a transaction; its id."""

@@ -1,25 +1,22 @@
-"""Who is asked what, when a round is closed, and which ranking the search gets from the answers."""
+"""Answers that are given and withdrawn, when a round is closed, and which ranking the search gets from the answers."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import sqlalchemy as sa
 
 from blackbox_zo.feedback import Ranking
-from oracles.ranking.study._gallery import Candidate
-from oracles.ranking.study._record import KINDS, Answer, Round
+from oracles.ranking.study._answers import Closed, extra_of, levels, places
+from oracles.ranking.study._record import FINAL, PRACTICE, SEARCH, Answer, Round
+from oracles.ranking.study._schedule import Schedule
 from oracles.ranking.study._store import Store
+from oracles.ranking.study._turns import Turns
 
-__all__ = ["Asks", "Closed", "Conflict", "Invalid", "Receipt", "Study", "wanted", "winner"]
-
-
-class Invalid(ValueError):
-    """An answer does not fit its round; the message is for the person."""
+__all__ = ["Asks", "Conflict", "Receipt", "Study"]
 
 
 class Conflict(RuntimeError):
@@ -43,41 +40,21 @@ class Receipt:
     duplicate: bool
 
 
-@dataclass(frozen=True)
-class Closed:
-    """The answers of a closed round.
-
-    Attributes:
-        n: Number of candidates.
-        said: Each rater's ranking, by the rater's id, in the order in which they answered.
-        seconds: How long they took, where known.
-        shown: The positions in the order in which each saw them.
-    """
-
-    n: int
-    said: dict[int, Ranking]
-    seconds: dict[int, float]
-    shown: dict[int, list[int]]
-
-    @property
-    def ranking(self) -> Ranking:
-        """All answers in one ranking, with one part per rater."""
-        everyone = np.arange(self.n)
-        if not self.said:
-            return Ranking.from_levels(np.zeros(self.n, dtype=np.intp))
-        return Ranking.join([(everyone, ranking) for ranking in self.said.values()], self.n)
-
-
 class Study:
     """Rounds and answers of a store.
 
     Args:
         store: The store.
         raters: How many people answer each round.
+        schedule: What else they are asked, how much, and when they rest.
+
+    Attributes:
+        turns: What each rater is asked next.
     """
 
-    def __init__(self, store: Store, raters: int) -> None:
-        self.store, self.raters = store, raters
+    def __init__(self, store: Store, raters: int, schedule: Schedule | None = None) -> None:
+        self.store, self.raters, self.schedule = store, raters, schedule or Schedule()
+        self.turns = Turns(store, raters, self.schedule)
         self._first_seen: dict[int, float] = {}
 
     # ------------------------------------------------------------------------------------------------- answering
@@ -109,8 +86,9 @@ class Study:
         def act(c: sa.Connection) -> Receipt:
             with self.store.record(c) as record:
                 before = record.known(client_id)
-                round_ = next((r for r in record.open() if r.id == round_id), None)
+                round_ = self.turns.asked(record, rater, round_id)
                 given = {} if round_ is None else record.standing(round_id)
+                extra, turns = record.extra(), len(record.turns(rater))
             if before is not None:
                 if before.rater != rater or before.round_id != round_id:
                     raise Conflict("The id of this answer has been used already.")
@@ -119,18 +97,20 @@ class Study:
                 raise Conflict("This round is over.")
             if rater in given:
                 raise Conflict("You have answered this round in another window.")
-            places = _places(round_, self.store.gallery.candidates(round_id, round_.n), kind, groups)
+            found = places(round_, self.store.gallery.candidates(round_), kind, groups)
             order = self.store.order(round_id, rater, round_.n).tolist()
             more = {"shown_order": order, "client_id": client_id, "ms_spent": ms_spent}
-            number = self.store.add(c, round_id, rater, kind, {"groups": places}, **more)
+            number = self.store.add(c, round_id, rater, kind, {"groups": found}, **more)
             used = [*(a.id for a in given.values()), number]
-            if kind != "skip" and len(used) >= self.raters:
-                self.store.add(c, round_id, None, "close", {"answers": used})
+            if round_.purpose == SEARCH and kind != "skip" and len(used) >= self.raters:
+                self.store.add(c, round_id, None, "close", {"answers": used, "extra": extra})
+            if round_.purpose not in (PRACTICE, FINAL) and kind != "skip":
+                self.turns.tire(rater, turns + 1)
             return Receipt(number, False)
 
-        found = self.store.together(act)
+        receipt = self.store.together(act)
         self.store.notify()
-        return found
+        return receipt
 
     def undo(self, rater: int, client_id: str, answer: int | None = None, sure: bool = False) -> int | None:
         """Withdraw an answer of a rater's own, and with it the rounds that followed from it.
@@ -152,6 +132,8 @@ class Study:
             with self.store.record(c) as record:
                 before = record.known(client_id)
                 own = [a for a in record.own(rater) if answer in (None, a.id)]
+                if self.turns.final is not None:  # the search is over
+                    own = [a for a in own if a.round_id == self.turns.final.id]
                 rounds, resting = record.rests_on(own[-1]) if own else ([], [])
                 close = record.close(own[-1].round_id) if own else None
             if before is not None:
@@ -188,13 +170,6 @@ class Study:
 
     # ------------------------------------------------------------------------------------------------- asking
 
-    def next_for(self, rater: int) -> list[Round]:
-        """The rounds that wait for a rater, the present one first; those that they skipped come last."""
-        with self.store.record() as record:
-            waiting = [r for r in record.open() if rater not in record.standing(r.id)]
-            skipped = {r.id: s[rater].id for r in waiting if rater in (s := record.skipped(r.id))}
-        return sorted(waiting, key=lambda r: skipped.get(r.id, 0))
-
     def awaited(self, rater: int) -> tuple[int, int]:
         """Answers that are missing in the first open round that a rater has answered, and those asked for."""
         with self.store.record() as record:
@@ -210,9 +185,10 @@ class Study:
             return
         with self.store.write() as c:
             with self.store.record(c) as record:
-                given, close = record.standing(round_.id), record.close(round_.id)
+                given, close, extra = record.standing(round_.id), record.close(round_.id), record.extra()
             if given and close is None:
-                self.store.add(c, round_.id, None, "close", {"answers": [a.id for a in given.values()]})
+                used = [a.id for a in given.values()]
+                self.store.add(c, round_.id, None, "close", {"answers": used, "extra": extra})
 
     def close_without(self, round_: Round) -> None:
         """Close a round without answers, because no candidate could be drawn."""
@@ -220,7 +196,7 @@ class Study:
             with self.store.record(c) as record:
                 close = record.close(round_.id)
             if close is None:
-                self.store.add(c, round_.id, None, "close", {"answers": []})
+                self.store.add(c, round_.id, None, "close", {"answers": [], "extra": []})
 
     def closed(self, round_: Round, best: int | None = None) -> Closed | None:
         """What was said in a closed round; None while it is open.
@@ -233,64 +209,19 @@ class Study:
         with self.store.record() as record:
             close = record.close(round_.id)
             given = [] if close is None else [record.rows[i] for i in close.payload["answers"]]
+            more = [] if close is None else [record.rows[i] for i in close.payload.get("extra", ())]
+            extra = [e for a in more if (e := extra_of(record, a)) is not None]
         if close is None:
             return None
-        failed = [k.position for k in self.store.gallery.candidates(round_.id, round_.n) if k.kind == "error"]
+        failed = [k.position for k in self.store.gallery.candidates(round_) if k.kind == "error"]
         said = {
-            a.rater: Ranking.from_levels(np.array(_levels(a, round_.n, failed, best), dtype=np.intp))
+            a.rater: Ranking.from_levels(np.array(levels(a, round_.n, failed, best), dtype=np.intp))
             for a in given
             if a.rater is not None
         }
         seconds = {a.rater: a.ms_spent / 1000 for a in given if a.ms_spent and a.rater is not None}
-        return Closed(round_.n, said, seconds, {a.rater: a.shown_order for a in given if a.rater is not None})
-
-
-def _places(
-    round_: Round, candidates: Sequence[Candidate], kind: str, groups: Sequence[Sequence[str]]
-) -> list[list[int]]:
-    """The positions in each tie group."""
-    if kind not in KINDS:
-        raise Invalid(f"An answer must be one of {', '.join(KINDS)}.")
-    if kind != "rank":
-        if groups:
-            raise Invalid(f"An answer of kind {kind!r} has no order.")
-        return []
-    position = {c.id: c.position for c in candidates}
-    if len(candidates) < round_.n:
-        raise Invalid("Some candidates have not been drawn yet.")
-    failed = {c.id for c in candidates if c.kind == "error"}
-    seen: set[str] = set()
-    for name in (name for group in groups for name in group):
-        if name not in position:
-            raise Invalid("The order names a candidate that is not in this round.")
-        if name in seen:
-            raise Invalid("The order names a candidate twice.")
-        if name in failed:
-            raise Invalid("A candidate that could not be drawn cannot be ranked.")
-        seen.add(name)
-    least = wanted(round_, candidates)
-    if not all(groups) or len(seen) < least:
-        raise Invalid(f"Rank at least {least}.")
-    return [[position[name] for name in group] for group in groups]
-
-
-def wanted(round_: Round, candidates: Iterable[Candidate]) -> int:
-    """Number of candidates that an order must name: if all are to be ranked, the last one is implied."""
-    shown = round_.n - sum(c.kind == "error" for c in candidates)
-    return min(round_.n_ranked or shown, max(1, shown - 1))
-
-
-def _levels(answer: Answer, n: int, failed: Sequence[int], best: int | None) -> list[int]:
-    groups = answer.payload["groups"] if answer.kind == "rank" else []
-    if answer.kind == "none" and best is not None:
-        groups = [[best]]
-    level = [len(groups)] * n
-    for place, group in enumerate(groups):
-        for i in group:
-            level[i] = place
-    for i in failed:
-        level[i] = len(groups) + 1
-    return level
+        shown = {a.rater: a.shown_order for a in given if a.rater is not None}
+        return Closed(round_.n, said, seconds, shown, extra)
 
 
 def _question(resting: Sequence[Answer], rater: int) -> str:
@@ -302,9 +233,3 @@ def _question(resting: Sequence[Answer], rater: int) -> str:
     what = "1 later answer" if len(resting) == 1 else f"{len(resting)} later answers"
     rest = "rests" if len(resting) == 1 else "rest"
     return f"{what}{whose} {rest} on this one and would no longer count. Withdraw it?"
-
-
-def winner(ranking: Ranking) -> int | None:
-    """The position of the best candidate of a round; None if nothing was compared."""
-    net: Any = ranking.net_losses()
-    return int(np.argmin(net)) if net.min() < 0 else None

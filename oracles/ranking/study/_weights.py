@@ -9,13 +9,15 @@ from typing import Any
 
 import numpy as np
 
+from blackbox_zo._typing import Floats
 from blackbox_zo.feedback import Ranking
 from blackbox_zo.learning import Learner
 from blackbox_zo.proposal import Proposal
 from oracles.ranking.raters._reliability import RaterModel
-from oracles.ranking.study._study import Closed
+from oracles.ranking.study._answers import Closed
+from oracles.ranking.study._study import Study
 
-__all__ = ["Weights"]
+__all__ = ["Weights", "model_of"]
 
 RECENT = 10
 """Rounds of which the page tells how often the raters agree."""
@@ -56,10 +58,8 @@ class Weights:
         """The answers as one ranking, each rater weighted by their reliability so far."""
         if not closed.said:
             return closed.ranking
-        said = {str(rater): ranking for rater, ranking in closed.said.items()}
-        seconds = {str(rater): time for rater, time in closed.seconds.items()}
-        shown = {str(rater): order for rater, order in closed.shown.items()}
-        evidence = said, seconds, proposal.points if proposal.points.shape[1] <= PREDICTABLE else None, shown
+        evidence = _evidence(closed, proposal.points)
+        said = evidence[0]
         proposal.learn(oracle, int(proposal.ids[0]), evidence)
         self.model = model = _updated(known, evidence)
         self._updated = known, evidence
@@ -86,6 +86,30 @@ class Weights:
         return {"weights": self.model.weights, "warnings": self.warnings(), "agreement": agreement}
 
 
+def model_of(study: Study) -> RaterModel:
+    """The model after all rounds of a study that are over."""
+    model = RaterModel()
+    with study.store.record() as record:
+        rounds = record.holding()
+    for round_ in rounds:
+        closed = study.closed(round_)
+        if closed is not None and closed.said:
+            model = _updated(model, _evidence(closed, study.store.rounds.points(round_)))
+    return model
+
+
+def _evidence(closed: Closed, points: Floats | None) -> Any:
+    """What a round says of its raters: their answers, and those to checks and repeated rounds since the one before."""
+    said = {str(rater): ranking for rater, ranking in closed.said.items()}
+    seconds = {str(rater): time for rater, time in closed.seconds.items()}
+    shown = {str(rater): order for rater, order in closed.shown.items()}
+    return said, seconds, points if points is not None and points.shape[1] <= PREDICTABLE else None, shown, closed.extra
+
+
 def _updated(model: RaterModel, evidence: Any) -> RaterModel:
-    said, seconds, points, shown = evidence
+    said, seconds, points, shown, extra = evidence
+    for e in extra:
+        name = str(e.rater)
+        earlier = {} if e.earlier is None else {name: e.earlier}
+        model = model.update({name: e.said}, {name: e.seconds}, check=e.known, repeats=earlier, shown={name: e.shown})
     return model.update(said, seconds, points=points, shown=shown)

@@ -21,14 +21,18 @@ from blackbox_zo.search import Search
 from blackbox_zo.variables import Vector
 from oracles.ranking.raters._reliability import RaterModel
 from oracles.ranking.study._address import public
+from oracles.ranking.study._answers import Closed
 from oracles.ranking.study._consent import consent_of
 from oracles.ranking.study._drawing import Drawing
+from oracles.ranking.study._known import KnownRounds
 from oracles.ranking.study._record import Round
+from oracles.ranking.study._schedule import Schedule
 from oracles.ranking.study._server import Server
 from oracles.ranking.study._servers import Servers
 from oracles.ranking.study._store import FINISHED, PAUSED, RUNNING, Store, StoreError
-from oracles.ranking.study._study import Closed, Study
+from oracles.ranking.study._study import Study
 from oracles.ranking.study._trouble import StoreUnavailable, available
+from oracles.ranking.study._vote import FinalVote, Votes
 from oracles.ranking.study._weights import Weights
 
 __all__ = ["HumanRanking"]
@@ -62,11 +66,13 @@ class HumanRanking(Oracle):
         patience: Seconds after its first answer at which a round ends without the other raters; None waits for them.
         consent: File of Markdown or HTML that people read before they begin; pressing the button is their consent.
         reveal: Whether raters see each round's winner and how far they agree; by default only the researcher does.
+        schedule: Practice rounds, checks and repeated rounds, limits and breaks of each rater; None for none.
 
     Attributes:
         server: The page's server.
 
     Raises:
+        ValueError: An argument is out of its range, or the schedule lets too few people answer.
         StoreError: The store cannot be used, or is of another version.
         OSError: The port is in use, or the store cannot be written. Once the page is up, the study waits for a store
             that cannot be written, for example on a full disk; meanwhile pages keep their answers.
@@ -91,6 +97,7 @@ class HumanRanking(Oracle):
         patience: float | None = None,
         consent: str | Path | None = None,
         reveal: bool = False,
+        schedule: Schedule | None = None,
     ) -> None:
         if not callable(render):
             raise TypeError(f"`render` must be a function of one candidate, got {render!r:.60}.")
@@ -100,15 +107,19 @@ class HumanRanking(Oracle):
                 check_at_least("HumanRanking", 1, **{name: value})
         if patience is not None:
             check_positive("HumanRanking", patience=patience)
+        schedule = schedule or Schedule()
+        schedule.check(raters, rounds)
         address = None if public_url is None else public(public_url)
         text = "" if consent is None else consent_of(consent)
         self.render, self.n_ranked, self.patience = render, n_ranked, patience
         self.store = Store(store, about={"title": title})
-        self.study = Study(self.store, raters)
+        self.study = Study(self.store, raters, schedule)
         self.rounds, self._finished, self._closed, self._over = rounds, False, False, False
         self.weights = Weights(raters, self.store.people.names)
         self.drawing = Drawing(self.study, render)
+        self._known = KnownRounds(self.study, self.drawing, n_ranked)
         try:
+            self.store.people.limit(schedule.most_raters)
             self._servers = Servers(self.store)
             with self.store.record() as record:
                 self._seen = record.newest_undo()
@@ -195,21 +206,47 @@ class HumanRanking(Oracle):
         best = _best_so_far(proposal)
         round_, closed = available(lambda: self._opened(proposal, best))
         while closed is None:
-            self.store.wait(POLL)
-            if self._over:
-                raise StopRun("The researcher finished the study.")
-            if self._closed:
-                raise OracleError("The study was closed before the round was answered.")
+            self._wait()
             closed = available(lambda: self._look(round_, best))
         ranking = self.weights.weighed(self, proposal, known, closed)
         self.server.site.progress.agreement = self.weights.agreement
         return ranking
 
+    def _wait(self) -> None:
+        self.store.wait(POLL)
+        if self._over:
+            raise StopRun("The researcher finished the study.")
+        if self._closed:
+            raise OracleError("The study was closed before the round was answered.")
+
+    def vote(self, x: Any, x0: Any) -> Votes:
+        """Ask each rater who took part, once and blind, whether `x` or `x0` is better; wait until all have answered.
+
+        Args:
+            x: The winner, such as `search.x`.
+            x0: The start, in the same structure.
+
+        Raises:
+            Rewind: An answer that the search has used was withdrawn at the last moment.
+            StopRun: The researcher finished the study.
+            OracleError: The study was closed.
+        """
+        with self.store.record() as record:
+            self.store.check_rewound(record, self._seen)
+        final = available(lambda: FinalVote(self.study, self.drawing, x, x0))
+        while not available(lambda: final.over(self.patience)):
+            self._wait()
+            self._servers.beat()
+        self.study.turns.final = None
+        return available(final.votes)
+
     def _opened(self, proposal: Proposal, best: int | None) -> tuple[Round, Closed | None]:
         round_ = self._open(proposal)
         closed = self.study.closed(round_, best)
         if closed is None:
+            self._known.practice(proposal)
             self.drawing.draw(round_, proposal)
+            self._known.checks(proposal)
         for later in proposal.ahead:
             self.drawing.draw(self._open(later), later)
         return round_, closed
@@ -250,7 +287,7 @@ class HumanRanking(Oracle):
         with self.store.record() as record:
             newest = record.newest_undo()
         try:
-            round_ = self.store.open_round(proposal.step, proposal.points, self.n_ranked, self._seen)
+            round_ = self.store.rounds.open(proposal.step, proposal.points, self.n_ranked, self._seen)
         except Rewind:
             self._seen = newest
             raise
@@ -308,7 +345,11 @@ class HumanRanking(Oracle):
             return
         self._closed = True
         with suppress(StoreUnavailable):
-            over = self.rounds is not None and self.server.site.progress.now()["progress"]["done"] >= self.rounds
+            over = (
+                self.rounds is not None
+                and self.study.turns.final is None
+                and self.server.site.progress.now()["progress"]["done"] >= self.rounds
+            )
             self._finished = self._finished or over
             self.store.state = FINISHED if self._finished else PAUSED
         self.server.stop(self._finished)

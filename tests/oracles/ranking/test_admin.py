@@ -63,7 +63,7 @@ def test_links_pause_and_finish_by_the_researchers_page(tmp_path: Path, page: An
         with page.expect_download() as download:
             page.get_by_role("link", name="Answers as CSV").click()
         text = Path(download.value.path()).read_text()
-        assert text.startswith("step,round,rater,name,code,kind") and text.count("\n") == 6
+        assert text.startswith("step,round,purpose,of,rater,name,code,weight,kind") and text.count("\n") == 6
         page.get_by_role("button", name="Finish the study").click()
         page.get_by_role("button", name="Finish", exact=True).click()
         expect(page.locator("#tiles")).to_contain_text("finished")

@@ -66,7 +66,7 @@ def test_a_study_is_interrupted_goes_on_and_is_exported(folder: Path, method: st
         ("1", "you")
     }
     subprocess.run(command("answers", "study.db", "-o", "a.json"), cwd=folder, check=True, capture_output=True)
-    exported = json.loads((folder / "a.json").read_text())
+    exported = json.loads((folder / "a.json").read_text())["answers"]
     assert len(exported[0]["points"]) == 4 and len(exported[0]["order"]) == 2
     printed = subprocess.run(command("answers", "study.db"), cwd=folder, text=True, capture_output=True).stdout
     assert printed == (folder / "a.csv").read_text()

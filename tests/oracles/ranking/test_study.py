@@ -147,7 +147,7 @@ def test_of_two_open_rounds_the_skipped_one_comes_last(tmp_path: Path) -> None:
     try:
         ann = Person(oracle.invite("Ann"))
         ann.round()
-        wait_for(lambda: len(oracle.study.next_for(1)) == 2)
+        wait_for(lambda: len(oracle.study.turns.next_for(1)) == 2)
         assert ann.answer([], "skip").json()["again"] is False
         assert ann.round()["step"] == 1
         both_answer(ann)

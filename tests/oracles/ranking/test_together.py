@@ -15,7 +15,7 @@ from oracles.ranking.study._trouble import StoreUnavailable
 
 
 def rounds(store: Store, n: int) -> list[int]:
-    return [store.open_round(step, np.full((2, 2), float(step)), None).id for step in range(n)]
+    return [store.rounds.open(step, np.full((2, 2), float(step)), None).id for step in range(n)]
 
 
 def test_acts_share_transactions_and_one_that_raises_leaves_nothing(tmp_path: Path) -> None:

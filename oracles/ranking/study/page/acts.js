@@ -1,6 +1,7 @@
 // What the person does beside ordering: submit, the other answers, undo, redo.
 
-import { ask, say } from "./dom.js";
+import { ask, dialog, make, ordinal, say } from "./dom.js";
+import { picture } from "./media.js";
 import { again, back, lacking, order, sent } from "./order.js";
 import { post, sending } from "./server.js";
 
@@ -49,8 +50,19 @@ export function redo() {
 /** Withdraw an answer, by its number. */
 export const withdraw = (number) => post("api/undo", { answer: number });
 
+/** After a practice round: whether the order was right, and which one is. */
+function showKnown({ right, order: best }, round) {
+  say("Saved.");
+  const shown = new Map((round?.candidates || []).filter(Boolean).map((c) => [c.id, c]));
+  const figures = best.filter((id) => shown.has(id)).map((id, i) => make("figure", {},
+    picture(shown.get(id), ordinal(i + 1), true), make("figcaption", { textContent: ordinal(i + 1) })));
+  dialog(right ? "That is right" : "This would have been right",
+    [make("p", { textContent: "This was for practice. Nothing depends on it." }), make("div", { className: "figures" }, ...figures)]);
+}
+
 /** What the server said to something sent. */
 export async function replied({ path, body }, reply) {
+  const { round } = order; // what was answered, if it is still there
   if (reply.asks) {
     if (await ask(reply.error, "Withdraw it", "Keep it")) post(path, { ...body, sure: true });
     return;
@@ -59,6 +71,7 @@ export async function replied({ path, body }, reply) {
   if (path === "api/undo") return say(reply.round === null ? "There is nothing to undo." : "Undone: answer again.");
   if (path === "api/redo") return say(reply.round === null ? "There is nothing to redo." : "Your answer counts again.");
   if (body.kind !== "skip") sent(body.round);
+  if (reply.practice) return showKnown(reply.practice, round);
   if (reply.again) return say("Skipped. There is no other round now, so the same one comes again.");
   say(body.kind === "skip" ? "Skipped. The round comes again later." : "Saved.");
 }

@@ -11,7 +11,7 @@ import { compare } from "./look.js";
 import { startSounds } from "./media.js";
 import { begin, lacking, onOrder, order, tie } from "./order.js";
 import { showPast } from "./past.js";
-import { showIdle, showNotices, showProgress } from "./progress.js";
+import { showBreak, showIdle, showNotices, showProgress, showQuestion } from "./progress.js";
 import { call, flush, onSending, sending } from "./server.js";
 import { onTrayGrab, paintTray } from "./tray.js";
 
@@ -19,6 +19,7 @@ const SOON = 250, DRAWN = 4000, FINISHED = 15000, SLOWEST = 4000; // ms between 
 
 let timer = 0, turn = 0, wait = 1000;
 let state = "running"; // as the server said last
+let resting = false; // until the person goes on after a break
 
 function paint() {
   if (order.round) paintCards();
@@ -55,9 +56,13 @@ async function refresh() {
   setRedoable(found.redo);
   showProgress(found);
   showNotices(found.notices);
-  showIdle(found);
-  showRound(found);
-  const drawn = found.round !== null && found.candidates.every(Boolean);
+  resting = state === "running" && (found.rest > 0 || (resting && found.round !== null));
+  const shown = resting ? { ...found, round: null } : found; // time for an answer counts from when a person is back
+  showIdle(shown);
+  if (resting && !found.rest) showBreak();
+  showRound(shown);
+  showQuestion(shown.round === null ? null : found);
+  const drawn = !resting && found.round !== null && found.candidates.every(Boolean);
   timer = setTimeout(refresh, state === "finished" ? FINISHED : state === "paused" ? wait : drawn ? DRAWN : SOON);
 }
 
@@ -122,6 +127,10 @@ $("door").addEventListener("submit", async (e) => {
   else say(reply.error || "The server cannot be reached.", true);
 });
 
+$("rested").addEventListener("click", () => {
+  resting = false;
+  refresh();
+});
 startDialogs();
 startSounds();
 startDragging();

@@ -13,14 +13,18 @@ const BECAME = {
 };
 const SIGNS = { audio: "♪", video: "▶", image: "", text: "¶", html: "¶" };
 
-const told = (a) => `Round ${a.step + 1}: ${KINDS[a.kind]}`;
+const ROUNDS = { search: "Round", practice: "Practice", check: "Check", repeat: "Again round", final: "Last question" };
+
+const named = (a) => (a.purpose === "final" ? ROUNDS.final : `${ROUNDS[a.purpose]} ${a.step + 1}`);
+const inside = (a) => named(a).toLowerCase();
+const told = (a) => `${named(a)}: ${KINDS[a.kind]}`;
 
 function back(a) {
-  const out = button("Withdraw", `Withdraw the answer to round ${a.step + 1}`, () => {
+  const out = button("Withdraw", `Withdraw the answer to ${inside(a)}`, () => {
     closeDialog();
     withdraw(a.answer);
   });
-  out.disabled = a.status !== "counts";
+  out.disabled = !a.open;
   return out;
 }
 
@@ -31,7 +35,7 @@ export async function showPast() {
     a.best && a.best.kind === "image" ? make("img", { src: a.best.url, alt: "" })
       : make("span", { className: "sign", textContent: SIGNS[a.best?.kind] || "–", ariaHidden: "true" }),
     make("span", {}, make("b", { textContent: told(a) }), make("br"), make("span", { className: "muted", textContent: BECAME[a.status] })),
-    button("Look", `Look at round ${a.step + 1}`, () => showOne(a.answer)), back(a)));
+    button("Look", `Look at ${inside(a)}`, () => showOne(a.answer)), back(a)));
   const none = make("p", { textContent: "You have not answered yet." });
   dialog("Your answers", [items.length ? make("ol", { className: "answers", reversed: true }, ...items) : none]);
 }

@@ -4,12 +4,14 @@ import { $, button, make } from "./dom.js";
 import { keep, kept } from "./keep.js";
 import { picture } from "./media.js";
 
-export function showProgress({ state, progress, history, round, missing }) {
+export function showProgress({ state, progress, history, round, missing, purpose, practice, voting }) {
   const { done, rounds, comparisons, agreement, seconds_left: left } = progress;
   const minutes = left === null || state === "finished" ? "" : left < 90 ? `, about ${Math.max(1, Math.round(left))} s left`
     : `, about ${Math.round(left / 60)} min left`;
   const at = Math.max(1, round === null && !missing ? done : done + 1);
-  $("progress").textContent = (rounds ? `Round ${Math.min(at, rounds)} of ${rounds}` : `Round ${at}`)
+  if (round !== null && purpose === "practice") $("progress").textContent = `Practice ${practice[0]} of ${practice[1]}`;
+  else if (voting) $("progress").textContent = "Last question";
+  else $("progress").textContent = (rounds ? `Round ${Math.min(at, rounds)} of ${rounds}` : `Round ${at}`)
     + ` · ${Math.round(comparisons)} comparisons so far${minutes}`
     + (agreement === null ? "" : ` · raters agree in ${Math.round(100 * agreement)} % of them`);
   $("bar").hidden = !rounds;
@@ -43,10 +45,20 @@ export function showNotices(notices) {
   }))));
 }
 
+/** The question of a round, where it is another than the study's. */
+export function showQuestion(round) {
+  const text = round?.question || $("question").dataset.usual;
+  if ($("question").textContent !== text) $("question").textContent = text;
+  $("question").hidden = !text;
+}
+
 /** What to say while there is no round. */
-function idle({ state, missing, raters, code }) {
+function idle({ state, missing, raters, code, enough, rest, voting }) {
   if (state === "paused") return "The study is paused. This page continues by itself.";
   if (state === "finished") return `The study is finished. Thank you. Your completion code is ${code}.`;
+  if (rest) return `Time for a break, of ${rest} s at least.`;
+  if (voting) return "Thank you. The study ends when the others have answered the last question.";
+  if (enough) return `You have answered all your rounds. Thank you. Your completion code is ${code}.`;
   if (!missing || raters < 2) return "The next round is being prepared …";
   return raters === 2 ? "Waiting for the other person …" : `Waiting for ${missing} of ${raters - 1} others …`;
 }
@@ -54,6 +66,7 @@ function idle({ state, missing, raters, code }) {
 export function showIdle(state) {
   const none = state.round === null, text = none ? idle(state) : "";
   $("idle").hidden = !none;
+  $("rested").hidden = true;
   if ($("waiting").textContent !== text) $("waiting").textContent = text;
   const newest = none ? state.history.filter((h) => h.best).at(-1) : undefined;
   if (newest) load(newest.best);
@@ -62,6 +75,12 @@ export function showIdle(state) {
   $("result").dataset.shown = last ? last.best.url : "";
   $("result").replaceChildren();
   if (last) result(last);
+}
+
+/** A break is over; the round waits until the person is back. */
+export function showBreak() {
+  $("waiting").textContent = "The break is over.";
+  $("rested").hidden = false;
 }
 
 const loaded = new Map();

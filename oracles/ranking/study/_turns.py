@@ -1,0 +1,119 @@
+"""Whose turn it is: which round each rater is asked next, and when they rest."""
+
+from __future__ import annotations
+
+import time
+
+from oracles.ranking.study._record import CHECK, FINAL, SEARCH, Record, Round
+from oracles.ranking.study._schedule import Schedule
+from oracles.ranking.study._store import Store
+
+__all__ = ["Turns"]
+
+
+class Turns:
+    """What each rater is asked next.
+
+    Args:
+        store: The study's store.
+        raters: How many people answer each round.
+        schedule: What raters are asked beside the search's rounds, how much, and when they rest.
+
+    Attributes:
+        practice: Ids of the practice rounds, in order.
+        checks: Ids of the checks, in order.
+        final: The round of the final vote; None before it.
+        voters: Who votes.
+    """
+
+    def __init__(self, store: Store, raters: int, schedule: Schedule) -> None:
+        self.store, self.raters, self.schedule = store, raters, schedule
+        self.practice: list[int] = []
+        self.checks: list[int] = []
+        self.final: Round | None = None
+        self.voters: list[int] = []
+        self._rests: dict[int, float] = {}
+
+    def next_for(self, rater: int) -> list[Round]:
+        """The rounds that wait for a rater, the present one first; those that they skipped come last."""
+        with self.store.record() as record:
+            if self.final is not None:
+                voted = rater in record.standing(self.final.id) or rater not in self.voters
+                return [] if voted else [self.final]
+            beside = self._beside(record, rater)
+            waiting = [r for r in record.open() if rater not in record.standing(r.id)]
+            skipped = {r.id: s[rater].id for r in waiting if rater in (s := record.skipped(r.id))}
+            if self._enough(record, rater):
+                waiting = []
+        if beside is not None:
+            return [beside if beside.purpose != SEARCH else self.store.rounds.again(beside)]
+        return sorted(waiting, key=lambda r: skipped.get(r.id, 0))
+
+    def _beside(self, record: Record, rater: int) -> Round | None:
+        """The practice round or check that a rater is to answer now, or the round of the search that is to be repeated.
+
+        None if it is the search's turn.
+        """
+        for number in self.practice:
+            if rater not in record.standing(number) and rater not in record.skipped(number):
+                return record.rounds[number]
+        turns = record.turns(rater)
+        planned = self.schedule.turn(self.store.secret, rater, len(turns))
+        if planned.kind == "check":
+            asked = sum(record.rounds[a.round_id].purpose == CHECK for a in turns)
+            return record.rounds[self.checks[asked]] if asked < len(self.checks) else None
+        if planned.step is None or planned.step >= len(turns):
+            return None
+        of = record.rounds[turns[planned.step].round_id]
+        again = record.repeat(of.id)
+        if of.purpose != SEARCH or (again is not None and rater in record.standing(again.id)):
+            return None
+        return again or of
+
+    def _enough(self, record: Record, rater: int) -> bool:
+        """Whether a rater has answered as many rounds of the search as they may."""
+        most = self.schedule.rounds_each
+        return most is not None and sum(record.purpose(a) == SEARCH for a in record.turns(rater)) >= most
+
+    def enough(self, rater: int) -> bool:
+        """Whether a rater has answered all rounds that they are asked."""
+        with self.store.record() as record:
+            return self._enough(record, rater) and self._beside(record, rater) is None
+
+    def rest(self, rater: int) -> float:
+        """Seconds for which a rater is to rest; 0 if they need not."""
+        return max(0.0, self._rests.get(rater, 0.0) - time.monotonic())
+
+    def short(self) -> str:
+        """Why the round that is open cannot be answered, as a sentence; empty if it can."""
+        if self.schedule.rounds_each is None:
+            return ""
+        links = self.store.people.links()
+        with self.store.record() as record:
+            able = [r for r, link in links.items() if link != "revoked" and not self._enough(record, r)]
+            left = [r for r in able if not record.open() or r not in record.standing(record.open()[0].id)]
+            missing = self.raters - (len(record.standing(record.open()[0].id)) if record.open() else 0)
+        if len(left) >= missing:
+            return ""
+        need, have = _people(missing), "nobody" if not left else _people(len(left))
+        return f"The round needs the answers of {need} more, and {have} may still answer: make links for new raters."
+
+    def asked(self, record: Record, rater: int, round_id: int) -> Round | None:
+        """A round that a rater may answer."""
+        round_ = record.rounds.get(round_id)
+        if round_ is None or (self.final is not None) != (round_.purpose == FINAL):
+            return None
+        if round_.purpose == SEARCH:
+            return round_ if round_ in record.open() and not self._enough(record, rater) else None
+        mine = [*self.practice, *self.checks, *([] if self.final is None else [self.final.id])]
+        of = record.standing(round_.of) if round_.of is not None else {}
+        return round_ if round_id in mine or rater in of else None
+
+    def tire(self, rater: int, turns: int) -> None:
+        """Note how many rounds a rater has answered; after some they rest."""
+        if self.schedule.break_every and turns % self.schedule.break_every == 0:
+            self._rests[rater] = time.monotonic() + self.schedule.break_seconds
+
+
+def _people(n: int) -> str:
+    return "one person" if n == 1 else f"{n} people"
