@@ -73,7 +73,7 @@ class _Rounds(bz.Observer):
     @override
     def stepped(self, run: bz.Run, report: bz.Report) -> None:
         self.oracle.keep(run.search)  # type: ignore[arg-type]  # a whole search
-        print(f"round {report.step + 1} of {self.rounds} is answered", flush=True)
+        print(f"round {report.step + 1} of {self.rounds} is answered: {self.oracle.summary()}", flush=True)
 
 
 class _Study(Session):

@@ -13,9 +13,12 @@ from PIL import Image, ImageOps
 from blackbox_zo._describe import spell
 from blackbox_zo._typing import Floats
 from oracles.page import Chart, Facts, Layer, Media, Page, Section, Table
-from oracles.ranking._liking import liking_of
+from oracles.ranking.raters._reliability import RaterModel
 from oracles.ranking.study._answers import Closed, winner
-from oracles.ranking.study._record import Round
+from oracles.ranking.study._overview import closed_rounds, liking_in
+from oracles.ranking.study._record import PRACTICE, Round
+from oracles.ranking.study._vote import votes_of
+from oracles.ranking.study._weights import model_of
 from oracles.ranking.study.reader import StoreReader
 from oracles.sections import library, of_total
 from oracles.words import span
@@ -29,10 +32,10 @@ _SHOWN, _COLUMNS, _THUMB = 16, 4, 160
 def page_of(reader: StoreReader) -> Page:
     """What a report says of a study."""
     store = reader.store
+    known, model = closed_rounds(reader.study), model_of(reader.study)
     with store.record() as record:
-        rounds = [r for r in record.holding() if record.close(r.id) is not None]
-        status = Counter((a.rater, record.status(a)) for a in record.answers())
-    known = [(r, closed) for r in rounds if (closed := reader.study.closed(r)) is not None]
+        status = Counter((a.rater, record.status(a)) for a in record.answers() if record.purpose(a) != PRACTICE)
+        votes = votes_of(record)
     names = store.people.names()
     settings = reader.header["settings"]
     agreed = [_agreement(closed) for _, closed in known]
@@ -44,11 +47,14 @@ def page_of(reader: StoreReader) -> Page:
     ]
     if np.isfinite(agreed).any():
         tiles.append(("of comparisons agreed", f"{100 * float(np.nanmean(agreed)):.0f} %"))
+    if votes is not None:
+        tiles.append(("votes for the winner : the start", f"{votes.winner} : {votes.start}"))
+    doubts = [f"{names.get(int(who), who)}: {what}" for who, _, what in (w.partition(": ") for w in model.warnings())]
     sections = [
         *_winners(reader, known),
         *_liking(reader, known),
         *_curves(known, agreed),
-        Section("Raters", [_raters(names, status, known)]),
+        Section("Raters", [_raters(names, status, known, model)], " ".join(doubts)),
         Section("The study", [Facts(_facts(reader, settings))]),
     ]
     note = "" if known else "No round has been answered yet."
@@ -105,11 +111,7 @@ def _sheet(pictures: Sequence[tuple[int, str, bytes]]) -> Media:
 
 def _liking(reader: StoreReader, known: Sequence[tuple[Round, Closed]]) -> list[Section]:
     """How the utility of the winners grew, where the points were kept."""
-    points = [reader.store.rounds.points(round_) for round_, _ in known]
-    rankings = [closed.ranking for _, closed in known]
-    if any(p is None for p in points):
-        return []
-    found = liking_of([p for p in points if p is not None], rankings, [winner(r) for r in rankings])
+    found = liking_in(reader.study, known)
     if found is None:
         return []
     x = np.array([known[i][0].step + 1.0 for i in found.rounds])
@@ -133,13 +135,34 @@ def _curves(known: Sequence[tuple[Round, Closed]], agreed: Sequence[float]) -> l
     return [Section("Over the rounds", charts)] if charts else []
 
 
-def _raters(names: dict[int, str], status: Counter[Any], known: Sequence[tuple[Round, Closed]]) -> Table:
-    rows = []
+def _raters(
+    names: dict[int, str], status: Counter[Any], known: Sequence[tuple[Round, Closed]], model: RaterModel
+) -> Table:
+    rows, weights = [], model.weights
     for rater, name in names.items():
         times = [c.seconds[rater] for _, c in known if rater in c.seconds]
         counts = [str(status[rater, s]) for s in ("counts", "skipped", "withdrawn", "void")]
-        rows.append((name, *counts, span(float(np.median(times))) if times else "–"))
-    return Table(rows, ("rater", "answers", "skipped", "withdrawn", "void", "median time"), text=(0,))
+        told = ("–", "–", "–")
+        if (key := str(rater)) in weights:
+            (passed, asked), retest = model.checks(key), model.retest(key)
+            told = (
+                f"{weights[key]:.2f}",
+                f"{passed} of {asked}" if asked else "–",
+                f"{retest.tau:.2f} ({retest.n})" if retest.n else "–",
+            )
+        rows.append((name, *counts, span(float(np.median(times))) if times else "–", *told))
+    head = (
+        "rater",
+        "answers",
+        "skipped",
+        "withdrawn",
+        "void",
+        "median time",
+        "weight",
+        "checks passed",
+        "retest τ (n)",
+    )
+    return Table(rows, head, text=(0,))
 
 
 def _facts(reader: StoreReader, settings: dict[str, Any]) -> list[tuple[str, str]]:

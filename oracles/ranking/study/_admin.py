@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
-from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -14,6 +12,7 @@ from starlette.routing import Route
 
 from oracles.ranking.study._answers import Invalid
 from oracles.ranking.study._export import as_csv, document_of, rows_of
+from oracles.ranking.study._overview import Overview
 from oracles.ranking.study._people import Full
 from oracles.ranking.study._posts import Body, Unknown, posted, refused
 from oracles.ranking.study._site import Site
@@ -34,9 +33,7 @@ class Admin:
     def __init__(self, site: Site, seen: Mapping[int, float]) -> None:
         self.site, self.study, self.store = site, site.study, site.store
         self.cookie = f"{site.cookie}_admin"
-        self._seen = seen
-        self.facts: Callable[[], Body] = dict
-        """What the search knows: each rater's weight, and warnings."""
+        self.overview = Overview(site, seen)
         self.finish: Callable[[], None] = lambda: None
         """Ends the study."""
 
@@ -88,38 +85,7 @@ class Admin:
     def _state(self, request: Request) -> Response:
         if self._session(request) is None:
             return refused()
-        now, seen = time.monotonic(), self._seen
-        names, links = self.store.people.names(), self.store.people.links()
-        with self.store.record() as record:
-            status = Counter((a.rater, record.status(a)) for a in record.answers())
-            waiting = [(r, sorted(record.standing(r.id))) for r in record.open()]
-        facts = self.facts()
-        raters = [
-            {
-                "id": i,
-                "name": name,
-                "seen": None if i not in seen else now - seen[i],
-                "link": links.get(i, "none"),
-                "weight": facts.get("weights", {}).get(str(i)),
-                **{s: status[i, s] for s in ("counts", "skipped", "withdrawn", "void")},
-            }
-            for i, name in names.items()
-        ]
-        asked = [
-            {"step": r.step, "n": r.n, "ranked": r.n_ranked, "answered": [names[i] for i in given]}
-            for r, given in waiting
-        ]
-        return JSONResponse(
-            {
-                "state": self.site.state,
-                "answers_per_round": self.study.raters,
-                "raters": raters,
-                "asked": asked,
-                "warnings": facts.get("warnings", []),
-                "agreement": facts.get("agreement", []),
-                **self.site.progress.now(),
-            }
-        )
+        return JSONResponse(self.overview.whole())
 
     def _csv(self, request: Request) -> Response:
         if self._session(request) is None:

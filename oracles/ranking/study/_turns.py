@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
-from oracles.ranking.study._record import CHECK, FINAL, SEARCH, Record, Round
+from oracles.ranking.study._record import CHECK, FINAL, SEARCH, Answer, Record, Round
 from oracles.ranking.study._schedule import Schedule
 from oracles.ranking.study._store import Store
 
@@ -40,6 +41,8 @@ class Turns:
             if self.final is not None:
                 voted = rater in record.standing(self.final.id) or rater not in self.voters
                 return [] if voted else [self.final]
+            if not self._ready(record, rater):
+                return []
             beside = self._beside(record, rater)
             waiting = [r for r in record.open() if rater not in record.standing(r.id)]
             skipped = {r.id: s[rater].id for r in waiting if rater in (s := record.skipped(r.id))}
@@ -48,6 +51,14 @@ class Turns:
         if beside is not None:
             return [beside if beside.purpose != SEARCH else self.store.rounds.again(beside)]
         return sorted(waiting, key=lambda r: skipped.get(r.id, 0))
+
+    def _ready(self, record: Record, rater: int) -> bool:
+        """Whether practice rounds and checks have been made as far as a rater needs them."""
+        if len(self.practice) < self.schedule.practice:
+            return False
+        turns = record.turns(rater)
+        planned = self.schedule.turn(self.store.secret, rater, len(turns))
+        return planned.kind != "check" or _checks(record, turns) < len(self.checks)
 
     def _beside(self, record: Record, rater: int) -> Round | None:
         """The practice round or check that a rater is to answer now, or the round of the search that is to be repeated.
@@ -60,8 +71,7 @@ class Turns:
         turns = record.turns(rater)
         planned = self.schedule.turn(self.store.secret, rater, len(turns))
         if planned.kind == "check":
-            asked = sum(record.rounds[a.round_id].purpose == CHECK for a in turns)
-            return record.rounds[self.checks[asked]] if asked < len(self.checks) else None
+            return next((record.rounds[i] for i in self.checks[_checks(record, turns) :]), None)
         if planned.step is None or planned.step >= len(turns):
             return None
         of = record.rounds[turns[planned.step].round_id]
@@ -113,6 +123,11 @@ class Turns:
         """Note how many rounds a rater has answered; after some they rest."""
         if self.schedule.break_every and turns % self.schedule.break_every == 0:
             self._rests[rater] = time.monotonic() + self.schedule.break_seconds
+
+
+def _checks(record: Record, turns: Sequence[Answer]) -> int:
+    """How many of these answers are to checks."""
+    return sum(record.purpose(a) == CHECK for a in turns)
 
 
 def _people(n: int) -> str:

@@ -13,7 +13,7 @@ from blackbox_zo._typing import Floats
 from blackbox_zo.feedback import Ranking
 from blackbox_zo.learning import Learner
 from blackbox_zo.proposal import Proposal
-from oracles.ranking.raters._reliability import RaterModel
+from oracles.ranking.raters._reliability import Agreement, RaterModel
 from oracles.ranking.study._answers import Closed
 from oracles.ranking.study._study import Study
 
@@ -81,9 +81,12 @@ class Weights:
 
     def facts(self) -> dict[str, Any]:
         """For the researcher's page."""
-        with np.errstate(invalid="ignore"):
-            agreement = [None if np.isnan(v) else 1.0 - float(v) for v in self.model.disagreement]
-        return {"weights": self.model.weights, "warnings": self.warnings(), "agreement": agreement}
+        model = self.model
+        agreement = [1.0 - float(v) for v in model.disagreement if np.isfinite(v)]
+        retest = {name: _agreed(model.retest(name)) for name in model.raters}
+        checks = {name: model.checks(name) for name in model.raters}
+        known = {"weights": model.weights, "warnings": self.warnings(), "agreement": agreement}
+        return known | {"retest": retest, "checks": checks}
 
 
 def model_of(study: Study) -> RaterModel:
@@ -96,6 +99,10 @@ def model_of(study: Study) -> RaterModel:
         if closed is not None and closed.said:
             model = _updated(model, _evidence(closed, study.store.rounds.points(round_)))
     return model
+
+
+def _agreed(found: Agreement) -> dict[str, Any] | None:
+    return None if not found.n else {"tau": found.tau, "n": found.n}
 
 
 def _evidence(closed: Closed, points: Floats | None) -> Any:

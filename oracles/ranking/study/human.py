@@ -135,7 +135,7 @@ class HumanRanking(Oracle):
                 consent=text,
                 reveal=reveal,
             )
-            self.server.admin.facts, self.server.admin.finish = self.weights.facts, self._finish_now
+            self.server.admin.overview.facts, self.server.admin.finish = self.weights.facts, self._finish_now
             self.store.state = RUNNING
         except BaseException:
             self.store.close()
@@ -317,6 +317,10 @@ class HumanRanking(Oracle):
     def lead(self) -> str:
         """A new link to the researcher's page, which works once: who takes part, links, pause, finish, export."""
         return f"{self.server.site.address}/admin/join/{self.store.people.lead()}"
+
+    def summary(self) -> str:
+        """How the study stands, in a line: who is here, how far they agree, the best so far, what is doubtful."""
+        return self.server.admin.overview.line()
 
     def _finish_now(self) -> None:
         self._over = self._finished = True

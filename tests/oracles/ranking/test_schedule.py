@@ -163,7 +163,7 @@ def test_an_answer_to_a_check_is_withdrawn_until_the_search_was_given_it(tmp_pat
 
 
 class _SecondIsACheck:
-    rounds_each = break_every = None
+    practice, rounds_each, break_every = 0, None, None
 
     def turn(self, secret: str, rater: int, number: int) -> Planned:
         del secret, rater
@@ -180,6 +180,7 @@ def test_a_rater_answers_no_more_rounds_than_they_may(tmp_path: Path) -> None:
         wait_for(lambda: ann.request("GET", "/api/round").json()["enough"])
         state = ann.request("GET", "/api/round").json()
         assert state["round"] is None and state["code"] == oracle.store.code(1)
+        wait_for(lambda: bool(_open(oracle)))
         assert "one person more, and nobody may still answer" in oracle.study.turns.short()
         open_ = next(r.id for r in _open(oracle))
         body = {"round": open_, "kind": "undecided", "groups": [], "client_id": "x" * 10}

@@ -39,6 +39,7 @@ function tiles(state) {
     [state.state, "state"], [rounds ? `${done} of ${rounds}` : done, "rounds"], [Math.round(comparisons), "comparisons"],
     [`${here} of ${state.raters.length}`, "raters here"],
   ];
+  if (state.votes !== null) shown.push([state.votes.split(" (")[0], "final vote"]);
   if (state.progress.agreement !== null) shown.push([percent(state.progress.agreement), "agreement lately"]);
   $("tiles").replaceChildren(...shown.map(([figure, label]) =>
     make("div", {}, make("b", { textContent: figure }), make("span", { textContent: label }))));
@@ -58,9 +59,11 @@ function row(rater) {
         act("revoke", { rater: rater.id }, `${rater.name} is shut out.`);
     }),
   );
-  return make("tr", {}, name, cell(rater.link === "open" ? "not opened yet" : rater.link === "revoked" ? "revoked" : ago(rater.seen)),
+  return make("tr", {}, name, cell(rater.link === "open" ? "not opened yet" : rater.link === "revoked" ? "revoked" : rater.enough ? "has answered all" : ago(rater.seen)),
     ...["counts", "skipped", "withdrawn", "void"].map((kind) => cell(rater[kind], true)),
-    cell(rater.weight == null ? "–" : rater.weight.toFixed(2), true), acts);
+    cell(rater.weight == null ? "–" : rater.weight.toFixed(2), true),
+    cell(rater.checks?.[1] ? rater.checks.join(" of ") : "–", true),
+    cell(rater.retest ? `${rater.retest.tau.toFixed(2)} (${rater.retest.n})` : "–", true), acts);
 }
 
 function agreement(found) {
@@ -81,17 +84,29 @@ function agreement(found) {
   $("agreement").replaceChildren(...[0, 0.5, 1].flatMap(rule), svg("path", { d: `M ${known.map(at).join(" L ")}` }));
 }
 
+function best(found) {
+  $("best").hidden = found === null;
+  if (found === null) return;
+  $("best-text").textContent = `The winner of round ${found.step + 1}. Its utility is ${found.mean.toFixed(1)} ± ${found.stderr.toFixed(1)}`
+    + " above that of the first winner, in units of an answer's noise (one standard deviation of a model of all answers).";
+  const url = found.picture?.kind === "image" ? `../${found.picture.url}` : "";
+  if (($("best-picture").dataset.shown || "") === url) return;
+  $("best-picture").dataset.shown = url;
+  $("best-picture").replaceChildren(...(url ? [make("img", { src: url, alt: `Winner of round ${found.step + 1}` })] : []));
+}
+
 async function refresh() {
   const state = await call("state");
   if (state.status !== 200) return say(state.error || "The server cannot be reached; trying again …", true);
   if ($("status").classList.contains("bad")) say("");
   tiles(state);
+  best(state.best);
   $("doubts").hidden = !state.warnings.length;
   $("warnings").replaceChildren(...state.warnings.map((text) => make("li", { textContent: text, dir: "auto" })));
-  const head = ["rater", "page", "answers", "skipped", "withdrawn", "void", "weight", ""];
+  const head = ["rater", "page", "answers", "skipped", "withdrawn", "void", "weight", "checks passed", "retest τ (n)", ""];
   const focused = $("raters").contains(document.activeElement) && document.activeElement.getAttribute("aria-label");
   $("raters").replaceChildren(
-    make("tr", {}, ...head.map((text, i) => make("th", { textContent: text, scope: "col", className: i > 1 && i < 7 ? "number" : "" }))),
+    make("tr", {}, ...head.map((text, i) => make("th", { textContent: text, scope: "col", className: i > 1 && i < 9 ? "number" : "" }))),
     ...state.raters.map(row));
   if (focused) [...$("raters").querySelectorAll("button")].find((b) => b.getAttribute("aria-label") === focused)?.focus();
   const needed = state.answers_per_round;
