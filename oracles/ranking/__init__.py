@@ -29,6 +29,7 @@ if _TYPE_CHECKING:
     from oracles.ranking.raters._reliability import RaterModel as RaterModel
     from oracles.ranking.raters._reliability import Standing as Standing
     from oracles.ranking.raters._reliability import Trend as Trend
+    from oracles.ranking.study._host import StudyServer as StudyServer
     from oracles.ranking.study._schedule import Schedule as Schedule
     from oracles.ranking.study._vote import Votes as Votes
     from oracles.ranking.study.human import HumanRanking as HumanRanking
@@ -38,6 +39,7 @@ __getattr__ = _lazy(
     {
         "HumanRanking": "study.human",
         "Schedule": "study._schedule",
+        "StudyServer": "study._host",
         "Votes": "study._vote",
         "ranking_method": "methods",
         **dict.fromkeys(("Utilities", "utilities"), "raters._models"),

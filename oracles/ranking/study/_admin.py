@@ -28,12 +28,13 @@ class Admin:
     Args:
         site: The study as its visitors find it.
         seen: When each rater's page asked last, by this process's clock.
+        beside: All studies of the server, by name, this one too.
     """
 
-    def __init__(self, site: Site, seen: Mapping[int, float]) -> None:
+    def __init__(self, site: Site, seen: Mapping[int, float], beside: Callable[[], Mapping[str, Admin]]) -> None:
         self.site, self.study, self.store = site, site.study, site.store
         self.cookie = f"{site.cookie}_admin"
-        self.overview = Overview(site, seen)
+        self.overview, self._beside = Overview(site, seen), beside
         self.finish: Callable[[], None] = lambda: None
         """Ends the study."""
 
@@ -55,8 +56,12 @@ class Admin:
     # ------------------------------------------------------------------------------------------------- visitors
 
     def _session(self, request: Request) -> str | None:
-        session = request.cookies.get(self.cookie, "")
-        return session if session and self.store.people.leads(session) else None
+        """The session of a researcher; one of another study of the server will do."""
+        for admin in self._beside().values():
+            session = request.cookies.get(admin.cookie, "")
+            if session and admin.store.people.leads(session):
+                return session
+        return None
 
     def leads(self, request: Request) -> bool:
         """Whether the researcher's browser asks."""
@@ -67,7 +72,7 @@ class Admin:
         if request.method == "POST":
             session = self.store.people.admit(token)
             if session is not None:
-                return site.let_in(RedirectResponse("../", 303), request, self.cookie, session)
+                return site.let_in(RedirectResponse("../", 303), request, self.cookie, session, wide=True)
         elif self.store.people.waits(token):
             return site.at_door(button="Open the researcher's page", base="../../")
         if self._session(request) is not None:
@@ -85,7 +90,15 @@ class Admin:
     def _state(self, request: Request) -> Response:
         if self._session(request) is None:
             return refused()
-        return JSONResponse(self.overview.whole())
+        beside = self._beside()
+        studies = [] if len(beside) < 2 else [admin.told(name) for name, admin in beside.items()]
+        return JSONResponse({**self.overview.whole(), "studies": studies})
+
+    def told(self, name: str) -> Body:
+        """The study in a list of several."""
+        progress = self.site.progress.now()["progress"]
+        about = {"name": name, "title": self.site.title, "state": self.site.state}
+        return {**about, "done": progress["done"], "rounds": progress["rounds"]}
 
     def _csv(self, request: Request) -> Response:
         if self._session(request) is None:

@@ -1,27 +1,22 @@
-"""The page's server: Starlette's routes, and uvicorn on a thread."""
+"""A study's pages: Starlette's routes."""
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Sequence
 from typing import Any
 
-import uvicorn
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from oracles.ranking.study._address import Address, hosts_of
 from oracles.ranking.study._admin import Admin
 from oracles.ranking.study._api import Api
 from oracles.ranking.study._guard import Guard
+from oracles.ranking.study._host import StudyServer
 from oracles.ranking.study._media import MOST_BYTES
-from oracles.ranking.study._protocol import Protocol
 from oracles.ranking.study._site import PAGES, Site
-from oracles.ranking.study._socket import bound
 from oracles.ranking.study._store import FINISHED, PAUSED
 from oracles.ranking.study._study import Study
 from oracles.ranking.study._trouble import StoreUnavailable
@@ -41,35 +36,24 @@ class Server:
 
     Args:
         study: The study whose rounds are shown.
-        host: Address to bind.
-        port: 0 takes the one of last time if it is free, else any.
-        address: The public address, if a proxy stands before the server.
-        allowed_hosts: Further names under which browsers may call it.
+        host: At what address.
+        name: Under what name; empty if the address has this study alone.
         **about: Further arguments of `Site`.
 
     Attributes:
         site: What its requests share.
+        host: Where it is served.
+        app: Answers its requests.
 
     Raises:
-        OSError: The port is in use.
+        ValueError: The name is taken, or cannot be part of a path.
     """
 
-    def __init__(
-        self,
-        study: Study,
-        host: str,
-        port: int,
-        address: Address | None = None,
-        allowed_hosts: Sequence[str] = (),
-        **about: Any,
-    ) -> None:
-        self.store = study.store
-        self._socket = bound(host, port, self.store.port)
-        self.port = int(self._socket.getsockname()[1])
-        self.store.port = self.port
-        self.site = Site(study, host, self.port, address, **about)
+    def __init__(self, study: Study, host: StudyServer, name: str = "", **about: Any) -> None:
+        self.store, self.host, self._name = study.store, host, name
+        self.site = Site(study, host.local(name), host.public(name), host.base, **about)
         self.api = Api(self.site)
-        self.admin = Admin(self.site, self.api.seen)
+        self.admin = Admin(self.site, self.api.seen, self._beside)
         routes = [
             Route("/join/{token}", self._join, methods=["GET", "POST"]),
             Route("/", self._index),
@@ -78,19 +62,13 @@ class Server:
             Route("/media/{media_id}", self._media),
             Route("/{name}", self._static),
         ]
-        hosts = hosts_of(host, self.port, allowed_hosts)
-        guard = Middleware(Guard, hosts=hosts, address=address, session=self.site.recent)
-        app = Starlette(routes=routes, middleware=[guard], exception_handlers={StoreUnavailable: self._trouble})
-        config = uvicorn.Config(
-            app, http=Protocol, access_log=False, log_level="warning", lifespan="off", timeout_keep_alive=75
-        )
-        self._uvicorn = uvicorn.Server(config)
-        self._thread = threading.Thread(
-            target=self._uvicorn.run, args=([self._socket],), daemon=True, name="ranking-page"
-        )
-        self._thread.start()
-        while not self._uvicorn.started and self._thread.is_alive():
-            time.sleep(0.005)
+        guard = Middleware(Guard, hosts=host.hosts, address=host.public(name), session=self.site.recent)
+        self.app = Starlette(routes=routes, middleware=[guard], exception_handlers={StoreUnavailable: self._trouble})
+        host.add(name, self)
+
+    def _beside(self) -> dict[str, Admin]:
+        """All studies at this address, by name."""
+        return {name: server.admin for name, server in list(self.host.studies.items())}
 
     def stop(self, finished: bool = False) -> None:
         """Tell the pages that the study is paused or finished, answer what is under way, and stop."""
@@ -98,9 +76,7 @@ class Server:
         until = time.monotonic() + LINGER
         while self.api.listening(until - 2 * LINGER) and time.monotonic() < until:
             time.sleep(0.01)
-        self._uvicorn.should_exit = True
-        self._thread.join(5)
-        self._socket.close()
+        self.host.remove(self._name)
 
     # ------------------------------------------------------------------------------------------------- visitors
 

@@ -33,9 +33,9 @@ class Site:
 
     Args:
         study: The study whose rounds are shown.
-        host: Address that is bound.
-        port: Its port.
+        local: Where browsers on this machine find it.
         public: The public address, if a proxy stands before the server.
+        base: The public address that all studies of the server share.
         title: Title of the page.
         question: Question put to the raters.
         rounds: Number of planned rounds; None if unknown.
@@ -49,27 +49,21 @@ class Site:
     def __init__(
         self,
         study: Study,
-        host: str,
-        port: int,
+        local: str,
         public: Address | None = None,
+        base: Address | None = None,
         title: str = "Which is best?",
         question: str = "",
         rounds: int | None = None,
         consent: str = "",
         reveal: bool = False,
     ) -> None:
-        self.study, self.store, self.public, self.host, self.port = study, study.store, public, host, port
+        self.study, self.store, self.local, self.public, self.base = study, study.store, local, public, base
         self.title, self.question, self.consent, self.reveal = title, question, consent, reveal
         self.state, self.progress = RUNNING, Progress(study, rounds)
         self.cookie = "ranking_" + hashlib.sha256(self.store.secret.encode()).hexdigest()[:10]
         self._known: dict[str, float] = {}
         self._pages = Environment(loader=FileSystemLoader(PAGES), autoescape=select_autoescape(("html",)))
-
-    @property
-    def local(self) -> str:
-        """Where browsers on this machine find it."""
-        host = "127.0.0.1" if self.host in ("", "0.0.0.0", "::") else self.host
-        return f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
 
     @property
     def address(self) -> str:
@@ -98,15 +92,20 @@ class Site:
         """The token that a page of a session sends with each POST."""
         return hmac.new(self.store.secret.encode(), session.encode(), hashlib.sha256).hexdigest()
 
-    def _cookie_for(self, origin: str) -> dict[str, Any]:
-        """Path and protection of a cookie, by the address under which a browser came."""
-        if self.public is None or origin != self.public.origin:
-            return {"path": "/", "secure": False}
-        return {"path": f"{self.public.prefix}/", "secure": self.public.scheme == "https"}
+    def let_in(self, response: Response, request: Request, name: str, session: str, wide: bool = False) -> Response:
+        """Give a browser that came by a link its cookie.
 
-    def let_in(self, response: Response, request: Request, name: str, session: str) -> Response:
-        """Give a browser that came by a link its cookie."""
-        where = self._cookie_for(request.headers["origin"])
+        Args:
+            response: The reply.
+            request: The request.
+            name: Of the cookie.
+            session: Its value.
+            wide: Whether it is for all studies of the server.
+        """
+        where: dict[str, Any] = {"path": "/", "secure": False}
+        public = self.base if wide else self.public
+        if public is not None and request.headers["origin"] == public.origin:
+            where = {"path": f"{public.prefix}/", "secure": public.scheme == "https"}
         response.set_cookie(name, session, max_age=_AGES, httponly=True, samesite="strict", **where)
         return response
 

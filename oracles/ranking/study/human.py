@@ -24,6 +24,7 @@ from oracles.ranking.study._address import public
 from oracles.ranking.study._answers import Closed
 from oracles.ranking.study._consent import consent_of
 from oracles.ranking.study._drawing import Drawing
+from oracles.ranking.study._host import StudyServer
 from oracles.ranking.study._known import KnownRounds
 from oracles.ranking.study._record import Round
 from oracles.ranking.study._schedule import Schedule
@@ -57,7 +58,9 @@ class HumanRanking(Oracle):
         n_ranked: k, the number of best candidates that a person ranks; None asks for all.
         raters: Number of people who answer each round; a round ends with the last answer.
         rounds: Planned rounds, for the page's progress bar.
-        host: Address to bind; other machines reach the page only if this is changed.
+        host: Address to bind; other machines reach the page only if this is changed. Or a `StudyServer`, which has
+            the port and the public URL, if several studies share one address.
+        name: Name of the study there, part of its links.
         public_url: Where people find the page if a proxy with TLS stands before it, such as
             "https://study.example.org/path": links, allowed hosts, origin, cookies and paths follow from it.
         allowed_hosts: Further host names under which browsers may reach it.
@@ -89,7 +92,8 @@ class HumanRanking(Oracle):
         *,
         raters: int = 1,
         rounds: int | None = None,
-        host: str = "127.0.0.1",
+        host: str | StudyServer = "127.0.0.1",
+        name: str = "",
         public_url: str | None = None,
         allowed_hosts: Sequence[str] = (),
         title: str = "Which is best?",
@@ -102,14 +106,19 @@ class HumanRanking(Oracle):
         if not callable(render):
             raise TypeError(f"`render` must be a function of one candidate, got {render!r:.60}.")
         check_at_least("HumanRanking", 1, raters=raters)
-        for name, value in (("n_ranked", n_ranked), ("rounds", rounds)):
+        for limit, value in (("n_ranked", n_ranked), ("rounds", rounds)):
             if value is not None:
-                check_at_least("HumanRanking", 1, **{name: value})
+                check_at_least("HumanRanking", 1, **{limit: value})
         if patience is not None:
             check_positive("HumanRanking", patience=patience)
         schedule = schedule or Schedule()
         schedule.check(raters, rounds)
-        address = None if public_url is None else public(public_url)
+        if public_url is not None:
+            public(public_url)
+        if isinstance(host, StudyServer) and (port or public_url is not None or allowed_hosts or not name):
+            raise ValueError(
+                "A study on a `StudyServer` needs `name`; `port`, `public_url` and `allowed_hosts` are the server's."
+            )
         text = "" if consent is None else consent_of(consent)
         self.render, self.n_ranked, self.patience = render, n_ranked, patience
         self.store = Store(store, about={"title": title})
@@ -123,12 +132,14 @@ class HumanRanking(Oracle):
             self._servers = Servers(self.store)
             with self.store.record() as record:
                 self._seen = record.newest_undo()
+            self._own: StudyServer | None = None
+            if not isinstance(host, StudyServer):
+                host = self._own = StudyServer(port, host, public_url, allowed_hosts, last=self.store.port)
+                self.store.port = host.port
             self.server = Server(
                 self.study,
                 host,
-                port,
-                address,
-                allowed_hosts,
+                name,
                 title=title,
                 question=question,
                 rounds=rounds,
@@ -357,6 +368,8 @@ class HumanRanking(Oracle):
             self._finished = self._finished or over
             self.store.state = FINISHED if self._finished else PAUSED
         self.server.stop(self._finished)
+        if self._own is not None:
+            self._own.close()
         self._servers.leave()
         self.store.close()
 

@@ -264,9 +264,9 @@ def test_replies_are_sent_at_once(tmp_path: Path) -> None:
     """With Nagle's algorithm on, a second packet of a reply waits 40 ms for the browser's word on the first."""
     oracle = HumanRanking(str, tmp_path / "s.db")
     try:
-        with socket.create_connection((oracle.server.site.host, oracle.server.port)):
+        with socket.create_connection(("127.0.0.1", oracle.server.host.port)):
             until = time.monotonic() + 10
-            while not (served := list(oracle.server._uvicorn.server_state.connections)):
+            while not (served := list(oracle.server.host._uvicorn.server_state.connections)):
                 assert time.monotonic() < until
                 time.sleep(0.01)
             connection = served[0].transport.get_extra_info("socket")

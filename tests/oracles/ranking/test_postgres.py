@@ -20,6 +20,7 @@ import sqlalchemy as sa
 
 from oracles.ranking import HumanRanking
 from oracles.ranking.study._export import rows_of
+from oracles.ranking.study._host import StudyServer
 from oracles.ranking.study._server import Server
 from oracles.ranking.study._store import Store
 from oracles.ranking.study._study import Study
@@ -123,7 +124,7 @@ def test_an_undo_goes_back(url: str) -> None:
 def test_two_servers_share_a_study(url: str) -> None:
     with study(url, steps=2, raters=2) as (oracle, _, raised):
         store = Store(url)
-        second = Server(Study(store, 2), "127.0.0.1", 0)
+        second = Server(Study(store, 2), StudyServer())
         try:
             ann, bo = (
                 Person(oracle.url, "Ann"),

@@ -116,7 +116,7 @@ def test_people_come_through_a_proxy_with_tls(
     tmp_path: Path, certificate: Path, visit: Any, changes: tuple[tuple[str, str], ...]
 ) -> None:
     with study(tmp_path / "s.db", 1, render=lambda x: "<p>html</p>", n_ranked=1, public_url=URL) as (oracle, search, _):
-        backend = oracle.server.port
+        backend = oracle.server.host.port
         changes = tuple((a, b.replace("8000", str(backend))) for a, b in changes)
         ports = tuple((a.replace("8000", str(backend)), b) for a, b in changes)
         with Proxy(tmp_path, certificate, backend, *ports) as proxy:

@@ -84,6 +84,16 @@ function agreement(found) {
   $("agreement").replaceChildren(...[0, 0.5, 1].flatMap(rule), svg("path", { d: `M ${known.map(at).join(" L ")}` }));
 }
 
+function studies(found) {
+  $("studies").hidden = !found.length;
+  const here = location.pathname.replace(/\/admin\/$/, "").split("/").at(-1);
+  const items = found.map((s) => make("li", {},
+    s.name === here ? make("b", { textContent: s.name }) : make("a", { href: `../../${s.name}/admin/`, textContent: s.name }),
+    ` ${s.title}: ${s.state}, ${s.done}${s.rounds ? ` of ${s.rounds}` : ""} rounds`));
+  const list = $("studies").lastElementChild, next = make("ul", {}, ...items);
+  if (next.innerHTML !== list.innerHTML) list.replaceWith(next);
+}
+
 function best(found) {
   $("best").hidden = found === null;
   if (found === null) return;
@@ -101,6 +111,7 @@ async function refresh() {
   if ($("status").classList.contains("bad")) say("");
   tiles(state);
   best(state.best);
+  studies(state.studies);
   $("doubts").hidden = !state.warnings.length;
   $("warnings").replaceChildren(...state.warnings.map((text) => make("li", { textContent: text, dir: "auto" })));
   const head = ["rater", "page", "answers", "skipped", "withdrawn", "void", "weight", "checks passed", "retest τ (n)", ""];
