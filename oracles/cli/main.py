@@ -14,6 +14,7 @@ from oracles.cli._perform import add_run
 from oracles.cli.kinds import KINDS
 from oracles.kind import Kind
 from oracles.options import BadInput
+from oracles.ranking import studies
 
 __all__ = ["main"]
 
@@ -37,6 +38,9 @@ def main(arguments: Sequence[str] | None = None, kinds: Sequence[Kind] = KINDS) 
     for verb in (watch, report, export):
         verb.add(commands, kinds)
     answers.add(commands)
+    for kind in kinds:
+        if kind.name == "rank":
+            studies.add(commands, kind, parsers[kind.name])
     typed = sys.argv[1:] if arguments is None else list(arguments)
     given = parser.parse_args(typed, argparse.Namespace(typed=typed[1:]))
     try:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 import copy
 import json
+import sys
 import webbrowser
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
@@ -67,13 +68,13 @@ class RoundTally(Tally):
 class _Rounds(bz.Observer):
     """Prints each answered round, and keeps the state of the search."""
 
-    def __init__(self, rounds: int, oracle: HumanRanking) -> None:
-        self.rounds, self.oracle = rounds, oracle
+    def __init__(self, rounds: int, oracle: HumanRanking, say: Callable[[str], None]) -> None:
+        self.rounds, self.oracle, self._say = rounds, oracle, say
 
     @override
     def stepped(self, run: bz.Run, report: bz.Report) -> None:
         self.oracle.keep(run.search)  # type: ignore[arg-type]  # a whole search
-        print(f"round {report.step + 1} of {self.rounds} is answered: {self.oracle.summary()}", flush=True)
+        self._say(f"round {report.step + 1} of {self.rounds} is answered: {self.oracle.summary()}")
 
 
 class _Study(Session):
@@ -93,6 +94,7 @@ class _Study(Session):
         except (TypeError, ValueError) as error:
             raise BadInput(f"--x0: {error}") from error
         self.tally = RoundTally(given.rounds)
+        self.name = str(getattr(given, "study", ""))  # where it is one of several
         self.x0 = copy.deepcopy(variable.x)
         self.search = bz.Search(variable, _estimator(given, variable.size), seed=given.seed)
         self.origin = self.search.snapshot()
@@ -105,6 +107,7 @@ class _Study(Session):
                 raters=given.raters,
                 rounds=given.rounds,
                 host=given.host,
+                name=self.name,
                 public_url=given.public_url,
                 allowed_hosts=given.allow_host,
                 title=given.title,
@@ -124,17 +127,21 @@ class _Study(Session):
         except ValueError:  # other arguments; the store refuses them by the round that they ask about
             pass
 
+    def _say(self, text: str) -> None:
+        sys.stdout.write(f"{self.name}: {text}\n" if self.name else f"{text}\n")  # whole lines, also from threads
+        sys.stdout.flush()
+
     @override
     def run(self, observers: Sequence[bz.Observer], stop: Stop) -> bz.Run:
         given = self.given
         for i, (name, url) in enumerate(self.oracle.links()):
-            print(f"{'open' if given.raters == 1 else name}: {url}", flush=True)
+            self._say(f"{'open' if given.raters == 1 else name}: {url}")
             if given.open and i == 0:
                 webbrowser.open(url)
-        print(f"researcher: {self.oracle.lead()}", flush=True)
-        print("Each link works once. Ctrl-C pauses; the same command continues.", flush=True)
+        self._say(f"researcher: {self.oracle.lead()}")
+        self._say("Each link works once. Ctrl-C pauses; the same command continues.")
         left = max(0, given.rounds - self.search.moves)
-        observers = [_Rounds(given.rounds, self.oracle)]
+        observers = [_Rounds(given.rounds, self.oracle, self._say)]
         return bz.Run(self.search, self.oracle, steps=left, ahead=given.ahead, observers=observers, origin=self.origin)
 
     @override

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
+import signal
+import subprocess
+import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -13,9 +16,10 @@ from urllib.parse import urlsplit
 import pytest
 
 import blackbox_zo as bz
+from oracles.cli.main import main
 from oracles.ranking import HumanRanking, StudyServer
 from oracles.ranking.study._store import Store
-from tests.oracles.helpers import wait_for
+from tests.oracles.helpers import environment, wait_for
 from tests.oracles.ranking.people import Person, size, spelled
 
 NAMES = ("colours", "drums")
@@ -139,3 +143,94 @@ def test_behind_a_proxy_the_name_follows_the_prefix(tmp_path: Path, taken_off: b
         for oracle in oracles.values():
             person = Guest(oracle.server.site.local + "/join/" + oracle.invite("Bo").rsplit("/", 1)[1])
             person.rank(size, 1)
+
+
+_RENDER = "tests.oracles.ranking.people:spelled"
+
+
+def _file(folder: Path, **changes: str) -> Path:
+    text = "".join(
+        f'[{name}]\nrender = "{_RENDER}"\nx0 = [1, -2]\nstore = "{name}.db"\ncandidates = 3\nranked = 1\nrounds = 2\n'
+        + changes.get(name, "")
+        for name in NAMES
+    )
+    out = folder / "studies.toml"
+    out.write_text(changes.get("top", "") + text)
+    return out
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[[list[str], Path], subprocess.Popen[str]]]:
+    """Starts a program; whatever still runs after the test is ended."""
+    with ExitStack() as ends:
+
+        def program(words: list[str], folder: Path) -> subprocess.Popen[str]:
+            process = subprocess.Popen(words, cwd=folder, env=environment(), stdout=subprocess.PIPE, text=True)
+            ends.enter_context(process)
+            ends.callback(process.kill)
+            return process
+
+        yield program
+
+
+def test_the_command_runs_several_studies_and_continues_them(
+    tmp_path: Path, start: Callable[[list[str], Path], subprocess.Popen[str]]
+) -> None:
+    _file(tmp_path)
+    words = [sys.executable, "-m", "oracles.cli.main", "studies", "studies.toml"]
+    for answers in (1, 1):
+        process = start(words, tmp_path)
+        assert process.stdout is not None
+        links = dict[str, str]()
+        while len(links) < 2:
+            line = process.stdout.readline()
+            assert line, "it ended"
+            if found := re.match(r"(\w+): open: (\S+)", line):
+                links[found[1]] = found[2]
+        for name in NAMES:
+            for _ in range(answers):
+                assert Guest(links[name]).rank(size, 1).status == 200
+        if Store(tmp_path / "drums.db").about and len(_answers(tmp_path, "drums")) < 2:
+            wait_for(lambda: all(len(_answers(tmp_path, name)) == 1 for name in NAMES))
+            process.send_signal(signal.SIGINT)
+            assert "Interrupted; every answer is kept.\n" in process.communicate(timeout=30)[0]
+            assert process.returncode == 130
+        else:
+            told = process.communicate(timeout=30)[0]
+            assert process.returncode == 0 and all(f"{name}: x = [" in told for name in NAMES)
+    assert {Store(tmp_path / f"{name}.db").state for name in NAMES} == {"finished"}
+
+
+def _answers(folder: Path, name: str) -> list[Any]:
+    with Store(folder / f"{name}.db").record() as record:
+        return list(record.answers())
+
+
+@pytest.mark.parametrize(
+    "changes, more, message",
+    [
+        ({}, ["--only", "colour"], "has no study 'colour'; it has 'colours', 'drums'."),
+        ({"top": "speed = 3\n"}, [], "'speed' is not an option of the server"),
+        ({"colours": "port = 8000\n"}, [], "[colours]: 'port' is not an option of a study on a shared server."),
+        ({"colours": "nonsense = 1\n"}, [], "unrecognized arguments: --nonsense 1"),
+        ({"top": 'public-url = "study"\n'}, [], "`public_url` must be like"),
+        ({"drums": "= 1\n"}, [], "is not TOML"),
+    ],
+)
+def test_the_command_refuses(
+    tmp_path: Path, changes: dict[str, str], more: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    try:
+        code = main(["studies", str(_file(tmp_path, **changes)), *more])
+    except SystemExit as error:  # of the parser
+        code = int(error.code or 0)
+    assert code == 2 and message in capsys.readouterr().err
+
+
+def test_two_studies_of_one_store_or_no_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = _file(tmp_path)
+    file.write_text(file.read_text().replace("drums.db", "colours.db"))
+    assert main(["studies", str(file)]) == 2 and "have the same store 'colours.db'" in capsys.readouterr().err
+    assert main(["studies", str(tmp_path / "none.toml")]) == 2 and "cannot be read" in capsys.readouterr().err
+    file.write_text("port = 1\n")
+    assert main(["studies", str(file)]) == 2 and "has no study" in capsys.readouterr().err
