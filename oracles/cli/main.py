@@ -38,9 +38,8 @@ def main(arguments: Sequence[str] | None = None, kinds: Sequence[Kind] = KINDS) 
     for verb in (watch, report, export):
         verb.add(commands, kinds)
     answers.add(commands)
-    for kind in kinds:
-        if kind.name == "rank":
-            studies.add(commands, kind, parsers[kind.name])
+    for ranking in (kind for kind in kinds if kind.name == "rank"):
+        studies.add(commands, ranking, parsers[ranking.name])
     typed = sys.argv[1:] if arguments is None else list(arguments)
     given = parser.parse_args(typed, argparse.Namespace(typed=typed[1:]))
     try:

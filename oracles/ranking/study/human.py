@@ -25,6 +25,7 @@ from oracles.ranking.study._answers import Closed
 from oracles.ranking.study._consent import consent_of
 from oracles.ranking.study._drawing import Drawing
 from oracles.ranking.study._host import StudyServer
+from oracles.ranking.study._inviting import Inviting
 from oracles.ranking.study._known import KnownRounds
 from oracles.ranking.study._record import Round
 from oracles.ranking.study._schedule import Schedule
@@ -42,7 +43,7 @@ POLL = 0.2
 """Seconds between polls of the store, for answers received by other servers."""
 
 
-class HumanRanking(Oracle):
+class HumanRanking(Inviting, Oracle):
     """Shows the candidates of each step on a web page, and answers with the ranking that people give.
 
     An answer is in the store before the page confirms it. The store is the journal: however the program ended, run it
@@ -161,46 +162,6 @@ class HumanRanking(Oracle):
     def warnings(self) -> list[str]:
         """What makes answers doubtful, in sentences that begin with a rater's name; see `RaterModel.warnings`."""
         return self.weights.warnings()
-
-    @property
-    def url(self) -> str:
-        """A new link to the page, which works once: for the one rater there is, else for a new one."""
-        return self.links()[0][1] if self.study.raters == 1 else self.invite()
-
-    def links(self) -> list[tuple[str, str]]:
-        """A new link for each rater so far, and for as many new ones as answer a round; with the rater's name."""
-        if self.study.raters == 1 and not self.store.people.names():
-            self.store.people.add("you")
-        while len(names := self.store.people.names()) < self.study.raters:
-            self.store.people.add(None)
-        return [(name, self._join(self.store.people.link(rater))) for rater, name in names.items()]
-
-    def _join(self, token: str) -> str:
-        return f"{self.server.site.address}/join/{token}"
-
-    def invite(self, name: str | None = None) -> str:
-        """A new link to the page, which works once, for a new rater.
-
-        Args:
-            name: Is shown; none lets them give it. It need not be unique: a rater is who has the link.
-        """
-        return self._join(self.store.people.link(self.store.people.add(name)))
-
-    def renew(self, rater: int) -> str:
-        """A new link for a rater who has lost theirs, or who changes browsers; it ends the one they had.
-
-        Args:
-            rater: The number in the column "rater" of `blackbox-zo answers`.
-
-        Raises:
-            KeyError: There is no such rater.
-        """
-        self.store.people.revoke(rater)
-        return self._join(self.store.people.link(rater))
-
-    def revoke(self, rater: int) -> None:
-        """Shut a rater out: their link and their page end, and their answers stay."""
-        self.store.people.revoke(rater)
 
     @override
     def answer(self, proposal: Proposal) -> Ranking:
@@ -324,14 +285,6 @@ class HumanRanking(Oracle):
         state = self.store.kept()
         if state is not None:
             search.load_state_dict(state)
-
-    def lead(self) -> str:
-        """A new link to the researcher's page, which works once: who takes part, links, pause, finish, export."""
-        return f"{self.server.site.address}/admin/join/{self.store.people.lead()}"
-
-    def summary(self) -> str:
-        """How the study stands, in a line: who is here, how far they agree, the best so far, what is doubtful."""
-        return self.server.admin.overview.line()
 
     def _finish_now(self) -> None:
         self._over = self._finished = True
