@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import time
 from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from typing import Any, final
@@ -13,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from blackbox_zo._typing import Floats
+from oracles.words import span
 
 __all__ = ["LENGTH", "Classifier", "D", "Generator"]
 
@@ -135,9 +138,16 @@ def _count(pictures: _Bytes, epochs: int, size: int) -> int:
 
 
 def _batches(pictures: _Bytes, labels: _Bytes, epochs: int, size: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Pictures, shape (b, 784), and labels, shape (b,), in a new order each epoch, last incomplete batch dropped."""
+    """Pictures, shape (b, 784), and labels, shape (b,), in a new order each epoch, last incomplete batch dropped.
+
+    Each epoch is told on stderr, with the time that is left.
+    """
     x, y = torch.tensor(pictures).reshape(-1, 784), torch.tensor(labels).long()
-    for _ in range(epochs):
+    begun = time.monotonic()
+    for epoch in range(epochs):
+        if epoch:
+            left = (time.monotonic() - begun) / epoch * (epochs - epoch)
+            print(f"epoch {epoch} of {epochs} is done: about {span(left)} left", file=sys.stderr, flush=True)
         for chosen in torch.split(torch.randperm(len(x)), size)[: _count(pictures, 1, size)]:
             yield x[chosen] / 255, y[chosen]
 

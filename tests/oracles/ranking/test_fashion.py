@@ -125,7 +125,11 @@ def test_a_model_is_trained_once_and_the_same_every_time(
         forget(monkeypatch)
         assert np.array_equal(make(data, cache, 1)(x), first(x)) and file.read_bytes() == kept
     forget(monkeypatch)  # made in another way
+    capfd.readouterr()
     assert not np.array_equal(make(data, cache, 3)(x), first(x)) and file.read_bytes() != kept
+    assert [line.partition(" is done: about ")[0] for line in capfd.readouterr().err.splitlines()[1:]] == [
+        "epoch 1 of 3", "epoch 2 of 3",
+    ]  # fmt: skip
     assert list(cache.iterdir()) == [file]
 
 
