@@ -69,7 +69,7 @@ class Rater(threading.Thread):
                 self.connection.request(method, path, None if body is None else json.dumps(body), headers)
                 reply = self.connection.getresponse()
                 data = reply.read()
-                if reply.status != 429:
+                if reply.status not in (429, 503):  # busy; the store cannot be used
                     return reply.status, data, {k.lower(): v for k, v in reply.getheaders()}
             except (OSError, http.client.HTTPException):
                 self.connection.close()

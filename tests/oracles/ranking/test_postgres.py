@@ -3,15 +3,9 @@
 from __future__ import annotations
 
 import functools
-import os
-import shutil
-import socket
-import subprocess
-import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,49 +20,19 @@ from oracles.ranking.study._store import Store
 from oracles.ranking.study._study import Study
 from tests.oracles.helpers import wait_for
 from tests.oracles.ranking import test_human
+from tests.oracles.ranking.databases import PROGRAMS, Control, postgresql
 from tests.oracles.ranking.people import Person, size, spelled, study
 from tests.oracles.ranking.test_study import V1
 from tests.requires import require
 
-
-def _programs() -> Path | None:
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb")) or (
-        [Path(p)] if (p := shutil.which("initdb")) else []
-    )
-    return found[-1].parent if found else None
-
-
-PROGRAMS = _programs()
 require("postgresql", find_spec("psycopg"), "pip install 'blackbox-zo[postgres]'")
 require("postgresql", PROGRAMS, "apt install postgresql")
 
 
-Control = Callable[[str], None]
-
-
 @pytest.fixture(scope="module")
 def controlled() -> Iterator[tuple[str, Control]]:
-    assert PROGRAMS is not None
-    who: dict[str, Any] = {"user": "postgres"} if os.getuid() == 0 else {}  # PostgreSQL refuses to run as root
-    folder = tempfile.mkdtemp(prefix="pg", dir="/tmp")
-    if who:
-        shutil.chown(folder, "postgres")
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port = s.getsockname()[1]
-    quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "cwd": "/"}
-    make = [str(PROGRAMS / "initdb"), "-D", f"{folder}/data", "-A", "trust", "-U", "postgres", "--no-sync"]
-    subprocess.run(make, check=True, **quiet, **who)
-    options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={folder}"
-    control = [str(PROGRAMS / "pg_ctl"), "-D", f"{folder}/data", "-w", "-o", options]
-
-    def told(word: str) -> None:
-        subprocess.run([*control, *(["-m", "immediate"] if word == "stop" else []), word], check=True, **quiet, **who)
-
-    told("start")
-    yield f"postgresql://postgres@127.0.0.1:{port}", told
-    told("stop")
-    shutil.rmtree(folder)
+    with postgresql() as found:
+        yield found
 
 
 @pytest.fixture
