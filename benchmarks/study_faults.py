@@ -4,9 +4,9 @@
 
 Two studies. On SQLite, the server is killed by SIGKILL 50 times at random instants, and its disk (a file system of its
 own, 64 MB) is filled to the last byte twice, for five seconds. On PostgreSQL, the server is killed as often, and the
-database is stopped at once ("immediate") twice, for two seconds. The raters are those of `page.py`: each sends an answer
-until the server says it has it. Then the store is compared with what was acknowledged: no answer may be lost or counted
-twice, and everybody must have answered every round. Needs Linux, root and PostgreSQL.
+database is stopped at once ("immediate") twice, for two seconds. The raters are those of `page.py`: each sends an
+answer until the server says it has it. Then the store is compared with what was acknowledged: no answer may be lost or
+counted twice, and everybody must have answered every round. Needs Linux, root and PostgreSQL.
 """
 
 from __future__ import annotations

@@ -29,8 +29,8 @@ if _TYPE_CHECKING:
     from oracles.ranking.raters._reliability import RaterModel as RaterModel
     from oracles.ranking.raters._reliability import Standing as Standing
     from oracles.ranking.raters._reliability import Trend as Trend
+    from oracles.ranking.study._design import StudyDesign as StudyDesign
     from oracles.ranking.study._host import StudyServer as StudyServer
-    from oracles.ranking.study._schedule import Schedule as Schedule
     from oracles.ranking.study._vote import Votes as Votes
     from oracles.ranking.study.human import HumanRanking as HumanRanking
 
@@ -38,7 +38,7 @@ __getattr__ = _lazy(
     __name__,
     {
         "HumanRanking": "study.human",
-        "Schedule": "study._schedule",
+        "StudyDesign": "study._design",
         "StudyServer": "study._host",
         "Votes": "study._vote",
         "ranking_method": "methods",

@@ -29,7 +29,7 @@ from oracles.ranking.options import EXAMPLE, OPTIONS
 from oracles.words import span
 
 if TYPE_CHECKING:
-    from oracles.ranking import HumanRanking, RaterModel, Schedule
+    from oracles.ranking import HumanRanking, RaterModel, StudyDesign
 
 __all__ = ["RankKind", "raters_of"]
 
@@ -115,7 +115,7 @@ class _Study(Session):
                 patience=given.patience,
                 consent=given.consent,
                 reveal=given.show_winners,
-                schedule=_schedule(given),
+                design=_design(given),
             )
         kept = ("render", "candidates", "ranked", "rounds", "raters")
         about = {"title": given.title, "question": given.question, "seed": given.seed, "dimension": variable.size}
@@ -184,12 +184,12 @@ def _withdrawn(error: bz.Rewind) -> BadInput:
     return BadInput(f"Round {error.step + 1} was withdrawn at the last moment; run the same command again.")
 
 
-def _schedule(given: argparse.Namespace) -> Schedule:
+def _design(given: argparse.Namespace) -> StudyDesign:
+    from oracles.ranking.study._design import StudyDesign
     from oracles.ranking.study._known import known_of
-    from oracles.ranking.study._schedule import Schedule
 
     every = given.check_every if given.check_every is not None else CHECK_EVERY if given.raters > 1 else 0
-    return Schedule(
+    return StudyDesign(
         practice=given.practice,
         check_every=every,
         known=None if given.known is None else known_of(given.known),

@@ -123,7 +123,7 @@ class Api:
         """What a page may know of a round's purpose: not that it is a check, or repeats another."""
         told: Body = {"purpose": round_.purpose if round_.purpose in (PRACTICE, FINAL) else SEARCH}
         if round_.purpose == PRACTICE:
-            told["practice"] = [round_.step + 1, self.study.schedule.practice]
+            told["practice"] = [round_.step + 1, self.study.design.practice]
         return told | {"question": round_.question}
 
     def _history(self, request: Request) -> Response:

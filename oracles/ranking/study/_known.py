@@ -44,7 +44,7 @@ class KnownRounds:
     """Makes and draws them.
 
     Args:
-        study: Whose schedule asks for them, and whose raters are asked them.
+        study: Whose design asks for them, and whose raters are asked them.
         drawing: Draws them.
         n_ranked: How many places are asked for; None for all.
     """
@@ -54,12 +54,12 @@ class KnownRounds:
 
     def practice(self, proposal: Proposal) -> None:
         """Have all practice rounds ready."""
-        for number in range(len(self.turns.practice), self.study.schedule.practice):
+        for number in range(len(self.turns.practice), self.study.design.practice):
             self.turns.practice.append(self._round(PRACTICE, number, proposal).id)
 
     def checks(self, proposal: Proposal) -> None:
         """Have as many checks ready as a rater who has answered all rounds so far can be asked."""
-        every = self.study.schedule.check_every
+        every = self.study.design.check_every
         if not every:
             return
         with self.study.store.record() as record:
@@ -68,16 +68,16 @@ class KnownRounds:
             self.turns.checks.append(self._round(CHECK, number, proposal).id)
 
     def _round(self, purpose: str, number: int, proposal: Proposal) -> Round:
-        schedule, rounds = self.study.schedule, self.study.store.rounds
-        at = number + (schedule.practice if purpose == CHECK else 0)
-        if schedule.known is None:
+        design, rounds = self.study.design, self.study.store.rounds
+        at = number + (design.practice if purpose == CHECK else 0)
+        if design.known is None:
             said = numbers(at, proposal.n)
             k = _at_most(self.n_ranked, len(said))
             round_ = rounds.fixed(purpose, number, " ".join(said), len(said), n_ranked=k, question=NUMBERS)
             self.drawing.draw_fixed(round_, said, str)
             return round_
-        which = at % len(schedule.known)
-        trees, points = _fitting(schedule.known[which], proposal, which)
+        which = at % len(design.known)
+        trees, points = _fitting(design.known[which], proposal, which)
         k = _at_most(self.n_ranked, len(trees))
         round_ = rounds.fixed(purpose, number, points.tobytes().hex(), len(trees), points, n_ranked=k)
         broken = self.drawing.draw_fixed(round_, trees, self.drawing.render)

@@ -121,7 +121,7 @@ class Overview:
         return {
             "state": self.site.state,
             "answers_per_round": self.study.raters,
-            "rounds_each": self.study.schedule.rounds_each,
+            "rounds_each": self.study.design.rounds_each,
             "raters": raters,
             "asked": asked,
             "warnings": [*filter(None, [self.study.turns.short()]), *facts.get("warnings", [])],

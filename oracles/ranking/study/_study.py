@@ -11,8 +11,8 @@ import sqlalchemy as sa
 
 from blackbox_zo.feedback import Ranking
 from oracles.ranking.study._answers import Closed, extra_of, levels, places
+from oracles.ranking.study._design import StudyDesign
 from oracles.ranking.study._record import FINAL, PRACTICE, SEARCH, Answer, Round
-from oracles.ranking.study._schedule import Schedule
 from oracles.ranking.study._store import Store
 from oracles.ranking.study._turns import Turns
 
@@ -46,15 +46,15 @@ class Study:
     Args:
         store: The store.
         raters: How many people answer each round.
-        schedule: What else they are asked, how much, and when they rest.
+        design: What else they are asked, how much, and when they rest.
 
     Attributes:
         turns: What each rater is asked next.
     """
 
-    def __init__(self, store: Store, raters: int, schedule: Schedule | None = None) -> None:
-        self.store, self.raters, self.schedule = store, raters, schedule or Schedule()
-        self.turns = Turns(store, raters, self.schedule)
+    def __init__(self, store: Store, raters: int, design: StudyDesign | None = None) -> None:
+        self.store, self.raters, self.design = store, raters, design or StudyDesign()
+        self.turns = Turns(store, raters, self.design)
         self._first_seen: dict[int, float] = {}
 
     # ------------------------------------------------------------------------------------------------- answering

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
+from oracles.ranking.study._design import StudyDesign
 from oracles.ranking.study._record import CHECK, FINAL, SEARCH, Answer, Record, Round
-from oracles.ranking.study._schedule import Schedule
 from oracles.ranking.study._store import Store
 
 __all__ = ["Turns"]
@@ -18,7 +18,7 @@ class Turns:
     Args:
         store: The study's store.
         raters: How many people answer each round.
-        schedule: What raters are asked beside the search's rounds, how much, and when they rest.
+        design: What raters are asked beside the search's rounds, how much, and when they rest.
 
     Attributes:
         practice: Ids of the practice rounds, in order.
@@ -27,8 +27,8 @@ class Turns:
         voters: Who votes.
     """
 
-    def __init__(self, store: Store, raters: int, schedule: Schedule) -> None:
-        self.store, self.raters, self.schedule = store, raters, schedule
+    def __init__(self, store: Store, raters: int, design: StudyDesign) -> None:
+        self.store, self.raters, self.design = store, raters, design
         self.practice: list[int] = []
         self.checks: list[int] = []
         self.final: Round | None = None
@@ -54,10 +54,10 @@ class Turns:
 
     def _ready(self, record: Record, rater: int) -> bool:
         """Whether practice rounds and checks have been made as far as a rater needs them."""
-        if len(self.practice) < self.schedule.practice:
+        if len(self.practice) < self.design.practice:
             return False
         turns = record.turns(rater)
-        planned = self.schedule.turn(self.store.secret, rater, len(turns))
+        planned = self.design.turn(self.store.secret, rater, len(turns))
         return planned.kind != "check" or _checks(record, turns) < len(self.checks)
 
     def _beside(self, record: Record, rater: int) -> Round | None:
@@ -69,7 +69,7 @@ class Turns:
             if rater not in record.standing(number) and rater not in record.skipped(number):
                 return record.rounds[number]
         turns = record.turns(rater)
-        planned = self.schedule.turn(self.store.secret, rater, len(turns))
+        planned = self.design.turn(self.store.secret, rater, len(turns))
         if planned.kind == "check":
             return next((record.rounds[i] for i in self.checks[_checks(record, turns) :]), None)
         if planned.step is None or planned.step >= len(turns):
@@ -82,7 +82,7 @@ class Turns:
 
     def _enough(self, record: Record, rater: int) -> bool:
         """Whether a rater has answered as many rounds of the search as they may."""
-        most = self.schedule.rounds_each
+        most = self.design.rounds_each
         return most is not None and sum(record.purpose(a) == SEARCH for a in record.turns(rater)) >= most
 
     def enough(self, rater: int) -> bool:
@@ -96,7 +96,7 @@ class Turns:
 
     def short(self) -> str:
         """Why the round that is open cannot be answered, as a sentence; empty if it can."""
-        if self.schedule.rounds_each is None:
+        if self.design.rounds_each is None:
             return ""
         links = self.store.people.links()
         with self.store.record() as record:
@@ -121,8 +121,8 @@ class Turns:
 
     def tire(self, rater: int, turns: int) -> None:
         """Note how many rounds a rater has answered; after some they rest."""
-        if self.schedule.break_every and turns % self.schedule.break_every == 0:
-            self._rests[rater] = time.monotonic() + self.schedule.break_seconds
+        if self.design.break_every and turns % self.design.break_every == 0:
+            self._rests[rater] = time.monotonic() + self.design.break_seconds
 
 
 def _checks(record: Record, turns: Sequence[Answer]) -> int:

@@ -23,12 +23,12 @@ from oracles.ranking.raters._reliability import RaterModel
 from oracles.ranking.study._address import public
 from oracles.ranking.study._answers import Closed
 from oracles.ranking.study._consent import consent_of
+from oracles.ranking.study._design import StudyDesign
 from oracles.ranking.study._drawing import Drawing
 from oracles.ranking.study._host import StudyServer
 from oracles.ranking.study._inviting import Inviting
 from oracles.ranking.study._known import KnownRounds
 from oracles.ranking.study._record import Round
-from oracles.ranking.study._schedule import Schedule
 from oracles.ranking.study._server import Server
 from oracles.ranking.study._servers import Servers
 from oracles.ranking.study._store import FINISHED, PAUSED, RUNNING, Store, StoreError
@@ -70,13 +70,13 @@ class HumanRanking(Inviting, Oracle):
         patience: Seconds after its first answer at which a round ends without the other raters; None waits for them.
         consent: File of Markdown or HTML that people read before they begin; pressing the button is their consent.
         reveal: Whether raters see each round's winner and how far they agree; by default only the researcher does.
-        schedule: Practice rounds, checks and repeated rounds, limits and breaks of each rater; None for none.
+        design: Practice rounds, checks and repeated rounds, limits and breaks of each rater; None for none.
 
     Attributes:
         server: The page's server.
 
     Raises:
-        ValueError: An argument is out of its range, or the schedule lets too few people answer.
+        ValueError: An argument is out of its range, or the design lets too few people answer.
         StoreError: The store cannot be used, or is of another version.
         OSError: The port is in use, or the store cannot be written. Once the page is up, the study waits for a store
             that cannot be written, for example on a full disk; meanwhile pages keep their answers.
@@ -102,7 +102,7 @@ class HumanRanking(Inviting, Oracle):
         patience: float | None = None,
         consent: str | Path | None = None,
         reveal: bool = False,
-        schedule: Schedule | None = None,
+        design: StudyDesign | None = None,
     ) -> None:
         if not callable(render):
             raise TypeError(f"`render` must be a function of one candidate, got {render!r:.60}.")
@@ -112,8 +112,8 @@ class HumanRanking(Inviting, Oracle):
                 check_at_least("HumanRanking", 1, **{limit: value})
         if patience is not None:
             check_positive("HumanRanking", patience=patience)
-        schedule = schedule or Schedule()
-        schedule.check(raters, rounds)
+        design = design or StudyDesign()
+        design.check(raters, rounds)
         if public_url is not None:
             public(public_url)
         if isinstance(host, StudyServer) and (port or public_url is not None or allowed_hosts or not name):
@@ -123,13 +123,13 @@ class HumanRanking(Inviting, Oracle):
         text = "" if consent is None else consent_of(consent)
         self.render, self.n_ranked, self.patience = render, n_ranked, patience
         self.store = Store(store, about={"title": title})
-        self.study = Study(self.store, raters, schedule)
+        self.study = Study(self.store, raters, design)
         self.rounds, self._finished, self._closed, self._over = rounds, False, False, False
         self.weights = Weights(raters, self.store.people.names)
         self.drawing = Drawing(self.study, render)
         self._known = KnownRounds(self.study, self.drawing, n_ranked)
         try:
-            self.store.people.limit(schedule.most_raters)
+            self.store.people.limit(design.most_raters)
             self._servers = Servers(self.store)
             with self.store.record() as record:
                 self._seen = record.newest_undo()

@@ -11,7 +11,7 @@ from typing import Any, final
 from blackbox_zo._checks import check_at_least, check_positive
 from oracles.ranking.raters._plan import Planned, plan
 
-__all__ = ["Schedule"]
+__all__ = ["StudyDesign"]
 
 LEAST_EVERY = 5
 """A repeated round is at least three rounds old."""
@@ -19,7 +19,7 @@ LEAST_EVERY = 5
 
 @final
 @dataclass(frozen=True)
-class Schedule:
+class StudyDesign:
     """What each rater is asked beside the search's rounds, how much, and when they rest.
 
     Args:
@@ -39,9 +39,9 @@ class Schedule:
         ValueError: An argument is out of its range.
 
     Example:
-        >>> from oracles.ranking import Schedule
-        >>> schedule = Schedule(practice=2, check_every=8, rounds_each=40, break_every=20)
-        >>> schedule.check(raters=3, rounds=20)
+        >>> from oracles.ranking import StudyDesign
+        >>> design = StudyDesign(practice=2, check_every=8, rounds_each=40, break_every=20)
+        >>> design.check(raters=3, rounds=20)
     """
 
     practice: int = 0
@@ -53,15 +53,15 @@ class Schedule:
     most_raters: int | None = None
 
     def __post_init__(self) -> None:
-        check_at_least("Schedule", 0, practice=self.practice)
+        check_at_least("StudyDesign", 0, practice=self.practice)
         if self.check_every:
-            check_at_least("Schedule", LEAST_EVERY, check_every=self.check_every)
-        check_positive("Schedule", break_seconds=self.break_seconds)
+            check_at_least("StudyDesign", LEAST_EVERY, check_every=self.check_every)
+        check_positive("StudyDesign", break_seconds=self.break_seconds)
         for name in ("rounds_each", "break_every", "most_raters"):
             if getattr(self, name) is not None:
-                check_at_least("Schedule", 1, **{name: getattr(self, name)})
+                check_at_least("StudyDesign", 1, **{name: getattr(self, name)})
         if self.known is not None and (not len(self.known) or any(len(round_) < 2 for round_ in self.known)):
-            raise ValueError("`Schedule(known=...)` needs at least one round, and two candidates in each.")
+            raise ValueError("`StudyDesign(known=...)` needs at least one round, and two candidates in each.")
 
     def check(self, raters: int, rounds: int | None) -> None:
         """Refuse limits within which the study cannot end.

@@ -15,7 +15,7 @@ import pytest
 
 import blackbox_zo as bz
 from oracles.cli.main import main
-from oracles.ranking import HumanRanking, Planned, Schedule
+from oracles.ranking import HumanRanking, Planned, StudyDesign
 from oracles.ranking.study._export import CODEBOOK, document_of, rows_of
 from oracles.ranking.study._known import known_of, numbers
 from oracles.ranking.study._record import CHECK, REPEAT, SEARCH
@@ -48,7 +48,7 @@ def purposes(store: Store, rater: int) -> str:
 
 
 def test_practice_comes_first_says_what_is_right_and_is_not_given_to_the_search(tmp_path: Path) -> None:
-    with study(tmp_path / "s.db", 1, schedule=Schedule(practice=2)) as (oracle, search, _):
+    with study(tmp_path / "s.db", 1, design=StudyDesign(practice=2)) as (oracle, search, _):
         ann = Person(oracle.url)
         shown = ann.round()
         assert (shown["purpose"], shown["practice"], shown["question"]) == (
@@ -70,7 +70,7 @@ def test_practice_comes_first_says_what_is_right_and_is_not_given_to_the_search(
 
 
 def test_a_practice_round_can_be_skipped_and_be_withdrawn(tmp_path: Path) -> None:
-    with study(tmp_path / "s.db", 1, schedule=Schedule(practice=2)) as (oracle, _, _):
+    with study(tmp_path / "s.db", 1, design=StudyDesign(practice=2)) as (oracle, _, _):
         ann = Person(oracle.url)
         first = ann.round()["round"]
         ann.rank(liked, 2)
@@ -82,12 +82,12 @@ def test_a_practice_round_can_be_skipped_and_be_withdrawn(tmp_path: Path) -> Non
 
 
 def test_checks_and_repeats_are_asked_as_planned_and_the_model_gets_them(tmp_path: Path) -> None:
-    with study(tmp_path / "s.db", 12, schedule=Schedule(check_every=5)) as (oracle, search, _):
+    with study(tmp_path / "s.db", 12, design=StudyDesign(check_every=5)) as (oracle, search, _):
         ann = Person(oracle.url)
         answer_until(lambda: search.moves == 12, ann)
     store = oracle.store
     turns = [r for r in rows_of(store) if r["purpose"] != "practice"]
-    planned = [oracle.study.schedule.turn(store.secret, 1, i) for i in range(len(turns))]
+    planned = [oracle.study.design.turn(store.secret, 1, i) for i in range(len(turns))]
     assert [r["purpose"] for r in turns] == [{"normal": "search"}.get(p.kind, p.kind) for p in planned]
     assert Counter(p.kind for p in planned)["check"] >= 3 and Counter(p.kind for p in planned)["repeat"] >= 3
     for row, p in zip(turns, planned, strict=True):
@@ -113,19 +113,19 @@ def test_a_repeated_round_has_another_order_on_the_screen(tmp_path: Path) -> Non
 
 
 def test_a_study_with_checks_that_is_run_again_gets_the_same_evidence(tmp_path: Path) -> None:
-    schedule = Schedule(practice=1, check_every=5)
-    with study(tmp_path / "s.db", 7, raters=2, schedule=schedule) as (oracle, search, _):
+    design = StudyDesign(practice=1, check_every=5)
+    with study(tmp_path / "s.db", 7, raters=2, design=design) as (oracle, search, _):
         people = [Person(oracle.invite(name), None) for name in ("Ann", "Bo")]
         answer_until(lambda: search.moves == 7, *people)
     told, x = oracle.reliability.to_json(), search.x.tolist()
-    with study(tmp_path / "s.db", 7, raters=2, schedule=schedule) as (oracle, search, _):
+    with study(tmp_path / "s.db", 7, raters=2, design=design) as (oracle, search, _):
         wait_for(lambda: search.moves == 7)
     assert oracle.reliability.to_json() == told and search.x.tolist() == x
     assert {"c", "r"} <= set(purposes(oracle.store, 1)) | set(purposes(oracle.store, 2))
 
 
 def test_the_page_does_not_tell_checks_and_repeats_from_other_rounds(tmp_path: Path) -> None:
-    with study(tmp_path / "s.db", 6, schedule=Schedule(check_every=5)) as (oracle, search, _):
+    with study(tmp_path / "s.db", 6, design=StudyDesign(check_every=5)) as (oracle, search, _):
         ann, seen = Person(oracle.url), list[tuple[str, bool]]()
         while search.moves < 6:
             state = ann.request("GET", "/api/round").json()
@@ -138,8 +138,8 @@ def test_the_page_does_not_tell_checks_and_repeats_from_other_rounds(tmp_path: P
 
 
 def test_an_answer_to_a_check_is_withdrawn_until_the_search_was_given_it(tmp_path: Path) -> None:
-    with study(tmp_path / "s.db", 3, schedule=Schedule(check_every=5)) as (oracle, search, _):
-        oracle.study.turns.schedule = _SecondIsACheck()  # type: ignore[assignment]
+    with study(tmp_path / "s.db", 3, design=StudyDesign(check_every=5)) as (oracle, search, _):
+        oracle.study.turns.design = _SecondIsACheck()  # type: ignore[assignment]
         ann = Person(oracle.url)
         ann.rank(liked, 2)
         wait_for(lambda: search.moves == 1)
@@ -171,8 +171,8 @@ class _SecondIsACheck:
 
 
 def test_a_rater_answers_no_more_rounds_than_they_may(tmp_path: Path) -> None:
-    schedule = Schedule(rounds_each=2)
-    with study(tmp_path / "s.db", 3, schedule=schedule) as (oracle, search, _):
+    design = StudyDesign(rounds_each=2)
+    with study(tmp_path / "s.db", 3, design=design) as (oracle, search, _):
         ann = Person(oracle.invite("Ann"))
         for _ in range(2):
             ann.rank(liked, 2)
@@ -196,8 +196,8 @@ def _open(oracle: HumanRanking) -> Any:
 
 
 def test_a_rater_rests(tmp_path: Path) -> None:
-    schedule = Schedule(break_every=2, break_seconds=1.2)
-    with study(tmp_path / "s.db", 3, schedule=schedule) as (oracle, search, _):
+    design = StudyDesign(break_every=2, break_seconds=1.2)
+    with study(tmp_path / "s.db", 3, design=design) as (oracle, search, _):
         ann = Person(oracle.url)
         for _ in range(2):
             ann.rank(liked, 2)
@@ -251,7 +251,7 @@ def test_the_vote_is_told_with_its_sign_test() -> None:
 
 def test_known_rounds_of_the_researcher_are_drawn_and_asked_in_turn(tmp_path: Path) -> None:
     known = [[[0.0, 0.0], [3.0, 0.0]], [[0.0, 1.0], [2.0, 2.0], [9.0, 9.0]]]
-    with study(tmp_path / "s.db", 1, schedule=Schedule(practice=3, known=known)) as (oracle, _, _):
+    with study(tmp_path / "s.db", 1, design=StudyDesign(practice=3, known=known)) as (oracle, _, _):
         ann = Person(oracle.url)
         for entry in (*known, known[0]):
             shown = ann.round()
@@ -275,7 +275,7 @@ def test_known_rounds_that_do_not_fit_end_the_run(tmp_path: Path, known: Any, me
             raise ValueError("7 is not drawn")
         return spelled(x)
 
-    oracle = HumanRanking(render, tmp_path / "s.db", schedule=Schedule(practice=1, known=known))
+    oracle = HumanRanking(render, tmp_path / "s.db", design=StudyDesign(practice=1, known=known))
     search = bz.Search([1.0, -2.0], bz.RankBased(0.5, 4, 2), bz.SGD(0.3), seed=3)
     try:
         with pytest.raises(bz.OracleError) as raised:
@@ -295,8 +295,8 @@ def test_numbers_differ_and_the_largest_is_first() -> None:
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        ({"check_every": 4}, "`Schedule(check_every=...)` must be a whole number of at least 5, got 4."),
-        ({"practice": -1}, "`Schedule(practice=...)` must be a whole number of at least 0, got -1."),
+        ({"check_every": 4}, "`StudyDesign(check_every=...)` must be a whole number of at least 5, got 4."),
+        ({"practice": -1}, "`StudyDesign(practice=...)` must be a whole number of at least 0, got -1."),
         ({"known": []}, "needs at least one round"),
         ({"known": [[1.0]]}, "two candidates in each"),
         ({"break_seconds": 0}, "break_seconds"),
@@ -305,25 +305,25 @@ def test_numbers_differ_and_the_largest_is_first() -> None:
 )
 def test_bad_schedules(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError) as raised:
-        Schedule(**arguments)
+        StudyDesign(**arguments)
     assert message in str(raised.value)
 
 
 def test_limits_within_which_a_study_cannot_end_are_refused(tmp_path: Path) -> None:
-    for schedule, message in (
-        (Schedule(most_raters=2), "At most 2 raters may take part, but each round needs the answers of 3."),
+    for design, message in (
+        (StudyDesign(most_raters=2), "At most 2 raters may take part, but each round needs the answers of 3."),
         (
-            Schedule(most_raters=5, rounds_each=3),
+            StudyDesign(most_raters=5, rounds_each=3),
             "20 rounds of 3 answers need 60 answers, but 5 raters of at most 3 rounds",
         ),
     ):
         with pytest.raises(ValueError, match=message.split(",")[0]):
-            HumanRanking(spelled, tmp_path / "s.db", raters=3, rounds=20, schedule=schedule)
+            HumanRanking(spelled, tmp_path / "s.db", raters=3, rounds=20, design=design)
     assert not (tmp_path / "s.db").exists()
 
 
 def test_a_limit_of_raters_below_the_links_given_out_is_refused_and_no_further_link_is_made(tmp_path: Path) -> None:
-    oracle = HumanRanking(spelled, tmp_path / "s.db", schedule=Schedule(most_raters=3))
+    oracle = HumanRanking(spelled, tmp_path / "s.db", design=StudyDesign(most_raters=3))
     for _ in range(3):
         oracle.invite()
     with pytest.raises(ValueError, match="At most 3 raters may take part, and as many have a link"):
@@ -332,7 +332,7 @@ def test_a_limit_of_raters_below_the_links_given_out_is_refused_and_no_further_l
     oracle.invite()
     oracle.close()
     with pytest.raises(ValueError, match="At most 2 raters may take part, but 3 have a link: revoke some"):
-        HumanRanking(spelled, tmp_path / "s.db", schedule=Schedule(most_raters=2))
+        HumanRanking(spelled, tmp_path / "s.db", design=StudyDesign(most_raters=2))
 
 
 def test_the_command_refuses_what_cannot_be(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -354,7 +354,7 @@ def test_known_rounds_are_read_from_json(tmp_path: Path) -> None:
 
 
 def test_the_export_says_what_each_column_holds(tmp_path: Path) -> None:
-    with study(tmp_path / "s.db", 4, raters=2, schedule=Schedule(practice=1, check_every=5)) as (oracle, search, _):
+    with study(tmp_path / "s.db", 4, raters=2, design=StudyDesign(practice=1, check_every=5)) as (oracle, search, _):
         people = [Person(oracle.invite(name)) for name in ("Ann", "Bo")]
         answer_until(lambda: search.moves == 4, *people)
     whole = json.loads(json.dumps(document_of(oracle.store)))
