@@ -6,21 +6,31 @@ import re
 import threading
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import Protocol as Interface
 
 import uvicorn
 from starlette.responses import PlainTextResponse, RedirectResponse
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from oracles.ranking.study._address import Address, hosts_of, public
+from oracles.ranking.study._admin import Admin
 from oracles.ranking.study._guard import Guard
 from oracles.ranking.study._protocol import Protocol
 from oracles.ranking.study._socket import bound
 
-if TYPE_CHECKING:
-    from oracles.ranking.study._server import Server
-
 __all__ = ["StudyServer"]
+
+
+class Served(Interface):
+    """A study that is served.
+
+    Attributes:
+        app: Answers its requests.
+        admin: Its researcher's page.
+    """
+
+    app: ASGIApp
+    admin: Admin
 
 
 class StudyServer:
@@ -57,7 +67,7 @@ class StudyServer:
         self._socket = bound(host, port, last)
         self.port = int(self._socket.getsockname()[1])
         self.hosts = hosts_of(host, self.port, allowed_hosts)
-        self.studies: dict[str, Server] = {}
+        self.studies: dict[str, Served] = {}
         self._unknown = Guard(_unknown, self.hosts, self.base, lambda headers: None)
         config = uvicorn.Config(
             self._serve,
@@ -85,7 +95,7 @@ class StudyServer:
         """Where people find a study through the proxy; None without one."""
         return self.base and Address(self.base.scheme, self.base.host, self.base.prefix + _path(name))
 
-    def add(self, name: str, server: Server) -> None:
+    def add(self, name: str, server: Served) -> None:
         """Serve a study.
 
         Raises:

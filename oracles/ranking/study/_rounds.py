@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import sqlalchemy as sa
 
 from blackbox_zo._typing import Floats
 from oracles.ranking.study._database import ROUNDS, StoreError
+from oracles.ranking.study._readings import Readings
 from oracles.ranking.study._record import REPEAT, Round
-
-if TYPE_CHECKING:
-    from oracles.ranking.study._store import Store
 
 __all__ = ["Rounds"]
 
@@ -29,7 +27,7 @@ class Rounds:
         store: Holds them.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Readings) -> None:
         self._store = store
 
     def open(self, step: int, points: Floats, n_ranked: int | None, seen: int = 0) -> Round:

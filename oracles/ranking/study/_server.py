@@ -10,6 +10,7 @@ from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
+from starlette.types import ASGIApp
 
 from oracles.ranking.study._admin import Admin
 from oracles.ranking.study._api import Api
@@ -63,7 +64,9 @@ class Server:
             Route("/{name}", self._static),
         ]
         guard = Middleware(Guard, hosts=host.hosts, address=host.public(name), session=self.site.recent)
-        self.app = Starlette(routes=routes, middleware=[guard], exception_handlers={StoreUnavailable: self._trouble})
+        self.app: ASGIApp = Starlette(
+            routes=routes, middleware=[guard], exception_handlers={StoreUnavailable: self._trouble}
+        )
         host.add(name, self)
 
     def _beside(self) -> dict[str, Admin]:

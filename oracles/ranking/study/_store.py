@@ -7,41 +7,33 @@ search's journal: run again, the search gets the same answers for the same steps
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import io
 import json
 import secrets
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import fields
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import sqlalchemy as sa
 
 from blackbox_zo._typing import Ints
-from blackbox_zo.errors import Rewind
-from oracles.ranking.study._database import ANSWERS, META, ROUNDS, SEARCH, STUDY, VERSION, StoreError
+from oracles.ranking.study._database import ANSWERS, META, SEARCH, STUDY, VERSION, StoreError
 from oracles.ranking.study._gallery import Gallery
 from oracles.ranking.study._migrate import migrate
 from oracles.ranking.study._people import People
-from oracles.ranking.study._record import Answer, Record, Round
+from oracles.ranking.study._readings import Readings
 from oracles.ranking.study._rounds import Rounds
-from oracles.ranking.study._together import Together
-from oracles.ranking.study._transactions import Transactions
 
 __all__ = ["Store", "StoreError", "plain"]
-
-T = TypeVar("T")
 
 RUNNING, PAUSED, FINISHED = "running", "paused", "finished"
 """States of a study."""
 
 
-class Store(Transactions):
+class Store(Readings):
     """See the module.
 
     Args:
@@ -60,8 +52,6 @@ class Store(Transactions):
 
     def __init__(self, where: str | Path, about: Any = None, new: bool = True) -> None:
         super().__init__(str(where))
-        self.changed, self._reading = threading.Condition(), threading.RLock()
-        self._record = Record()
         try:
             with self.alone() as c:
                 if not new and not sa.inspect(c).has_table("study"):
@@ -82,69 +72,9 @@ class Store(Transactions):
             )
         self.secret, self.about = str(row.secret), json.loads(row.about)
         self.begin()
-        self._together = Together(self._exclusive)
         self.people = People(self)
         self.gallery = Gallery(self)
         self.rounds = Rounds(self)
-
-    # ------------------------------------------------------------------------------------------------- transactions
-
-    def together(self, act: Callable[[sa.Connection], T]) -> T:
-        """What `act` gives, run in a transaction that may be shared with other threads' acts; it is on disk then.
-
-        Raises:
-            StoreUnavailable: See `write`; nothing of the act was stored.
-        """
-        return self._together.run(act)
-
-    @contextlib.contextmanager
-    def _exclusive(self) -> Iterator[sa.Connection]:
-        """A transaction in which the record may be read after rows were added: nobody else reads it before the end."""
-        with self.writing, self._reading:
-            try:
-                with self.write() as c:
-                    yield c
-            except BaseException:
-                self._record = Record()  # it may have read what was not stored
-                raise
-
-    def notify(self) -> None:
-        """Wake all threads that wait for a change."""
-        with self.changed:
-            self.changed.notify_all()
-
-    def wait(self, seconds: float) -> None:
-        """Wait until something may have changed; changes by other servers are seen after `seconds`."""
-        with self.changed:
-            self.changed.wait(seconds)
-
-    # ------------------------------------------------------------------------------------------------- the record
-
-    @contextlib.contextmanager
-    def record(self, c: sa.Connection | None = None) -> Iterator[Record]:
-        """The record, up to date, to be used inside the block. Rows are only added, so only new ones are read.
-
-        Args:
-            c: The transaction to read in: before it adds rows, or inside `together`; None for another one.
-        """
-        if c is None:
-            with self._reading, self.read() as own, self.record(own) as found:
-                yield found
-            return
-        with self._reading:
-            last_round, last_row = self._record.mark
-            rows = c.execute(sa.select(ANSWERS).where(ANSWERS.c.id > last_row).order_by(ANSWERS.c.id)).all()
-            columns = [ROUNDS.c[field.name] for field in fields(Round)]
-            rounds = c.execute(sa.select(*columns).where(ROUNDS.c.id > last_round).order_by(ROUNDS.c.id)).all()
-            if rows or rounds:
-                self._record.read([Round(*row) for row in rounds], [_answer(row) for row in rows])
-            yield self._record
-
-    def check_rewound(self, record: Record, seen: int) -> None:
-        """Raise `Rewind` if an answer that a search has used was withdrawn after the row `seen`."""
-        step = record.rewound(seen)
-        if step is not None:
-            raise Rewind(step)
 
     # ------------------------------------------------------------------------------------------------- the search
 
@@ -240,20 +170,6 @@ class Store(Transactions):
     def close(self) -> None:
         """Close all connections."""
         self.engine.dispose()
-
-
-def _answer(row: Any) -> Answer:
-    return Answer(
-        row.id,
-        row.round_id,
-        row.rater,
-        row.kind,
-        json.loads(row.payload),
-        json.loads(row.shown_order),
-        row.client_id,
-        row.created_at,
-        row.ms_spent,
-    )
 
 
 def plain(x: Any) -> Any:
