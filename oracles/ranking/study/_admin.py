@@ -27,14 +27,14 @@ class Admin:
 
     Args:
         site: The study as its visitors find it.
-        seen: When each rater's page asked last, by this process's clock.
+        overview: How the study stands.
         beside: All studies of the server, by name, this one too.
     """
 
-    def __init__(self, site: Site, seen: Mapping[int, float], beside: Callable[[], Mapping[str, Admin]]) -> None:
+    def __init__(self, site: Site, overview: Overview, beside: Callable[[], Mapping[str, Admin]]) -> None:
         self.site, self.study, self.store = site, site.study, site.store
         self.cookie = f"{site.cookie}_admin"
-        self.overview, self._beside = Overview(site, seen), beside
+        self.overview, self._beside = overview, beside
         self.finish: Callable[[], None] = lambda: None
         """Ends the study."""
 

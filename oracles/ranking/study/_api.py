@@ -12,6 +12,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from oracles.ranking.study._answers import Invalid, right, wanted
+from oracles.ranking.study._overview import Overview
 from oracles.ranking.study._people import Rater
 from oracles.ranking.study._posts import Body, posted, refused
 from oracles.ranking.study._progress import shown, url_of
@@ -31,13 +32,14 @@ class Api:
 
     Args:
         site: The study as its visitors find it.
+        seen: When each rater's page asked last, by this process's clock; is kept up to date.
+        overview: Tells how liking grew, when the study is finished.
     """
 
-    def __init__(self, site: Site) -> None:
+    def __init__(self, site: Site, seen: dict[int, float], overview: Overview) -> None:
         self.site, self.study, self.store = site, site.study, site.store
         self._waiting: dict[str, float] = {}
-        self.seen: dict[int, float] = {}
-        """When each rater's page asked last, by this process's clock."""
+        self._seen, self._overview = seen, overview
         self._owed: set[str] = set()
 
     def routes(self) -> list[Route]:
@@ -75,10 +77,10 @@ class Api:
         if found is None:
             return refused()
         session, rater = found
-        self.seen[rater.id] = time.monotonic()
+        self._seen[rater.id] = time.monotonic()
         state: Body = {"state": self.site.state, "rater": rater.name, **self._about(rater.id)}
         if self.site.state == FINISHED:
-            state["code"] = self.store.code(rater.id)
+            state |= {"code": self.store.code(rater.id), "liking": self._overview.liking()}
             self._owed |= {session} if state["history"] else set()
         elif not self.site.reveal:
             state |= {"history": [], "progress": state["progress"] | {"agreement": None}}

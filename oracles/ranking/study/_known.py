@@ -19,7 +19,7 @@ from oracles.ranking.study._study import Study
 
 __all__ = ["KnownRounds", "known_of"]
 
-NUMBERS = "Which number is largest?"
+NUMBERS = "Put the largest number first."
 """The question of rounds that need no renderer."""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -68,19 +69,30 @@ class Overview:
     def __init__(self, site: Site, seen: Mapping[int, float]) -> None:
         self.site, self.study, self.store, self._seen = site, site.study, site.store, seen
         self.facts: Callable[[], dict[str, Any]] = dict
-        self._best: tuple[Any, Best | None] = None, None
+        self._told: tuple[Any, Any, Liking | None] = None, [], None
+        self._busy = threading.Lock()
+
+    def _known(self) -> tuple[list[tuple[Round, Closed]], Liking | None]:
+        """The rounds that are over, and how liking grew; worked out once for each."""
+        with self._busy:
+            with self.store.record() as record:
+                closes = [close.id for r in record.holding() if (close := record.close(r.id)) is not None]
+            if closes != self._told[0]:
+                known = closed_rounds(self.study)
+                self._told = closes, known, liking_in(self.study, known)
+            return self._told[1:]
+
+    def liking(self) -> dict[str, Any] | None:
+        """How the utility of the winners grew, as JSON; None while that is unknown."""
+        known, found = self._known()
+        if found is None:
+            return None
+        rounds = [known[i][0].step + 1 for i in found.rounds]
+        return {"rounds": rounds, "mean": found.mean.tolist(), "stderr": found.stderr.tolist()}
 
     def best(self) -> Best | None:
         """The winner that is liked most; None while that is unknown."""
-        with self.store.record() as record:
-            closes = [close.id for r in record.holding() if (close := record.close(r.id)) is not None]
-        if closes != self._best[0]:
-            self._best = closes, self._found()
-        return self._best[1]
-
-    def _found(self) -> Best | None:
-        known = closed_rounds(self.study)
-        liking = liking_in(self.study, known)
+        known, liking = self._known()
         if liking is None:
             return None
         at = int(liking.mean.argmax())

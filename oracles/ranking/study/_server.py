@@ -17,6 +17,7 @@ from oracles.ranking.study._api import Api
 from oracles.ranking.study._guard import Guard
 from oracles.ranking.study._host import StudyServer
 from oracles.ranking.study._media import MOST_BYTES
+from oracles.ranking.study._overview import Overview
 from oracles.ranking.study._site import PAGES, Site
 from oracles.ranking.study._store import FINISHED, PAUSED
 from oracles.ranking.study._study import Study
@@ -53,8 +54,10 @@ class Server:
     def __init__(self, study: Study, host: StudyServer, name: str = "", **about: Any) -> None:
         self.store, self.host, self._name = study.store, host, name
         self.site = Site(study, host.local(name), host.public(name), host.base, **about)
-        self.api = Api(self.site)
-        self.admin = Admin(self.site, self.api.seen, self._beside)
+        seen = dict[int, float]()
+        overview = Overview(self.site, seen)
+        self.api = Api(self.site, seen, overview)
+        self.admin = Admin(self.site, overview, self._beside)
         routes = [
             Route("/join/{token}", self._join, methods=["GET", "POST"]),
             Route("/", self._index),

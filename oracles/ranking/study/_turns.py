@@ -43,11 +43,13 @@ class Turns:
                 return [] if voted else [self.final]
             if not self._ready(record, rater):
                 return []
-            beside = self._beside(record, rater)
             waiting = [r for r in record.open() if rater not in record.standing(r.id)]
             skipped = {r.id: s[rater].id for r in waiting if rater in (s := record.skipped(r.id))}
             if self._enough(record, rater):
                 waiting = []
+            beside = self._practice(record, rater)
+            if beside is None and waiting:  # what is asked beside the last round would help nobody
+                beside = self._beside(record, rater)
         if beside is not None:
             return [beside if beside.purpose != SEARCH else self.store.rounds.again(beside)]
         return sorted(waiting, key=lambda r: skipped.get(r.id, 0))
@@ -60,14 +62,13 @@ class Turns:
         planned = self.design.turn(self.store.secret, rater, len(turns))
         return planned.kind != "check" or _checks(record, turns) < len(self.checks)
 
-    def _beside(self, record: Record, rater: int) -> Round | None:
-        """The practice round or check that a rater is to answer now, or the round of the search that is to be repeated.
+    def _practice(self, record: Record, rater: int) -> Round | None:
+        """The practice round that a rater is to answer now."""
+        done = (rater in record.standing(i) or rater in record.skipped(i) for i in self.practice)
+        return next((record.rounds[i] for i, over in zip(self.practice, done, strict=True) if not over), None)
 
-        None if it is the search's turn.
-        """
-        for number in self.practice:
-            if rater not in record.standing(number) and rater not in record.skipped(number):
-                return record.rounds[number]
+    def _beside(self, record: Record, rater: int) -> Round | None:
+        """The check that a rater is to answer now, or the round to be repeated; None if it is the search's turn."""
         turns = record.turns(rater)
         planned = self.design.turn(self.store.secret, rater, len(turns))
         if planned.kind == "check":
@@ -88,7 +89,7 @@ class Turns:
     def enough(self, rater: int) -> bool:
         """Whether a rater has answered all rounds that they are asked."""
         with self.store.record() as record:
-            return self._enough(record, rater) and self._beside(record, rater) is None
+            return self._enough(record, rater) and self._practice(record, rater) is None
 
     def rest(self, rater: int) -> float:
         """Seconds for which a rater is to rest; 0 if they need not."""

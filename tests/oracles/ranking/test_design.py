@@ -54,7 +54,7 @@ def test_practice_comes_first_says_what_is_right_and_is_not_given_to_the_search(
         assert (shown["purpose"], shown["practice"], shown["question"]) == (
             "practice",
             [1, 2],
-            "Which number is largest?",
+            "Put the largest number first.",
         )
         assert ann.rank(lambda text: float(text), 2).json()["practice"]["right"] is False
         best_first = sorted((c for c in ann.round()["candidates"]), key=lambda c: -float(c["text"]))
@@ -85,6 +85,7 @@ def test_checks_and_repeats_are_asked_as_planned_and_the_model_gets_them(tmp_pat
     with study(tmp_path / "s.db", 12, design=StudyDesign(check_every=5)) as (oracle, search, _):
         ann = Person(oracle.url)
         answer_until(lambda: search.moves == 12, ann)
+        assert ann.request("GET", "/api/round").json()["round"] is None  # nothing is asked for its own sake
     store = oracle.store
     turns = [r for r in rows_of(store) if r["purpose"] != "practice"]
     planned = [oracle.study.design.turn(store.secret, 1, i) for i in range(len(turns))]

@@ -1,5 +1,6 @@
 // The researcher's page: it asks every two seconds how things are, and shows it.
 
+import { chart } from "./chart.js";
 import { $, ask, button, make } from "./dom.js";
 import { call } from "./server.js";
 
@@ -67,21 +68,10 @@ function row(rater) {
 }
 
 function agreement(found) {
-  const known = found.map((share, i) => [i, share]).filter(([, share]) => share !== null);
-  $("agreed").hidden = known.length < 2;
-  if (known.length < 2) return;
-  const at = ([i, share]) => `${30 + (560 * i) / Math.max(1, found.length - 1)} ${110 - 100 * share}`;
-  const svg = (tag, props, text = "") => {
-    const out = document.createElementNS("http://www.w3.org/2000/svg", tag);
-    for (const [name, value] of Object.entries(props)) out.setAttribute(name, value);
-    out.textContent = text;
-    return out;
-  };
-  const rule = (share) => [
-    svg("line", { x1: 30, x2: 590, y1: 110 - 100 * share, y2: 110 - 100 * share }),
-    svg("text", { x: 0, y: 114 - 100 * share }, percent(share)),
-  ];
-  $("agreement").replaceChildren(...[0, 0.5, 1].flatMap(rule), svg("path", { d: `M ${known.map(at).join(" L ")}` }));
+  $("agreed").hidden = found.length < 2;
+  if (found.length < 2) return;
+  const x = found.map((_, i) => i + 1), named = (share) => percent(share);
+  $("agreement").replaceChildren(chart("Agreement by round", x, found, { marks: [0, 0.5, 1], named }));
 }
 
 function studies(found) {

@@ -20,7 +20,7 @@ export function picture(c, name, large = false) {
     frame.setAttribute("sandbox", "");
     return frame;
   }
-  return make("span", { className: "text", textContent: c.text, dir: "auto" });
+  return make("span", { className: c.text.length < 12 ? "text short" : "text", textContent: c.text, dir: "auto" });
 }
 
 export function sound(c, name) {

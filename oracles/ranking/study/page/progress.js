@@ -1,5 +1,6 @@
 // How far the study is, and what a page says while there is nothing to answer.
 
+import { likingChart } from "./chart.js";
 import { $, button, make } from "./dom.js";
 import { keep, kept } from "./keep.js";
 import { picture } from "./media.js";
@@ -74,7 +75,7 @@ export function showIdle(state) {
   if (($("result").dataset.shown || "") === (last ? last.best.url : "")) return;
   $("result").dataset.shown = last ? last.best.url : "";
   $("result").replaceChildren();
-  if (last) result(last);
+  if (last) result(last, state.liking);
 }
 
 /** A break is over; the round waits until the person is back. */
@@ -92,8 +93,10 @@ function load({ kind, url }) {
   return loaded.get(url);
 }
 
-async function result({ step, best }) {
+async function result({ step, best }, liking) {
   const name = `The best of the last round, ${step + 1}`;
   const found = { ...best, text: await load(best) };
-  $("result").replaceChildren(make("h2", { textContent: name }), make("div", { className: "zoom" }, picture(found, name, true)));
+  const grew = liking === null ? [] : [make("h2", { textContent: "How liking grew" }), likingChart(liking),
+    make("p", { className: "muted", textContent: "Liking of each round's best above that of the first, by a model of all answers, with its uncertainty." })];
+  $("result").replaceChildren(make("h2", { textContent: name }), make("div", { className: "zoom" }, picture(found, name, true)), ...grew);
 }
