@@ -82,9 +82,6 @@ class StudyServer:
         self._thread = threading.Thread(
             target=self._uvicorn.run, args=([self._socket],), daemon=True, name="ranking-page"
         )
-        self._thread.start()
-        while not self._uvicorn.started and self._thread.is_alive():
-            time.sleep(0.005)
 
     def local(self, name: str) -> str:
         """Where browsers on this machine find a study."""
@@ -106,6 +103,10 @@ class StudyServer:
         if name in self.studies:
             raise ValueError(f"The server has a study {name!r} already.")
         self.studies[name] = server
+        if not self._thread.is_alive():  # who came before has waited
+            self._thread.start()
+            while not self._uvicorn.started and self._thread.is_alive():
+                time.sleep(0.005)
 
     def remove(self, name: str) -> None:
         """Serve a study no longer."""
@@ -114,7 +115,8 @@ class StudyServer:
     def close(self) -> None:
         """Answer what is under way, and stop."""
         self._uvicorn.should_exit = True
-        self._thread.join(5)
+        if self._thread.is_alive():
+            self._thread.join(5)
         self._socket.close()
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -135,8 +137,9 @@ class StudyServer:
 
 
 async def _unknown(scope: Scope, receive: Receive, send: Send) -> None:
+    """Nothing is here. A page that has an answer to send keeps it: its study may be about to start."""
     text = "There is no study here; open the link that you were given."
-    await PlainTextResponse(text, 404)(scope, receive, send)
+    await PlainTextResponse(text, 503 if scope["method"] == "POST" else 404)(scope, receive, send)
 
 
 def _path(name: str) -> str:

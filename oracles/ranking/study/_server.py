@@ -82,7 +82,8 @@ class Server:
         until = time.monotonic() + LINGER
         while self.api.listening(until - 2 * LINGER) and time.monotonic() < until:
             time.sleep(0.01)
-        self.host.remove(self._name)
+        if self._name:  # else the server goes with it
+            self.host.remove(self._name)
 
     # ------------------------------------------------------------------------------------------------- visitors
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import re
 import signal
 import subprocess
@@ -52,6 +53,32 @@ def studies(folder: Path, steps: int = 2, **server: Any) -> Iterator[tuple[Study
         for oracle in oracles.values():
             oracle.close()
         shared.close()
+
+
+def test_nobody_meets_a_server_without_its_study(tmp_path: Path) -> None:
+    """Whoever asks before the study is there waits for it; what is sent to one that has gone is kept by the page."""
+    shared = StudyServer()
+    replies = list[int]()
+    waiting = threading.Thread(target=lambda: replies.append(_status(shared.port, "/colours/")))
+    waiting.start()
+    waiting.join(0.3)
+    assert not replies
+    oracle = HumanRanking(spelled, tmp_path / "s.db", host=shared, name="colours")
+    waiting.join(10)
+    assert replies == [403]  # without a link
+    oracle.close()
+    assert _status(shared.port, "/colours/api/answer", "POST") == 503
+    shared.close()
+
+
+def _status(port: int, path: str, method: str = "GET") -> int:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    origin = {"Origin": f"http://127.0.0.1:{port}", "Content-Type": "application/json"}
+    try:
+        connection.request(method, path, "{}" if method == "POST" else None, origin)
+        return connection.getresponse().status
+    finally:
+        connection.close()
 
 
 class Guest(Person):
@@ -110,6 +137,7 @@ def test_an_unknown_study_and_a_bad_name(tmp_path: Path) -> None:
             ann.prefix = ""
             assert ann.request("GET", path).status == (308 if path == "/colours" else 404), path
         assert ann.request("GET", "/nobody/", Host="evil.example").status == 403
+        assert ann.post("/nobody/api/answer", {}).status == 503  # a page keeps what it could not send
         for name, message in (("drums", "has a study 'drums' already"), ("a/b", "must be 1 to 40 letters")):
             with pytest.raises(ValueError, match=message):
                 HumanRanking(spelled, tmp_path / "x.db", host=shared, name=name)
