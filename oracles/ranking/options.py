@@ -34,14 +34,46 @@ OPTIONS: Table = {
         ),
         option("--radius", "spread of the candidates", positive, default=1.0),
         SEED,
+        option("--ahead", "rounds to render in advance, for slow renderers; default 0", count, default=0, metavar="N"),
+        option("--save", "write the final x to this file instead of printing it", Path, metavar="FILE.json"),
+    ),
+    "raters": (
         option("--raters", "people who answer each round", whole, default=1, metavar="N"),
         option(
             "--patience",
             "seconds to wait for the other raters after the first answer of a round; default: no limit",
             seconds, metavar="S",
         ),
-        option("--ahead", "rounds to render in advance, for slow renderers; default 0", count, default=0, metavar="N"),
+        option("--practice", "practice rounds that each rater begins with; default 0", count, default=0, metavar="N"),
+        option(
+            "--check-every",
+            "of each M rounds of a rater, make one a check, whose answer is known, and one a repeat of an earlier "
+            "round, to see how far they can be relied on; 0 for neither; default: 8 with several raters, else 0",
+            count, metavar="M",
+        ),
+        option(
+            "--known",
+            "JSON file of rounds with a known answer, for practice and checks: a list of rounds, each a list of "
+            "candidates like x0, best first; default: numbers, of which the largest is best", Path, metavar="FILE",
+        ),
+        option("--rounds-each", "rounds that one rater answers at most; default: no limit", whole, metavar="N"),
+        option("--break-every", "rounds after which a rater rests; default: never", whole, metavar="N"),
+        option("--break-seconds", "for how long, at least; default %(default)s", seconds, default=60, metavar="S"),
+        option("--most-raters", "maximum number of raters who have a link; default: no limit", whole, metavar="N"),
+        option(
+            "--final-vote", "at the end, ask each rater, blind, whether the winner or x0 is better", action="store_true"
+        ),
+    ),
+    "the page": (
+        option("--title", "title of the page; default %(default)r", default="Which is best?"),
+        option("--question", "the question put to the raters", default=""),
+        option("--consent", "file of Markdown or HTML that people read before they begin", Path, metavar="FILE"),
+        option("--show-winners", "show raters each round's winner and how far they agree", action="store_true"),
+        option("--open", "open the page in a browser on this machine", action="store_true"),
+    ),
+    "who can reach it": (
         option("--host", "address to bind", default="127.0.0.1"),
+        option("--port", "port of the page; default: the last one used, or any free port", count, default=0),
         option(
             "--public-url",
             "where people find the page through a proxy with TLS, such as https://study.example.org/path: sets links, "
@@ -51,31 +83,5 @@ OPTIONS: Table = {
             "--allow-host", "further host names under which browsers may reach the page",
             nargs="+", default=[], metavar="NAME",
         ),
-        option("--port", "port of the page; default: the last one used, or any free port", count, default=0),
-        option("--title", "title of the page; default %(default)r", default="Which is best?"),
-        option("--question", "the question put to the raters", default=""),
-        option("--consent", "file of Markdown or HTML that people read before they begin", Path, metavar="FILE"),
-        option("--show-winners", "show raters each round's winner and how far they agree", action="store_true"),
-        option(
-            "--check-every",
-            "of each M rounds of a rater, make one a check, whose answer is known, and one a repeat of an earlier "
-            "round, to see how far they can be relied on; 0 for neither; default: 8 with several raters, else 0",
-            count, metavar="M",
-        ),
-        option("--practice", "practice rounds that each rater begins with; default 0", count, default=0, metavar="N"),
-        option(
-            "--known",
-            "JSON file of rounds with a known answer, for practice and checks: a list of rounds, each a list of "
-            "candidates like x0, best first; default: numbers, of which the largest is best", Path, metavar="FILE",
-        ),
-        option("--rounds-each", "rounds that one rater answers at most; default: no limit", whole, metavar="N"),
-        option("--break-every", "rounds after which a rater rests; default: never", whole, metavar="N"),
-        option("--break-seconds", "for how long, at least; default %(default)s", seconds, default=60.0, metavar="S"),
-        option("--most-raters", "maximum number of raters who have a link; default: no limit", whole, metavar="N"),
-        option(
-            "--final-vote", "at the end, ask each rater, blind, whether the winner or x0 is better", action="store_true"
-        ),
-        option("--save", "write the final x to this file instead of printing it", Path, metavar="FILE.json"),
-        option("--open", "open the page in a browser on this machine", action="store_true"),
-    )
+    ),
 }  # fmt: skip
