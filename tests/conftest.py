@@ -25,3 +25,10 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> Generator[None, int,
     tests = Path(__file__).parent
     whole = any(tests.is_relative_to((config.invocation_params.dir / name).resolve()) for name in config.args)
     return min(found, MOST_WORKERS) if whole and config.getoption("capture") != "no" else 0
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Workers begin with the tutorials, pages and programs, which take long, and end with the core's small tests."""
+    if hasattr(config, "workerinput"):
+        files = list(dict.fromkeys(item.path for item in items))
+        items.sort(key=lambda item: -files.index(item.path))
