@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import os
 import shutil
-import socket
 import subprocess
 import tempfile
 import threading
@@ -23,7 +22,7 @@ from oracles.ranking.study._export import rows_of
 from oracles.ranking.study._server import Server
 from oracles.ranking.study._store import Store
 from oracles.ranking.study._study import Study
-from tests.oracles.helpers import wait_for
+from tests.oracles.helpers import free_port, wait_for
 from tests.oracles.ranking import test_human
 from tests.oracles.ranking.people import Person, size, spelled, study
 from tests.oracles.ranking.test_study import V1
@@ -52,21 +51,21 @@ def controlled() -> Iterator[tuple[str, Control]]:
     folder = tempfile.mkdtemp(prefix="pg", dir="/tmp")
     if who:
         shutil.chown(folder, "postgres")
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port = s.getsockname()[1]
     quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "cwd": "/"}
     make = [str(PROGRAMS / "initdb"), "-D", f"{folder}/data", "-A", "trust", "-U", "postgres", "--no-sync"]
     subprocess.run(make, check=True, **quiet, **who)
-    options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={folder}"
-    control = [str(PROGRAMS / "pg_ctl"), "-D", f"{folder}/data", "-w", "-o", options]
+    with free_port() as port:
+        options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={folder}"
+        control = [str(PROGRAMS / "pg_ctl"), "-D", f"{folder}/data", "-w", "-o", options]
 
-    def told(word: str) -> None:
-        subprocess.run([*control, *(["-m", "immediate"] if word == "stop" else []), word], check=True, **quiet, **who)
+        def told(word: str) -> None:
+            subprocess.run(
+                [*control, *(["-m", "immediate"] if word == "stop" else []), word], check=True, **quiet, **who
+            )
 
-    told("start")
-    yield f"postgresql://postgres@127.0.0.1:{port}", told
-    told("stop")
+        told("start")
+        yield f"postgresql://postgres@127.0.0.1:{port}", told
+        told("stop")
     shutil.rmtree(folder)
 
 
