@@ -221,7 +221,7 @@ class FailingDisk:
     def run(self, code: str, *arguments: Any) -> subprocess.CompletedProcess[str]:
         """Run a Python program to its end; in it `faults("fsync 5")` sets faults, and `faults()` lifts them."""
         return subprocess.run(
-            self.command(code, *arguments), env=self.environment, capture_output=True, text=True, timeout=60,
+            self.command(code, *arguments), env=self.environment, capture_output=True, text=True, timeout=120,
             check=False,
         )  # fmt: skip
 

@@ -36,6 +36,8 @@ __all__ = ["RankKind", "raters_of"]
 CHECK_EVERY = 8
 """Rounds of a rater of which one is a check and one repeats another, where several people rate."""
 
+_SQLITE = b"SQLite format 3\x00"
+
 
 class RoundTally(Tally):
     """Counts the answered rounds."""
@@ -227,12 +229,12 @@ class RankKind(Kind):
     @override
     def reader(self, name: str) -> JournalReader | None:
         """A database is a study's store."""
-        if "://" not in name and not Path(name).exists():
+        if not _is_store(name):  # a journal is read without SQLAlchemy, which takes long to import
             return None
         try:
-            from oracles.ranking.study.reader import StoreReader, is_store
+            from oracles.ranking.study.reader import StoreReader
 
-            return StoreReader(name) if is_store(name) else None
+            return StoreReader(name)
         except ModuleNotFoundError:
             if "://" in name:
                 raise
@@ -267,6 +269,17 @@ class RankKind(Kind):
             raise BadInput(f"'{reader.path}' has no answered round yet, or a Python program ran the study.")
         write(given.output, json.dumps(x) + "\n")
         yield f"{given.output}: x after {sum(1 for _ in reader)} rounds"
+
+
+def _is_store(name: str) -> bool:
+    """Whether a name is that of a database: a URL, or a file of SQLite."""
+    if "://" in name:
+        return True
+    path = Path(name)
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(len(_SQLITE)) == _SQLITE
 
 
 def raters_of(model: RaterModel, names: Mapping[int, str]) -> list[str]:

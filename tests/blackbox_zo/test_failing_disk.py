@@ -346,8 +346,12 @@ faults("keep " + path + ".disk", "slow 400")
 answer(s, s.ask())
 time.sleep(0.3)  # the flush has begun: 0.1 s after the step, and for 0.4 s
 answer(s, s.ask())
-time.sleep(1.2)
-print(json.dumps(Path(path + ".disk").read_text() == Path(path).read_text()), flush=True)
+disk, until = Path(path + ".disk"), time.monotonic() + 20
+def flushed():
+    return disk.exists() and disk.read_text() == Path(path).read_text()
+while not flushed() and time.monotonic() < until:
+    time.sleep(0.05)
+print(json.dumps(flushed()), flush=True)
 os._exit(0)  # nothing is closed
 """
     assert said(failing.run(PROBLEM + code, tmp_path / "run.jsonl")) is True

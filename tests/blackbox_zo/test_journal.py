@@ -356,12 +356,13 @@ def test_a_second_writer_is_refused_in_this_process_and_in_another(tmp_path: Pat
 def _hold(path: str) -> None:
     s = search(Path(path))
     steps(s, 1)
-    worker = multiprocessing.get_context("fork").Process(target=time.sleep, args=(3,))
+    worker = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
     worker.start()
     Path(path + ".pid").write_text(str(worker.pid))
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")  # a worker of pytest has two
 def test_a_forked_child_that_outlives_its_parent_does_not_hold_the_lock(tmp_path: Path) -> None:
     path = tmp_path / "run.jsonl"
     process = multiprocessing.get_context("fork").Process(target=_hold, args=(str(path),))

@@ -193,13 +193,13 @@ def best_of(fun: Counted) -> float:
 
 def test_a_time_limit_stops_within_a_step() -> None:
     def slow(x: Floats) -> float:
-        time.sleep(0.02)
+        time.sleep(0.1)
         return bowl(x)
 
     fun = Counted(slow)
     start = time.monotonic()
-    r = bz.minimize(fun, np.zeros(3), bz.RandomVector(0.1, 100), time_limit=0.2)
-    assert time.monotonic() - start < 1.0
+    r = bz.minimize(fun, np.zeros(3), bz.RandomVector(0.1, 100), time_limit=0.3)
+    assert time.monotonic() - start < 10.0  # the step takes 20 s
     assert (r.success, r.status) == (True, 2)
     assert r.nfev == len(fun.seen) < 200
     assert r.fun == best_of(fun)

@@ -577,7 +577,7 @@ def test_a_run_that_is_rewound_ends_as_one_that_was_not(ahead: int) -> None:
     assert max(map(len, oracle.shown)) == ahead
 
 
-@pytest.mark.parametrize("wrap", [lambda o: o, RankOnly, lambda o: Timeout(o, 60)], ids=repr)
+@pytest.mark.parametrize("wrap", [lambda o: o, RankOnly, lambda o: Timeout(o, 60)], ids=["bare", "rank", "timeout"])
 @pytest.mark.parametrize("says", [True, False])
 def test_only_who_may_withdraw_answers_has_snapshots_to_go_back_to(wrap: Any, says: bool) -> None:
     """Through wrappers too. Without the note the run goes back to its start, to the same bits, and keeps nothing."""
@@ -609,7 +609,11 @@ def test_only_who_may_withdraw_answers_has_snapshots_to_go_back_to(wrap: Any, sa
     assert len(taken) == (8 if says else 1)
 
 
-@pytest.mark.parametrize("wrap", [RankOnly, lambda o: Repeat(o, 1), lambda o: Timeout(o, 60), _Bare], ids=repr)
+@pytest.mark.parametrize(
+    "wrap",
+    [RankOnly, lambda o: Repeat(o, 1), lambda o: Timeout(o, 60), _Bare],
+    ids=["rank", "repeat", "timeout", "own"],
+)
 def test_answers_can_be_taken_back_through_wrappers_and_by_every_driver(wrap: Any) -> None:
     def ends(back: dict[int, int]) -> list[Any]:
         x = []

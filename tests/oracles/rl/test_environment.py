@@ -48,14 +48,14 @@ def boxed(space: Any, out: Floats) -> Any:
 ENVS = [
     ("CartPole-v1", 3),
     ("Pendulum-v1", 2),
-    (functools.partial(gymnasium.make, "CartPole-v1", max_episode_steps=20), 5),
-    (functools.partial(gymnasium.make, "InvertedPendulum-v5", max_episode_steps=50), 3),
-    (functools.partial(gymnasium.make, "Hopper-v5", max_episode_steps=40), 3),
-    (gymnasium.spec("Acrobot-v1"), 1),
+    pytest.param(functools.partial(gymnasium.make, "CartPole-v1", max_episode_steps=20), 5, id="made CartPole"),
+    pytest.param(functools.partial(gymnasium.make, "InvertedPendulum-v5", max_episode_steps=50), 3, id="made Pendulum"),
+    pytest.param(functools.partial(gymnasium.make, "Hopper-v5", max_episode_steps=40), 3, id="made Hopper"),
+    pytest.param(gymnasium.spec("Acrobot-v1"), 1, id="spec of Acrobot"),
 ]
 
 
-@pytest.mark.parametrize(("env", "seeds"), ENVS, ids=str)
+@pytest.mark.parametrize(("env", "seeds"), ENVS)
 @pytest.mark.filterwarnings("ignore:.*settotalmass")
 def test_episodes_are_those_of_a_plain_loop(env: Any, seeds: int) -> None:
     policy = LinearPolicy.for_env(env)
@@ -306,15 +306,21 @@ def forgets_to_return() -> None:
             "no_module:Thing-v0",
             r"'no_module:Thing-v0' needs a package that is not installed: No module named 'no_module'",
         ),
-        (
+        pytest.param(
             misses_a_module,
             r"'misses_a_module' needs a package that is not installed: No module named 'no_such_simulator'",
+            id="misses a module",
         ),
-        (forgets_to_return, r"`forgets_to_return` made a `NoneType` without reset, step"),
-        (Seedless, r"'Seedless' has no `reset\(seed=...\)`, so its episodes cannot be repeated. Give it one"),
-        (lambda: Doubled(Seedless()), r"has no `reset\(seed=...\)`"),
+        pytest.param(
+            forgets_to_return, r"`forgets_to_return` made a `NoneType` without reset, step", id="forgets to return"
+        ),
+        pytest.param(
+            Seedless,
+            r"'Seedless' has no `reset\(seed=...\)`, so its episodes cannot be repeated. Give it one",
+            id="class",
+        ),
+        pytest.param(lambda: Doubled(Seedless()), r"has no `reset\(seed=...\)`", id="wrapped"),
     ],
-    ids=str,
 )
 def test_environments_that_cannot_be_used(env: Any, words: str) -> None:
     with pytest.raises(EnvError, match=words):

@@ -239,6 +239,7 @@ def test_a_forgotten_oracle_leaves_no_process(folder: Path) -> None:
     assert pids(folder) and all(map(gone, pids(folder)))
 
 
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")  # a worker of pytest has two
 def test_a_fork_leaves_its_parents_workers_alone() -> None:
     oracle = line_oracle(workers=1)
     ask(oracle)
