@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import uvicorn
-from starlette.responses import PlainTextResponse, RedirectResponse
+from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from oracles.ranking.study._address import Address, hosts_of, public
@@ -125,8 +125,19 @@ class StudyServer:
 
 
 async def _unknown(scope: Scope, receive: Receive, send: Send) -> None:
-    text = "There is no study here; open the link that you were given."
-    await PlainTextResponse(text, 404)(scope, receive, send)
+    text = "No study runs here at the moment."
+    html = b"text/html" in dict(scope["headers"]).get(b"accept", b"")  # else a script asks, not a person
+    reply: Response = HTMLResponse(_PAGE.format(text), 404) if html else JSONResponse({"error": text}, 404)
+    await reply(scope, receive, send)
+
+
+_PAGE = """<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>No study</title>
+<main><h1>{}</h1><p>Check the address, or open it again later.</p></main>
+"""
 
 
 def _path(name: str) -> str:
