@@ -59,9 +59,9 @@ class Api:
         ]
 
     def listening(self, since: float) -> bool:
-        """Whether a page is to hear of the end, or to fetch its result: one whose question is open, or that waits and
-        has asked since a time."""
-        return bool(self._owed) or any(list(self._held.values())) or any(at > since for at in list(self._waiting.values()))
+        """Whether a page is to fetch its result, or to hear of the end, as it asked for it or waits since a time."""
+        held, waiting = list(self._held.values()), list(self._waiting.values())
+        return bool(self._owed) or any(held) or any(at > since for at in waiting)
 
     def fetched(self, session: str) -> None:
         """A page has got the result."""

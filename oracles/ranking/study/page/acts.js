@@ -78,5 +78,6 @@ export async function replied({ path, body }, reply) {
     return candidates && showKnown(reply.practice, candidates);
   }
   if (reply.again) return say("Skipped. There is no other round now, so the same one comes again.");
-  say(body.kind === "skip" ? "Skipped. The round comes again later." : "Saved.");
+  const comes = round?.purpose === "practice" ? "" : " The round comes again later.";
+  say(body.kind === "skip" ? `Skipped.${comes}` : "Saved.");
 }

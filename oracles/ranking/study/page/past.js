@@ -20,7 +20,12 @@ const ROUNDS = {
 
 const named = (a) => ROUNDS[a.purpose](a.step + 1);
 const inside = (a) => named(a).toLowerCase();
-const became = (a) => (a.status === "counts" && a.purpose === "practice" ? "for practice" : BECAME[a.status]);
+
+/** What became of an answer. Only rounds of the search come again; practice does not count. */
+function became({ status, purpose }) {
+  if (status === "counts" && purpose === "practice") return "for practice";
+  return status === "skipped" && purpose !== "search" ? "not asked again" : BECAME[status];
+}
 const told = (a) => `${named(a)}: ${KINDS[a.kind]}`;
 
 function back(a) {
