@@ -64,17 +64,13 @@ def test_a_double_click_answers_one_round(tmp_path: Path, page: Any) -> None:
         enter(page, oracle.url)
         page.locator("#undecided").dblclick()
         ready(page, 2)
-        for detail in (
-            2,
-            1,
-        ):  # the second click of a slow double click, right after the round came; then one that is meant
-            page.evaluate(
-                """async (detail) => {
-                    (await import('./order.js')).order.began = performance.now();
-                    document.querySelector('#none').dispatchEvent(new MouseEvent('click', { bubbles: true, detail }));
-                }""",
-                detail,
-            )
+        clicked = """async (detail) => {
+            (await import('./order.js')).order.began = performance.now();
+            document.querySelector('#none').dispatchEvent(new MouseEvent('click', { bubbles: true, detail }));
+            return (await import('./server.js')).sending();
+        }"""
+        assert not page.evaluate(clicked, 2)  # the second half of a double click, right after the round came
+        assert page.evaluate(clicked, 1)
         ready(page, 3)
         wait_for(lambda: search.moves == 2)
         press(page, "c")
