@@ -124,9 +124,10 @@ class Admin:
         if len(name) > 40:
             raise Invalid("Give a name of at most 40 letters.")
         try:
-            return self._link(self.store.people.add(name or None))
+            rater = self.store.people.add(name or None)
         except Full as error:
             raise Invalid(str(error)) from error
+        return self._link(rater, self.store.people.link(rater))
 
     def _rater(self, body: Body) -> int:
         rater = body.get("rater")
@@ -138,11 +139,10 @@ class Admin:
 
     def _renew(self, body: Body) -> Body:
         rater = self._rater(body)
-        self.store.people.revoke(rater)
-        return self._link(rater)
+        return self._link(rater, self.store.people.renew(rater))
 
-    def _link(self, rater: int) -> Body:
-        return {"rater": rater, "link": f"{self.site.address}/join/{self.store.people.link(rater)}"}
+    def _link(self, rater: int, token: str) -> Body:
+        return {"rater": rater, "link": f"{self.site.address}/join/{token}"}
 
     def _revoke(self, body: Body) -> Body:
         self.store.people.revoke(self._rater(body))

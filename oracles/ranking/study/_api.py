@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -24,6 +27,9 @@ from oracles.ranking.study._words import cleaned
 
 __all__ = ["Api"]
 
+HELD = 25.0
+"""Seconds for which a page's question whether the study has ended is left open; proxies end a request after 60."""
+
 _CLIENT_ID = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_")
 
 
@@ -40,6 +46,7 @@ class Api:
         self.site, self.study, self.store = site, site.study, site.store
         self._waiting: dict[str, float] = {}
         self._seen, self._overview = seen, overview
+        self._held = Counter[str]()
         self._owed: set[str] = set()
 
     def routes(self) -> list[Route]:
@@ -47,14 +54,16 @@ class Api:
         posts = {"name": self._name, "answer": self._answer, "undo": self._undo, "redo": self._redo}
         return [
             Route("/api/round", self._round),
+            Route("/api/end", self._end),
             Route("/api/history", self._history),
             Route("/api/history/{answer:int}", self._past),
             *(Route(f"/api/{name}", self._post(act), methods=["POST"]) for name, act in posts.items()),
         ]
 
     def listening(self, since: float) -> bool:
-        """Whether a page that waits has asked since a time, and is to hear of the end, or to fetch its result."""
-        return bool(self._owed) or any(at > since for at in list(self._waiting.values()))
+        """Whether a page is to fetch its result, or to hear of the end, as it asked for it or waits since a time."""
+        held, waiting = list(self._held.values()), list(self._waiting.values())
+        return bool(self._owed) or any(held) or any(at > since for at in waiting)
 
     def fetched(self, session: str) -> None:
         """A page has got the result."""
@@ -95,6 +104,22 @@ class Api:
             return JSONResponse(state | {"round": None})
         ahead = [url_of(c) for r in waiting[1:2] for c in self.store.gallery.candidates(r) if c.kind == "image"]
         return JSONResponse(state | {**self._shown(waiting[0], rater.id), "ahead": ahead})
+
+    async def _end(self, request: Request) -> Response:
+        """Left open until the study is paused or finished, so that a page hears of it before the server is gone."""
+        found = await run_in_threadpool(self._named, request)
+        if found is None:
+            return refused()
+        session, until = found[0], time.monotonic() + HELD
+        self._held[session] += 1
+        try:
+            while self.site.state == RUNNING and time.monotonic() < until and not await request.is_disconnected():
+                await asyncio.sleep(0.1)
+            if self.site.state != RUNNING:
+                self._waits(session, True)  # it asks how things are
+        finally:
+            self._held[session] -= 1
+        return JSONResponse({"state": self.site.state})
 
     def _about(self, rater: int) -> Body:
         """What a page tells beside the round."""
@@ -139,7 +164,8 @@ class Api:
 
     def _entry(self, answer: Answer, round_: Round, status: str, open_: bool) -> Body:
         told = {"answer": answer.id, "step": round_.step, "kind": answer.kind, "status": status}
-        told |= {"purpose": round_.purpose, "open": open_}
+        over = self.study.turns.final is not None and round_.purpose != FINAL  # the search is over
+        told |= {"purpose": round_.purpose, "open": open_ and not over}
         first = answer.payload["groups"][0][0] if answer.payload["groups"] else None
         best = next((c for c in self.store.gallery.candidates(round_) if c.position == first), None)
         return told | {"best": None if best is None else {"kind": best.kind, "url": url_of(best)}}

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Protocol as Interface
 
 import uvicorn
-from starlette.responses import PlainTextResponse, RedirectResponse
+from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from oracles.ranking.study._address import Address, hosts_of, public
@@ -138,8 +138,21 @@ class StudyServer:
 
 async def _unknown(scope: Scope, receive: Receive, send: Send) -> None:
     """Nothing is here. A page that has an answer to send keeps it: its study may be about to start."""
-    text = "There is no study here; open the link that you were given."
-    await PlainTextResponse(text, 503 if scope["method"] == "POST" else 404)(scope, receive, send)
+    text = "No study runs here at the moment."
+    status = 503 if scope["method"] == "POST" else 404
+    html = b"text/html" in dict(scope["headers"]).get(b"accept", b"")  # else a script asks, not a person
+    reply: Response = HTMLResponse(_PAGE.format(text), status) if html else JSONResponse({"error": text}, status)
+    await reply(scope, receive, send)
+
+
+_PAGE = """<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>No study</title>
+<main><h1>{}</h1><p>Check the address, or open it again later.</p></main>
+</html>
+"""
 
 
 def _path(name: str) -> str:

@@ -55,8 +55,7 @@ class Inviting:
         Raises:
             KeyError: There is no such rater.
         """
-        self.store.people.revoke(rater)
-        return self._join(self.store.people.link(rater))
+        return self._join(self.store.people.renew(rater))
 
     def revoke(self, rater: int) -> None:
         """Shut a rater out: their link and their page end, and their answers stay."""

@@ -83,10 +83,19 @@ class People:
         Raises:
             KeyError: There is no such rater.
         """
+        return self._linked_anew(rater, False)
+
+    def renew(self, rater: int) -> str:
+        """As `link`; all earlier links and sessions of the rater end in the same moment."""
+        return self._linked_anew(rater, True)
+
+    def _linked_anew(self, rater: int, ends: bool) -> str:
         token = secrets.token_urlsafe(24)
         with self._store.write() as c:
             if c.execute(sa.select(RATERS.c.id).where(RATERS.c.id == rater)).first() is None:
                 raise KeyError(rater)
+            if ends:
+                self._revoke(c, rater)
             c.execute(sa.insert(LINKS).values(token=hashed(token), rater=rater, created_at=time.time()))
         return token
 
@@ -116,9 +125,12 @@ class People:
 
     def revoke(self, rater: int) -> None:
         """End all links and sessions of a rater; their answers stay."""
-        ends = (LINKS.c.rater == rater, LINKS.c.revoked_at.is_(None))
         with self._store.write() as c:
-            c.execute(sa.update(LINKS).where(*ends).values(revoked_at=time.time()))
+            self._revoke(c, rater)
+
+    def _revoke(self, c: sa.Connection, rater: int) -> None:
+        ends = (LINKS.c.rater == rater, LINKS.c.revoked_at.is_(None))
+        c.execute(sa.update(LINKS).where(*ends).values(revoked_at=time.time()))
 
     def admit(self, token: str) -> str | None:
         """Use up a token: a new session; None if the token is unknown, used or revoked."""

@@ -33,7 +33,7 @@ class Turns:
         self.checks: list[int] = []
         self.final: Round | None = None
         self.voters: list[int] = []
-        self._rests: dict[int, float] = {}
+        self._rests: dict[int, tuple[int, float]] = {}
 
     def next_for(self, rater: int) -> list[Round]:
         """The rounds that wait for a rater, the present one first; those that they skipped come last."""
@@ -87,13 +87,20 @@ class Turns:
         return most is not None and sum(record.purpose(a) == SEARCH for a in record.turns(rater)) >= most
 
     def enough(self, rater: int) -> bool:
-        """Whether a rater has answered all rounds that they are asked."""
+        """Whether a rater has answered all that they are asked: as many rounds as they may, or the final vote."""
         with self.store.record() as record:
+            if self.final is not None and rater in self.voters:
+                return rater in record.standing(self.final.id)
             return self._enough(record, rater) and self._practice(record, rater) is None
 
     def rest(self, rater: int) -> float:
-        """Seconds for which a rater is to rest; 0 if they need not."""
-        return max(0.0, self._rests.get(rater, 0.0) - time.monotonic())
+        """Seconds for which a rater is to rest; 0 if they need not, or withdrew what they had answered before it."""
+        turns, until = self._rests.get(rater, (0, 0.0))
+        left = until - time.monotonic()
+        if left <= 0 or self.final is not None or self.enough(rater):
+            return 0.0
+        with self.store.record() as record:
+            return left if len(record.turns(rater)) == turns else 0.0
 
     def short(self) -> str:
         """Why the round that is open cannot be answered, as a sentence; empty if it can."""
@@ -122,8 +129,11 @@ class Turns:
 
     def tire(self, rater: int, turns: int) -> None:
         """Note how many rounds a rater has answered; after some they rest."""
-        if self.design.break_every and turns % self.design.break_every == 0:
-            self._rests[rater] = time.monotonic() + self.design.break_seconds
+        if not self.design.break_every or turns % self.design.break_every:
+            return
+        before, until = self._rests.get(rater, (0, 0.0))
+        if before != turns or until <= time.monotonic():  # else an answer was withdrawn in the break, and given anew
+            self._rests[rater] = turns, time.monotonic() + self.design.break_seconds
 
 
 def _checks(record: Record, turns: Sequence[Answer]) -> int:

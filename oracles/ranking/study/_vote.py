@@ -66,15 +66,20 @@ class FinalVote:
         study.turns.final = self.round
         store.notify()
 
+    def _voters(self) -> set[int]:
+        """Who may vote still, or has voted: nobody waits for a rater whose link was revoked meanwhile."""
+        links = self.study.store.people.links()
+        return {rater for rater in self.study.turns.voters if links.get(rater) != "revoked"}
+
     def over(self, patience: float | None) -> bool:
         """Whether all have voted, or all who did so within `patience` seconds of the first."""
         with self.study.store.record() as record:
             voted = record.standing(self.round.id)
         if not voted:
-            return not self.study.turns.voters
+            return not self._voters()
         self._first = self._first or time.monotonic()
         late = patience is not None and time.monotonic() > self._first + patience
-        return late or set(self.study.turns.voters) <= set(voted)
+        return late or self._voters() <= set(voted)
 
     def votes(self) -> Votes:
         """The votes so far."""

@@ -43,6 +43,14 @@ def enter(page: Any, url: str, candidates: int = 4) -> None:
     ready(page, 1, candidates)
 
 
+def practised(page: Any, number: int) -> list[str]:
+    """Wait until a practice round of numbers is shown; the keys of its candidates, the largest first."""
+    expect(page.locator("#progress")).to_contain_text(f"Practice {number} of")
+    expect(page.locator(".face .text")).to_have_count(4)
+    shown = page.locator(".face .text").all_inner_texts()
+    return [str(i + 1) for i in sorted(range(len(shown)), key=lambda i: -int(shown[i]))]
+
+
 def press(page: Any, *keys: str) -> None:
     """Press keys one after another."""
     for key in keys:

@@ -115,9 +115,9 @@ def size(text: str) -> float:
 
 @contextmanager
 def study(
-    store: str | Path, steps: int = 3, render: Any = spelled, **options: Any
+    store: str | Path, steps: int = 3, render: Any = spelled, *, vote: bool = False, **options: Any
 ) -> Iterator[tuple[HumanRanking, bz.Search, list[Any]]]:
-    """A study of 2 numbers that runs on a thread; what it raised is in the list."""
+    """A study of 2 numbers that runs on a thread, and may end with a vote; what it raised is in the list."""
     oracle = HumanRanking(render, store, **{"n_ranked": 2, **options})
     search = bz.Search([1.0, -2.0], bz.RankBased(0.5, 4, 2), bz.SGD(0.3), seed=3)
     raised: list[Any] = []
@@ -126,6 +126,9 @@ def study(
         try:
             for _ in search.run(oracle, steps):
                 pass
+            if vote:
+                oracle.vote(search.x, [1.0, -2.0])
+                oracle.finish()
         except BaseException as error:
             raised.append(error)
 

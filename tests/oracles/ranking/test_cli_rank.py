@@ -113,7 +113,21 @@ def test_answers_of_no_study(folder: Path) -> None:
 
 def test_a_study_is_watched_reported_exported_and_resumed(folder: Path) -> None:
     (folder / "mine.py").write_text(PICTURES)
-    words = ["rank", "--render", "mine:draw", "--candidates", "4", "--ranked", "1", "--rounds", "3", "--raters", "2"]
+    words = [
+        "rank",
+        "--render",
+        "mine:draw",
+        "--candidates",
+        "4",
+        "--ranked",
+        "1",
+        "--rounds",
+        "3",
+        "--raters",
+        "2",
+        "--check-every",
+        "0",
+    ]
     resumed = ["resume", "study.db", "--rounds", "4"]
     for begin, answers, code in ((words, 2, 130), (resumed, 2, 0)):
         pipe = subprocess.PIPE

@@ -365,7 +365,7 @@ def test_an_undo_at_the_last_moment_is_not_ignored(tmp_path: Path) -> None:
 
 def test_consent_comes_first_and_a_code_last(tmp_path: Path) -> None:
     (tmp_path / "read.md").write_text("# Before you begin\n\nYou *may* stop. <script>alert(1)</script>\n")
-    options = {"consent": tmp_path / "read.md", "rounds": 1, "n_ranked": 1}
+    options: dict[str, Any] = {"consent": tmp_path / "read.md", "rounds": 1, "n_ranked": 1}
     with study(tmp_path / "s.db", 1, **options) as (oracle, _, _):
         link = urlsplit(oracle.invite("Ann")).path
         ann = Person(oracle.invite("Ann"))

@@ -1,9 +1,9 @@
 // What the person does beside ordering: submit, the other answers, undo, redo.
 
-import { ask, dialog, make, ordinal, say } from "./dom.js";
+import { $, ask, dialog, make, ordinal, say } from "./dom.js";
 import { picture } from "./media.js";
 import { again, back, lacking, order, sent } from "./order.js";
-import { post, sending } from "./server.js";
+import { call, post, sending } from "./server.js";
 
 const SAID = { undecided: "Cannot tell", none: "None is acceptable", skip: "Skip" };
 
@@ -28,6 +28,7 @@ export function submit() {
 export async function answer(kind) {
   const { round } = order, ranked = order.groups.flat().length;
   if (!round || sending()) return;
+  if (kind === "skip" && round.purpose === "final") return say("“Cannot tell” is an answer, too.");
   if (ranked && kind !== "skip") {
     const what = `You have ranked ${ranked === 1 ? "a candidate" : `${ranked} candidates`}.`;
     if (!(await ask(`${what} Answer “${SAID[kind]}” instead?`, SAID[kind], "Keep ranking"))) return;
@@ -51,18 +52,19 @@ export function redo() {
 export const withdraw = (number) => post("api/undo", { answer: number });
 
 /** After a practice round: whether the order was right, and which one is. */
-function showKnown({ right, order: best }, round) {
+function showKnown({ right, order: best }, candidates) {
   say("Saved.");
-  const shown = new Map((round?.candidates || []).filter(Boolean).map((c) => [c.id, c]));
-  const figures = best.filter((id) => shown.has(id)).map((id, i) => make("figure", {},
-    picture(shown.get(id), ordinal(i + 1), true), make("figcaption", { textContent: ordinal(i + 1) })));
-  dialog(right ? "That is right" : "This would have been right",
-    [make("p", { textContent: "This was for practice. Nothing depends on it." }), make("div", { className: "figures" }, ...figures)]);
+  const shown = new Map(candidates.map((c) => [c.id, c]));
+  const figures = best.map((id, i) => make("figure", {},
+    make("figcaption", { textContent: ordinal(i + 1) }), picture(shown.get(id), ordinal(i + 1), true)));
+  dialog(right ? "That was right" : "That was not right",
+    [make("p", { textContent: "Practice does not count. The right order is:" }), make("div", { className: "figures known" }, ...figures)]);
+  $("dialog").addEventListener("close", () => { order.began = performance.now(); }, { once: true }); // of the next round
 }
 
 /** What the server said to something sent. */
 export async function replied({ path, body }, reply) {
-  const { round } = order; // what was answered, if it is still there
+  const { round } = order; // what was answered, unless the page was loaded anew meanwhile
   if (reply.asks) {
     if (await ask(reply.error, "Withdraw it", "Keep it")) post(path, { ...body, sure: true });
     return;
@@ -71,7 +73,11 @@ export async function replied({ path, body }, reply) {
   if (path === "api/undo") return say(reply.round === null ? "There is nothing to undo." : "Undone: answer again.");
   if (path === "api/redo") return say(reply.round === null ? "There is nothing to redo." : "Your answer counts again.");
   if (body.kind !== "skip") sent(body.round);
-  if (reply.practice) return showKnown(reply.practice, round);
+  if (reply.practice) {
+    const { candidates } = round?.round === body.round ? round : await call(`api/history/${reply.id}`);
+    return candidates && showKnown(reply.practice, candidates);
+  }
   if (reply.again) return say("Skipped. There is no other round now, so the same one comes again.");
-  say(body.kind === "skip" ? "Skipped. The round comes again later." : "Saved.");
+  const comes = round?.purpose === "practice" ? "" : " The round comes again later.";
+  say(body.kind === "skip" ? `Skipped.${comes}` : "Saved.");
 }

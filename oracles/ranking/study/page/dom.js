@@ -10,6 +10,12 @@ export function make(tag, props = {}, ...inside) {
   return element;
 }
 
+/** Replace what is inside only where it differs, so that nothing flickers or is read out again. */
+export function redraw(element, inside) {
+  const next = make("div", {}, ...inside);
+  if (next.innerHTML !== element.innerHTML) element.replaceChildren(...next.childNodes);
+}
+
 /** A small button with a name for those who cannot see it. */
 export function button(text, label, act) {
   const out = make("button", { type: "button", className: "small", textContent: text });
@@ -67,9 +73,13 @@ export function ask(question, yes, no) {
 
 export const asking = () => $("dialog").open || $("ask").open;
 
-export function startDialogs() {
+export function startAsking() {
   $("ask-yes").addEventListener("click", () => $("ask").close("yes"));
   $("ask-no").addEventListener("click", () => $("ask").close());
+}
+
+export function startDialogs() {
+  startAsking();
   $("dialog-close").addEventListener("click", closeDialog);
   $("dialog").addEventListener("close", () => {
     if ($("dialog").open) return; // it has opened anew meanwhile

@@ -2,6 +2,8 @@
 
 import { make } from "./dom.js";
 
+const SHORT = 24; // letters that are shown large
+
 const still = matchMedia("(prefers-reduced-motion: reduce)");
 
 /** A candidate's picture, film, sound, page or text; a large one has controls. */
@@ -20,7 +22,7 @@ export function picture(c, name, large = false) {
     frame.setAttribute("sandbox", "");
     return frame;
   }
-  return make("span", { className: c.text.length < 12 ? "text short" : "text", textContent: c.text, dir: "auto" });
+  return make("span", { className: c.text.length > SHORT ? "text" : "text short", textContent: c.text, dir: "auto" });
 }
 
 export function sound(c, name) {

@@ -79,7 +79,7 @@ export function choose(id) {
   const next = tying && groups.length ? [...groups.slice(0, -1), [...groups.at(-1), id]] : [...groups, [id]];
   change(next, () => {
     const missing = order.round.needed - order.groups.flat().length;
-    return `${standing(id)} ${missing > 0 ? `${missing} more.` : "Enter submits."}`;
+    return `${standing(id)} ${missing > 0 ? `${missing} more.` : "Ready to submit."}`;
   });
 }
 

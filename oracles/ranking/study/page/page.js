@@ -11,15 +11,15 @@ import { compare } from "./look.js";
 import { startSounds } from "./media.js";
 import { begin, lacking, onOrder, order, tie } from "./order.js";
 import { showPast } from "./past.js";
-import { showBreak, showIdle, showNotices, showProgress, showQuestion } from "./progress.js";
-import { call, flush, onSending, sending } from "./server.js";
+import { showIdle, showNotices, showProgress, showQuestion } from "./progress.js";
+import { call, flush, hear, onSending, sending } from "./server.js";
 import { onTrayGrab, paintTray } from "./tray.js";
 
 const SOON = 250, DRAWN = 4000, FINISHED = 15000, SLOWEST = 4000; // ms between two looks at the server
 
 let timer = 0, turn = 0, wait = 1000;
 let state = "running"; // as the server said last
-let resting = false; // until the person goes on after a break
+let resting = false; // in a break, and after it until the person goes on
 
 function paint() {
   if (order.round) paintCards();
@@ -33,6 +33,7 @@ function buttons() {
   $("tie").setAttribute("aria-pressed", order.tying);
   $("tie").disabled = none || !order.groups.length;
   for (const id of ["undecided", "none", "skip", "compare"]) $(id).disabled = busy || none;
+  $("skip").hidden = order.round?.purpose === "final";
   $("undo").disabled = busy;
   $("redo").disabled = busy || !canRedo();
 }
@@ -56,13 +57,15 @@ async function refresh() {
   setRedoable(found.redo);
   showProgress(found);
   showNotices(found.notices);
-  resting = state === "running" && (found.rest > 0 || (resting && found.round !== null));
-  const shown = resting ? { ...found, round: null } : found; // time for an answer counts from when a person is back
-  showIdle(shown);
-  if (resting && !found.rest) showBreak();
+  resting = found.rest > 0 || (resting && state !== "finished" && !found.enough);
+  const away = resting && state === "running"; // time for an answer counts from when a person is back
+  const shown = away ? { ...found, round: null } : found;
+  showIdle(shown, away);
   showRound(shown);
   showQuestion(shown.round === null ? null : found);
-  const drawn = !resting && found.round !== null && found.candidates.every(Boolean);
+  if (state === "running") hear(refresh);
+  else say("");
+  const drawn = !away && found.round !== null && found.candidates.every(Boolean);
   timer = setTimeout(refresh, state === "finished" ? FINISHED : state === "paused" ? wait : drawn ? DRAWN : SOON);
 }
 
@@ -95,7 +98,13 @@ function showRound(found) {
 // ---------------------------------------------------------------------------------------------------- begin
 
 onOrder((text) => { say(text); paint(); });
-onSending({ begins: buttons, replied, ends: refresh });
+onSending({
+  begins: buttons, ends: refresh,
+  replied(sent, reply) {
+    if (sent.path !== "api/answer") resting = false; // whoever withdraws an answer in a break is back
+    replied(sent, reply);
+  },
+});
 onGrab(grab);
 onTrayGrab(grab);
 
@@ -110,6 +119,12 @@ addEventListener("keydown", (e) => {
   fold();
   $("more").focus();
 });
+// The second click of a double click is not meant for the round that the first one brought.
+addEventListener("click", (e) => {
+  if (e.detail < 2 || performance.now() - order.began > 500) return;
+  e.preventDefault();
+  e.stopPropagation();
+}, true);
 addEventListener("pointerdown", (e) => e.target.closest("#more, #rare") || fold());
 
 function start() {

@@ -13,10 +13,19 @@ const BECAME = {
 };
 const SIGNS = { audio: "♪", video: "▶", image: "", text: "¶", html: "¶" };
 
-const ROUNDS = { search: "Round", practice: "Practice", check: "Check", repeat: "Again round", final: "Last question" };
+const ROUNDS = {
+  search: (n) => `Round ${n}`, practice: (n) => `Practice ${n}`, check: (n) => `Check ${n}`, repeat: (n) => `Round ${n} again`,
+  final: () => "Last question",
+};
 
-const named = (a) => (a.purpose === "final" ? ROUNDS.final : `${ROUNDS[a.purpose]} ${a.step + 1}`);
+const named = (a) => ROUNDS[a.purpose](a.step + 1);
 const inside = (a) => named(a).toLowerCase();
+
+/** What became of an answer. Only rounds of the search come again; practice does not count. */
+function became({ status, purpose }) {
+  if (status === "counts" && purpose === "practice") return "for practice";
+  return status === "skipped" && purpose !== "search" ? "not asked again" : BECAME[status];
+}
 const told = (a) => `${named(a)}: ${KINDS[a.kind]}`;
 
 function back(a) {
@@ -24,7 +33,7 @@ function back(a) {
     closeDialog();
     withdraw(a.answer);
   });
-  out.disabled = !a.open;
+  out.hidden = !a.open;
   return out;
 }
 
@@ -34,7 +43,7 @@ export async function showPast() {
   const items = reply.answers.map((a) => make("li", { className: a.status },
     a.best && a.best.kind === "image" ? make("img", { src: a.best.url, alt: "" })
       : make("span", { className: "sign", textContent: SIGNS[a.best?.kind] || "–", ariaHidden: "true" }),
-    make("span", {}, make("b", { textContent: told(a) }), make("br"), make("span", { className: "muted", textContent: BECAME[a.status] })),
+    make("span", {}, make("b", { textContent: told(a) }), make("br"), make("span", { className: "muted", textContent: became(a) })),
     button("Look", `Look at ${inside(a)}`, () => showOne(a.answer)), back(a)));
   const none = make("p", { textContent: "You have not answered yet." });
   dialog("Your answers", [items.length ? make("ol", { className: "answers", reversed: true }, ...items) : none]);
@@ -49,7 +58,7 @@ async function showOne(number) {
   const figures = order.map(([c, name]) => make("figure", {}, picture(c, name, true),
     make("figcaption", {}, make("b", { textContent: a.kind === "rank" ? placeNamed(a.groups, c.id) : "" }), ` ${name}`)));
   const row = make("div", { className: "buttons" }, button("Back to your answers", "", showPast), back(a));
-  dialog(`${told(a)} (${BECAME[a.status]})`, [row, make("div", { className: "figures" }, ...figures)]);
+  dialog(`${told(a)} (${became(a)})`, [row, make("div", { className: "figures" }, ...figures)]);
 }
 
 const fails = (reply) => dialog("Your answers", [make("p", { textContent: reply.error || "The server cannot be reached." })]);

@@ -1,21 +1,27 @@
 // How far the study is, and what a page says while there is nothing to answer.
 
 import { likingChart } from "./chart.js";
-import { $, button, make } from "./dom.js";
+import { $, button, make, redraw } from "./dom.js";
 import { keep, kept } from "./keep.js";
 import { picture } from "./media.js";
 
-export function showProgress({ state, progress, history, round, missing, purpose, practice, voting }) {
-  const { done, rounds, comparisons, agreement, seconds_left: left } = progress;
-  const minutes = left === null || state === "finished" ? "" : left < 90 ? `, about ${Math.max(1, Math.round(left))} s left`
-    : `, about ${Math.round(left / 60)} min left`;
+/** Where in the study the person is. */
+function standing({ state, progress, round, missing, purpose, practice, voting, enough }) {
+  const { done, rounds, agreement, seconds_left: left } = progress;
+  if (state === "finished") return done === 1 ? "1 round" : `${done} rounds`;
+  if (round !== null && purpose === "practice") return `Practice ${practice[0]} of ${practice[1]}`;
+  if (voting) return "Last question";
+  if (enough) return "";
   const at = Math.max(1, round === null && !missing ? done : done + 1);
-  if (round !== null && purpose === "practice") $("progress").textContent = `Practice ${practice[0]} of ${practice[1]}`;
-  else if (voting) $("progress").textContent = "Last question";
-  else $("progress").textContent = (rounds ? `Round ${Math.min(at, rounds)} of ${rounds}` : `Round ${at}`)
-    + ` · ${Math.round(comparisons)} comparisons so far${minutes}`
-    + (agreement === null ? "" : ` · raters agree in ${Math.round(100 * agreement)} % of them`);
-  $("bar").hidden = !rounds;
+  return (rounds ? `Round ${Math.min(at, rounds)} of ${rounds}` : `Round ${at}`)
+    + (left === null ? "" : left < 90 ? `, about ${Math.max(1, Math.round(left))} s left` : `, about ${Math.round(left / 60)} min left`)
+    + (agreement === null ? "" : ` · raters agree in ${Math.round(100 * agreement)} % of comparisons`);
+}
+
+export function showProgress(found) {
+  const { state, progress: { done, rounds }, history } = found;
+  $("progress").textContent = standing(found);
+  $("bar").hidden = !rounds || state === "finished";
   if (rounds) {
     $("bar").setAttribute("aria-valuemax", rounds);
     $("bar").setAttribute("aria-valuenow", done);
@@ -26,12 +32,6 @@ export function showProgress({ state, progress, history, round, missing, purpose
     h.best && h.best.kind === "image" ? make("img", { src: h.best.url, alt: `Best of round ${h.step + 1}` })
       : make("span", { textContent: h.best ? { audio: "♪", video: "▶" }[h.best.kind] || "✓" : "–" }),
     String(h.step + 1))));
-}
-
-/** Replace what is inside only where it differs, so that nothing flickers or is read out again. */
-function redraw(element, inside) {
-  const next = make("div", {}, ...inside);
-  if (next.innerHTML !== element.innerHTML) element.replaceChildren(...next.childNodes);
 }
 
 /** What others' withdrawals did to this person's answers; each stays until it is dismissed. */
@@ -54,20 +54,26 @@ export function showQuestion(round) {
 }
 
 /** What to say while there is no round. */
-function idle({ state, missing, raters, code, enough, rest, voting }) {
+function idle({ state, missing, raters, code, enough, rest, voting }, resting) {
+  const thanks = `Thank you. Your completion code is ${code}.`;
   if (state === "paused") return "The study is paused. This page continues by itself.";
-  if (state === "finished") return `The study is finished. Thank you. Your completion code is ${code}.`;
-  if (rest) return `Time for a break, of ${rest} s at least.`;
-  if (voting) return "Thank you. The study ends when the others have answered the last question.";
-  if (enough) return `You have answered all your rounds. Thank you. Your completion code is ${code}.`;
+  if (state === "finished") return `The study is finished. ${thanks}`;
+  if (resting) return rest ? "Time for a break." : "The break is over.";
+  if (enough) return voting ? `You have answered everything. ${thanks}` : `You have answered all your rounds. ${thanks}`;
+  if (voting) return "The others answer the last question now. Thank you.";
   if (!missing || raters < 2) return "The next round is being prepared …";
   return raters === 2 ? "Waiting for the other person …" : `Waiting for ${missing} of ${raters - 1} others …`;
 }
 
-export function showIdle(state) {
-  const none = state.round === null, text = none ? idle(state) : "";
+/** Show it; in a break, when it ends, and after that a button, for which the round waits. */
+export function showIdle(state, resting) {
+  const none = state.round === null, text = none ? idle(state, resting) : "", { rest } = state;
   $("idle").hidden = !none;
-  $("rested").hidden = true;
+  $("rest").hidden = !resting || !rest;
+  $("rest").textContent = `You can go on in ${rest < 100 ? `${rest} s` : `about ${Math.ceil(rest / 60)} min`}.`;
+  const over = resting && !rest;
+  if (over && $("rested").hidden) requestAnimationFrame(() => document.activeElement === document.body && $("rested").focus());
+  $("rested").hidden = !over;
   if ($("waiting").textContent !== text) $("waiting").textContent = text;
   const newest = none ? state.history.filter((h) => h.best).at(-1) : undefined;
   if (newest) load(newest.best);
@@ -76,12 +82,6 @@ export function showIdle(state) {
   $("result").dataset.shown = last ? last.best.url : "";
   $("result").replaceChildren();
   if (last) result(last, state.liking);
-}
-
-/** A break is over; the round waits until the person is back. */
-export function showBreak() {
-  $("waiting").textContent = "The break is over.";
-  $("rested").hidden = false;
 }
 
 const loaded = new Map();
@@ -93,10 +93,10 @@ function load({ kind, url }) {
   return loaded.get(url);
 }
 
-async function result({ step, best }, liking) {
-  const name = `The best of the last round, ${step + 1}`;
+async function result({ best }, liking) {
+  const name = "The best of the last round";
   const found = { ...best, text: await load(best) };
   const grew = liking === null ? [] : [make("h2", { textContent: "How liking grew" }), likingChart(liking),
-    make("p", { className: "muted", textContent: "Liking of each round's best above that of the first, by a model of all answers, with its uncertainty." })];
+    make("p", { className: "muted", textContent: "How much more the best of each round is liked than that of the first: a model of all answers, with its uncertainty." })];
   $("result").replaceChildren(make("h2", { textContent: name }), make("div", { className: "zoom" }, picture(found, name, true)), ...grew);
 }

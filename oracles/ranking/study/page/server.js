@@ -16,8 +16,19 @@ export async function call(path, body) {
   }
 }
 
+let hearing = false;
+
+/** Act when the study is paused or finished, or after a while. */
+export async function hear(act) {
+  if (hearing || document.hidden) return; // a browser has few connections to a server
+  hearing = true;
+  const { status } = await call("api/end");
+  hearing = false;
+  if (status === 200) act();
+}
+
 const WHY = { 0: "The server cannot be reached.", 429: "The server is busy." };
-const passing = ({ status }) => status === 0 || status === 429 || status >= 500;
+const passing = ({ status }) => [0, 404, 429].includes(status) || status >= 500; // 404: the study is not served now
 
 let told = {};
 /** What is to happen when sending begins, ends, and when the server has replied to what was sent. */

@@ -17,8 +17,8 @@ export function paintTray() {
   tray.hidden = !round;
   if (!round) return;
   if (selected !== null && !groups.flat().includes(selected)) selected = null;
-  const which = round.needed === 1 ? "the best" : `the ${round.needed} best, best first`;
-  tray.dataset.hint = `Pick ${which}; or drag them here.`;
+  tray.dataset.hint = round.needed === 1 ? "Pick the best, or drag it here."
+    : `Pick the ${round.needed} best, best first, or drag them here.`;
   tray.replaceChildren(...groups.map((group, place) => {
     const li = make("li", {}, make("b", { textContent: label(place) }), ...group.map((id) => chip(byId(id))));
     li.dataset.place = place;
