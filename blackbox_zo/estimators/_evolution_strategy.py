@@ -70,6 +70,9 @@ class EvolutionStrategy(Estimator):
     a bad step is good only in many dimensions: as d comes down to n_queries the worse half pushes less, and where an
     answer tells more of ranks than d dimensions can use, the better half alone moves x, as with "best".
 
+    Where compared pairs contradict each other, a candidate counts by its posterior expectation under a choice model
+    with lapses (Wichmann & Hill 2001) rather than by its wins; the lapse rate is estimated from the answer.
+
     The estimate is minus the move of the mean, for `SGD(1.0)`.
 
     Args:

@@ -18,10 +18,10 @@ POINTS = 41
 SLOPE = 0.2
 """Scale of the logistic curve, in standard deviations of the candidates: those closer than this are hard to tell."""
 
-GUESSED, GUESSES = 4.0, 20.0
+GUESSED, GUESSES = 1.0, 10.0
 """The prior of the lapse rate: as if so many of so many earlier comparisons had been lapses."""
 
-_SWEEPS, _TOLERANCE = 25, 0.01
+_SWEEPS, _TOLERANCE = 25, 0.05
 
 
 def expected_normals(ranking: Ranking) -> Floats | None:
