@@ -171,6 +171,17 @@ def test_the_move_is_by_what_is_expected() -> None:
     assert found[1].mu_eff == pytest.approx(1 / (factor**2 * (z @ z)))
 
 
+def test_the_better_half_is_that_of_the_expected_order() -> None:
+    """By wins the first two tie; they do not by what is expected."""
+    variable, estimator = bz.Vector(np.ones(50)), bz.EvolutionStrategy(0.3, 6, "isotropic")
+    state = estimator.start(variable)
+    queries = estimator.sample(state, variable, bz.Key(0, 0))
+    ranking = compared([(i, j) for i, j in itertools.combinations(range(6), 2) if (i, j) != (0, 5)] + [(5, 0)], 6)
+    _, step = estimator.estimate(state, variable, queries, ranking)
+    w = np.maximum(constants(50, 6, "isotropic").weights, 0.0)
+    np.testing.assert_allclose(-step.dense(), 0.3 * w @ queries.directions.rows, rtol=1e-12)
+
+
 @pytest.mark.parametrize("weights", ["best", "all"])
 @pytest.mark.parametrize("covariance", ["full", "diagonal", "isotropic"])
 def test_a_circle_says_nothing(weights: Any, covariance: Any) -> None:
