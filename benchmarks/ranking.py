@@ -12,8 +12,8 @@ configuration for all cases, which sees answers of the same kind and as many que
 Of the other methods, and once more of ZO-RankSGD, every setting listed is tried, and the best is quoted. All queries
 count, x itself too.
 
-Flips: m = k = 10. All 45 pairs of a round are compared, each answer is wrong with probability 0.2, and all answers
-are used (`PairwiseOracle`). Naive use sorts by such comparisons, and takes the order to be true.
+Flips: m = k = 10, 20 or 30. All pairs of a round are compared, each answer is wrong with probability 0.2, and all
+answers are used (`PairwiseOracle`). Naive use sorts by such comparisons, and takes the order to be true.
 Run: OMP_NUM_THREADS=1 python benchmarks/ranking.py; with --flips only the flips, the rest of the JSON file is kept.
 """
 
@@ -204,10 +204,10 @@ def sorted_by_flips(seed: int) -> Order:
 
 
 def flipped(f: Callable, settings: dict[str, float], curves: dict[str, Any]) -> dict[str, Any]:
-    """With a fifth of all comparisons wrong, m = k = 10."""
+    """With a fifth of all comparisons wrong, m = k = 10, 20 or 30."""
     budget, out = ITERATIONS * 15, {}
     runs: dict[str, Callable[[int], Trace]] = {}
-    for n in (10, 30):
+    for n in (10, 20, 30):
         e = bz.EvolutionStrategy(1 / 3, n, "isotropic", weights="all")
         runs[f"ours, {n} a round, no flips"] = lambda s, e=e: by_search(f, e, Limited(f, 99, False), budget, s)
         for repeats in (1, 3, 9) if n == 10 else (1,):
@@ -227,11 +227,15 @@ def flipped(f: Callable, settings: dict[str, float], curves: dict[str, Any]) -> 
         side = name.split(", every")[0].split(", no")[0].split(", naive")[0]
         free = last(found[f"{side}, no flips"])
         out[name] = {"final": _short(last(told)), "final / no flips": _short(last(told) / free)}
-        if name.startswith("ours, 30"):
+        if name.startswith(("ours, 20", "ours, 30")):
             out[name]["final / no flips, 10 a round"] = _short(last(told) / last(found["ours, 10 a round, no flips"]))
         if "no flips" not in name:
             out[name]["queries / no flips, to the same loss"] = queries_ratio(found[f"{side}, no flips"], told)
-    shown = [name for name in found if "30" not in name and "9 times" not in name and not name.startswith("RankSGD")]
+    shown = [
+        name
+        for name in found
+        if "20" not in name and "30" not in name and "9 times" not in name and not name.startswith("RankSGD")
+    ]
     curves["flips"] = {name: curve(f, found[name], budget) for name in shown}
     print(f.__name__, "flips", out, flush=True)
     return out

@@ -66,7 +66,7 @@ ENOUGH = 0.6
 """All ranks move the mean if d is at least this many times W² (see `all_ranks`), by `benchmarks/weights.py`."""
 
 
-def all_ranks(d: int, ranking: Ranking, c: Constants) -> tuple[Floats, Constants] | None:
+def all_ranks(d: int, ranking: Ranking, c: Constants, normals: Floats | None = None) -> tuple[Floats, Constants] | None:
     """Weights of the move by all ranks (Arnold 2006), and the step-size control that goes with them.
 
     A candidate weighs what is expected of its place among n normal numbers; where only sets are known to be in order,
@@ -84,11 +84,13 @@ def all_ranks(d: int, ranking: Ranking, c: Constants) -> tuple[Floats, Constants
         d: Dimension.
         ranking: The answer; it must hold at least one comparison.
         c: All other constants.
+        normals: What is expected of each query among n normal numbers, shape (n,), where the ranking does not say it:
+            the posterior mean from answers that err. Its W² is smaller, so steps are shorter the less is known.
 
     Returns:
         Weights, shape (n,), and the constants; None where the better half should move the mean.
     """
-    w = recombination(order_statistics(ranking.n), ranking)
+    w = recombination(order_statistics(ranking.n), ranking) if normals is None else normals
     square = float(w @ w)
     if d < ENOUGH * square:
         return None
@@ -97,7 +99,7 @@ def all_ranks(d: int, ranking: Ranking, c: Constants) -> tuple[Floats, Constants
     square = float(w @ w)
     factor = min(3 * math.sqrt(d) / (d + square), most)
     c_sigma = 1 / math.sqrt(d + 3 * square * min(1.0, 4 * square / d))
-    d_sigma = max(min(1.0, 0.4 * c_sigma * (d + square) / square), 2 * c_sigma)
+    d_sigma = max(min(0.5, 0.4 * c_sigma * (d + square) / square), 2 * c_sigma)
     return w * factor, c._replace(mu_eff=1 / (factor * factor * square), c_sigma=c_sigma, d_sigma=d_sigma)
 
 

@@ -14,6 +14,7 @@ from blackbox_zo.directions import Dense, Directions, Gaussian
 from blackbox_zo.estimators._base import Estimator, vector_of
 from blackbox_zo.estimators._cma_constants import Constants, all_ranks, constants, recombination
 from blackbox_zo.estimators._quadratic_model import coefficients, least_point
+from blackbox_zo.estimators._tournament import expected_normals
 from blackbox_zo.feedback import Feedback, Ranking, Values
 from blackbox_zo.randomness import Key, combine
 from blackbox_zo.steps import Queries, Step
@@ -68,6 +69,9 @@ class EvolutionStrategy(Estimator):
     about twice as fast, and it makes the most of answers that name only the best, or the better of two. The opposite of
     a bad step is good only in many dimensions: as d comes down to n_queries the worse half pushes less, and where an
     answer tells more of ranks than d dimensions can use, the better half alone moves x, as with "best".
+
+    Where compared pairs contradict each other, a candidate counts by its posterior expectation under a choice model
+    with lapses (Wichmann & Hill 2001) rather than by its wins; the lapse rate is estimated from the answer.
 
     The estimate is minus the move of the mean, for `SGD(1.0)`.
 
@@ -167,6 +171,9 @@ class EvolutionStrategy(Estimator):
             state = self._remember(state, variable, queries, feedback.values)
         c = constants(variable.size, queries.directions.k, _kind(state))
         ranking = feedback.ranking()
+        normals = expected_normals(ranking)
+        if normals is not None:  # equal ones differ by rounding
+            ranking = Values(-normals.round(9)).ranking()
         w = np.zeros(queries.directions.k)
         if not ranking.net_losses().any():  # nothing is known; on a plateau of equal values, look further
             flat = isinstance(feedback, Values) and bool(np.isfinite(feedback.values).any())
@@ -174,12 +181,12 @@ class EvolutionStrategy(Estimator):
             state = state._replace(radius=grown) if flat and self.adapt_radius else state
             return state, Step(queries.directions, w)
         if variable.bounded:
-            ranking = self._penalised(state, variable, queries, ranking)
+            ranking, normals = self._penalised(state, variable, queries, ranking, normals)
         w[: ranking.n] = recombination(c.weights, ranking)
         if isinstance(feedback, Values) and feedback.n_failed:
             failed = np.flatnonzero(np.isnan(feedback.values))
             w[failed] = np.minimum(w[failed], 0.0)
-        pull, c = self._pull(variable.size, ranking, w, c)
+        pull, c = self._pull(variable.size, ranking, normals, w, c)
         sigma = float(queries.scale[0])
         if _kind(state) == "isotropic" and not self.adapt_radius:
             return state._replace(generation=state.generation + 1), Step(queries.directions, -sigma * pull)
@@ -190,16 +197,20 @@ class EvolutionStrategy(Estimator):
             y, y_w = y * (sigma / state.radius), y_w * (sigma / state.radius)
         return self._adapted(state, c, w, y, y_w), move
 
-    def _pull(self, d: int, ranking: Ranking, w: Floats, c: Constants) -> tuple[Floats, Constants]:
+    def _pull(
+        self, d: int, ranking: Ranking, normals: Floats | None, w: Floats, c: Constants
+    ) -> tuple[Floats, Constants]:
         """The weights of the move, shape (k,), and the constants of the step size that go with them."""
-        found = all_ranks(d, ranking, c) if self.weights == "all" else None
+        found = all_ranks(d, ranking, c, normals) if self.weights == "all" else None
         if found is not None:
             pull, c = found
             return np.concatenate((pull, np.zeros(len(w) - len(pull)))), c
         return np.maximum(w, 0.0), c
 
-    def _penalised(self, s: EvolutionState, variable: Vector, queries: Queries, ranking: Ranking) -> Ranking:
-        """Rank a point lower the further outside the bounds it was drawn.
+    def _penalised(
+        self, s: EvolutionState, variable: Vector, queries: Queries, ranking: Ranking, normals: Floats | None
+    ) -> tuple[Ranking, Floats | None]:
+        """Rank a point lower the further outside the bounds it was drawn; by order alone if one is outside.
 
         Queries are clipped, so f is flat beyond a bound, and without this sigma would diverge there.
         A standard deviation outside in one coordinate counts as much as the middle half of the places.
@@ -209,7 +220,10 @@ class EvolutionStrategy(Estimator):
         z /= queries.scale[:, None]
         if _kind(s) != "isotropic":
             z /= np.sqrt(np.diagonal(s.shape) if _kind(s) == "full" else s.shape)
-        return Values(ranking.merged().net_losses() + ranking.n * np.einsum("ij,ij->i", z, z)).ranking()
+        outside = np.einsum("ij,ij->i", z, z)
+        if not outside.any():
+            return ranking, normals
+        return Values(ranking.merged().net_losses() + ranking.n * outside).ranking(), None
 
     def _remember(self, s: EvolutionState, variable: Vector, queries: Queries, values: Floats) -> EvolutionState:
         """Add answers to the model's archive, dropping the oldest."""

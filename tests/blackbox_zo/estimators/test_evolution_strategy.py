@@ -302,7 +302,7 @@ def test_moves_by_all_ranks_are_as_written(n: int, k: int) -> None:
     expected = np.where(expected < 0, expected * min(1.0, d / (2 * square)), expected)
     square = float(expected @ expected)
     c, factor = 1 / math.sqrt(d + 3 * square * min(1.0, 4 * square / d)), min(most, 3 * math.sqrt(d) / (d + square))
-    damping = max(2 * c, min(1.0, 0.4 * c * (d + square) / square))
+    damping = max(2 * c, min(0.5, 0.4 * c * (d + square) / square))
     chi = math.sqrt(d) * (1 - 1 / (4 * d) + 1 / (21 * d * d))
     for _ in range(30):
         proposal = search.ask()
