@@ -253,7 +253,7 @@ def store(made: Path) -> Path:
     from oracles.ranking.study._store import Store
 
     kept = Store(made / "study.db")
-    round_ = kept.open_round(0, np.zeros((2, 2)), 1)
+    round_ = kept.rounds.open(0, np.zeros((2, 2)), 1)
     rater = kept.people.add("you")
     with kept.write() as c:
         kept.add(c, round_.id, rater, "rank", {"groups": [[0], [1]]}, shown_order=[0, 1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import http.client
 import re
 import signal
@@ -93,6 +94,10 @@ class Guest(Person):
         return super().request(method, inside, body, **headers)
 
 
+def _moved(search: bz.Search, moves: int) -> bool:
+    return search.moves == moves
+
+
 def test_each_study_has_its_own_people_and_answers(tmp_path: Path) -> None:
     with studies(tmp_path) as (shared, oracles, searches):
         people = {name: Guest(oracle.invite("Ann")) for name, oracle in oracles.items()}
@@ -100,7 +105,7 @@ def test_each_study_has_its_own_people_and_answers(tmp_path: Path) -> None:
         for name, ann in people.items():
             for moves in (1, 2):
                 ann.rank(size, 1)
-                wait_for(lambda name=name, moves=moves: searches[name].moves == moves)
+                wait_for(functools.partial(_moved, searches[name], moves))
         stranger = people["colours"]
         assert stranger.request("GET", "/api/round").status == 200
         stranger.prefix = "/drums"
