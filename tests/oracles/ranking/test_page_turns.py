@@ -20,7 +20,7 @@ def test_practice_says_what_is_right_and_outlives_a_reload_and_an_undo(tmp_path:
     with study(tmp_path / "s.db", 1, picture, design=StudyDesign(practice=2)) as (oracle, _, raised):
         join(page, oracle.url)
         best_first = practised(page, 1)
-        expect(page.locator("#question")).to_have_text("Which number is largest?")
+        expect(page.locator("#question")).to_have_text("Put the largest number first.")
         wrong = best_first[::-1][:2]
         press(page, *wrong)
         page.reload()

@@ -62,9 +62,11 @@ function end(e) {
   if (!d || !d.ghost) return;
   d.ghost.remove();
   $("grid").querySelector(`[data-id="${d.id}"]`)?.classList.remove("dragged");
-  const swallow = (click) => { click.stopPropagation(); click.preventDefault(); };
-  addEventListener("click", swallow, { capture: true, once: true });
-  setTimeout(() => removeEventListener("click", swallow, true), 0);
+  if (e.pointerType === "mouse") { // after a finger's drag comes no click, and the next tap must not be lost
+    const swallow = (click) => { click.stopPropagation(); click.preventDefault(); };
+    addEventListener("click", swallow, { capture: true, once: true });
+    setTimeout(() => removeEventListener("click", swallow, true), 0);
+  }
   const at = e.type === "pointerup" && target(e);
   mark(null);
   if (at && order.round && byId(d.id)) put(d.id, at.place, at.how);
