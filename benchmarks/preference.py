@@ -10,7 +10,11 @@ answer, and the start's. All methods get answers of the same simulated person, a
 
 Every method has one configuration for all functions, with a first radius of a quarter of the cube. BoTorch
 (`PairwiseGP` with its default priors and its acquisition for duels, `qExpectedUtilityOfBestOption`) is run in duels, on
-fewer seeds, for it takes about a second a duel; its answer is the shown point of highest posterior mean.
+fewer seeds, for it takes about a second a duel; its answer is the shown point of highest posterior mean. Its first duel
+is between the start and a random point, ours between the start and the middle of the cube.
+
+BoTorch's runs do not depend on ours, so they are kept in the JSON file, one gap a seed, and only those that are missing
+are made. Times are of the CPU, one thread each.
 Run: OMP_NUM_THREADS=1 python benchmarks/preference.py; needs pip install botorch for the peer.
 """
 
@@ -25,7 +29,7 @@ import argparse
 import json
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +40,7 @@ import blackbox_zo as bz
 from blackbox_zo.proposal import Proposal
 from oracles.ranking import BradleyTerry, Exact, SimulatedRater
 
-SEEDS, PEER_SEEDS, ROUNDS, DUELS = 11, 3, 15, 60
+SEEDS, PEER_SEEDS, ROUNDS, DUELS = 11, 5, 15, 60
 
 _A = np.array(
     [[10, 3, 17, 3.5, 1.7, 8], [0.05, 10, 17, 0.1, 8, 14], [3, 3.5, 1.7, 10, 17, 8], [17, 8, 0.05, 10, 0.1, 14]]
@@ -105,18 +109,18 @@ def person(f: Callable[[np.ndarray], float], noise: Any, k: int | None, seed: in
 
 
 def searched(f: Any, d: int, make: Any, noise: Any, k: int | None, queries: int, seed: int) -> tuple[float, float]:
-    """The gap at the end, and seconds a round of our own."""
+    """The gap at the end, and CPU seconds a round of our own."""
     estimator, rule = make()
     search = bz.Search(bz.Vector(start(d, seed), bounds=(0.0, 1.0)), estimator, rule, seed=seed, budget=queries)
     rater, own, rounds = person(f, noise, k, seed), 0.0, 0
     while search.nfev < queries:
-        begun = time.perf_counter()
+        begun = time.process_time()
         proposal = search.ask()
-        own -= begun - time.perf_counter()
+        own -= begun - time.process_time()
         answer = rater.answer(proposal)
-        begun = time.perf_counter()
+        begun = time.process_time()
         search.tell(proposal, answer)
-        own, rounds = own + time.perf_counter() - begun, rounds + 1
+        own, rounds = own + time.process_time() - begun, rounds + 1
     return f(np.asarray(search.x)), own / rounds
 
 
@@ -137,40 +141,55 @@ def botorch_duels(f: Any, d: int, noise: Any, duels: int, seed: int) -> tuple[fl
     rater, said, own, model = person(f, noise, None, seed), [], 0.0, None
     for step in range(duels):
         if step:
-            begun = time.perf_counter()
+            begun = time.process_time()
             pair, _ = optimize_acqf(
                 qExpectedUtilityOfBestOption(pref_model=model), bounds=box, q=2, num_restarts=4, raw_samples=64
             )
             points = torch.cat((points, pair))
-            own += time.perf_counter() - begun
+            own += time.process_time() - begun
         i = len(points) - 2
         shown = bz.Queries(bz.Dense(cube.blocks, points[i:].numpy()), np.arange(2), np.ones(2), np.zeros(d))
         first = int(np.argmin(rater.answer(Proposal.numbered(step, i, shown, cube)).levels[0]))
         said.append([i + first, i + 1 - first])
-        begun = time.perf_counter()
+        begun = time.process_time()
         model = PairwiseGP(points, torch.tensor(said), input_transform=Normalize(d=d, bounds=box))
         fit_gpytorch_mll(PairwiseLaplaceMarginalLogLikelihood(model.likelihood, model))
-        own += time.perf_counter() - begun
+        own += time.process_time() - begun
     with torch.no_grad():
         best = int(model.posterior(points).mean.argmax())
     return f(points[best].numpy()), own / duels
 
 
-def figures(runs: list[tuple[float, float]]) -> dict[str, float]:
+def figures(runs: Sequence[Sequence[float]]) -> dict[str, Any]:
     gaps, seconds = np.array(runs).T
     return {"gap": float(f"{np.median(gaps):.3g}"), "ms a round": float(f"{1e3 * np.median(seconds):.3g}")}
+
+
+def beside(f: Any, d: int, noise: Any, seeds: int, before: dict[str, Any], own: list[Any]) -> dict[str, Any]:
+    """BoTorch's figures and its runs, (gap, seconds a duel) by seed, and ours on the same seeds."""
+    runs = before.get("BoTorch", {}).get("runs", [])
+    for seed in range(len(runs), seeds):
+        runs.append([float(f"{v:.3g}") for v in botorch_duels(f, d, noise, DUELS, seed)])
+    if not runs:
+        return {}
+    return {
+        "BoTorch": {**figures(runs), "runs": runs},
+        "PreferenceGP, on BoTorch's seeds": {**figures(own[: len(runs)]), "runs": own},
+    }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=SEEDS)
-    parser.add_argument("--peer-seeds", type=int, default=PEER_SEEDS, help="0 keeps BoTorch's figures")
+    parser.add_argument("--peer-seeds", type=int, default=PEER_SEEDS, help="at least; 0 needs no BoTorch")
+    parser.add_argument("--peer-only", action="store_true", help="keep all figures, and add BoTorch's missing runs")
     given = parser.parse_args()
     warnings.simplefilter("ignore")  # BoTorch's, of its fits
     path = Path(__file__).with_suffix(".json")
     before: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
-    peer_seeds = given.peer_seeds or before.get("peer_seeds", 0)
-    result: dict[str, Any] = {"rounds": ROUNDS, "duels": DUELS, "seeds": given.seeds, "peer_seeds": peer_seeds}
+    result: dict[str, Any] = {"rounds": ROUNDS, "duels": DUELS, "seeds": given.seeds}
+    if given.peer_only:
+        result = {name: part for name, part in before.items() if name not in ("machine", "load_after")}
     for name, (f, d) in PROBLEMS.items():
         erring = BradleyTerry(temperature(f, d))
         row: dict[str, Any] = {"start": figures([(f(start(d, s)), 0.0) for s in range(given.seeds)])["gap"]}
@@ -181,18 +200,19 @@ def main() -> None:
             ("duels, exact", 2, Exact(), None),
             ("duels, erring", 2, erring, None),
         ):
-            queries = 2 * DUELS if m == 2 else m * ROUNDS
-            row[case] = {
-                method: figures([searched(f, d, make, noise, k, queries, s) for s in range(given.seeds)])
-                for method, make in methods(m).items()
-            }
-            if m == 2 and peer_seeds:
-                if given.peer_seeds:
-                    row[case]["BoTorch"] = figures([botorch_duels(f, d, noise, DUELS, s) for s in range(peer_seeds)])
-                else:
-                    row[case]["BoTorch"] = before[name][case]["BoTorch"]
-                same = [searched(f, d, methods(2)["PreferenceGP"], noise, k, queries, s) for s in range(peer_seeds)]
-                row[case]["PreferenceGP, on BoTorch's seeds"] = figures(same)
+            old = before.get(name, {}).get(case, {})
+            if given.peer_only:
+                row[case], own = old, old.get("PreferenceGP, on BoTorch's seeds", {}).get("runs", [])
+            else:
+                queries = 2 * DUELS if m == 2 else m * ROUNDS
+                runs = {
+                    method: [searched(f, d, make, noise, k, queries, s) for s in range(given.seeds)]
+                    for method, make in methods(m).items()
+                }
+                row[case] = {method: figures(its) for method, its in runs.items()}
+                own = [[float(f"{v:.3g}") for v in run] for run in runs["PreferenceGP"]]
+            if m == 2:
+                row[case] |= beside(f, d, noise, given.peer_seeds, old, own)
             print(name, case, {method: v["gap"] for method, v in row[case].items()}, flush=True)
         result[name] = row
     save(__file__, result)

@@ -80,6 +80,8 @@ class PreferenceGP(Estimator):
     that were shown. The box grows to twice the last move, and shrinks while x stays. Deviations of the draws from the
     mean are divided by `sqrt(d)`; otherwise most maxima in many dimensions lie in corners of the box.
 
+    The first round shows x, the middle of the bounds where there are any, and a Latin hypercube over the box.
+
     Args:
         radius: Half width of the first box, positive, in units of the variable; at most half the distance between
             bounds.
@@ -119,7 +121,7 @@ class PreferenceGP(Estimator):
 
     @override
     def sample(self, state: PreferenceState, variable: Variable, key: Key) -> Queries:
-        # The first candidates are a Latin hypercube over the box
+        # The first candidates are the middle of the bounds and a Latin hypercube over the box
         variable = vector_of(self, variable)
         x, unit = variable.value, self._unit(variable)
         away = state.reach * unit
@@ -132,6 +134,9 @@ class PreferenceGP(Estimator):
         else:
             strata = rng.permuted(np.tile(np.arange(m), (d, 1)), axis=1).T
             u = box[0] + (strata + rng.random((m, d))) / m * (box[1] - box[0])
+            middle = (_middle(variable) - x) / unit
+            if np.abs(middle).max() > APART:
+                u[0] = middle
         rows = np.concatenate((np.zeros((1, d)), u * unit))
         return Queries(Dense(variable.blocks, rows), np.arange(m + 1), np.ones(m + 1), x)
 
@@ -179,6 +184,15 @@ class PreferenceGP(Estimator):
         wanted = min(reach * min(max(2.0 * moved / reach, shrink), 2.0), FARTHEST)
         floor: float = length * (2.0 / (signal * d)) ** 0.5
         return max(wanted, min(reach, floor))
+
+
+def _middle(variable: Vector) -> Floats:
+    """The point halfway between the bounds; where these are not both finite, as x; shape (d,)."""
+    low, high = variable.project(np.full((2, variable.size), [[-np.inf], [np.inf]]))
+    bounded = np.isfinite(high - low)
+    low, high = np.where(bounded, low, variable.value), np.where(bounded, high, variable.value)
+    out: Floats = low + (high - low) / 2.0
+    return out
 
 
 def _typical(d: int) -> float:

@@ -245,6 +245,26 @@ def test_bounds_hold() -> None:
     assert bowl(search.x) < 0.45  # from 0.74; 0.18 is the least within these bounds
 
 
+@pytest.mark.parametrize("m", [2, 5])
+def test_the_first_challenger_is_the_middle_of_the_bounds(m: int) -> None:
+    vector = bz.Vector(np.array([1.0, 0.3, 5.0]), bounds=np.array([[0.0, 8.0], [-np.inf, 1.0], [-1.0, 6.0]]))
+    search = bz.Search(vector, bz.PreferenceGP(0.5, m), seed=0)
+    first = search.ask()
+    assert first.points[:2] == pytest.approx(np.array([[1.0, 0.3, 5.0], [4.0, 0.3, 2.5]]))
+    search.tell(first, bz.Ranking([1], m))
+    second = search.ask()
+    assert second.points[0] == pytest.approx([4.0, 0.3, 2.5])
+    assert not any(point == pytest.approx(first.points[1]) for point in second.points[1:])
+
+
+def test_a_start_in_the_middle_or_without_bounds_has_a_latin_hypercube_alone() -> None:
+    middle = bz.Search(bz.Vector(np.full(3, 0.5), bounds=(0.0, 1.0)), bz.PreferenceGP(0.25, 5), seed=0).ask()
+    free = bz.Search(np.full(3, 0.5), bz.PreferenceGP(0.25, 5), seed=0).ask()
+    assert middle.points == pytest.approx(free.points)
+    strata = np.sort(np.floor((free.points[1:] - 0.25) / 0.125), axis=0)
+    assert np.array_equal(strata, np.tile(np.arange(4.0)[:, None], (1, 3)))
+
+
 def test_more_candidates_than_places() -> None:
     search = bz.Search(np.zeros(1), bz.PreferenceGP(0.5, 80), seed=0)
     for _ in range(2):
