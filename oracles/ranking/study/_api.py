@@ -93,7 +93,10 @@ class Api:
             self._owed |= {session} if state["history"] else set()
         elif not self.site.reveal:
             state |= {"history": [], "progress": state["progress"] | {"agreement": None}}
-        turns = self.study.turns
+        turns, most = self.study.turns, self.study.design.rounds_each
+        if most is not None:  # what is left of a person's own rounds, not of the study's
+            own = {"done": turns.answered(rater.id), "rounds": most, "seconds_left": None}
+            state["progress"] = state["progress"] | own
         rest = turns.rest(rater.id)
         waiting = turns.next_for(rater.id) if self.site.state == RUNNING and not rest else []
         state |= {"rest": math.ceil(rest), "enough": False, "voting": turns.final is not None}

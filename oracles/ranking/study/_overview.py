@@ -22,6 +22,10 @@ HERE = 10.0
 """Seconds since a page asked last within which its rater is here."""
 
 
+BRISK = 240
+"""Candidates up to which the best so far is known within a tenth of a second or two."""
+
+
 class Best(NamedTuple):
     """The winner of a round that is liked most.
 
@@ -102,9 +106,16 @@ class Overview:
         picture = None if candidate is None else {"kind": candidate.kind, "url": url_of(candidate)}
         return Best(round_.step, float(liking.mean[at]), float(liking.stderr[at]), picture)
 
-    def whole(self) -> dict[str, Any]:
-        """All that the researcher's page shows, as JSON."""
-        now, facts, best = time.monotonic(), self.facts(), self.best()
+    def whole(self, brisk: bool = False) -> dict[str, Any]:
+        """All that the researcher's page shows, as JSON.
+
+        Args:
+            brisk: Whether to leave out what takes long.
+        """
+        now, facts = time.monotonic(), self.facts()
+        with self.store.record() as record:
+            shown = sum(r.n for r in record.holding())
+        best = None if brisk and shown > BRISK else self.best()
         names, links = self.store.people.names(), self.store.people.links()
         with self.store.record() as record:
             status = Counter((a.rater, record.status(a)) for a in record.answers() if record.purpose(a) != PRACTICE)
@@ -145,7 +156,7 @@ class Overview:
 
     def line(self) -> str:
         """The same in a line."""
-        found = self.whole()
+        found = self.whole(brisk=True)  # the next round waits for it
         here = sum(r["seen"] is not None and r["seen"] < HERE for r in found["raters"])
         told = [f"{here} of {len(found['raters'])} raters here"]
         if found["progress"]["agreement"] is not None:

@@ -84,7 +84,12 @@ class Turns:
     def _enough(self, record: Record, rater: int) -> bool:
         """Whether a rater has answered as many rounds of the search as they may."""
         most = self.design.rounds_each
-        return most is not None and sum(record.purpose(a) == SEARCH for a in record.turns(rater)) >= most
+        return most is not None and _searched(record, rater) >= most
+
+    def answered(self, rater: int) -> int:
+        """Rounds of the search that a rater has answered."""
+        with self.store.record() as record:
+            return _searched(record, rater)
 
     def enough(self, rater: int) -> bool:
         """Whether a rater has answered all that they are asked: as many rounds as they may, or the final vote."""
@@ -139,6 +144,10 @@ class Turns:
 def _checks(record: Record, turns: Sequence[Answer]) -> int:
     """How many of these answers are to checks."""
     return sum(record.purpose(a) == CHECK for a in turns)
+
+
+def _searched(record: Record, rater: int) -> int:
+    return sum(record.purpose(a) == SEARCH for a in record.turns(rater))
 
 
 def _people(n: int) -> str:

@@ -175,7 +175,9 @@ def test_a_rater_answers_no_more_rounds_than_they_may(tmp_path: Path) -> None:
     design = StudyDesign(rounds_each=2)
     with study(tmp_path / "s.db", 3, design=design) as (oracle, search, _):
         ann = Person(oracle.invite("Ann"))
-        for _ in range(2):
+        for done in range(2):
+            progress = ann.round()["progress"]
+            assert (progress["done"], progress["rounds"]) == (done, 2)  # of her own
             ann.rank(liked, 2)
         wait_for(lambda: search.moves == 2)
         wait_for(lambda: ann.request("GET", "/api/round").json()["enough"])
