@@ -15,6 +15,7 @@ CHROMIUM = next((p for n in ("chromium", "chromium-browser", "google-chrome") if
 require("chromium", find_spec("playwright"), "pip install playwright")
 require("chromium", CHROMIUM, "apt install chromium")
 expect = import_module("playwright.sync_api").expect
+expect.set_options(timeout=20_000)  # on a busy disk a transaction alone may take seconds
 
 
 def picture(x: Any) -> Any:

@@ -68,7 +68,14 @@ export function ask(question, yes, no) {
   $("ask-no").textContent = no;
   box.returnValue = "";
   box.showModal();
-  return new Promise((done) => box.addEventListener("close", () => done(box.returnValue === "yes"), { once: true }));
+  return new Promise((done) => {
+    const closed = () => {
+      if (box.open) return; // this tells of the question before
+      box.removeEventListener("close", closed);
+      done(box.returnValue === "yes");
+    };
+    box.addEventListener("close", closed);
+  });
 }
 
 export const asking = () => $("dialog").open || $("ask").open;
