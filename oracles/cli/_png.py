@@ -19,7 +19,7 @@ __all__ = ["png"]
 _WIDTH, _COLUMNS, _LINE = 12.0, 4, 0.19
 """Width in inches; panels per row; height of a text line in inches."""
 
-_CELLS, _CHARACTERS, _ROWS = 8, 118, 20
+_CELLS, _CHARACTERS, _ROWS = 10, 118, 20
 """Maximum columns of a table; characters per line of text; rows of a table."""
 
 Block = tuple[float, "Callable[[list[Axes]], None]", int]

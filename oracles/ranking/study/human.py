@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from blackbox_zo import __version__
 from blackbox_zo._checks import check_at_least, check_positive
 from blackbox_zo._typing import override
 from blackbox_zo.errors import OracleError, Rewind, StopRun
@@ -122,7 +123,8 @@ class HumanRanking(Inviting, Oracle):
             )
         text = "" if consent is None else consent_of(consent)
         self.render, self.n_ranked, self.patience = render, n_ranked, patience
-        self.store = Store(store, about={"title": title})
+        about = {"title": title, "question": question, "library": __version__, "numpy": np.__version__}
+        self.store = Store(store, about=about)
         self.study = Study(self.store, raters, design)
         self.rounds, self._finished, self._closed, self._over = rounds, False, False, False
         self.weights = Weights(raters, self.store.people.names)
