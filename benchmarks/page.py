@@ -92,6 +92,24 @@ class Rater(threading.Thread):
             self.sent[state["step"]] = order
 
 
+def compared(where: str, people: list[Rater]) -> dict[str, int]:
+    """What is in the store of what was acknowledged."""
+    store = Store(where)
+    rows = [row for row in rows_of(store) if row["status"] == "counts"]
+    with store.record() as record:
+        rounds = record.holding()
+    places = {c.id: c.position for r in rounds for c in store.gallery.candidates(r)}
+    store.close()
+    kept = {(row["step"], row["name"]): row["order"] for row in rows}
+    sent = {
+        (step, f"rater {i}"): [[places[c]] for c in order]
+        for i, person in enumerate(people)
+        for step, order in person.sent.items()
+    }
+    lost = sum(kept.get(key) != order for key, order in sent.items())
+    return {"answers": len(sent), "lost": lost, "doubled": len(rows) - len(kept)}
+
+
 def study(raters: int, rounds: int, kills: int) -> dict[str, Any]:
     """One study; what was lost or doubled, and how long answers took."""
     with tempfile.TemporaryDirectory() as folder:
@@ -121,28 +139,13 @@ def study(raters: int, rounds: int, kills: int) -> dict[str, Any]:
                 time.sleep(0.05)
         seconds = time.perf_counter() - begun
         process.communicate(timeout=60)
-        opened = Store(store)
-        rows = rows_of(opened)
-        ids = {}
-        with opened.record() as record:
-            rounds_kept = record.holding()
-        for r in rounds_kept:
-            ids.update({c.id: (r.step, c.position) for c in opened.gallery.candidates(r)})
-        opened.close()
-    kept = {(row["step"], row["name"]): row["order"] for row in rows}
-    sent = {
-        (step, f"rater {i}"): [[ids[c][1]] for c in order]
-        for i, person in enumerate(people)
-        for step, order in person.sent.items()
-    }
+        left = compared(store, people)
     times = np.array([s for person in people for s in person.seconds]) * 1000
     return {
-        "answers": len(sent),
         "kills": killed,
-        "lost": sum(kept.get(key) != order for key, order in sent.items()),
-        "doubled": len(rows) - len(kept),
+        **left,
         "answer, ms": {"median": round(float(np.median(times)), 1), "99 %": round(float(np.quantile(times, 0.99)), 1)},
-        "answers a second": round(len(sent) / seconds, 1),
+        "answers a second": round(left["answers"] / seconds, 1),
     }
 
 

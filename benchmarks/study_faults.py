@@ -25,13 +25,11 @@ from typing import Any
 
 import numpy as np
 from _common import save
-from page import PROGRAM, Rater
+from page import PROGRAM, Rater, compared
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from oracles.ranking.study._export import rows_of
-from oracles.ranking.study._store import Store
 from tests.disks import Ballast, small_disk
 from tests.oracles.ranking.databases import postgresql
 
@@ -74,27 +72,11 @@ def run(store: str, raters: int, rounds: int, kills: int, disturb: Callable[[], 
     if disturbing is not None:
         disturbing.join()
     process.communicate(timeout=120)
-    opened = Store(store)
-    rows = [row for row in rows_of(opened) if row["status"] == "counts"]
-    ids: dict[str, int] = {}
-    with opened.record() as record:
-        kept_rounds = record.holding()
-    for round_ in kept_rounds:
-        ids.update({c.id: c.position for c in opened.gallery.candidates(round_)})
-    opened.close()
-    kept = {(row["step"], row["name"]): row["order"] for row in rows}
-    sent = {
-        (step, f"rater {i}"): [[ids[c]] for c in order]
-        for i, person in enumerate(people)
-        for step, order in person.sent.items()
-    }
     return {
-        "answers": len(sent),
         "kills": killed,
         "disturbances": disturbed,
         "starts refused meanwhile": len(restarts),
-        "lost": sum(kept.get(key) != order for key, order in sent.items()),
-        "doubled": len(rows) - len(kept),
+        **compared(store, people),
         "locked out": sum(len(person.sent) < rounds for person in people),
         "seconds": round(seconds, 1),
     }

@@ -84,6 +84,7 @@ class _Study(Session):
 
     def __init__(self, kind: Kind, given: argparse.Namespace, settings: dict[str, Any]) -> None:
         super().__init__(kind, given)
+        from oracles.ranking.study._known import fitting
         from oracles.ranking.study.human import HumanRanking
 
         if given.candidates < 2:
@@ -101,6 +102,9 @@ class _Study(Session):
         self.search = bz.Search(variable, _estimator(given, variable.size), seed=given.seed)
         self.origin = self.search.snapshot()
         with told():
+            design = _design(given)
+            for which, candidates in enumerate(design.known or ()):
+                fitting(candidates, variable, which)
             self.oracle = HumanRanking(
                 render,
                 given.store,
@@ -117,7 +121,7 @@ class _Study(Session):
                 patience=given.patience,
                 consent=given.consent,
                 reveal=given.show_winners,
-                design=_design(given),
+                design=design,
             )
         kept = ("render", "candidates", "ranked", "rounds", "raters")
         about = {"title": given.title, "question": given.question, "seed": given.seed, "dimension": variable.size}

@@ -15,10 +15,10 @@ from blackbox_zo._typing import Floats
 from oracles.page import Chart, Facts, Layer, Media, Page, Section, Table
 from oracles.ranking.raters._reliability import RaterModel
 from oracles.ranking.study._answers import Closed, winner
-from oracles.ranking.study._overview import closed_rounds, liking_in
+from oracles.ranking.study._overview import liking_in
 from oracles.ranking.study._record import PRACTICE, Round
 from oracles.ranking.study._vote import votes_of
-from oracles.ranking.study._weights import model_of
+from oracles.ranking.study._weights import doubts, model_of
 from oracles.ranking.study.reader import StoreReader
 from oracles.sections import library, of_total
 from oracles.words import span
@@ -32,13 +32,13 @@ _SHOWN, _COLUMNS, _THUMB = 16, 4, 160
 def page_of(reader: StoreReader) -> Page:
     """What a report says of a study."""
     store = reader.store
-    known, model = closed_rounds(reader.study), model_of(reader.study)
+    known, model = reader.study.over(), model_of(reader.study)
     with store.record() as record:
         status = Counter((a.rater, record.status(a)) for a in record.answers() if record.purpose(a) != PRACTICE)
         votes = votes_of(record)
     names = store.people.names()
     settings = reader.header["settings"]
-    agreed = [_agreement(closed) for _, closed in known]
+    agreed = [closed.agreement for _, closed in known]
     tiles = [
         ("rounds", of_total(len(known), settings.get("rounds"))),
         ("answers that count", f"{sum(n for (_, s), n in status.items() if s == 'counts'):,}"),
@@ -49,26 +49,15 @@ def page_of(reader: StoreReader) -> Page:
         tiles.append(("of comparisons agreed", f"{100 * float(np.nanmean(agreed)):.0f} %"))
     if votes is not None:
         tiles.append(("votes for the winner : the start", f"{votes.winner} : {votes.start}"))
-    doubts = [f"{names.get(int(who), who)}: {what}" for who, _, what in (w.partition(": ") for w in model.warnings())]
     sections = [
         *_winners(reader, known),
         *_liking(reader, known),
         *_curves(known, agreed),
-        Section("Raters", [_raters(names, status, known, model)], " ".join(doubts)),
+        Section("Raters", [_raters(names, status, known, model)], " ".join(doubts(model, names))),
         Section("The study", [Facts(_facts(reader, settings))]),
     ]
     note = "" if known else "No round has been answered yet."
     return Page(reader.path.name, str(reader.header.get("title") or ""), tiles, sections, note)
-
-
-def _agreement(closed: Closed) -> float:
-    """In which share of the comparisons that two raters made both chose alike; NaN without any."""
-    levels = np.array([ranking.levels[0] for ranking in closed.said.values()])
-    signs = np.sign(levels[:, :, None] - levels[:, None, :])
-    products = [signs[i] * signs[j] for i in range(len(signs)) for j in range(i)]
-    both = np.array([(p != 0).sum() for p in products], dtype=np.float64)
-    alike = np.array([(p > 0).sum() for p in products], dtype=np.float64)
-    return float(alike.sum() / both.sum()) if both.sum() else np.nan
 
 
 def _winners(reader: StoreReader, known: Sequence[tuple[Round, Closed]]) -> list[Section]:
@@ -78,7 +67,7 @@ def _winners(reader: StoreReader, known: Sequence[tuple[Round, Closed]]) -> list
     for i in which:
         round_, closed = known[i]
         best = winner(closed.ranking)
-        candidate = next((c for c in reader.store.gallery.candidates(round_) if c.position == best), None)
+        candidate = reader.store.gallery.at(round_, best)
         if candidate is not None and candidate.kind == "image" and candidate.mime != "image/svg+xml":
             media = reader.store.gallery.media(candidate.id)
             if media is not None:

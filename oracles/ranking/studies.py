@@ -87,8 +87,8 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         raise BadInput(f"{path} cannot be read: {error.strerror}.") from error
     except ValueError as error:
         raise BadInput(f"{path} is not TOML: {error}.") from error
-    tables = {name: table for name, table in found.items() if isinstance(table, dict)}
-    rest = {name: value for name, value in found.items() if name not in tables}
+    tables = {name: _dashed(table) for name, table in found.items() if isinstance(table, dict)}
+    rest = _dashed({name: value for name, value in found.items() if name not in tables})
     unknown = [name for name in rest if name not in _SERVER]
     if unknown:
         raise BadInput(f"{path}: {unknown[0]!r} is not an option of the server; these are {', '.join(_SERVER)}.")
@@ -96,6 +96,11 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         raise BadInput(f"{path} has no study; a study is a table such as [colours].")
     names = {"public-url": "public_url", "allow-host": "allowed_hosts"}
     return {names.get(name, name): value for name, value in rest.items()}, tables
+
+
+def _dashed(table: Mapping[str, Any]) -> dict[str, Any]:
+    """Options by the command's names; `public_url` is as good as `public-url`."""
+    return {key.replace("_", "-"): value for key, value in table.items()}
 
 
 def _parsed(name: str, table: Mapping[str, Any], rank: argparse.ArgumentParser) -> argparse.Namespace:
@@ -136,9 +141,9 @@ def _serve(parsed: Mapping[str, argparse.Namespace], kind: Kind, shared: Any) ->
 
     def run(name: str, session: Session) -> None:
         try:
-            run = session.run([], Stop())
-            run.to_the_end()
-            for line in session.result(run):
+            study = session.run([], Stop())
+            study.to_the_end()
+            for line in session.result(study):
                 _say(f"{name}: {line}")
         except Exception as error:
             if not (closing.is_set() and isinstance(error, OracleError | StopRun)):

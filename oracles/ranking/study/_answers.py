@@ -82,6 +82,15 @@ class Closed:
             return Ranking.from_levels(np.zeros(self.n, dtype=np.intp))
         return Ranking.join([(everyone, ranking) for ranking in self.said.values()], self.n)
 
+    @property
+    def agreement(self) -> float:
+        """In which share of the comparisons that two raters made both chose alike; NaN without any."""
+        levels = np.array([ranking.levels[0] for ranking in self.said.values()])
+        signs = np.sign(levels[:, :, None] - levels[:, None, :]) if self.said else levels
+        products = [signs[i] * signs[j] for i in range(len(signs)) for j in range(i)]
+        both = sum(int((p != 0).sum()) for p in products)
+        return sum(int((p > 0).sum()) for p in products) / both if both else np.nan
+
 
 def places(
     round_: Round, candidates: Sequence[Candidate], kind: str, groups: Sequence[Sequence[str]]

@@ -170,7 +170,7 @@ class Api:
         over = self.study.turns.final is not None and round_.purpose != FINAL  # the search is over
         told |= {"purpose": round_.purpose, "open": open_ and not over}
         first = answer.payload["groups"][0][0] if answer.payload["groups"] else None
-        best = next((c for c in self.store.gallery.candidates(round_) if c.position == first), None)
+        best = self.store.gallery.at(round_, first)
         return told | {"best": None if best is None else {"kind": best.kind, "url": url_of(best)}}
 
     def _past(self, request: Request) -> Response:

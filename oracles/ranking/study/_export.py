@@ -15,7 +15,7 @@ from oracles.ranking.study._record import FINAL, SEARCH, Record, Round
 from oracles.ranking.study._store import Store
 from oracles.ranking.study._study import Study
 from oracles.ranking.study._vote import votes_of
-from oracles.ranking.study._weights import model_of
+from oracles.ranking.study._weights import doubts, model_of
 
 __all__ = ["CODEBOOK", "as_csv", "document_of", "rows_of"]
 
@@ -120,7 +120,7 @@ def document_of(store: Store) -> dict[str, Any]:
         "codebook": CODEBOOK,
         "study": store.about,
         "state": store.state,
-        "warnings": [_named(text, names) for text in model.warnings()],
+        "warnings": doubts(model, names),
         "final_vote": None if votes is None else {**votes._asdict(), "p_value": votes.p_value},
         "raters": [_rater(store, model, i, name, rows) for i, name in names.items()],
         "rounds": [
@@ -139,11 +139,6 @@ def document_of(store: Store) -> dict[str, Any]:
         ],
         "answers": rows,
     }
-
-
-def _named(text: str, names: dict[int, str]) -> str:
-    who, _, what = text.partition(": ")
-    return f"{names.get(int(who), who) if who.isdecimal() else who}: {what}"
 
 
 def _status(record: Record, round_: Round) -> str:

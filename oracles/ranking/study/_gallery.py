@@ -61,6 +61,10 @@ class Gallery:
             self._whole[round_id] = found
         return found
 
+    def at(self, round_: Round, position: int | None) -> Candidate | None:
+        """The candidate at a position; None for no position, and where it is not rendered."""
+        return next((c for c in self.candidates(round_) if c.position == position), None)
+
     def texts(self, round_: Round) -> dict[str, str]:
         """The texts and errors of a round, by id."""
         kinds = MEDIA.c.kind.in_(("text", "error"))

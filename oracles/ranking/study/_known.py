@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from blackbox_zo._typing import Floats
 from blackbox_zo.errors import OracleError
 from blackbox_zo.proposal import Proposal
 from blackbox_zo.variables import Vector
@@ -17,7 +18,7 @@ from oracles.ranking.study._drawing import Drawing
 from oracles.ranking.study._record import CHECK, PRACTICE, Round
 from oracles.ranking.study._study import Study
 
-__all__ = ["KnownRounds", "known_of"]
+__all__ = ["KnownRounds", "fitting", "known_of"]
 
 NUMBERS = "Put the largest number first."
 """The question of rounds that need no renderer."""
@@ -77,7 +78,10 @@ class KnownRounds:
             self.drawing.draw_fixed(round_, said, str)
             return round_
         which = at % len(design.known)
-        trees, points = _fitting(design.known[which], proposal, which)
+        if not isinstance(proposal.variable, Vector):
+            raise OracleError("Rounds with a known answer need an x0 of numbers.")
+        points = fitting(design.known[which], proposal.variable, which)
+        trees = [proposal.variable.treedef.unflatten(point) for point in points]
         k = _at_most(self.n_ranked, len(trees))
         round_ = rounds.fixed(purpose, number, points.tobytes().hex(), len(trees), points, n_ranked=k)
         broken = self.drawing.draw_fixed(round_, trees, self.drawing.render)
@@ -97,20 +101,20 @@ def _at_most(k: int | None, n: int) -> int | None:
     return None if k is None else min(k, n)
 
 
-def _fitting(candidates: Sequence[Any], proposal: Proposal, which: int) -> tuple[list[Any], Any]:
-    """The candidates of a round in the structure of x0, and as points (n, d)."""
-    variable = proposal.variable
-    if not isinstance(variable, Vector):
-        raise OracleError("Rounds with a known answer need an x0 of numbers.")
+def fitting(candidates: Sequence[Any], variable: Vector, which: int) -> Floats:
+    """The candidates of known round `which`, from 0, as points, shape (n, d).
+
+    Raises:
+        ValueError: One has not the structure of x0.
+        TypeError: One is not of numbers.
+    """
     name, flats = f"known round {which + 1}", []
     for candidate in candidates:
-        leaf = np.asarray(candidate) if variable.treedef.is_flat else candidate
-        flat, treedef = flatten(leaf, name)
+        flat, treedef = flatten(np.asarray(candidate) if variable.treedef.is_flat else candidate, name)
         if [b.size for b in treedef.blocks] != [b.size for b in variable.treedef.blocks]:
-            raise OracleError(
+            raise ValueError(
                 f"A candidate of {name} has {flat.size} numbers in {len(treedef.blocks)} arrays; x0 has "
                 f"{variable.size} in {len(variable.treedef.blocks)}."
             )
         flats.append(flat)
-    points = np.stack(flats)
-    return [variable.treedef.unflatten(flat) for flat in points], points
+    return np.stack(flats)

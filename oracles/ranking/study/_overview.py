@@ -8,15 +8,17 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from oracles.ranking._liking import Liking, liking_of
 from oracles.ranking.study._answers import Closed, winner
 from oracles.ranking.study._progress import url_of
-from oracles.ranking.study._record import PRACTICE, SEARCH, Round
+from oracles.ranking.study._record import PRACTICE, Round
 from oracles.ranking.study._site import Site
 from oracles.ranking.study._study import Study
 from oracles.ranking.study._vote import votes_of
 
-__all__ = ["HERE", "Overview", "closed_rounds", "liking_in"]
+__all__ = ["HERE", "Overview", "liking_in"]
 
 HERE = 10.0
 """Seconds since a page asked last within which its rater is here."""
@@ -42,13 +44,6 @@ class Best(NamedTuple):
     picture: dict[str, str] | None
 
 
-def closed_rounds(study: Study) -> list[tuple[Round, Closed]]:
-    """The search's rounds that are over, with what was said."""
-    with study.store.record() as record:
-        rounds = [r for r in record.holding() if record.close(r.id) is not None]
-    return [(r, closed) for r in rounds if (closed := study.closed(r)) is not None]
-
-
 def liking_in(study: Study, known: Sequence[tuple[Round, Closed]]) -> Liking | None:
     """How the utility of the winners grew; None where the points were not kept, or see `liking_of`."""
     points = [study.store.rounds.points(r) for r, _ in known]
@@ -67,28 +62,35 @@ class Overview:
         seen: When each rater's page asked last, by this process's clock.
 
     Attributes:
-        facts: What the search knows: each rater's weight, warnings, agreement.
+        facts: What the search knows: each rater's weight, checks, repeated rounds, and warnings.
     """
 
     def __init__(self, site: Site, seen: Mapping[int, float]) -> None:
         self.site, self.study, self.store, self._seen = site, site.study, site.store, seen
         self.facts: Callable[[], dict[str, Any]] = dict
-        self._told: tuple[Any, Any, Liking | None] = None, [], None
         self._busy = threading.Lock()
+        self._over: tuple[Any, list[tuple[Round, Closed]]] = None, []
+        self._liking: tuple[Any, Liking | None] = None, None
 
-    def _known(self) -> tuple[list[tuple[Round, Closed]], Liking | None]:
+    def _known(self) -> list[tuple[Round, Closed]]:
+        """The rounds that are over; read once for each."""
+        with self.store.record() as record:
+            closes = [close.id for r in record.holding() if (close := record.close(r.id)) is not None]
+        if closes != self._over[0]:
+            self._over = closes, self.study.over()
+        return self._over[1]
+
+    def _grown(self) -> tuple[list[tuple[Round, Closed]], Liking | None]:
         """The rounds that are over, and how liking grew; worked out once for each."""
         with self._busy:
-            with self.store.record() as record:
-                closes = [close.id for r in record.holding() if (close := record.close(r.id)) is not None]
-            if closes != self._told[0]:
-                known = closed_rounds(self.study)
-                self._told = closes, known, liking_in(self.study, known)
-            return self._told[1:]
+            known = self._known()
+            if known is not self._liking[0]:
+                self._liking = known, liking_in(self.study, known)
+            return known, self._liking[1]
 
     def liking(self) -> dict[str, Any] | None:
         """How the utility of the winners grew, as JSON; None while that is unknown."""
-        known, found = self._known()
+        known, found = self._grown()
         if found is None:
             return None
         rounds = [known[i][0].step + 1 for i in found.rounds]
@@ -96,13 +98,12 @@ class Overview:
 
     def best(self) -> Best | None:
         """The winner that is liked most; None while that is unknown."""
-        known, liking = self._known()
+        known, liking = self._grown()
         if liking is None:
             return None
         at = int(liking.mean.argmax())
         round_, closed = known[int(liking.rounds[at])]
-        first = winner(closed.ranking)
-        candidate = next((c for c in self.store.gallery.candidates(round_) if c.position == first), None)
+        candidate = self.store.gallery.at(round_, winner(closed.ranking))
         picture = None if candidate is None else {"kind": candidate.kind, "url": url_of(candidate)}
         return Best(round_.step, float(liking.mean[at]), float(liking.stderr[at]), picture)
 
@@ -112,16 +113,14 @@ class Overview:
         Args:
             brisk: Whether to leave out what takes long.
         """
-        now, facts = time.monotonic(), self.facts()
-        with self.store.record() as record:
-            shown = sum(r.n for r in record.holding())
-        best = None if brisk and shown > BRISK else self.best()
+        now, facts, known = time.monotonic(), self.facts(), self._known()
+        best = None if brisk and sum(r.n for r, _ in known) > BRISK else self.best()
+        agreed = [(r.step + 1, closed.agreement) for r, closed in known if np.isfinite(closed.agreement)]
         names, links = self.store.people.names(), self.store.people.links()
         with self.store.record() as record:
             status = Counter((a.rater, record.status(a)) for a in record.answers() if record.purpose(a) != PRACTICE)
             waiting = [(r, sorted(record.standing(r.id))) for r in record.open()]
             votes = votes_of(record)
-            search = {i: sum(record.purpose(a) == SEARCH for a in record.turns(i)) for i in names}
         raters = [
             {
                 "id": i,
@@ -132,7 +131,6 @@ class Overview:
                 "checks": facts.get("checks", {}).get(str(i)),
                 "retest": facts.get("retest", {}).get(str(i)),
                 "enough": self.study.turns.enough(i),
-                "rounds": search[i],
                 **{s: status[i, s] for s in ("counts", "skipped", "withdrawn", "void")},
             }
             for i, name in names.items()
@@ -144,11 +142,10 @@ class Overview:
         return {
             "state": self.site.state,
             "answers_per_round": self.study.raters,
-            "rounds_each": self.study.design.rounds_each,
             "raters": raters,
             "asked": asked,
             "warnings": [*filter(None, [self.study.turns.short()]), *facts.get("warnings", [])],
-            "agreement": facts.get("agreement", []),
+            "agreement": agreed,
             "best": None if best is None else best._asdict(),
             "votes": None if votes is None else str(votes),
             **self.site.progress.now(),

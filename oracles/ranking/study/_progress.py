@@ -56,8 +56,7 @@ class Progress:
         for r, close in closes:
             if close not in self._past and (closed := self.study.closed(r)) is not None:
                 ranking = closed.ranking
-                best = winner(ranking)
-                found = next((c for c in store.gallery.candidates(r) if c.position == best), None)
+                found = store.gallery.at(r, winner(ranking))
                 entry = None if found is None else {"kind": found.kind, "url": url_of(found)}
                 self._past[close] = _Past(float(ranking.n_edges), entry, list(closed.seconds.values()))
         past = [(r, self._past[close]) for r, close in closes if close in self._past]

@@ -198,6 +198,12 @@ class Study:
             if close is None:
                 self.store.add(c, round_.id, None, "close", {"answers": [], "extra": []})
 
+    def over(self) -> list[tuple[Round, Closed]]:
+        """The search's rounds that are closed, with what was said."""
+        with self.store.record() as record:
+            rounds = record.holding()
+        return [(r, closed) for r in rounds if (closed := self.closed(r)) is not None]
+
     def closed(self, round_: Round, best: int | None = None) -> Closed | None:
         """What was said in a closed round; None while it is open.
 

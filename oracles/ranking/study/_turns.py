@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 
 from oracles.ranking.study._design import StudyDesign
 from oracles.ranking.study._record import CHECK, FINAL, SEARCH, Answer, Record, Round
@@ -41,45 +40,29 @@ class Turns:
             if self.final is not None:
                 voted = rater in record.standing(self.final.id) or rater not in self.voters
                 return [] if voted else [self.final]
-            if not self._ready(record, rater):
-                return []
+            turns = record.turns(rater)
+            planned = self.design.turn(self.store.secret, rater, len(turns))
+            checked = sum(record.purpose(a) == CHECK for a in turns)
+            if len(self.practice) < self.design.practice or (planned.kind == "check" and checked >= len(self.checks)):
+                return []  # they are being made
             waiting = [r for r in record.open() if rater not in record.standing(r.id)]
             skipped = {r.id: s[rater].id for r in waiting if rater in (s := record.skipped(r.id))}
             if self._enough(record, rater):
                 waiting = []
             beside = self._practice(record, rater)
             if beside is None and waiting:  # what is asked beside the last round would help nobody
-                beside = self._beside(record, rater)
+                if planned.kind == "check":
+                    beside = record.rounds[self.checks[checked]]
+                elif planned.step is not None and planned.step < len(turns):
+                    beside = _repeated(record, rater, turns[planned.step])
         if beside is not None:
             return [beside if beside.purpose != SEARCH else self.store.rounds.again(beside)]
         return sorted(waiting, key=lambda r: skipped.get(r.id, 0))
-
-    def _ready(self, record: Record, rater: int) -> bool:
-        """Whether practice rounds and checks have been made as far as a rater needs them."""
-        if len(self.practice) < self.design.practice:
-            return False
-        turns = record.turns(rater)
-        planned = self.design.turn(self.store.secret, rater, len(turns))
-        return planned.kind != "check" or _checks(record, turns) < len(self.checks)
 
     def _practice(self, record: Record, rater: int) -> Round | None:
         """The practice round that a rater is to answer now."""
         done = (rater in record.standing(i) or rater in record.skipped(i) for i in self.practice)
         return next((record.rounds[i] for i, over in zip(self.practice, done, strict=True) if not over), None)
-
-    def _beside(self, record: Record, rater: int) -> Round | None:
-        """The check that a rater is to answer now, or the round to be repeated; None if it is the search's turn."""
-        turns = record.turns(rater)
-        planned = self.design.turn(self.store.secret, rater, len(turns))
-        if planned.kind == "check":
-            return next((record.rounds[i] for i in self.checks[_checks(record, turns) :]), None)
-        if planned.step is None or planned.step >= len(turns):
-            return None
-        of = record.rounds[turns[planned.step].round_id]
-        again = record.repeat(of.id)
-        if of.purpose != SEARCH or (again is not None and rater in record.standing(again.id)):
-            return None
-        return again or of
 
     def _enough(self, record: Record, rater: int) -> bool:
         """Whether a rater has answered as many rounds of the search as they may."""
@@ -141,9 +124,13 @@ class Turns:
             self._rests[rater] = turns, time.monotonic() + self.design.break_seconds
 
 
-def _checks(record: Record, turns: Sequence[Answer]) -> int:
-    """How many of these answers are to checks."""
-    return sum(record.purpose(a) == CHECK for a in turns)
+def _repeated(record: Record, rater: int, answer: Answer) -> Round | None:
+    """The round that repeats the one of an answer, or that one, if it was never repeated; None if the rater had it."""
+    of = record.rounds[answer.round_id]
+    again = record.repeat(of.id)
+    if of.purpose != SEARCH or (again is not None and rater in record.standing(again.id)):
+        return None
+    return again or of
 
 
 def _searched(record: Record, rater: int) -> int:

@@ -17,7 +17,7 @@ from oracles.ranking.raters._reliability import Agreement, RaterModel
 from oracles.ranking.study._answers import Closed
 from oracles.ranking.study._study import Study
 
-__all__ = ["Weights", "model_of"]
+__all__ = ["Weights", "doubts", "model_of"]
 
 RECENT = 10
 """Rounds of which the page tells how often the raters agree."""
@@ -75,28 +75,27 @@ class Weights:
 
     def warnings(self) -> list[str]:
         """What makes answers doubtful, in sentences that begin with a rater's name; see `RaterModel.warnings`."""
-        names = self.names()
-        found = (text.partition(": ") for text in self.model.warnings())
-        return [f"{names.get(int(who), who) if who.isdecimal() else who}: {what}" for who, _, what in found]
+        return doubts(self.model, self.names())
 
     def facts(self) -> dict[str, Any]:
         """For the researcher's page."""
         model = self.model
-        agreement = [1.0 - float(v) for v in model.disagreement if np.isfinite(v)]
         retest = {name: _agreed(model.retest(name)) for name in model.raters}
         checks = {name: model.checks(name) for name in model.raters}
-        known = {"weights": model.weights, "warnings": self.warnings(), "agreement": agreement}
-        return known | {"retest": retest, "checks": checks}
+        return {"weights": model.weights, "warnings": self.warnings(), "retest": retest, "checks": checks}
+
+
+def doubts(model: RaterModel, names: Mapping[int, str]) -> list[str]:
+    """The warnings of a model whose raters are numbers, by their names."""
+    found = (text.partition(": ") for text in model.warnings())
+    return [f"{names.get(int(who), who) if who.isdecimal() else who}: {what}" for who, _, what in found]
 
 
 def model_of(study: Study) -> RaterModel:
     """The model after all rounds of a study that are over."""
     model = RaterModel()
-    with study.store.record() as record:
-        rounds = record.holding()
-    for round_ in rounds:
-        closed = study.closed(round_)
-        if closed is not None and closed.said:
+    for round_, closed in study.over():
+        if closed.said:
             model = _updated(model, _evidence(closed, study.store.rounds.points(round_)))
     return model
 

@@ -281,7 +281,7 @@ def test_known_rounds_that_do_not_fit_end_the_run(tmp_path: Path, known: Any, me
     oracle = HumanRanking(render, tmp_path / "s.db", design=StudyDesign(practice=1, known=known))
     search = bz.Search([1.0, -2.0], bz.RankBased(0.5, 4, 2), bz.SGD(0.3), seed=3)
     try:
-        with pytest.raises(bz.OracleError) as raised:
+        with pytest.raises((bz.OracleError, ValueError)) as raised:
             next(iter(search.run(oracle, 1)))
     finally:
         oracle.close()
@@ -340,15 +340,18 @@ def test_a_limit_of_raters_below_the_links_given_out_is_refused_and_no_further_l
 
 def test_the_command_refuses_what_cannot_be(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "bad.json").write_text("[[1]]")
+    (tmp_path / "short.json").write_text("[[[0, 0], [1, 1]]]")
     common = ["rank", "--render", "oracles.ranking.renderers.demo:palette", "--store", str(tmp_path / "s.db")]
     for words, message in (
         (["--known", str(tmp_path / "none.json")], "cannot be read: No such file"),
         (["--known", str(tmp_path / "bad.json")], "must be a list of rounds"),
+        (["--known", str(tmp_path / "short.json")], "known round 1 has 2 numbers in 1 arrays; x0 has 15 in 1."),
         (["--check-every", "3"], "check_every=...)` must be a whole number of at least 5"),
         (["--raters", "3", "--most-raters", "2"], "At most 2 raters may take part"),
     ):
         assert main([*common, *words]) == 2
         assert message in capsys.readouterr().err
+        assert not (tmp_path / "s.db").exists()
 
 
 def test_known_rounds_are_read_from_json(tmp_path: Path) -> None:
@@ -371,3 +374,15 @@ def test_the_export_says_what_each_column_holds(tmp_path: Path) -> None:
     assert [r["counts"] for r in whole["raters"]] == [
         sum(a["rater"] == i and a["status"] == "counts" for a in whole["answers"]) for i in (1, 2)
     ]
+
+
+def test_a_known_candidate_that_cannot_be_drawn_is_told_in_a_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "broken.py").write_text("def draw(x):\n    raise RuntimeError('no ink')\n")
+    (tmp_path / "known.json").write_text("[[[0, 0], [1, 1]]]")
+    monkeypatch.syspath_prepend(tmp_path)
+    words = ["rank", "--render", "broken:draw", "--x0", "[0, 0]", "--store", str(tmp_path / "s.db"), "--practice", "1"]
+    assert main([*words, "--known", str(tmp_path / "known.json")]) == 2
+    told = capsys.readouterr().err.splitlines()
+    assert told[-1].startswith("blackbox-zo: Candidate 1 of known round 1 cannot be drawn:") and "no ink" in told[-1]

@@ -244,9 +244,10 @@ def _answers(folder: Path, name: str) -> list[Any]:
     [
         ({}, ["--only", "colour"], "has no study 'colour'; it has 'colours', 'drums'."),
         ({"top": "speed = 3\n"}, [], "'speed' is not an option of the server"),
+        ({"colours": "rounds_each = 0\n"}, [], "--rounds-each"),
         ({"colours": "port = 8000\n"}, [], "[colours]: 'port' is not an option of a study on a shared server."),
         ({"colours": "nonsense = 1\n"}, [], "unrecognized arguments: --nonsense 1"),
-        ({"top": 'public-url = "study"\n'}, [], "`public_url` must be like"),
+        ({"top": 'public_url = "study"\n'}, [], "`public_url` must be like"),
         ({"drums": "= 1\n"}, [], "is not TOML"),
     ],
 )

@@ -30,8 +30,8 @@ export function showBest(found) {
 export function showAgreement(found) {
   $("agreed").hidden = found.length < 2;
   if (found.length < 2) return;
-  const rounds = found.map((_, i) => i + 1);
-  redraw($("agreement"), [chart("Agreement by round", rounds, found, { marks: [0, 0.5, 1], named: percent })]);
+  const [rounds, shares] = [0, 1].map((i) => found.map((told) => told[i]));
+  redraw($("agreement"), [chart("Agreement by round", rounds, shares, { marks: [0, 0.5, 1], named: percent })]);
 }
 
 export function showStudies(found) {
