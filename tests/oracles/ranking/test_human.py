@@ -17,7 +17,7 @@ import pytest
 
 import blackbox_zo as bz
 from oracles.ranking import HumanRanking
-from oracles.ranking.kind import raters_of
+from oracles.ranking.session import raters_of
 from oracles.ranking.study._export import rows_of
 from oracles.ranking.study._store import Store
 from tests.oracles.ranking.people import Person, Start, size, spelled, study

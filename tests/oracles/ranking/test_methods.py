@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 
 import blackbox_zo as bz
 from oracles.ranking import ranking_method
-from oracles.ranking.kind import _estimator
+from oracles.ranking.session import estimator_of
 
 
 def named(d: int, **given: Any) -> bz.Estimator:
     """What the command takes."""
     told = {"method": "auto", "radius": 1.0, "candidates": 8, "ranked": None, "rounds": 20}
-    return _estimator(argparse.Namespace(**(told | given)), d)
+    return estimator_of(argparse.Namespace(**(told | given)), d)
 
 
 @pytest.mark.parametrize(("d", "best"), [(21, 0.7), (30, -0.5)])

@@ -44,6 +44,7 @@ $("finish").addEventListener("click", async () => {
   if (await ask("Finish the study? The raters are told that it is over. The same command can continue it later.", "Finish", "Cancel"))
     act("finish", {}, "Finished.");
 });
+$("invite").querySelector("button").disabled = false; // before this, the form would be sent the browser's way
 $("invite").addEventListener("submit", async (event) => {
   event.preventDefault();
   const reply = await act("invite", { name: $("name").value }, "The link is below.");
