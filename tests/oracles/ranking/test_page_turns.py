@@ -79,7 +79,9 @@ def test_whoever_skips_all_practice_begins(tmp_path: Path, page: Any) -> None:
             press(page, "s")
             status(page).to_have_text("Skipped.")
         ready(page, 1)
-        press(page, "s", "h")
+        press(page, "s")
+        status(page).to_contain_text("the same one comes again")  # it is stored
+        press(page, "h")
         expect(page.locator("#dialog li")).to_have_count(3)
         told = [text.split("\n")[-3:-1] for text in page.locator("#dialog li").all_inner_texts()]
         assert told == [
