@@ -47,10 +47,13 @@ const silence = (but) => {
   for (const other of document.querySelectorAll("audio, video")) if (other !== but && !other.muted) other.pause();
 };
 
-/** Whoever starts to sound silences the others. */
+/** Whoever starts to sound silences who sounded before; not one that started since, whose event is yet to come. */
 export function startSounds() {
+  let sounding = null;
   const one = (e) => {
-    if (!e.target.muted && !e.target.paused) silence(e.target);
+    if (e.target.muted || e.target.paused) return;
+    if (sounding && sounding !== e.target && !sounding.muted) sounding.pause();
+    sounding = e.target;
   };
   for (const event of ["play", "volumechange"]) document.addEventListener(event, one, true);
 }
