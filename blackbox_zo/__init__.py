@@ -31,7 +31,9 @@ from blackbox_zo.estimators import ConsensusBased as ConsensusBased
 from blackbox_zo.estimators import Coordinatewise as Coordinatewise
 from blackbox_zo.estimators import Estimator as Estimator
 from blackbox_zo.estimators import EvolutionStrategy as EvolutionStrategy
+from blackbox_zo.estimators import Portfolio as Portfolio
 from blackbox_zo.estimators import PreferenceGP as PreferenceGP
+from blackbox_zo.estimators import QuasiNewton as QuasiNewton
 from blackbox_zo.estimators import RandomVector as RandomVector
 from blackbox_zo.estimators import RankBased as RankBased
 from blackbox_zo.estimators import RankSGD as RankSGD

@@ -6,7 +6,9 @@ from blackbox_zo.estimators._consensus_based import ConsensusBased as ConsensusB
 from blackbox_zo.estimators._coordinatewise import Coordinatewise as Coordinatewise
 from blackbox_zo.estimators._evolution_strategy import EvolutionStrategy as EvolutionStrategy
 from blackbox_zo.estimators._pgpe import PGPE as PGPE
+from blackbox_zo.estimators._portfolio import Portfolio as Portfolio
 from blackbox_zo.estimators._preference_gp import PreferenceGP as PreferenceGP
+from blackbox_zo.estimators._quasi_newton import QuasiNewton as QuasiNewton
 from blackbox_zo.estimators._random_vector import RandomVector as RandomVector
 from blackbox_zo.estimators._rank_based import RankBased as RankBased
 from blackbox_zo.estimators._rank_sgd import RankSGD as RankSGD

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
+from blackbox_zo._typing import Floats
 from blackbox_zo.feedback import Feedback, Ranking, Values
 from blackbox_zo.randomness import Key
 from blackbox_zo.rules import SGD, Rule
@@ -23,10 +24,12 @@ class Estimator(ABC):
 
     Attributes:
         accepts: The kinds of feedback that it can use.
+        exact: Whether it is of no use where the same point gives different values.
         warmup: Number of steps before the first estimate.
     """
 
     accepts: ClassVar[tuple[type[Values] | type[Ranking], ...]] = (Values,)
+    exact: ClassVar[bool] = False
     warmup: int = 0
 
     @abstractmethod
@@ -53,6 +56,21 @@ class Estimator(ABC):
             queries: From `sample`; only the first ones where the budget ended.
             feedback: One answer per query; NaN is a failure. Without any usable answer the weights are zero.
         """
+
+    def over(self, state: Any, variable: Variable) -> str:
+        """Why this search can gain no more from here, such as "it has converged"; empty while it can."""
+        return ""
+
+    def inform(self, state: Any, variable: Variable, points: Floats, values: Floats) -> Any:
+        """The state after answers that this estimator did not ask for; by default they are of no use to it.
+
+        Args:
+            state: From `start` or `estimate`.
+            variable: Where x stands.
+            points: In the coordinates of the variable, shape (m, d).
+            values: Their finite values, shape (m,).
+        """
+        return state
 
     def rule(self) -> Rule:
         """The rule to use if none is given."""

@@ -148,6 +148,13 @@ class EvolutionStrategy(Estimator):
             directions = Dense(variable.blocks, rows)
         return Queries(directions, np.arange(n), np.full(n, state.radius), variable.value)
 
+    @override
+    def over(self, state: EvolutionState, variable: Variable) -> str:
+        longest = state.radius * (float(state.lengths.max()) if state.lengths.size else 1.0)
+        if state.generation and longest < 1e-11 * self.radius:
+            return "converged: the points of a step are as good as one"
+        return ""
+
     def _model_step(self, s: EvolutionState, variable: Vector) -> Floats | None:
         """Where the model is least, as a displacement from x in units of sigma, shape (d,)."""
         d, x = variable.size, variable.value

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from copy import copy
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -35,6 +37,7 @@ class Vector(Variable):
 
     Attributes:
         value: z, shape (d,), read-only. A move replaces it, so a reference to it is a snapshot.
+        start: z at the start, shape (d,), read-only.
         version: Number of moves so far.
 
     Raises:
@@ -50,6 +53,7 @@ class Vector(Variable):
         self.bounded = bool(np.isfinite(self.lower).any() or np.isfinite(self.upper).any())
         self.unit = _unit(unit, flat.size)
         self._set(flat if self.unit is None else flat / self.unit)
+        self.start = self.value
 
     def _set(self, z: Floats) -> None:
         z.flags.writeable = False
@@ -73,9 +77,20 @@ class Vector(Variable):
         self._set(self.project(z))
         self.version += 1
 
+    @cached_property
+    def box(self) -> tuple[Floats, Floats]:
+        """The bounds of z, each of shape (d,), infinite where there is none."""
+        return self._inside(self.lower), self._inside(self.upper)
+
+    def at(self, z: Floats) -> Vector:
+        """The same variable with another value z, shape (d,)."""
+        out = copy(self)
+        out._set(self.project(np.array(z)))
+        return out
+
     def project(self, z: Floats) -> Floats:
         """z, shape (…, d), moved to the nearest point inside the bounds."""
-        return np.clip(z, self._inside(self.lower), self._inside(self.upper)) if self.bounded else z
+        return np.clip(z, *self.box) if self.bounded else z
 
     def _inside(self, x: Floats) -> Floats:
         return x if self.unit is None else x / self.unit

@@ -1,0 +1,340 @@
+"""`Portfolio`: several methods in turn, with one incumbent, restarted until the budget ends."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any, NamedTuple, final
+
+import numpy as np
+
+from blackbox_zo._checks import check_positive
+from blackbox_zo._typing import Bools, Floats, Ints, override
+from blackbox_zo.directions import Coordinates, Dense, Gaussian
+from blackbox_zo.estimators._base import Estimator, vector_of
+from blackbox_zo.feedback import Feedback, Ranking, Values
+from blackbox_zo.randomness import Key
+from blackbox_zo.steps import Queries, Step
+from blackbox_zo.variables import Variable, Vector
+
+__all__ = ["Portfolio", "Spent"]
+
+PROBE, LOOK, MEMBER, JUMP = range(4)
+"""What the next queries are for."""
+
+LOOKED_AT = 8
+"""Points a step while none has answered."""
+
+
+class Spent(NamedTuple):
+    """One run of one member.
+
+    Attributes:
+        member: Its name.
+        queries: How many it has asked.
+        before: The best value when it began; NaN before the first.
+        after: The best value now, or when it ended.
+        ended: Why it ended; empty while it runs.
+    """
+
+    member: str
+    queries: int
+    before: float
+    after: float
+    ended: str
+
+
+class PortfolioState(NamedTuple):
+    """Which member runs, and what was found.
+
+    Attributes:
+        phase: What the next queries are for.
+        member: Index of the member that runs, or is to run after the jump.
+        runs: Runs that each member has begun, shape (m,).
+        spent: Queries of each member, shape (m,).
+        dropped: Which members raised or gave nonsense, shape (m,).
+        inner: The state of each member.
+        incumbent: The best point, in the coordinates of the variable, shape (d,).
+        best: Its value; NaN before the first answer.
+        radius: How far to look around a start that failed.
+        noise: The difference of two answers at x0; 0 for none.
+        ranked: Whether answers are rankings.
+        asked: Queries of this run.
+        run_best: The best value of this run.
+        gained: `asked` at the last gain of this run.
+        before: `best` when this run began.
+        ledger: Member, queries, `before` and `best` after it, of each run that has ended, shape (r, 4).
+        reasons: Why each ended, a line each.
+    """
+
+    phase: int
+    member: int
+    runs: Ints
+    spent: Ints
+    dropped: Bools
+    inner: tuple[Any, ...]
+    incumbent: Floats
+    best: float
+    radius: float
+    noise: float
+    ranked: bool
+    asked: int
+    run_best: float
+    gained: int
+    before: float
+    ledger: Floats
+    reasons: str
+
+
+@final
+@dataclass(frozen=True)
+class Portfolio(Estimator):
+    """Members in turn, each from the best point so far, then restarts: what `minimize` does by default.
+
+    x0 is asked first, twice: a difference is noise, and leaves out members that need exact values. If x0 fails, points
+    around it are asked, ever further away, until one answers. Then each member runs once, in order, until it is over
+    (`Estimator.over`), or has gained nothing for 100 + 10 d queries and 30 steps. From then on the member that has
+    spent the least restarts at a random point: uniform within bounds, normal around x0 with standard deviation `spread`
+    otherwise. So the members share the budget evenly, and it is always used (Hansen 2009, BIPOP-CMA-ES, does the same
+    with two population sizes).
+
+    A member that raises, or whose points or moves are not finite, is dropped with a warning, and the others go on.
+    Where answers are rankings, only members that accept them take part, and nothing restarts.
+
+    The estimate is minus the move, for `SGD(1.0)`.
+
+    Args:
+        members: The methods; all of them return minus their move.
+        growth: For each member, by what its `n_queries` is multiplied from restart to restart; 0 varies its radius
+            between 1/100 and all of it instead. By default 1.
+        spread: How far from x0 to restart in directions without bounds, in units of the variable.
+
+    Raises:
+        ValueError: There is no member, or an argument is out of its range.
+    """
+
+    members: tuple[Estimator, ...]
+    growth: tuple[float, ...] = ()
+    spread: float = 1.0
+
+    accepts = (Values, Ranking)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "members", tuple(self.members))
+        object.__setattr__(self, "growth", tuple(float(g) for g in self.growth) or (1.0,) * len(self.members))
+        if not self.members or not all(isinstance(member, Estimator) for member in self.members):
+            raise ValueError(f"`Portfolio(members=...)` must be one or more estimators, got {self.members!r:.80}.")
+        if len(self.growth) != len(self.members) or min(self.growth) < 0:
+            raise ValueError(
+                f"`Portfolio(growth=...)` must be one number of at least 0 for each of {len(self.members)} members, "
+                f"got {self.growth!r:.80}."
+            )
+        check_positive("Portfolio", spread=self.spread)
+
+    @override
+    def start(self, variable: Variable) -> PortfolioState:
+        variable = vector_of(self, variable)
+        m = len(self.members)
+        return PortfolioState(
+            PROBE, 0, np.zeros(m, dtype=np.intp), np.zeros(m, dtype=np.intp), np.zeros(m, dtype=np.bool_),
+            tuple(member.start(variable) for member in self.members), variable.value, math.nan, 0.1 * self.spread, 0.0,
+            False, 0, math.nan, 0, math.nan, np.zeros((0, 4)), "",
+        )  # fmt: skip
+
+    def trace(self, state: PortfolioState) -> list[Spent]:
+        """Which member spent what, and gained what, in order; the present run last."""
+        names = [type(member).__name__ for member in self.members]
+        ended = zip(state.ledger.tolist(), state.reasons.split("\n"), strict=False)
+        out = [Spent(names[int(i)], int(n), before, after, why) for (i, n, before, after), why in ended]
+        if state.phase == MEMBER:
+            out.append(Spent(names[state.member], state.asked, state.before, state.best, ""))
+        return out
+
+    def _member(self, state: PortfolioState, d: int) -> Estimator:
+        i = state.member
+        return restarted(self.members[i], self.growth[i], int(state.runs[i]) - 1, d)
+
+    # -------------------------------------------------------------------------------------------------------- asking
+
+    @override
+    def sample(self, state: PortfolioState, variable: Variable, key: Key) -> Queries:
+        variable = vector_of(self, variable)
+        x, blocks = variable.value, variable.blocks
+        if state.phase == MEMBER:
+            try:
+                queries = self._member(state, variable.size).sample(state.inner[state.member], variable, key)
+            except Exception as error:
+                return Queries(Failed(blocks, error), np.zeros(1, dtype=np.intp), np.zeros(1), x)
+            return queries
+        if state.phase == PROBE:
+            return Queries(Coordinates(blocks, np.arange(1)), np.zeros(2, dtype=np.intp), np.zeros(2), x)
+        if state.phase == LOOK:
+            rows = state.radius * Gaussian(blocks, LOOKED_AT, key).rows
+            if variable.bounded:
+                rows[::2] = self._anywhere(variable, key, LOOKED_AT)[::2] - x
+            return Queries(Dense(blocks, rows), np.arange(LOOKED_AT), np.ones(LOOKED_AT), x)
+        place = self._anywhere(variable, key, 1) - x
+        return Queries(Dense(blocks, place), np.zeros(1, dtype=np.intp), np.ones(1), x)
+
+    def _anywhere(self, variable: Vector, key: Key, n: int) -> Floats:
+        """Random places to begin, shape (n, d)."""
+        low, high = variable.box
+        rng = key.generator("portfolio")
+        normal = variable.start + self.spread * rng.standard_normal((n, variable.size))
+        with np.errstate(invalid="ignore"):
+            uniform = low + (high - low) * rng.random((n, variable.size))
+        out: Floats = variable.project(np.where(np.isfinite(high - low), uniform, normal))
+        return out
+
+    # ----------------------------------------------------------------------------------------------------- answering
+
+    @override
+    def estimate(
+        self, state: PortfolioState, variable: Variable, queries: Queries, feedback: Feedback
+    ) -> tuple[PortfolioState, Step]:
+        variable = vector_of(self, variable)
+        if isinstance(feedback, Ranking):
+            return self._of_ranking(state, variable, queries, feedback)
+        assert isinstance(feedback, Values)
+        state = self._seen(state, variable, queries, feedback.values)
+        if state.phase != MEMBER:
+            return self._began(state, variable, queries, feedback.values)
+        try:
+            if isinstance(queries.directions, Failed):
+                raise queries.directions.error
+            member = self._member(state, variable.size)
+            before = state.inner[state.member]
+            after, step = member.estimate(before, variable, queries, feedback)
+            if not np.isfinite(step.w).all():
+                raise FloatingPointError("its move is not finite")
+        except Exception as error:
+            return self._drop(state, variable, queries, error)
+        inner = *state.inner[: state.member], after, *state.inner[state.member + 1 :]
+        state = state._replace(inner=inner)
+        why = member.over(after, variable)
+        if not why and state.asked - state.gained > 100 + 10 * variable.size + 30 * queries.n:
+            why = f"no gain in {state.asked - state.gained} queries"
+        if not why or state.noise:
+            return state, step
+        return self._next(state, variable, why)
+
+    def _seen(self, s: PortfolioState, variable: Vector, queries: Queries, values: Floats) -> PortfolioState:
+        """Count the queries, and keep the best point."""
+        n = len(values)
+        best = float(np.fmin.reduce(values))  # NaN if all failed
+        s = s._replace(asked=s.asked + n)
+        if best < s.run_best or (math.isnan(s.run_best) and best == best):
+            if not s.run_best - best <= 1e-12 * abs(best):
+                s = s._replace(gained=s.asked)
+            s = s._replace(run_best=best)
+            if not best >= s.best:
+                i = int(np.nanargmin(values))
+                point = variable.project(queries.take(np.array([i])).points()[0])
+                s = s._replace(best=best, incumbent=point)
+        return s
+
+    def _began(
+        self, s: PortfolioState, variable: Vector, queries: Queries, values: Floats
+    ) -> tuple[PortfolioState, Step]:
+        """After the first answers, or a jump: begin with a member, or look further."""
+        if s.phase == PROBE:
+            gap = float(np.ptp(values)) if len(values) == 2 else 0.0
+            s = s._replace(noise=gap if gap > 0 else 0.0)
+        if math.isnan(s.best):
+            radius = s.radius if s.phase == PROBE else min(2 * s.radius, 1e6 * self.spread)
+            return s._replace(phase=LOOK, radius=radius), _still(variable)
+        if s.phase != JUMP:
+            s = s._replace(phase=MEMBER, member=-1)
+            return self._next(s, variable, "")
+        if math.isnan(values[0]):  # another place
+            return s, _still(variable)
+        return self._begin(s, variable, variable.project(queries.points()[0]), float(values[0]))
+
+    def _next(self, s: PortfolioState, variable: Vector, why: str) -> tuple[PortfolioState, Step]:
+        """End the present run, and choose who is next."""
+        s = self._ended(s, why)
+        usable = np.array(
+            [
+                not dropped and not (s.noise and member.exact) and not (s.ranked and Ranking not in member.accepts)
+                for member, dropped in zip(self.members, s.dropped, strict=True)
+            ]
+        )
+        if not usable.any():
+            raise RuntimeError(f"No member of the portfolio is left. {s.reasons}")
+        unused = np.flatnonzero(usable & (s.runs == 0))
+        if unused.size:
+            s = s._replace(member=int(unused[0]))
+            return self._begin(s, variable, s.incumbent, s.best)
+        least = int(np.argmin(np.where(usable, s.spent, np.iinfo(np.intp).max)))
+        return s._replace(member=least, phase=JUMP), _still(variable)
+
+    def _ended(self, s: PortfolioState, why: str) -> PortfolioState:
+        if s.phase != MEMBER or s.member < 0:
+            return s
+        row = np.array([[s.member, s.asked, s.before, s.best]])
+        spent = s.spent.copy()
+        spent[s.member] += s.asked
+        reasons = f"{s.reasons}\n{why}" if len(s.ledger) else why
+        return s._replace(spent=spent, ledger=np.concatenate((s.ledger, row)), reasons=reasons)
+
+    def _begin(
+        self, s: PortfolioState, variable: Vector, place: Floats, value: float
+    ) -> tuple[PortfolioState, Step]:
+        """Start a member where the value is known, and move x there."""
+        runs = s.runs.copy()
+        runs[s.member] += 1
+        s = s._replace(
+            phase=MEMBER, runs=runs, asked=0, gained=0, run_best=value, before=s.best,
+        )  # fmt: skip
+        there, member = variable.at(place), self._member(s, variable.size)
+        fresh = member.start(there)
+        if not s.ranked:
+            fresh = member.inform(fresh, there, there.value[None, :], np.array([value]))
+        s = s._replace(inner=(*s.inner[: s.member], fresh, *s.inner[s.member + 1 :]))
+        return s, Step(Dense(variable.blocks, (there.value - variable.value)[None, :]), np.array([-1.0]))
+
+    def _drop(
+        self, s: PortfolioState, variable: Vector, queries: Queries, error: Exception
+    ) -> tuple[PortfolioState, Step]:
+        name = type(self.members[s.member]).__name__
+        why = f"dropped: {type(error).__name__}: {error}"
+        warnings.warn(f"`{name}` was dropped from the portfolio, and the others go on: {why[9:]}", stacklevel=2)
+        dropped = s.dropped.copy()
+        dropped[s.member] = True
+        return self._next(s._replace(dropped=dropped), variable, why)
+
+    def _of_ranking(
+        self, s: PortfolioState, variable: Vector, queries: Queries, ranking: Ranking
+    ) -> tuple[PortfolioState, Step]:
+        """The first member that accepts rankings does it all."""
+        s = s._replace(ranked=True, asked=s.asked + ranking.n)
+        if s.phase != MEMBER:
+            return self._next(s._replace(phase=MEMBER, member=-1, incumbent=variable.value), variable, "")
+        member = self._member(s, variable.size)
+        after, step = member.estimate(s.inner[s.member], variable, queries, ranking)
+        return s._replace(inner=(*s.inner[: s.member], after, *s.inner[s.member + 1 :])), step
+
+
+class Failed(Coordinates):
+    """Stands for the queries of a member that raised."""
+
+    def __init__(self, blocks: Any, error: Exception) -> None:
+        super().__init__(blocks, np.arange(1))
+        self.error = error
+
+
+@lru_cache(maxsize=256)
+def restarted(member: Any, growth: float, run: int, d: int) -> Estimator:
+    """A member as it is on its run-th restart."""
+    if run <= 0 or growth == 1.0:
+        return member  # type: ignore[no-any-return]
+    if growth == 0.0:
+        return replace(member, radius=member.radius * 10 ** (-2 * (0.618034 * run % 1.0)))
+    n = member.n_queries or member.population(d)
+    return replace(member, n_queries=round(n * growth**run))
+
+
+def _still(variable: Vector) -> Step:
+    return Step(Dense(variable.blocks, np.zeros((1, variable.size))), np.zeros(1))

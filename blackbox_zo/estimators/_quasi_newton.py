@@ -1,0 +1,357 @@
+"""`QuasiNewton`: dense BFGS on finite differences, with a first step from a wide diagonal quadratic."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple, final
+
+import numpy as np
+
+from blackbox_zo._checks import check_positive
+from blackbox_zo._typing import Floats, Ints, override
+from blackbox_zo.directions import Coordinates, Dense
+from blackbox_zo.estimators._base import Estimator, vector_of
+from blackbox_zo.estimators._bfgs import newton_step, updated
+from blackbox_zo.estimators._line_search import Line
+from blackbox_zo.feedback import Feedback, Values
+from blackbox_zo.randomness import Key
+from blackbox_zo.steps import Queries, Step
+from blackbox_zo.variables import Variable, Vector
+
+__all__ = ["QuasiNewton"]
+
+OPENING, LINE, FORWARD, CENTRAL = range(4)
+"""What the next queries are for."""
+
+ROUNDING = 5e-16
+"""Relative error of a value where nothing is known of it."""
+
+
+class QuasiNewtonState(NamedTuple):
+    """How far the search is.
+
+    Attributes:
+        phase: What the next queries are for.
+        value: f(x); NaN before the first answer.
+        gradient: g at x, NaN where it is not known yet, shape (d,).
+        before: The gradient before the last move, shape (d,).
+        matrix: B, shape (d, d); (0, 0) while no curvature is known.
+        line: The line search, if that is the phase.
+        moved: The last move, shape (d,).
+        radius: Half the span of the opening's differences, and the length of a step without a known curvature.
+        reach: The longest step, as the largest change of a coordinate.
+        curvature: The largest second derivative along recent moves; NaN before.
+        scale: The magnitude of the values seen in the opening.
+        widened: Factor on the interval of the differences, where values are coarser than their rounding.
+        side: 1, or -1 if the differences that failed are asked on the other side of x.
+        central: Whether gradients are from central differences.
+        predicted: The gain that the opening expects of its step; NaN after it.
+        failures: Line searches without gain since the last one with gain.
+        reason: Why the search is over; an index of `REASONS`.
+    """
+
+    phase: int
+    value: float
+    gradient: Floats
+    before: Floats
+    matrix: Floats
+    line: Line
+    moved: Floats
+    radius: float
+    reach: float
+    curvature: float
+    scale: float
+    widened: float
+    side: float
+    central: bool
+    predicted: float
+    failures: int
+    reason: int
+
+
+REASONS = (
+    "",
+    "converged: differences show no slope",
+    "converged: the values can be told apart no more",
+    "no descent along the quasi-Newton direction",
+    "the start failed",
+    "all values around the start are equal",
+)
+
+
+@final
+@dataclass(frozen=True)
+class QuasiNewton(Estimator):
+    """BFGS on finite differences within bounds, for functions whose values have little or no noise.
+
+    It opens with central differences at `radius`: a gradient and the diagonal of a Hessian over a wide span, which small
+    ruggedness does not deceive. If the step to the least point of that quadratic gains what it promised, the diagonal is
+    the first B; else the first move's curvature is. Then forward differences of d queries alternate with line searches
+    of a few. B is scaled down where it proves too large (see `updated`), so one too-steep direction does not shorten the
+    steps in all others. Where a line search fails, differences become central; where it fails again, or gains no more
+    than the values' rounding, the search is over. Used alone, it then opens again, at a tenth of the radius.
+
+    The interval of the differences is `2 sqrt(e / L)` (Gill et al. 1983; Nocedal & Wright 2006, section 8.1), e the
+    error of f and L the curvature along recent moves. Where values come in coarse steps, so that differences vanish, it
+    widens. A failed query is asked on the other side of x.
+
+    The estimate is minus the move, for `SGD(1.0)`. It keeps d × d numbers.
+
+    Args:
+        radius: Half the span of the first differences, positive, in units of the variable.
+
+    Raises:
+        ValueError: `radius` is not positive.
+    """
+
+    radius: float = 0.2
+
+    exact = True
+
+    def __post_init__(self) -> None:
+        check_positive("QuasiNewton", radius=self.radius)
+
+    @override
+    def start(self, variable: Variable) -> QuasiNewtonState:
+        return self._opening(vector_of(self, variable), float(self.radius), math.nan)
+
+    def _opening(self, variable: Vector, radius: float, value: float) -> QuasiNewtonState:
+        d = variable.size
+        none = np.zeros(d)
+        line = Line(none, 0.0, 0.0, 0.0, 0.0, none, math.nan, 0, 4.0, True)
+        return QuasiNewtonState(
+            OPENING, value, none, none, np.zeros((0, 0)), line, np.zeros(0), radius, 10.0 * radius,
+            math.nan, math.nan, 1.0, 1.0, False, math.nan, 0, 0,
+        )  # fmt: skip
+
+    @override
+    def over(self, state: QuasiNewtonState, variable: Variable) -> str:
+        return REASONS[state.reason]
+
+    @override
+    def inform(self, state: QuasiNewtonState, variable: Variable, points: Floats, values: Floats) -> QuasiNewtonState:
+        # Of use is f(x) alone
+        if state.phase != OPENING or not math.isnan(state.value):
+            return state
+        same = np.flatnonzero((points == vector_of(self, variable).value).all(axis=1))
+        return state._replace(value=float(values[same[0]])) if same.size else state
+
+    # -------------------------------------------------------------------------------------------------------- asking
+
+    @override
+    def sample(self, state: QuasiNewtonState, variable: Variable, key: Key) -> Queries:
+        # Deterministic: the key is not used
+        variable = vector_of(self, variable)
+        x = variable.value
+        if state.phase == LINE:
+            row = variable.project(x + state.line.alpha * state.line.direction) - x
+            return Queries(Dense(variable.blocks, row[None, :]), np.zeros(1, dtype=np.intp), np.ones(1), x)
+        if state.phase == OPENING:
+            free = _free(variable)
+            up, down = _span(variable, free, state.radius)
+            index, scale = np.concatenate((np.arange(free.size),) * 2), np.concatenate((up, down))
+            if math.isnan(state.value):
+                index, scale = np.concatenate(([0], index)), np.concatenate(([0.0], scale))
+        else:
+            free = np.flatnonzero(np.isnan(state.gradient))
+            h = self._interval(state, variable)[free]
+            index, scale = np.arange(free.size), h
+            if state.phase == CENTRAL:
+                index, scale = np.concatenate((index, index)), np.concatenate((h, -h))
+        return Queries(Coordinates(variable.blocks, free), index, scale, x)
+
+    def _interval(self, s: QuasiNewtonState, variable: Vector) -> Floats:
+        """By how much each coordinate is changed for a difference, shape (d,); signed, inside the bounds."""
+        x, (low, high) = variable.value, variable.box
+        error = ROUNDING * max(abs(s.value), 1e-9 * s.scale)
+        curvature = s.curvature if s.curvature > 0 else max(s.scale, 1e-300) / s.radius**2
+        h = (30.0 if s.phase == CENTRAL else 2.0) * math.sqrt(error / curvature) * s.widened
+        h = np.clip(np.maximum(h, 1e-9 * np.abs(x)), 1e-9 * s.reach, s.radius)
+        h = np.minimum(h, np.maximum(high - low, 0.0) / 4) if variable.bounded else h
+        out: Floats = s.side * np.where(x + h <= high, h, -h)
+        return out
+
+    # ----------------------------------------------------------------------------------------------------- answering
+
+    @override
+    def estimate(
+        self, state: QuasiNewtonState, variable: Variable, queries: Queries, feedback: Feedback
+    ) -> tuple[QuasiNewtonState, Step]:
+        assert isinstance(feedback, Values)
+        variable = vector_of(self, variable)
+        still = Step(Dense(variable.blocks, np.zeros((1, variable.size))), np.zeros(1))
+        asked = self.sample(state, variable, Key(0, 0))
+        if not _same(asked, queries, feedback.n):  # late, or cut short by the budget
+            return state, still
+        if state.phase == OPENING:
+            state, move = self._opened(state, variable, queries, feedback.values)
+        elif state.phase == LINE:
+            state, move = self._along(state, variable, float(feedback.values[0]), queries.directions.rows[0])
+        else:
+            return self._differenced(state, variable, queries, feedback.values), still
+        if move is None:
+            return state, still
+        return state, Step(Dense(variable.blocks, move[None, :]), np.array([-1.0]))
+
+    def _opened(
+        self, s: QuasiNewtonState, variable: Vector, queries: Queries, values: Floats
+    ) -> tuple[QuasiNewtonState, Floats | None]:
+        """A diagonal quadratic, and the line search towards its least point."""
+        free = queries.directions.coordinates  # type: ignore[attr-defined]
+        k, d = free.size, variable.size
+        value = float(values[0]) if math.isnan(s.value) else s.value
+        if math.isnan(value):
+            return self._again(s, variable, math.nan, 4), None
+        at, h = values[-2 * k :].reshape(2, k), queries.scale[-2 * k :].reshape(2, k)
+        if not np.isfinite(at).any() or (np.nan_to_num(at, nan=value) == value).all():
+            return self._again(s, variable, value, 5), None
+        slopes = (at - value) / h
+        curvature = 2 * (slopes[0] - slopes[1]) / (h[0] - h[1])
+        slope = slopes[0] - 0.5 * curvature * h[0]
+        one = np.isfinite(slopes)
+        slope = np.where(one.all(axis=0), slope, np.where(one[0], slopes[0], np.where(one[1], slopes[1], 0.0)))
+        curvature = np.where(np.isfinite(curvature), curvature, 0.0)
+        bowl = curvature > 0
+        p = np.where(bowl, -slope / np.where(bowl, curvature, 1.0), -np.sign(slope) * np.inf)
+        p = np.clip(np.where(slope == 0.0, 0.0, p), -2 * s.radius, 2 * s.radius)
+        g, step = np.zeros(d), np.zeros(d)
+        g[free], step[free] = slope, p
+        predicted = -float(slope @ p + 0.5 * curvature @ (p * p))
+        j = int(np.nanargmin(at))  # the best point of the stencil is a candidate too
+        line = Line.begin(step, float(slope @ p), value)
+        if at.flat[j] < value:
+            to = np.zeros(d)
+            to[free[j % k]] = h.flat[j]
+            line = line._replace(value=float(at.flat[j]), move=to)
+        diagonal = np.zeros(d)
+        diagonal[free] = np.where(bowl, curvature, np.abs(curvature) + 1e-12 * np.abs(curvature).max())
+        scale = float(np.nanmax(np.abs(at)))
+        s = s._replace(
+            phase=LINE, value=value, gradient=g, line=line, scale=max(scale, abs(value)), predicted=predicted,
+            matrix=np.diag(diagonal), curvature=float(np.abs(curvature).max()),
+        )  # fmt: skip
+        return s, None
+
+    def _along(
+        self, s: QuasiNewtonState, variable: Vector, value: float, move: Floats
+    ) -> tuple[QuasiNewtonState, Floats | None]:
+        """One more trial of the line search, and the move at its end."""
+        line = s.line.told(value, move)
+        if not math.isnan(s.predicted):  # the opening's step
+            gained = line.start - value
+            trusted = line.tries > 1 or gained > 0.9 * s.predicted
+            held = float(np.abs(move).max()) >= 1.999 * s.radius
+            if not trusted:
+                s = s._replace(matrix=np.zeros((0, 0)))
+            if line.tries == 1 and gained > 0 and not (trusted and held):
+                line = line._replace(over=True)  # it is the least point already, or the quadratic misleads
+        s = s._replace(line=line)
+        if not line.over:
+            return s, None
+        gain = line.start - line.value
+        if gain <= 0:
+            return self._stuck(s, variable), None
+        first = not math.isnan(s.predicted)
+        reach = max(s.reach, 4 * float(np.abs(line.move).max()))
+        s = s._replace(value=line.value, predicted=math.nan, failures=0, reach=reach)
+        if gain <= 16 * ROUNDING * abs(line.value) and not first:
+            if s.central:
+                return self._again(s, variable, line.value, 2), line.move
+            s = s._replace(central=True)
+        return self._at_new_x(s, variable, np.zeros(0) if first else line.move), line.move
+
+    def _at_new_x(self, s: QuasiNewtonState, variable: Vector, moved: Floats) -> QuasiNewtonState:
+        """The gradient is to be asked; after a move of which the opening was the start, there is none before it."""
+        unknown = np.zeros(variable.size)
+        unknown[_free(variable)] = np.nan
+        phase = CENTRAL if s.central else FORWARD
+        return s._replace(phase=phase, gradient=unknown, before=s.gradient, moved=moved, side=1.0)
+
+    def _stuck(self, s: QuasiNewtonState, variable: Vector) -> QuasiNewtonState:
+        """After a line search without gain: central differences, then steepest descent, then the end."""
+        if s.failures >= 2:
+            return self._again(s, variable, s.value, 3)
+        matrix = s.matrix if s.failures == 0 else np.zeros((0, 0))
+        s = s._replace(central=True, failures=s.failures + 1, matrix=matrix, predicted=math.nan)
+        return self._at_new_x(s, variable, np.zeros(0))
+
+    def _differenced(
+        self, s: QuasiNewtonState, variable: Vector, queries: Queries, values: Floats
+    ) -> QuasiNewtonState:
+        """More of the gradient; when it is whole, B and the next direction."""
+        free = queries.directions.coordinates  # type: ignore[attr-defined]
+        h = queries.scale[: free.size]
+        if s.phase == CENTRAL:
+            ahead, behind = values[: free.size], values[free.size :]
+            slope = np.where(np.isnan(behind), (ahead - s.value) / h, (ahead - behind) / (2 * h))
+            slope = np.where(np.isnan(ahead), (s.value - behind) / h, slope)
+        else:
+            slope = (values - s.value) / h
+        if not slope.any() and s.side > 0:  # NaN counts as a slope
+            if float(np.abs(h).max()) >= 0.25 * s.radius:
+                return self._again(s, variable, s.value, 1)
+            return s._replace(widened=30.0 * s.widened)
+        gradient = s.gradient.copy()
+        gradient[free] = slope
+        if np.isnan(slope).any():
+            if s.side > 0:
+                return s._replace(gradient=gradient, side=-1.0)
+            gradient = np.nan_to_num(gradient, nan=0.0)
+        return self._aimed(s._replace(gradient=gradient), variable)
+
+    def _aimed(self, s: QuasiNewtonState, variable: Vector) -> QuasiNewtonState:
+        """B with the last move, and the next line."""
+        g, b, curvature = s.gradient, s.matrix, s.curvature
+        if s.moved.size:
+            y = g - s.before
+            sy, ss = float(s.moved @ y), float(s.moved @ s.moved)
+            curvature = max(abs(sy) / ss, 0.3 * curvature if curvature > 0 else 0.0)
+            if not b.size:
+                b = np.eye(g.size) * (abs(sy) / ss or 1.0)
+            b = updated(b, s.moved, y)
+        (low, high), x = variable.box, variable.value
+        at_low, at_high = x <= low, x >= high
+        for matrix in (b, np.zeros((0, 0))):
+            if matrix.size:
+                p = newton_step(matrix, g, at_low, at_high)
+            else:
+                p = -np.where((at_low & (g > 0)) | (at_high & (g < 0)), 0.0, g)
+                p *= s.radius / (float(np.linalg.norm(p)) or 1.0)
+            slope = float(g @ p)
+            if slope < 0:
+                break
+        else:
+            return self._again(s, variable, s.value, 1)
+        p *= min(1.0, s.reach / float(np.abs(p).max()))
+        line = Line.begin(p, float(g @ p), s.value, 4.0 if matrix.size else 8.0)
+        return s._replace(phase=LINE, matrix=matrix, line=line, curvature=curvature)
+
+    def _again(self, s: QuasiNewtonState, variable: Vector, value: float, reason: int) -> QuasiNewtonState:
+        """Over, for a reason; whoever asks on starts with a narrower opening."""
+        value = math.nan if reason == 4 else value
+        return self._opening(variable, max(0.1 * s.radius, 1e-12), value)._replace(reason=reason)
+
+
+def _free(variable: Vector) -> Ints:
+    """Coordinates that can move."""
+    low, high = variable.box
+    return np.flatnonzero(low < high)
+
+
+def _span(variable: Vector, free: Ints, radius: float) -> tuple[Floats, Floats]:
+    """How far up and down the opening asks, each of shape (k,); both on one side where a bound is near."""
+    x, (low, high) = variable.value[free], variable.box
+    room_up, room_down = high[free] - x, x - low[free]
+    up, down = np.minimum(radius, room_up), -np.minimum(radius, room_down)
+    inwards = np.minimum(radius, np.maximum(room_up, room_down))
+    return np.where(up < 0.25 * inwards, -0.5 * inwards, up), np.where(-down < 0.25 * inwards, 0.5 * inwards, down)
+
+
+def _same(asked: Queries, told: Queries, n: int) -> bool:
+    """Whether an answer is to what the state asks now, and whole."""
+    if asked.n != n or type(asked.directions) is not type(told.directions) or not np.array_equal(asked.scale, told.scale):
+        return False
+    if isinstance(told.directions, Dense) and not np.array_equal(asked.directions.rows, told.directions.rows):
+        return False
+    return asked.origin is told.origin or np.array_equal(asked.origin, told.origin)
