@@ -13,7 +13,7 @@ from blackbox_zo._typing import Floats, Ints, override
 from blackbox_zo.directions import Coordinates, Dense
 from blackbox_zo.estimators._base import Estimator, vector_of
 from blackbox_zo.estimators._bfgs import newton_step, updated
-from blackbox_zo.estimators._line_search import Line
+from blackbox_zo.estimators._parabola_search import Line
 from blackbox_zo.feedback import Feedback, Values
 from blackbox_zo.randomness import Key
 from blackbox_zo.steps import Queries, Step
