@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from blackbox_zo._number import number
+from blackbox_zo._number import number, numbers
 from blackbox_zo.errors import FeedbackError
 from blackbox_zo.estimators import Estimator
 from blackbox_zo.feedback import Values
@@ -66,12 +66,7 @@ def as_autograd(
 
     def ask(points: torch.Tensor) -> Any:
         if vectorized:
-            answers = torch.as_tensor(fun(points)).detach().double().cpu().numpy()
-            if answers.shape != (len(points),):
-                raise TypeError(
-                    f"`fun` returned shape {answers.shape}; with `vectorized=True` it must be ({len(points)},)."
-                )
-            return answers
+            return numbers(fun(points), len(points))
         return np.array([number(fun(point)) for point in points])
 
     class BlackBox(torch.autograd.Function):
