@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from blackbox_zo._checks import check_seed
 from blackbox_zo._number import number, numbers
 from blackbox_zo.errors import FeedbackError
 from blackbox_zo.estimators import Estimator
@@ -62,7 +63,7 @@ def as_autograd(
         raise FeedbackError(f"Cannot use `{type(estimator).__name__}` with `as_autograd`: it takes no values.")
     if estimator.warmup:
         raise ValueError("`as_autograd` needs an estimate from one step; residual feedback needs two. Use `central`.")
-    count = 0
+    count, seed = 0, check_seed(seed)
 
     def ask(points: torch.Tensor) -> Any:
         if vectorized:

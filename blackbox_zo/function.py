@@ -86,7 +86,10 @@ class FunctionOracle(Oracle):
                 f"`args` must be a tuple of further arguments of `fun`, got {args!r:.60}; write `(a,)` for one."
             )
         if executor is not None and (isinstance(executor, type) or not callable(getattr(executor, "submit", None))):
-            raise TypeError(f"`executor` must be an executor, such as `ThreadPoolExecutor(4)`, got {executor!r:.60}.")
+            raise TypeError(
+                f"`executor` must be an executor, such as `ThreadPoolExecutor(4)`, got {executor!r:.60}."
+                f"{' Say `workers=' + str(executor) + '` for so many processes.' if type(executor) is int else ''}"
+            )
         if executor is not None and workers > 1:
             raise ValueError("Give either `workers` or `executor`, not both.")
         for name, value in (("timeout", timeout), ("memory_growth", memory_growth)):

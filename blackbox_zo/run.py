@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from blackbox_zo._checks import check_at_least, check_positive
+from blackbox_zo._checks import check_at_least, check_number, check_positive
 from blackbox_zo._engine import Snapshot
 from blackbox_zo._records import Ended, Failure, Report, Searched
 from blackbox_zo._rewind import Snapshots
@@ -116,8 +116,8 @@ class Run:
             check_at_least("run", 1, patience=patience)
         if time_limit is not None:
             check_positive("run", time_limit=time_limit)
-        if target is not None and not isinstance(target, int | float | np.number):
-            raise TypeError(f"`target` must be a number, got {target!r:.60}.")
+        if target is not None:
+            check_number("run", target=target)
         names = [m.name for m in measures]
         if len(set(names)) < len(names):
             raise ValueError(f"Two measures have the same name; the names are {', '.join(map(repr, names))}.")

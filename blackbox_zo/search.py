@@ -11,7 +11,7 @@ import numpy as np
 
 from blackbox_zo import _checkpoint
 from blackbox_zo._best import Best
-from blackbox_zo._checks import check_at_least
+from blackbox_zo._checks import check_at_least, check_seed
 from blackbox_zo._engine import Engine, Snapshot
 from blackbox_zo._open import Open, belongs, cannot_use, positions_of
 from blackbox_zo._replay import header_of, replay
@@ -80,12 +80,9 @@ class Search(Standing):
         if budget is not None:
             check_at_least("Search", 1, budget=budget)
         check_at_least("Search", 0, max_staleness=max_staleness)
-        if isinstance(seed, bool) or not isinstance(seed, int | np.integer):
-            raise TypeError(f"`seed` must be a whole number, got {seed!r:.60}.")
-        if not -(2**63) <= seed < 2**63:
-            raise ValueError(f"`seed` must fit 64 bits, got {seed}.")
+        seed, budget = check_seed(seed), None if budget is None else int(budget)
         variable = x0 if isinstance(x0, Variable) else Vector(x0)
-        self._engine = Engine(variable, estimator, rule or estimator.rule(), int(seed), budget, max_staleness)
+        self._engine = Engine(variable, estimator, rule or estimator.rule(), seed, budget, int(max_staleness))
         self._unhanded: deque[int] = deque()
         self._measured: list[Measured] = []
         self._journal: Journal | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from oracles.options import SEED, BadInput, Table, option, seconds, whole
+from oracles.options import SEED, BadInput, Table, finite, option, seconds, whole
 
 __all__ = ["EXAMPLE", "OPTIONS", "values_of"]
 
@@ -41,7 +41,7 @@ OPTIONS: Table = {
             "--timeout", "time limit of one run in seconds; past it, the run is killed and the query fails",
             seconds, metavar="S",
         ),
-        option("--target", "stop as soon as a number at least this good is found", float, metavar="VALUE"),
+        option("--target", "stop as soon as a number at least this good is found", finite, metavar="VALUE"),
     )
 }  # fmt: skip
 

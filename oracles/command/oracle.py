@@ -93,7 +93,7 @@ class CommandOracle(Oracle):
         check_at_least("CommandOracle", 1, workers=workers)
         check_at_least("CommandOracle", 0, tail=tail)
         self.parameters = parameters_of(parameters)
-        self.timeout, self.workers, self.maximize, self.tail = timeout, workers, maximize, tail
+        self.timeout, self.workers, self.maximize, self.tail = timeout, int(workers), maximize, int(tail)
         self.cwd = None if cwd is None else os.fspath(cwd)
         self.env = None if env is None else {**os.environ, **env}
         self.run, self.read, self.calls = run if isinstance(run, str) else list(run), read, 0

@@ -367,6 +367,54 @@ def test_scipys_arguments_are_understood() -> None:
     assert seen[0].shape == (2,)
 
 
+def test_scipys_maxiter_is_the_most_iterations() -> None:
+    method = bz.scipy_method((bz.RandomVector(0.01, 2), bz.SGD(0.1)))
+    r = scipy.optimize.minimize(bowl, np.zeros(2), method=method, options={"maxiter": 7})
+    assert (r.nit, r.nfev, r.status, r.success) == (7, 28, bz.Ended.STEPS, True)
+    r = scipy.optimize.minimize(bowl, np.zeros(2), method=method, options={"maxiter": 700.0})
+    assert (r.nit, r.nfev) == (700, 2800)  # a number of iterations alone leaves the calls free
+    for name in ("maxfev", "maxfun", "budget"):
+        r = scipy.optimize.minimize(bowl, np.zeros(2), method=method, options={"maxiter": 7, name: 10})
+        assert (r.nit, r.nfev, r.status) == (3, 10, bz.Ended.BUDGET)
+    with pytest.raises(ValueError, match=r"`minimize\(maxiter=...\)` must be a whole number of at least 1, got 0"):
+        scipy.optimize.minimize(bowl, np.zeros(2), method=method, options={"maxiter": 0})
+
+
+def test_scipy_is_warned_of_options_that_do_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    method, warned = bz.scipy_method(budget=20), scipy.optimize.OptimizeWarning
+    with pytest.warns(warned, match="Unknown solver options: gtol, eps") as seen:
+        r = scipy.optimize.minimize(bowl, np.zeros(2), method=method, options={"gtol": 1e-3, "eps": 1, "maxfev": None})
+    assert r.nfev == 20
+    assert seen[0].filename == __file__
+    with pytest.warns(warned, match="`tol` is not used: the run ends with its budget"):
+        scipy.optimize.minimize(bowl, np.zeros(2), method=method, tol=1e-3)
+    with pytest.raises(TypeError, match=r"`scipy_method` has no option 'bugdet'; there are .*budget"):
+        bz.scipy_method(bugdet=20)
+    assert not capsys.readouterr().out
+    scipy.optimize.minimize(bowl, np.zeros(2), method=method, options={"disp": True})
+    assert "The budget of 20 queries is spent.\n         Current function value: " in capsys.readouterr().out
+
+
+def test_steps_are_counted_over_all_parts_of_a_run(tmp_path: Path) -> None:
+    method, path = (bz.RandomVector(0.01, 2), bz.SGD(0.1)), tmp_path / "run.jsonl"
+    for steps, nfev in ((3, 12), (5, 20), (5, 20), (4, 20)):
+        r = bz.minimize(bowl, np.zeros(2), method, budget=None, steps=steps, journal=path)
+        assert (r.nfev, r.status) == (nfev, bz.Ended.STEPS)
+    with pytest.raises(ValueError, match="without a budget or another limit, the run would never end"):
+        bz.minimize(bowl, np.zeros(2), budget=None)
+
+
+def test_whole_numbers_may_be_given_as_floats() -> None:
+    given: dict[str, Any] = {"budget": 1e2, "seed": np.float64(3)}
+    assert bz.minimize(bowl, np.zeros(2), **given).nfev == 100
+    search = bz.Search(np.zeros(2), bz.RandomVector(0.1, 3), seed=2.0, budget=1e1)  # type: ignore[arg-type]
+    assert bz.Run(search, Repeat(FunctionOracle(bowl), 2.0)).to_the_end() is bz.Ended.BUDGET  # type: ignore[arg-type]
+    assert (search.nfev, search.budget, search.seed) == (10, 10, 2)
+    seeds: list[Any] = [2, 2.0, 3]
+    slopes = [bz.gradient(lambda x: x**3, 1.0, bz.RandomVector(0.1, 3, difference="forward"), seed=s) for s in seeds]
+    assert slopes[0] == slopes[1] != slopes[2]
+
+
 def test_constraints_are_refused() -> None:
     with pytest.raises(ValueError, match="`constraints` cannot be used with blackbox_zo; add a penalty"):
         scipy.optimize.minimize(bowl, np.zeros(2), method=bz.scipy_method(), constraints={"type": "eq", "fun": bowl})
@@ -398,6 +446,15 @@ def test_constraints_are_refused() -> None:
         ({"progress": "yes"}, "`progress` must be True, False, None, a function of a report, or observers; got 'yes'"),
         ({"fun": 3}, "`fun` must be a function of x, got 3"),
         ({"workers": 0}, "workers=...\\)` must be a whole number of at least 1, got 0"),
+        ({"executor": 4}, "`executor` must be an executor, .* got 4. Say `workers=4` for so many processes"),
+        ({"executor": ThreadPoolExecutor}, "`executor` must be an executor, .* got <class '.*ThreadPoolExecutor'>.$"),
+        ({"steps": 0}, "`minimize\\(steps=...\\)` must be a whole number of at least 1, got 0"),
+        ({"callback": 3}, "`callback` must be a function of an `OptimizeResult`, got 3"),
+        ({"target": np.nan}, "target=...\\)` must be a number, got nan"),
+        ({"target": np.complex128(1)}, "target=...\\)` must be a number, got np.complex"),
+        ({"time_limit": np.complex128(1)}, "time_limit=...\\)` must be a positive number, got np.complex"),
+        ({"seed": 0.5}, "`seed` must be a whole number, got 0.5"),
+        ({"seed": 2**63}, "`seed` must fit 64 bits"),
         ({"seed": "a"}, "`seed` must be a whole number, got 'a'"),
         ({"fun": lambda x: x}, "`fun` returned an array of shape \\(2,\\); it must return one number"),
         ({"fun": lambda x: None}, "`fun` returned None"),

@@ -356,3 +356,17 @@ def test_the_header_keeps_what_a_resume_needs(tmp_path: Path) -> None:
     assert words == [str(word) for word in given[1:]]
     assert header["settings"] == {"budget": 30, "workers": 2, "timeout": 9.0, "cwd": str(tmp_path)}
     assert header["problem"]["parameters"]["x"] == {"name": "Float", "low": 0.0, "high": 1.0, "log": False}
+
+
+def test_whole_numbers_may_be_written_with_an_exponent(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["minimize", "--run", "{python} -c 'print({x})'", "--param", "x=1e0:1e1:int", "--seed", "1e1", "--quiet"]
+    assert main([*words, "--budget", "0.5e1", "--workers", "2.0"]) == 0
+    assert "5 of 5 queries" in capsys.readouterr().out
+    for wrong in ("1.5", "1e-1", "1e999", "nan", "inf", "ten", "0"):
+        with pytest.raises(SystemExit):
+            main([*words, "--budget", wrong])
+        assert f"--budget: must be a whole number of at least 1, got '{wrong}'" in capsys.readouterr().err
+    for wrong in ("nan", "inf"):
+        with pytest.raises(SystemExit):
+            main([*words, "--target", wrong])
+        assert f"--target: must be a number, got '{wrong}'" in capsys.readouterr().err
