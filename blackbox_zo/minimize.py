@@ -14,7 +14,7 @@ import numpy as np
 from blackbox_zo._checks import check_at_least, check_choice, check_positive
 from blackbox_zo._records import Ended, Report
 from blackbox_zo._typing import Floats, Tree, override
-from blackbox_zo.errors import FeedbackError, TellError
+from blackbox_zo.errors import FeedbackError, JournalError, MeasureError, TellError, WorkerError
 from blackbox_zo.estimators import Estimator, EvolutionStrategy
 from blackbox_zo.function import FunctionOracle
 from blackbox_zo.journal import Journal
@@ -167,16 +167,33 @@ def auto(start: Vector, x0: Tree, bounds: Any, unit: Any) -> tuple[Vector, Estim
 def _to_the_end(run: Run, on_error: str) -> None:
     try:
         run.to_the_end()
-    except (FeedbackError, TellError):
+    except (FeedbackError, TellError, JournalError):
         raise
     except Exception as error:
         if error is run.oracle_error and on_error == "fail":
-            run.message = f"`fun` raised {type(error).__name__}: {error}"
+            run.message = _told(run.oracle, error)
             return
         best = run.search.best
-        if error is run.oracle_error and best.id >= 0:
+        journal = not (
+            error is run.oracle_error or run.raised_by or isinstance(error, MeasureError)
+        )  # it has the answers
+        if best.id >= 0 and not journal:
             error.add_note(f"Best so far, after {run.search.nfev} queries: f = {best.value} at {best.x}")
         raise
+
+
+def _told(oracle: Any, error: Exception) -> str:
+    """Who raised an exception while queries were answered: the function, what calls it, or the user's oracle."""
+    what = f"{type(error).__name__}: {error}"
+    if not isinstance(oracle, FunctionOracle):
+        return f"The oracle raised {what}"
+    if error is not oracle.raised:
+        return str(error) if isinstance(error, WorkerError) else what
+    return (
+        str(error)
+        if isinstance(error, TypeError) and str(error).startswith("`fun` returned")
+        else f"`fun` raised {what}"
+    )
 
 
 def _result(run: Run, before: int) -> OptimizeResult:
@@ -202,6 +219,8 @@ def _result(run: Run, before: int) -> OptimizeResult:
 
 class _ScipyCallback(Observer):
     """Hands an `OptimizeResult` to a function after each step, as scipy's own methods do."""
+
+    called = "the callback"
 
     def __init__(self, function: Callable[..., Any], before: int) -> None:
         self.function, self.before = function, before

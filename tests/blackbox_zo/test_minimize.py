@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import multiprocessing
 import os
 import re
 import signal
 import subprocess
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -237,6 +239,86 @@ def test_an_exception_can_be_an_exit(workers: int) -> None:
     assert (r.success, r.status) == (False, 4)
     assert r.message == "`fun` raised RuntimeError: too good"
     assert 1.0 <= r.fun < 3.0
+
+
+class Careless(bz.Observer):
+    """Raises in one of its methods."""
+
+    def __init__(self, event: str) -> None:
+        setattr(self, event, self.fail)
+
+    def fail(self, run: bz.Run, *what: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def careless(*what: Any) -> Any:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize("on_error", ["raise", "fail", "skip"])
+@pytest.mark.parametrize(
+    ("who", "given"),
+    [
+        ("the callback", {"callback": careless}),
+        ("the callback", {"progress": careless}),
+        *(
+            ("the observer `Careless`", {"progress": Careless(event)})
+            for event in ("begin", "answered", "measured", "stepped", "end")
+        ),
+    ],
+)
+def test_what_a_callback_or_an_observer_raises_is_its_own(who: str, given: dict[str, Any], on_error: Any) -> None:
+    """Even if `fun` could have raised the same."""
+    noting = bz.Measure("centre", lambda search: 0.0)
+    with pytest.raises(OSError, match="No space left on device") as caught:
+        bz.minimize(bowl, np.zeros(3), budget=30, on_error=on_error, measures=[noting], **given)
+    assert re.fullmatch(rf"Raised by {re.escape(who)}, after \d+ queries\.", caught.value.__notes__[0])
+    assert "`fun` raised" not in "".join(caught.value.__notes__)
+
+
+def test_a_run_says_who_raised() -> None:
+    for given, said in (
+        ({"observers": [Careless("stepped")]}, "The observer `Careless` raised OSError: [Errno 28] No space"),
+        ({"until": careless}, "`until` raised OSError: [Errno 28] No space"),
+        (
+            {"measures": [bz.Measure("centre", lambda search: careless() or 0.0)]},
+            "MeasureError: The measure 'centre' raised OSError: [Errno 28]",
+        ),
+    ):
+        run = bz.Run(bz.Search(np.zeros(3), bz.RandomVector(0.1), budget=20), FunctionOracle(bowl), **given)
+        with pytest.raises((OSError, bz.MeasureError)):
+            run.to_the_end()
+        assert run.ended is bz.Ended.RAISED
+        assert run.message.startswith(said)
+
+
+@pytest.mark.parametrize("on_error", ["raise", "skip", "fail"])
+def test_an_executor_that_breaks_is_no_error_of_the_function(on_error: Any) -> None:
+    def fun(x: Floats) -> float:
+        if bowl(x) < 1.0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return bowl(x)
+
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        if on_error == "fail":
+            r = bz.minimize(fun, np.zeros(3), executor=pool, on_error=on_error)
+            assert r.status == 4
+            assert re.match(r"The executor <.*ProcessPool.*> is broken: .* make a new one", r.message)
+            assert 1.0 <= r.fun < 3.0
+        else:
+            with pytest.raises(bz.WorkerError, match="make a new one") as caught:
+                bz.minimize(fun, np.zeros(3), executor=pool, on_error=on_error)
+            assert "Best so far, after" in caught.value.__notes__[-1]
+
+
+def test_an_oracle_or_a_wrong_value_is_named_as_such() -> None:
+    class Broken(bz.Oracle):
+        def answer(self, proposal: bz.Proposal) -> bz.Values:
+            raise RuntimeError("no link")
+
+    assert bz.minimize(Broken(), np.zeros(3), on_error="fail").message == "The oracle raised RuntimeError: no link"
+    r = bz.minimize(lambda x: None, np.zeros(3), on_error="fail")
+    assert r.message == "`fun` returned None; it must return one number. Is a `return` missing?"
 
 
 def test_an_exception_can_be_a_failed_query() -> None:
