@@ -174,10 +174,8 @@ def _to_the_end(run: Run, on_error: str) -> None:
             run.message = _told(run.oracle, error)
             return
         best = run.search.best
-        journal = not (
-            error is run.oracle_error or run.raised_by or isinstance(error, MeasureError)
-        )  # it has the answers
-        if best.id >= 0 and not journal:
+        lost = error is run.oracle_error or run.raised_by or isinstance(error, MeasureError)  # else a journal has it
+        if best.id >= 0 and lost:
             error.add_note(f"Best so far, after {run.search.nfev} queries: f = {best.value} at {best.x}")
         raise
 
@@ -189,11 +187,8 @@ def _told(oracle: Any, error: Exception) -> str:
         return f"The oracle raised {what}"
     if error is not oracle.raised:
         return str(error) if isinstance(error, WorkerError) else what
-    return (
-        str(error)
-        if isinstance(error, TypeError) and str(error).startswith("`fun` returned")
-        else f"`fun` raised {what}"
-    )
+    ours = isinstance(error, TypeError) and str(error).startswith("`fun` returned")
+    return str(error) if ours else f"`fun` raised {what}"
 
 
 def _result(run: Run, before: int) -> OptimizeResult:
