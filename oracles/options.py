@@ -10,11 +10,12 @@ from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
+from blackbox_zo._paths import expanded
 from blackbox_zo.errors import JournalError
 
 __all__ = [
-    "SEED", "BadInput", "Option", "Table", "add_options", "check_file", "count", "finite", "integer", "names_of",
-    "option", "positive", "seconds", "told", "whole", "whole_number",
+    "SEED", "BadInput", "Option", "Table", "add_options", "check_file", "count", "finite", "integer", "named",
+    "names_of", "option", "positive", "seconds", "told", "whole", "whole_number",
 ]  # fmt: skip
 
 
@@ -121,6 +122,11 @@ def whole(text: str) -> int:
 def count(text: str) -> int:
     """A whole number, 0 or more."""
     return _number(text, int, lambda n: n >= 0, "whole number of at least 0")
+
+
+def named(text: str) -> str:
+    """The name of a file, with the home folder for `~`, or a URL."""
+    return text if "://" in text else str(expanded(text))
 
 
 def positive(text: str) -> float:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from blackbox_zo._describe import describe, spell
+from blackbox_zo._paths import expanded
 from blackbox_zo._version import __version__
 from blackbox_zo.errors import JournalError, JournalLocked
 from blackbox_zo.journal._lock import lock
@@ -42,7 +43,7 @@ class Journal:
     shortened the file, which is checked at each flush.
 
     Args:
-        path: The file; created if missing. `~` is the home folder.
+        path: The file; created if missing. `~` is the home folder, as in every path of this package.
         problem: What is minimised, JSON-able. Part of the run's identity: a journal of another problem is refused.
         settings: Anything worth recording that may change between resumes, such as budget and workers.
         see: Called with each line already in the file when a search opens it.
@@ -61,7 +62,7 @@ class Journal:
         self._fd = -1  # set first: `__del__` reads it even if the path is invalid
         if not isinstance(path, str | os.PathLike):
             raise TypeError(f"`journal` must be the path of a file, got {path!r:.60}.")
-        self.path = Path(path).expanduser()
+        self.path = expanded(path)
         self.problem, self.settings, self.see, self.names = problem, settings, see, names or {}
         self._size, self._torn = 0, False
         self._absolute = self.path.absolute()

@@ -16,6 +16,7 @@ import numpy as np
 
 from blackbox_zo._checks import check_at_least, check_positive
 from blackbox_zo._describe import describe
+from blackbox_zo._paths import expanded
 from blackbox_zo._typing import Floats, override
 from blackbox_zo.feedback import Values
 from blackbox_zo.oracle import Oracle, Part, gather
@@ -40,7 +41,8 @@ class CommandOracle(Oracle):
     prints no number is a failed query, kept with its last lines; it never raises.
 
     Args:
-        run: The command, split as a shell would, or a list of arguments. `{name}` stands for a parameter, even
+        run: The command, split as a shell would, `~` in front of an argument being the home
+            folder; or a list of arguments. `{name}` stands for a parameter, even
             inside an argument; `{python}` for this Python, `{id}` for the query's number, `{{` and `}}` for braces.
         parameters: Names with a `Float`, `Integer` or `Choice`, or with its text; or a list of "name=low:high:log".
         read: Where the number is. "last": the last word of the last line of stdout that is not blank. "json:a.b": a
@@ -94,7 +96,7 @@ class CommandOracle(Oracle):
         check_at_least("CommandOracle", 0, tail=tail)
         self.parameters = parameters_of(parameters)
         self.timeout, self.workers, self.maximize, self.tail = timeout, int(workers), maximize, int(tail)
-        self.cwd = None if cwd is None else os.fspath(cwd)
+        self.cwd = None if cwd is None else os.fspath(expanded(cwd))
         self.env = None if env is None else {**os.environ, **env}
         self.run, self.read, self.calls = run if isinstance(run, str) else list(run), read, 0
         known = [*self.parameters, "python", "id"]
@@ -238,7 +240,7 @@ def _split(run: str | Sequence[str]) -> list[str]:
             raise TypeError(f"`run` must be text or a list of texts, got {tokens!r:.80}.")
     else:
         try:
-            tokens = shlex.split(run)
+            tokens = [str(expanded(token)) if token.startswith("~") else token for token in shlex.split(run)]
         except ValueError as error:
             raise ValueError(f"`run={run!r}` cannot be split into arguments: {error}; check its quotes.") from None
     if not tokens:
