@@ -171,6 +171,7 @@ class Run:
         self._tell("begin")
         asked: deque[Proposal] = deque()
         try:
+            self._work(True)
             yield from self._go(asked)
         except GeneratorExit:
             if self.ended is None:
@@ -185,6 +186,7 @@ class Run:
             raise
         finally:
             self.search.give_back(asked)
+            self._work(False)
             self._tell("end")
 
     def _tell(self, event: str, *what: Any) -> list[Any]:
@@ -197,6 +199,11 @@ class Run:
                 self._blame(observer.called or f"the observer `{type(observer).__name__}`", error)
                 raise
         return answers
+
+    def _work(self, running: bool) -> None:
+        """Tell the journal whether this run is at work, or waits for its caller."""
+        if self.search.journal is not None:
+            self.search.journal.use.running = running
 
     def _blame(self, who: str, error: Exception) -> None:
         self.raised_by = who
@@ -256,7 +263,9 @@ class Run:
                 ending = Ended.STOPPED, "A callback asked to stop."
                 self._measure(last=True)
             if proposal.step >= told_before:
+                self._work(False)
                 yield report
+                self._work(True)
             if self.stop is not None:
                 self.stop.check()
         self._finish(*self._all_failed(ending))

@@ -50,7 +50,8 @@ class Search(Standing):
     Raises:
         ValueError: An argument is out of range.
         JournalError: The journal is damaged, or of another problem or version.
-        JournalLocked: Another search is writing to it.
+        JournalLocked: Another search is writing to it: of another process, or of this one if it is at work, in a
+            `with` block or in another thread. Otherwise a search of this process gives way, and writes no more.
 
     Example:
         >>> import blackbox_zo as bz, numpy as np
@@ -90,6 +91,7 @@ class Search(Standing):
         if journal is not None:
             self._journal = journal if isinstance(journal, Journal) else Journal(journal)
             lines = self._journal.open(header_of(self._engine))
+            self._turn = self._journal.use.turn
             try:
                 replay(self._engine, self._without_measures(lines))
             except BaseException:
@@ -165,6 +167,7 @@ class Search(Standing):
             TellError: The proposal or an id does not belong to this search or has been told already, or the number of
                 answers is wrong.
             FeedbackError: The estimator cannot use this kind of feedback.
+            JournalLocked: A later search has taken the journal over.
             OSError: The journal cannot be written.
         """
         engine = self._engine
@@ -182,6 +185,7 @@ class Search(Standing):
             )
         learnt = proposal.moment.of(positions, pending.first_id)
         if self._journal is not None:
+            self._journal.check(self._turn)
             first, whole = pending.first_id, positions is pending.every
             told = range(first, first + feedback.n) if whole else [first + i for i in positions.tolist()]
             asked = proposal.step, pending.version, pending.ended
@@ -224,6 +228,7 @@ class Search(Standing):
             OSError: The journal cannot be written.
         """
         if self._journal is not None:
+            self._journal.check(self._turn)
             self._journal.write(measured_line(measured))
             self._journal.sync()
         self._measured.append(measured)
@@ -293,10 +298,13 @@ class Search(Standing):
 
     def close(self) -> None:
         """Flush and close the journal."""
-        if self._journal is not None:
+        if self._journal is not None and self._journal.use.turn == self._turn:
+            self._journal.use.kept = False
             self._journal.close()
 
     def __enter__(self) -> Search:
+        if self._journal is not None:
+            self._journal.use.kept = True
         return self
 
     def __exit__(self, *args: object) -> None:
