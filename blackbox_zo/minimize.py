@@ -14,6 +14,7 @@ import numpy as np
 from blackbox_zo._checks import check_at_least, check_choice, check_positive
 from blackbox_zo._records import Ended, Report
 from blackbox_zo._typing import Floats, Tree, override
+from blackbox_zo.distinct import Distinct, distinct
 from blackbox_zo.errors import FeedbackError, JournalError, MeasureError, TellError, WorkerError
 from blackbox_zo.estimators import Estimator, EvolutionStrategy
 from blackbox_zo.function import FunctionOracle
@@ -134,6 +135,15 @@ def minimize(
     estimator, rule = method if isinstance(method, tuple) and len(method) == 2 else (method, None)
     if not isinstance(estimator, Estimator) or not (rule is None or isinstance(rule, Rule)):
         raise TypeError(f'`method` must be "auto", an estimator, or (estimator, rule); got {method!r:.80}.')
+    over = ""
+    if start.fixed.all():
+        over, most = "`bounds` fix every element of `x0`, so it was asked about once.", 1
+    elif isinstance(estimator := distinct(start, estimator), Distinct):
+        over, most = f"All {estimator.n} points that there are were asked about.", estimator.n
+    if over and (budget is None or budget >= most):
+        budget = most
+    else:
+        over = ""
     search = Search(start, estimator, rule, seed=seed, budget=budget, journal=journal)
     try:
         before = search.nfev - getattr(oracle, "calls", 0)
@@ -144,6 +154,8 @@ def minimize(
         if callback is not None:
             run.observers += (_ScipyCallback(callback, before),)
         _to_the_end(run, on_error)
+        if over and run.ended is Ended.BUDGET:
+            run.message = over
         return _result(run, before)
     finally:
         search.close()

@@ -121,11 +121,8 @@ def _go(kind: Kind, session: Session, given: argparse.Namespace, stop: Stop, kin
         done = f"{run.search.moves if unit == 'steps' else session.tally.done:,} {unit}"
         option = "budget" if unit == "queries" else unit
         over = run.reached()
-        what = (
-            f"all {done} of this run; give a larger --{option} to continue"
-            if over
-            else f"{done} of this run, which continues"
-        )
+        more = "nothing is left to ask" if session.whole else f"give a larger --{option} to continue"
+        what = f"all {done} of this run; {more}" if over else f"{done} of this run, which continues"
         print(f"{journal} holds {what}.", flush=True)
     trouble = ""
     try:

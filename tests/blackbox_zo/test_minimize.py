@@ -423,6 +423,39 @@ def test_an_exception_is_not_an_answer_so_a_mended_function_goes_on(tmp_path: Pa
     assert (r.nfailed, r.fun) == (0, bz.minimize(bowl, np.zeros(3), budget=60).fun)
 
 
+# ------------------------------------------------------------------------------------------- fixed elements
+
+
+@pytest.mark.parametrize(
+    "method", ["auto", bz.RandomVector(0.01, 3), bz.Coordinatewise(1e-3), bz.RankBased(0.1, 6)], ids=str
+)
+def test_an_element_with_equal_bounds_stays_and_costs_nothing(method: Any, tmp_path: Path) -> None:
+    fun, path = Counted(lambda x: float(((x["a"] - 1) ** 2).sum() + (x["b"] - 1) ** 2)), tmp_path / "run.jsonl"
+    given = {"bounds": {"a": [(0, 2), (0.5, 0.5), (None, None)], "b": (3, 3)}, "budget": 100, "seed": 1}
+    start = {"a": np.array([0.0, 0.5, 0.0]), "b": 3.0}
+    r = bz.minimize(fun, start, method, journal=path, **given)
+    assert r.x["a"][1] == 0.5 and r.x["b"] == 3.0
+    free = bz.minimize(lambda x: bowl(x) + 4.25, np.zeros(2), method, bounds=[(0, 2), (None, None)], budget=100, seed=1)
+    assert r.nfev == free.nfev == 100
+    if isinstance(method, bz.Coordinatewise):  # which draws nothing
+        assert r.fun == free.fun
+    assert abs(r.fun - 4.25) < 0.5
+    again = bz.minimize(fun, start, method, journal=path, **given)
+    assert again.fun == r.fun and len(fun.seen) == 100
+
+
+def test_with_every_element_fixed_the_start_is_asked_about_once(tmp_path: Path) -> None:
+    for method in ("auto", bz.RandomVector(0.1)):
+        fun = Counted()
+        r = bz.minimize(fun, [0.0, 2.0], method, bounds=[(0, 0), (2, 2)])
+        assert (r.x.tolist(), r.fun, r.nfev, r.success) == ([0.0, 2.0], 2.0, 1, True)
+        assert r.message == "`bounds` fix every element of `x0`, so it was asked about once."
+    r = scipy.optimize.minimize(
+        bowl, [0.0, 2.0], method=bz.scipy_method(), bounds=scipy.optimize.Bounds([0, 2], [0, 2])
+    )
+    assert (r.fun, r.nfev) == (2.0, 1)
+
+
 # ------------------------------------------------------------------------------------------- scipy
 
 
