@@ -7,7 +7,15 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["check_at_least", "check_choice", "check_positive", "check_rate", "check_share"]
+__all__ = [
+    "check_at_least",
+    "check_choice",
+    "check_number",
+    "check_positive",
+    "check_rate",
+    "check_seed",
+    "check_share",
+]
 
 
 def check_positive(owner: str, **arguments: Any) -> None:
@@ -45,5 +53,23 @@ def check_rate(owner: str, value: Any) -> None:
         check_positive(owner, learning_rate=value)
 
 
+def check_number(owner: str, **arguments: Any) -> None:
+    """Each argument is a number, infinite perhaps, but not NaN."""
+    for name, value in arguments.items():
+        if not _is_number(value) or math.isnan(value):
+            raise TypeError(f"`{owner}({name}=...)` must be a number, got {value!r:.60}.")
+
+
+def check_seed(value: Any) -> int:
+    """A seed: a whole number of 64 bits."""
+    if not _is_number(value) or not math.isfinite(value) or value != int(value):
+        raise TypeError(f"`seed` must be a whole number, got {value!r:.60}.")
+    if not -(2**63) <= value < 2**63:
+        raise ValueError(f"`seed` must fit 64 bits, got {value}.")
+    return int(value)
+
+
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float | np.number) and not isinstance(value, bool)
+    if isinstance(value, bool | np.complexfloating | np.timedelta64):
+        return False
+    return isinstance(value, int | float | np.number)

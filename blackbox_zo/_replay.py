@@ -12,12 +12,14 @@ from blackbox_zo import estimators, rules
 from blackbox_zo._describe import describe, rebuild
 from blackbox_zo._engine import Engine
 from blackbox_zo._typing import Floats, Ints
+from blackbox_zo.distinct import Distinct
 from blackbox_zo.errors import JournalError
 from blackbox_zo.estimators import Estimator
 from blackbox_zo.feedback import Feedback, Values
 from blackbox_zo.journal import Answers, JournalReader, Line
 from blackbox_zo.rules import Rule
 from blackbox_zo.variables import SMALL, Vector
+from blackbox_zo.variables._cells import Cells
 
 __all__ = ["engine_of", "find_public", "header_of", "points_of", "replay", "restore"]
 
@@ -212,13 +214,16 @@ def restore(header: Mapping[str, Any]) -> tuple[Vector, Estimator, Rule]:
     return vector, rebuild(header["estimator"], find_public), rebuild(header["rule"], find_public)
 
 
+_MORE = {"Distinct": Distinct, "Cells": Cells}
+
+
 def find_public(name: str) -> Any:
     """The estimator, rule or schedule with this name.
 
     Raises:
         ValueError: `blackbox_zo` has none.
     """
-    found = getattr(estimators, name, None) or getattr(rules, name, None)
+    found = _MORE.get(name) or getattr(estimators, name, None) or getattr(rules, name, None)
     if not (isinstance(found, type) and is_dataclass(found)):
         raise ValueError(f"`{name}` is not part of blackbox_zo, so the run cannot be rebuilt from its journal.")
     return found

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from blackbox_zo._number import number
+from blackbox_zo._checks import check_seed
+from blackbox_zo._number import number, numbers
 from blackbox_zo.errors import FeedbackError
 from blackbox_zo.estimators import Estimator
 from blackbox_zo.feedback import Values
@@ -62,16 +63,11 @@ def as_autograd(
         raise FeedbackError(f"Cannot use `{type(estimator).__name__}` with `as_autograd`: it takes no values.")
     if estimator.warmup:
         raise ValueError("`as_autograd` needs an estimate from one step; residual feedback needs two. Use `central`.")
-    count = 0
+    count, seed = 0, check_seed(seed)
 
     def ask(points: torch.Tensor) -> Any:
         if vectorized:
-            answers = torch.as_tensor(fun(points)).detach().double().cpu().numpy()
-            if answers.shape != (len(points),):
-                raise TypeError(
-                    f"`fun` returned shape {answers.shape}; with `vectorized=True` it must be ({len(points)},)."
-                )
-            return answers
+            return numbers(fun(points), len(points))
         return np.array([number(fun(point)) for point in points])
 
     class BlackBox(torch.autograd.Function):

@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from blackbox_zo._number import floats
 from blackbox_zo._typing import Counts, Floats, Ints
 from blackbox_zo.errors import TellError
 
@@ -39,9 +40,9 @@ class Values:
         info: Sequence[Mapping[str, Any] | None] | None = None,
     ) -> None:
         try:
-            array = np.array(values, dtype=np.float64)
+            array = floats(values)
         except (TypeError, ValueError):
-            raise TellError(f"`Values(values)` needs one number per query, got {values!r:.80}.") from None
+            raise TellError(f"`Values(values)` needs one real number per query, got {values!r:.80}.") from None
         if array.ndim != 1:
             raise TellError(f"`Values(values)` needs shape (n,), one number per query; got shape {array.shape}.")
         finite = np.isfinite(array)
@@ -49,7 +50,7 @@ class Values:
         if self.n_failed:
             array[~finite] = np.nan
         self.values: Floats = array
-        self.stderr: Floats | None = None if stderr is None else np.array(stderr, dtype=np.float64)
+        self.stderr: Floats | None = None if stderr is None else floats(stderr)
         self.info = None if info is None else tuple(info)
         for name, other in (("stderr", self.stderr), ("info", self.info)):
             if other is not None and len(other) != len(array):

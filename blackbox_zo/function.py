@@ -48,6 +48,8 @@ class FunctionOracle(Oracle):
 
     Attributes:
         calls: Number of times `fun` was called (with `vectorized`, number of points).
+        raised: The exception of `fun` that was raised last; None for none. Others, such as a `WorkerError`, are not
+            those of `fun`.
 
     Raises:
         TypeError: `fun` cannot be called, or `executor` is none, or `args` are no tuple.
@@ -86,7 +88,10 @@ class FunctionOracle(Oracle):
                 f"`args` must be a tuple of further arguments of `fun`, got {args!r:.60}; write `(a,)` for one."
             )
         if executor is not None and (isinstance(executor, type) or not callable(getattr(executor, "submit", None))):
-            raise TypeError(f"`executor` must be an executor, such as `ThreadPoolExecutor(4)`, got {executor!r:.60}.")
+            raise TypeError(
+                f"`executor` must be an executor, such as `ThreadPoolExecutor(4)`, got {executor!r:.60}."
+                + (f" Say `workers={executor}` for so many processes." if isinstance(executor, int) else "")
+            )
         if executor is not None and workers > 1:
             raise ValueError("Give either `workers` or `executor`, not both.")
         for name, value in (("timeout", timeout), ("memory_growth", memory_growth)):
@@ -96,6 +101,7 @@ class FunctionOracle(Oracle):
                     raise ValueError(f"`{name}` is for worker processes; calls on an `executor` cannot be ended.")
         self.fun: Callable[[Tree], Any] = (lambda x: fun(x, *args)) if args else fun
         self.vectorized, self.on_error, self.calls, self.workers = vectorized, on_error, 0, int(workers)
+        self.raised: BaseException | None = None
         self._pool: Pool | Remote | None = None
         if executor is not None:
             self._pool = Remote(Call(fun, args), executor)
@@ -170,6 +176,7 @@ class FunctionOracle(Oracle):
         if isinstance(result, Lost):
             return np.full(n, np.nan), {"error": result.reason}
         if self.on_error == "raise" or not isinstance(result.error, Exception):
+            self.raised = result.error
             raise result.error
         return np.full(n, np.nan), {"error": f"{type(result.error).__name__}: {result.error}"}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from blackbox_zo._checks import check_seed
 from blackbox_zo._typing import Tree
 from blackbox_zo.errors import FeedbackError
 from blackbox_zo.estimators import Estimator
@@ -42,7 +43,7 @@ def gradient(
         >>> bz.gradient(lambda x: x["a"] ** 2, {"a": 3.0}, bz.Coordinatewise(0.1))
         {'a': 6.000000000000005}
     """
-    variable = Vector(x)
+    variable, seed = Vector(x), check_seed(seed)
     oracle = fun if isinstance(fun, Oracle) else FunctionOracle(fun, vectorized=vectorized)
     state = estimator.start(variable)
     first_id = 0

@@ -10,6 +10,7 @@ from typing import Any, final
 import numpy as np
 
 from blackbox_zo._checks import check_at_least
+from blackbox_zo._number import number
 from blackbox_zo.errors import MeasureError
 from blackbox_zo.journal import Measured
 
@@ -80,17 +81,17 @@ class Measure:
             log.warning("The measure %r raised %s after %d moves; the run continues.", self.name, what, moves)
             return Measured(self.name, moves, {}, what, seconds)
         given = found if isinstance(found, Mapping) else {self.name: found}
-        values = {str(name): float(value) for name, value in given.items() if _is_number(value)}
-        more = {str(name): value for name, value in given.items() if not _is_number(value)}
+        values, more = dict[str, float](), dict[str, Any]()
+        for name, value in given.items():
+            try:
+                if isinstance(value, bool | np.bool_ | None):
+                    raise TypeError
+                values[str(name)] = number(value)
+            except TypeError:
+                more[str(name)] = value
         reason = str(more.pop("error", ""))
         if not values and not reason:
             raise MeasureError(
                 f"The measure {self.name!r} must return a number or a dict of numbers; it returned {found!r:.80}."
             )
         return Measured(self.name, moves, values, reason, seconds, more)
-
-
-def _is_number(value: Any) -> bool:
-    if isinstance(value, bool | np.bool_):
-        return False
-    return isinstance(value, int | float | np.number) or (isinstance(value, np.ndarray) and value.ndim == 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Callable
 from concurrent.futures import Executor
 from pathlib import Path
@@ -13,7 +14,8 @@ import numpy as np
 from blackbox_zo._checks import check_at_least, check_choice, check_positive
 from blackbox_zo._records import Ended, Report
 from blackbox_zo._typing import Floats, Tree, override
-from blackbox_zo.errors import FeedbackError, TellError
+from blackbox_zo.distinct import Distinct, distinct
+from blackbox_zo.errors import FeedbackError, JournalError, MeasureError, TellError, WorkerError
 from blackbox_zo.estimators import Estimator, EvolutionStrategy
 from blackbox_zo.function import FunctionOracle
 from blackbox_zo.journal import Journal
@@ -38,7 +40,7 @@ def minimize(
     fun: Callable[..., Any] | Oracle,
     x0: Tree,
     method: Method = "auto",
-    budget: int = 2000,
+    budget: int | None = 2000,
     bounds: Any = None,
     seed: int = 0,
     vectorized: bool = False,
@@ -52,6 +54,7 @@ def minimize(
     time_limit: float | None = None,
     timeout: float | None = None,
     target: float | None = None,
+    steps: int | None = None,
     measures: list[Measure] | None = None,
     unit: Any = None,
     args: tuple[Any, ...] = (),
@@ -65,7 +68,8 @@ def minimize(
         method: "auto", an estimator, or a pair of estimator and rule. "auto" is a CMA-ES,
             up to 20 dimensions with a quadratic model, above 100 with a diagonal covariance; its first radius is 0.3
             units, and the unit of an element with two bounds is half their distance.
-        budget: Most calls of `fun`. The last step is cut short if it would exceed it.
+        budget: Most calls of `fun`. The last step is cut short if it would exceed it. None for no such limit, if there
+            is another one: `steps` or `time_limit`.
         bounds: None, one (low, high) pair for all elements, or one pair per element; points never leave them.
         seed: Determines all randomness.
         vectorized: See `fun`.
@@ -83,6 +87,7 @@ def minimize(
         timeout: Seconds that one query may take; a query that takes longer is ended, and has failed. It is asked in a
             worker process then, also with `workers=1`.
         target: Stop once a value as low as this has been found.
+        steps: Most steps, those of a resumed run included; each is one move. None for no limit.
         measures: Functions to evaluate between steps; see `Measure`.
         unit: The unit of movement, a positive number or one per element; radii and moves are in it.
         args: More arguments for `fun`, after x.
@@ -90,9 +95,9 @@ def minimize(
     Returns:
         `OptimizeResult`: the best point `x` that was asked, and its value `fun`; `nfev`, the number of calls made,
         those of a resumed run included; `nit`, the number of moves; `success`; `status`, an `Ended` (0 budget spent, 1
-        stopped by the callback, 2 time limit, 3 interrupted, 4 `fun` raised, 5 every query failed, 6 target reached);
-        `message`; also `nfailed`, and `center`, where the search stands: under noise, and with many queries a step, it
-        is nearer to the optimum than the luckiest sample `x`.
+        stopped by the callback, 2 time limit, 3 interrupted, 4 `fun` raised, 5 every query failed, 6 target reached,
+        7 steps made); `message`; also `nfailed`, and `center`, where the search stands: under noise, and with many
+        queries a step, it is nearer to the optimum than the luckiest sample `x`.
 
     Raises:
         ValueError: An argument is out of its range.
@@ -105,11 +110,16 @@ def minimize(
         >>> r.nfev, bool(r.fun < 1e-6)
         (400, True)
     """
-    check_at_least("minimize", 1, budget=budget)
+    for limit, value in (("budget", budget), ("steps", steps)):
+        if value is not None:
+            check_at_least("minimize", 1, **{limit: value})
+    if callback is not None and not callable(callback):
+        raise TypeError(f"`callback` must be a function of an `OptimizeResult`, got {callback!r:.60}.")
     check_choice("minimize", ("raise", "fail", "skip"), on_error=on_error)
     if time_limit is not None:
         check_positive("minimize", time_limit=time_limit)
-    observers = display(progress, Tally(int(budget)))
+    budget = None if budget is None else int(budget)
+    observers = display(progress, Tally(budget))
     oracle: Any = fun
     asked: dict[str, Any] = {"vectorized": vectorized, "executor": executor, "args": args, "timeout": timeout}
     if not (isinstance(fun, Oracle) or callable(getattr(fun, "answer", None))):
@@ -125,13 +135,27 @@ def minimize(
     estimator, rule = method if isinstance(method, tuple) and len(method) == 2 else (method, None)
     if not isinstance(estimator, Estimator) or not (rule is None or isinstance(rule, Rule)):
         raise TypeError(f'`method` must be "auto", an estimator, or (estimator, rule); got {method!r:.80}.')
-    search = Search(start, estimator, rule, seed=seed, budget=int(budget), journal=journal)
+    over = ""
+    if start.fixed.all():
+        over, most = "`bounds` fix every element of `x0`, so it was asked about once.", 1
+    elif isinstance(estimator := distinct(start, estimator), Distinct):
+        over, most = f"All {estimator.n} points that there are were asked about.", estimator.n
+    if over and (budget is None or budget >= most):
+        budget = most
+    else:
+        over = ""
+    search = Search(start, estimator, rule, seed=seed, budget=budget, journal=journal)
     try:
         before = search.nfev - getattr(oracle, "calls", 0)
-        run = Run(search, oracle, time_limit=time_limit, target=target, measures=measures or (), observers=observers)
+        limits: dict[str, Any] = {"time_limit": time_limit, "target": target}
+        if steps is not None:
+            limits["steps"] = max(int(steps) - search.moves, 0)
+        run = Run(search, oracle, **limits, measures=measures or (), observers=observers)
         if callback is not None:
             run.observers += (_ScipyCallback(callback, before),)
         _to_the_end(run, on_error)
+        if over and run.ended is Ended.BUDGET:
+            run.message = over
         return _result(run, before)
     finally:
         search.close()
@@ -155,16 +179,28 @@ def auto(start: Vector, x0: Tree, bounds: Any, unit: Any) -> tuple[Vector, Estim
 def _to_the_end(run: Run, on_error: str) -> None:
     try:
         run.to_the_end()
-    except (FeedbackError, TellError):
+    except (FeedbackError, TellError, JournalError):
         raise
     except Exception as error:
         if error is run.oracle_error and on_error == "fail":
-            run.message = f"`fun` raised {type(error).__name__}: {error}"
+            run.message = _told(run.oracle, error)
             return
         best = run.search.best
-        if error is run.oracle_error and best.id >= 0:
+        lost = error is run.oracle_error or run.raised_by or isinstance(error, MeasureError)  # else a journal has it
+        if best.id >= 0 and lost:
             error.add_note(f"Best so far, after {run.search.nfev} queries: f = {best.value} at {best.x}")
         raise
+
+
+def _told(oracle: Any, error: Exception) -> str:
+    """Who raised an exception while queries were answered: the function, what calls it, or the user's oracle."""
+    what = f"{type(error).__name__}: {error}"
+    if not isinstance(oracle, FunctionOracle):
+        return f"The oracle raised {what}"
+    if error is not oracle.raised:
+        return str(error) if isinstance(error, WorkerError) else what
+    ours = isinstance(error, TypeError) and str(error).startswith("`fun` returned")
+    return str(error) if ours else f"`fun` raised {what}"
 
 
 def _result(run: Run, before: int) -> OptimizeResult:
@@ -180,7 +216,7 @@ def _result(run: Run, before: int) -> OptimizeResult:
         fun=best.value,
         nfev=nfev,
         nit=search.moves,
-        success=best.id >= 0 and run.ended in (None, Ended.BUDGET, Ended.STOPPED, Ended.TIME, Ended.TARGET),
+        success=best.id >= 0 and run.ended not in (Ended.INTERRUPTED, Ended.RAISED, Ended.FAILED, Ended.BARREN),
         status=int(run.ended or Ended.BUDGET),
         message=run.message or "running",
         nfailed=search.failed,
@@ -191,9 +227,11 @@ def _result(run: Run, before: int) -> OptimizeResult:
 class _ScipyCallback(Observer):
     """Hands an `OptimizeResult` to a function after each step, as scipy's own methods do."""
 
+    called = "the callback"
+
     def __init__(self, function: Callable[..., Any], before: int) -> None:
         self.function, self.before = function, before
-        self.by_name = set(inspect.signature(function).parameters) == {"intermediate_result"}
+        self.by_name = _by_name(function)
 
     @override
     def stepped(self, run: Run, report: Report) -> bool:
@@ -210,11 +248,16 @@ def scipy_method(method: Method = "auto", **options: Any) -> Callable[..., Optim
 
     Args:
         method: As for `minimize`.
-        **options: Any further arguments of `minimize`; `options={...}` given to scipy override them, and scipy's own
-            `maxfev` means `budget`.
+        **options: Any further arguments of `minimize`; `options={...}` given to scipy override them. scipy's names mean
+            what they mean there: `maxfev` and `maxfun` the most calls, `maxiter` the most iterations (`steps`; without
+            a number of calls there is then no limit on these), and `disp` prints how the run ended.
 
     Returns:
-        A function that scipy calls. It refuses `constraints`, and ignores derivatives, which it has no use for.
+        A function that scipy calls. It refuses `constraints`, ignores derivatives, which it has no use for, and warns
+        of options that it does not know, and of `tol`.
+
+    Raises:
+        TypeError: An option is unknown.
 
     Example:
         >>> import scipy.optimize
@@ -223,20 +266,49 @@ def scipy_method(method: Method = "auto", **options: Any) -> Callable[..., Optim
         >>> bool(r.fun < 1e-4)
         True
     """
+    ours = inspect.signature(minimize).parameters.keys() - {"fun", "x0", "method", "args"}
+    known = ours | {"maxfev", "maxfun", "maxiter", "disp"}
+    if strange := sorted(options.keys() - known):
+        raise TypeError(f"`scipy_method` has no option {strange[0]!r}; there are {', '.join(sorted(known))}.")
 
     def run(fun: Callable[..., Any], x0: Floats, args: tuple[Any, ...] = (), **given: Any) -> OptimizeResult:
-        for ignored in ("jac", "hess", "hessp", "tol"):
+        from scipy.optimize import OptimizeWarning
+
+        for ignored in ("jac", "hess", "hessp"):
             given.pop(ignored, None)
         constraints = given.pop("constraints", ())
         if constraints is not None and constraints != () and constraints != []:
             raise ValueError("`constraints` cannot be used with blackbox_zo; add a penalty to `fun`, or use `bounds`.")
-        if "maxfev" in given:
-            given["budget"] = given.pop("maxfev")
-        given.pop("disp", None)
+        if given.pop("tol", None) is not None:
+            unused = "`tol` is not used: the run ends with its budget, or by `maxiter`, `target` or `time_limit`."
+            warnings.warn(unused, OptimizeWarning, stacklevel=3)
+        if strange := [name for name in given if name not in known]:
+            warnings.warn(f"Unknown solver options: {', '.join(strange)}", OptimizeWarning, stacklevel=3)
         callback = given.get("callback")
-        if callback is not None and set(inspect.signature(callback).parameters) != {"intermediate_result"}:
+        if callback is not None and not _by_name(callback):
             given["callback"] = lambda so_far: callback(np.copy(so_far.x))  # as scipy's own methods call it
-        given = {k: v for k, v in given.items() if not (v is None and k in ("bounds", "callback"))}
-        return minimize(fun, x0, method, **{**options, **given}, args=args)
+        given = {**options, **{k: v for k, v in given.items() if v is not None and k in known}}
+        disp = given.pop("disp", False)
+        for name in ("maxfun", "maxfev"):
+            if name in given:
+                given["budget"] = given.pop(name)
+        if (most := given.pop("maxiter", None)) is not None:
+            check_at_least("minimize", 1, maxiter=most)
+            given = {"budget": None, **given, "steps": most}
+        found = minimize(fun, x0, method, **given, args=args)
+        if disp:
+            print(found.message)
+            print(f"         Current function value: {found.fun:f}")
+            print(f"         Iterations: {found.nit}")
+            print(f"         Function evaluations: {found.nfev}")
+        return found
 
     return run
+
+
+def _by_name(callback: Callable[..., Any]) -> bool:
+    """Whether a callback asks for its argument by scipy's name."""
+    try:
+        return set(inspect.signature(callback).parameters) == {"intermediate_result"}
+    except (TypeError, ValueError):  # something built in, which says nothing of its parameters
+        return False

@@ -26,6 +26,8 @@ class Callback(Observer):
         function: Called with the step's `Report`; the run ends if it returns something true.
     """
 
+    called = "the callback"
+
     def __init__(self, function: Callable[[Report], Any]) -> None:
         self.function = function
 

@@ -6,11 +6,11 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
-from blackbox_zo._checks import check_at_least, check_positive
+from blackbox_zo._checks import check_at_least, check_number, check_positive
 from blackbox_zo._engine import Snapshot
 from blackbox_zo._records import Ended, Failure, Report, Searched
 from blackbox_zo._rewind import Snapshots
@@ -29,7 +29,13 @@ __all__ = ["Ended", "Failure", "Observer", "Report", "Run"]
 
 
 class Observer:
-    """Receives the events of a run. Every method does nothing by default."""
+    """Receives the events of a run. Every method does nothing by default. What a method raises ends the run.
+
+    Attributes:
+        called: What a message calls the observer if it raises; empty for the name of its class.
+    """
+
+    called: ClassVar[str] = ""
 
     def begin(self, run: Run) -> None:
         """The run starts or resumes."""
@@ -73,6 +79,7 @@ class Run:
         message: The same as a sentence.
         first_failure: The first query that failed in this run; None if none has.
         oracle_error: The exception that the oracle raised; None if it raised none.
+        raised_by: The observer, or "`until`", that raised an exception, in words; empty if none did.
         seconds: Seconds since this run began.
 
     Raises:
@@ -116,8 +123,8 @@ class Run:
             check_at_least("run", 1, patience=patience)
         if time_limit is not None:
             check_positive("run", time_limit=time_limit)
-        if target is not None and not isinstance(target, int | float | np.number):
-            raise TypeError(f"`target` must be a number, got {target!r:.60}.")
+        if target is not None:
+            check_number("run", target=target)
         names = [m.name for m in measures]
         if len(set(names)) < len(names):
             raise ValueError(f"Two measures have the same name; the names are {', '.join(map(repr, names))}.")
@@ -134,6 +141,7 @@ class Run:
         self.message = ""
         self.first_failure: Failure | None = None
         self.oracle_error: Exception | None = None
+        self.raised_by = ""
         self._done = 0
         self._begun = time.monotonic()
         self._patient_from = 0
@@ -160,10 +168,10 @@ class Run:
         self._begun = time.monotonic()
         barren = self.search.barren  # a run that gave up and is resumed gets its full patience again
         self._patient_from = barren if self.patience is not None and barren >= self.patience else 0
-        for observer in self.observers:
-            observer.begin(self)
+        self._tell("begin")
         asked: deque[Proposal] = deque()
         try:
+            self._work(True)
             yield from self._go(asked)
         except GeneratorExit:
             if self.ended is None:
@@ -173,12 +181,41 @@ class Run:
             self._finish(Ended.INTERRUPTED, "Interrupted; every answer is kept.")
             raise
         except Exception as error:
-            self._finish(Ended.RAISED, f"{type(error).__name__}: {error}")
+            by = f"{self.raised_by[0].upper()}{self.raised_by[1:]} raised " if self.raised_by else ""
+            self._finish(Ended.RAISED, f"{by}{type(error).__name__}: {error}")
             raise
         finally:
             self.search.give_back(asked)
-            for observer in self.observers:
-                observer.end(self)
+            self._work(False)
+            self._tell("end")
+
+    def _tell(self, event: str, *what: Any) -> list[Any]:
+        """Call a method of each observer; what one of them raises says so in a note."""
+        answers = []
+        for observer in self.observers:
+            try:
+                answers.append(getattr(observer, event)(self, *what))
+            except Exception as error:
+                self._blame(observer.called or f"the observer `{type(observer).__name__}`", error)
+                raise
+        return answers
+
+    def _work(self, running: bool) -> None:
+        """Tell the journal whether this run is at work, or waits for its caller."""
+        if self.search.journal is not None:
+            self.search.journal.use.running = running
+
+    def _blame(self, who: str, error: Exception) -> None:
+        self.raised_by = who
+        error.add_note(f"Raised by {who}, after {self.search.nfev} queries.")
+
+    def _stops(self) -> bool:
+        """What `until` says."""
+        try:
+            return self.until is not None and bool(self.until())
+        except Exception as error:
+            self._blame("`until`", error)
+            raise
 
     def _finish(self, ended: Ended, message: str) -> None:
         self.ended, self.message = ended, message
@@ -221,12 +258,14 @@ class Run:
             ending = self.reached()
             measured = self._measure(last=ending is not None)
             report = Report(proposal.step, search.nfev, value, search.best.value, search.failed, self.seconds, measured)
-            stopped = [observer.stepped(self, report) for observer in self.observers]
+            stopped = self._tell("stepped", report)
             if ending is None and any(stopped):
                 ending = Ended.STOPPED, "A callback asked to stop."
                 self._measure(last=True)
             if proposal.step >= told_before:
+                self._work(False)
                 yield report
+                self._work(True)
             if self.stop is not None:
                 self.stop.check()
         self._finish(*self._all_failed(ending))
@@ -248,7 +287,7 @@ class Run:
             return Ended.TARGET, f"The target {self.target:g} is reached."
         if search.exhausted:
             return Ended.BUDGET, f"The budget of {search.budget} queries is spent."
-        if (self.steps is not None and self._done >= self.steps) or (self.until is not None and self.until()):
+        if (self.steps is not None and self._done >= self.steps) or self._stops():
             return Ended.STEPS, "All steps are done."
         if self.patience is not None and search.barren - self._patient_from >= self.patience:
             return Ended.BARREN, (f"All queries of the last {search.barren} steps failed, so x has not moved.")
@@ -309,8 +348,7 @@ class Run:
                         self._note_failure(ids, part, failed[0])
                 if self.observers:
                     answers = answers_of(proposal.step, search.moves, ids, part)
-                    for observer in self.observers:
-                        observer.answered(self, answers)
+                    self._tell("answered", answers)
                 if self.stop is not None:
                     self.stop.check()
                 if left and time.monotonic() > deadline:
@@ -341,6 +379,5 @@ class Run:
             search.record(found)
             self._taken[measure.name] = search.moves
             out[measure.name] = found
-            for observer in self.observers:
-                observer.measured(self, found)
+            self._tell("measured", found)
         return out

@@ -11,7 +11,7 @@ import numpy as np
 
 from blackbox_zo import _checkpoint
 from blackbox_zo._best import Best
-from blackbox_zo._checks import check_at_least
+from blackbox_zo._checks import check_at_least, check_seed
 from blackbox_zo._engine import Engine, Snapshot
 from blackbox_zo._open import Open, belongs, cannot_use, positions_of
 from blackbox_zo._replay import header_of, replay
@@ -50,7 +50,8 @@ class Search(Standing):
     Raises:
         ValueError: An argument is out of range.
         JournalError: The journal is damaged, or of another problem or version.
-        JournalLocked: Another search is writing to it.
+        JournalLocked: Another search is writing to it: of another process, or of this one if it is at work, in a
+            `with` block or in another thread. Otherwise a search of this process gives way, and writes no more.
 
     Example:
         >>> import blackbox_zo as bz, numpy as np
@@ -80,12 +81,9 @@ class Search(Standing):
         if budget is not None:
             check_at_least("Search", 1, budget=budget)
         check_at_least("Search", 0, max_staleness=max_staleness)
-        if isinstance(seed, bool) or not isinstance(seed, int | np.integer):
-            raise TypeError(f"`seed` must be a whole number, got {seed!r:.60}.")
-        if not -(2**63) <= seed < 2**63:
-            raise ValueError(f"`seed` must fit 64 bits, got {seed}.")
+        seed, budget = check_seed(seed), None if budget is None else int(budget)
         variable = x0 if isinstance(x0, Variable) else Vector(x0)
-        self._engine = Engine(variable, estimator, rule or estimator.rule(), int(seed), budget, max_staleness)
+        self._engine = Engine(variable, estimator, rule or estimator.rule(), seed, budget, int(max_staleness))
         self._unhanded: deque[int] = deque()
         self._measured: list[Measured] = []
         self._journal: Journal | None = None
@@ -93,6 +91,7 @@ class Search(Standing):
         if journal is not None:
             self._journal = journal if isinstance(journal, Journal) else Journal(journal)
             lines = self._journal.open(header_of(self._engine))
+            self._turn = self._journal.use.turn
             try:
                 replay(self._engine, self._without_measures(lines))
             except BaseException:
@@ -168,6 +167,7 @@ class Search(Standing):
             TellError: The proposal or an id does not belong to this search or has been told already, or the number of
                 answers is wrong.
             FeedbackError: The estimator cannot use this kind of feedback.
+            JournalLocked: A later search has taken the journal over.
             OSError: The journal cannot be written.
         """
         engine = self._engine
@@ -185,6 +185,7 @@ class Search(Standing):
             )
         learnt = proposal.moment.of(positions, pending.first_id)
         if self._journal is not None:
+            self._journal.check(self._turn)
             first, whole = pending.first_id, positions is pending.every
             told = range(first, first + feedback.n) if whole else [first + i for i in positions.tolist()]
             asked = proposal.step, pending.version, pending.ended
@@ -227,6 +228,7 @@ class Search(Standing):
             OSError: The journal cannot be written.
         """
         if self._journal is not None:
+            self._journal.check(self._turn)
             self._journal.write(measured_line(measured))
             self._journal.sync()
         self._measured.append(measured)
@@ -296,10 +298,13 @@ class Search(Standing):
 
     def close(self) -> None:
         """Flush and close the journal."""
-        if self._journal is not None:
+        if self._journal is not None and self._journal.use.turn == self._turn:
+            self._journal.use.kept = False
             self._journal.close()
 
     def __enter__(self) -> Search:
+        if self._journal is not None:
+            self._journal.use.kept = True
         return self
 
     def __exit__(self, *args: object) -> None:

@@ -37,6 +37,7 @@ from typing import Any, final
 
 from blackbox_zo._checks import check_at_least
 from blackbox_zo._describe import describe, spell
+from blackbox_zo._paths import expanded
 from blackbox_zo._records import Ended, Report
 from blackbox_zo._typing import override
 from blackbox_zo._version import __version__
@@ -137,7 +138,7 @@ class TensorBoard(Tracker):
 
     def __init__(self, folder: str | os.PathLike[str], *, every: int = 1, maximize: bool = False) -> None:
         super().__init__(every=every, maximize=maximize)
-        self._package, self.folder = _package("tensorboardX", "tensorboard"), os.fspath(folder)
+        self._package, self.folder = _package("tensorboardX", "tensorboard"), os.fspath(expanded(folder))
         self._writer: Any = None
 
     @override

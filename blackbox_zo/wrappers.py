@@ -76,7 +76,7 @@ class Repeat(Wrapper):
     def __init__(self, oracle: Answers, n: int) -> None:
         super().__init__(oracle)
         check_at_least("Repeat", 1, n=n)
-        self.n = n
+        self.n = int(n)
 
     @override
     def answer(self, proposal: Proposal) -> Values:
@@ -122,7 +122,7 @@ class RankOnly(Wrapper):
         super().__init__(oracle)
         if n_ranked is not None:
             check_at_least("RankOnly", 1, n_ranked=n_ranked)
-        self.n_ranked = n_ranked
+        self.n_ranked = None if n_ranked is None else int(n_ranked)
 
     @override
     def answer(self, proposal: Proposal) -> Ranking:

@@ -17,6 +17,8 @@ from pathlib import Path
 if sys.platform != "win32":
     import fcntl
 
+from blackbox_zo._paths import expanded
+
 __all__ = ["appearing", "appearing_folder", "write"]
 
 
@@ -35,8 +37,9 @@ def appearing(path: str | os.PathLike[str]) -> Iterator[Path]:
     Raises:
         OSError: The file cannot be written; the message names `path`.
     """
-    if Path(path).exists() and not Path(path).is_file():
-        yield Path(path)
+    path = expanded(path)
+    if path.exists() and not path.is_file():
+        yield path
         return
     whole = Path(os.path.realpath(path))
     with _naming(path, whole):
@@ -69,6 +72,7 @@ def appearing_folder(path: str | os.PathLike[str], last: str | None = None) -> I
         OSError: The folder cannot be written, or exists, is not empty, and may not be replaced; the message names
             `path`.
     """
+    path = expanded(path)
     whole = Path(os.path.realpath(path))
     with _naming(path, whole), _partial(whole, folder=True) as partial:
         yield partial

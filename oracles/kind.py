@@ -29,12 +29,14 @@ class Session(ABC):
         tally: Tally of the run; it has already seen the lines in the journal.
         search: The search; `close` closes it.
         saves: Whether answers are saved even without a journal.
+        whole: Whether the budget is all that there is to ask, so that a larger one adds nothing.
         unkept: The hint after a run that saved nothing; empty for none.
     """
 
     tally: Tally
     search: Search
     saves: bool = False
+    whole: bool = False
     unkept: str = ""
 
     def __init__(self, kind: Kind, given: argparse.Namespace) -> None:

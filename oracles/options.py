@@ -6,14 +6,16 @@ import argparse
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
+from blackbox_zo._paths import expanded
 from blackbox_zo.errors import JournalError
 
 __all__ = [
-    "SEED", "BadInput", "Option", "Table", "add_options", "check_file", "count", "finite", "names_of", "option",
-    "positive", "seconds", "told", "whole",
+    "SEED", "BadInput", "Option", "Table", "add_options", "check_file", "count", "finite", "integer", "named",
+    "names_of", "option", "positive", "seconds", "told", "whole", "whole_number",
 ]  # fmt: skip
 
 
@@ -122,6 +124,11 @@ def count(text: str) -> int:
     return _number(text, int, lambda n: n >= 0, "whole number of at least 0")
 
 
+def named(text: str) -> str:
+    """The name of a file, with the home folder for `~`, or a URL."""
+    return text if "://" in text else str(expanded(text))
+
+
 def positive(text: str) -> float:
     """A positive, finite number."""
     return _number(text, float, lambda x: 0 < x < float("inf"), "positive number")
@@ -139,7 +146,7 @@ def finite(text: str) -> float:
 
 def _number(text: str, type: type[N], good: Callable[[N], bool], what: str) -> N:
     try:
-        number = type(text)
+        number = whole_number(text) if type is int else type(text)
         if good(number):
             return number
     except ValueError:
@@ -147,4 +154,27 @@ def _number(text: str, type: type[N], good: Callable[[N], bool], what: str) -> N
     raise argparse.ArgumentTypeError(f"must be a {what}, got {text!r}")
 
 
-SEED = option("--seed", "seed of all randomness", int, default=0, entry="seed")
+def integer(text: str) -> int:
+    """A whole number of any sign."""
+    return _number(text, int, lambda n: True, "whole number")
+
+
+def whole_number(text: str) -> int:
+    """A whole number, which may be written as 1e3 or 1000.0.
+
+    Raises:
+        ValueError: It is none.
+    """
+    try:
+        return int(text)
+    except ValueError:
+        try:
+            number = Decimal(text)
+        except InvalidOperation:
+            raise ValueError(f"{text!r} is not a number.") from None
+        if not number.is_finite() or number.adjusted() > 300 or number != int(number):
+            raise ValueError(f"{text!r} is not a whole number.") from None
+        return int(number)
+
+
+SEED = option("--seed", "seed of all randomness", integer, default=0, entry="seed")

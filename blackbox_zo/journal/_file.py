@@ -14,10 +14,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from blackbox_zo._describe import describe, spell
+from blackbox_zo._describe import describe
+from blackbox_zo._paths import expanded
 from blackbox_zo._version import __version__
 from blackbox_zo.errors import JournalError, JournalLocked
-from blackbox_zo.journal._lock import lock
+from blackbox_zo.journal._header import compare
+from blackbox_zo.journal._lock import Use, lock
 from blackbox_zo.journal._reader import JournalReader, parsed_header
 from blackbox_zo.journal.lines import FORMAT, Line
 
@@ -42,7 +44,7 @@ class Journal:
     shortened the file, which is checked at each flush.
 
     Args:
-        path: The file; created if missing. `~` is the home folder.
+        path: The file; created if missing. `~` is the home folder, as in every path of this package.
         problem: What is minimised, JSON-able. Part of the run's identity: a journal of another problem is refused.
         settings: Anything worth recording that may change between resumes, such as budget and workers.
         see: Called with each line already in the file when a search opens it.
@@ -61,7 +63,7 @@ class Journal:
         self._fd = -1  # set first: `__del__` reads it even if the path is invalid
         if not isinstance(path, str | os.PathLike):
             raise TypeError(f"`journal` must be the path of a file, got {path!r:.60}.")
-        self.path = Path(path).expanduser()
+        self.path = expanded(path)
         self.problem, self.settings, self.see, self.names = problem, settings, see, names or {}
         self._size, self._torn = 0, False
         self._absolute = self.path.absolute()
@@ -70,6 +72,7 @@ class Journal:
         self._thread: ThreadPoolExecutor | None = None
         self._lock, self._closing = threading.Lock(), threading.Event()
         self._dirty = self._flushing = False
+        self.use = Use()
 
     def open(self, header: dict[str, Any]) -> Iterator[Line]:
         """Lock the file, check or write its header, read its lines and repair a torn last line.
@@ -85,8 +88,6 @@ class Journal:
             JournalError: The file is damaged, or of another problem or version.
             OSError: The file cannot be opened.
         """
-        if self._fd >= 0:
-            raise JournalLocked(f"Journal '{self.path}' is already in use by another search of this process.")
         header = {
             "journal": "blackbox_zo",
             "format": FORMAT,
@@ -94,22 +95,33 @@ class Journal:
             **header,
             **({"problem": describe(self.problem)} if self.problem is not None else {}),
         }
+        if self._fd >= 0:
+            self._give_way(header)
         new, self._absolute = not self.path.exists(), self.path.absolute()
         fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0), 0o644)
         try:
             if not stat.S_ISREG(os.fstat(fd).st_mode):  # a device or a pipe keeps nothing
                 raise JournalError(f"'{self.path}' is not a regular file; choose another for `journal`.")
-            lock(fd, self.path)
+            try:
+                lock(fd, self.path)
+            except JournalLocked:
+                mine = os.fstat(fd)
+                holder = next((j for j in list(_open_journals) if os.path.samestat(os.fstat(j._fd), mine)), None)
+                if holder is None:
+                    raise
+                holder._give_way(header)
+                lock(fd, self.path)
             with self.path.open("rb") as file:
                 found = parsed_header(file.readline(), self.path)
             if found is not None:
-                _compare(found, header, self.path, self.names)
+                compare(found, header, self.path, self.names)
             else:
                 os.ftruncate(fd, 0)
         except BaseException:
             os.close(fd)
             raise
         self._fd, self._failed = fd, None
+        self.use.here()
         _open_journals.add(self)
         if found is not None:
             return self._read()
@@ -126,6 +138,32 @@ class Journal:
                 self.close()
             raise
         return iter(())
+
+    def _give_way(self, header: dict[str, Any]) -> None:
+        """Close the file for a later search of this process, unless that is of another run or this one is at work."""
+        with self.path.open("rb") as file:
+            found = parsed_header(file.readline(), self.path)
+        if found is not None:
+            compare(found, header, self.path, self.names)
+        why = self.use.why()
+        if why:
+            raise JournalLocked(f"Journal '{self.path}' is being written by another search of this process, {why}.")
+        self.use.turn += 1
+        with contextlib.suppress(OSError):
+            self.close()
+
+    def check(self, turn: int) -> None:
+        """Check that no later search has taken the file over.
+
+        Raises:
+            JournalLocked: One has.
+        """
+        if turn != self.use.turn:
+            raise JournalLocked(
+                f"Journal '{self.path}' was taken over by a later search of this process. Continue with that one; to "
+                "go back, make a new search on the file."
+            )
+        self.use.here()
 
     def _read(self) -> Iterator[Line]:
         reader = JournalReader(self.path)
@@ -230,34 +268,6 @@ class Journal:
     def __del__(self) -> None:
         with contextlib.suppress(OSError):
             self.close()
-
-
-def _compare(found: dict[str, Any], mine: dict[str, Any], path: Path, names: Mapping[str, str]) -> None:
-    """Refuse the header of another run, and name what differs."""
-    found, mine = dict(found), dict(mine)
-    found["library"], mine["library"] = (".".join(str(h.get("library")).split(".")[:2]) for h in (found, mine))
-    for name in ("library", "format"):  # patch releases never change a number
-        if found.get(name) != mine[name]:
-            raise JournalError(
-                f"Journal '{path}' was written by {name} version {found.get(name)}, this is {mine[name]}. "
-                "Resume it with that version, or use another file."
-            )
-    for name in ("seed", "problem", "estimator", "rule", "dimension", "start", "max_staleness"):
-        theirs, ours = found.get(name), mine.get(name)
-        if theirs == ours:
-            continue
-        called = names.get(name, name)
-        whole, owner = {"start": ("variable", "variable's "), "problem": ("problem", "")}.get(name, ("", ""))
-        a, b = found.get(whole), mine.get(whole)
-        if isinstance(a, dict) and isinstance(b, dict):
-            part = next((part for part in (*b, *a) if a.get(part) != b.get(part)), None)
-            if part is not None:
-                called, theirs, ours = names.get(part, f"{owner}{part}"), a.get(part), b.get(part)
-        raise JournalError(
-            f"Journal '{path}' belongs to another run: "
-            f"its {called} is {spell(theirs):.200}, here it is {spell(ours):.200}. "
-            "Use another file, or the same arguments as before."
-        )
 
 
 def _flush_folder(folder: Path) -> None:

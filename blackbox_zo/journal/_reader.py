@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from blackbox_zo._paths import expanded
 from blackbox_zo.errors import JournalError
 from blackbox_zo.journal.lines import READABLE, Answers, Line, Measured, parse_line
 
@@ -45,7 +46,7 @@ class JournalReader:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path)
+        self.path = expanded(path)
         with self.path.open("rb") as file:
             line = file.readline()
         header = parsed_header(line, self.path)

@@ -120,8 +120,9 @@ def _check_moves(make: Callable[[], Variable], read: Callable[[Variable], Floats
 def _inside(v: Variable, z: Floats) -> Floats:
     if not isinstance(v, Vector) or not v.bounded:
         return z
-    unit = 1.0 if v.unit is None else v.unit
-    return np.asarray(np.clip(z, v.lower / unit, v.upper / unit))
+    unit = np.ones(v.fixed.shape) if v.unit is None else v.unit
+    low, high = ((bound / unit)[~v.fixed] for bound in (v.lower, v.upper))
+    return np.asarray(np.clip(z, low, high))
 
 
 def _check_vector(make: Callable[[], Variable], far: float) -> None:

@@ -9,16 +9,19 @@ import numpy as np
 
 from blackbox_zo._typing import Floats
 from blackbox_zo.directions import Block
+from blackbox_zo.variables._cells import Between, Cells
 from blackbox_zo.variables._tree import TreeDef, leaf_numbers, names
 
 __all__ = ["read_bounds"]
 
 
-def read_bounds(bounds: Any, flat: Floats, treedef: TreeDef) -> tuple[Floats, Floats]:
-    """Low and high for every element of `flat`, each of shape (d,), infinite where there is no bound.
+def read_bounds(bounds: Any, flat: Floats, treedef: TreeDef) -> tuple[Floats, Floats, list[Cells | None]]:
+    """Low and high for every element of `flat`, each of shape (d,), infinite where there is no bound; and its values.
+
+    Equal bounds fix an element. The values are None unless the pair is a `Between`.
 
     Args:
-        bounds: See `Vector`; also a `scipy.optimize.Bounds`.
+        bounds: See `Vector`; also a `scipy.optimize.Bounds`, and tables with two columns.
         flat: The start, shape (d,).
         treedef: Its structure.
 
@@ -27,11 +30,14 @@ def read_bounds(bounds: Any, flat: Floats, treedef: TreeDef) -> tuple[Floats, Fl
     """
     d = flat.size
     lower, upper = np.full(d, -np.inf), np.full(d, np.inf)
+    cells: list[Cells | None] = []
     if bounds is None:
-        return lower, upper
+        return lower, upper, cells
     labels = list(names(treedef)) if d <= 1000 else None
     if isinstance(bounds, Mapping):
         bounds = _of_tree(treedef.template, bounds, treedef.blocks, "bounds")
+    elif hasattr(bounds, "to_numpy"):  # of pandas
+        bounds = bounds.to_numpy()
     if hasattr(bounds, "lb") and hasattr(bounds, "ub"):  # scipy.optimize.Bounds
         try:
             lower[:], upper[:] = bounds.lb, bounds.ub
@@ -41,7 +47,8 @@ def read_bounds(bounds: Any, flat: Floats, treedef: TreeDef) -> tuple[Floats, Fl
         pairs = _pairs(bounds, d)
         lower[:] = [-np.inf if low is None else low for low, _ in pairs]
         upper[:] = [np.inf if high is None else high for _, high in pairs]
-    for i in np.flatnonzero(~(lower < upper))[:1]:
+        cells = [getattr(pair, "cells", None) for pair in pairs]
+    for i in np.flatnonzero(~(lower <= upper))[:1]:
         raise ValueError(
             f"`bounds` cross at {_label(labels, i)}: low {lower[i]} is not below high {upper[i]}. Swap or widen them."
         )
@@ -50,7 +57,7 @@ def read_bounds(bounds: Any, flat: Floats, treedef: TreeDef) -> tuple[Floats, Fl
             f"`x0` is outside `bounds` at {_label(labels, i)}: {flat[i]} is not in [{lower[i]}, {upper[i]}]. "
             "Move the start inside, or widen the bounds."
         )
-    return lower, upper
+    return lower, upper, cells
 
 
 def _of_tree(template: Any, bounds: Any, blocks: tuple[Block, ...], path: str) -> list[tuple[Any, Any]]:
@@ -75,9 +82,9 @@ def _pairs(bounds: Any, d: int) -> Sequence[tuple[Any, Any]]:
     try:
         items = list(bounds)
         if len(items) == 2 and is_pair(items):
-            return [tuple(items)] * d
+            return [bounds if isinstance(bounds, Between) else tuple(items)] * d
         if len(items) == d and all(is_pair(list(pair)) for pair in items):
-            return [tuple(pair) for pair in items]
+            return [pair if isinstance(pair, Between) else tuple(pair) for pair in items]
     except TypeError:
         pass
     raise _misfit(bounds, d)

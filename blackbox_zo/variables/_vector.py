@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from blackbox_zo._describe import describe
-from blackbox_zo._typing import Floats, Tree, override
+from blackbox_zo._typing import Bools, Floats, Ints, Tree, override
+from blackbox_zo.directions import Block
 from blackbox_zo.steps import Queries, Step
 from blackbox_zo.variables._base import Variable
 from blackbox_zo.variables._bounds import read_bounds
@@ -27,17 +28,25 @@ class Vector(Variable):
     """x as a float64 array, in the structure the user gave.
 
     Internally x is `unit * z`; directions, radii and moves are in z. Under bounds the function that is searched is
-    f(P(x)), P the projection onto the box: points are clipped before they are asked, and x after every move.
+    f(P(x)), P the projection onto the box: points are clipped before they are asked, and x after every move. An element
+    with equal bounds is fixed: it is in x and in every point, but neither in z nor in `blocks` and `size`. If all are
+    fixed, the first counts as free, and stays where it is all the same.
 
     Args:
         x0: The start: a number, an array, or nested dicts, lists and tuples of them.
         bounds: None; one (low, high) pair for every element; a sequence of d pairs; or, where x0 is a dict, a dict
-            with any of these for some of its keys. None or ±inf in a pair means no bound on that side.
+            with any of these for some of its keys. None or ±inf in a pair means no bound on that side; equal bounds fix
+            an element.
         unit: The unit of movement: a positive number, or one per element, shape (d,). By default 1.
 
     Attributes:
-        value: z, shape (d,), read-only. A move replaces it, so a reference to it is a snapshot.
         start: z at the start, shape (d,), read-only.
+        value: z, shape (d,), d free elements, read-only. A move replaces it, so a reference to it is a snapshot.
+        lower: The lower bounds of all elements, -inf where there is none.
+        upper: The upper bounds.
+        unit: The units of all elements; None if all are 1.
+        fixed: Which elements are fixed.
+        grid: The values of each free element, if all of them have finitely many, as those of a program may; else ().
         version: Number of moves so far.
 
     Raises:
@@ -49,10 +58,24 @@ class Vector(Variable):
         flat, self.treedef = flatten(x0)
         self.blocks = self.treedef.blocks
         self.version = 0
-        self.lower, self.upper = read_bounds(bounds, flat, self.treedef)
+        self.lower, self.upper, cells = read_bounds(bounds, flat, self.treedef)
         self.bounded = bool(np.isfinite(self.lower).any() or np.isfinite(self.upper).any())
-        self.unit = _unit(unit, flat.size)
-        self._set(flat if self.unit is None else flat / self.unit)
+        self.fixed: Bools = self.lower == self.upper
+        self.unit = _unit(unit, flat.size, self.fixed)
+        self._low, self._high, self._scale = self.lower, self.upper, self.unit
+        self._start: Floats | None = None
+        z = flat if self.unit is None else flat / self.unit
+        if self.fixed.any():
+            self._free = np.flatnonzero(~self.fixed) if not self.fixed.all() else np.zeros(1, dtype=np.intp)
+            self._start, z = flat, z[self._free]
+            self.blocks = _some(self.blocks, self._free)
+            self._low, self._high = self.lower[self._free], self.upper[self._free]
+            self._scale = None if self.unit is None else self.unit[self._free]
+            cells = [cells[i] for i in self._free] if cells else []
+        self.grid = tuple(c for c in cells if c is not None)
+        if not cells or len(self.grid) < len(cells):
+            self.grid = ()
+        self._set(z)
         self.start = self.value
 
     def _set(self, z: Floats) -> None:
@@ -80,7 +103,7 @@ class Vector(Variable):
     @cached_property
     def box(self) -> tuple[Floats, Floats]:
         """The bounds of z, each of shape (d,), infinite where there is none."""
-        return self._inside(self.lower), self._inside(self.upper)
+        return self._inside(self._low), self._inside(self._high)
 
     def at(self, z: Floats) -> Vector:
         """The same variable with another value z, shape (d,)."""
@@ -93,19 +116,32 @@ class Vector(Variable):
         return np.clip(z, *self.box) if self.bounded else z
 
     def _inside(self, x: Floats) -> Floats:
-        return x if self.unit is None else x / self.unit
+        return x if self._scale is None else x / self._scale
 
     @override
     def settle(self) -> None:
         """Does nothing: `add_` moves at once."""
 
     def outside(self, z: Floats) -> Floats:
-        """X for z, shape (…, d): scaled by the unit and clipped into the bounds. `z` itself may be written to."""
-        if self.unit is not None:
-            z = z * self.unit
+        """X for z, shape (…, d): scaled, clipped into the bounds, with the fixed elements. `z` may be written to."""
+        if self._scale is not None:
+            z = z * self._scale
         if self.bounded:
-            z = np.clip(z, self.lower, self.upper)
+            z = np.clip(z, self._low, self._high)
+        if self._start is not None:
+            x = np.empty((*z.shape[:-1], self._start.size))
+            x[...] = self._start
+            x[..., self._free] = z
+            return x
         return z
+
+    def inside(self, x: Floats) -> Floats:
+        """The free elements of X, shape (…, d)."""
+        return x if self._start is None else x[..., self._free]
+
+    def coordinates(self, free: Floats) -> Floats:
+        """Z for the free elements of X, shape (…, d)."""
+        return self._inside(free)
 
     def points(self, queries: Queries) -> Floats:
         """The points to ask about, shape (n, d), read-only."""
@@ -158,13 +194,24 @@ class Vector(Variable):
         return h.hexdigest()
 
 
-def _unit(unit: Any, d: int) -> Floats | None:
+def _some(blocks: tuple[Block, ...], free: Ints) -> tuple[Block, ...]:
+    """The blocks of some elements, by their flat indices; a block with all of its elements keeps its shape."""
+    out, start = [], 0
+    for block in blocks:
+        n = int(np.count_nonzero((free >= start) & (free < start + block.size)))
+        if n:
+            out.append(block if n == block.size else Block(block.name, (n,)))
+        start += block.size
+    return tuple(out)
+
+
+def _unit(unit: Any, d: int, fixed: Bools) -> Floats | None:
     if unit is None:
         return None
     array = np.asarray(unit, dtype=np.float64)
     if array.shape not in ((), (d,)):
         raise ValueError(f"`unit` has shape {array.shape}; give one number, or one per element, shape ({d},).")
-    if not (np.isfinite(array).all() and (array > 0).all()):
+    out = np.where(fixed, 1.0, array)  # that of a fixed element has no meaning
+    if not (np.isfinite(out).all() and (out > 0).all()):
         raise ValueError(f"`unit` must be positive and finite, got {unit!r:.80}.")
-    out = np.broadcast_to(array, (d,))
     return None if (out == 1.0).all() else out.copy()

@@ -109,7 +109,12 @@ def plain(result: Any) -> Any:
         return result
     if hasattr(result, "detach"):
         result = result.detach().cpu()
-        return result.item() if result.shape == () else result.numpy()
+        if result.shape == ():
+            return result.item()
+        try:
+            return result.numpy()
+        except TypeError:  # a type that numpy does not have, such as bfloat16
+            return result.double().numpy()
     if getattr(result, "shape", None) == () and hasattr(result, "item"):
         return result.item()
     return result

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import blackbox_zo as bz
+from blackbox_zo._paths import expanded
 from blackbox_zo._stop import Stop
 from blackbox_zo._typing import override
 from blackbox_zo.errors import JournalError
@@ -27,9 +28,12 @@ __all__ = ["add_run", "perform"]
 _RUN: Table = {
     "": (
         option(
-            "--journal", "record every answer; if the file already holds this run, continue it", Path, metavar="FILE"
+            "--journal",
+            "record every answer; if the file already holds this run, continue it",
+            expanded,
+            metavar="FILE",
         ),
-        option("--report", "write a report at the end: an .html or .png file", Path, metavar="FILE"),
+        option("--report", "write a report at the end: an .html or .png file", expanded, metavar="FILE"),
         option("--time-limit", "stop after this many seconds", seconds, metavar="S"),
     )
 }
@@ -117,11 +121,8 @@ def _go(kind: Kind, session: Session, given: argparse.Namespace, stop: Stop, kin
         done = f"{run.search.moves if unit == 'steps' else session.tally.done:,} {unit}"
         option = "budget" if unit == "queries" else unit
         over = run.reached()
-        what = (
-            f"all {done} of this run; give a larger --{option} to continue"
-            if over
-            else f"{done} of this run, which continues"
-        )
+        more = "nothing is left to ask" if session.whole else f"give a larger --{option} to continue"
+        what = f"all {done} of this run; {more}" if over else f"{done} of this run, which continues"
         print(f"{journal} holds {what}.", flush=True)
     trouble = ""
     try:

@@ -8,8 +8,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from blackbox_zo._paths import expanded
 from oracles._files import write
-from oracles.options import BadInput
+from oracles.options import BadInput, named
 
 __all__ = ["add"]
 
@@ -24,9 +25,9 @@ def add(commands: Any) -> None:
         allow_abbrev=False,
     )
     parser.set_defaults(command=_run)
-    parser.add_argument("store", metavar="FILE|URL", help="the study's store")
+    parser.add_argument("store", type=named, metavar="FILE|URL", help="the study's store")
     parser.add_argument(
-        "-o", "--output", type=Path, metavar="FILE", help="a .csv or .json file; default: CSV on stdout"
+        "-o", "--output", type=expanded, metavar="FILE", help="a .csv or .json file; default: CSV on stdout"
     )
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
+from blackbox_zo._paths import expanded
 from oracles.cli._which import opened
 from oracles.kind import Kind
-from oracles.options import add_options, count
+from oracles.options import add_options, count, named
 
 __all__ = ["add"]
 
@@ -23,8 +23,8 @@ def add(commands: Any, kinds: Sequence[Kind]) -> None:
         allow_abbrev=False,
     )
     parser.set_defaults(command=lambda given: _run(given, kinds))
-    parser.add_argument("journal", metavar="FILE", help="the journal, or a study's store")
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="PATH", help="file or folder to write")
+    parser.add_argument("journal", type=named, metavar="FILE", help="the journal, or a study's store")
+    parser.add_argument("-o", "--output", type=expanded, required=True, metavar="PATH", help="file or folder to write")
     parser.add_argument(
         "--step",
         type=count,

@@ -8,11 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from blackbox_zo._paths import expanded
 from oracles import _files as files
 from oracles._files import appearing
 from oracles.cli._which import opened
 from oracles.kind import Kind
-from oracles.options import BadInput, add_options
+from oracles.options import BadInput, add_options, named
 from oracles.page import Chart, Facts, Layer, Page, Section, Table
 
 __all__ = ["add", "check_output", "write"]
@@ -31,11 +32,11 @@ def add(commands: Any, kinds: Sequence[Kind]) -> None:
         allow_abbrev=False,
     )
     parser.set_defaults(command=lambda given: _run(given, kinds))
-    parser.add_argument("journals", metavar="FILE", nargs="+", help="the journal or store, or several")
+    parser.add_argument("journals", type=named, metavar="FILE", nargs="+", help="the journal or store, or several")
     parser.add_argument(
         "-o",
         "--output",
-        type=Path,
+        type=expanded,
         metavar="FILE",
         help="an .html or .png file; default: the journal's name with .html",
     )

@@ -14,7 +14,7 @@ from blackbox_zo.errors import JournalError
 from blackbox_zo.journal import FORMAT
 from oracles.cli._which import opened
 from oracles.kind import Kind
-from oracles.options import BadInput
+from oracles.options import BadInput, named
 
 __all__ = ["add"]
 
@@ -36,7 +36,7 @@ def add(commands: Any, kinds: Sequence[Kind], parsers: Mapping[str, argparse.Arg
         allow_abbrev=False,
     )
     parser.set_defaults(command=lambda given: _run(given, kinds, parsers))
-    parser.add_argument("journal", metavar="FILE", help="the journal, or a study's store")
+    parser.add_argument("journal", type=named, metavar="FILE", help="the journal, or a study's store")
     parser.add_argument("options", nargs=argparse.REMAINDER, metavar="...", help="options to change")
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from blackbox_zo._stop import Stop
 from oracles.cli._which import opened
 from oracles.kind import Kind
-from oracles.options import count
+from oracles.options import count, named
 
 __all__ = ["add"]
 
@@ -31,7 +31,7 @@ def add(commands: Any, kinds: Sequence[Kind]) -> None:
         allow_abbrev=False,
     )
     parser.set_defaults(command=lambda given: _run(given, kinds))
-    parser.add_argument("journal", metavar="FILE", help="the journal, or a study's store")
+    parser.add_argument("journal", type=named, metavar="FILE", help="the journal, or a study's store")
     parser.add_argument(
         "--last", type=count, default=10, metavar="N", help="number of earlier lines to show first; default %(default)s"
     )

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, final
 
+from blackbox_zo._paths import expanded
 from blackbox_zo._typing import override
 from oracles.command._program import LIMIT
 from oracles.command._template import Template
@@ -134,7 +135,7 @@ class _File(Reader):
     @override
     def before(self, values: Mapping[str, object]) -> tuple[Path, Any]:
         """Note the state of the file, so that a file left by an earlier run is not mistaken for an answer."""
-        path = self._folder / self._path.fill(values)[0]
+        path = self._folder / expanded(self._path.fill(values)[0])
         mark = _mark(path)
         while mark is not None and 0 <= time.time() - mark[0] / 1e9 < 0.02:  # the clock of a disk is coarse
             time.sleep(0.005)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, final
@@ -14,6 +15,7 @@ import blackbox_zo as bz
 from blackbox_zo._replay import restore
 from blackbox_zo._stop import Stop
 from blackbox_zo._typing import override
+from blackbox_zo.distinct import Distinct, distinct
 from blackbox_zo.journal import JournalReader
 from blackbox_zo.minimize import auto
 from blackbox_zo.tally import Tally
@@ -59,6 +61,10 @@ class _Minimisation(Session):
         with told():
             self.oracle = _oracle(given, header, kind)
             variable, estimator, rule = _method(header, self.oracle)
+        most = estimator.n if isinstance(estimator, Distinct) else 1 if variable.fixed.all() else math.inf
+        self.whole = given.budget >= most and not self.oracle.noisy
+        if self.whole:
+            given.budget = int(most)
         self.tally = ProgramTally(given.budget, maximize=self.oracle.maximize, oracle=self.oracle)
         settings |= {"budget": given.budget, "workers": given.workers, "timeout": given.timeout}
         journal = self.journal(self.oracle.problem, settings)
@@ -85,6 +91,8 @@ class _Minimisation(Session):
             yield f"best {-best.value if self.oracle.maximize else best.value:.8g}, query {best.id}"
             yield from (f"  {name:<{width}}  {value}" for name, value in values.items())
             yield f"  {shlex.join(self.oracle.command(best.x, best.id))}"
+        if self.whole and run.ended is bz.Ended.BUDGET:
+            yield "Every combination of the parameters has been tried."
         failed = f", {self.search.failed} failed" if self.search.failed else ""
         yield f"{self.search.nfev} of {self.given.budget} queries{failed}, {run.seconds:.1f} s"
 
@@ -111,13 +119,15 @@ def _oracle(given: argparse.Namespace, header: Mapping[str, Any] | None, kind: K
     if given.run is None or not given.param:
         raise BadInput("--run COMMAND and --param NAME=LOW:HIGH are needed; see blackbox-zo minimize --help.")
     start = values_of(given.start)
+    changes["noisy"] = given.noisy
     return CommandOracle(given.run, given.param, read=given.read, maximize=given.maximize, start=start, **changes)
 
 
 def _method(header: Mapping[str, Any] | None, oracle: CommandOracle) -> tuple[bz.Vector, bz.Estimator, bz.Rule | None]:
     if header is not None:
         return restore(header)
-    return *auto(bz.Vector(oracle.x0, oracle.bounds), oracle.x0, oracle.bounds, None), None
+    variable, estimator = auto(bz.Vector(oracle.x0, oracle.bounds), oracle.x0, oracle.bounds, None)
+    return variable, distinct(variable, estimator), None
 
 
 @final

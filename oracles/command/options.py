@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from oracles.options import SEED, BadInput, Table, option, seconds, whole
+from oracles.options import SEED, BadInput, Table, finite, option, seconds, whole
 
 __all__ = ["EXAMPLE", "OPTIONS", "values_of"]
 
@@ -20,7 +20,8 @@ OPTIONS: Table = {
         ),
         option(
             "--param",
-            "a parameter: name=low:high, optionally followed by :log or :int, or name=a,b,c; repeatable",
+            "a parameter: name=low:high, optionally followed by :log or :int, or name=a,b,c; low = high fixes it; "
+            "repeatable",
             nargs="+", action="extend", default=[], metavar="NAME=LOW:HIGH", entry="parameters",
         ),
         option(
@@ -28,6 +29,11 @@ OPTIONS: Table = {
             "where to find the number: last (last word of the last line of stdout), json:a.b, file:PATH, or "
             "regex:PATTERN (group 1, last match in stdout and stderr)",
             default="last", metavar="WHERE", decides=True,
+        ),
+        option(
+            "--noisy", "ask combinations of values again; without this, where all parameters are whole numbers and "
+            "choices, each combination is tried once",
+            action="store_true", decides=True,
         ),
         option("--maximize", "maximise the number instead", action="store_true", decides=True),
         option(
@@ -41,7 +47,7 @@ OPTIONS: Table = {
             "--timeout", "time limit of one run in seconds; past it, the run is killed and the query fails",
             seconds, metavar="S",
         ),
-        option("--target", "stop as soon as a number at least this good is found", float, metavar="VALUE"),
+        option("--target", "stop as soon as a number at least this good is found", finite, metavar="VALUE"),
     )
 }  # fmt: skip
 

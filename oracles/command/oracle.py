@@ -16,6 +16,7 @@ import numpy as np
 
 from blackbox_zo._checks import check_at_least, check_positive
 from blackbox_zo._describe import describe
+from blackbox_zo._paths import expanded
 from blackbox_zo._typing import Floats, override
 from blackbox_zo.feedback import Values
 from blackbox_zo.oracle import Oracle, Part, gather
@@ -25,7 +26,7 @@ from blackbox_zo.workers._process import how
 from oracles.command._program import Program, end
 from oracles.command._reading import Unreadable, lines_of, reader_of
 from oracles.command._template import Template, did_you_mean
-from oracles.command.parameters import Parameter, Value, parameters_of, parameters_of_problem
+from oracles.command.parameters import Parameter, Value, bounds_of, parameters_of, parameters_of_problem
 
 __all__ = ["CommandOracle"]
 
@@ -40,7 +41,8 @@ class CommandOracle(Oracle):
     prints no number is a failed query, kept with its last lines; it never raises.
 
     Args:
-        run: The command, split as a shell would, or a list of arguments. `{name}` stands for a parameter, even
+        run: The command, split as a shell would, `~` in front of an argument being the home
+            folder; or a list of arguments. `{name}` stands for a parameter, even
             inside an argument; `{python}` for this Python, `{id}` for the query's number, `{{` and `}}` for braces.
         parameters: Names with a `Float`, `Integer` or `Choice`, or with its text; or a list of "name=low:high:log".
         read: Where the number is. "last": the last word of the last line of stdout that is not blank. "json:a.b": a
@@ -54,10 +56,13 @@ class CommandOracle(Oracle):
         env: Environment variables to add to the current ones.
         tail: How many last lines of a failed run to keep.
         start: Starting values of some or all parameters; the rest start at the middle of their range.
+        noisy: Whether the program may be run again with the values of an earlier run. By default it is not, where all
+            parameters are whole numbers and choices: the run ends once all combinations have been tried.
 
     Attributes:
         x0: The start, shape (d,).
-        bounds: (0, 1) for each parameter.
+        bounds: (0, 1) for each parameter, equal ones where its value is fixed. Unless the program is noisy, they also
+            say which points are the same to it.
         calls: Number of programs started.
         problem: What is minimised, for the header of a journal: `Journal(path, problem=oracle.problem)`.
 
@@ -87,14 +92,16 @@ class CommandOracle(Oracle):
         env: Mapping[str, str] | None = None,
         tail: int = 20,
         start: Mapping[str, Value] | None = None,
+        noisy: bool = False,
     ) -> None:
         if timeout is not None:
             check_positive("CommandOracle", timeout=timeout)
         check_at_least("CommandOracle", 1, workers=workers)
         check_at_least("CommandOracle", 0, tail=tail)
         self.parameters = parameters_of(parameters)
-        self.timeout, self.workers, self.maximize, self.tail = timeout, workers, maximize, tail
-        self.cwd = None if cwd is None else os.fspath(cwd)
+        self.timeout, self.workers, self.maximize, self.tail = timeout, int(workers), maximize, int(tail)
+        self.noisy = noisy
+        self.cwd = None if cwd is None else os.fspath(expanded(cwd))
         self.env = None if env is None else {**os.environ, **env}
         self.run, self.read, self.calls = run if isinstance(run, str) else list(run), read, 0
         known = [*self.parameters, "python", "id"]
@@ -104,13 +111,14 @@ class CommandOracle(Oracle):
                 raise ValueError(f"`run` never uses parameter {name!r}; put {{{name}}} where its value belongs.")
         self._reader = reader_of(read, known, self.cwd, workers)
         self.x0 = self.encode({} if start is None else start)
-        self.bounds = [(0.0, 1.0)] * len(self.parameters)
+        self.bounds = [bounds_of(parameter, noisy) for parameter in self.parameters.values()]
         self.problem: dict[str, Any] = {
             "kind": "minimize",
             "run": self.run,
             "parameters": describe(self.parameters),
             "read": read,
             "maximize": bool(maximize),
+            "noisy": bool(noisy),
         }
         self._running: set[Program] = set()
         _check_program(self.command(self.x0)[0], self.cwd, self.env)
@@ -124,6 +132,7 @@ class CommandOracle(Oracle):
             **settings: Any further arguments.
         """
         parameters = parameters_of_problem(problem)
+        settings = {"noisy": problem.get("noisy", False), **settings}
         return cls(problem["run"], parameters, read=problem["read"], maximize=problem["maximize"], **settings)
 
     def decode(self, x: Any) -> dict[str, Value]:
@@ -238,7 +247,7 @@ def _split(run: str | Sequence[str]) -> list[str]:
             raise TypeError(f"`run` must be text or a list of texts, got {tokens!r:.80}.")
     else:
         try:
-            tokens = shlex.split(run)
+            tokens = [str(expanded(token)) if token.startswith("~") else token for token in shlex.split(run)]
         except ValueError as error:
             raise ValueError(f"`run={run!r}` cannot be split into arguments: {error}; check its quotes.") from None
     if not tokens:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias, final
 
 from blackbox_zo._describe import rebuild
+from blackbox_zo.variables._cells import Between, Cells
 
 __all__ = [
     "Choice",
@@ -16,6 +17,7 @@ __all__ = [
     "Integer",
     "Parameter",
     "Value",
+    "bounds_of",
     "parameters_of",
     "parameters_of_problem",
     "parse_parameter",
@@ -35,7 +37,7 @@ class Float:
 
     Args:
         low: Its value at 0.
-        high: Its value at 1.
+        high: Its value at 1. If it is `low`, the value is fixed.
         log: Whether the scale is logarithmic.
 
     Raises:
@@ -69,6 +71,8 @@ class Float:
             ValueError: It is not a number, or out of range.
         """
         number = _in_range(self, value)
+        if self.low == self.high:
+            return 0.5
         if self.log:
             low, high, number = math.log(self.low), math.log(self.high), math.log(number)
         else:  # halves, because the whole width may overflow
@@ -85,7 +89,7 @@ class Integer:
 
     Args:
         low: The smallest value.
-        high: The largest.
+        high: The largest. If it is `low`, the value is fixed.
         log: See above.
 
     Raises:
@@ -111,12 +115,12 @@ class Integer:
 
     def decode(self, u: float) -> int:
         """The value at `u`, which is first clipped into [0, 1]."""
-        u = _inside(u)
-        if self.log:
-            value = math.floor(self.low * math.exp(u * math.log((self.high + 1) / self.low)))
-        else:
-            value = self.low + math.floor(u * (self.high + 1 - self.low))
-        return min(max(value, self.low), self.high)
+        return self.cells.at(u)
+
+    @property
+    def cells(self) -> Cells:
+        """The values, in the order of their shares."""
+        return Cells(self.low, self.high, self.log)
 
     def encode(self, value: Value) -> float:
         """The middle of a value's share of [0, 1]; `decode` gives the value back.
@@ -127,9 +131,7 @@ class Integer:
         number = _in_range(self, value)
         if number != int(number):
             raise ValueError(f"{value!r} is not a whole number; round it.")
-        if self.log:
-            return math.log((number + 0.5) / self.low) / math.log((self.high + 1) / self.low)
-        return (number + 0.5 - self.low) / (self.high + 1 - self.low)
+        return self.cells.middle(number)
 
 
 @final
@@ -140,10 +142,10 @@ class Choice:
     Neighbours in the order are neighbours for the search, so put options that behave alike next to each other.
 
     Args:
-        options: At least two different ones.
+        options: Different ones. A single one fixes the value.
 
     Raises:
-        ValueError: There are fewer than two, one is empty, or one is named twice.
+        ValueError: There is none, one is empty, or one is named twice.
 
     Example:
         >>> Choice(("sgd", "adam")).decode(0.7)
@@ -156,10 +158,8 @@ class Choice:
         options = tuple(self.options)
         object.__setattr__(self, "options", options)
         texts = [str(option) for option in options]
-        if len(options) < 2:
-            raise ValueError(
-                f"`Choice(options)` needs at least two options, got {list(options)!r}; fix the value instead."
-            )
+        if not options:
+            raise ValueError("`Choice(options)` needs an option; one fixes the value.")
         if "" in texts:
             raise ValueError(f"`Choice(options)` has an empty option in {list(options)!r}; remove it.")
         for text in texts:
@@ -168,8 +168,12 @@ class Choice:
 
     def decode(self, u: float) -> Value:
         """The option at `u`, which is first clipped into [0, 1]."""
-        n = len(self.options)
-        return self.options[min(math.floor(_inside(u) * n), n - 1)]
+        return self.options[self.cells.at(u)]
+
+    @property
+    def cells(self) -> Cells:
+        """The positions of the options."""
+        return Cells(0, len(self.options) - 1)
 
     def encode(self, value: Value) -> float:
         """The middle of an option's share of [0, 1]; `decode` gives the option back.
@@ -180,10 +184,22 @@ class Choice:
         texts = [str(option) for option in self.options]
         if str(value) not in texts:
             raise ValueError(f"{value!r} is not one of {', '.join(texts)}.")
-        return (texts.index(str(value)) + 0.5) / len(texts)
+        return self.cells.middle(texts.index(str(value)))
 
 
 Parameter: TypeAlias = Float | Integer | Choice
+
+
+def bounds_of(parameter: Parameter, noisy: bool) -> tuple[float, float]:
+    """The bounds of a parameter's coordinate: equal ones if its value is fixed.
+
+    Args:
+        parameter: The parameter.
+        noisy: Whether the same value may be asked about again; else they say which points are the same.
+    """
+    if parameter.low == parameter.high if isinstance(parameter, Float) else parameter.cells.n == 1:
+        return (0.5, 0.5)
+    return (0.0, 1.0) if noisy or isinstance(parameter, Float) else Between(parameter.cells)
 
 
 def parse_parameter(text: str) -> tuple[str, Parameter]:
@@ -301,8 +317,8 @@ def _check_ends(owner: str, low: object, high: object, log: bool) -> None:
                 f"`{owner}({name}=...)` must be above 0 on a log scale, got {end!r}; raise it, or leave `log` out."
             )
     assert isinstance(low, int | float) and isinstance(high, int | float)
-    if not low < high:
-        raise ValueError(f"`{owner}`: `low` must be below `high`, got {low!r} and {high!r}; swap or widen them.")
+    if not low <= high:
+        raise ValueError(f"`{owner}`: `low` must not be above `high`, got {low!r} and {high!r}; swap or widen them.")
 
 
 def _number(text: Value) -> float:

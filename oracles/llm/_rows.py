@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, final
 
+from blackbox_zo._paths import expanded
+
 __all__ = ["RowError", "Template", "read_rows"]
 
 _PIECE = re.compile(r"\{\{|\}\}|\{([^{}:]*)(?::([^{}]*))?\}|[{}]")
@@ -41,7 +43,7 @@ def read_rows(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
         FileNotFoundError: The file does not exist.
         ValueError: The file has another extension, is empty, is not UTF-8, or has a malformed line or row.
     """
-    path = Path(path)
+    path = expanded(path)
     readers = {".jsonl": _jsonl, ".json": _json, ".csv": _csv, ".tsv": _csv}
     reader = readers.get(path.suffix.lower())
     if reader is None:

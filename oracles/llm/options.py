@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
+from blackbox_zo._paths import expanded
 from oracles.llm._settings import OBJECTIVES, RATES
 from oracles.options import SEED, Table, count, option, positive, whole
 
@@ -22,7 +21,7 @@ default learning rates (few: any --select other than all and top):
 OPTIONS: Table = {
     "task": (
         option("--model", "a folder, a hub id, a .gguf file, or package:NAME", required=True, decides=True),
-        option("--data", "training data: .jsonl, .json, .csv or .tsv", Path, required=True, metavar="FILE"),
+        option("--data", "training data: .jsonl, .json, .csv or .tsv", expanded, required=True, metavar="FILE"),
         option(
             "--template", "the prompt; {name} stands for a field, {name:57} for its first 57 characters, {name:57t} "
             "for its first 57 tokens", metavar="TEXT", decides=True,
@@ -52,7 +51,7 @@ OPTIONS: Table = {
         ),
         option(
             "--validation", "validation data; default: hold out a tenth of --data, at most 400 rows",
-            Path, metavar="FILE",
+            expanded, metavar="FILE",
         ),
     ),
     "method": (
@@ -128,6 +127,6 @@ OPTIONS: Table = {
             "--eval-every", "steps between validations; 0 validates only before the first step and after the last; "
             "default: a fifth of --steps", count, metavar="N",
         ),
-        option("--save", "save the weights and the tokenizer to this folder at the end", Path, metavar="DIR"),
+        option("--save", "save the weights and the tokenizer to this folder at the end", expanded, metavar="DIR"),
     ),
 }  # fmt: skip

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from oracles.options import SEED, Table, count, option, positive, seconds, whole
+from blackbox_zo._paths import expanded
+from oracles.options import SEED, Table, count, named, option, positive, seconds, whole
 
 __all__ = ["EXAMPLE", "OPTIONS"]
 
@@ -22,7 +21,7 @@ OPTIONS: Table = {
             required=True, metavar="MODULE:FUNCTION",
         ),
         option("--x0", "starting point: JSON or a .npy file; default: the function's attribute x0", metavar="JSON"),
-        option("--store", "where answers are stored", default="study.db", metavar="FILE|URL"),
+        option("--store", "where answers are stored", named, default="study.db", metavar="FILE|URL"),
         option("--candidates", "candidates per round", whole, default=8, metavar="M"),
         option("--ranked", "rank only the K best of a round; default: all", whole, metavar="K"),
         option("--rounds", "number of rounds", whole, default=20, metavar="N"),
@@ -35,7 +34,7 @@ OPTIONS: Table = {
         option("--radius", "spread of the candidates", positive, default=1.0),
         SEED,
         option("--ahead", "rounds to render in advance, for slow renderers; default 0", count, default=0, metavar="N"),
-        option("--save", "write the final x to this file instead of printing it", Path, metavar="FILE.json"),
+        option("--save", "write the final x to this file instead of printing it", expanded, metavar="FILE.json"),
     ),
     "raters": (
         option("--raters", "people who answer each round", whole, default=1, metavar="N"),
@@ -54,7 +53,7 @@ OPTIONS: Table = {
         option(
             "--known",
             "JSON file of rounds with a known answer, for practice and checks: a list of rounds, each a list of "
-            "candidates like x0, best first; default: numbers, of which the largest is best", Path, metavar="FILE",
+            "candidates like x0, best first; default: numbers, of which the largest is best", expanded, metavar="FILE",
         ),
         option("--rounds-each", "rounds that one rater answers at most; default: no limit", whole, metavar="N"),
         option("--break-every", "rounds after which a rater rests; default: never", whole, metavar="N"),
@@ -67,7 +66,7 @@ OPTIONS: Table = {
     "the page": (
         option("--title", "title of the page; default %(default)r", default="Which is best?"),
         option("--question", "the question put to the raters", default=""),
-        option("--consent", "file of Markdown or HTML that people read before they begin", Path, metavar="FILE"),
+        option("--consent", "file of Markdown or HTML that people read before they begin", expanded, metavar="FILE"),
         option("--show-winners", "show raters each round's winner and how far they agree", action="store_true"),
         option("--open", "open the page in a browser on this machine", action="store_true"),
     ),

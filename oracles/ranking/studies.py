@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from blackbox_zo._paths import expanded
 from blackbox_zo._stop import Stop
 from blackbox_zo.errors import OracleError, StopRun
 from oracles.options import BadInput, told
@@ -56,7 +57,7 @@ def add(commands: Any, kind: Kind, rank: argparse.ArgumentParser) -> None:
         allow_abbrev=False,
     )
     parser.set_defaults(command=lambda given: _run(given, kind, rank))
-    parser.add_argument("file", type=Path, metavar="FILE", help="a TOML file, with a table for each study")
+    parser.add_argument("file", type=expanded, metavar="FILE", help="a TOML file, with a table for each study")
     parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help="run these studies of the file alone")
 
 

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from blackbox_zo._number import number
 from blackbox_zo._typing import Floats
 from oracles.rl._environment import EnvError, name_of
 from oracles.rl._spaces import SpaceError
@@ -105,7 +106,7 @@ class Rules:
         score = episode_return - self.survival_bonus * len(rewards)
         if self.score is not None:
             assert observations is not None
-            score = float(self.score(Trajectory(observations.copy(), actions, rewards, terminated, info)))
+            score = number(self.score(Trajectory(observations.copy(), actions, rewards, terminated, info)), "`score`")
             if not math.isfinite(score):
                 raise EnvError(f"`score` returned {score}; it must return a finite number.")
         statistics = Statistics.of(observations) if seen and observations is not None and len(rewards) else None

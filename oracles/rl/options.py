@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
+from blackbox_zo._paths import expanded
 from oracles.options import SEED, Table, count, finite, option, seconds, whole
 
 __all__ = ["DECIDED", "EXAMPLE", "OPTIONS", "PRESET_LINES", "REPORT_OPTIONS"]
@@ -94,9 +94,9 @@ OPTIONS: Table = {
         option("--every", "steps between evaluations", whole, default=10, metavar="K"),
         option(
             "--save", "save the policy with the best evaluation; without evaluations, the last one",
-            Path, metavar="FILE.npz",
+            expanded, metavar="FILE.npz",
         ),
-        option("--onnx", "also export it as an ONNX model", Path, metavar="FILE.onnx"),
+        option("--onnx", "also export it as an ONNX model", expanded, metavar="FILE.onnx"),
     ),
 }  # fmt: skip
 
@@ -104,7 +104,7 @@ REPORT_OPTIONS: Table = {
     "": (
         option(
             "--policy", "train-policy runs: show this policy at play; default: the saved one, else the best",
-            Path, metavar="FILE.npz",
+            expanded, metavar="FILE.npz",
         ),
         option("--no-video", "train-policy runs: show no video", action="store_true"),
     )

@@ -12,6 +12,7 @@ from typing import Any, Self
 import numpy as np
 
 from blackbox_zo._checks import check_at_least
+from blackbox_zo._paths import expanded
 from blackbox_zo._typing import Floats
 from oracles._files import appearing
 from oracles.rl._environment import EnvError, name_of
@@ -155,7 +156,7 @@ class Loaded:
     def read(cls, path: str | Path) -> Self:
         """Read a file of `Trained.save`; raises as `load` does."""
         try:
-            with np.load(path, allow_pickle=False) as file:
+            with np.load(expanded(path), allow_pickle=False) as file:
                 about = json.loads(str(file["about"]))
                 activations = about["activations"]
                 layers = [Weights(file[f"w{i}"], file[f"b{i}"], f) for i, f in enumerate(activations)]

@@ -180,7 +180,11 @@ def test_residual_feedback_is_refused() -> None:
         (lambda x: None, False, "`fun` returned None; it must return one number."),
         (lambda x: x, False, "`fun` returned an array of shape (3,); it must return one number."),
         (lambda x: "low", False, "`fun` returned 'low' (str); it must return one number."),
-        (lambda x: x, True, "`fun` returned shape (1, 3); with `vectorized=True` it must be (1,)."),
+        (
+            lambda x: x,
+            True,
+            "`fun` returned shape (1, 3); with `vectorized=True` one number a point is",
+        ),
     ],
 )
 def test_functions_that_give_no_number(fun: Any, vectorized: bool, words: str) -> None:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -200,7 +202,7 @@ def test_bad_rankings(groups: list[Any], words: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ((["a"],), "`Values(values)` needs one number per query, got ['a']"),
+        ((["a"],), "`Values(values)` needs one real number per query, got ['a']"),
         ((5.0,), "shape (n,), one number per query; got shape ()"),
         (([[1.0, 2.0]],), "got shape (1, 2)"),
         (([1.0, 2.0], [0.1]), "`Values` has 2 values but 1 entries in `stderr`"),
@@ -313,3 +315,11 @@ def test_bad_pairs_and_weights(make: Callable[[], Ranking], words: str) -> None:
     with pytest.raises(bz.TellError) as error:
         make()
     assert words in str(error.value)
+
+
+def test_values_may_be_any_real_numbers_and_no_others() -> None:
+    assert bz.Values([Decimal("1.5"), Fraction(1, 2), np.float32(2), None]).values.tolist()[:3] == [1.5, 0.5, 2.0]
+    assert bz.Values(np.array([1 + 0j, 2])).values.tolist() == [1.0, 2.0]
+    for bad in (np.array([1 + 1j, 2]), ["1.5", 2.0], np.array(["1.5"])):
+        with pytest.raises(bz.TellError, match="needs one real number per query"):
+            bz.Values(bad)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import threading
+import warnings
 from concurrent.futures import ThreadPoolExecutor
+from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -21,26 +24,96 @@ def total(x: Any) -> float:
     return float(np.sum(x))
 
 
-@pytest.mark.parametrize("value", [3, 3.0, np.float32(3), np.int64(3), np.array(3.0), True and 3])
-def test_anything_that_is_one_number_will_do(value: Any) -> None:
-    assert FunctionOracle(lambda x: value).answer(proposal()).values.tolist() == [3.0] * 4
+ONE = [
+    3, 3.0, np.float32(3), np.int64(3), np.array(3.0), Decimal(3), Fraction(3), np.longdouble(3),
+    np.ones(1) * 3, np.ones((1, 1)) * 3, np.array(Decimal(3), dtype=object), np.array([Fraction(3)]),
+    3 + 0j, np.complex128(3), np.complex64(3), np.array(3 + 0j), np.array([[3 + 0j]]),
+]  # fmt: skip
 
 
-def test_a_torch_scalar_will_do() -> None:
-    import torch
+@pytest.mark.parametrize("value", ONE, ids=repr)
+@pytest.mark.parametrize("timeout", [None, 60.0], ids=["here", "worker"])
+def test_anything_that_is_one_number_will_do(value: Any, timeout: float | None) -> None:
+    oracle = FunctionOracle(lambda x: value, timeout=timeout)
+    assert oracle.answer(proposal()).values.tolist() == [3.0] * 4
+    oracle.close()
 
-    assert FunctionOracle(lambda x: torch.tensor(2.0)).answer(proposal()).values.tolist() == [2.0] * 4
+
+@pytest.mark.parametrize("timeout", [None, 60.0], ids=["here", "worker"])
+@pytest.mark.parametrize("kind", ["float32", "bfloat16", "complex64"])
+@pytest.mark.parametrize("shape", [(), (1,), (1, 1)])
+def test_a_tensor_of_one_element_will_do_with_a_gradient_too(
+    shape: tuple[int, ...], kind: str, timeout: float | None
+) -> None:
+    def fun(x: Any) -> Any:
+        import torch
+
+        return torch.full(shape, 2.0, dtype=getattr(torch, kind), requires_grad=True) * 1
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        oracle = FunctionOracle(fun, timeout=timeout)
+        assert oracle.answer(proposal()).values.tolist() == [2.0] * 4
+        oracle.close()
+
+
+def test_what_is_too_large_for_a_float_or_missing_is_a_failed_query() -> None:
+    masked = np.ma.MaskedArray(1.0, mask=True)
+    for value in (
+        10**400,
+        -(10**400),
+        Decimal("sNaN"),
+        Decimal("1e400"),
+        complex(np.nan, np.nan),
+        np.ma.masked,
+        masked,
+    ):
+        assert FunctionOracle(lambda x, value=value: value).answer(proposal()).n_failed == 4
+
+
+@pytest.mark.parametrize(
+    "fun",
+    [
+        lambda x: x.sum(axis=1, keepdims=True),
+        lambda x: x.sum(axis=1) + 0j,
+        lambda x: [Decimal(v) for v in x.sum(axis=1).tolist()],
+        lambda x: [[Fraction(v)] for v in x.sum(axis=1).tolist()],
+        lambda x: __import__("torch").tensor(x, requires_grad=True).sum(1),
+        lambda x: [__import__("torch").tensor(v, requires_grad=True) for v in x.sum(axis=1)],
+    ],
+)
+@pytest.mark.parametrize("timeout", [None, 60.0], ids=["here", "worker"])
+def test_vectorised_any_n_numbers_will_do(fun: Any, timeout: float | None) -> None:
+    asked = proposal()
+    oracle = FunctionOracle(fun, vectorized=True, timeout=timeout)
+    np.testing.assert_allclose(oracle.answer(asked).values, asked.points.sum(axis=1))
+    oracle.close()
+
+
+@pytest.mark.parametrize(
+    "fun", [lambda x: x.sum(axis=1) + 1j, lambda x: [str(v) for v in x.sum(axis=1)], lambda x: "four", lambda x: {}]
+)
+def test_vectorised_anything_else_is_named(fun: Any) -> None:
+    with pytest.raises(TypeError, match=r"`fun` returned .*; with `vectorized=True` it must return 4 real numbers"):
+        FunctionOracle(fun, vectorized=True).answer(proposal())
 
 
 @pytest.mark.parametrize(
     ("value", "message"),
     [
         (np.zeros(2), r"`fun` returned an array of shape \(2,\); it must return one number. Sum or average it"),
-        (np.zeros(1), r"`fun` returned an array of shape \(1,\)"),
         ("0.5", r"`fun` returned '0.5' \(str\); it must return one number"),
         (None, "`fun` returned None; it must return one number. Is a `return` missing?"),
         ([1.0], r"`fun` returned \[1.0\] \(list\)"),
-        (1j, r"`fun` returned 1j \(complex\)"),
+        (1j, r"`fun` returned 1j \(complex\); it must return one real number. Return its real part or its absolute"),
+        (np.complex128(2 + 1j), r"must return one real number. Return its real part or its absolute value"),
+        (np.array([3 + 1e-30j]), "must return one real number"),
+        (np.array("3.0"), r"`fun` returned '3.0' \(str\)"),
+        (np.str_("3.0"), r"`fun` returned np.str_\('3.0'\)"),
+        (np.timedelta64(3, "s"), "must return one number. Divide it by a unit of time"),
+        (np.array([3], "m8[s]"), "must return one number. Divide it by a unit of time"),
+        ({"loss": 3.0}, r"`fun` returned \{'loss': 3.0\} \(dict\)"),
+        (np.array([]), r"`fun` returned an array of shape \(0,\)"),
     ],
 )
 def test_anything_else_is_named(value: Any, message: str) -> None:

@@ -9,6 +9,7 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -351,6 +352,83 @@ def test_a_second_writer_is_refused_in_this_process_and_in_another(tmp_path: Pat
         assert "JournalLocked" in other.stderr
         steps(s, 1)
     search(path).close()
+
+
+CELLS = {
+    "a run that ended": "s = search(path)\nfor report in s.run(oracle, steps=1): pass",
+    "a run whose oracle raised": "s = search(path)\nfor report in s.run(bad, steps=1): pass",
+    "a run whose loop raised": "s = search(path)\nfor report in s.run(oracle, steps=5): answer(s, s.ask())\n1 / 0",
+    "a loop that was left": "s = search(path)\nrun = iter(s.run(oracle, steps=5))\nnext(run)",
+    "ask and tell": "s = search(path)\nanswer(s, s.ask())",
+    "a question without an answer": "s = search(path)\np = s.ask()\n1 / 0",
+    "the same journal": "s = bz.Search(np.zeros(4), ESTIMATORS[0], journal=same)\nanswer(s, s.ask())",
+}
+
+
+@pytest.mark.parametrize("cell", CELLS.values(), ids=CELLS)
+def test_a_cell_of_a_notebook_can_be_run_again(cell: str, tmp_path: Path) -> None:
+    """The search of its last run is there still, and the traceback of what that raised."""
+
+    class Bad(bz.Oracle):
+        def answer(self, proposal: bz.Proposal) -> bz.Values:
+            raise RuntimeError("bad")
+
+    def answer(s: bz.Search, p: bz.Proposal) -> None:
+        s.tell(p, bz.Values((p.points**2).sum(axis=1)))
+
+    oracle = bz.FunctionOracle(lambda x: float(x @ x))
+    names: dict[str, Any] = {
+        "bz": bz, "np": np, "ESTIMATORS": ESTIMATORS, "oracle": oracle, "bad": Bad(), "answer": answer,
+        "path": tmp_path / "run.jsonl", "same": bz.Journal(tmp_path / "run.jsonl"),
+        "search": lambda path: bz.Search(np.zeros(4), ESTIMATORS[0], journal=path),
+    }  # fmt: skip
+    before, told, tracebacks = [], 0, list[Exception]()
+    for _ in range(3):
+        try:
+            exec(cell, names)
+        except (ZeroDivisionError, RuntimeError) as error:
+            tracebacks.append(error)
+        assert names["s"].nfev >= told
+        told = names["s"].nfev
+        before.append(names["s"])
+    for old in before[:-1]:
+        with pytest.raises(bz.JournalLocked, match="was taken over by a later search of this process"):
+            answer(old, old.ask())
+        old.close()  # which the later one does not feel
+    answer(before[-1], before[-1].ask())
+    before[-1].close()
+    assert sum(len(line.ids) for line in bz.read_journal(names["path"]).answers()) == before[-1].nfev > told
+
+
+def test_a_search_at_work_does_not_give_way_and_says_where_it_is(tmp_path: Path) -> None:
+    path, said = tmp_path / "run.jsonl", list[str]()
+
+    def again(*what: Any) -> float:
+        try:
+            search(path)
+        except bz.JournalLocked as error:
+            said.append(str(error))
+        return 0.0
+
+    bz.minimize(again, np.zeros(4), ESTIMATORS[0], budget=1, journal=path)
+    path.unlink()
+    bz.minimize(lambda x: 0.0, np.zeros(4), ESTIMATORS[0], budget=1, journal=path, callback=again)
+    path.unlink()
+    bz.minimize(lambda x: 0.0, np.zeros(4), ESTIMATORS[0], budget=1, journal=path, measures=[bz.Measure("m", again)])
+    assert len(said) == 4 and len(set(said)) == 1
+    assert said[0].endswith("by another search of this process, whose run is at work; wait for its end.")
+    with search(path):
+        again()
+        assert said[-1].endswith("by another search of this process, in a `with` block; leave the block first.")
+    s = search(path)
+    other = threading.Thread(target=again)
+    other.start()
+    other.join()
+    assert said[-1].endswith("in thread 'MainThread'; close it there first, with `search.close()`.")
+    steps(s, 1)
+    with pytest.raises(bz.JournalError, match="its seed is"):  # another run is no reason to give way
+        bz.Search(np.zeros(4), ESTIMATORS[0], seed=99, journal=path)
+    steps(s, 1).close()
 
 
 def _hold(path: str) -> None:

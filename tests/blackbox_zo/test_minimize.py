@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import multiprocessing
 import os
 import re
 import signal
 import subprocess
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -239,6 +241,86 @@ def test_an_exception_can_be_an_exit(workers: int) -> None:
     assert 1.0 <= r.fun < 3.0
 
 
+class Careless(bz.Observer):
+    """Raises in one of its methods."""
+
+    def __init__(self, event: str) -> None:
+        setattr(self, event, self.fail)
+
+    def fail(self, run: bz.Run, *what: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def careless(*what: Any) -> Any:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize("on_error", ["raise", "fail", "skip"])
+@pytest.mark.parametrize(
+    ("who", "given"),
+    [
+        ("the callback", {"callback": careless}),
+        ("the callback", {"progress": careless}),
+        *(
+            ("the observer `Careless`", {"progress": Careless(event)})
+            for event in ("begin", "answered", "measured", "stepped", "end")
+        ),
+    ],
+)
+def test_what_a_callback_or_an_observer_raises_is_its_own(who: str, given: dict[str, Any], on_error: Any) -> None:
+    """Even if `fun` could have raised the same."""
+    noting = bz.Measure("centre", lambda search: 0.0)
+    with pytest.raises(OSError, match="No space left on device") as caught:
+        bz.minimize(bowl, np.zeros(3), budget=30, on_error=on_error, measures=[noting], **given)
+    assert re.fullmatch(rf"Raised by {re.escape(who)}, after \d+ queries\.", caught.value.__notes__[0])
+    assert "`fun` raised" not in "".join(caught.value.__notes__)
+
+
+def test_a_run_says_who_raised() -> None:
+    for given, said in (
+        ({"observers": [Careless("stepped")]}, "The observer `Careless` raised OSError: [Errno 28] No space"),
+        ({"until": careless}, "`until` raised OSError: [Errno 28] No space"),
+        (
+            {"measures": [bz.Measure("centre", lambda search: careless() or 0.0)]},
+            "MeasureError: The measure 'centre' raised OSError: [Errno 28]",
+        ),
+    ):
+        run = bz.Run(bz.Search(np.zeros(3), bz.RandomVector(0.1), budget=20), FunctionOracle(bowl), **given)
+        with pytest.raises((OSError, bz.MeasureError)):
+            run.to_the_end()
+        assert run.ended is bz.Ended.RAISED
+        assert run.message.startswith(said)
+
+
+@pytest.mark.parametrize("on_error", ["raise", "skip", "fail"])
+def test_an_executor_that_breaks_is_no_error_of_the_function(on_error: Any) -> None:
+    def fun(x: Floats) -> float:
+        if bowl(x) < 1.0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return bowl(x)
+
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        if on_error == "fail":
+            r = bz.minimize(fun, np.zeros(3), executor=pool, on_error=on_error)
+            assert r.status == 4
+            assert re.match(r"The executor <.*ProcessPool.*> is broken: .* make a new one", r.message)
+            assert 1.0 <= r.fun < 3.0
+        else:
+            with pytest.raises(bz.WorkerError, match="make a new one") as caught:
+                bz.minimize(fun, np.zeros(3), executor=pool, on_error=on_error)
+            assert "Best so far, after" in caught.value.__notes__[-1]
+
+
+def test_an_oracle_or_a_wrong_value_is_named_as_such() -> None:
+    class Broken(bz.Oracle):
+        def answer(self, proposal: bz.Proposal) -> bz.Values:
+            raise RuntimeError("no link")
+
+    assert bz.minimize(Broken(), np.zeros(3), on_error="fail").message == "The oracle raised RuntimeError: no link"
+    r = bz.minimize(lambda x: None, np.zeros(3), on_error="fail")
+    assert r.message == "`fun` returned None; it must return one number. Is a `return` missing?"
+
+
 def test_an_exception_can_be_a_failed_query() -> None:
     fun = Counted(raising)
     r = bz.minimize(fun, np.zeros(3), budget=300, on_error="skip")
@@ -341,6 +423,39 @@ def test_an_exception_is_not_an_answer_so_a_mended_function_goes_on(tmp_path: Pa
     assert (r.nfailed, r.fun) == (0, bz.minimize(bowl, np.zeros(3), budget=60).fun)
 
 
+# ------------------------------------------------------------------------------------------- fixed elements
+
+
+@pytest.mark.parametrize(
+    "method", ["auto", bz.RandomVector(0.01, 3), bz.Coordinatewise(1e-3), bz.RankBased(0.1, 6)], ids=str
+)
+def test_an_element_with_equal_bounds_stays_and_costs_nothing(method: Any, tmp_path: Path) -> None:
+    fun, path = Counted(lambda x: float(((x["a"] - 1) ** 2).sum() + (x["b"] - 1) ** 2)), tmp_path / "run.jsonl"
+    given = {"bounds": {"a": [(0, 2), (0.5, 0.5), (None, None)], "b": (3, 3)}, "budget": 100, "seed": 1}
+    start = {"a": np.array([0.0, 0.5, 0.0]), "b": 3.0}
+    r = bz.minimize(fun, start, method, journal=path, **given)
+    assert r.x["a"][1] == 0.5 and r.x["b"] == 3.0
+    free = bz.minimize(lambda x: bowl(x) + 4.25, np.zeros(2), method, bounds=[(0, 2), (None, None)], budget=100, seed=1)
+    assert r.nfev == free.nfev == 100
+    if isinstance(method, bz.Coordinatewise):  # which draws nothing
+        assert r.fun == free.fun
+    assert abs(r.fun - 4.25) < 0.5
+    again = bz.minimize(fun, start, method, journal=path, **given)
+    assert again.fun == r.fun and len(fun.seen) == 100
+
+
+def test_with_every_element_fixed_the_start_is_asked_about_once(tmp_path: Path) -> None:
+    for method in ("auto", bz.RandomVector(0.1)):
+        fun = Counted()
+        r = bz.minimize(fun, [0.0, 2.0], method, bounds=[(0, 0), (2, 2)])
+        assert (r.x.tolist(), r.fun, r.nfev, r.success) == ([0.0, 2.0], 2.0, 1, True)
+        assert r.message == "`bounds` fix every element of `x0`, so it was asked about once."
+    r = scipy.optimize.minimize(
+        bowl, [0.0, 2.0], method=bz.scipy_method(), bounds=scipy.optimize.Bounds([0, 2], [0, 2])
+    )
+    assert (r.fun, r.nfev) == (2.0, 1)
+
+
 # ------------------------------------------------------------------------------------------- scipy
 
 
@@ -365,6 +480,54 @@ def test_scipys_arguments_are_understood() -> None:
     np.testing.assert_allclose(r.x, [2, 3], atol=0.1)
     assert len(seen) == 50
     assert seen[0].shape == (2,)
+
+
+def test_scipys_maxiter_is_the_most_iterations() -> None:
+    method = bz.scipy_method((bz.RandomVector(0.01, 2), bz.SGD(0.1)))
+    r = scipy.optimize.minimize(bowl, np.zeros(2), method=method, options={"maxiter": 7})
+    assert (r.nit, r.nfev, r.status, r.success) == (7, 28, bz.Ended.STEPS, True)
+    r = scipy.optimize.minimize(bowl, np.zeros(2), method=method, options={"maxiter": 700.0})
+    assert (r.nit, r.nfev) == (700, 2800)  # a number of iterations alone leaves the calls free
+    for name in ("maxfev", "maxfun", "budget"):
+        r = scipy.optimize.minimize(bowl, np.zeros(2), method=method, options={"maxiter": 7, name: 10})
+        assert (r.nit, r.nfev, r.status) == (3, 10, bz.Ended.BUDGET)
+    with pytest.raises(ValueError, match=r"`minimize\(maxiter=...\)` must be a whole number of at least 1, got 0"):
+        scipy.optimize.minimize(bowl, np.zeros(2), method=method, options={"maxiter": 0})
+
+
+def test_scipy_is_warned_of_options_that_do_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    method, warned = bz.scipy_method(budget=20), scipy.optimize.OptimizeWarning
+    with pytest.warns(warned, match="Unknown solver options: gtol, eps") as seen:
+        r = scipy.optimize.minimize(bowl, np.zeros(2), method=method, options={"gtol": 1e-3, "eps": 1, "maxfev": None})
+    assert r.nfev == 20
+    assert seen[0].filename == __file__
+    with pytest.warns(warned, match="`tol` is not used: the run ends with its budget"):
+        scipy.optimize.minimize(bowl, np.zeros(2), method=method, tol=1e-3)
+    with pytest.raises(TypeError, match=r"`scipy_method` has no option 'bugdet'; there are .*budget"):
+        bz.scipy_method(bugdet=20)
+    assert not capsys.readouterr().out
+    scipy.optimize.minimize(bowl, np.zeros(2), method=method, options={"disp": True})
+    assert "The budget of 20 queries is spent.\n         Current function value: " in capsys.readouterr().out
+
+
+def test_steps_are_counted_over_all_parts_of_a_run(tmp_path: Path) -> None:
+    method, path = (bz.RandomVector(0.01, 2), bz.SGD(0.1)), tmp_path / "run.jsonl"
+    for steps, nfev in ((3, 12), (5, 20), (5, 20), (4, 20)):
+        r = bz.minimize(bowl, np.zeros(2), method, budget=None, steps=steps, journal=path)
+        assert (r.nfev, r.status) == (nfev, bz.Ended.STEPS)
+    with pytest.raises(ValueError, match="without a budget or another limit, the run would never end"):
+        bz.minimize(bowl, np.zeros(2), budget=None)
+
+
+def test_whole_numbers_may_be_given_as_floats() -> None:
+    given: dict[str, Any] = {"budget": 1e2, "seed": np.float64(3)}
+    assert bz.minimize(bowl, np.zeros(2), **given).nfev == 100
+    search = bz.Search(np.zeros(2), bz.RandomVector(0.1, 3), seed=2.0, budget=1e1)  # type: ignore[arg-type]
+    assert bz.Run(search, Repeat(FunctionOracle(bowl), 2.0)).to_the_end() is bz.Ended.BUDGET  # type: ignore[arg-type]
+    assert (search.nfev, search.budget, search.seed) == (10, 10, 2)
+    seeds: list[Any] = [2, 2.0, 3]
+    slopes = [bz.gradient(lambda x: x**3, 1.0, bz.RandomVector(0.1, 3, difference="forward"), seed=s) for s in seeds]
+    assert slopes[0] == slopes[1] != slopes[2]
 
 
 def test_constraints_are_refused() -> None:
@@ -398,6 +561,15 @@ def test_constraints_are_refused() -> None:
         ({"progress": "yes"}, "`progress` must be True, False, None, a function of a report, or observers; got 'yes'"),
         ({"fun": 3}, "`fun` must be a function of x, got 3"),
         ({"workers": 0}, "workers=...\\)` must be a whole number of at least 1, got 0"),
+        ({"executor": 4}, "`executor` must be an executor, .* got 4. Say `workers=4` for so many processes"),
+        ({"executor": ThreadPoolExecutor}, "`executor` must be an executor, .* got <class '.*ThreadPoolExecutor'>.$"),
+        ({"steps": 0}, "`minimize\\(steps=...\\)` must be a whole number of at least 1, got 0"),
+        ({"callback": 3}, "`callback` must be a function of an `OptimizeResult`, got 3"),
+        ({"target": np.nan}, "target=...\\)` must be a number, got nan"),
+        ({"target": np.complex128(1)}, "target=...\\)` must be a number, got np.complex"),
+        ({"time_limit": np.complex128(1)}, "time_limit=...\\)` must be a positive number, got np.complex"),
+        ({"seed": 0.5}, "`seed` must be a whole number, got 0.5"),
+        ({"seed": 2**63}, "`seed` must fit 64 bits"),
         ({"seed": "a"}, "`seed` must be a whole number, got 'a'"),
         ({"fun": lambda x: x}, "`fun` returned an array of shape \\(2,\\); it must return one number"),
         ({"fun": lambda x: None}, "`fun` returned None"),

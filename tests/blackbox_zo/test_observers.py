@@ -9,6 +9,8 @@ import pty
 import re
 import subprocess
 import sys
+from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -160,3 +162,11 @@ def test_logging_says_that_a_run_goes_on(caplog: pytest.LogCaptureFixture) -> No
             bz.Run(search, bz.FunctionOracle(bowl), steps=2, observers=[logger]).to_the_end()
     begins = [r.getMessage() for r in caplog.records if r.name == "mine" and "ended" not in r.getMessage()]
     assert begins == ["The run begins.", "The run continues after 8 queries."]
+
+
+def test_a_measure_may_give_any_number_alone_or_in_a_dict() -> None:
+    found = {"a": Decimal("0.5"), "b": np.ones((1, 1)), "c": 1 + 0j, "d": [1.0], "e": True}
+    taken = bz.Measure("all", lambda search: found).take(None, 1, 0.0, forgiving=False)
+    assert taken.values == {"a": 0.5, "b": 1.0, "c": 1.0}
+    assert taken.more == {"d": [1.0], "e": True}
+    assert bz.Measure("one", lambda search: Fraction(1, 2)).take(None, 1, 0.0, forgiving=False).values == {"one": 0.5}

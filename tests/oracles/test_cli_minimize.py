@@ -356,3 +356,50 @@ def test_the_header_keeps_what_a_resume_needs(tmp_path: Path) -> None:
     assert words == [str(word) for word in given[1:]]
     assert header["settings"] == {"budget": 30, "workers": 2, "timeout": 9.0, "cwd": str(tmp_path)}
     assert header["problem"]["parameters"]["x"] == {"name": "Float", "low": 0.0, "high": 1.0, "log": False}
+
+
+def test_whole_numbers_may_be_written_with_an_exponent(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["minimize", "--run", "{python} -c 'print({x})'", "--param", "x=1e0:1e1:int", "--seed", "1e1", "--quiet"]
+    assert main([*words, "--budget", "0.5e1", "--workers", "2.0"]) == 0
+    assert "5 of 5 queries" in capsys.readouterr().out
+    for wrong in ("1.5", "1e-1", "1e999", "nan", "inf", "ten", "0"):
+        with pytest.raises(SystemExit):
+            main([*words, "--budget", wrong])
+        assert f"--budget: must be a whole number of at least 1, got '{wrong}'" in capsys.readouterr().err
+    for wrong in ("nan", "inf"):
+        with pytest.raises(SystemExit):
+            main([*words, "--target", wrong])
+        assert f"--target: must be a number, got '{wrong}'" in capsys.readouterr().err
+
+
+def test_a_fixed_parameter_keeps_its_value(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["minimize", "--run", "{python} -c 'print({x} + {y})'", "--quiet", "--journal", str(tmp_path / "run.jsonl")]
+    report = ["--report", str(tmp_path / "run.html")]
+    assert main([*words, *report, "--param", "x=3:3", "y=0:1", "--budget", "6"]) == 0
+    assert "\n  x  3.0\n" in capsys.readouterr().out
+    assert all(record["info"]["params"]["x"] == 3.0 for record in read(tmp_path / "run.jsonl")[1])
+    assert main([*words[:4], "--param", "x=3:3:log", "y=2:2:int", "--budget", "6"]) == 0
+    said = capsys.readouterr().out
+    assert "best 5, query 0" in said and "1 of 1 queries" in said
+    assert "Every combination of the parameters has been tried." in said
+
+
+def test_each_combination_is_tried_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """3 x 2 x 2 of them, over three parts of a run."""
+    journal = tmp_path / "run.jsonl"
+    run = "{python} -c 'print({a} * {b} + len(\"{c}\"))'"
+    words = ["minimize", "--run", run, "--param", "a=1:3:int", "b=1,2", "c=x,xy", "--quiet"]
+    for budget in ("5", "100", "100"):
+        assert main([*words, "--budget", budget, "--journal", str(journal)]) == 0
+    said = capsys.readouterr().out
+    assert "5 of 5 queries" in said and said.count("12 of 12 queries") == 2 and "best 2, query" in said
+    assert said.count("Every combination of the parameters has been tried.") == 2
+    assert "holds all 12 queries of this run; nothing is left to ask." in said
+    tried = [tuple(record["info"]["params"].values()) for record in read(journal)[1]]
+    assert len(tried) == len(set(tried)) == 12
+    assert main([*words, "--budget", "20", "--journal", str(journal), "--noisy"]) == 2
+    assert "its --noisy is False, here it is True" in capsys.readouterr().err
+    assert main([*words, "--budget", "20", "--noisy"]) == 0
+    assert "20 of 20 queries" in capsys.readouterr().out
+    assert main(["resume", str(journal)]) == 0
+    assert main(["report", str(journal), "-o", str(tmp_path / "run.html")]) == 0

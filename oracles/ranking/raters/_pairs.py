@@ -194,7 +194,7 @@ class PairwiseOracle(Oracle):
                 f"`PairwiseOracle(compare)` needs a function of two points or an oracle, got {compare!r:.60}."
             )
         self.pairs = AllPairs() if pairs is None else pairs
-        self.repeats, self.seed, self.comparisons = repeats, seed, 0
+        self.repeats, self.seed, self.comparisons = int(repeats), seed, 0
 
     def _comparer(self, proposal: Proposal) -> Comparer:
         if self.rater is not None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from blackbox_zo._paths import expanded
+
 __all__ = ["consent_of"]
 
 
@@ -13,7 +15,7 @@ def consent_of(path: str | Path) -> str:
     Raises:
         ValueError: It cannot be read, or is empty.
     """
-    path = Path(path)
+    path = expanded(path)
     try:
         text = path.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:

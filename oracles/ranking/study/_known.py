@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from blackbox_zo._paths import expanded
 from blackbox_zo._typing import Floats
 from blackbox_zo.errors import OracleError
 from blackbox_zo.proposal import Proposal
@@ -30,8 +31,9 @@ def known_of(path: str | Path) -> list[list[Any]]:
     Raises:
         ValueError: It cannot be read, or is not that.
     """
+    path = expanded(path)
     try:
-        found = json.loads(Path(path).read_text(encoding="utf-8"))
+        found = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ValueError(f"{str(path)!r} cannot be read: {error.strerror}.") from error
     except ValueError as error:

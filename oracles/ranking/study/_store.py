@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import sqlalchemy as sa
 
+from blackbox_zo._paths import expanded
 from blackbox_zo._typing import Ints
 from oracles.ranking.study._database import ANSWERS, META, SEARCH, STUDY, VERSION, StoreError
 from oracles.ranking.study._gallery import Gallery
@@ -51,7 +52,7 @@ class Store(Readings):
     """
 
     def __init__(self, where: str | Path, about: Any = None, new: bool = True) -> None:
-        super().__init__(str(where))
+        super().__init__(str(where) if "://" in str(where) else str(expanded(where)))
         try:
             with self.alone() as c:
                 if not new and not sa.inspect(c).has_table("study"):

@@ -139,6 +139,10 @@ VARIABLES: dict[str, Any] = {
     "units": lambda: bz.Vector(np.array([1.0, 30.0]), None, [0.1, 7.0]),
     "units in a box": lambda: bz.Vector(np.array([1.0, 30.0]), [(0.9, 1.1), (0.0, 100 / 3)], [0.3, 7.7]),
     "large": lambda: bz.Vector(np.ones(40_000)),
+    "some fixed": lambda: bz.Vector(
+        {"a": 0.5, "b": [0.1, 0.5, 0.7]}, {"a": (0.5, 0.5), "b": [(0, 1), (0.5, 0.5), (0, 9)]}
+    ),
+    "some fixed, with units": lambda: bz.Vector([1.0, 30.0, 2.0], [(0.9, 1.1), (30, 30), (0, 2)], [0.3, 0.0, 7.7]),
 }
 
 
@@ -166,6 +170,29 @@ def test_x_and_points_are_inside_to_the_last_bit(
     v.add_(bz.Step(directions, np.array([far])))
     for x in (*points[:, 0], v.x[0]):
         assert low <= x <= high
+
+
+def test_equal_bounds_fix_an_element() -> None:
+    tree = {"a": 0.5, "b": np.array([[0.1, 0.5], [0.7, 0.2]]), "c": np.zeros(2)}
+    bounds = {"a": (0.5, 0.5), "b": [(0, 1), (0.5, 0.5), (0, 1), (0, 1)]}
+    v = bz.Vector(tree, bounds, unit=[9.0, 0.1, 9.0, 0.1, 0.1, 1.0, 1.0])
+    assert v.size == 5 and v.fixed.tolist() == [True, False, True, False, False, False, False]
+    assert [(block.name, block.shape) for block in v.blocks] == [("b", (3,)), ("c", (2,))]
+    v.add_(bz.Step(bz.Dense(v.blocks, np.ones((1, 5))), np.array([2.0])))
+    np.testing.assert_allclose(v.flat, [0.5, 0.3, 0.5, 0.9, 0.4, 2.0, 2.0])
+    np.testing.assert_allclose(v.x["b"], [[0.3, 0.5], [0.9, 0.4]])
+    with pytest.raises(ValueError, match=r"`x0` is outside `bounds` at x\[0\]: 0.0 is not in \[1.0, 1.0\]"):
+        bz.Vector([0.0, 1.0], (1, 1))
+    assert (
+        bz.Vector([1.0, 2.0], [(1, 1), (0, 3)]).fingerprint()
+        != bz.Vector([1.5, 2.0], [(1.5, 1.5), (0, 3)]).fingerprint()
+    )
+
+
+def test_with_all_elements_fixed_x_stays() -> None:
+    v = bz.Vector([1.0, 2.0], [(1, 1), (2, 2)])
+    v.add_(bz.Step(bz.Dense(v.blocks, np.ones((1, 1))), np.array([2.0])))
+    assert v.fixed.all() and v.size == 1 and v.flat.tolist() == [1.0, 2.0]
 
 
 def test_units_scale_moves_and_points() -> None:
@@ -265,7 +292,7 @@ def test_bad_x0(x0: Any, kind: type[Exception], words: str) -> None:
     ("x0", "bounds", "words"),
     [
         ([0.5, 0.5], (1, 0), "`bounds` cross at x[0]: low 1.0 is not below high 0.0. Swap or widen them."),
-        ({"a": 0.5, "b": 0.5}, [(0, 1), (0, 0)], "`bounds` cross at b: low 0.0 is not below high 0.0."),
+        ({"a": 0.5, "b": 0.5}, [(0, 1), (1, 0)], "`bounds` cross at b: low 1.0 is not below high 0.0."),
         ([0.5], (nan, 1), "`bounds` cross at x[0]: low nan"),
         ([0.5, 7.0], (0, 1), "`x0` is outside `bounds` at x[1]: 7.0 is not in [0.0, 1.0]. Move the start inside"),
         ([-0.5], [(0, None)], "`x0` is outside `bounds` at x[0]: -0.5 is not in [0.0, inf]."),

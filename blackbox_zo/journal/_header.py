@@ -1,0 +1,40 @@
+"""Whether a journal is that of this run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from blackbox_zo._describe import spell
+from blackbox_zo.errors import JournalError
+
+__all__ = ["compare"]
+
+
+def compare(found: dict[str, Any], mine: dict[str, Any], path: Path, names: Mapping[str, str]) -> None:
+    """Refuse the header of another run, and name what differs."""
+    found, mine = dict(found), dict(mine)
+    found["library"], mine["library"] = (".".join(str(h.get("library")).split(".")[:2]) for h in (found, mine))
+    for name in ("library", "format"):  # patch releases never change a number
+        if found.get(name) != mine[name]:
+            raise JournalError(
+                f"Journal '{path}' was written by {name} version {found.get(name)}, this is {mine[name]}. "
+                "Resume it with that version, or use another file."
+            )
+    for name in ("seed", "problem", "estimator", "rule", "dimension", "start", "max_staleness"):
+        theirs, ours = found.get(name), mine.get(name)
+        if theirs == ours:
+            continue
+        called = names.get(name, name)
+        whole, owner = {"start": ("variable", "variable's "), "problem": ("problem", "")}.get(name, ("", ""))
+        a, b = found.get(whole), mine.get(whole)
+        if isinstance(a, dict) and isinstance(b, dict):
+            part = next((part for part in (*b, *a) if a.get(part) != b.get(part)), None)
+            if part is not None:
+                called, theirs, ours = names.get(part, f"{owner}{part}"), a.get(part), b.get(part)
+        raise JournalError(
+            f"Journal '{path}' belongs to another run: "
+            f"its {called} is {spell(theirs):.200}, here it is {spell(ours):.200}. "
+            "Use another file, or the same arguments as before."
+        )
