@@ -55,5 +55,7 @@ def gradient(
             kind = "a Ranking" if not isinstance(feedback, Values) else "Values"
             raise FeedbackError(f"Cannot use `{type(estimator).__name__}` with this oracle: it answered {kind}.")
         state, estimate = estimator.estimate(state, variable, queries, feedback)
+        if (found := estimate.dense()).any():
+            break
         first_id += queries.n
-    return variable.treedef.unflatten(estimate.dense())
+    return variable.treedef.unflatten(found)

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from blackbox_zo._auto import auto
 from blackbox_zo._checks import check_at_least, check_choice, check_positive
 from blackbox_zo._records import Ended, Report
 from blackbox_zo._typing import Floats, Tree, override
 from blackbox_zo.distinct import Distinct, distinct
 from blackbox_zo.errors import FeedbackError, JournalError, MeasureError, TellError, WorkerError
-from blackbox_zo.estimators import Estimator, EvolutionStrategy
+from blackbox_zo.estimators import Estimator, Portfolio
 from blackbox_zo.function import FunctionOracle
 from blackbox_zo.journal import Journal
 from blackbox_zo.measure import Measure
@@ -31,7 +32,7 @@ from blackbox_zo.variables import Vector
 if TYPE_CHECKING:
     from scipy.optimize import OptimizeResult
 
-__all__ = ["Method", "auto", "minimize", "scipy_method"]
+__all__ = ["Method", "minimize", "scipy_method"]
 
 Method = str | Estimator | tuple[Estimator, Rule]
 
@@ -163,19 +164,6 @@ def minimize(
             oracle.close()
 
 
-def auto(start: Vector, x0: Tree, bounds: Any, unit: Any) -> tuple[Vector, Estimator]:
-    """What `method="auto"` is: a CMA-ES, which needs no scale of f and tolerates noise and failures.
-
-    Up to 20 dimensions a quadratic model proposes one query of each step; up to 100 the covariance is full, above
-    that diagonal. The first radius is 0.3 units; the unit of an element with two bounds is half their distance, if
-    none is given.
-    """
-    if unit is None and start.bounded:
-        width = (start.upper - start.lower) / 2.0
-        start = Vector(x0, bounds, np.where(np.isfinite(width), width, 1.0))
-    return start, EvolutionStrategy(0.3, model=start.size <= 20)
-
-
 def _to_the_end(run: Run, on_error: str) -> None:
     try:
         run.to_the_end()
@@ -221,6 +209,7 @@ def _result(run: Run, before: int) -> OptimizeResult:
         message=run.message or "running",
         nfailed=search.failed,
         center=search.variable.x,
+        trace=search.estimator.trace(search.state) if isinstance(search.estimator, Portfolio) else [],
     )
 
 

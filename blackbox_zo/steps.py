@@ -25,12 +25,14 @@ class Queries:
         index: Which direction each point follows, shape (n,).
         scale: How far along it, shape (n,).
         origin: The variable's `origin` when the points were chosen: an array (d,), or the number of moves made.
+        tag: By what the estimator knows late answers, if it gives its queries one.
     """
 
     directions: Directions
     index: Ints
     scale: Floats
     origin: Any
+    tag: tuple[int, ...] = ()
 
     @property
     def n(self) -> int:
@@ -46,7 +48,7 @@ class Queries:
 
     def take(self, which: Ints | slice) -> Queries:
         """Some of the points, with the same directions."""
-        return Queries(self.directions, self.index[which], self.scale[which], self.origin)
+        return Queries(self.directions, self.index[which], self.scale[which], self.origin, self.tag)
 
     def points(self) -> Floats:
         """The points in the variable's own coordinates, shape (n, d)."""

@@ -2,6 +2,7 @@
 
 from blackbox_zo.estimators._augmented_random_search import AugmentedRandomSearch as AugmentedRandomSearch
 from blackbox_zo.estimators._base import Estimator as Estimator
+from blackbox_zo.estimators._block_descent import BlockDescent as BlockDescent
 from blackbox_zo.estimators._consensus_based import ConsensusBased as ConsensusBased
 from blackbox_zo.estimators._coordinatewise import Coordinatewise as Coordinatewise
 from blackbox_zo.estimators._evolution_strategy import EvolutionStrategy as EvolutionStrategy

@@ -25,7 +25,7 @@ class Estimator(ABC):
     Attributes:
         accepts: The kinds of feedback that it can use.
         exact: Whether it is of no use where the same point gives different values.
-        warmup: Number of steps before the first estimate.
+        warmup: Number of steps before the first estimate; the most, where it depends on the answers.
     """
 
     accepts: ClassVar[tuple[type[Values] | type[Ranking], ...]] = (Values,)

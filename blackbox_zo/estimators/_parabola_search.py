@@ -9,7 +9,7 @@ import numpy as np
 
 from blackbox_zo._typing import Floats
 
-__all__ = ["Line"]
+__all__ = ["MOST", "Line"]
 
 MOST = 12
 """Trials along one line."""

@@ -9,10 +9,11 @@ from functools import lru_cache
 from typing import Any, NamedTuple, final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from blackbox_zo._checks import check_positive
 from blackbox_zo._typing import Bools, Floats, Ints, override
-from blackbox_zo.directions import Coordinates, Dense, Gaussian
+from blackbox_zo.directions import Coordinates, Dense, Directions, Gaussian
 from blackbox_zo.estimators._base import Estimator, vector_of
 from blackbox_zo.feedback import Feedback, Ranking, Values
 from blackbox_zo.randomness import Key
@@ -66,7 +67,7 @@ class PortfolioState(NamedTuple):
         gained: `asked` at the last gain of this run.
         before: `best` when this run began.
         ledger: Member, queries, `before` and `best` after it, of each run that has ended, shape (r, 4).
-        reasons: Why each ended, a line each.
+        reasons: Why each ended, a line each, as bytes of UTF-8.
     """
 
     phase: int
@@ -85,7 +86,7 @@ class PortfolioState(NamedTuple):
     gained: int
     before: float
     ledger: Floats
-    reasons: str
+    reasons: NDArray[np.uint8]
 
 
 @final
@@ -132,6 +133,7 @@ class Portfolio(Estimator):
                 f"got {self.growth!r:.80}."
             )
         check_positive("Portfolio", spread=self.spread)
+        object.__setattr__(self, "warmup", 1 + max(member.warmup for member in self.members))
 
     @override
     def start(self, variable: Variable) -> PortfolioState:
@@ -140,13 +142,13 @@ class Portfolio(Estimator):
         return PortfolioState(
             PROBE, 0, np.zeros(m, dtype=np.intp), np.zeros(m, dtype=np.intp), np.zeros(m, dtype=np.bool_),
             tuple(member.start(variable) for member in self.members), variable.value, math.nan, 0.1 * self.spread, 0.0,
-            False, 0, math.nan, 0, math.nan, np.zeros((0, 4)), "",
+            False, 0, math.nan, 0, math.nan, np.zeros((0, 4)), np.zeros(0, dtype=np.uint8),
         )  # fmt: skip
 
     def trace(self, state: PortfolioState) -> list[Spent]:
         """Which member spent what, and gained what, in order; the present run last."""
         names = [type(member).__name__ for member in self.members]
-        ended = zip(state.ledger.tolist(), state.reasons.split("\n"), strict=False)
+        ended = zip(state.ledger.tolist(), _text(state.reasons).split("\n"), strict=False)
         out = [Spent(names[int(i)], int(n), before, after, why) for (i, n, before, after), why in ended]
         if state.phase == MEMBER:
             out.append(Spent(names[state.member], state.asked, state.before, state.best, ""))
@@ -161,22 +163,26 @@ class Portfolio(Estimator):
     @override
     def sample(self, state: PortfolioState, variable: Variable, key: Key) -> Queries:
         variable = vector_of(self, variable)
-        x, blocks = variable.value, variable.blocks
-        if state.phase == MEMBER:
+        directions, index, scale, tag = self._asked(state, variable, key)
+        return Queries(directions, index, scale, variable.value, (len(state.ledger), state.phase, *tag))
+
+    def _asked(self, s: PortfolioState, variable: Vector, key: Key) -> tuple[Directions, Ints, Floats, tuple[int, ...]]:
+        """Directions, index, scale and the member's own tag of the next queries."""
+        x, blocks, one = variable.value, variable.blocks, np.zeros(1, dtype=np.intp)
+        if s.phase == MEMBER:
             try:
-                queries = self._member(state, variable.size).sample(state.inner[state.member], variable, key)
+                q = self._member(s, variable.size).sample(s.inner[s.member], variable, key)
             except Exception as error:
-                return Queries(Failed(blocks, error), np.zeros(1, dtype=np.intp), np.zeros(1), x)
-            return queries
-        if state.phase == PROBE:
-            return Queries(Coordinates(blocks, np.arange(1)), np.zeros(2, dtype=np.intp), np.zeros(2), x)
-        if state.phase == LOOK:
-            rows = state.radius * Gaussian(blocks, LOOKED_AT, key).rows
+                return Failed(blocks, error), one, np.zeros(1), ()
+            return q.directions, q.index, q.scale, q.tag
+        if s.phase == PROBE:
+            return Coordinates(blocks, np.arange(1)), np.zeros(2, dtype=np.intp), np.zeros(2), ()
+        if s.phase == LOOK:
+            rows = s.radius * Gaussian(blocks, LOOKED_AT, key).rows
             if variable.bounded:
                 rows[::2] = self._anywhere(variable, key, LOOKED_AT)[::2] - x
-            return Queries(Dense(blocks, rows), np.arange(LOOKED_AT), np.ones(LOOKED_AT), x)
-        place = self._anywhere(variable, key, 1) - x
-        return Queries(Dense(blocks, place), np.zeros(1, dtype=np.intp), np.ones(1), x)
+            return Dense(blocks, rows), np.arange(LOOKED_AT), np.ones(LOOKED_AT), ()
+        return Dense(blocks, self._anywhere(variable, key, 1) - x), one, np.ones(1), ()
 
     def _anywhere(self, variable: Vector, key: Key, n: int) -> Floats:
         """Random places to begin, shape (n, d)."""
@@ -199,8 +205,11 @@ class Portfolio(Estimator):
             return self._of_ranking(state, variable, queries, feedback)
         assert isinstance(feedback, Values)
         state = self._seen(state, variable, queries, feedback.values)
+        if queries.tag[:2] != (len(state.ledger), state.phase):  # late: asked by a run that is over
+            return state, _still(variable)
         if state.phase != MEMBER:
             return self._began(state, variable, queries, feedback.values)
+        queries = replace(queries, tag=queries.tag[2:])
         try:
             if isinstance(queries.directions, Failed):
                 raise queries.directions.error
@@ -262,7 +271,7 @@ class Portfolio(Estimator):
             ]
         )
         if not usable.any():
-            raise RuntimeError(f"No member of the portfolio is left. {s.reasons}")
+            raise RuntimeError(f"No member of the portfolio is left. {_text(s.reasons)}")
         unused = np.flatnonzero(usable & (s.runs == 0))
         if unused.size:
             s = s._replace(member=int(unused[0]))
@@ -276,7 +285,8 @@ class Portfolio(Estimator):
         row = np.array([[s.member, s.asked, s.before, s.best]])
         spent = s.spent.copy()
         spent[s.member] += s.asked
-        reasons = f"{s.reasons}\n{why}" if len(s.ledger) else why
+        line = np.frombuffer(f"{' '.join(why.split())}\n".encode(), dtype=np.uint8)
+        reasons = np.concatenate((s.reasons, line))
         return s._replace(spent=spent, ledger=np.concatenate((s.ledger, row)), reasons=reasons)
 
     def _begin(
@@ -310,8 +320,11 @@ class Portfolio(Estimator):
     ) -> tuple[PortfolioState, Step]:
         """The first member that accepts rankings does it all."""
         s = s._replace(ranked=True, asked=s.asked + ranking.n)
+        if queries.tag[:2] != (len(s.ledger), s.phase):
+            return s, _still(variable)
         if s.phase != MEMBER:
             return self._next(s._replace(phase=MEMBER, member=-1, incumbent=variable.value), variable, "")
+        queries = replace(queries, tag=queries.tag[2:])
         member = self._member(s, variable.size)
         after, step = member.estimate(s.inner[s.member], variable, queries, ranking)
         return s._replace(inner=(*s.inner[: s.member], after, *s.inner[s.member + 1 :])), step
@@ -338,3 +351,7 @@ def restarted(member: Any, growth: float, run: int, d: int) -> Estimator:
 
 def _still(variable: Vector) -> Step:
     return Step(Dense(variable.blocks, np.zeros((1, variable.size))), np.zeros(1))
+
+
+def _text(characters: NDArray[np.uint8]) -> str:
+    return characters.tobytes().decode()

@@ -13,7 +13,7 @@ from blackbox_zo._typing import Floats, Ints, override
 from blackbox_zo.directions import Coordinates, Dense
 from blackbox_zo.estimators._base import Estimator, vector_of
 from blackbox_zo.estimators._bfgs import newton_step, updated
-from blackbox_zo.estimators._parabola_search import Line
+from blackbox_zo.estimators._parabola_search import MOST, Line
 from blackbox_zo.feedback import Feedback, Values
 from blackbox_zo.randomness import Key
 from blackbox_zo.steps import Queries, Step
@@ -34,7 +34,8 @@ class QuasiNewtonState(NamedTuple):
     Attributes:
         phase: What the next queries are for.
         value: f(x); NaN before the first answer.
-        gradient: g at x, NaN where it is not known yet, shape (d,).
+        gradient: g at x, 0 where it is not known yet, shape (d,).
+        wanted: The coordinates whose differences are asked, shape (k,).
         before: The gradient before the last move, shape (d,).
         matrix: B, shape (d, d); (0, 0) while no curvature is known.
         line: The line search, if that is the phase.
@@ -49,11 +50,13 @@ class QuasiNewtonState(NamedTuple):
         predicted: The gain that the opening expects of its step; NaN after it.
         failures: Line searches without gain since the last one with gain.
         reason: Why the search is over; an index of `REASONS`.
+        turn: Number of answers used, by which late ones are known.
     """
 
     phase: int
     value: float
     gradient: Floats
+    wanted: Ints
     before: Floats
     matrix: Floats
     line: Line
@@ -68,6 +71,7 @@ class QuasiNewtonState(NamedTuple):
     predicted: float
     failures: int
     reason: int
+    turn: int
 
 
 REASONS = (
@@ -108,6 +112,7 @@ class QuasiNewton(Estimator):
     radius: float = 0.2
 
     exact = True
+    warmup = 1 + MOST
 
     def __post_init__(self) -> None:
         check_positive("QuasiNewton", radius=self.radius)
@@ -121,8 +126,8 @@ class QuasiNewton(Estimator):
         none = np.zeros(d)
         line = Line(none, 0.0, 0.0, 0.0, 0.0, none, math.nan, 0, 4.0, True)
         return QuasiNewtonState(
-            OPENING, value, none, none, np.zeros((0, 0)), line, np.zeros(0), radius, 10.0 * radius,
-            math.nan, math.nan, 1.0, 1.0, False, math.nan, 0, 0,
+            OPENING, value, none, _free(variable), none, np.zeros((0, 0)), line, np.zeros(0), radius, 10.0 * radius,
+            math.nan, math.nan, 1.0, 1.0, False, math.nan, 0, 0, 0,
         )  # fmt: skip
 
     @override
@@ -146,7 +151,7 @@ class QuasiNewton(Estimator):
         x = variable.value
         if state.phase == LINE:
             row = variable.project(x + state.line.alpha * state.line.direction) - x
-            return Queries(Dense(variable.blocks, row[None, :]), np.zeros(1, dtype=np.intp), np.ones(1), x)
+            return Queries(Dense(variable.blocks, row[None, :]), np.zeros(1, dtype=np.intp), np.ones(1), x, (state.turn,))
         if state.phase == OPENING:
             free = _free(variable)
             up, down = _span(variable, free, state.radius)
@@ -154,12 +159,12 @@ class QuasiNewton(Estimator):
             if math.isnan(state.value):
                 index, scale = np.concatenate(([0], index)), np.concatenate(([0.0], scale))
         else:
-            free = np.flatnonzero(np.isnan(state.gradient))
+            free = state.wanted
             h = self._interval(state, variable)[free]
             index, scale = np.arange(free.size), h
             if state.phase == CENTRAL:
                 index, scale = np.concatenate((index, index)), np.concatenate((h, -h))
-        return Queries(Coordinates(variable.blocks, free), index, scale, x)
+        return Queries(Coordinates(variable.blocks, free), index, scale, x, (state.turn,))
 
     def _interval(self, s: QuasiNewtonState, variable: Vector) -> Floats:
         """By how much each coordinate is changed for a difference, shape (d,); signed, inside the bounds."""
@@ -181,9 +186,9 @@ class QuasiNewton(Estimator):
         assert isinstance(feedback, Values)
         variable = vector_of(self, variable)
         still = Step(Dense(variable.blocks, np.zeros((1, variable.size))), np.zeros(1))
-        asked = self.sample(state, variable, Key(0, 0))
-        if not _same(asked, queries, feedback.n):  # late, or cut short by the budget
+        if queries.tag != (state.turn,) or feedback.n != self._expected(state):  # late, or cut short by the budget
             return state, still
+        state = state._replace(turn=state.turn + 1)
         if state.phase == OPENING:
             state, move = self._opened(state, variable, queries, feedback.values)
         elif state.phase == LINE:
@@ -193,6 +198,13 @@ class QuasiNewton(Estimator):
         if move is None:
             return state, still
         return state, Step(Dense(variable.blocks, move[None, :]), np.array([-1.0]))
+
+    def _expected(self, s: QuasiNewtonState) -> int:
+        """Number of queries of a whole step."""
+        if s.phase == LINE:
+            return 1
+        each = 1 if s.phase == FORWARD else 2
+        return each * s.wanted.size + (s.phase == OPENING and math.isnan(s.value))
 
     def _opened(
         self, s: QuasiNewtonState, variable: Vector, queries: Queries, values: Floats
@@ -213,7 +225,7 @@ class QuasiNewton(Estimator):
         slope = np.where(one.all(axis=0), slope, np.where(one[0], slopes[0], np.where(one[1], slopes[1], 0.0)))
         curvature = np.where(np.isfinite(curvature), curvature, 0.0)
         bowl = curvature > 0
-        p = np.where(bowl, -slope / np.where(bowl, curvature, 1.0), -np.sign(slope) * np.inf)
+        p = np.where(bowl, -slope / np.where(bowl, curvature, 1.0), np.where(slope > 0, -np.inf, np.inf))
         p = np.clip(np.where(slope == 0.0, 0.0, p), -2 * s.radius, 2 * s.radius)
         g, step = np.zeros(d), np.zeros(d)
         g[free], step[free] = slope, p
@@ -263,10 +275,9 @@ class QuasiNewton(Estimator):
 
     def _at_new_x(self, s: QuasiNewtonState, variable: Vector, moved: Floats) -> QuasiNewtonState:
         """The gradient is to be asked; after a move of which the opening was the start, there is none before it."""
-        unknown = np.zeros(variable.size)
-        unknown[_free(variable)] = np.nan
         phase = CENTRAL if s.central else FORWARD
-        return s._replace(phase=phase, gradient=unknown, before=s.gradient, moved=moved, side=1.0)
+        unknown, wanted = np.zeros(variable.size), _free(variable)
+        return s._replace(phase=phase, gradient=unknown, wanted=wanted, before=s.gradient, moved=moved, side=1.0)
 
     def _stuck(self, s: QuasiNewtonState, variable: Vector) -> QuasiNewtonState:
         """After a line search without gain: central differences, then steepest descent, then the end."""
@@ -288,17 +299,16 @@ class QuasiNewton(Estimator):
             slope = np.where(np.isnan(ahead), (s.value - behind) / h, slope)
         else:
             slope = (values - s.value) / h
-        if not slope.any() and s.side > 0:  # NaN counts as a slope
+        if s.side > 0 and not slope.any():  # NaN counts as a slope
             if float(np.abs(h).max()) >= 0.25 * s.radius:
                 return self._again(s, variable, s.value, 1)
             return s._replace(widened=30.0 * s.widened)
-        gradient = s.gradient.copy()
-        gradient[free] = slope
-        if np.isnan(slope).any():
-            if s.side > 0:
-                return s._replace(gradient=gradient, side=-1.0)
-            gradient = np.nan_to_num(gradient, nan=0.0)
-        return self._aimed(s._replace(gradient=gradient), variable)
+        gradient, failed = s.gradient.copy(), np.isnan(slope)
+        gradient[free] = np.where(failed, 0.0, slope)
+        s = s._replace(gradient=gradient)
+        if failed.any() and s.side > 0:
+            return s._replace(wanted=free[failed], side=-1.0)
+        return self._aimed(s, variable)
 
     def _aimed(self, s: QuasiNewtonState, variable: Vector) -> QuasiNewtonState:
         """B with the last move, and the next line."""
@@ -330,7 +340,7 @@ class QuasiNewton(Estimator):
     def _again(self, s: QuasiNewtonState, variable: Vector, value: float, reason: int) -> QuasiNewtonState:
         """Over, for a reason; whoever asks on starts with a narrower opening."""
         value = math.nan if reason == 4 else value
-        return self._opening(variable, max(0.1 * s.radius, 1e-12), value)._replace(reason=reason)
+        return self._opening(variable, max(0.1 * s.radius, 1e-12), value)._replace(reason=reason, turn=s.turn)
 
 
 def _free(variable: Vector) -> Ints:
@@ -346,12 +356,3 @@ def _span(variable: Vector, free: Ints, radius: float) -> tuple[Floats, Floats]:
     up, down = np.minimum(radius, room_up), -np.minimum(radius, room_down)
     inwards = np.minimum(radius, np.maximum(room_up, room_down))
     return np.where(up < 0.25 * inwards, -0.5 * inwards, up), np.where(-down < 0.25 * inwards, 0.5 * inwards, down)
-
-
-def _same(asked: Queries, told: Queries, n: int) -> bool:
-    """Whether an answer is to what the state asks now, and whole."""
-    if asked.n != n or type(asked.directions) is not type(told.directions) or not np.array_equal(asked.scale, told.scale):
-        return False
-    if isinstance(told.directions, Dense) and not np.array_equal(asked.directions.rows, told.directions.rows):
-        return False
-    return asked.origin is told.origin or np.array_equal(asked.origin, told.origin)

@@ -17,7 +17,7 @@ from blackbox_zo._stop import Stop
 from blackbox_zo._typing import override
 from blackbox_zo.distinct import Distinct, distinct
 from blackbox_zo.journal import JournalReader
-from blackbox_zo.minimize import auto
+from blackbox_zo._auto import auto
 from blackbox_zo.tally import Tally
 from oracles._files import write
 from oracles.command.options import EXAMPLE, OPTIONS, values_of

@@ -26,6 +26,7 @@ class Row:
         budget: Queries in which it must make progress on the sphere.
         least_d: The smallest dimension it can be used in.
         order_only: Whether of values, too, it uses the order alone, if it accepts rankings.
+        shift_invariant: Whether adding a constant to f changes no step.
     """
 
     estimator: bz.Estimator
@@ -33,6 +34,7 @@ class Row:
     budget: int = 1000
     least_d: int = 1
     order_only: bool = True
+    shift_invariant: bool = True
 
 
 def random_vectors() -> list[Row]:
@@ -41,6 +43,8 @@ def random_vectors() -> list[Row]:
     rules = {"central": bz.SGD(0.1), "forward": bz.SGD(0.1), "residual": bz.Adam(0.01)}
     return [Row(bz.RandomVector(0.05, 3, a, b), rules[b], 1500) for a in distributions for b in differences]
 
+
+PORTFOLIO = bz.Portfolio((bz.QuasiNewton(), bz.EvolutionStrategy(0.3, model=True)), (1.0, 2.0))
 
 ROWS = [
     *random_vectors(),
@@ -80,6 +84,11 @@ ROWS = [
     Row(bz.EvolutionStrategy(0.5, 3, "isotropic", weights="all")),
     Row(bz.EvolutionStrategy(0.1, 3, "isotropic", adapt_radius=False, weights="all")),
     Row(bz.ConsensusBased(0.5, 20, alpha=30.0)),
+    Row(bz.QuasiNewton(0.2), shift_invariant=False),
+    Row(bz.BlockDescent(0.2), shift_invariant=False),
+    Row(bz.BlockDescent(0.2, 3), shift_invariant=False),
+    Row(PORTFOLIO, order_only=False, shift_invariant=False),
+    Row(bz.Portfolio((bz.EvolutionStrategy(0.3), bz.PGPE(0.1, 6)), (2.0, 0.0)), order_only=False),
     Row(bz.ConsensusBased(0.5, 20, noise="isotropic"), budget=2000),
     Row(bz.ConsensusBased(0.2, 20, alpha=30.0, scheme="hopping")),
 ]
@@ -89,20 +98,41 @@ each = pytest.mark.parametrize("row", ROWS, ids=lambda row: repr(row.estimator))
 
 @each
 def test_laws(row: Row) -> None:
-    check_estimator(row.estimator, rule=row.rule, budget=row.budget, order_only=row.order_only)
+    check_estimator(
+        row.estimator,
+        rule=row.rule,
+        budget=row.budget,
+        order_only=row.order_only,
+        shift_invariant=row.shift_invariant,
+    )
 
 
 @each
 def test_laws_in_a_tree_within_bounds(row: Row) -> None:
     tree = {"w": np.array([[0.5, -0.9], [0.99, 0.1]]), "more": [0.3, np.array([-0.2])]}
     check_estimator(
-        row.estimator, rule=row.rule, x0=tree, bounds=(-1.0, 1.0), seed=5, budget=0, order_only=row.order_only
+        row.estimator,
+        rule=row.rule,
+        x0=tree,
+        bounds=(-1.0, 1.0),
+        seed=5,
+        budget=0,
+        order_only=row.order_only,
+        shift_invariant=row.shift_invariant,
     )
 
 
 @pytest.mark.parametrize("row", [row for row in ROWS if row.least_d == 1], ids=lambda row: repr(row.estimator))
 def test_laws_for_a_single_number(row: Row) -> None:
-    check_estimator(row.estimator, rule=row.rule, x0=1.0, seed=7, budget=0, order_only=row.order_only)
+    check_estimator(
+        row.estimator,
+        rule=row.rule,
+        x0=1.0,
+        seed=7,
+        budget=0,
+        order_only=row.order_only,
+        shift_invariant=row.shift_invariant,
+    )
 
 
 def draws_again(estimator: bz.Estimator) -> bool:
@@ -166,7 +196,9 @@ def test_gradient_has_the_structure_of_x(row: Row) -> None:
 
 
 @pytest.mark.parametrize("radius", [0, 0.0, -0.1, float("nan"), float("inf"), None, "1", True], ids=str)
-@each
+@pytest.mark.parametrize(
+    "row", [row for row in ROWS if not isinstance(row.estimator, bz.Portfolio)], ids=lambda row: repr(row.estimator)
+)
 def test_radius_must_be_positive(row: Row, radius: Any) -> None:
     assert "radius" in {f.name for f in fields(row.estimator)}  # type: ignore[arg-type]
     with pytest.raises(ValueError) as error:
