@@ -1,0 +1,119 @@
+"""`Trial`: what is kept of one solver on one problem; and many of them, in a process for each CPU."""
+
+from __future__ import annotations
+
+import multiprocessing
+import time
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from itertools import product
+from typing import NamedTuple
+
+import numpy as np
+
+from oracles.bench.problem import TARGETS, Counted, Problem
+from oracles.bench.solvers import SOLVERS, solve
+from oracles.bench.suites import SUITES, Suite
+
+__all__ = ["Task", "Trial", "measured", "tasks", "trial"]
+
+
+class Task(NamedTuple):
+    """One solver on one problem; `budget` is in queries per dimension."""
+
+    suite: str
+    solver: str
+    d: int
+    budget: int
+    function: int
+    instance: int
+    seed: int
+
+
+class Trial(NamedTuple):
+    """How it went.
+
+    Attributes:
+        task: What was run.
+        queries: Queries made.
+        gap: f - f_opt at the best query; under noise at the point that the solver recommends, without noise. In units
+            of the problem's scale.
+        micros: CPU microseconds a query, without the function's own time.
+        hits: The number of queries after which each target was first reached, in order; as many as were. Under noise
+            they are all at the end: the targets that the recommended point is within.
+        error: What the solver raised, or "".
+    """
+
+    task: Task
+    queries: int
+    gap: float
+    micros: float
+    hits: tuple[int, ...]
+    error: str = ""
+
+
+def tasks(
+    suite: Suite,
+    solvers: Sequence[str],
+    dimensions: Sequence[int],
+    budget: int,
+    functions: Sequence[int],
+    instances: Sequence[int],
+    seed: int = 0,
+) -> list[Task]:
+    """All combinations, a solver and a dimension after the other, without what a solver is not made for.
+
+    The budget of a solver that is dear is its own limit, if that is less.
+    """
+    out = []
+    for d, name in product(dimensions, solvers):
+        solver = SOLVERS[name]
+        if solver.largest is None or d <= solver.largest:
+            most = min(budget, solver.most or budget)
+            out += [Task(suite.name, name, d, most, f, i, seed) for f, i in product(functions, instances)]
+    return out
+
+
+def trial(task: Task) -> Trial:
+    """Run one solver on one problem."""
+    suite, solver = SUITES[task.suite], SOLVERS[task.solver]
+    problem = suite.problem(task.function, task.d, task.instance)
+    f, error = Counted(problem, task.budget * task.d), ""
+    seed = int(np.random.SeedSequence([task.seed, task.function, task.d, task.instance]).generate_state(1)[0])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of overflows and small populations: the peers' own affair
+        began = time.process_time()
+        try:
+            x = solve(solver, f, seed)
+        except Exception as failure:  # a solver may raise anything; what it had found by then counts
+            x, error = f.best_x, f"{type(failure).__name__}: {failure}"
+        spent = time.process_time() - began
+    gap, hits = f.best - problem.f_opt, tuple(f.hits)
+    if suite.noisy:
+        gap = (problem.true or problem.f)(x) - problem.f_opt
+        hits = (f.queries,) * int((gap <= problem.scale * TARGETS).sum())
+    micros = 1e6 * (spent / max(1, f.queries) - _cost(problem))
+    return Trial(task, f.queries, gap / problem.scale, micros, hits, error)
+
+
+def measured(tasks: Iterable[Task], processes: int = 1) -> Iterator[Trial]:
+    """The trials, in the order of the tasks."""
+    if processes == 1:
+        yield from map(trial, tasks)
+        return
+    pool = ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"))
+    try:
+        waiting = [pool.submit(trial, task) for task in tasks]
+        for future in waiting:
+            yield future.result()
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _cost(problem: Problem) -> float:
+    """CPU seconds of one query itself."""
+    f, x, began = Counted(problem, 100), problem.x0, time.process_time()
+    while f.left and time.process_time() - began < 0.1:
+        f(x)
+    return (time.process_time() - began) / f.queries
