@@ -24,16 +24,11 @@ from _common import MACHINE
 
 from oracles.bench.plot import plot
 from oracles.bench.solvers import SOLVERS
-from oracles.bench.store import load, merged, save
+from oracles.bench.store import load, merged, saving
 from oracles.bench.suites import SUITES
 from oracles.bench.table import table
 from oracles.bench.trials import measured, tasks
-
-
-def numbers(text: str) -> list[int]:
-    """Whole numbers: 1-3,11 is 1 2 3 11."""
-    spans = [part.split("-") for part in text.split(",")]
-    return [n for span in spans for n in range(int(span[0]), int(span[-1]) + 1)]
+from oracles.cli.bench import numbers
 
 
 def main() -> None:
@@ -56,9 +51,9 @@ def main() -> None:
         suite, given.solvers, given.dimensions or suite.dimensions, given.budget, functions, given.instances, given.seed
     )
     began = time.monotonic()
-    for (d, solver), some in itertools.groupby(measured(every, given.processes), lambda t: (t.task.d, t.task.solver)):
+    trials = saving(out, measured(every, given.processes), MACHINE)
+    for (d, solver), some in itertools.groupby(trials, lambda trial: (trial.task.d, trial.task.solver)):
         kept = merged(kept, some)
-        save(out, kept, MACHINE)
         print(f"{solver}, d = {d}: {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
     print(table(kept))
     if kept and not suite.noisy:

@@ -62,10 +62,14 @@ class _Open:
     def __init__(self, suite: str, function: int, d: int, instance: int) -> None:
         cocoex = needed("cocoex")
         cocoex.log_level("error")
-        self.suite = cocoex.Suite(suite, f"instances: {instance}", f"dimensions: {d} function_indices: {function}")
-        if len(self.suite) != 1:
+        try:
+            self.suite = cocoex.Suite(suite, f"instances: {instance}", f"dimensions: {d} function_indices: {function}")
+            self.problem = self.suite.get_problem(0)
+            opened = self.problem.id_function % 100, self.problem.dimension
+        except cocoex.exceptions.NoSuchSuiteException:  # so it says of some dimensions, and takes all instead of others
+            opened = None
+        if opened != (function, d):
             raise ValueError(f"{suite} has no function {function} in {d} dimensions.")
-        self.problem = self.suite.get_problem(0)
 
     def __call__(self, x: Floats) -> float:
         return float(self.problem(x))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
+from collections.abc import Iterable
 from typing import Any
 
-__all__ = ["needed"]
+__all__ = ["check", "needed"]
 
-_PROJECTS = {"cocoex": "coco-experiment", "cma": "cma", "cmaes": "cmaes", "ioh": "ioh", "nevergrad": "nevergrad"}
+_PROJECTS = {"cocoex": "coco-experiment"}
 
 
 def needed(module: str) -> Any:
@@ -16,10 +18,19 @@ def needed(module: str) -> Any:
     Raises:
         ModuleNotFoundError: It is not installed; the message says how to install it.
     """
-    try:
-        return importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        project = _PROJECTS.get(error.name or "", error.name)
-        raise ModuleNotFoundError(
-            f"This needs {project}, which is not installed: pip install 'blackbox-zo[bbob]'", name=error.name
-        ) from None
+    check([module])
+    return importlib.import_module(module)
+
+
+def check(modules: Iterable[str]) -> None:
+    """Refuse modules that cannot be found, without importing the others.
+
+    Raises:
+        ModuleNotFoundError: One is not installed; the message says how to install it.
+    """
+    for module in modules:
+        if importlib.util.find_spec(module) is None:
+            raise ModuleNotFoundError(
+                f"This needs {_PROJECTS.get(module, module)}, which is not installed: pip install 'blackbox-zo[bbob]'",
+                name=module,
+            )

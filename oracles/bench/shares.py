@@ -22,8 +22,8 @@ __all__ = ["BUDGETS", "Shares", "reference"]
 BUDGETS = (1, 3, 10, 30, 100, 300, 1000, 3000, 10_000)
 """Queries per dimension at which a table has a column."""
 
-Where: TypeAlias = tuple[int, int]
-"""A function and an instance."""
+Where: TypeAlias = tuple[int, int, int]
+"""A function, an instance and a seed."""
 
 
 class Shares:
@@ -42,12 +42,13 @@ class Shares:
             task = trial.task
             if task.d == d:
                 self.suite = task.suite
-                self._runs[task.solver][task.budget][task.function, task.instance] = trial
+                self._runs[task.solver][task.budget][task.function, task.instance, task.seed] = trial
         self.solvers = list(self._runs)
 
     def budgets(self, columns: Sequence[int] = BUDGETS) -> list[int]:
-        """Those of `columns` at which a solver was measured."""
-        return [b for b in columns if any(self.runs(name, b) for name in self.solvers)]
+        """Those of `columns` at which a solver was measured; without those below 10 if there are others."""
+        found = [b for b in columns if any(self.runs(name, b) for name in self.solvers)]
+        return [b for b in found if b >= 10] if max(found, default=0) > 10 else found
 
     def runs(self, solver: str, budget: int) -> dict[Where, Trial]:
         """The trials that tell about a budget: the shortest that reach it; under noise those that end there."""
@@ -59,7 +60,7 @@ class Shares:
     @property
     def functions(self) -> set[int]:
         """The functions that some solver was measured on."""
-        return {function for name in self.solvers for function, _ in self.longest(name)}
+        return {function for name in self.solvers for function, *_ in self.longest(name)}
 
     def longest(self, solver: str) -> dict[Where, Trial]:
         """The trials with the largest budget."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
-from collections.abc import Iterable
-from itertools import accumulate
+from collections.abc import Iterable, Iterator
+from itertools import accumulate, groupby
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from oracles._files import write
 from oracles.bench.solvers import OURS, SOLVERS
 from oracles.bench.trials import Task, Trial
 
-__all__ = ["load", "merged", "save"]
+__all__ = ["load", "merged", "saving"]
 
 _COLUMNS = [
     "solver", "d", "budget / d", "function", "instance", "seed", "queries", "gap / scale", "CPU us a query",
@@ -29,6 +29,17 @@ _NOTE = (
 def merged(old: Iterable[Trial], new: Iterable[Trial]) -> list[Trial]:
     """Old trials, without those that were made again."""
     return list({trial.task: trial for trial in (*old, *new)}.values())
+
+
+def saving(path: Path, trials: Iterable[Trial], machine: dict[str, Any]) -> Iterator[Trial]:
+    """Pass trials on, and write them to a file with those that it had, whenever the solver or the dimension changes."""
+    kept = load(path)
+    for _, some in groupby(trials, lambda trial: (trial.task.d, trial.task.solver)):
+        for trial in some:
+            kept.append(trial)
+            yield trial
+        kept = merged(kept, ())
+        _save(path, kept, machine)
 
 
 def load(path: Path) -> list[Trial]:
@@ -48,8 +59,7 @@ def load(path: Path) -> list[Trial]:
         raise ValueError(f"{path} does not hold trials of this version; move it away.") from error
 
 
-def save(path: Path, trials: Iterable[Trial], machine: dict[str, Any]) -> None:
-    """Write trials of one suite, sorted."""
+def _save(path: Path, trials: Iterable[Trial], machine: dict[str, Any]) -> None:
     order = {name: i for i, name in enumerate(SOLVERS)}
     kept = sorted(trials, key=lambda t: (t.task.d, order.get(t.task.solver, -1), t.task))
     old = json.loads(path.read_text("utf-8"))["solvers"] if path.exists() else {}

@@ -22,6 +22,8 @@ class Suite:
         problem: Makes the problem of a function, a dimension and an instance.
         functions: Their number; they are numbered from 1.
         dimensions: Those measured by default.
+        peers: Solvers to measure beside ours by default.
+        package: The module that it needs, or "".
         noisy: Whether values have noise. Then not the best query but the point that a solver recommends is judged, by
             its value without noise.
     """
@@ -30,6 +32,8 @@ class Suite:
     problem: Callable[[int, int, int], Problem]
     functions: int
     dimensions: tuple[int, ...]
+    peers: tuple[str, ...]
+    package: str = ""
     noisy: bool = False
 
 
@@ -43,14 +47,18 @@ def _affine(function: int, d: int, instance: int) -> Problem:
     return Problem("ma-bbob", function, d, instance, f, float(made.optimum.y), start_of(function, d, instance))
 
 
+_PEERS = ("slsqp", "lq-cma", "cma", "l-bfgs-b", "bfgs", "cobyqa", "powell", "de", "nelder-mead", "ngiohtuned")
+_LARGE = ("l-bfgs-b", "cma-diagonal", "sep-cma", "powell")
+_NOISE = ("cma-noise", "cma-lra", "tbpsa")
+
 SUITES = {
     suite.name: suite
     for suite in (
-        Suite("bbob", _coco.bbob, 24, (5, 10, 20, 40)),
-        Suite("bbob-largescale", _coco.largescale, 24, (160, 640)),
-        Suite("bbob-noisy", _coco.noisy, 30, (10, 40), noisy=True),
-        Suite("bbob-gaussian", _coco.gaussian, 24, (10, 40), noisy=True),
-        Suite("ma-bbob", _affine, 24, (5, 10, 20)),
-        Suite("plain", _plain.plain, 3, (10_000, 100_000)),
+        Suite("bbob", _coco.bbob, 24, (5, 10, 20, 40), _PEERS, "cocoex"),
+        Suite("bbob-largescale", _coco.largescale, 24, (160, 640), _LARGE, "cocoex"),
+        Suite("bbob-noisy", _coco.noisy, 30, (10, 40), _NOISE, "cocoex", noisy=True),
+        Suite("bbob-gaussian", _coco.gaussian, 24, (10, 40), _NOISE, "cocoex", noisy=True),
+        Suite("ma-bbob", _affine, 24, (5, 10, 20), _PEERS, "ioh"),
+        Suite("plain", _plain.plain, 3, (10_000, 100_000), ("l-bfgs-b", "sep-cma")),
     )
 }

@@ -7,6 +7,8 @@ import time
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
+from functools import cache
 from itertools import product
 from typing import NamedTuple
 
@@ -83,6 +85,7 @@ def trial(task: Task) -> Trial:
     seed = int(np.random.SeedSequence([task.seed, task.function, task.d, task.instance]).generate_state(1)[0])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of overflows and small populations: the peers' own affair
+        _warm(task.solver)
         began = time.process_time()
         try:
             x = solve(solver, f, seed)
@@ -109,6 +112,13 @@ def measured(tasks: Iterable[Task], processes: int = 1) -> Iterator[Trial]:
             yield future.result()
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
+
+
+@cache
+def _warm(name: str) -> None:
+    """Have a solver import what it needs before it is timed."""
+    with suppress(Exception):  # which it will raise again
+        solve(SOLVERS[name], Counted(SUITES["plain"].problem(1, 2, 1), 20), 0)
 
 
 def _cost(problem: Problem) -> float:
