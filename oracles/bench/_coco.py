@@ -43,8 +43,7 @@ def noisy(function: int, d: int, instance: int) -> Problem:
     if not 1 <= function <= 30:
         raise ValueError(f"`function` must be from 1 to 30 in bbob-noisy, got {function}.")
     f_opt = optimum(_NOISY[(function - 1) // 3], instance)
-    without = _Noiseless(function, d, instance)
-    return _problem("bbob-noisy", function, d, instance, f_opt, without)
+    return _problem("bbob-noisy", function, d, instance, f_opt, noisy=True)
 
 
 def optimum(function: int, instance: int) -> float:
@@ -92,8 +91,9 @@ class _Noiseless:
         return float(np.median([self.twin(x) for _ in range(51)])) - self.constant
 
 
-def _problem(suite: str, function: int, d: int, instance: int, f_opt: float, true: _Noiseless | None = None) -> Problem:
+def _problem(suite: str, function: int, d: int, instance: int, f_opt: float, noisy: bool = False) -> Problem:
     f = _Open(suite, function, d, instance)
+    true = _Noiseless(function, d, instance) if noisy else None
     return Problem(suite, function, d, instance, f, f_opt, start_of(function, d, instance), true=true)
 
 

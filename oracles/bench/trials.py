@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from oracles.bench.problem import TARGETS, Counted, Problem
-from oracles.bench.solvers import SOLVERS, solve
+from oracles.bench.solvers import OURS, SOLVERS, solve
 from oracles.bench.suites import SUITES, Suite
 
 __all__ = ["Task", "Trial", "measured", "tasks", "trial"]
@@ -91,6 +91,8 @@ def trial(task: Task) -> Trial:
             x = solve(solver, f, seed)
         except Exception as failure:  # a solver may raise anything; what it had found by then counts
             x, error = f.best_x, f"{type(failure).__name__}: {failure}"
+        if f.refused and task.solver == OURS:
+            error = f"{f.refused} queries beyond the budget"
         spent = time.process_time() - began
     gap, hits = f.best - problem.f_opt, tuple(f.hits)
     if suite.noisy:
