@@ -2,7 +2,7 @@
 
 Suites: bbob, bbob-largescale, bbob-noisy, bbob-gaussian (bbob + N(0, 1)), ma-bbob, plain. Each has its JSON beside this
 script, with the run lengths of all solvers; solvers that are not named keep their rows there, so that one can be
-measured again beside the others. Without --solvers nothing is measured, and the table and the plot are made again.
+measured again beside the others. Without --solvers nothing is measured; the table and the plot are made of the JSON.
 `oracles/bench/solvers.py` has the solvers and their settings. COCO's virtual best solver is `vbs.py`'s.
 Run: OMP_NUM_THREADS=1 python benchmarks/bbob.py --solvers ours slsqp --dimensions 5 10; needs the extra bbob.
 """

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import time
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from functools import cache
 from itertools import product
@@ -14,6 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from blackbox_zo.workers._outcomes import Lost, Raised
+from blackbox_zo.workers._pool import Pool
 from oracles.bench.problem import TARGETS, Counted, Problem
 from oracles.bench.solvers import OURS, SOLVERS, solve
 from oracles.bench.suites import SUITES, Suite
@@ -102,18 +102,29 @@ def trial(task: Task) -> Trial:
     return Trial(task, f.queries, gap / problem.scale, micros, hits, error)
 
 
-def measured(tasks: Iterable[Task], processes: int = 1) -> Iterator[Trial]:
-    """The trials, in the order of the tasks."""
+def measured(tasks: Sequence[Task], processes: int = 1) -> Iterator[Trial]:
+    """The trials, in the order of the tasks.
+
+    Args:
+        tasks: What to run.
+        processes: Number of worker processes; with 1 all is run in this one.
+    """
     if processes == 1:
         yield from map(trial, tasks)
         return
-    pool = ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"))
+    pool, early, at = Pool(lambda: trial, processes, ahead=1), dict[int, Trial](), 0
     try:
-        waiting = [pool.submit(trial, task) for task in tasks]
-        for future in waiting:
-            yield future.result()
+        for some in pool.run(len(tasks), tasks.__getitem__):
+            for i, outcome in some:
+                if isinstance(outcome, Raised):
+                    raise outcome.error
+                died = isinstance(outcome, Lost)
+                early[i] = Trial(tasks[i], 0, float("inf"), 0.0, (), outcome.reason) if died else outcome
+            while at in early:
+                yield early.pop(at)
+                at += 1
     finally:
-        pool.shutdown(wait=False, cancel_futures=True)
+        pool.close()
 
 
 @cache

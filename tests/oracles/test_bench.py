@@ -58,7 +58,7 @@ def test_a_query_that_is_no_point_is_counted_and_has_no_value(bad: float) -> Non
 
 def test_the_budget_is_hard_even_for_a_solver_that_forgives_everything() -> None:
     def stubborn(f: Counted, budget: int, seed: int) -> None:
-        while True:
+        for _ in range(100):
             try:
                 f(np.array([1.0, 1.0]) / (1 + f.queries))
             except Exception:  # what some solvers do
@@ -195,6 +195,12 @@ def test_under_noise_the_recommended_point_is_judged_without_noise() -> None:
     pytest.importorskip("cocoex", reason=MEND)
     done = trial(Task("bbob-gaussian", "powell", 5, 20, 1, 1, 0))
     assert done.gap > 0 and done.hits == (100,) * int((done.gap <= TARGETS).sum())
+
+
+def test_processes_give_the_same_trials_in_the_same_order() -> None:
+    plan = [task(name, 10, function) for name in ("powell", "slsqp") for function in (1, 2, 3)]
+    alone, together = ([done[:3] for done in trials_of.measured(plan, n)] for n in (1, 2))
+    assert alone == together and [done[0] for done in together] == plan
 
 
 def test_dear_solvers_are_given_less() -> None:
