@@ -245,7 +245,7 @@ def test_a_cell_is_of_the_shortest_run_that_reaches_it() -> None:
 
 def test_ours_is_compared_on_the_problems_that_a_peer_has_seen() -> None:
     ours = [made("ours", (10,) * 51), made("ours", (), function=2)]
-    shares = Shares([*ours, A], 10)
+    shares = Shares([*ours, A, made("slsqp", (), function=3)], 10)
     difference, theirs, who = shares.behind("ours", ["slsqp"], 100)
     assert who == "slsqp" and theirs == pytest.approx(34 / 51) and difference == pytest.approx(17 / 51)
     other = made("powell", (5,) * 20, function=2)
