@@ -14,6 +14,7 @@ from oracles.bench.trials import Trial
 
 __all__ = ["plot"]
 
+_POINTS = 60
 _LINES = ("-", "--", "-.", ":")
 
 
@@ -27,7 +28,7 @@ def plot(trials: Sequence[Trial], path: Path) -> None:
     Raises:
         ModuleNotFoundError: matplotlib is not installed.
     """
-    from matplotlib import colormaps
+    from matplotlib import colormaps, rc_context
     from matplotlib.figure import Figure
 
     dimensions = sorted({trial.task.d for trial in trials})
@@ -42,11 +43,11 @@ def plot(trials: Sequence[Trial], path: Path) -> None:
         for i, name in enumerate(names):
             if name in shares.solvers:
                 last = max(trial.task.budget for trial in shares.longest(name).values())
-                at = np.geomspace(1, last, 80)
+                at = np.geomspace(1, last, _POINTS)
                 look = {"color": colours[i % 10], "ls": _LINES[i // 10]}
                 look = {"color": "black", "lw": 2.2} if name == OURS else look
                 panel.plot(at, [shares.share(name, b) for b in at], label=name, **look)
-        at = np.geomspace(1, max(t.task.budget for t in trials if t.task.d == d), 80)
+        at = np.geomspace(1, max(t.task.budget for t in trials if t.task.d == d), _POINTS)
         best = [reference(shares.suite, d, b) for b in at]
         if not np.isnan(best).all():
             panel.plot(at, best, color="grey", lw=4, alpha=0.4, label="COCO's virtual best solver")
@@ -56,4 +57,6 @@ def plot(trials: Sequence[Trial], path: Path) -> None:
         panel.axis("off")
     handles = {label: h for p in axes.flat for h, label in zip(*p.get_legend_handles_labels(), strict=True)}
     figure.legend(handles.values(), handles, loc="outside right center", fontsize=8, frameon=False)
-    figure.savefig(path, dpi=120)
+    same = {"Date": None} if path.suffix == ".svg" else None  # the same trials, the same file
+    with rc_context({"svg.hashsalt": "bench"}):
+        figure.savefig(path, dpi=120, metadata=same)
