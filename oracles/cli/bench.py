@@ -17,7 +17,7 @@ from oracles.bench._needed import check
 from oracles.bench.solvers import OURS, SOLVERS
 from oracles.bench.suites import SUITES, Suite
 from oracles.bench.trials import Trial, measured, tasks
-from oracles.options import BadInput, check_file, told, whole
+from oracles.options import BadInput, check_file, count, told, whole
 from oracles.words import span
 
 __all__ = ["add", "numbers"]
@@ -57,7 +57,7 @@ def add(commands: Any) -> None:
     parser.add_argument("--budget", type=whole, default=100, metavar="N", help="queries per dimension; default 100")
     parser.add_argument("--functions", type=numbers, metavar="N,...", help="such as 1-5,8; default: all of the suite")
     parser.add_argument("--instances", type=numbers, default=[1], metavar="N,...", help="such as 1-3; default 1")
-    parser.add_argument("--seed", type=int, default=0, help="seed of all solvers; default 0")
+    parser.add_argument("--seed", type=count, default=0, metavar="N", help="seed of all solvers; default 0")
     parser.add_argument("--processes", type=whole, metavar="N", help="default: one for each CPU")
     parser.add_argument(
         "--out",
@@ -103,9 +103,9 @@ def _checked(given: argparse.Namespace) -> tuple[Suite, list[str]]:
         if name == OURS or name not in SOLVERS:
             known = ", ".join(name for name in SOLVERS if name != OURS)
             raise BadInput(f"--against names no optimiser {name!r}; known are {known}.")
-    packages = {SOLVERS[name].package for name in names} | {suite.package} - {""}
+    packages = {SOLVERS[name].package for name in names} | {suite.package} | {"matplotlib" if given.plot else ""}
     try:
-        check(sorted(package for package in packages if package))
+        check(sorted(packages - {""}))
     except ModuleNotFoundError as error:
         raise BadInput(str(error)) from None
     if given.functions and max(given.functions) > suite.functions:
@@ -115,6 +115,8 @@ def _checked(given: argparse.Namespace) -> tuple[Suite, list[str]]:
             suite.problem(1, d, given.instances[0])
     check_file(given.out, "--out")
     check_file(given.plot, "--plot")
+    if given.plot is not None and given.plot.suffix not in (".png", ".svg"):
+        raise BadInput(f"--plot must end in .png or .svg, got {str(given.plot)!r}.")
     if given.plot is not None and suite.noisy:
         raise BadInput(f"--plot cannot show {suite.name}: under noise a run has a result at its end alone.")
     return suite, list(dict.fromkeys(names))

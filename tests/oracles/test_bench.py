@@ -329,6 +329,7 @@ def test_the_command_prints_a_table_and_keeps_what_it_measured(
         (("bbob", "--against", "xx"), "--against names no optimiser 'xx'; known are slsqp"),
         (("plain", "--functions", "4"), "--functions: plain has 3 functions, got 4."),
         (("plain", "--out", "nowhere/x.json"), "in a folder that does not exist"),
+        (("plain", "--plot", "x.txt"), "--plot must end in .png or .svg, got 'x.txt'."),
         (("bbob-noisy", "--plot", "x.svg", "--dimensions", "5"), "--plot cannot show bbob-noisy"),
         (("bbob", "--dimensions", "7"), "bbob has no function 1 in 7 dimensions."),
     ],
