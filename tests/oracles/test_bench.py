@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from blackbox_zo._typing import Floats
-from oracles.bench import trials as trials_of
 from oracles.bench._coco import optimum
 from oracles.bench.problem import TARGETS, Counted, Problem, Spent
 from oracles.bench.shares import Shares, reference
@@ -17,7 +16,7 @@ from oracles.bench.solvers import SOLVERS, Solver, solve
 from oracles.bench.store import load, saving
 from oracles.bench.suites import SUITES
 from oracles.bench.table import table
-from oracles.bench.trials import Task, Trial, tasks, trial
+from oracles.bench.trials import Task, Trial, measured, tasks, trial
 from oracles.cli.main import main
 
 MEND = "pip install 'blackbox-zo[bbob]'"
@@ -185,7 +184,7 @@ def test_a_solver_that_raises_keeps_what_it_had_found(monkeypatch: pytest.Monkey
         f(f.x0)
         raise RuntimeError("no more")
 
-    monkeypatch.setitem(trials_of.SOLVERS, "breaks", Solver("breaks", breaks, "", "scipy"))
+    monkeypatch.setitem(SOLVERS, "breaks", Solver("breaks", breaks, "", "scipy"))
     done = trial(task("breaks"))
     assert done.error == "RuntimeError: no more" and done.queries == 1 and done.hits == (1,)
     assert "breaks f1 i1 d3: RuntimeError: no more" in table([done])
@@ -199,7 +198,7 @@ def test_under_noise_the_recommended_point_is_judged_without_noise() -> None:
 
 def test_processes_give_the_same_trials_in_the_same_order() -> None:
     plan = [task(name, 10, function) for name in ("powell", "slsqp") for function in (1, 2, 3)]
-    alone, together = ([done[:3] for done in trials_of.measured(plan, n)] for n in (1, 2))
+    alone, together = ([done[:3] for done in measured(plan, n)] for n in (1, 2))
     assert alone == together and [done[0] for done in together] == plan
 
 
