@@ -14,6 +14,7 @@ from blackbox_zo._typing import Floats, Ints, Tree
 from blackbox_zo.feedback import Values
 from blackbox_zo.oracle import Oracle, Part, gather
 from blackbox_zo.proposal import Proposal
+from blackbox_zo.variables._labels import writable
 from blackbox_zo.variables._tree import like
 from blackbox_zo.workers._function import function_workers
 from blackbox_zo.workers._outcomes import Lost, Raised
@@ -199,4 +200,4 @@ def _writable(tree: Tree) -> Tree:
         return {k: _writable(v) for k, v in tree.items()}
     if isinstance(tree, list | tuple):
         return like(tree, [_writable(v) for v in tree])
-    return np.array(tree)
+    return writable(tree)

@@ -229,7 +229,8 @@ class _ScipyCallback(Observer):
             answer = self.function(intermediate_result=so_far) if self.by_name else self.function(so_far)
         except StopIteration:
             return True
-        return isinstance(answer, bool | np.bool_) and bool(answer)
+        whole = isinstance(answer, bool | np.bool_) or str(getattr(answer, "dtype", "")) in ("bool", "torch.bool")
+        return whole and bool(answer)
 
 
 def scipy_method(method: Method = "auto", **options: Any) -> Callable[..., OptimizeResult]:

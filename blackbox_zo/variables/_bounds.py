@@ -10,6 +10,7 @@ import numpy as np
 from blackbox_zo._typing import Floats
 from blackbox_zo.directions import Block
 from blackbox_zo.variables._cells import Between, Cells
+from blackbox_zo.variables._labels import Labelled
 from blackbox_zo.variables._tree import TreeDef, leaf_numbers, names
 
 __all__ = ["read_bounds"]
@@ -66,9 +67,12 @@ def _of_tree(template: Any, bounds: Any, blocks: tuple[Block, ...], path: str) -
         leaves = list(leaf_numbers(template))
         d = sum(blocks[i].size for i in leaves)
         return [(None, None)] * d if bounds is None else list(_pairs(bounds, d))
+    if isinstance(template, Labelled) and template.columns is None and set(bounds) <= set(template.index):
+        return [pair for key in template.index for pair in _pairs(bounds.get(key, (None, None)), 1)]
     if not isinstance(template, dict) or not bounds.keys() <= template.keys():
-        strange = [k for k in bounds if not isinstance(template, dict) or k not in template]
-        offered = list(template) if isinstance(template, dict) else "no keys"
+        keys = list(template if isinstance(template, dict) else getattr(template, "index", ()))
+        strange = [k for k in bounds if k not in keys]
+        offered = keys or "no keys"
         raise ValueError(f"`{path}` names {strange[0]!r}, which `x0` does not have there: it has {offered}.")
     return [
         pair for key, below in template.items() for pair in _of_tree(below, bounds.get(key), blocks, f"{path}[{key!r}]")

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from functools import cached_property
+from numbers import Real
 from typing import Any
 
 import numpy as np
 
+from blackbox_zo._number import floats
 from blackbox_zo._typing import Floats, Tree
 from blackbox_zo.directions import Block
+from blackbox_zo.variables._labels import Labelled, labelled
 
 __all__ = ["TreeDef", "flatten", "leaf_numbers", "like", "names"]
 
@@ -44,6 +48,11 @@ class TreeDef:
             start += block.size
         return _fill(self.template, leaves)
 
+    def bare(self, flat: Floats) -> Tree:
+        """The same with arrays in place of series and tables."""
+        template = _fill(self.template, list(range(len(self.blocks))), bare=True)
+        return TreeDef(template, self.blocks).unflatten(flat)
+
 
 def flatten(tree: Tree, name: str = "x0") -> tuple[Floats, TreeDef]:
     """Flatten a tree of finite numbers into a fresh float64 array.
@@ -74,6 +83,11 @@ def flatten(tree: Tree, name: str = "x0") -> tuple[Floats, TreeDef]:
 
 
 def _walk(tree: Any, name: str, path: str, blocks: list[Block], arrays: list[Floats]) -> Any:
+    names = labelled(tree, len(blocks))
+    if names is not None:
+        tree = tree.to_numpy()
+    elif hasattr(tree, "detach"):
+        tree = tree.detach()
     if isinstance(tree, Mapping):
         return {k: _walk(v, name, f"{path}/{k}", blocks, arrays) for k, v in tree.items()}
     if isinstance(tree, list | tuple) and not _is_numeric(tree):
@@ -81,6 +95,8 @@ def _walk(tree: Any, name: str, path: str, blocks: list[Block], arrays: list[Flo
     where = f"`{name}`" + (f" at {path[1:]!r}" if path else "")
     try:
         raw = np.asarray(tree)
+        if raw.dtype.kind == "O" and raw.size:  # such as `Decimal`
+            raw = floats(raw) if all(isinstance(v, Real | Decimal) for v in raw.flat) else raw
         if raw.dtype.kind not in "fiub":
             raise TypeError
         array = raw.astype(np.float64)
@@ -88,25 +104,27 @@ def _walk(tree: Any, name: str, path: str, blocks: list[Block], arrays: list[Flo
         raise TypeError(f"{where} is {tree!r:.60}, which is not a number or an array of numbers.") from None
     blocks.append(Block(path[1:] or "x", array.shape))
     arrays.append(array)
-    return len(blocks) - 1
+    return len(blocks) - 1 if names is None else names
 
 
 def _is_numeric(items: Sequence[Any]) -> bool:
     """Whether a list is one array written out, rather than a list of leaves: numbers, or nested equally long lists."""
     if not items:
         return True
-    if all(isinstance(v, int | float | np.number) for v in items):
+    if all(isinstance(v, int | float | np.number | Real | Decimal) for v in items):
         return True
     if not all(isinstance(v, list | tuple) for v in items):
         return False
     return len({len(v) for v in items}) == 1 and all(_is_numeric(v) for v in items)
 
 
-def _fill(template: Any, leaves: list[Any]) -> Any:
+def _fill(template: Any, leaves: list[Any], bare: bool = False) -> Any:
     if isinstance(template, dict):
-        return {k: _fill(v, leaves) for k, v in template.items()}
+        return {k: _fill(v, leaves, bare) for k, v in template.items()}
     if isinstance(template, list | tuple):
-        return like(template, [_fill(v, leaves) for v in template])
+        return like(template, [_fill(v, leaves, bare) for v in template])
+    if isinstance(template, Labelled):
+        return leaves[template.leaf] if bare else template.fill(leaves[template.leaf])
     return leaves[template]
 
 
@@ -124,13 +142,26 @@ def leaf_numbers(template: Any) -> Iterator[int]:
         for below in template:
             yield from leaf_numbers(below)
     else:
-        yield template
+        yield template.leaf if isinstance(template, Labelled) else template
 
 
 def names(treedef: TreeDef) -> Iterator[str]:
     """A label for every flat element: `lr`, `layer/weight[3]` and so on."""
-    for block in treedef.blocks:
-        if block.shape == ():
+    labels = {leaf.leaf: leaf for leaf in _labels(treedef.template)}
+    for number, block in enumerate(treedef.blocks):
+        if number in labels:
+            head = "" if treedef.template is labels[number] else f"{block.name}/"
+            yield from (f"{head}{label}" for label in labels[number].names())
+        elif block.shape == ():
             yield block.name
         else:
             yield from (f"{block.name}[{','.join(map(str, i))}]" for i in np.ndindex(block.shape))
+
+
+def _labels(template: Any) -> Iterator[Labelled]:
+    """The series and tables in a template."""
+    if isinstance(template, Labelled):
+        yield template
+    elif isinstance(template, dict | list | tuple):
+        for below in template.values() if isinstance(template, dict) else template:
+            yield from _labels(below)

@@ -166,7 +166,7 @@ class Vector(Variable):
         if self.size > SMALL:
             return None
         return {
-            "x0": describe(self.treedef.unflatten(self.flat)),
+            "x0": describe(self.treedef.bare(self.flat)),
             "lower": [None if not np.isfinite(b) else b for b in self.lower.tolist()] if self.bounded else None,
             "upper": [None if not np.isfinite(b) else b for b in self.upper.tolist()] if self.bounded else None,
             "unit": None if self.unit is None else self.unit.tolist(),

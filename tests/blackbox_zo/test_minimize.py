@@ -241,6 +241,15 @@ def test_an_exception_can_be_an_exit(workers: int) -> None:
     assert 1.0 <= r.fun < 3.0
 
 
+@pytest.mark.parametrize("true", [True, np.True_, np.array(True), np.array([True])], ids=repr)
+def test_a_callback_stops_by_any_truth_and_by_nothing_else(true: Any) -> None:
+    for name in ("callback", "progress"):
+        stopped = bz.minimize(bowl, np.zeros(3), budget=70, **{name: lambda now: true})
+        assert (stopped.status, stopped.nfev) == (bz.Ended.STOPPED, 7)
+        assert bz.minimize(bowl, np.zeros(3), budget=70, **{name: lambda now: true & False}).nfev == 70
+    assert bz.minimize(bowl, np.zeros(3), budget=70, callback=lambda now: now.x).nfev == 70
+
+
 class Careless(bz.Observer):
     """Raises in one of its methods."""
 
@@ -581,8 +590,16 @@ def test_bad_input_is_a_sentence(change: dict[str, Any], message: str) -> None:
         bz.minimize(**{"fun": bowl, "x0": np.zeros(2), **change})
 
 
+def test_pandas_is_not_imported_where_the_user_has_not() -> None:
+    code = (
+        "import sys, blackbox_zo as bz; bz.minimize(lambda x: x @ x, [1.0], budget=9); print('pandas' in sys.modules)"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout == "False\n"
+
+
 def test_importing_is_light() -> None:
-    heavy = {"torch", "scipy", "gymnasium", "rich", "matplotlib"}
+    heavy = {"torch", "scipy", "pandas", "gymnasium", "rich", "matplotlib"}
     code = f"import sys, blackbox_zo; print(sorted({heavy} & set(sys.modules)))"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout == "[]\n"
