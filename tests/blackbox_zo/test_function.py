@@ -58,7 +58,7 @@ def test_a_tensor_of_one_element_will_do_with_a_gradient_too(
 
 
 def test_what_is_too_large_for_a_float_or_missing_is_a_failed_query() -> None:
-    masked = np.ma.MaskedArray(1.0, mask=True)
+    masked: Any = np.ma.array([1.0], mask=True)  # type: ignore[no-untyped-call]
     for value in (
         10**400,
         -(10**400),

@@ -244,9 +244,11 @@ def test_an_exception_can_be_an_exit(workers: int) -> None:
 @pytest.mark.parametrize("true", [True, np.True_, np.array(True), np.array([True])], ids=repr)
 def test_a_callback_stops_by_any_truth_and_by_nothing_else(true: Any) -> None:
     for name in ("callback", "progress"):
-        stopped = bz.minimize(bowl, np.zeros(3), budget=70, **{name: lambda now: true})
+        yes: dict[str, Any] = {name: lambda now: true}
+        no: dict[str, Any] = {name: lambda now: true & False}
+        stopped = bz.minimize(bowl, np.zeros(3), budget=70, **yes)
         assert (stopped.status, stopped.nfev) == (bz.Ended.STOPPED, 7)
-        assert bz.minimize(bowl, np.zeros(3), budget=70, **{name: lambda now: true & False}).nfev == 70
+        assert bz.minimize(bowl, np.zeros(3), budget=70, **no).nfev == 70
     assert bz.minimize(bowl, np.zeros(3), budget=70, callback=lambda now: now.x).nfev == 70
 
 
@@ -440,7 +442,7 @@ def test_an_exception_is_not_an_answer_so_a_mended_function_goes_on(tmp_path: Pa
 )
 def test_an_element_with_equal_bounds_stays_and_costs_nothing(method: Any, tmp_path: Path) -> None:
     fun, path = Counted(lambda x: float(((x["a"] - 1) ** 2).sum() + (x["b"] - 1) ** 2)), tmp_path / "run.jsonl"
-    given = {"bounds": {"a": [(0, 2), (0.5, 0.5), (None, None)], "b": (3, 3)}, "budget": 100, "seed": 1}
+    given: dict[str, Any] = {"bounds": {"a": [(0, 2), (0.5, 0.5), (None, None)], "b": (3, 3)}, "budget": 100, "seed": 1}
     start = {"a": np.array([0.0, 0.5, 0.0]), "b": 3.0}
     r = bz.minimize(fun, start, method, journal=path, **given)
     assert r.x["a"][1] == 0.5 and r.x["b"] == 3.0

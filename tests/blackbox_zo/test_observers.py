@@ -169,4 +169,5 @@ def test_a_measure_may_give_any_number_alone_or_in_a_dict() -> None:
     taken = bz.Measure("all", lambda search: found).take(None, 1, 0.0, forgiving=False)
     assert taken.values == {"a": 0.5, "b": 1.0, "c": 1.0}
     assert taken.more == {"d": [1.0], "e": True}
-    assert bz.Measure("one", lambda search: Fraction(1, 2)).take(None, 1, 0.0, forgiving=False).values == {"one": 0.5}
+    half: Any = Fraction(1, 2)
+    assert bz.Measure("one", lambda search: half).take(None, 1, 0.0, forgiving=False).values == {"one": 0.5}
