@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Literal, NamedTuple, final
+from dataclasses import dataclass, replace
+from typing import Literal, final
 
 import numpy as np
 
 from blackbox_zo._checks import check_at_least, check_choice, check_positive
 from blackbox_zo._typing import Floats, override
-from blackbox_zo.directions import Dense, Directions, Gaussian
+from blackbox_zo.directions import Dense, Gaussian
 from blackbox_zo.estimators._base import Estimator, vector_of
+from blackbox_zo.estimators._candidates import Candidates
 from blackbox_zo.estimators._cma_constants import Constants, all_ranks, constants, recombination
+from blackbox_zo.estimators._evolution_state import EvolutionState, adapted, first_state, followed, kind, spread
+from blackbox_zo.estimators._line_search import LineAnswer, along, line_answer, on_the_line
 from blackbox_zo.estimators._quadratic_model import coefficients, least_point
+from blackbox_zo.estimators._smooth_bounds import SmoothBounds
 from blackbox_zo.estimators._tournament import expected_normals
 from blackbox_zo.feedback import Feedback, Ranking, Values
 from blackbox_zo.randomness import Key, combine
@@ -22,33 +26,17 @@ from blackbox_zo.variables import Variable, Vector
 
 __all__ = ["EvolutionStrategy"]
 
+LARGE = 100
+"""Above this dimension defaults cost O(d)."""
 
-class EvolutionState(NamedTuple):
-    """The search distribution N(x, radius² C) and its evolution paths.
+ENOUGH_FOR_A_LINE = 12
+"""From this many queries on, three of them may lie on a line by default."""
 
-    Attributes:
-        radius: sigma.
-        generation: Number of generations used.
-        path_radius: p_sigma, shape (d,).
-        path_shape: p_c, shape (d,).
-        shape: C: shape (d, d) full, (d,) diagonal, (0,) isotropic.
-        axes: B, eigenvectors of C in columns, shape (d, d); (0, 0) unless full.
-        lengths: D, roots of the eigenvalues, shape (d,); (0,) for isotropic.
-        refreshed: The generation in which `axes` and `lengths` were computed.
-        points: The newest points asked about, shape (n, d), for the model; (0, d) without one.
-        values: Their finite values, shape (n,).
-    """
+LEAST_FOR_A_LINE = 5
+"""Three on the line, and two besides."""
 
-    radius: float
-    generation: int
-    path_radius: Floats
-    path_shape: Floats
-    shape: Floats
-    axes: Floats
-    lengths: Floats
-    refreshed: int
-    points: Floats
-    values: Floats
+NOWHERE: Floats = np.empty(0)
+NOWHERE.flags.writeable = False
 
 
 @final
@@ -70,6 +58,16 @@ class EvolutionStrategy(Estimator):
     a bad step is good only in many dimensions: as d comes down to n_queries the worse half pushes less, and where an
     answer tells more of ranks than d dimensions can use, the better half alone moves x, as with "best".
 
+    The step size "path" is cumulative step-size adaptation (CSA). Its path takes about sqrt(d) steps to tell anything.
+    With "line" each step asks about x itself, where the last move began, and a point as far beyond x (two-point
+    adaptation, Hansen 2008, with x as a third point): the best of them is where x goes on from, and sigma grows or
+    shrinks with the move. After the first move, half of the queries lie on its line, between 1/256 and 8 times as far.
+    So a bad first radius costs one step, and x hardly ever gets worse than the start.
+
+    Within bounds the search is for the minimum of f(T(g)), T a smooth map into the box that is the identity but near
+    its faces (`SmoothBounds`). An optimum on a face or in a corner is one like any other, in any dimension. Seeded
+    directions (see above) are clipped instead.
+
     Where compared pairs contradict each other, a candidate counts by its posterior expectation under a choice model
     with lapses (Wichmann & Hill 2001) rather than by its wins; the lapse rate is estimated from the answer.
 
@@ -79,9 +77,11 @@ class EvolutionStrategy(Estimator):
         radius: The first sigma, positive, in units of the variable: about a third of the distance to the optimum.
         n_queries: lambda ≥ 2; by default `4 + floor(3 ln d)`.
         covariance: "full", "diagonal" or "isotropic"; by default full up to 100 dimensions, diagonal above.
-        adapt_radius: Whether sigma follows the length of its path (CSA).
-        weights: Which ranks move the mean: "best", the better half, or "all".
+        adapt_radius: Whether sigma changes.
         model: Whether to fit a quadratic; needs covariance "full", and values rather than rankings to be of use.
+        weights: Which ranks move the mean: "best", the better half, or "all"; by default all with a line search.
+        step_size: How sigma changes, by a "path" or a "line"; by default a line above 100 dimensions, unless the
+            covariance is full or there are fewer than 12 queries.
 
     Raises:
         ValueError: An argument is out of its range.
@@ -92,7 +92,8 @@ class EvolutionStrategy(Estimator):
     covariance: Literal["full", "diagonal", "isotropic"] | None = None
     adapt_radius: bool = True
     model: bool = False
-    weights: Literal["best", "all"] = "best"
+    weights: Literal["best", "all"] | None = None
+    step_size: Literal["path", "line"] | None = None
 
     accepts = (Values, Ranking)
 
@@ -100,53 +101,68 @@ class EvolutionStrategy(Estimator):
         check_positive("EvolutionStrategy", radius=self.radius)
         if self.n_queries is not None:
             check_at_least("EvolutionStrategy", 2, n_queries=self.n_queries)
-        if self.covariance is not None:
-            check_choice("EvolutionStrategy", ("full", "diagonal", "isotropic"), covariance=self.covariance)
-        check_choice("EvolutionStrategy", ("best", "all"), weights=self.weights)
+        for name, choices in (
+            ("covariance", ("full", "diagonal", "isotropic")),
+            ("weights", ("best", "all")),
+            ("step_size", ("path", "line")),
+        ):
+            if getattr(self, name) is not None:
+                check_choice("EvolutionStrategy", choices, **{name: getattr(self, name)})
         if self.model and self.covariance not in (None, "full"):
             raise ValueError(f'`EvolutionStrategy(model=True)` needs covariance="full", got {self.covariance!r}.')
+        if self.step_size == "line":
+            if self.model or not self.adapt_radius:
+                name = '`EvolutionStrategy(step_size="line")`'
+                raise ValueError(f"{name} goes neither with `model=True` nor with `adapt_radius=False`.")
+            if self.n_queries is not None:
+                check_at_least('EvolutionStrategy(step_size="line")', LEAST_FOR_A_LINE, n_queries=self.n_queries)
 
     @override
     def start(self, variable: Variable) -> EvolutionState:
-        variable = vector_of(self, variable)
-        d = variable.size
-        covariance = self.covariance or ("full" if d <= 100 or self.model else "diagonal")
-        full, diagonal = covariance == "full", covariance == "diagonal"
-        return EvolutionState(
-            radius=float(self.radius),
-            generation=0,
-            path_radius=np.zeros(d),
-            path_shape=np.zeros(d),
-            shape=np.eye(d) if full else np.ones(d if diagonal else 0),
-            axes=np.eye(d if full else 0),
-            lengths=np.ones(d if full or diagonal else 0),
-            refreshed=0,
-            points=np.empty((0, d)),
-            values=np.empty(0),
-        )
+        d = vector_of(self, variable).size
+        covariance = self.covariance or ("full" if d <= LARGE or self.model else "diagonal")
+        return first_state(d, float(self.radius), covariance, path=not self._line_search(d))
 
     def population(self, d: int) -> int:
         """Lambda for dimension d (eq. (48))."""
-        return self.n_queries or 4 + math.floor(3 * math.log(d))
+        least = LEAST_FOR_A_LINE if self.step_size == "line" else 0
+        return self.n_queries or max(4 + math.floor(3 * math.log(d)), least)
+
+    def _line_search(self, d: int) -> bool:
+        """Whether some queries lie on a line, for the step size."""
+        if self.step_size is None:
+            several = self.adapt_radius and not self.model and self.population(d) >= ENOUGH_FOR_A_LINE
+            return several and d > LARGE and self.covariance != "full"
+        return self.step_size == "line"
+
+    def _all_ranks(self, d: int) -> bool:
+        """Whether all ranks move the mean."""
+        return self._line_search(d) if self.weights is None else self.weights == "all"
 
     @override
     def sample(self, state: EvolutionState, variable: Variable, key: Key) -> Queries:
         # `x + sigma y`, y ~ N(0, C) (eqs. (38)-(40)).
         variable = vector_of(self, variable)
         n = self.population(variable.size)
-        directions: Directions = Gaussian(variable.blocks, n, key)
-        kind = _kind(state)
-        if kind == "full":
-            rows = (directions.draw() * state.lengths) @ state.axes.T
-            best = self._model_step(state, variable)
-            if best is not None:
-                rows[0] = best
-            directions = Dense(variable.blocks, rows)
-        elif kind == "diagonal":
-            rows = directions.draw()
-            rows *= state.lengths
-            directions = Dense(variable.blocks, rows)
-        return Queries(directions, np.arange(n), np.full(n, state.radius), variable.value)
+        seeded = Gaussian(variable.blocks, n, key)
+        queries = Queries(seeded, np.arange(n), np.full(n, state.radius), variable.value)
+        if kind(state) == "isotropic" and not self.adapt_radius:
+            return queries
+        y: Floats = seeded.draw()
+        places: Floats = NOWHERE
+        if kind(state) != "isotropic":
+            y *= state.lengths
+        if kind(state) == "full":
+            y = y @ state.axes.T
+        bounds = SmoothBounds(variable, self.radius / 3) if variable.bounded else None
+        if self._line_search(variable.size):
+            places = along(n, state.generation)
+            line = on_the_line(places, state.line, state.radius)
+            y[: len(places)] = line if bounds is None else bounds.short(variable.value, line, state.radius)
+        best = self._model_step(state, variable, bounds)
+        if best is not None:
+            y[0] = best
+        return replace(queries, directions=Candidates(variable, y, state.radius, bounds, places))
 
     @override
     def over(self, state: EvolutionState, variable: Variable) -> str:
@@ -155,147 +171,107 @@ class EvolutionStrategy(Estimator):
             return "converged: the points of a step are as good as one"
         return ""
 
-    def _model_step(self, s: EvolutionState, variable: Vector) -> Floats | None:
-        """Where the model is least, as a displacement from x in units of sigma, shape (d,)."""
-        d, x = variable.size, variable.value
+    def _model_step(self, s: EvolutionState, variable: Vector, bounds: SmoothBounds | None) -> Floats | None:
+        """Where the model is least, as a displacement from the mean in units of sigma, shape (d,)."""
+        d = variable.size
         if not self.model or len(s.values) <= coefficients(d):
             return None
-        z = ((s.points - x) @ s.axes) / (s.lengths * s.radius)
+        mean = variable.value if bounds is None else bounds.back(variable.value)
+        z = ((s.points - mean) @ s.axes) / (s.lengths * s.radius)
         nearest = np.argsort(np.einsum("ij,ij->i", z, z), kind="stable")[: 2 * coefficients(d) + 1]
         limit = math.sqrt(d) + 2 * d / (d + 2)  # Hansen 2011, table 1: c_y
         q = least_point(z[nearest], s.values[nearest], limit)
         if q is None:
             return None
         y: Floats = s.axes @ (s.lengths * q)
-        return (variable.project(x + s.radius * y) - x) / s.radius if variable.bounded else y
+        return y if bounds is None else bounds.short(variable.value, y, s.radius)
 
     @override
     def estimate(
         self, state: EvolutionState, variable: Variable, queries: Queries, feedback: Feedback
     ) -> tuple[EvolutionState, Step]:
         variable = vector_of(self, variable)
-        if self.model and isinstance(feedback, Values):
-            state = self._remember(state, variable, queries, feedback.values)
-        c = constants(variable.size, queries.directions.k, _kind(state))
+        drawn = queries.directions
+        if self.model and isinstance(feedback, Values) and isinstance(drawn, Candidates):
+            state = self._remember(state, drawn, feedback.values)
         ranking = feedback.ranking()
         normals = expected_normals(ranking)
         if normals is not None:  # equal ones differ by rounding
             ranking = Values(-normals.round(9)).ranking()
-        w = np.zeros(queries.directions.k)
-        if not ranking.net_losses().any():  # nothing is known; on a plateau of equal values, look further
-            flat = isinstance(feedback, Values) and bool(np.isfinite(feedback.values).any())
-            grown = state.radius * math.exp(0.2 + c.c_sigma / c.d_sigma)
-            state = state._replace(radius=grown) if flat and self.adapt_radius else state
-            return state, Step(queries.directions, w)
-        if variable.bounded:
-            ranking, normals = self._penalised(state, variable, queries, ranking, normals)
-        w[: ranking.n] = recombination(c.weights, ranking)
+        if not ranking.net_losses().any():
+            return self._nothing_new(state, variable, queries, feedback)
+        part = drawn.drawn if isinstance(drawn, Candidates) else slice(0, drawn.k)
+        answer = line_answer(drawn.places, ranking) if isinstance(drawn, Candidates) else None
+        if part.start:
+            ranking = ranking.about(np.arange(part.start, ranking.n))
+            normals = None if normals is None else normals[part]
+        w, pull, c = self._weights(variable.size, part, drawn.k, ranking, normals, kind(state))
         if isinstance(feedback, Values) and feedback.n_failed:
             failed = np.flatnonzero(np.isnan(feedback.values))
             w[failed] = np.minimum(w[failed], 0.0)
-        pull, c = self._pull(variable.size, ranking, normals, w, c)
-        sigma = float(queries.scale[0])
-        if _kind(state) == "isotropic" and not self.adapt_radius:
-            return state._replace(generation=state.generation + 1), Step(queries.directions, -sigma * pull)
-        y = queries.directions.rows
-        y_w = combine(pull, y)  # eq. (41)
-        move = Step(Dense(variable.blocks, y_w[None, :]), np.array([-sigma]))  # eq. (42), c_m = 1
-        if sigma != state.radius:  # a late answer: the same displacements in today's sigma
-            y, y_w = y * (sigma / state.radius), y_w * (sigma / state.radius)
-        return self._adapted(state, c, w, y, y_w), move
+            pull[failed] = np.minimum(pull[failed], 0.0)
+        if not isinstance(drawn, Candidates):
+            sigma = float(queries.scale[0])
+            return state._replace(generation=state.generation + 1), Step(drawn, -sigma * pull)
+        return self._moved(state, variable, queries, drawn, answer, c, w, pull)
 
-    def _pull(
-        self, d: int, ranking: Ranking, normals: Floats | None, w: Floats, c: Constants
-    ) -> tuple[Floats, Constants]:
-        """The weights of the move, shape (k,), and the constants of the step size that go with them."""
-        found = all_ranks(d, ranking, c, normals) if self.weights == "all" else None
-        if found is not None:
-            pull, c = found
-            return np.concatenate((pull, np.zeros(len(w) - len(pull)))), c
-        return np.maximum(w, 0.0), c
+    def _nothing_new(
+        self, s: EvolutionState, variable: Vector, queries: Queries, feedback: Feedback
+    ) -> tuple[EvolutionState, Step]:
+        """No move; on a plateau of equal values, look further."""
+        k = queries.directions.k
+        if self.adapt_radius and isinstance(feedback, Values) and feedback.n_failed < feedback.n:
+            c = constants(variable.size, k, kind(s))
+            s = s._replace(radius=s.radius * math.exp(0.2 + c.c_sigma / c.d_sigma))
+        return s, Step(queries.directions, np.zeros(k))
 
-    def _penalised(
-        self, s: EvolutionState, variable: Vector, queries: Queries, ranking: Ranking, normals: Floats | None
-    ) -> tuple[Ranking, Floats | None]:
-        """Rank a point lower the further outside the bounds it was drawn; by order alone if one is outside.
+    def _weights(
+        self, d: int, part: slice, k: int, ranking: Ranking, normals: Floats | None, covariance: str
+    ) -> tuple[Floats, Floats, Constants]:
+        """Weights in C and in the move, of shape (k,) and zero but in `part`, and the constants that go with them."""
+        c = constants(d, part.stop - part.start, covariance)
+        w, pull = np.zeros(k), np.zeros(k)
+        used = slice(part.start, part.start + ranking.n)
+        if ranking.n_edges:
+            w[used] = recombination(c.weights, ranking)
+            found = all_ranks(d, ranking, c, normals) if self._all_ranks(d) else None
+            if found is None:
+                return w, np.maximum(w, 0.0), c
+            pull[used], c = found
+        return w, pull, c
 
-        Queries are clipped, so f is flat beyond a bound, and without this sigma would diverge there.
-        A standard deviation outside in one coordinate counts as much as the middle half of the places.
-        """
-        z = queries.points()
-        z -= variable.project(z)
-        z /= queries.scale[:, None]
-        if _kind(s) != "isotropic":
-            z /= np.sqrt(np.diagonal(s.shape) if _kind(s) == "full" else s.shape)
-        outside = np.einsum("ij,ij->i", z, z)
-        if not outside.any():
-            return ranking, normals
-        return Values(ranking.merged().net_losses() + ranking.n * outside).ranking(), None
+    def _moved(
+        self, s: EvolutionState, variable: Vector, queries: Queries, drawn: Candidates, answer: LineAnswer | None,
+        c: Constants, w: Floats, pull: Floats,
+    ) -> tuple[EvolutionState, Step]:  # fmt: skip
+        """The next state and the move."""
+        sigma, bounds = float(queries.scale[0]), drawn.bounds
+        y, y_w = drawn.y, combine(pull, drawn.y)  # eq. (41)
+        start, change = variable.value if bounds is None else bounds.back(variable.value), 1.0
+        if answer is not None:
+            change = answer.change
+            if np.array_equal(queries.origin, variable.value):  # a late answer tells of the size of the move alone
+                start = start + (answer.best - 1.0) * s.line
+            y_w = y_w * answer.sideways
+        end = start + (sigma * change) * y_w  # eq. (42), c_m = 1
+        if bounds is None:
+            move = end - variable.value
+        else:
+            end = bounds.clipped(end)
+            move, y_w = bounds.into(end) - variable.value, (end - start) / (sigma * change)
+        step = Step(Dense(variable.blocks, (move / sigma)[None, :]), np.array([-sigma]))
+        if sigma != s.radius:  # a late answer: the same displacements in today's sigma
+            y, y_w = y * (sigma / s.radius), y_w * (sigma / s.radius)
+        least, most = 1e-16 * self.radius, 1e16 * self.radius
+        if bounds is not None:  # where all of the box is within reach, further out there are but mirror images
+            most = min(most, float(np.max(bounds.width / (2 * spread(s)))))
+        s, growing = followed(s, c, y_w, (least, most), change if self.adapt_radius else None)
+        if len(drawn.places):
+            s = s._replace(line=end - start if answer is None or answer.sideways else answer.best * s.line)
+        return adapted(s, c, w, y, y_w, growing=growing), step
 
-    def _remember(self, s: EvolutionState, variable: Vector, queries: Queries, values: Floats) -> EvolutionState:
+    def _remember(self, s: EvolutionState, drawn: Candidates, values: Floats) -> EvolutionState:
         """Add answers to the model's archive, dropping the oldest."""
-        usable, most = np.isfinite(values), 4 * coefficients(queries.origin.size)
-        points = np.concatenate((s.points, variable.project(queries.points())[usable]))[-most:]
+        usable, most = np.isfinite(values), 4 * coefficients(drawn.size)
+        points = np.concatenate((s.points, drawn.g[: len(values)][usable]))[-most:]
         return s._replace(points=points, values=np.concatenate((s.values, values[usable]))[-most:])
-
-    def _adapted(self, s: EvolutionState, c: Constants, w: Floats, y: Floats, y_w: Floats) -> EvolutionState:
-        """The next search distribution, from displacements y, shape (n, d), in units of sigma, and their mean y_w."""
-        d, g = y_w.size, s.generation + 1
-        whitened = self._whiten(s, y_w)
-        p_sigma = (1 - c.c_sigma) * s.path_radius  # eq. (43)
-        p_sigma += math.sqrt(c.c_sigma * (2 - c.c_sigma) * c.mu_eff) * whitened
-        length = math.sqrt(float(p_sigma @ p_sigma))
-        expected = math.sqrt(d) * (1 - 1 / (4 * d) + 1 / (21 * d * d))  # E||N(0, I)||
-        radius = s.radius
-        if self.adapt_radius:  # eq. (44)
-            radius *= math.exp(min(1.0, (c.c_sigma / c.d_sigma) * (length / expected - 1)))
-            radius = min(max(radius, 1e-16 * self.radius), 1e16 * self.radius)
-        if _kind(s) == "isotropic":
-            return s._replace(radius=radius, generation=g, path_radius=p_sigma)
-        damped = length / math.sqrt(1 - (1 - c.c_sigma) ** (2 * g))
-        h_sigma = float(damped < (1.4 + 2 / (d + 1)) * expected)
-        p_c = (1 - c.c_c) * s.path_shape  # eq. (45)
-        p_c += (h_sigma * math.sqrt(c.c_c * (2 - c.c_c) * c.mu_eff)) * y_w
-        decay = 1 + c.c_1 * (1 - h_sigma) * c.c_c * (2 - c.c_c) - c.c_1  # eq. (47), but for the weights
-        s = s._replace(radius=radius, generation=g, path_radius=p_sigma, path_shape=p_c)
-        if _kind(s) == "diagonal":
-            positive = np.maximum(w, 0.0)
-            return self._diagonal(s, c, decay - c.c_mu * float(positive.sum()), positive, y)
-        return self._full(s, c, decay - c.c_mu * float(w.sum()), w, y)
-
-    def _diagonal(self, s: EvolutionState, c: Constants, keep: float, w: Floats, y: Floats) -> EvolutionState:
-        """Eq. (47) for the diagonal alone, without negative weights (Ros & Hansen 2008)."""
-        shape = combine(w, y, squared=True)
-        shape *= c.c_mu
-        shape += keep * s.shape
-        shape += c.c_1 * (s.path_shape * s.path_shape)
-        return s._replace(shape=shape, lengths=np.sqrt(shape), refreshed=s.generation)
-
-    def _full(self, s: EvolutionState, c: Constants, keep: float, w: Floats, y: Floats) -> EvolutionState:
-        """Eqs. (46) and (47), and now and then the eigenvectors."""
-        d = s.path_shape.size
-        if w.min() < 0:  # eq. (46): long bad steps count by their direction only
-            z = self._whiten(s, y)
-            norms = np.einsum("ij,ij->i", z, z) + 1e-300
-            w = np.where(w < 0, w * (d / norms), w)
-        shape = keep * s.shape + c.c_1 * np.outer(s.path_shape, s.path_shape) + c.c_mu * ((y.T * w) @ y)  # eq. (47)
-        if s.generation - s.refreshed < 1 / (10 * d * (c.c_1 + c.c_mu)):
-            return s._replace(shape=shape)
-        values, axes = np.linalg.eigh((shape + shape.T) / 2)
-        lengths = np.sqrt(np.maximum(values, 1e-20 * values[-1]))
-        return s._replace(shape=shape, axes=axes, lengths=lengths, refreshed=s.generation)
-
-    def _whiten(self, s: EvolutionState, y: Floats) -> Floats:
-        """`C^(-1/2) y` for one vector or for rows."""
-        if _kind(s) == "isotropic":
-            return y
-        if _kind(s) == "diagonal":
-            return y / s.lengths
-        return ((y @ s.axes) / s.lengths) @ s.axes.T
-
-
-def _kind(state: EvolutionState) -> str:
-    """Which covariance a state keeps: its arrays say so."""
-    if state.shape.ndim == 2:
-        return "full"
-    return "diagonal" if state.shape.size else "isotropic"

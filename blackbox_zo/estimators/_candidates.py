@@ -1,0 +1,55 @@
+"""The candidates of a step of `EvolutionStrategy`, moved into the bounds."""
+
+from __future__ import annotations
+
+from typing import final
+
+from blackbox_zo._typing import Floats
+from blackbox_zo.directions import Dense
+from blackbox_zo.estimators._smooth_bounds import SmoothBounds
+from blackbox_zo.variables import Vector
+
+__all__ = ["Candidates"]
+
+
+@final
+class Candidates(Dense):
+    """Rows that lead from x into the bounds, and what they were drawn as.
+
+    Args:
+        variable: Where x stands.
+        y: Displacements from the mean in units of sigma, shape (k, d); taken over. The mean is x where there are no
+            bounds, else the g with T(g) = x.
+        radius: Sigma.
+        bounds: T, or None.
+        places: Where the first candidates lie on the line of the last move, shape (p,).
+
+    Attributes:
+        y: See above.
+        bounds: See above.
+        places: See above.
+        mean: See `y`, shape (d,).
+        g: The candidates before T, where it does not repeat itself, shape (k, d); computed when read.
+    """
+
+    def __init__(self, variable: Vector, y: Floats, radius: float, bounds: SmoothBounds | None, places: Floats) -> None:
+        self.y, self.bounds, self.places, self.radius = y, bounds, places, radius
+        self.mean = variable.value
+        rows = y
+        if bounds is not None:
+            self.mean = bounds.back(variable.value)
+            rows = bounds.into(self.mean + radius * y)
+            rows -= variable.value
+            rows /= radius
+        super().__init__(variable.blocks, rows)
+
+    @property
+    def g(self) -> Floats:
+        """The candidates before T, shape (k, d)."""
+        g = self.mean + self.radius * self.y
+        return g if self.bounds is None else self.bounds.folded(g)
+
+    @property
+    def drawn(self) -> slice:
+        """Those drawn at random, not placed on a line."""
+        return slice(len(self.places), self.k)

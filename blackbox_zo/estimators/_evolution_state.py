@@ -1,0 +1,159 @@
+"""The search distribution of `EvolutionStrategy`, and how it is updated."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from blackbox_zo._typing import Floats
+from blackbox_zo.estimators._cma_constants import Constants
+from blackbox_zo.randomness import combine
+
+__all__ = ["EvolutionState", "adapted", "first_state", "followed", "kind", "spread", "whiten"]
+
+
+class EvolutionState(NamedTuple):
+    """The search distribution N(x, radius² C) and its evolution paths.
+
+    Attributes:
+        radius: sigma.
+        generation: Number of generations used.
+        path_radius: p_sigma, shape (d,); (0,) where the radius does not follow a path.
+        path_shape: p_c, shape (d,).
+        shape: C: shape (d, d) full, (d,) diagonal, (0,) isotropic.
+        axes: B, eigenvectors of C in columns, shape (d, d); (0, 0) unless full.
+        lengths: D, roots of the eigenvalues, shape (d,); (0,) for isotropic.
+        refreshed: The generation in which `axes` and `lengths` were computed.
+        line: The last move, for the line search, shape (d,); (0,) without one.
+        points: The newest points asked about, shape (n, d), for the model; (0, d) without one.
+        values: Their finite values, shape (n,).
+    """
+
+    radius: float
+    generation: int
+    path_radius: Floats
+    path_shape: Floats
+    shape: Floats
+    axes: Floats
+    lengths: Floats
+    refreshed: int
+    line: Floats
+    points: Floats
+    values: Floats
+
+
+def kind(state: EvolutionState) -> str:
+    """Which covariance a state keeps: its arrays say so."""
+    if state.shape.ndim == 2:
+        return "full"
+    return "diagonal" if state.shape.size else "isotropic"
+
+
+def whiten(s: EvolutionState, y: Floats) -> Floats:
+    """`C^(-1/2) y` for one vector or for rows."""
+    if kind(s) == "isotropic":
+        return y
+    if kind(s) == "diagonal":
+        return y / s.lengths
+    return ((y @ s.axes) / s.lengths) @ s.axes.T
+
+
+def spread(s: EvolutionState) -> Floats:
+    """The standard deviation of each coordinate of y, shape (d,), or (1,) where all are 1."""
+    if kind(s) == "full":
+        return np.sqrt(np.diagonal(s.shape))
+    return s.lengths if s.lengths.size else np.ones(1)
+
+
+def first_state(d: int, radius: float, covariance: str, *, path: bool) -> EvolutionState:
+    """The state before the first step; with `path` if sigma follows one."""
+    full, diagonal = covariance == "full", covariance == "diagonal"
+    return EvolutionState(
+        radius=radius,
+        generation=0,
+        path_radius=np.zeros(d if path else 0),
+        path_shape=np.zeros(d),
+        shape=np.eye(d) if full else np.ones(d if diagonal else 0),
+        axes=np.eye(d if full else 0),
+        lengths=np.ones(d if full or diagonal else 0),
+        refreshed=0,
+        line=np.zeros(0 if path else d),
+        points=np.empty((0, d)),
+        values=np.empty(0),
+    )
+
+
+def followed(
+    s: EvolutionState, c: Constants, y_w: Floats, limits: tuple[float, float], change: float | None
+) -> tuple[EvolutionState, bool]:
+    """The state of the next generation, with the next p_sigma and sigma, and h_sigma: whether p_c may follow the move.
+
+    Args:
+        s: The state so far.
+        c: Rates.
+        y_w: The move of the mean in units of sigma, shape (d,).
+        limits: The least and the largest sigma.
+        change: Factor for sigma besides that of its path; None for a constant sigma.
+    """
+    d, growing = y_w.size, True
+    if s.path_radius.size:
+        p_sigma = (1 - c.c_sigma) * s.path_radius  # eq. (43)
+        p_sigma += math.sqrt(c.c_sigma * (2 - c.c_sigma) * c.mu_eff) * whiten(s, y_w)
+        length = math.sqrt(float(p_sigma @ p_sigma))
+        expected = math.sqrt(d) * (1 - 1 / (4 * d) + 1 / (21 * d * d))  # E||N(0, I)||
+        damped = length / math.sqrt(1 - (1 - c.c_sigma) ** (2 * (s.generation + 1)))
+        growing = damped < (1.4 + 2 / (d + 1)) * expected
+        s = s._replace(path_radius=p_sigma)
+        if change is not None:
+            change *= math.exp(min(1.0, (c.c_sigma / c.d_sigma) * (length / expected - 1)))  # eq. (44)
+    radius = s.radius if change is None else max(limits[0], min(s.radius * change, max(limits[1], s.radius)))
+    return s._replace(radius=radius, generation=s.generation + 1), growing
+
+
+def adapted(s: EvolutionState, c: Constants, w: Floats, y: Floats, y_w: Floats, *, growing: bool) -> EvolutionState:
+    """The state with the next p_c and C, from displacements y, shape (n, d), in units of sigma, and their mean y_w.
+
+    Args:
+        s: A state whose `generation` is that of the new C.
+        c: Weights and rates.
+        w: The weight of each displacement in C, shape (n,).
+        y: See above.
+        y_w: The move of the mean in units of sigma, shape (d,).
+        growing: h_sigma: whether p_c follows the move.
+    """
+    if kind(s) == "isotropic":
+        return s
+    p_c = (1 - c.c_c) * s.path_shape  # eq. (45)
+    p_c += (growing * math.sqrt(c.c_c * (2 - c.c_c) * c.mu_eff)) * y_w
+    decay = 1 + c.c_1 * (not growing) * c.c_c * (2 - c.c_c) - c.c_1  # eq. (47), but for the weights
+    s = s._replace(path_shape=p_c)
+    if kind(s) == "diagonal":
+        positive = np.maximum(w, 0.0)
+        return _diagonal(s, c, decay - c.c_mu * float(positive.sum()), positive, y)
+    return _full(s, c, decay - c.c_mu * float(w.sum()), w, y)
+
+
+def _diagonal(s: EvolutionState, c: Constants, keep: float, w: Floats, y: Floats) -> EvolutionState:
+    """Eq. (47) for the diagonal alone, without negative weights (Ros & Hansen 2008)."""
+    shape = combine(w, y, squared=True)
+    shape *= c.c_mu
+    shape += keep * s.shape
+    shape += c.c_1 * (s.path_shape * s.path_shape)
+    return s._replace(shape=shape, lengths=np.sqrt(shape), refreshed=s.generation)
+
+
+def _full(s: EvolutionState, c: Constants, keep: float, w: Floats, y: Floats) -> EvolutionState:
+    """Eqs. (46) and (47), and now and then the eigenvectors."""
+    d = s.path_shape.size
+    if w.min() < 0:  # eq. (46): long bad steps count by their direction only
+        z = whiten(s, y)
+        norms = np.einsum("ij,ij->i", z, z) + 1e-300
+        w = np.where(w < 0, w * (d / norms), w)
+    shape = keep * s.shape + c.c_1 * np.outer(s.path_shape, s.path_shape) + c.c_mu * ((y.T * w) @ y)  # eq. (47)
+    if s.generation - s.refreshed < 1 / (10 * d * (c.c_1 + c.c_mu)):
+        return s._replace(shape=shape)
+    values, axes = np.linalg.eigh((shape + shape.T) / 2)
+    lengths = np.sqrt(np.maximum(values, 1e-20 * values[-1]))
+    return s._replace(shape=shape, axes=axes, lengths=lengths, refreshed=s.generation)

@@ -1,0 +1,93 @@
+"""Bounds for estimators that sample: a smooth map from all of space into the box, and back."""
+
+from __future__ import annotations
+
+from typing import final
+
+import numpy as np
+
+from blackbox_zo._typing import Floats
+from blackbox_zo.variables import Vector
+
+__all__ = ["SmoothBounds"]
+
+VERTEX = 1e-6
+"""As a share of the margin: so near to the vertex, where T is flat, a point lies on the bound."""
+
+
+@final
+class SmoothBounds:
+    """The map x = T(g) into the box of a `Vector`, element by element (the BoundTransform of pycma, Hansen 2009).
+
+    T(g) = g, except near a bound: from `margin` inside it on, T is a parabola with its vertex on the bound, `margin`
+    outside it; beyond the vertex T is mirrored. For a lower bound l and margin a,
+
+    `T(g) = l + (g - (l - a))² / (4 a)` for g from l - a to l + a.
+
+    So f(T(g)) is smooth, has no flat part, and has a minimum at the vertex where f has one on the bound. No penalty is
+    needed, whose size would have to fit f and d.
+
+    Args:
+        variable: Its bounds, in its own units, are used.
+        margin: a where only one side is bounded; between two bounds it is a twentieth of their distance.
+    """
+
+    def __init__(self, variable: Vector, margin: float) -> None:
+        far = np.full(variable.size, np.inf)
+        self.lower, self.upper = variable.project(-far), variable.project(far)
+        self.width = self.upper - self.lower
+        self.margin = np.where(np.isfinite(self.width), self.width / 20, margin)
+        self.first, self.last = self.lower - self.margin, self.upper + self.margin
+
+    def into(self, g: Floats) -> Floats:
+        """T(g), shape (…, d)."""
+        g = self.folded(g)
+        near = (g < self.lower + self.margin) | (g > self.upper - self.margin)
+        if near.any():
+            where = np.nonzero(near)
+            j, v = where[-1], g[where]
+            low = v < (self.lower + self.margin)[j]
+            bound, a = np.where(low, self.lower[j], self.upper[j]), self.margin[j]
+            sign = np.where(low, 1.0, -1.0)
+            u = (v - bound) * sign + a
+            u = np.where(np.abs(u) < VERTEX * a, 0.0, u)
+            bent = bound + sign * u * u / np.where(a > 0, 4 * a, 1.0)
+            g[where] = np.where(a > 0, bent, bound)
+        return g
+
+    def folded(self, g: Floats) -> Floats:
+        """Points mirrored into the range of `clipped`, where T does not repeat itself; a copy, shape (…, d)."""
+        out = np.array(g)
+        outside = (out < self.first) | (out > self.last)
+        if outside.any():
+            where = np.nonzero(outside)
+            j, v = where[-1], out[where]
+            first, last = self.first[j], self.last[j]
+            both = np.isfinite(first) & np.isfinite(last)
+            period = np.where(both, np.maximum(2 * (last - first), 1e-300), 1.0)
+            t = np.mod(np.where(both, v - first, 0.0), period)
+            inside = first + np.minimum(t, period - t)
+            out[where] = np.where(both, inside, np.where(v < first, 2 * first - v, 2 * last - v))
+        return out
+
+    def clipped(self, g: Floats) -> Floats:
+        """The nearest g whose T(g) is not a mirror image, shape (…, d): on a bound where g is beyond its vertex."""
+        return np.clip(g, self.first, self.last)
+
+    def short(self, x: Floats, y: Floats, radius: float) -> Floats:
+        """Displacements y of x, shape (…, d), in units of a radius, cut short where they lead beyond a vertex."""
+        mean = self.back(x)
+        out: Floats = (self.clipped(mean + radius * y) - mean) / radius
+        return out
+
+    def back(self, x: Floats) -> Floats:
+        """The g of `clipped` with T(g) = x, shape (d,)."""
+        g = np.array(x)
+        low, high = x < self.lower + self.margin, x > self.upper - self.margin
+        if low.any():
+            a = self.margin[low]
+            g[low] = self.first[low] + 2 * np.sqrt(a * np.maximum(x[low] - self.lower[low], 0.0))
+        if high.any():
+            a = self.margin[high]
+            g[high] = self.last[high] - 2 * np.sqrt(a * np.maximum(self.upper[high] - x[high], 0.0))
+        return g
