@@ -199,9 +199,14 @@ def _result(run: Run, before: int) -> OptimizeResult:
     nfev = search.nfev
     if isinstance(run.oracle, FunctionOracle):  # calls that were interrupted or raised were calls too
         nfev = before + run.oracle.calls
+    x, fun, stderr, portfolio = best.x, best.value, 0.0, search.estimator
+    if isinstance(portfolio, Portfolio) and search.state.noise:
+        x, (fun, stderr) = search.variable.x, portfolio.value(search.state)
     return OptimizeResult(
-        x=best.x,
-        fun=best.value,
+        x=x,
+        fun=fun,
+        stderr=stderr,
+        luckiest=best,
         nfev=nfev,
         nit=search.moves,
         success=best.id >= 0 and run.ended not in (Ended.INTERRUPTED, Ended.RAISED, Ended.FAILED, Ended.BARREN),
@@ -209,7 +214,7 @@ def _result(run: Run, before: int) -> OptimizeResult:
         message=run.message or "running",
         nfailed=search.failed,
         center=search.variable.x,
-        trace=search.estimator.trace(search.state) if isinstance(search.estimator, Portfolio) else [],
+        trace=portfolio.trace(search.state) if isinstance(portfolio, Portfolio) else [],
     )
 
 

@@ -28,6 +28,9 @@ PROBE, LOOK, MEMBER, JUMP = range(4)
 LOOKED_AT = 8
 """Points a step while none has answered."""
 
+NEWEST = 10
+"""Values at x that are averaged under noise."""
+
 
 class Spent(NamedTuple):
     """One run of one member.
@@ -60,7 +63,8 @@ class PortfolioState(NamedTuple):
         incumbent: The best point, in the coordinates of the variable, shape (d,).
         best: Its value; NaN before the first answer.
         radius: How far to look around a start that failed.
-        noise: The difference of two answers at x0; 0 for none.
+        noise: The difference of two answers at x0, or their standard error; 0 for none.
+        centre: Under noise, the newest values at x, one a step, shape (≤ 10,).
         ranked: Whether answers are rankings.
         asked: Queries of this run.
         run_best: The best value of this run.
@@ -80,6 +84,7 @@ class PortfolioState(NamedTuple):
     best: float
     radius: float
     noise: float
+    centre: Floats
     ranked: bool
     asked: int
     run_best: float
@@ -94,7 +99,8 @@ class PortfolioState(NamedTuple):
 class Portfolio(Estimator):
     """Members in turn, each from the best point so far, then restarts: what `minimize` does by default.
 
-    x0 is asked first, twice: a difference is noise, and leaves out members that need exact values. If x0 fails, points
+    x0 is asked first, twice: a difference is noise, as is a standard error. Then members that need exact values are left
+    out, nothing restarts, and each step asks x, too: the mean of the newest of these values tells where f(x) is. If x0 fails, points
     around it are asked, ever further away, until one answers. Then each member runs once, in order, until it is over
     (`Estimator.over`), or has gained nothing for 100 + 10 d queries and 30 steps. From then on the member that has
     spent the least restarts at a random point: uniform within bounds, normal around x0 with standard deviation `spread`
@@ -142,7 +148,7 @@ class Portfolio(Estimator):
         return PortfolioState(
             PROBE, 0, np.zeros(m, dtype=np.intp), np.zeros(m, dtype=np.intp), np.zeros(m, dtype=np.bool_),
             tuple(member.start(variable) for member in self.members), variable.value, math.nan, 0.1 * self.spread, 0.0,
-            False, 0, math.nan, 0, math.nan, np.zeros((0, 4)), np.zeros(0, dtype=np.uint8),
+            np.zeros(0), False, 0, math.nan, 0, math.nan, np.zeros((0, 4)), np.zeros(0, dtype=np.uint8),
         )  # fmt: skip
 
     def trace(self, state: PortfolioState) -> list[Spent]:
@@ -153,6 +159,12 @@ class Portfolio(Estimator):
         if state.phase == MEMBER:
             out.append(Spent(names[state.member], state.asked, state.before, state.best, ""))
         return out
+
+    def value(self, state: PortfolioState) -> tuple[float, float]:
+        """Under noise, f(x) as the mean of its newest values, and its standard error; NaN before the first two."""
+        if len(state.centre) < 2:
+            return (float(state.centre[0]) if len(state.centre) else state.best), math.nan
+        return float(state.centre.mean()), float(state.centre.std(ddof=1)) / math.sqrt(len(state.centre))
 
     def _member(self, state: PortfolioState, d: int) -> Estimator:
         i = state.member
@@ -174,6 +186,8 @@ class Portfolio(Estimator):
                 q = self._member(s, variable.size).sample(s.inner[s.member], variable, key)
             except Exception as error:
                 return Failed(blocks, error), one, np.zeros(1), ()
+            if s.noise:  # x itself, too
+                return q.directions, np.append(q.index, 0), np.append(q.scale, 0.0), q.tag
             return q.directions, q.index, q.scale, q.tag
         if s.phase == PROBE:
             return Coordinates(blocks, np.arange(1)), np.zeros(2, dtype=np.intp), np.zeros(2), ()
@@ -208,8 +222,12 @@ class Portfolio(Estimator):
         if queries.tag[:2] != (len(state.ledger), state.phase):  # late: asked by a run that is over
             return state, _still(variable)
         if state.phase != MEMBER:
-            return self._began(state, variable, queries, feedback.values)
+            return self._began(state, variable, queries, feedback.values, feedback.stderr)
         queries = replace(queries, tag=queries.tag[2:])
+        if state.noise and queries.n > 1 and queries.scale[-1] == 0.0:  # the last step may be cut short before it
+            state = state._replace(centre=_appended(state.centre, float(feedback.values[-1])))
+            errors = None if feedback.stderr is None else feedback.stderr[:-1]
+            queries, feedback = queries.take(slice(queries.n - 1)), Values(feedback.values[:-1], errors)
         try:
             if isinstance(queries.directions, Failed):
                 raise queries.directions.error
@@ -245,12 +263,13 @@ class Portfolio(Estimator):
         return s
 
     def _began(
-        self, s: PortfolioState, variable: Vector, queries: Queries, values: Floats
+        self, s: PortfolioState, variable: Vector, queries: Queries, values: Floats, stderr: Floats | None
     ) -> tuple[PortfolioState, Step]:
         """After the first answers, or a jump: begin with a member, or look further."""
         if s.phase == PROBE:
             gap = float(np.ptp(values)) if len(values) == 2 else 0.0
-            s = s._replace(noise=gap if gap > 0 else 0.0)
+            known = 0.0 if stderr is None else float(np.nan_to_num(stderr).max())
+            s = s._replace(noise=max(gap if gap > 0 else 0.0, known))
         if math.isnan(s.best):
             radius = s.radius if s.phase == PROBE else min(2 * s.radius, 1e6 * self.spread)
             return s._replace(phase=LOOK, radius=radius), _still(variable)
@@ -347,6 +366,10 @@ def restarted(member: Any, growth: float, run: int, d: int) -> Estimator:
         return replace(member, radius=member.radius * 10 ** (-2 * (0.618034 * run % 1.0)))
     n = member.n_queries or member.population(d)
     return replace(member, n_queries=round(n * growth**run))
+
+
+def _appended(values: Floats, value: float) -> Floats:
+    return values if math.isnan(value) else np.append(values, value)[-NEWEST:]
 
 
 def _still(variable: Vector) -> Step:

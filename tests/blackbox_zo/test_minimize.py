@@ -243,13 +243,14 @@ def test_an_exception_can_be_an_exit(workers: int) -> None:
 
 @pytest.mark.parametrize("true", [True, np.True_, np.array(True), np.array([True])], ids=repr)
 def test_a_callback_stops_by_any_truth_and_by_nothing_else(true: Any) -> None:
+    seven = bz.EvolutionStrategy(0.3, 7)
     for name in ("callback", "progress"):
         yes: dict[str, Any] = {name: lambda now: true}
         no: dict[str, Any] = {name: lambda now: true & False}
-        stopped = bz.minimize(bowl, np.zeros(3), budget=70, **yes)
+        stopped = bz.minimize(bowl, np.zeros(3), seven, budget=70, **yes)
         assert (stopped.status, stopped.nfev) == (bz.Ended.STOPPED, 7)
-        assert bz.minimize(bowl, np.zeros(3), budget=70, **no).nfev == 70
-    assert bz.minimize(bowl, np.zeros(3), budget=70, callback=lambda now: now.x).nfev == 70
+        assert bz.minimize(bowl, np.zeros(3), seven, budget=70, **no).nfev == 70
+    assert bz.minimize(bowl, np.zeros(3), seven, budget=70, callback=lambda now: now.x).nfev == 70
 
 
 class Careless(bz.Observer):
