@@ -12,6 +12,9 @@ from blackbox_zo.variables import Vector
 
 __all__ = ["auto"]
 
+MANY = 100
+"""Above this dimension the queries may not suffice for one gradient."""
+
 DENSE = 1000
 """Up to this dimension d × d numbers are kept."""
 
@@ -19,8 +22,9 @@ DENSE = 1000
 def auto(start: Vector, x0: Tree, bounds: Any, unit: Any) -> tuple[Vector, Estimator]:
     """What `method="auto"` is: a portfolio by dimension, and the unit that bounds suggest.
 
-    A quasi-Newton method comes first (in blocks of coordinates above 1,000 dimensions), then a CMA-ES, with a quadratic
-    model up to 20 dimensions and a diagonal covariance above 100; then both restart, the CMA-ES with ever larger
+    A quasi-Newton method comes first; above 100 dimensions after a descent in blocks of coordinates, which is all there
+    is of it above 1,000. Then comes a CMA-ES, with a quadratic
+    model up to 20 dimensions and a diagonal covariance above 100; then all restart, the CMA-ES with ever larger
     populations and with smaller radii. Where there are finitely many points, it is the CMA-ES alone. The unit of an
     element with two bounds is half their distance, if none is given.
     """
@@ -30,5 +34,8 @@ def auto(start: Vector, x0: Tree, bounds: Any, unit: Any) -> tuple[Vector, Estim
     population = EvolutionStrategy(0.3, model=start.size <= 20)
     if start.grid:
         return start, population
-    local: Estimator = QuasiNewton(0.2) if start.size <= DENSE else BlockDescent(0.2)
-    return start, Portfolio((local, population, population), growth=(1.0, 2.0, 0.0))
+    d = start.size
+    local: tuple[Estimator, ...] = (QuasiNewton(0.2),)
+    if d > MANY:
+        local = (BlockDescent(0.2, sweeps=1), *local) if d <= DENSE else (BlockDescent(0.2),)
+    return start, Portfolio((*local, population, population), growth=(*(1.0 for _ in local), 2.0, 0.0))

@@ -29,7 +29,7 @@ class BlockState(NamedTuple):
     Attributes:
         phase: What the next queries are for.
         value: f(x); NaN before the first answer.
-        block: Which block it is.
+        block: Number of blocks that are done.
         line: The line search; its direction is of the block alone, shape (b,).
         curvature: Second derivative along the last line that gained; NaN before.
         interval: h of the differences.
@@ -62,6 +62,7 @@ class BlockDescent(Estimator):
     Args:
         radius: The first differences and the first trial of a line, positive, in units of the variable.
         size: b, coordinates a block.
+        sweeps: After so many times through all coordinates it is over; none is no limit.
 
     Raises:
         ValueError: An argument is out of its range.
@@ -69,6 +70,7 @@ class BlockDescent(Estimator):
 
     radius: float = 0.2
     size: int = 64
+    sweeps: int | None = None
 
     exact = True
     warmup = 1 + MOST
@@ -76,6 +78,8 @@ class BlockDescent(Estimator):
     def __post_init__(self) -> None:
         check_positive("BlockDescent", radius=self.radius)
         check_at_least("BlockDescent", 1, size=self.size)
+        if self.sweeps is not None:
+            check_at_least("BlockDescent", 1, sweeps=self.sweeps)
 
     @override
     def start(self, variable: Variable) -> BlockState:
@@ -87,6 +91,8 @@ class BlockDescent(Estimator):
     @override
     def over(self, state: BlockState, variable: Variable) -> str:
         blocks = -(-variable.size // self.size)
+        if self.sweeps is not None and state.block >= self.sweeps * blocks:
+            return f"{self.sweeps} times through all coordinates"
         return "converged: no block of coordinates gains" if state.idle >= 2 * blocks else ""
 
     @override
@@ -96,7 +102,8 @@ class BlockDescent(Estimator):
         return state._replace(value=float(values[same[0]])) if same.size else state
 
     def _coordinates(self, block: int, d: int) -> Ints:
-        return np.arange(block * self.size, min((block + 1) * self.size, d))
+        first = block % -(-d // self.size) * self.size
+        return np.arange(first, min(first + self.size, d))
 
     # -------------------------------------------------------------------------------------------------------- asking
 
@@ -142,7 +149,7 @@ class BlockDescent(Estimator):
         if not line.over:
             return state._replace(line=line), still
         gain = line.start - line.value
-        state = self._turned(state, variable.size, line, gain)
+        state = self._turned(state, line, gain)
         if gain <= 0:
             return state, still
         return state, Step(Coordinates(variable.blocks, axes), -line.move)
@@ -157,13 +164,13 @@ class BlockDescent(Estimator):
         g = np.nan_to_num((values - s.value) / h, nan=0.0)
         norm = float(np.linalg.norm(g))
         if norm == 0.0:
-            return self._turned(s, variable.size, s.line, 0.0)
+            return self._turned(s, s.line, 0.0)
         length = norm / s.curvature if s.curvature > 0 else self.radius
         direction = -g * (length / norm)
         growth = 8.0 if math.isnan(s.curvature) else 4.0
         return s._replace(phase=LINE, line=Line.begin(direction, float(g @ direction), s.value, growth))
 
-    def _turned(self, s: BlockState, d: int, line: Line, gain: float) -> BlockState:
+    def _turned(self, s: BlockState, line: Line, gain: float) -> BlockState:
         """The next block; with what this one has shown of the curvature."""
         curvature, interval = s.curvature, s.interval
         if gain > 0:
@@ -176,10 +183,7 @@ class BlockDescent(Estimator):
                 interval = min(max(interval, 1e-9 * self.radius), 1e-2 * self.radius)
         elif line.tries:
             curvature = 4 * curvature if curvature > 0 else curvature
-        block = s.block + 1
-        if block * self.size >= d:
-            block = 0
         return s._replace(
-            phase=DIFFERENCES, block=block, curvature=curvature, interval=interval,
+            phase=DIFFERENCES, block=s.block + 1, curvature=curvature, interval=interval,
             value=line.value if gain > 0 else s.value, idle=0 if gain > 0 else s.idle + 1,
         )  # fmt: skip

@@ -184,6 +184,8 @@ class Portfolio(Estimator):
         if s.phase == MEMBER:
             try:
                 q = self._member(s, variable.size).sample(s.inner[s.member], variable, key)
+                if not np.isfinite(q.scale).all():
+                    raise FloatingPointError("its points are not finite")
             except Exception as error:
                 return Failed(blocks, error), one, np.zeros(1), ()
             if s.noise:  # x itself, too

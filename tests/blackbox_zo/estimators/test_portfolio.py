@@ -1,0 +1,207 @@
+"""`Portfolio`: x0 first, members in turn, restarts, noise, failures, and members that break."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, final
+
+import numpy as np
+import pytest
+
+import blackbox_zo as bz
+from blackbox_zo._typing import Floats, override
+
+from ..helpers import sphere
+
+def bowl(x: Floats) -> float:
+    return float(sphere(x - 1.0))
+
+
+ES = bz.EvolutionStrategy(0.3)
+
+
+class Seen:
+    """A function that keeps what it was asked."""
+
+    def __init__(self, fun: Any) -> None:
+        self.fun, self.x, self.values = fun, list[Floats](), list[float]()
+
+    def __call__(self, x: Floats) -> float:
+        self.x.append(np.array(x))
+        self.values.append(float(self.fun(x)))
+        return self.values[-1]
+
+
+def rastrigin(x: Floats) -> float:
+    return float(10 * x.size + (x**2 - 10 * np.cos(2 * np.pi * x)).sum())
+
+
+@pytest.mark.parametrize("d", [1, 5, 150, 1500])
+@pytest.mark.parametrize("budget", [1, 2, 3, 20])
+def test_x0_comes_first_and_the_result_is_never_worse(d: int, budget: int) -> None:
+    f = Seen(lambda x: np.abs(x).sum() + 3 * np.abs(np.sin(5 * x)).sum())  # x0 is the best there is
+    r = bz.minimize(f, np.zeros(d), budget=budget)
+    assert not f.x[0].any()
+    assert (r.fun, r.nfev, len(f.x)) == (0.0, budget, budget)
+
+
+@pytest.mark.parametrize("d", [1000, 10_000, 100_000])
+@pytest.mark.parametrize("bounds", [None, (-1.0, 1.0)])
+def test_many_variables_gain_what_their_queries_can_tell(d: int, bounds: Any) -> None:
+    # n differences tell of n coordinates, so a sphere can lose the share n / d of its value
+    n = 300
+    r = bz.minimize(lambda x: float(((x - 0.3) ** 2).sum()), np.zeros(d), budget=n, bounds=bounds)
+    gained = 0.09 * d - r.fun
+    assert r.success
+    assert gained > 0.7 * 0.09 * n
+
+
+def test_members_run_in_order_then_the_one_that_spent_least_restarts() -> None:
+    r = bz.minimize(rastrigin, np.full(3, 2.2), budget=6000, bounds=(-5, 5), seed=1)
+    names = [run.member for run in r.trace]
+    assert names[:3] == ["QuasiNewton", "EvolutionStrategy", "EvolutionStrategy"]
+    assert "QuasiNewton" in names[3:]
+    assert sum(run.queries for run in r.trace) + names[3:].__len__() + 2 == 6000  # a jump each, and x0 twice
+    assert all(run.ended for run in r.trace[:-1])
+    assert not r.trace[-1].ended
+    for before, after in zip(r.trace, r.trace[1:], strict=False):
+        assert after.before == before.after
+        assert after.after <= after.before
+    assert r.fun == min(run.after for run in r.trace) < 1e-9
+
+
+def test_the_end_of_a_budget_is_not_spent_at_one_point() -> None:
+    f = Seen(rastrigin)
+    bz.minimize(f, np.full(5, 3.1), budget=5000, bounds=(-5, 5))
+    assert np.ptp(np.array(f.x[2500:]), axis=0).min() > 1.0
+
+
+@pytest.mark.parametrize("value", [math.nan, 50.0])
+@pytest.mark.parametrize("bounds", [None, (-5, 5)])
+def test_a_start_in_a_region_that_fails_or_is_flat_is_left(value: float, bounds: Any) -> None:
+    r = bz.minimize(
+        lambda x: value if np.linalg.norm(x - 3) < 2 else float(x @ x), np.full(5, 3.0), budget=2000, bounds=bounds
+    )
+    assert r.fun < 1e-9
+
+
+def test_a_function_that_always_fails_says_so() -> None:
+    r = bz.minimize(lambda x: math.nan, np.zeros(3), budget=50)
+    assert (r.status, r.success, r.nfev) == (bz.Ended.FAILED, False, 50)
+
+
+def test_under_noise_the_result_is_where_the_search_stands_and_its_error_is_right() -> None:
+    found = []
+    for seed in range(8):
+        rng = np.random.default_rng(seed)
+        r = bz.minimize(lambda x, rng=rng: bowl(x) + rng.normal(), np.full(5, 3.0), budget=1500, seed=seed)
+        assert {run.member for run in r.trace} == {"EvolutionStrategy"}
+        assert r.luckiest.value < r.fun - 1
+        np.testing.assert_array_equal(r.x, r.center)
+        found.append((r.fun - bowl(r.x)) / r.stderr)
+    assert np.abs(found).max() < 5
+    assert np.median(np.abs(found)) < 1.5
+
+
+def test_standard_errors_are_noise() -> None:
+    class Told(bz.Oracle):
+        @override
+        def answer(self, proposal: bz.Proposal) -> bz.Values:
+            return bz.Values((proposal.points**2).sum(axis=1), stderr=np.full(proposal.n, 0.1))
+
+    assert {run.member for run in bz.minimize(Told(), np.ones(3), budget=100).trace} == {"EvolutionStrategy"}
+
+
+def test_rankings_go_to_a_member_that_takes_them() -> None:
+    oracle = bz.RankOnly(bz.FunctionOracle(bowl))
+    r = bz.minimize(oracle, np.full(4, 3.0), budget=1000)
+    assert bowl(r.center) < 1e-3
+
+
+# ------------------------------------------------------------------------------------------- members that break
+
+
+@final
+@dataclass(frozen=True)
+class Broken(bz.Estimator):
+    """Fails in one way."""
+
+    how: str
+
+    @override
+    def start(self, variable: bz.Variable) -> tuple[()]:
+        return ()
+
+    @override
+    def sample(self, state: tuple[()], variable: Any, key: bz.Key) -> bz.Queries:
+        if self.how == "sample":
+            raise RuntimeError("out of ideas")
+        scale = np.full(2, math.nan if self.how == "points" else 0.1)
+        return bz.Queries(bz.Gaussian(variable.blocks, 2, key), np.arange(2), scale, variable.origin)
+
+    @override
+    def estimate(self, state: tuple[()], variable: Any, queries: bz.Queries, feedback: Any) -> tuple[tuple[()], bz.Step]:
+        if self.how == "estimate":
+            raise ZeroDivisionError("by itself")
+        return (), bz.Step(queries.directions, np.full(2, math.nan if self.how == "move" else 0.0))
+
+
+@pytest.mark.parametrize(
+    ("how", "why"),
+    [
+        ("sample", "RuntimeError: out of ideas"),
+        ("estimate", "ZeroDivisionError: by itself"),
+        ("move", "its move is not finite"),
+        ("points", "its points are not finite"),
+    ],
+)
+def test_a_member_that_breaks_is_dropped_by_name_and_the_others_go_on(how: str, why: str) -> None:
+    f = Seen(bowl)
+    with pytest.warns(UserWarning, match=f"`Broken` was dropped from the portfolio, and the others go on: .*{why}"):
+        r = bz.minimize(f, np.full(3, 3.0), bz.Portfolio((Broken(how), ES)), budget=600)
+    assert r.fun < 1e-6
+    assert [run.member for run in r.trace].count("Broken") == 1
+    assert why in r.trace[0].ended
+    assert np.isfinite(f.x).all()
+
+
+def test_if_no_member_is_left_the_run_ends_and_says_why() -> None:
+    with pytest.warns(UserWarning), pytest.raises(RuntimeError, match=r"No member .* is left.*by itself"):
+        bz.minimize(bowl, np.ones(3), bz.Portfolio((Broken("estimate"),)), budget=100)
+
+
+# ------------------------------------------------------------------------------------------- restarts
+
+
+def test_one_member_is_restarted_with_growing_populations() -> None:
+    f = Seen(lambda x: 0.0 if np.abs(x).max() < 1e-3 else 1.0 + bowl(x))
+    r = bz.minimize(f, np.full(2, 2.0), bz.Portfolio((bz.EvolutionStrategy(0.3, 6),), (2.0,)), budget=4000, bounds=(-5, 5))
+    assert len(r.trace) >= 3
+
+
+def test_late_answers_of_a_run_that_is_over_move_nothing() -> None:
+    search = bz.Search(np.full(3, 2.0), bz.Portfolio((bz.QuasiNewton(), ES)), seed=0)
+    first, second = search.ask(), search.ask()
+    for proposal in (first, second):
+        search.tell(proposal, bz.Values([bowl(x) for x in proposal.points]))
+    third = search.ask()
+    x = search.x.copy()
+    search.tell(third, bz.Values([bowl(y) for y in third.points]))
+    assert search.state.runs[0] == 1
+    assert np.isfinite(x).all()
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"members": ()}, r"`Portfolio\(members=...\)` must be one or more estimators"),
+        ({"members": (3,)}, r"`Portfolio\(members=...\)` must be one or more estimators"),
+        ({"members": (ES,), "growth": (1.0, 2.0)}, r"`Portfolio\(growth=...\)` must be one number of at least 0 for each"),
+        ({"members": (ES,), "growth": (-1.0,)}, r"`Portfolio\(growth=...\)` must be one number of at least 0 for each"),
+        ({"members": (ES,), "spread": 0.0}, r"`Portfolio\(spread=...\)` must be a positive number"),
+    ],
+)
+def test_bad_portfolios(given: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        bz.Portfolio(**given)
