@@ -22,11 +22,11 @@ DENSE = 1000
 def auto(start: Vector, x0: Tree, bounds: Any, unit: Any) -> tuple[Vector, Estimator]:
     """What `method="auto"` is: a portfolio by dimension, and the unit that bounds suggest.
 
-    A quasi-Newton method comes first; above 100 dimensions after a descent in blocks of coordinates, which is all there
-    is of it above 1,000. Then comes a CMA-ES, with a quadratic
-    model up to 20 dimensions and a diagonal covariance above 100; then all restart, the CMA-ES with ever larger
-    populations and with smaller radii. Where there are finitely many points, it is the CMA-ES alone. The unit of an
-    element with two bounds is half their distance, if none is given.
+    A quasi-Newton method comes first. Above 100 dimensions a sweep of descent in blocks of coordinates precedes it, and
+    above 1,000 such descent replaces it. Then comes a CMA-ES, with a quadratic model up to 20 dimensions and a diagonal
+    covariance above 100. Then all restart, the CMA-ES with ever larger populations and with smaller radii. Where there
+    are finitely many points, it is the CMA-ES alone. The unit of an element with two bounds is half their distance, if
+    none is given.
     """
     if unit is None and start.bounded:
         width = (start.upper - start.lower) / 2.0

@@ -66,9 +66,8 @@ def minimize(
         fun: From x, in the structure of x0, to one number; lower is better. NaN or infinity is a failed query, which is
             counted. With `vectorized`, from all n points of a step, shape (n, d), to n numbers. Or an `Oracle`.
         x0: The start: a number, an array, or nested dicts, lists and tuples of them.
-        method: "auto", an estimator, or a pair of estimator and rule. "auto" is a CMA-ES,
-            up to 20 dimensions with a quadratic model, above 100 with a diagonal covariance; its first radius is 0.3
-            units, and the unit of an element with two bounds is half their distance.
+        method: "auto", an estimator, or a pair of estimator and rule. "auto" is a `Portfolio`: a quasi-Newton method
+            and a CMA-ES in turn, then restarts; the unit of an element with two bounds is half their distance.
         budget: Most calls of `fun`. The last step is cut short if it would exceed it. None for no such limit, if there
             is another one: `steps` or `time_limit`.
         bounds: None, one (low, high) pair for all elements, or one pair per element; points never leave them.
@@ -94,11 +93,13 @@ def minimize(
         args: More arguments for `fun`, after x.
 
     Returns:
-        `OptimizeResult`: the best point `x` that was asked, and its value `fun`; `nfev`, the number of calls made,
+        `OptimizeResult`: the best point `x` that was asked, and its value `fun`, under noise where the search stands,
+        and the mean of its newest values, with their standard error `stderr`; the sample of the lowest value,
+        `luckiest`, a `Best`; `nfev`, the number of calls made,
         those of a resumed run included; `nit`, the number of moves; `success`; `status`, an `Ended` (0 budget spent, 1
         stopped by the callback, 2 time limit, 3 interrupted, 4 `fun` raised, 5 every query failed, 6 target reached,
-        7 steps made); `message`; also `nfailed`, and `center`, where the search stands: under noise, and with many
-        queries a step, it is nearer to the optimum than the luckiest sample `x`.
+        7 steps made); `message`; `nfailed`; `center`, where the search stands; and `trace`, with "auto": which
+        method spent how many queries, and what they gained, as a list of `Spent`.
 
     Raises:
         ValueError: An argument is out of its range.

@@ -8,6 +8,7 @@ from blackbox_zo.estimators._coordinatewise import Coordinatewise as Coordinatew
 from blackbox_zo.estimators._evolution_strategy import EvolutionStrategy as EvolutionStrategy
 from blackbox_zo.estimators._pgpe import PGPE as PGPE
 from blackbox_zo.estimators._portfolio import Portfolio as Portfolio
+from blackbox_zo.estimators._portfolio_state import Spent as Spent
 from blackbox_zo.estimators._preference_gp import PreferenceGP as PreferenceGP
 from blackbox_zo.estimators._quasi_newton import QuasiNewton as QuasiNewton
 from blackbox_zo.estimators._random_vector import RandomVector as RandomVector

@@ -62,8 +62,9 @@ def newton_step(b: Floats, g: Floats, low: Bools, high: Bools) -> Floats:
 
 
 def _solved(b: Floats, g: Floats) -> Floats:
+    mean = float(np.trace(b)) / len(g) or 1.0
     try:
-        p: Floats = np.linalg.solve(b, -g)
+        p: Floats = np.asarray(np.linalg.solve(b, -g), dtype=np.float64)
     except np.linalg.LinAlgError:
-        return -g / (float(np.trace(b)) / len(g) or 1.0)
-    return p if np.isfinite(p).all() else -g / (float(np.trace(b)) / len(g) or 1.0)
+        return -g / mean
+    return p if np.isfinite(p).all() else -g / mean

@@ -115,11 +115,13 @@ class BlockDescent(Estimator):
         axes = Coordinates(variable.blocks, self._coordinates(state.block, variable.size))
         if state.phase == LINE:
             row = self._move(state, variable, axes.coordinates)
-            return Queries(Dense(variable.blocks, row[None, :]), np.zeros(1, dtype=np.intp), np.ones(1), x, (state.turn,))
+            return Queries(
+                Dense(variable.blocks, row[None, :]), np.zeros(1, dtype=np.intp), np.ones(1), x, (state.turn,)
+            )
         h = np.where(x + state.interval <= variable.box[1], state.interval, -state.interval)[axes.coordinates]
-        index = np.arange(axes.k)
+        index: Ints = np.arange(axes.k)
         if math.isnan(state.value):
-            index, h = np.concatenate(([0], index)), np.concatenate(([0.0], h))
+            index, h = np.concatenate((index[:1], index)), np.concatenate(([0.0], h))
         return Queries(axes, index, h, x, (state.turn,))
 
     def _move(self, s: BlockState, variable: Vector, axes: Ints) -> Floats:

@@ -6,24 +6,32 @@ import math
 import warnings
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any, NamedTuple, final
+from typing import Any, final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from blackbox_zo._checks import check_positive
-from blackbox_zo._typing import Bools, Floats, Ints, override
+from blackbox_zo._typing import Floats, Ints, override
 from blackbox_zo.directions import Coordinates, Dense, Directions, Gaussian
 from blackbox_zo.estimators._base import Estimator, vector_of
+from blackbox_zo.estimators._portfolio_state import (
+    JUMP,
+    LOOK,
+    MEMBER,
+    PROBE,
+    PortfolioState,
+    Spent,
+    ended,
+    seen,
+    told,
+    trace,
+)
 from blackbox_zo.feedback import Feedback, Ranking, Values
 from blackbox_zo.randomness import Key
 from blackbox_zo.steps import Queries, Step
 from blackbox_zo.variables import Variable, Vector
 
-__all__ = ["Portfolio", "Spent"]
-
-PROBE, LOOK, MEMBER, JUMP = range(4)
-"""What the next queries are for."""
+__all__ = ["Portfolio"]
 
 LOOKED_AT = 8
 """Points a step while none has answered."""
@@ -32,75 +40,13 @@ NEWEST = 10
 """Values at x that are averaged under noise."""
 
 
-class Spent(NamedTuple):
-    """One run of one member.
-
-    Attributes:
-        member: Its name.
-        queries: How many it has asked.
-        before: The best value when it began; NaN before the first.
-        after: The best value now, or when it ended.
-        ended: Why it ended; empty while it runs.
-    """
-
-    member: str
-    queries: int
-    before: float
-    after: float
-    ended: str
-
-
-class PortfolioState(NamedTuple):
-    """Which member runs, and what was found.
-
-    Attributes:
-        phase: What the next queries are for.
-        member: Index of the member that runs, or is to run after the jump.
-        runs: Runs that each member has begun, shape (m,).
-        spent: Queries of each member, shape (m,).
-        dropped: Which members raised or gave nonsense, shape (m,).
-        inner: The state of each member.
-        incumbent: The best point, in the coordinates of the variable, shape (d,).
-        best: Its value; NaN before the first answer.
-        radius: How far to look around a start that failed.
-        noise: The difference of two answers at x0, or their standard error; 0 for none.
-        centre: Under noise, the newest values at x, one a step, shape (≤ 10,).
-        ranked: Whether answers are rankings.
-        asked: Queries of this run.
-        run_best: The best value of this run.
-        gained: `asked` at the last gain of this run.
-        before: `best` when this run began.
-        ledger: Member, queries, `before` and `best` after it, of each run that has ended, shape (r, 4).
-        reasons: Why each ended, a line each, as bytes of UTF-8.
-    """
-
-    phase: int
-    member: int
-    runs: Ints
-    spent: Ints
-    dropped: Bools
-    inner: tuple[Any, ...]
-    incumbent: Floats
-    best: float
-    radius: float
-    noise: float
-    centre: Floats
-    ranked: bool
-    asked: int
-    run_best: float
-    gained: int
-    before: float
-    ledger: Floats
-    reasons: NDArray[np.uint8]
-
-
 @final
 @dataclass(frozen=True)
 class Portfolio(Estimator):
     """Members in turn, each from the best point so far, then restarts: what `minimize` does by default.
 
-    x0 is asked first, twice: a difference is noise, as is a standard error. Then members that need exact values are left
-    out, nothing restarts, and each step asks x, too: the mean of the newest of these values tells where f(x) is. If x0 fails, points
+    x0 is asked first, twice. A difference is noise, as is a standard error: then members that need exact values are
+    left out, nothing restarts, and each step asks x, too, whose newest values have f(x) as their mean. If x0 fails, points
     around it are asked, ever further away, until one answers. Then each member runs once, in order, until it is over
     (`Estimator.over`), or has gained nothing for 100 + 10 d queries and 30 steps. From then on the member that has
     spent the least restarts at a random point: uniform within bounds, normal around x0 with standard deviation `spread`
@@ -153,12 +99,7 @@ class Portfolio(Estimator):
 
     def trace(self, state: PortfolioState) -> list[Spent]:
         """Which member spent what, and gained what, in order; the present run last."""
-        names = [type(member).__name__ for member in self.members]
-        ended = zip(state.ledger.tolist(), _text(state.reasons).split("\n"), strict=False)
-        out = [Spent(names[int(i)], int(n), before, after, why) for (i, n, before, after), why in ended]
-        if state.phase == MEMBER:
-            out.append(Spent(names[state.member], state.asked, state.before, state.best, ""))
-        return out
+        return trace(state, [type(member).__name__ for member in self.members])
 
     def value(self, state: PortfolioState) -> tuple[float, float]:
         """Under noise, f(x) as the mean of its newest values, and its standard error; NaN before the first two."""
@@ -220,7 +161,7 @@ class Portfolio(Estimator):
         if isinstance(feedback, Ranking):
             return self._of_ranking(state, variable, queries, feedback)
         assert isinstance(feedback, Values)
-        state = self._seen(state, variable, queries, feedback.values)
+        state = seen(state, variable, queries, feedback.values)
         if queries.tag[:2] != (len(state.ledger), state.phase):  # late: asked by a run that is over
             return state, _still(variable)
         if state.phase != MEMBER:
@@ -249,21 +190,6 @@ class Portfolio(Estimator):
             return state, step
         return self._next(state, variable, why)
 
-    def _seen(self, s: PortfolioState, variable: Vector, queries: Queries, values: Floats) -> PortfolioState:
-        """Count the queries, and keep the best point."""
-        n = len(values)
-        best = float(np.fmin.reduce(values))  # NaN if all failed
-        s = s._replace(asked=s.asked + n)
-        if best < s.run_best or (math.isnan(s.run_best) and best == best):
-            if not s.run_best - best <= 1e-12 * abs(best):
-                s = s._replace(gained=s.asked)
-            s = s._replace(run_best=best)
-            if not best >= s.best:
-                i = int(np.nanargmin(values))
-                point = variable.project(queries.take(np.array([i])).points()[0])
-                s = s._replace(best=best, incumbent=point)
-        return s
-
     def _began(
         self, s: PortfolioState, variable: Vector, queries: Queries, values: Floats, stderr: Floats | None
     ) -> tuple[PortfolioState, Step]:
@@ -284,7 +210,7 @@ class Portfolio(Estimator):
 
     def _next(self, s: PortfolioState, variable: Vector, why: str) -> tuple[PortfolioState, Step]:
         """End the present run, and choose who is next."""
-        s = self._ended(s, why)
+        s = ended(s, why)
         usable = np.array(
             [
                 not dropped and not (s.noise and member.exact) and not (s.ranked and Ranking not in member.accepts)
@@ -292,7 +218,7 @@ class Portfolio(Estimator):
             ]
         )
         if not usable.any():
-            raise RuntimeError(f"No member of the portfolio is left. {_text(s.reasons)}")
+            raise RuntimeError(f"No member of the portfolio is left. {told(s.reasons)}")
         unused = np.flatnonzero(usable & (s.runs == 0))
         if unused.size:
             s = s._replace(member=int(unused[0]))
@@ -300,19 +226,7 @@ class Portfolio(Estimator):
         least = int(np.argmin(np.where(usable, s.spent, np.iinfo(np.intp).max)))
         return s._replace(member=least, phase=JUMP), _still(variable)
 
-    def _ended(self, s: PortfolioState, why: str) -> PortfolioState:
-        if s.phase != MEMBER or s.member < 0:
-            return s
-        row = np.array([[s.member, s.asked, s.before, s.best]])
-        spent = s.spent.copy()
-        spent[s.member] += s.asked
-        line = np.frombuffer(f"{' '.join(why.split())}\n".encode(), dtype=np.uint8)
-        reasons = np.concatenate((s.reasons, line))
-        return s._replace(spent=spent, ledger=np.concatenate((s.ledger, row)), reasons=reasons)
-
-    def _begin(
-        self, s: PortfolioState, variable: Vector, place: Floats, value: float
-    ) -> tuple[PortfolioState, Step]:
+    def _begin(self, s: PortfolioState, variable: Vector, place: Floats, value: float) -> tuple[PortfolioState, Step]:
         """Start a member where the value is known, and move x there."""
         runs = s.runs.copy()
         runs[s.member] += 1
@@ -362,12 +276,12 @@ class Failed(Coordinates):
 @lru_cache(maxsize=256)
 def restarted(member: Any, growth: float, run: int, d: int) -> Estimator:
     """A member as it is on its run-th restart."""
-    if run <= 0 or growth == 1.0:
-        return member  # type: ignore[no-any-return]
-    if growth == 0.0:
-        return replace(member, radius=member.radius * 10 ** (-2 * (0.618034 * run % 1.0)))
-    n = member.n_queries or member.population(d)
-    return replace(member, n_queries=round(n * growth**run))
+    out: Estimator = member
+    if run > 0 and growth == 0.0:
+        out = replace(member, radius=member.radius * 10 ** (-2 * (0.618034 * run % 1.0)))
+    elif run > 0 and growth != 1.0:
+        out = replace(member, n_queries=round((member.n_queries or member.population(d)) * growth**run))
+    return out
 
 
 def _appended(values: Floats, value: float) -> Floats:
@@ -376,7 +290,3 @@ def _appended(values: Floats, value: float) -> Floats:
 
 def _still(variable: Vector) -> Step:
     return Step(Dense(variable.blocks, np.zeros((1, variable.size))), np.zeros(1))
-
-
-def _text(characters: NDArray[np.uint8]) -> str:
-    return characters.tobytes().decode()

@@ -13,6 +13,7 @@ from blackbox_zo._typing import Floats, Ints, override
 from blackbox_zo.directions import Coordinates, Dense
 from blackbox_zo.estimators._base import Estimator, vector_of
 from blackbox_zo.estimators._bfgs import newton_step, updated
+from blackbox_zo.estimators._opening import separable, span
 from blackbox_zo.estimators._parabola_search import MOST, Line
 from blackbox_zo.feedback import Feedback, Values
 from blackbox_zo.randomness import Key
@@ -89,12 +90,13 @@ REASONS = (
 class QuasiNewton(Estimator):
     """BFGS on finite differences within bounds, for functions whose values have little or no noise.
 
-    It opens with central differences at `radius`: a gradient and the diagonal of a Hessian over a wide span, which small
-    ruggedness does not deceive. If the step to the least point of that quadratic gains what it promised, the diagonal is
-    the first B; else the first move's curvature is. Then forward differences of d queries alternate with line searches
-    of a few. B is scaled down where it proves too large (see `updated`), so one too-steep direction does not shorten the
-    steps in all others. Where a line search fails, differences become central; where it fails again, or gains no more
-    than the values' rounding, the search is over. Used alone, it then opens again, at a tenth of the radius.
+    It opens with central differences at `radius`: a gradient and the diagonal of a Hessian over a wide span, which
+    small ruggedness does not deceive. If the step to the least point of that quadratic gains what it promised, the
+    diagonal is the first B; else the first move's curvature is. Then forward differences of d queries alternate with
+    line searches of a few. B is scaled down where it proves too large (see `updated`), so one too-steep direction does
+    not shorten the steps in all others. Where a line search fails, differences become central; where it fails again, or
+    gains no more than the values' rounding, the search is over. Used alone, it then opens again, at a tenth of the
+    radius.
 
     The interval of the differences is `2 sqrt(e / L)` (Gill et al. 1983; Nocedal & Wright 2006, section 8.1), e the
     error of f and L the curvature along recent moves. Where values come in coarse steps, so that differences vanish, it
@@ -151,10 +153,12 @@ class QuasiNewton(Estimator):
         x = variable.value
         if state.phase == LINE:
             row = variable.project(x + state.line.alpha * state.line.direction) - x
-            return Queries(Dense(variable.blocks, row[None, :]), np.zeros(1, dtype=np.intp), np.ones(1), x, (state.turn,))
+            return Queries(
+                Dense(variable.blocks, row[None, :]), np.zeros(1, dtype=np.intp), np.ones(1), x, (state.turn,)
+            )
         if state.phase == OPENING:
             free = _free(variable)
-            up, down = _span(variable, free, state.radius)
+            up, down = span(variable, free, state.radius)
             index, scale = np.concatenate((np.arange(free.size),) * 2), np.concatenate((up, down))
             if math.isnan(state.value):
                 index, scale = np.concatenate(([0], index)), np.concatenate(([0.0], scale))
@@ -171,9 +175,10 @@ class QuasiNewton(Estimator):
         x, (low, high) = variable.value, variable.box
         error = ROUNDING * max(abs(s.value), 1e-9 * s.scale)
         curvature = s.curvature if s.curvature > 0 else max(s.scale, 1e-300) / s.radius**2
-        h = (30.0 if s.phase == CENTRAL else 2.0) * math.sqrt(error / curvature) * s.widened
-        h = np.clip(np.maximum(h, 1e-9 * np.abs(x)), 1e-9 * s.reach, s.radius)
-        h = np.minimum(h, np.maximum(high - low, 0.0) / 4) if variable.bounded else h
+        least = (30.0 if s.phase == CENTRAL else 2.0) * math.sqrt(error / curvature) * s.widened
+        h: Floats = np.clip(np.maximum(least, 1e-9 * np.abs(x)), 1e-9 * s.reach, s.radius)
+        if variable.bounded:
+            h = np.minimum(h, np.maximum(high - low, 0.0) / 4)
         out: Floats = s.side * np.where(x + h <= high, h, -h)
         return out
 
@@ -218,15 +223,7 @@ class QuasiNewton(Estimator):
         at, h = values[-2 * k :].reshape(2, k), queries.scale[-2 * k :].reshape(2, k)
         if not np.isfinite(at).any() or (np.nan_to_num(at, nan=value) == value).all():
             return self._again(s, variable, value, 5), None
-        slopes = (at - value) / h
-        curvature = 2 * (slopes[0] - slopes[1]) / (h[0] - h[1])
-        slope = slopes[0] - 0.5 * curvature * h[0]
-        one = np.isfinite(slopes)
-        slope = np.where(one.all(axis=0), slope, np.where(one[0], slopes[0], np.where(one[1], slopes[1], 0.0)))
-        curvature = np.where(np.isfinite(curvature), curvature, 0.0)
-        bowl = curvature > 0
-        p = np.where(bowl, -slope / np.where(bowl, curvature, 1.0), np.where(slope > 0, -np.inf, np.inf))
-        p = np.clip(np.where(slope == 0.0, 0.0, p), -2 * s.radius, 2 * s.radius)
+        slope, curvature, p = separable(h, at - value, 2 * s.radius)
         g, step = np.zeros(d), np.zeros(d)
         g[free], step[free] = slope, p
         predicted = -float(slope @ p + 0.5 * curvature @ (p * p))
@@ -237,7 +234,7 @@ class QuasiNewton(Estimator):
             to[free[j % k]] = h.flat[j]
             line = line._replace(value=float(at.flat[j]), move=to)
         diagonal = np.zeros(d)
-        diagonal[free] = np.where(bowl, curvature, np.abs(curvature) + 1e-12 * np.abs(curvature).max())
+        diagonal[free] = np.abs(curvature) + np.where(curvature > 0, 0.0, 1e-12 * np.abs(curvature).max())
         scale = float(np.nanmax(np.abs(at)))
         s = s._replace(
             phase=LINE, value=value, gradient=g, line=line, scale=max(scale, abs(value)), predicted=predicted,
@@ -287,9 +284,7 @@ class QuasiNewton(Estimator):
         s = s._replace(central=True, failures=s.failures + 1, matrix=matrix, predicted=math.nan)
         return self._at_new_x(s, variable, np.zeros(0))
 
-    def _differenced(
-        self, s: QuasiNewtonState, variable: Vector, queries: Queries, values: Floats
-    ) -> QuasiNewtonState:
+    def _differenced(self, s: QuasiNewtonState, variable: Vector, queries: Queries, values: Floats) -> QuasiNewtonState:
         """More of the gradient; when it is whole, B and the next direction."""
         free = queries.directions.coordinates  # type: ignore[attr-defined]
         h = queries.scale[: free.size]
@@ -347,12 +342,3 @@ def _free(variable: Vector) -> Ints:
     """Coordinates that can move."""
     low, high = variable.box
     return np.flatnonzero(low < high)
-
-
-def _span(variable: Vector, free: Ints, radius: float) -> tuple[Floats, Floats]:
-    """How far up and down the opening asks, each of shape (k,); both on one side where a bound is near."""
-    x, (low, high) = variable.value[free], variable.box
-    room_up, room_down = high[free] - x, x - low[free]
-    up, down = np.minimum(radius, room_up), -np.minimum(radius, room_down)
-    inwards = np.minimum(radius, np.maximum(room_up, room_down))
-    return np.where(up < 0.25 * inwards, -0.5 * inwards, up), np.where(-down < 0.25 * inwards, 0.5 * inwards, down)

@@ -12,12 +12,12 @@ from typing import Any, final
 import numpy as np
 
 import blackbox_zo as bz
+from blackbox_zo._auto import auto
 from blackbox_zo._replay import restore
 from blackbox_zo._stop import Stop
 from blackbox_zo._typing import override
 from blackbox_zo.distinct import Distinct, distinct
 from blackbox_zo.journal import JournalReader
-from blackbox_zo._auto import auto
 from blackbox_zo.tally import Tally
 from oracles._files import write
 from oracles.command.options import EXAMPLE, OPTIONS, values_of

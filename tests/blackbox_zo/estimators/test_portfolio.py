@@ -14,6 +14,7 @@ from blackbox_zo._typing import Floats, override
 
 from ..helpers import sphere
 
+
 def bowl(x: Floats) -> float:
     return float(sphere(x - 1.0))
 
@@ -141,7 +142,9 @@ class Broken(bz.Estimator):
         return bz.Queries(bz.Gaussian(variable.blocks, 2, key), np.arange(2), scale, variable.origin)
 
     @override
-    def estimate(self, state: tuple[()], variable: Any, queries: bz.Queries, feedback: Any) -> tuple[tuple[()], bz.Step]:
+    def estimate(
+        self, state: tuple[()], variable: Any, queries: bz.Queries, feedback: Any
+    ) -> tuple[tuple[()], bz.Step]:
         if self.how == "estimate":
             raise ZeroDivisionError("by itself")
         return (), bz.Step(queries.directions, np.full(2, math.nan if self.how == "move" else 0.0))
@@ -176,7 +179,9 @@ def test_if_no_member_is_left_the_run_ends_and_says_why() -> None:
 
 def test_one_member_is_restarted_with_growing_populations() -> None:
     f = Seen(lambda x: 0.0 if np.abs(x).max() < 1e-3 else 1.0 + bowl(x))
-    r = bz.minimize(f, np.full(2, 2.0), bz.Portfolio((bz.EvolutionStrategy(0.3, 6),), (2.0,)), budget=4000, bounds=(-5, 5))
+    r = bz.minimize(
+        f, np.full(2, 2.0), bz.Portfolio((bz.EvolutionStrategy(0.3, 6),), (2.0,)), budget=4000, bounds=(-5, 5)
+    )
     assert len(r.trace) >= 3
 
 
@@ -197,7 +202,10 @@ def test_late_answers_of_a_run_that_is_over_move_nothing() -> None:
     [
         ({"members": ()}, r"`Portfolio\(members=...\)` must be one or more estimators"),
         ({"members": (3,)}, r"`Portfolio\(members=...\)` must be one or more estimators"),
-        ({"members": (ES,), "growth": (1.0, 2.0)}, r"`Portfolio\(growth=...\)` must be one number of at least 0 for each"),
+        (
+            {"members": (ES,), "growth": (1.0, 2.0)},
+            r"`Portfolio\(growth=...\)` must be one number of at least 0 for each",
+        ),
         ({"members": (ES,), "growth": (-1.0,)}, r"`Portfolio\(growth=...\)` must be one number of at least 0 for each"),
         ({"members": (ES,), "spread": 0.0}, r"`Portfolio\(spread=...\)` must be a positive number"),
     ],

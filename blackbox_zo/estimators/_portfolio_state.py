@@ -1,0 +1,121 @@
+"""The state of a `Portfolio`: which member runs, what was found, and the ledger of the runs."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blackbox_zo._typing import Bools, Floats, Ints
+from blackbox_zo.steps import Queries
+from blackbox_zo.variables import Vector
+
+__all__ = ["JUMP", "LOOK", "MEMBER", "PROBE", "PortfolioState", "Spent", "ended", "seen", "told", "trace"]
+
+PROBE, LOOK, MEMBER, JUMP = range(4)
+"""What the next queries are for."""
+
+
+class Spent(NamedTuple):
+    """One run of one member.
+
+    Attributes:
+        member: Its name.
+        queries: How many it has asked.
+        before: The best value when it began; NaN before the first.
+        after: The best value now, or when it ended.
+        ended: Why it ended; empty while it runs.
+    """
+
+    member: str
+    queries: int
+    before: float
+    after: float
+    ended: str
+
+
+class PortfolioState(NamedTuple):
+    """Which member runs, and what was found.
+
+    Attributes:
+        phase: What the next queries are for.
+        member: Index of the member that runs, or is to run after the jump.
+        runs: Runs that each member has begun, shape (m,).
+        spent: Queries of each member, shape (m,).
+        dropped: Which members raised or gave nonsense, shape (m,).
+        inner: The state of each member.
+        incumbent: The best point, in the coordinates of the variable, shape (d,).
+        best: Its value; NaN before the first answer.
+        radius: How far to look around a start that failed.
+        noise: The difference of two answers at x0, or their standard error; 0 for none.
+        centre: Under noise, the newest values at x, one a step, shape (≤ 10,).
+        ranked: Whether answers are rankings.
+        asked: Queries of this run.
+        run_best: The best value of this run.
+        gained: `asked` at the last gain of this run.
+        before: `best` when this run began.
+        ledger: Member, queries, `before` and `best` after it, of each run that has ended, shape (r, 4).
+        reasons: Why each ended, a line each, as bytes of UTF-8.
+    """
+
+    phase: int
+    member: int
+    runs: Ints
+    spent: Ints
+    dropped: Bools
+    inner: tuple[Any, ...]
+    incumbent: Floats
+    best: float
+    radius: float
+    noise: float
+    centre: Floats
+    ranked: bool
+    asked: int
+    run_best: float
+    gained: int
+    before: float
+    ledger: Floats
+    reasons: NDArray[np.uint8]
+
+
+def trace(s: PortfolioState, names: list[str]) -> list[Spent]:
+    """The runs in order, the present one last."""
+    done = zip(s.ledger.tolist(), told(s.reasons).split("\n"), strict=False)
+    out = [Spent(names[int(i)], int(n), before, after, why) for (i, n, before, after), why in done]
+    if s.phase == MEMBER:
+        out.append(Spent(names[s.member], s.asked, s.before, s.best, ""))
+    return out
+
+
+def ended(s: PortfolioState, why: str) -> PortfolioState:
+    """The state after the end of the present run, if there is one."""
+    if s.phase != MEMBER or s.member < 0:
+        return s
+    spent = s.spent.copy()
+    spent[s.member] += s.asked
+    row = np.array([[s.member, s.asked, s.before, s.best]])
+    line = np.frombuffer(f"{' '.join(why.split())}\n".encode(), dtype=np.uint8)
+    ledger, reasons = np.concatenate((s.ledger, row)), np.concatenate((s.reasons, line))
+    return s._replace(spent=spent, ledger=ledger, reasons=reasons)
+
+
+def seen(s: PortfolioState, variable: Vector, queries: Queries, values: Floats) -> PortfolioState:
+    """The state after values: they are counted, and the best point is kept."""
+    s = s._replace(asked=s.asked + len(values))
+    best = float(np.fmin.reduce(values))  # NaN if all failed
+    if not (best < s.run_best or (math.isnan(s.run_best) and best == best)):
+        return s
+    if not s.run_best - best <= 1e-12 * abs(best):
+        s = s._replace(gained=s.asked)
+    s = s._replace(run_best=best)
+    if best >= s.best:
+        return s
+    which = np.array([int(np.nanargmin(values))])
+    return s._replace(best=best, incumbent=variable.project(queries.take(which).points()[0]))
+
+
+def told(characters: NDArray[np.uint8]) -> str:
+    """The reasons as text."""
+    return characters.tobytes().decode()
