@@ -15,6 +15,7 @@ from blackbox_zo._typing import Floats, Ints, override
 from blackbox_zo.directions import Coordinates, Dense, Directions, Gaussian
 from blackbox_zo.estimators._base import Estimator, vector_of
 from blackbox_zo.estimators._portfolio_state import (
+    AGAIN,
     JUMP,
     LOOK,
     MEMBER,
@@ -45,8 +46,8 @@ NEWEST = 10
 class Portfolio(Estimator):
     """Members in turn, each from the best point so far, then restarts: what `minimize` does by default.
 
-    x0 is asked first, twice. A difference is noise, as is a standard error: then members that need exact values are
-    left out, nothing restarts, and each step asks x, too, whose newest values have f(x) as their mean. If x0 fails, points
+    x0 is asked first, and again. A difference is noise, as is a standard error: then members that need exact values are
+    left out, nothing restarts, and each step asks x, too: the mean of its newest values is f(x). If x0 fails, points
     around it are asked, ever further away, until one answers. Then each member runs once, in order, until it is over
     (`Estimator.over`), or has gained nothing for 100 + 10 d queries and 30 steps. From then on the member that has
     spent the least restarts at a random point: uniform within bounds, normal around x0 with standard deviation `spread`
@@ -85,7 +86,7 @@ class Portfolio(Estimator):
                 f"got {self.growth!r:.80}."
             )
         check_positive("Portfolio", spread=self.spread)
-        object.__setattr__(self, "warmup", 1 + max(member.warmup for member in self.members))
+        object.__setattr__(self, "warmup", 2 + max(member.warmup for member in self.members))
 
     @override
     def start(self, variable: Variable) -> PortfolioState:
@@ -132,8 +133,8 @@ class Portfolio(Estimator):
             if s.noise:  # x itself, too
                 return q.directions, np.append(q.index, 0), np.append(q.scale, 0.0), q.tag
             return q.directions, q.index, q.scale, q.tag
-        if s.phase == PROBE:
-            return Coordinates(blocks, np.arange(1)), np.zeros(2, dtype=np.intp), np.zeros(2), ()
+        if s.phase in (PROBE, AGAIN):
+            return Coordinates(blocks, np.arange(1)), one, np.zeros(1), ()
         if s.phase == LOOK:
             rows = s.radius * Gaussian(blocks, LOOKED_AT, key).rows
             if variable.bounded:
@@ -194,19 +195,22 @@ class Portfolio(Estimator):
         self, s: PortfolioState, variable: Vector, queries: Queries, values: Floats, stderr: Floats | None
     ) -> tuple[PortfolioState, Step]:
         """After the first answers, or a jump: begin with a member, or look further."""
-        if s.phase == PROBE:
-            gap = float(np.ptp(values)) if len(values) == 2 else 0.0
-            known = 0.0 if stderr is None else float(np.nan_to_num(stderr).max())
-            s = s._replace(noise=max(gap if gap > 0 else 0.0, known))
+        value = float(values[0])
+        if s.phase == PROBE and not math.isnan(value):
+            known = 0.0 if stderr is None else float(np.nan_to_num(stderr[0]))
+            return s._replace(phase=AGAIN, noise=known, before=value), _still(variable)
+        if s.phase == AGAIN:
+            gap = abs(value - s.before)
+            s = s._replace(noise=max(s.noise, gap if gap > 0 else 0.0))
         if math.isnan(s.best):
             radius = s.radius if s.phase == PROBE else min(2 * s.radius, 1e6 * self.spread)
             return s._replace(phase=LOOK, radius=radius), _still(variable)
         if s.phase != JUMP:
             s = s._replace(phase=MEMBER, member=-1)
             return self._next(s, variable, "")
-        if math.isnan(values[0]):  # another place
+        if math.isnan(value):  # another place
             return s, _still(variable)
-        return self._begin(s, variable, variable.project(queries.points()[0]), float(values[0]))
+        return self._begin(s, variable, variable.project(queries.points()[0]), value)
 
     def _next(self, s: PortfolioState, variable: Vector, why: str) -> tuple[PortfolioState, Step]:
         """End the present run, and choose who is next."""

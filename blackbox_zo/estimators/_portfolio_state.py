@@ -12,9 +12,9 @@ from blackbox_zo._typing import Bools, Floats, Ints
 from blackbox_zo.steps import Queries
 from blackbox_zo.variables import Vector
 
-__all__ = ["JUMP", "LOOK", "MEMBER", "PROBE", "PortfolioState", "Spent", "ended", "seen", "told", "trace"]
+__all__ = ["AGAIN", "JUMP", "LOOK", "MEMBER", "PROBE", "PortfolioState", "Spent", "ended", "seen", "told", "trace"]
 
-PROBE, LOOK, MEMBER, JUMP = range(4)
+PROBE, AGAIN, LOOK, MEMBER, JUMP = range(5)
 """What the next queries are for."""
 
 
@@ -55,7 +55,7 @@ class PortfolioState(NamedTuple):
         asked: Queries of this run.
         run_best: The best value of this run.
         gained: `asked` at the last gain of this run.
-        before: `best` when this run began.
+        before: `best` when this run began; before any run, the first value at x0.
         ledger: Member, queries, `before` and `best` after it, of each run that has ended, shape (r, 4).
         reasons: Why each ended, a line each, as bytes of UTF-8.
     """

@@ -91,7 +91,8 @@ def test_read_start_seed_and_quiet(tmp_path: Path) -> None:
     header, _ = read(tmp_path / "near.jsonl")
     assert header["variable"]["x0"] == [0.7] and header["seed"] == 0
     other = cli(*run, "--start", "x=7", "--seed", "5", "--journal", tmp_path / "other.jsonl")
-    assert other.stdout.splitlines()[0] != near.stdout.splitlines()[0]
+    assert other.stdout.splitlines()[0] == near.stdout.splitlines()[0] == "best 0, query 0"  # x0 comes first
+    assert read(tmp_path / "other.jsonl")[0]["seed"] == 5
 
 
 def test_failures_are_counted_and_the_first_is_told_at_once(tmp_path: Path) -> None:
@@ -115,7 +116,9 @@ def test_when_all_fail_the_first_failure_is_shown(tmp_path: Path) -> None:
 
 
 def test_timeout_and_time_limit(tmp_path: Path) -> None:
-    path = script(tmp_path, "import sys, time; time.sleep(0.2 if float(sys.argv[1]) < 0.5 else 60); print(sys.argv[1])")
+    path = script(
+        tmp_path, "import sys, time; time.sleep(0.2 if float(sys.argv[1]) <= 0.5 else 60); print(sys.argv[1])"
+    )
     run = ("minimize", "--run", f"{{python}} {path} {{x}}", "--param", "x=0:1", "--budget", "1000")
     done = cli(*run, "--timeout", "2", "--time-limit", "4")
     assert done.returncode == 0, done.stderr

@@ -71,8 +71,7 @@ def test_the_vertex_is_the_bound_to_the_bit() -> None:
 
 
 def test_equal_bounds_fix_a_variable() -> None:
-    variable = bz.Vector(np.full(1, 4.0), (3.0, 5.0))
-    variable.lower = variable.upper = np.full(1, 4.0)
+    variable = bz.Vector(np.full(1, 4.0), (4.0, 4.0))
     smooth = SmoothBounds(variable, 0.1)
     assert smooth.into(np.array([[-1.0], [4.0], [9.0]])).ravel().tolist() == [4.0] * 3
     assert smooth.back(variable.value).tolist() == [4.0]
