@@ -9,9 +9,13 @@ import numpy as np
 
 from blackbox_zo._typing import Floats
 from blackbox_zo.estimators._cma_constants import Constants
+from blackbox_zo.feedback import Ranking
 from blackbox_zo.randomness import combine
 
-__all__ = ["EvolutionState", "adapted", "first_state", "followed", "kind", "spread", "whiten"]
+__all__ = ["EvolutionState", "adapted", "first_state", "followed", "kind", "spread", "trusted", "whiten"]
+
+LONGEST_PAUSE = 7
+"""For so many steps a model is left out, at most."""
 
 
 class EvolutionState(NamedTuple):
@@ -29,6 +33,8 @@ class EvolutionState(NamedTuple):
         line: The last move, for the line search, shape (d,); (0,) without one.
         points: The newest points asked about, shape (n, d), for the model; (0, d) without one.
         values: Their finite values, shape (n,).
+        pause: How many steps the model is left out after one whose query was bad; 0 after a good one.
+        next_fit: The generation in which a model is fitted again.
     """
 
     radius: float
@@ -42,6 +48,8 @@ class EvolutionState(NamedTuple):
     line: Floats
     points: Floats
     values: Floats
+    pause: int
+    next_fit: int
 
 
 def kind(state: EvolutionState) -> str:
@@ -82,7 +90,17 @@ def first_state(d: int, radius: float, covariance: str, *, path: bool) -> Evolut
         line=np.zeros(0 if path else d),
         points=np.empty((0, d)),
         values=np.empty(0),
+        pause=0,
+        next_fit=0,
     )
+
+
+def trusted(s: EvolutionState, ranking: Ranking, rest: int) -> EvolutionState:
+    """The state after an answer whose first query was the model's: a bad one is left out for longer than `rest`."""
+    net = ranking.net_losses()
+    bad = np.count_nonzero(net[1:] < net[0]) > (len(net) - 1) / 2
+    pause = min(2 * s.pause + 1, LONGEST_PAUSE) if bad else rest
+    return s._replace(pause=pause, next_fit=s.generation + 1 + pause)
 
 
 def followed(

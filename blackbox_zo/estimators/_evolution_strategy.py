@@ -14,10 +14,18 @@ from blackbox_zo.directions import Dense, Gaussian
 from blackbox_zo.estimators._base import Estimator, vector_of
 from blackbox_zo.estimators._candidates import Candidates
 from blackbox_zo.estimators._cma_constants import Constants, all_ranks, constants, recombination
-from blackbox_zo.estimators._evolution_state import EvolutionState, adapted, first_state, followed, kind, spread
+from blackbox_zo.estimators._evolution_state import (
+    EvolutionState,
+    adapted,
+    first_state,
+    followed,
+    kind,
+    spread,
+    trusted,
+)
 from blackbox_zo.estimators._line_search import LineAnswer, along, line_answer, on_the_line
-from blackbox_zo.estimators._quadratic_model import coefficients, least_point
-from blackbox_zo.estimators._smooth_bounds import SmoothBounds
+from blackbox_zo.estimators._quadratic_model import coefficients, enough, least_point
+from blackbox_zo.estimators._smooth_bounds import SmoothBounds, smooth_bounds
 from blackbox_zo.estimators._tournament import expected_normals
 from blackbox_zo.feedback import Feedback, Ranking, Values
 from blackbox_zo.randomness import Key, combine
@@ -28,6 +36,9 @@ __all__ = ["EvolutionStrategy"]
 
 LARGE = 100
 """Above this dimension defaults cost O(d)."""
+
+MODERATE = 15
+"""Above this dimension a step with a model is followed by one without: a fit takes as long as many steps."""
 
 ENOUGH_FOR_A_LINE = 12
 """From this many queries on, three of them may lie on a line by default."""
@@ -48,9 +59,11 @@ class EvolutionStrategy(Estimator):
     "isotropic" keeps C = I; with `adapt_radius=False` it is then a plain evolution strategy, whose estimate stays a
     combination of seeded directions. Only the order of the answers is used. Failures rank last and have no weight.
 
-    With `model`, one query of each step is the minimiser of a quadratic fitted to the newest answers (an injected
-    solution: Hansen 2011, arXiv 1110.4181). It is ranked by its own value, so a bad model costs one query a step. On
-    smooth functions this converges like a Newton method. A fit costs O(d^6), so keep d to about 20.
+    With `model`, one query of a step is the minimiser of a quadratic fitted to the newest answers (an injected
+    solution: Hansen 2011, arXiv 1110.4181). It is ranked by its own value, so a bad model costs one query. While its
+    queries come out in the worse half, a model is fitted in every second step only, then in every fourth, and at last in
+    every eighth; above 15 dimensions in every second at most. On smooth functions this converges like a Newton method.
+    A fit costs O(d^6), so keep d to about 20.
 
     With weights "all" the worse half pushes as the better half pulls: each rank has the weight of its expected order
     statistic (Arnold 2006, Weighted multirecombination evolution strategies). If d is well above n_queries this is
@@ -154,26 +167,29 @@ class EvolutionStrategy(Estimator):
             y *= state.lengths
         if kind(state) == "full":
             y = y @ state.axes.T
-        bounds = SmoothBounds(variable, self.radius / 3) if variable.bounded else None
+        bounds = smooth_bounds(variable, self.radius / 3) if variable.bounded else None
         if self._line_search(variable.size):
             places = along(n, state.generation)
             line = on_the_line(places, state.line, state.radius)
             y[: len(places)] = line if bounds is None else bounds.short(variable.value, line, state.radius)
-        best = self._model_step(state, variable, bounds)
-        if best is not None:
-            y[0] = best
-        return replace(queries, directions=Candidates(variable, y, state.radius, bounds, places))
+        least = self._model_step(state, variable, bounds)
+        if least is not None:
+            y[0] = least
+        drawn = Candidates(variable, y, state.radius, bounds, places, fitted=least is not None)
+        return replace(queries, directions=drawn)
 
     def _model_step(self, s: EvolutionState, variable: Vector, bounds: SmoothBounds | None) -> Floats | None:
         """Where the model is least, as a displacement from the mean in units of sigma, shape (d,)."""
         d = variable.size
-        if not self.model or len(s.values) <= coefficients(d):
+        if not self.model or s.generation < s.next_fit or len(s.values) <= coefficients(d):
             return None
         mean = variable.value if bounds is None else bounds.back(variable.value)
-        z = ((s.points - mean) @ s.axes) / (s.lengths * s.radius)
-        nearest = np.argsort(np.einsum("ij,ij->i", z, z), kind="stable")[: 2 * coefficients(d) + 1]
+        z, values, most = (s.points - mean) @ (s.axes / (s.lengths * s.radius)), s.values, enough(d)
+        if len(z) > most:
+            nearest = np.argpartition(np.einsum("ij,ij->i", z, z), most)[:most]
+            z, values = z[nearest], values[nearest]
         limit = math.sqrt(d) + 2 * d / (d + 2)  # Hansen 2011, table 1: c_y
-        q = least_point(z[nearest], s.values[nearest], limit)
+        q = least_point(z, values, limit)
         if q is None:
             return None
         y: Floats = s.axes @ (s.lengths * q)
@@ -193,6 +209,8 @@ class EvolutionStrategy(Estimator):
             ranking = Values(-normals.round(9)).ranking()
         if not ranking.net_losses().any():
             return self._nothing_new(state, variable, queries, feedback)
+        if isinstance(drawn, Candidates) and drawn.fitted:
+            state = trusted(state, ranking, rest=int(variable.size > MODERATE))
         part = drawn.drawn if isinstance(drawn, Candidates) else slice(0, drawn.k)
         answer = line_answer(drawn.places, ranking) if isinstance(drawn, Candidates) else None
         if part.start:

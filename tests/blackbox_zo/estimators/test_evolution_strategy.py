@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 import blackbox_zo as bz
 from blackbox_zo._typing import Floats
 from blackbox_zo.estimators._cma_constants import all_ranks, constants, order_statistics, recombination
-from blackbox_zo.estimators._evolution_state import spread
+from blackbox_zo.estimators._evolution_state import spread, trusted
 from blackbox_zo.estimators._line_search import MANY, THREE, line_answer
-from blackbox_zo.estimators._quadratic_model import coefficients, least_point
+from blackbox_zo.estimators._quadratic_model import coefficients, enough, least_point
 
 from ..helpers import Quadratic, bits, few, laws, one_step, run, sphere
 
@@ -572,6 +572,71 @@ def test_model_stays_in_the_trust_region_and_is_least_there(seed: int, limit: fl
     angle = np.linspace(0, 2 * np.pi, 721)
     disc = np.concatenate([r * limit * np.stack((np.cos(angle), np.sin(angle)), axis=1) for r in np.linspace(0, 1, 41)])
     assert float(q(found)) <= q(disc).min() + 1e-3 * np.ptp(q(disc))
+
+
+@few
+@given(d=st.integers(1, 6), seed=st.integers(0, 50))
+def test_model_is_the_weighted_least_squares_fit(d: int, seed: int) -> None:
+    """Of a function that is not quadratic; the weights are 1 / (1 + 20 rank / n)."""
+    rng = np.random.default_rng(seed)
+    z = rng.standard_normal((enough(d), d))
+    values = (z**4).sum(axis=1) + 3 * (z @ rng.standard_normal(d)) + rng.standard_normal(len(z))
+    i, j = np.triu_indices(d)
+    features = np.hstack((np.ones((len(z), 1)), z, z[:, i] * z[:, j]))
+    root = 1 / np.sqrt(1 + 20 * np.argsort(np.argsort(values)) / len(z))
+    c = np.linalg.lstsq(features * root[:, None], values * root, rcond=None)[0]
+    hessian = np.zeros((d, d))
+    hessian[i, j] = c[1 + d :]
+    hessian += hessian.T
+    gradient, limit = c[1 : 1 + d], 0.3
+    found = least_point(z, values, limit)
+    assert found is not None
+
+    def q(x: Floats) -> Floats:
+        return np.asarray(0.5 * np.einsum("...i,ij,...j->...", x, hessian, x) + x @ gradient)
+
+    others = rng.standard_normal((4000, d))
+    others *= limit * rng.random((4000, 1)) ** (1 / d) / np.linalg.norm(others, axis=1, keepdims=True)
+    assert np.linalg.norm(found) <= limit * (1 + 1e-9)
+    assert float(q(found)) <= q(others).min() + 1e-6 * np.ptp(q(others))
+
+
+def test_a_model_whose_queries_are_bad_is_left_out_more_and_more() -> None:
+    state = bz.EvolutionStrategy(0.5, 5, model=True).start(bz.Vector(X0))
+    pauses = []
+    for order in ([1, 2, 3, 0, 4], [1, 2, 3, 0, 4], [1, 2, 3, 4, 0], [3, 2, 1, 4, 0], [1, 2, 0, 3, 4], [1, 2, 3, 0, 4]):
+        state = trusted(state, bz.Ranking(order, 5), rest=0)
+        pauses.append((state.pause, state.next_fit))
+    assert pauses == [(1, 2), (3, 4), (7, 8), (7, 8), (0, 1), (1, 2)]
+    assert trusted(state, bz.Ranking([0], 5), rest=1).pause == 1
+
+
+def test_a_model_is_fitted_in_every_step_where_it_is_good_and_seldom_where_it_is_not() -> None:
+    def rugged(points: Floats) -> Floats:
+        return np.asarray(sphere(points) - 3 * np.cos(9 * points).sum(axis=-1))
+
+    shares = {}
+    for name, f in (("sphere", sphere), ("rugged", rugged)):
+        search, fitted = bz.Search(np.full(6, 2.0), bz.EvolutionStrategy(0.5, model=True), seed=1), []
+        for _ in range(60):
+            proposal = search.ask()
+            search.tell(proposal, bz.Values(f(proposal.points)))
+            fitted.append(proposal.queries.directions.fitted)  # type: ignore[attr-defined]
+        shares[name] = np.mean(fitted)
+    assert shares["sphere"] > 0.8 and shares["rugged"] < 0.5
+
+
+def test_above_15_dimensions_every_other_step_is_without_a_model() -> None:
+    least = 0.3
+    for d in (15, 16):
+        search = bz.Search(np.zeros(d), bz.EvolutionStrategy(0.5, model=True), seed=1)
+        fitted = []
+        for _ in range(40):
+            proposal = search.ask()
+            search.tell(proposal, bz.Values(sphere(proposal.points - least)))
+            fitted.append(proposal.queries.directions.fitted)  # type: ignore[attr-defined]
+        twice = any(a and b for a, b in itertools.pairwise(fitted))
+        assert any(fitted) and twice == (d == 15)
 
 
 def test_model_needs_more_points_than_coefficients() -> None:
