@@ -61,9 +61,9 @@ class EvolutionStrategy(Estimator):
 
     With `model`, one query of a step is the minimiser of a quadratic fitted to the newest answers (an injected
     solution: Hansen 2011, arXiv 1110.4181). It is ranked by its own value, so a bad model costs one query. While its
-    queries come out in the worse half, a model is fitted in every second step only, then in every fourth, and at last in
-    every eighth; above 15 dimensions in every second at most. On smooth functions this converges like a Newton method.
-    A fit costs O(d^6), so keep d to about 20.
+    queries come out in the worse half, a model is fitted in every second step only, then in every fourth, and at last
+    in every eighth; above 15 dimensions in every second at most. On smooth functions this converges like a Newton
+    method. A fit costs O(d^6), so keep d to about 20.
 
     With weights "all" the worse half pushes as the better half pulls: each rank has the weight of its expected order
     statistic (Arnold 2006, Weighted multirecombination evolution strategies). If d is well above n_queries this is
