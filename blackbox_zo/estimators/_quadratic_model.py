@@ -6,7 +6,6 @@ import math
 from functools import lru_cache
 
 import numpy as np
-from scipy.linalg import blas, lapack
 
 from blackbox_zo._typing import Floats, Ints
 
@@ -41,6 +40,8 @@ def least_point(z: Floats, values: Floats, limit: float) -> Floats | None:
     Returns:
         The minimiser, shape (d,), or None while n does not exceed the number of coefficients, or the fit breaks down.
     """
+    from scipy.linalg import blas, lapack  # importing the package stays light
+
     n, d = z.shape
     count = coefficients(d)
     if n <= count:
