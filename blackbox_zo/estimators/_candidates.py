@@ -23,16 +23,21 @@ class Candidates(Dense):
         radius: Sigma.
         bounds: T, or None.
         places: Where the first candidates lie on the line of the last move, shape (p,).
+        fitted: Whether the first is where a model is least.
 
     Attributes:
         y: See above.
         bounds: See above.
         places: See above.
+        fitted: See above.
         mean: See `y`, shape (d,).
         g: The candidates before T, where it does not repeat itself, shape (k, d); computed when read.
     """
 
-    def __init__(self, variable: Vector, y: Floats, radius: float, bounds: SmoothBounds | None, places: Floats) -> None:
+    def __init__(
+        self, variable: Vector, y: Floats, radius: float, bounds: SmoothBounds | None, places: Floats, *, fitted: bool
+    ) -> None:
+        self.fitted = fitted
         self.y, self.bounds, self.places, self.radius = y, bounds, places, radius
         self.mean = variable.value
         rows = y

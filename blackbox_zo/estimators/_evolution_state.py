@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from blackbox_zo._typing import Floats
 from blackbox_zo.estimators._cma_constants import Constants
+from blackbox_zo.feedback import Ranking
 from blackbox_zo.randomness import combine
 
-__all__ = ["EvolutionState", "adapted", "first_state", "followed", "kind", "spread", "whiten"]
+if TYPE_CHECKING:
+    from blackbox_zo.estimators._learning_rate import Rates
+
+__all__ = ["EvolutionState", "adapted", "first_state", "followed", "kind", "spread", "trusted", "whiten"]
+
+LONGEST_PAUSE = 7
+"""For so many steps a model is left out, at most."""
 
 
 class EvolutionState(NamedTuple):
@@ -29,6 +36,9 @@ class EvolutionState(NamedTuple):
         line: The last move, for the line search, shape (d,); (0,) without one.
         points: The newest points asked about, shape (n, d), for the model; (0, d) without one.
         values: Their finite values, shape (n,).
+        pause: How many steps the model is left out after one whose query was bad; 0 after a good one.
+        next_fit: The generation in which a model is fitted again.
+        rates: The learning rates, if they are adapted.
     """
 
     radius: float
@@ -42,6 +52,9 @@ class EvolutionState(NamedTuple):
     line: Floats
     points: Floats
     values: Floats
+    pause: int
+    next_fit: int
+    rates: Rates | tuple[()]
 
 
 def kind(state: EvolutionState) -> str:
@@ -82,7 +95,18 @@ def first_state(d: int, radius: float, covariance: str, *, path: bool) -> Evolut
         line=np.zeros(0 if path else d),
         points=np.empty((0, d)),
         values=np.empty(0),
+        pause=0,
+        next_fit=0,
+        rates=(),
     )
+
+
+def trusted(s: EvolutionState, ranking: Ranking, rest: int) -> EvolutionState:
+    """The state after an answer whose first query was the model's: a bad one is left out for longer than `rest`."""
+    net = ranking.net_losses()
+    bad = np.count_nonzero(net[1:] < net[0]) > (len(net) - 1) / 2
+    pause = min(2 * s.pause + 1, LONGEST_PAUSE) if bad else rest
+    return s._replace(pause=pause, next_fit=s.generation + 1 + pause)
 
 
 def followed(
@@ -112,7 +136,9 @@ def followed(
     return s._replace(radius=radius, generation=s.generation + 1), growing
 
 
-def adapted(s: EvolutionState, c: Constants, w: Floats, y: Floats, y_w: Floats, *, growing: bool) -> EvolutionState:
+def adapted(
+    s: EvolutionState, c: Constants, w: Floats, y: Floats, y_w: Floats, *, growing: bool, decompose: bool = True
+) -> EvolutionState:
     """The state with the next p_c and C, from displacements y, shape (n, d), in units of sigma, and their mean y_w.
 
     Args:
@@ -122,6 +148,7 @@ def adapted(s: EvolutionState, c: Constants, w: Floats, y: Floats, y_w: Floats, 
         y: See above.
         y_w: The move of the mean in units of sigma, shape (d,).
         growing: h_sigma: whether p_c follows the move.
+        decompose: Whether to compute the eigenvectors of a full C, if it is time.
     """
     if kind(s) == "isotropic":
         return s
@@ -132,7 +159,9 @@ def adapted(s: EvolutionState, c: Constants, w: Floats, y: Floats, y_w: Floats, 
     if kind(s) == "diagonal":
         positive = np.maximum(w, 0.0)
         return _diagonal(s, c, decay - c.c_mu * float(positive.sum()), positive, y)
-    return _full(s, c, decay - c.c_mu * float(w.sum()), w, y)
+    s = _full(s, c, decay - c.c_mu * float(w.sum()), w, y)
+    due = s.generation - s.refreshed >= 1 / (10 * y_w.size * (c.c_1 + c.c_mu))
+    return _decomposed(s) if due and decompose else s
 
 
 def _diagonal(s: EvolutionState, c: Constants, keep: float, w: Floats, y: Floats) -> EvolutionState:
@@ -145,15 +174,17 @@ def _diagonal(s: EvolutionState, c: Constants, keep: float, w: Floats, y: Floats
 
 
 def _full(s: EvolutionState, c: Constants, keep: float, w: Floats, y: Floats) -> EvolutionState:
-    """Eqs. (46) and (47), and now and then the eigenvectors."""
+    """Eqs. (46) and (47)."""
     d = s.path_shape.size
     if w.min() < 0:  # eq. (46): long bad steps count by their direction only
         z = whiten(s, y)
         norms = np.einsum("ij,ij->i", z, z) + 1e-300
         w = np.where(w < 0, w * (d / norms), w)
     shape = keep * s.shape + c.c_1 * np.outer(s.path_shape, s.path_shape) + c.c_mu * ((y.T * w) @ y)  # eq. (47)
-    if s.generation - s.refreshed < 1 / (10 * d * (c.c_1 + c.c_mu)):
-        return s._replace(shape=shape)
-    values, axes = np.linalg.eigh((shape + shape.T) / 2)
+    return s._replace(shape=shape)
+
+
+def _decomposed(s: EvolutionState) -> EvolutionState:
+    values, axes = np.linalg.eigh((s.shape + s.shape.T) / 2)
     lengths = np.sqrt(np.maximum(values, 1e-20 * values[-1]))
-    return s._replace(shape=shape, axes=axes, lengths=lengths, refreshed=s.generation)
+    return s._replace(axes=axes, lengths=lengths, refreshed=s.generation)

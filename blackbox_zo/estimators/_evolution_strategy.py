@@ -11,13 +11,22 @@ import numpy as np
 from blackbox_zo._checks import check_at_least, check_choice, check_positive
 from blackbox_zo._typing import Floats, override
 from blackbox_zo.directions import Dense, Gaussian
+from blackbox_zo.estimators._archive import model_step, remembered
 from blackbox_zo.estimators._base import Estimator, vector_of
 from blackbox_zo.estimators._candidates import Candidates
 from blackbox_zo.estimators._cma_constants import Constants, all_ranks, constants, recombination
-from blackbox_zo.estimators._evolution_state import EvolutionState, adapted, first_state, followed, kind, spread
+from blackbox_zo.estimators._evolution_state import (
+    EvolutionState,
+    adapted,
+    first_state,
+    followed,
+    kind,
+    spread,
+    trusted,
+)
+from blackbox_zo.estimators._learning_rate import first_rates, learnt
 from blackbox_zo.estimators._line_search import LineAnswer, along, line_answer, on_the_line
-from blackbox_zo.estimators._quadratic_model import coefficients, least_point
-from blackbox_zo.estimators._smooth_bounds import SmoothBounds
+from blackbox_zo.estimators._smooth_bounds import smooth_bounds
 from blackbox_zo.estimators._tournament import expected_normals
 from blackbox_zo.feedback import Feedback, Ranking, Values
 from blackbox_zo.randomness import Key, combine
@@ -28,6 +37,9 @@ __all__ = ["EvolutionStrategy"]
 
 LARGE = 100
 """Above this dimension defaults cost O(d)."""
+
+MODERATE = 15
+"""Above this dimension a step with a model is followed by one without: a fit takes as long as many steps."""
 
 ENOUGH_FOR_A_LINE = 12
 """From this many queries on, three of them may lie on a line by default."""
@@ -48,21 +60,27 @@ class EvolutionStrategy(Estimator):
     "isotropic" keeps C = I; with `adapt_radius=False` it is then a plain evolution strategy, whose estimate stays a
     combination of seeded directions. Only the order of the answers is used. Failures rank last and have no weight.
 
-    With `model`, one query of each step is the minimiser of a quadratic fitted to the newest answers (an injected
-    solution: Hansen 2011, arXiv 1110.4181). It is ranked by its own value, so a bad model costs one query a step. On
-    smooth functions this converges like a Newton method. A fit costs O(d^6), so keep d to about 20.
+    With `model`, one query of a step is the minimiser of a quadratic fitted to the newest answers (an injected
+    solution: Hansen 2011, arXiv 1110.4181). It is ranked by its own value, so a bad model costs one query. While its
+    queries come out in the worse half, a model is fitted in every second step only, then in every fourth, and at last
+    in every eighth; above 15 dimensions in every second at most. On smooth functions this converges like a Newton
+    method. A fit costs O(d^6), so keep d to about 20.
 
     With weights "all" the worse half pushes as the better half pulls: each rank has the weight of its expected order
     statistic (Arnold 2006, Weighted multirecombination evolution strategies). If d is well above n_queries this is
-    about twice as fast, and it makes the most of answers that name only the best, or the better of two. The opposite of
-    a bad step is good only in many dimensions: as d comes down to n_queries the worse half pushes less, and where an
-    answer tells more of ranks than d dimensions can use, the better half alone moves x, as with "best".
+    about twice as fast, and it makes the most of answers that name only the best, or the better of two. The opposite
+    of a bad step is good only in many dimensions: as d comes down to n_queries the worse half pushes less, and where
+    an answer tells more of ranks than d dimensions can use, the better half alone moves x, as with "best".
 
-    The step size "path" is cumulative step-size adaptation (CSA). Its path takes about sqrt(d) steps to tell anything.
-    With "line" each step asks about x itself, where the last move began, and a point as far beyond x (two-point
-    adaptation, Hansen 2008, with x as a third point): the best of them is where x goes on from, and sigma grows or
-    shrinks with the move. After the first move, half of the queries lie on its line, between 1/256 and 8 times as far.
-    So a bad first radius costs one step, and x hardly ever gets worse than the start.
+    The step size "path" is cumulative step-size adaptation (CSA). Its path takes about sqrt(d) steps to tell
+    anything. With "line" each step asks about x itself, where the last move began, and a point as far beyond x (two-
+    point adaptation, Hansen 2008, with x as a third point): the best of them is where x goes on from, and sigma grows
+    or shrinks with the move. After the first move, half of the queries lie on its line, between 1/256 and 8 times as
+    far. So a bad first radius costs one step, and x hardly ever gets worse than the start.
+
+    With the learning rate "adapted" (LRA-CMA-ES: Nomura, Akimoto & Ono 2023, arXiv 2304.03473) the moves of the mean
+    and of the covariance are shortened as far as noise, or local minima, drown their signal. x then comes closer to
+    the optimum of a noisy function. Without noise it is slower.
 
     Within bounds the search is for the minimum of f(T(g)), T a smooth map into the box that is the identity but near
     its faces (`SmoothBounds`). An optimum on a face or in a corner is one like any other, in any dimension. Seeded
@@ -81,7 +99,8 @@ class EvolutionStrategy(Estimator):
         model: Whether to fit a quadratic; needs covariance "full", and values rather than rankings to be of use.
         weights: Which ranks move the mean: "best", the better half, or "all"; by default all with a line search.
         step_size: How sigma changes, by a "path" or a "line"; by default a line above 100 dimensions, unless the
-            covariance is full or there are fewer than 12 queries.
+            covariance is full, the learning rate is adapted, or there are fewer than 12 queries.
+        learning_rate: "constant", or "adapted" to noise.
 
     Raises:
         ValueError: An argument is out of its range.
@@ -94,6 +113,7 @@ class EvolutionStrategy(Estimator):
     model: bool = False
     weights: Literal["best", "all"] | None = None
     step_size: Literal["path", "line"] | None = None
+    learning_rate: Literal["constant", "adapted"] = "constant"
 
     accepts = (Values, Ranking)
 
@@ -105,11 +125,15 @@ class EvolutionStrategy(Estimator):
             ("covariance", ("full", "diagonal", "isotropic")),
             ("weights", ("best", "all")),
             ("step_size", ("path", "line")),
+            ("learning_rate", ("constant", "adapted")),
         ):
             if getattr(self, name) is not None:
                 check_choice("EvolutionStrategy", choices, **{name: getattr(self, name)})
         if self.model and self.covariance not in (None, "full"):
             raise ValueError(f'`EvolutionStrategy(model=True)` needs covariance="full", got {self.covariance!r}.')
+        if self.learning_rate == "adapted" and (self.model or not self.adapt_radius or self.step_size == "line"):
+            name = '`EvolutionStrategy(learning_rate="adapted")`'
+            raise ValueError(f'{name} goes with neither `model=True`, `adapt_radius=False` nor `step_size="line"`.')
         if self.step_size == "line":
             if self.model or not self.adapt_radius:
                 name = '`EvolutionStrategy(step_size="line")`'
@@ -121,7 +145,8 @@ class EvolutionStrategy(Estimator):
     def start(self, variable: Variable) -> EvolutionState:
         d = vector_of(self, variable).size
         covariance = self.covariance or ("full" if d <= LARGE or self.model else "diagonal")
-        return first_state(d, float(self.radius), covariance, path=not self._line_search(d))
+        s = first_state(d, float(self.radius), covariance, path=not self._line_search(d))
+        return s._replace(rates=first_rates(s)) if self.learning_rate == "adapted" else s
 
     def population(self, d: int) -> int:
         """Lambda for dimension d (eq. (48))."""
@@ -131,8 +156,8 @@ class EvolutionStrategy(Estimator):
     def _line_search(self, d: int) -> bool:
         """Whether some queries lie on a line, for the step size."""
         if self.step_size is None:
-            several = self.adapt_radius and not self.model and self.population(d) >= ENOUGH_FOR_A_LINE
-            return several and d > LARGE and self.covariance != "full"
+            free = self.adapt_radius and not self.model and self.learning_rate == "constant"
+            return free and d > LARGE and self.covariance != "full" and self.population(d) >= ENOUGH_FOR_A_LINE
         return self.step_size == "line"
 
     def _all_ranks(self, d: int) -> bool:
@@ -154,15 +179,16 @@ class EvolutionStrategy(Estimator):
             y *= state.lengths
         if kind(state) == "full":
             y = y @ state.axes.T
-        bounds = SmoothBounds(variable, self.radius / 3) if variable.bounded else None
+        bounds = smooth_bounds(variable, self.radius / 3) if variable.bounded else None
         if self._line_search(variable.size):
             places = along(n, state.generation)
             line = on_the_line(places, state.line, state.radius)
             y[: len(places)] = line if bounds is None else bounds.short(variable.value, line, state.radius)
-        best = self._model_step(state, variable, bounds)
-        if best is not None:
-            y[0] = best
-        return replace(queries, directions=Candidates(variable, y, state.radius, bounds, places))
+        least = model_step(state, variable, bounds) if self.model else None
+        if least is not None:
+            y[0] = least
+        drawn = Candidates(variable, y, state.radius, bounds, places, fitted=least is not None)
+        return replace(queries, directions=drawn)
 
     @override
     def over(self, state: EvolutionState, variable: Variable) -> str:
@@ -171,21 +197,6 @@ class EvolutionStrategy(Estimator):
             return "converged: the points of a step are as good as one"
         return ""
 
-    def _model_step(self, s: EvolutionState, variable: Vector, bounds: SmoothBounds | None) -> Floats | None:
-        """Where the model is least, as a displacement from the mean in units of sigma, shape (d,)."""
-        d = variable.size
-        if not self.model or len(s.values) <= coefficients(d):
-            return None
-        mean = variable.value if bounds is None else bounds.back(variable.value)
-        z = ((s.points - mean) @ s.axes) / (s.lengths * s.radius)
-        nearest = np.argsort(np.einsum("ij,ij->i", z, z), kind="stable")[: 2 * coefficients(d) + 1]
-        limit = math.sqrt(d) + 2 * d / (d + 2)  # Hansen 2011, table 1: c_y
-        q = least_point(z[nearest], s.values[nearest], limit)
-        if q is None:
-            return None
-        y: Floats = s.axes @ (s.lengths * q)
-        return y if bounds is None else bounds.short(variable.value, y, s.radius)
-
     @override
     def estimate(
         self, state: EvolutionState, variable: Variable, queries: Queries, feedback: Feedback
@@ -193,13 +204,15 @@ class EvolutionStrategy(Estimator):
         variable = vector_of(self, variable)
         drawn = queries.directions
         if self.model and isinstance(feedback, Values) and isinstance(drawn, Candidates):
-            state = self._remember(state, drawn, feedback.values)
+            state = remembered(state, drawn, feedback.values)
         ranking = feedback.ranking()
         normals = expected_normals(ranking)
         if normals is not None:  # equal ones differ by rounding
             ranking = Values(-normals.round(9)).ranking()
         if not ranking.net_losses().any():
             return self._nothing_new(state, variable, queries, feedback)
+        if isinstance(drawn, Candidates) and drawn.fitted:
+            state = trusted(state, ranking, rest=int(variable.size > MODERATE))
         part = drawn.drawn if isinstance(drawn, Candidates) else slice(0, drawn.k)
         answer = line_answer(drawn.places, ranking) if isinstance(drawn, Candidates) else None
         if part.start:
@@ -254,24 +267,20 @@ class EvolutionStrategy(Estimator):
                 start = start + (answer.best - 1.0) * s.line
             y_w = y_w * answer.sideways
         end = start + (sigma * change) * y_w  # eq. (42), c_m = 1
-        if bounds is None:
-            move = end - variable.value
-        else:
+        if bounds is not None:
             end = bounds.clipped(end)
-            move, y_w = bounds.into(end) - variable.value, (end - start) / (sigma * change)
-        step = Step(Dense(variable.blocks, (move / sigma)[None, :]), np.array([-sigma]))
+            y_w = (end - start) / (sigma * change)
         if sigma != s.radius:  # a late answer: the same displacements in today's sigma
             y, y_w = y * (sigma / s.radius), y_w * (sigma / s.radius)
         least, most = 1e-16 * self.radius, 1e16 * self.radius
         if bounds is not None:  # where all of the box is within reach, further out there are but mirror images
             most = min(most, float(np.max(bounds.width / (2 * spread(s)))))
-        s, growing = followed(s, c, y_w, (least, most), change if self.adapt_radius else None)
+        then, growing = followed(s, c, y_w, (least, most), change if self.adapt_radius else None)
+        then = adapted(then, c, w, y, y_w, growing=growing, decompose=not s.rates)
+        if s.rates:
+            then, rate = learnt(s, then, y_w)
+            end = start + rate * (end - start)
         if len(drawn.places):
-            s = s._replace(line=end - start if answer is None or answer.sideways else answer.best * s.line)
-        return adapted(s, c, w, y, y_w, growing=growing), step
-
-    def _remember(self, s: EvolutionState, drawn: Candidates, values: Floats) -> EvolutionState:
-        """Add answers to the model's archive, dropping the oldest."""
-        usable, most = np.isfinite(values), 4 * coefficients(drawn.size)
-        points = np.concatenate((s.points, drawn.g[: len(values)][usable]))[-most:]
-        return s._replace(points=points, values=np.concatenate((s.values, values[usable]))[-most:])
+            then = then._replace(line=end - start if answer is None or answer.sideways else answer.best * s.line)
+        move = (end if bounds is None else bounds.into(end)) - variable.value
+        return then, Step(Dense(variable.blocks, (move / sigma)[None, :]), np.array([-sigma]))

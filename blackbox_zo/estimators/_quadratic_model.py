@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 import numpy as np
 
-from blackbox_zo._typing import Floats
+from blackbox_zo._typing import Floats, Ints
 
-__all__ = ["coefficients", "least_point"]
+__all__ = ["coefficients", "enough", "least_point"]
+
+MORE = 120
+"""As many points as there are coefficients and so many more, at most twice as many, even out what is not quadratic."""
 
 
 def coefficients(d: int) -> int:
@@ -16,10 +20,17 @@ def coefficients(d: int) -> int:
     return 1 + d + d * (d + 1) // 2
 
 
+def enough(d: int) -> int:
+    """Number of points to fit to."""
+    count = coefficients(d)
+    return 1 + count + min(count, MORE)
+
+
 def least_point(z: Floats, values: Floats, limit: float) -> Floats | None:
     """Fit `c + g'z + z'Hz/2` by weighted least squares and minimise it over the ball `|z| <= limit`.
 
-    Better points weigh more, by rank, so a steep far side or an outlier does not bend the fit where it matters.
+    Better points weigh more, by rank, so a steep far side or an outlier does not bend the fit where it matters. The
+    normal equations are solved by Cholesky decomposition.
 
     Args:
         z: Points around the origin, in coordinates where their spread is about 1, shape (n, d).
@@ -29,26 +40,33 @@ def least_point(z: Floats, values: Floats, limit: float) -> Floats | None:
     Returns:
         The minimiser, shape (d,), or None while n does not exceed the number of coefficients, or the fit breaks down.
     """
+    from scipy.linalg import blas, lapack  # importing the package stays light
+
     n, d = z.shape
     count = coefficients(d)
     if n <= count:
         return None
-    rows, columns = np.triu_indices(d)
-    features = np.empty((n, count))
-    features[:, 0] = 1.0
-    features[:, 1 : 1 + d] = z
-    features[:, 1 + d :] = z[:, rows] * z[:, columns]
-    rank = np.empty(n)
-    rank[np.argsort(values, kind="stable")] = np.arange(n)
-    weights = 1.0 / (1.0 + 20.0 * rank / n)
-    y = (values - values.min()) / (float(values.std()) or 1.0)
-    weighted = features * weights[:, None]
-    normal = features.T @ weighted
-    normal[np.diag_indices(count)] += 1e-12 * np.trace(normal) / count
+    root = np.empty(n)  # roots of the weights
+    root[np.argsort(values, kind="stable")] = _roots(n)
+    columns = np.ascontiguousarray(z.T)
+    features = np.empty((count, n))
+    features[0] = root
+    np.multiply(columns, root, out=features[1 : 1 + d])
+    columns *= np.sqrt(root)
+    end = 1 + d
+    for i in range(d):
+        start, end = end, end + d - i
+        np.multiply(columns[i], columns[i:], out=features[start:end])
+    y = values - values.min()
+    y *= root / (math.sqrt(float(y @ y) / n) or 1.0)
+    normal = blas.dsyrk(1.0, features.T, trans=1, lower=1)
+    normal.reshape(-1, order="A")[:: count + 1] += 1e-12 * float(normal.trace()) / count
+    _, c, failed = lapack.dposv(normal, features @ y, lower=1, overwrite_a=1)
+    if failed or not np.isfinite(c).all():
+        return None
+    hessian = np.zeros((d, d))
+    hessian[_triangle(d)] = c[1 + d :]
     try:
-        c = np.linalg.solve(normal, y @ weighted)
-        hessian = np.zeros((d, d))
-        hessian[rows, columns] = c[1 + d :]
         curvature, axes = np.linalg.eigh(hessian + hessian.T)
     except np.linalg.LinAlgError:
         return None
@@ -56,20 +74,44 @@ def least_point(z: Floats, values: Floats, limit: float) -> Floats | None:
     return None if step is None else axes @ step
 
 
+@lru_cache(maxsize=8)
+def _roots(n: int) -> Floats:
+    """The root of the weight of each rank, shape (n,)."""
+    roots: Floats = 1.0 / np.sqrt(1.0 + 20.0 * np.arange(n) / n)
+    roots.flags.writeable = False
+    return roots
+
+
+@lru_cache(maxsize=8)
+def _triangle(d: int) -> tuple[Ints, Ints]:
+    return np.triu_indices(d)
+
+
 def _trust_region(g: Floats, curvature: Floats, limit: float) -> Floats | None:
-    """Minimise `g'q + q'diag(curvature)q/2` over `|q| <= limit` (Moré & Sorensen 1983): bisect on the multiplier."""
+    """Minimise `g'q + q'diag(curvature)q/2` over `|q| <= limit`, curvature in ascending order.
+
+    Newton's method for the multiplier, on `1/limit - 1/|q|` (Moré & Sorensen 1983), kept between bounds.
+    """
     norm = math.sqrt(float(g @ g))
     if not math.isfinite(norm) or norm == 0.0:
         return None
-    scale = float(np.abs(curvature).max())
+    scale = max(abs(float(curvature[0])), abs(float(curvature[-1])))
     low = max(0.0, -float(curvature[0])) + 1e-12 * max(scale, 1e-300)
-    q = -g / (curvature + low)
-    if curvature[0] > 0 and float(q @ q) <= limit * limit:
-        return q
     high = low + norm / limit + scale
+    multiplier = low
     for _ in range(50):
-        middle = 0.5 * (low + high)
-        q = -g / (curvature + middle)
-        low, high = (middle, high) if float(q @ q) > limit * limit else (low, middle)
+        shifted = curvature + multiplier
+        q = -g / shifted
+        length = math.sqrt(float(q @ q))
+        if length <= limit:
+            if multiplier == low or length >= limit * (1 - 1e-6):
+                return q
+            high = multiplier
+        else:
+            low = multiplier
+        slope = float(q @ (q / shifted)) / (length * length)
+        multiplier += (length / limit - 1.0) / slope
+        if not low < multiplier < high:
+            multiplier = 0.5 * (low + high)
     out: Floats = -g / (curvature + high)
     return out

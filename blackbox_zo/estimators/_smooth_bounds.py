@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from typing import final
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
 from blackbox_zo._typing import Floats
 from blackbox_zo.variables import Vector
 
-__all__ = ["SmoothBounds"]
+__all__ = ["SmoothBounds", "smooth_bounds"]
 
 VERTEX = 1e-6
 """As a share of the margin: so near to the vertex, where T is flat, a point lies on the bound."""
@@ -33,20 +34,22 @@ class SmoothBounds:
     """
 
     def __init__(self, variable: Vector, margin: float) -> None:
+        self.given = margin
         far = np.full(variable.size, np.inf)
         self.lower, self.upper = variable.project(-far), variable.project(far)
         self.width = self.upper - self.lower
         self.margin = np.where(np.isfinite(self.width), self.width / 20, margin)
         self.first, self.last = self.lower - self.margin, self.upper + self.margin
+        self.low, self.high = self.lower + self.margin, self.upper - self.margin  # between them T(g) = g
 
     def into(self, g: Floats) -> Floats:
         """T(g), shape (…, d)."""
         g = self.folded(g)
-        near = (g < self.lower + self.margin) | (g > self.upper - self.margin)
+        near = (g < self.low) | (g > self.high)
         if near.any():
             where = np.nonzero(near)
             j, v = where[-1], g[where]
-            low = v < (self.lower + self.margin)[j]
+            low = v < self.low[j]
             bound, a = np.where(low, self.lower[j], self.upper[j]), self.margin[j]
             sign = np.where(low, 1.0, -1.0)
             u = (v - bound) * sign + a
@@ -72,7 +75,8 @@ class SmoothBounds:
 
     def clipped(self, g: Floats) -> Floats:
         """The nearest g whose T(g) is not a mirror image, shape (…, d): on a bound where g is beyond its vertex."""
-        return np.clip(g, self.first, self.last)
+        out: Floats = np.minimum(np.maximum(g, self.first), self.last)  # np.clip takes twice as long
+        return out
 
     def short(self, x: Floats, y: Floats, radius: float) -> Floats:
         """Displacements y of x, shape (…, d), in units of a radius, cut short where they lead beyond a vertex."""
@@ -83,7 +87,7 @@ class SmoothBounds:
     def back(self, x: Floats) -> Floats:
         """The g of `clipped` with T(g) = x, shape (d,)."""
         g = np.array(x)
-        low, high = x < self.lower + self.margin, x > self.upper - self.margin
+        low, high = x < self.low, x > self.high
         if low.any():
             a = self.margin[low]
             g[low] = self.first[low] + 2 * np.sqrt(a * np.maximum(x[low] - self.lower[low], 0.0))
@@ -91,3 +95,14 @@ class SmoothBounds:
             a = self.margin[high]
             g[high] = self.last[high] - 2 * np.sqrt(a * np.maximum(self.upper[high] - x[high], 0.0))
         return g
+
+
+_known: WeakKeyDictionary[Vector, SmoothBounds] = WeakKeyDictionary()
+
+
+def smooth_bounds(variable: Vector, margin: float) -> SmoothBounds:
+    """The map for a variable, whose bounds never change; the last one made for it is kept."""
+    found = _known.get(variable)
+    if found is None or found.given != margin:
+        found = _known[variable] = SmoothBounds(variable, margin)
+    return found

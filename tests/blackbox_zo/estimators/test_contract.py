@@ -81,6 +81,8 @@ ROWS = [
     Row(bz.EvolutionStrategy(0.2, 12, "isotropic", adapt_radius=False)),
     Row(bz.EvolutionStrategy(0.5, 3, weights="all")),
     Row(bz.EvolutionStrategy(0.5, 9, "diagonal", step_size="line")),
+    Row(bz.EvolutionStrategy(0.5, learning_rate="adapted")),
+    Row(bz.EvolutionStrategy(0.5, covariance="isotropic", learning_rate="adapted")),
     Row(bz.EvolutionStrategy(0.5, 5, "isotropic", weights="best", step_size="line")),
     Row(bz.EvolutionStrategy(0.5, 8, "full", step_size="line")),
     Row(bz.EvolutionStrategy(0.5, 2, "diagonal", weights="all")),

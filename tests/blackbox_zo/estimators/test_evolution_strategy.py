@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 import blackbox_zo as bz
 from blackbox_zo._typing import Floats
 from blackbox_zo.estimators._cma_constants import all_ranks, constants, order_statistics, recombination
-from blackbox_zo.estimators._evolution_state import spread
+from blackbox_zo.estimators._evolution_state import spread, trusted
 from blackbox_zo.estimators._line_search import MANY, THREE, line_answer
-from blackbox_zo.estimators._quadratic_model import coefficients, least_point
+from blackbox_zo.estimators._quadratic_model import coefficients, enough, least_point
 
 from ..helpers import Quadratic, bits, few, laws, one_step, run, sphere
 
@@ -112,6 +112,83 @@ def test_generations_are_those_of_the_tutorial(covariance: Any, lam: int, f: Any
         np.testing.assert_allclose(s.path_shape, literal.p_c, rtol=1e-6, atol=1e-8)
         c = s.shape if covariance == "full" else np.diag(s.shape)
         np.testing.assert_allclose(c, literal.c, rtol=1e-6, atol=1e-8)
+
+
+def damped(literal: Tutorial, y: Floats, rates: dict[str, Any]) -> Floats:
+    """Nomura, Akimoto & Ono 2023, arXiv 2304.03473, algorithm 1, around a generation of the tutorial's CMA-ES."""
+    sigma, old = literal.sigma, literal.sigma**2 * literal.c
+    values, b = np.linalg.eigh(old)
+    root = b @ np.diag(values**-0.5) @ b.T
+    move = literal.generation(y)
+    change = literal.sigma**2 * literal.c - old
+    updates = {"mean": root @ move, "shape": (root @ change @ root).ravel() / math.sqrt(2)}
+    before = rates["mean"]["eta"]
+    for name, beta in (("mean", 0.1), ("shape", 0.03)):
+        r, u = rates[name], updates[name]
+        r["E"] = (1 - beta) * r["E"] + beta * u
+        r["V"] = (1 - beta) * r["V"] + beta * np.linalg.norm(u) ** 2
+        squared = np.linalg.norm(r["E"]) ** 2
+        ratio = (squared - beta / (2 - beta) * r["V"]) / (r["V"] - squared)
+        towards = np.clip(ratio / (1.4 * r["eta"]) - 1, -1, 1)
+        r["eta"] = min(1.0, r["eta"] * math.exp(min(0.1 * r["eta"], beta) * towards))
+    new = old + rates["shape"]["eta"] * change
+    literal.sigma = float(np.linalg.det(new)) ** (0.5 / literal.d)
+    literal.c = new / literal.sigma**2
+    literal.sigma *= before / rates["mean"]["eta"]
+    assert sigma > 0
+    return np.asarray(rates["mean"]["eta"] * move)
+
+
+@pytest.mark.parametrize("covariance", ["full", "diagonal"])
+@pytest.mark.parametrize(("lam", "f"), [(8, ellipsoid), (6, slope), (10, lambda p: np.cos(9 * p).sum(axis=-1))])
+def test_adapted_learning_rates_are_those_of_the_paper(covariance: Any, lam: int, f: Any) -> None:
+    search = bz.Search(X0, bz.EvolutionStrategy(0.5, lam, covariance, learning_rate="adapted"), seed=1)
+    literal, x = Tutorial(D, lam, 0.5, covariance == "diagonal"), X0
+    rates: dict[str, Any] = {name: {"E": 0.0, "V": 0.0, "eta": 1.0} for name in ("mean", "shape")}
+    for _ in range(60):
+        proposal = search.ask()
+        values = f(proposal.points)
+        y = (proposal.points - x) / literal.sigma
+        x = x + damped(literal, y[np.argsort(values)], rates)
+        search.tell(proposal, bz.Values(values))
+        s = search.state
+        np.testing.assert_allclose(search.x, x, rtol=1e-8, atol=1e-10)
+        np.testing.assert_allclose(s.radius, literal.sigma, rtol=1e-8)
+        c = s.shape if covariance == "full" else np.diag(s.shape)
+        np.testing.assert_allclose(c, literal.c, rtol=1e-6, atol=1e-8)
+        for name, found in (("mean", s.rates.mean), ("shape", s.rates.shape)):
+            assert found.rate == pytest.approx(rates[name]["eta"]) and found.power == pytest.approx(rates[name]["V"])
+    assert rates["mean"]["eta"] < 1
+
+
+def test_without_a_covariance_the_learning_rate_is_that_of_one_that_stays_a_multiple_of_the_identity() -> None:
+    search = bz.Search(X0, bz.EvolutionStrategy(0.5, 6, "isotropic", learning_rate="adapted"), seed=1)
+    rng, power, drift = np.random.default_rng(0), 0.0, 0.0
+    for _ in range(10):
+        before = search.state
+        proposal = search.ask()
+        search.tell(proposal, bz.Values(rng.standard_normal(6)))
+        s = search.state
+        grown = s.path_radius @ s.path_radius
+        c = constants(D, 6, "isotropic")
+        chi = math.sqrt(D) * (1 - 1 / (4 * D) + 1 / (21 * D**2))
+        change = math.exp(2 * c.c_sigma / c.d_sigma * (math.sqrt(grown) / chi - 1)) - 1
+        drift = 0.97 * drift + 0.03 * change * math.sqrt(D / 2)
+        power = 0.97 * power + 0.03 * change**2 * D / 2
+        assert s.rates.shape.power == pytest.approx(power) and s.rates.shape.drift == pytest.approx(drift)
+        sigma = before.radius * math.sqrt(1 + s.rates.shape.rate * change)
+        assert s.radius == pytest.approx(sigma * before.rates.mean.rate / s.rates.mean.rate)
+
+
+def test_adapted_learning_rates_get_closer_under_noise_and_converge_without() -> None:
+    def end(learning_rate: Any, noise: float, budget: int) -> float:
+        rng = np.random.default_rng(3)
+        search = bz.Search(np.full(8, 3.0), bz.EvolutionStrategy(1.0, learning_rate=learning_rate), seed=2)
+        run(search, lambda p: sphere(p) + noise * rng.standard_normal(len(p)), budget)
+        return float(sphere(search.x))
+
+    assert end("adapted", 1.0, 300) < 0.3 * end("constant", 1.0, 300)
+    assert end("adapted", 0.0, 500) < 1e-8
 
 
 @pytest.mark.parametrize("covariance", ["full", "diagonal"])
@@ -574,6 +651,71 @@ def test_model_stays_in_the_trust_region_and_is_least_there(seed: int, limit: fl
     assert float(q(found)) <= q(disc).min() + 1e-3 * np.ptp(q(disc))
 
 
+@few
+@given(d=st.integers(1, 6), seed=st.integers(0, 50))
+def test_model_is_the_weighted_least_squares_fit(d: int, seed: int) -> None:
+    """Of a function that is not quadratic; the weights are 1 / (1 + 20 rank / n)."""
+    rng = np.random.default_rng(seed)
+    z = rng.standard_normal((enough(d), d))
+    values = (z**4).sum(axis=1) + 3 * (z @ rng.standard_normal(d)) + rng.standard_normal(len(z))
+    i, j = np.triu_indices(d)
+    features = np.hstack((np.ones((len(z), 1)), z, z[:, i] * z[:, j]))
+    root = 1 / np.sqrt(1 + 20 * np.argsort(np.argsort(values)) / len(z))
+    c = np.linalg.lstsq(features * root[:, None], values * root, rcond=None)[0]
+    hessian = np.zeros((d, d))
+    hessian[i, j] = c[1 + d :]
+    hessian += hessian.T
+    gradient, limit = c[1 : 1 + d], 0.3
+    found = least_point(z, values, limit)
+    assert found is not None
+
+    def q(x: Floats) -> Floats:
+        return np.asarray(0.5 * np.einsum("...i,ij,...j->...", x, hessian, x) + x @ gradient)
+
+    others = rng.standard_normal((4000, d))
+    others *= limit * rng.random((4000, 1)) ** (1 / d) / np.linalg.norm(others, axis=1, keepdims=True)
+    assert np.linalg.norm(found) <= limit * (1 + 1e-9)
+    assert float(q(found)) <= q(others).min() + 1e-6 * np.ptp(q(others))
+
+
+def test_a_model_whose_queries_are_bad_is_left_out_more_and_more() -> None:
+    state = bz.EvolutionStrategy(0.5, 5, model=True).start(bz.Vector(X0))
+    pauses = []
+    for order in ([1, 2, 3, 0, 4], [1, 2, 3, 0, 4], [1, 2, 3, 4, 0], [3, 2, 1, 4, 0], [1, 2, 0, 3, 4], [1, 2, 3, 0, 4]):
+        state = trusted(state, bz.Ranking(order, 5), rest=0)
+        pauses.append((state.pause, state.next_fit))
+    assert pauses == [(1, 2), (3, 4), (7, 8), (7, 8), (0, 1), (1, 2)]
+    assert trusted(state, bz.Ranking([0], 5), rest=1).pause == 1
+
+
+def test_a_model_is_fitted_in_every_step_where_it_is_good_and_seldom_where_it_is_not() -> None:
+    def rugged(points: Floats) -> Floats:
+        return np.asarray(sphere(points) - 3 * np.cos(9 * points).sum(axis=-1))
+
+    shares = {}
+    for name, f in (("sphere", sphere), ("rugged", rugged)):
+        search, fitted = bz.Search(np.full(6, 2.0), bz.EvolutionStrategy(0.5, model=True), seed=1), []
+        for _ in range(60):
+            proposal = search.ask()
+            search.tell(proposal, bz.Values(f(proposal.points)))
+            fitted.append(proposal.queries.directions.fitted)  # type: ignore[attr-defined]
+        shares[name] = np.mean(fitted)
+    assert shares["sphere"] > 0.8 and shares["rugged"] < 0.5
+
+
+def test_above_15_dimensions_every_other_step_is_without_a_model() -> None:
+    least = 0.3
+    for d in (15, 16):
+        search = bz.Search(np.zeros(d), bz.EvolutionStrategy(0.5, model=True), seed=1)
+        fitted = []
+        for _ in range(40):
+            proposal = search.ask()
+            search.tell(proposal, bz.Values(sphere(proposal.points - least)))
+            fitted.append(proposal.queries.directions.fitted)  # type: ignore[attr-defined]
+        twice = any(a and b for a, b in itertools.pairwise(fitted))
+        assert any(fitted) and twice == (d == 15)
+
+
 def test_model_needs_more_points_than_coefficients() -> None:
     z = np.random.default_rng(0).standard_normal((coefficients(3), 3))
     assert least_point(z, sphere(z), 1.0) is None
@@ -619,6 +761,17 @@ def test_model_takes_rankings_too() -> None:
         ),
         ({"weights": "some"}, "`EvolutionStrategy(weights=...)` must be one of 'best', 'all'; got 'some'."),
         ({"step_size": "csa"}, "`EvolutionStrategy(step_size=...)` must be one of 'path', 'line'; got 'csa'."),
+        (
+            {"learning_rate": 0.5},
+            "`EvolutionStrategy(learning_rate=...)` must be one of 'constant', 'adapted'; got 0.5.",
+        ),
+        *(
+            (
+                {"learning_rate": "adapted", **other},
+                '`EvolutionStrategy(learning_rate="adapted")` goes with neither `model=True`, ',
+            )
+            for other in ({"model": True}, {"adapt_radius": False}, {"step_size": "line"})
+        ),
         (
             {"step_size": "line", "model": True},
             '`EvolutionStrategy(step_size="line")` goes neither with `model=True` nor with `adapt_radius=False`.',

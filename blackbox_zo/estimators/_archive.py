@@ -1,0 +1,44 @@
+"""The newest answers to an `EvolutionStrategy`, and the query that a model of them proposes."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from blackbox_zo._typing import Floats
+from blackbox_zo.estimators._candidates import Candidates
+from blackbox_zo.estimators._evolution_state import EvolutionState
+from blackbox_zo.estimators._quadratic_model import coefficients, enough, least_point
+from blackbox_zo.estimators._smooth_bounds import SmoothBounds
+from blackbox_zo.variables import Vector
+
+__all__ = ["model_step", "remembered"]
+
+
+def model_step(s: EvolutionState, variable: Vector, bounds: SmoothBounds | None) -> Floats | None:
+    """Where the model is least, as a displacement from the mean in units of sigma, shape (d,).
+
+    Returns:
+        None while it pauses, while there are too few answers, and where the fit breaks down.
+    """
+    d = variable.size
+    if s.generation < s.next_fit or len(s.values) <= coefficients(d):
+        return None
+    mean = variable.value if bounds is None else bounds.back(variable.value)
+    z, values, most = (s.points - mean) @ (s.axes / (s.lengths * s.radius)), s.values, enough(d)
+    if len(z) > most:
+        nearest = np.argpartition(np.einsum("ij,ij->i", z, z), most)[:most]
+        z, values = z[nearest], values[nearest]
+    q = least_point(z, values, math.sqrt(d) + 2 * d / (d + 2))  # Hansen 2011, table 1: c_y
+    if q is None:
+        return None
+    y: Floats = s.axes @ (s.lengths * q)
+    return y if bounds is None else bounds.short(variable.value, y, s.radius)
+
+
+def remembered(s: EvolutionState, drawn: Candidates, values: Floats) -> EvolutionState:
+    """The state with the finite answers of a step added to the archive, and the oldest dropped."""
+    usable, most = np.isfinite(values), 4 * coefficients(drawn.size)
+    points = np.concatenate((s.points, drawn.g[: len(values)][usable]))[-most:]
+    return s._replace(points=points, values=np.concatenate((s.values, values[usable]))[-most:])
