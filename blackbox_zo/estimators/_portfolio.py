@@ -63,6 +63,7 @@ class Portfolio(Estimator):
         members: The methods; all of them return minus their move.
         growth: For each member, by what its `n_queries` is multiplied from restart to restart; 0 varies its radius
             between 1/100 and all of it instead. By default 1.
+        noisy: The only member under noise; by default it is the first that is of use there.
         spread: How far from x0 to restart in directions without bounds, in units of the variable.
 
     Raises:
@@ -72,6 +73,7 @@ class Portfolio(Estimator):
     members: tuple[Estimator, ...]
     growth: tuple[float, ...] = ()
     spread: float = 1.0
+    noisy: Estimator | None = None
 
     accepts = (Values, Ranking)
 
@@ -86,21 +88,27 @@ class Portfolio(Estimator):
                 f"got {self.growth!r:.80}."
             )
         check_positive("Portfolio", spread=self.spread)
-        object.__setattr__(self, "warmup", 2 + max(member.warmup for member in self.members))
+        if self.noisy is not None and not isinstance(self.noisy, Estimator):
+            raise ValueError(f"`Portfolio(noisy=...)` must be an estimator, got {self.noisy!r:.80}.")
+        object.__setattr__(self, "warmup", 2 + max(member.warmup for member in self._all))
+
+    @property
+    def _all(self) -> tuple[Estimator, ...]:
+        return self.members if self.noisy is None else (*self.members, self.noisy)
 
     @override
     def start(self, variable: Variable) -> PortfolioState:
         variable = vector_of(self, variable)
-        m = len(self.members)
+        m = len(self._all)
         return PortfolioState(
             PROBE, 0, np.zeros(m, dtype=np.intp), np.zeros(m, dtype=np.intp), np.zeros(m, dtype=np.bool_),
-            tuple(member.start(variable) for member in self.members), variable.value, math.nan, 0.1 * self.spread, 0.0,
+            tuple(member.start(variable) for member in self._all), variable.value, math.nan, 0.1 * self.spread, 0.0,
             np.zeros(0), False, 0, math.nan, 0, math.nan, np.zeros((0, 4)), np.zeros(0, dtype=np.uint8),
         )  # fmt: skip
 
     def trace(self, state: PortfolioState) -> list[Spent]:
         """Which member spent what, and gained what, in order; the present run last."""
-        return trace(state, [type(member).__name__ for member in self.members])
+        return trace(state, [type(member).__name__ for member in self._all])
 
     def value(self, state: PortfolioState) -> tuple[float, float]:
         """Under noise, f(x) as the mean of its newest values, and its standard error; NaN before the first two."""
@@ -110,7 +118,7 @@ class Portfolio(Estimator):
 
     def _member(self, state: PortfolioState, d: int) -> Estimator:
         i = state.member
-        return restarted(self.members[i], self.growth[i], int(state.runs[i]) - 1, d)
+        return restarted(self._all[i], (*self.growth, 1.0)[i], int(state.runs[i]) - 1, d)
 
     # -------------------------------------------------------------------------------------------------------- asking
 
@@ -218,9 +226,13 @@ class Portfolio(Estimator):
         usable = np.array(
             [
                 not dropped and not (s.noise and member.exact) and not (s.ranked and Ranking not in member.accepts)
-                for member, dropped in zip(self.members, s.dropped, strict=True)
+                for member, dropped in zip(self._all, s.dropped, strict=True)
             ]
         )
+        if self.noisy is not None and not (s.noise and usable[-1]):
+            usable[-1] = False
+        elif self.noisy is not None:
+            usable[:-1] = False
         if not usable.any():
             raise RuntimeError(f"No member of the portfolio is left. {told(s.reasons)}")
         unused = np.flatnonzero(usable & (s.runs == 0))
@@ -247,7 +259,7 @@ class Portfolio(Estimator):
     def _drop(
         self, s: PortfolioState, variable: Vector, queries: Queries, error: Exception
     ) -> tuple[PortfolioState, Step]:
-        name = type(self.members[s.member]).__name__
+        name = type(self._all[s.member]).__name__
         why = f"dropped: {type(error).__name__}: {error}"
         warnings.warn(f"`{name}` was dropped from the portfolio, and the others go on: {why[9:]}", stacklevel=2)
         dropped = s.dropped.copy()
