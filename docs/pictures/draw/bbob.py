@@ -37,6 +37,8 @@ def figure(theme: Theme) -> Any:
         width = 2.6 if solver == "ours" else 1.6
         axes.plot(QUERIES, values, color=getattr(theme, colour), label=name, linewidth=width)
     axes.set_xscale("log")
+    axes.set_xticks([10, 30, 100, 300, 1000], ["10", "30", "100", "300", "1,000"], minor=False)
+    axes.minorticks_off()
     axes.set_xlabel(f"queries a dimension, d = {D}")
     axes.set_ylabel("share of targets reached")
     axes.set_ylim(0, 0.8)
