@@ -14,14 +14,14 @@ from blackbox_zo._engine import Engine
 from blackbox_zo._typing import Floats, Ints
 from blackbox_zo.distinct import Distinct
 from blackbox_zo.errors import JournalError
-from blackbox_zo.estimators import Estimator
+from blackbox_zo.estimators import Estimator, Portfolio, Spent
 from blackbox_zo.feedback import Feedback, Values
 from blackbox_zo.journal import Answers, JournalReader, Line
 from blackbox_zo.rules import Rule
 from blackbox_zo.variables import SMALL, Vector
 from blackbox_zo.variables._cells import Cells
 
-__all__ = ["engine_of", "find_public", "header_of", "points_of", "replay", "restore"]
+__all__ = ["engine_of", "find_public", "header_of", "points_of", "replay", "restore", "trace_of"]
 
 
 def header_of(engine: Engine) -> dict[str, Any]:
@@ -184,6 +184,20 @@ def points_of(reader: JournalReader) -> Iterator[tuple[Answers, Floats]]:
     seen: list[tuple[Answers, Floats]] = []
     replay(engine_of(reader.header), reader, see=lambda line, points: seen.append((line, points)))
     return iter(seen)
+
+
+def trace_of(reader: JournalReader) -> list[Spent]:
+    """What each method of a portfolio has spent and gained; empty for another estimator.
+
+    Raises:
+        ValueError: The run cannot be rebuilt from its header; see `restore`.
+        JournalError: A line does not fit the run.
+    """
+    engine = engine_of(reader.header)
+    if not isinstance(engine.estimator, Portfolio):
+        return []
+    replay(engine, reader)
+    return engine.estimator.trace(engine.state)
 
 
 def engine_of(header: Mapping[str, Any]) -> Engine:

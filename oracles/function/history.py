@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from blackbox_zo._replay import points_of, restore
+from blackbox_zo._replay import points_of, restore, trace_of
 from blackbox_zo._typing import Floats, Ints
 from blackbox_zo.errors import JournalError
+from blackbox_zo.estimators import Spent
 from blackbox_zo.journal import JournalReader
 from blackbox_zo.variables._tree import names
 from oracles.command.parameters import Choice, Parameter, Value, parameters_of_problem
@@ -50,6 +52,7 @@ class History(Recorded):
         axes: All parameters.
         drawn: At most twelve of them, those that vary most if there are more.
         no_axes: Why there are none, if there are none.
+        trace: What each method of a portfolio has spent and gained; empty if it is none, or cannot be rebuilt.
 
     Raises:
         JournalError: The journal is damaged.
@@ -67,6 +70,10 @@ class History(Recorded):
                 self.axes, spread = _from_replay(reader, self.by_id)
         except (ValueError, TypeError, KeyError, JournalError) as error:
             self.no_axes = str(error)
+        self.trace = list[Spent]()
+        if self.n and self.n * reader.header["dimension"] <= _MOST_NUMBERS:
+            with suppress(ValueError, TypeError, KeyError, JournalError):  # `no_axes` says why
+                self.trace = trace_of(reader)
         self.drawn = [self.axes[i] for i in sorted(np.argsort(-spread, kind="stable")[:_MOST_AXES].tolist())]
 
     @property

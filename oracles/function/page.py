@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -14,7 +15,7 @@ from oracles.words import figure, span
 
 __all__ = ["page_of"]
 
-_MOST_FAILURES, _MOST_VALUES = 25, 40
+_MOST_FAILURES, _MOST_VALUES, _MOST_RUNS = 25, 40, 12
 
 
 def page_of(
@@ -37,6 +38,7 @@ def page_of(
         *measures(history.measured),
         *_parameters(history),
         *_table(history),
+        *_methods(history),
         *_failures(history),
         Section("The run", [Facts([*_facts(history), *facts])]),
     ]
@@ -138,6 +140,25 @@ def _table(history: History) -> list[Section]:
         for row in order[:10]
     ]
     return [Section(f"Best {len(rows)}", [Table(rows, head)])]
+
+
+def _methods(history: History) -> list[Section]:
+    """What each method of a portfolio has spent and gained: the first runs, and all runs together."""
+    if not history.trace:
+        return []
+    sign = -1.0 if history.maximize else 1.0
+    head = ["method", "queries", "best before", "best after", "why it ended"]
+    rows = [
+        [run.member, f"{run.queries:,}", figure(sign * run.before), figure(sign * run.after), run.ended or "it runs"]
+        for run in history.trace[:_MOST_RUNS]
+    ]
+    counts = Counter[str]()
+    for run in history.trace:
+        counts[run.member] += run.queries
+    note = "In all: " + ", ".join(f"{name} {n:,}" for name, n in counts.most_common()) + " queries."
+    if len(history.trace) > _MOST_RUNS:
+        note = f"The first {_MOST_RUNS} of {len(history.trace):,} runs. {note}"
+    return [Section("Methods", [Table(rows, head)], note)]
 
 
 def _failures(history: History) -> list[Section]:
