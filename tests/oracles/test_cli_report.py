@@ -33,7 +33,7 @@ class Pretended(CommandOracle):
             values = self.decode(proposal.points[i])
             info: dict[str, Any] = {"params": values, "seconds": 0.25}
             loss = abs(np.log10(float(values["lr"])) + 2) + float(values["depth"]) / 10 + len(str(values["act"]))
-            if float(values["lr"]) > 0.03 or self.timeout == 1:
+            if float(values["lr"]) > 0.02 or self.timeout == 1:
                 info |= {"error": f"exit code 1 {EVIL}", "tail": f"line 1\n{EVIL}\n\x1b[31mred\x1b[0m"}
                 loss = np.nan
             yield proposal.ids[i : i + 1], bz.Values([-loss if self.maximize else loss], info=[info])
@@ -318,9 +318,22 @@ def test_scales() -> None:
     assert (low.low, low.beyond, low.cut) == (-1.0, 1, -1.0)
 
 
+def test_what_each_method_spent_and_gained(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    journal = tmp_path / "run.jsonl"
+    found = bz.minimize(lambda x: float(np.abs(np.sin(3 * x)).sum()), np.ones(2), budget=900, journal=journal)
+    history, page = History(bz.read_journal(journal)), report(journal, capsys)
+    assert history.trace == found.trace
+    assert len(found.trace) > 2
+    for run in found.trace[:12]:
+        assert run.member in page.text and f"{run.queries:,}" in page.text and run.ended in page.text
+    bz.minimize(lambda x: float(x @ x), np.ones(2), bz.PGPE(0.1, 4), budget=40, journal=tmp_path / "other.jsonl")
+    assert History(bz.read_journal(tmp_path / "other.jsonl")).trace == []
+
+
 def test_far_values_are_noted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     journal = tmp_path / "run.jsonl"
-    bz.minimize(lambda x: float(x @ x - 1 + 1e9 * (x[0] > 1.2)), np.ones(2), budget=60, journal=journal)
+    cma = bz.EvolutionStrategy(0.3, model=True)
+    bz.minimize(lambda x: float(x @ x - 1 + 1e9 * (x[0] > 1.2)), np.ones(2), cma, budget=60, journal=journal)
     history = History(bz.read_journal(journal))
     beyond = int((history.values > 1e6).sum())
     assert beyond > 0 and f"{beyond} worse value" in report(journal, capsys).text
