@@ -10,9 +10,10 @@ import numpy as np
 
 from blackbox_zo._checks import check_at_least, check_positive
 from blackbox_zo._typing import Floats, Ints, override
-from blackbox_zo.directions import Coordinates, Dense
+from blackbox_zo.directions import Coordinates
 from blackbox_zo.estimators._base import Estimator, vector_of
 from blackbox_zo.estimators._parabola_search import MOST, Line
+from blackbox_zo.estimators._stages import one_point
 from blackbox_zo.feedback import Feedback, Values
 from blackbox_zo.randomness import Key
 from blackbox_zo.steps import Queries, Step
@@ -115,9 +116,7 @@ class BlockDescent(Estimator):
         axes = Coordinates(variable.blocks, self._coordinates(state.block, variable.size))
         if state.phase == LINE:
             row = self._move(state, variable, axes.coordinates)
-            return Queries(
-                Dense(variable.blocks, row[None, :]), np.zeros(1, dtype=np.intp), np.ones(1), x, (state.turn,)
-            )
+            return one_point(variable, row, (state.turn,))
         h = np.where(x + state.interval <= variable.box[1], state.interval, -state.interval)[axes.coordinates]
         index: Ints = np.arange(axes.k)
         if math.isnan(state.value):

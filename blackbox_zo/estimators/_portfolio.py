@@ -24,9 +24,13 @@ from blackbox_zo.estimators._portfolio_state import (
     Spent,
     ended,
     seen,
+    spent,
     told,
     trace,
+    with_centre,
+    with_inner,
 )
+from blackbox_zo.estimators._stages import move_by, still
 from blackbox_zo.feedback import Feedback, Ranking, Values
 from blackbox_zo.randomness import Key
 from blackbox_zo.steps import Queries, Step
@@ -37,8 +41,8 @@ __all__ = ["Portfolio"]
 LOOKED_AT = 8
 """Points a step while none has answered."""
 
-NEWEST = 10
-"""Values at x that are averaged under noise."""
+ROUNDING = 1e-12
+"""A relative difference that the order of a sum explains, as where threads share it, and no noise."""
 
 
 @final
@@ -46,13 +50,14 @@ NEWEST = 10
 class Portfolio(Estimator):
     """Members in turn, each from the best point so far, then restarts: what `minimize` does by default.
 
-    x0 is asked first, and again. A difference is noise, as is a standard error: then members that need exact values are
-    left out, nothing restarts, and each step asks x, too: the mean of its newest values is f(x). If x0 fails, points
-    around it are asked, ever further away, until one answers. Then each member runs once, in order, until it is over
-    (`Estimator.over`), or has gained nothing for 100 + 10 d queries and 30 steps. From then on the member that has
-    spent the least restarts at a random point: uniform within bounds, normal around x0 with standard deviation `spread`
-    otherwise. So the members share the budget evenly, and it is always used (Hansen 2009, BIPOP-CMA-ES, does the same
-    with two population sizes).
+    x0 is asked first, and again. A difference above rounding is noise, as is a standard error: then members that need
+    exact values are left out, nothing restarts, and each step asks x, too: the mean of its newest values is f(x). If x0
+    fails, points around it are asked, ever further away, until one answers.
+
+    Each member runs once, in order, until it is over (`Estimator.over`), or has gained nothing for 100 + 10 d queries
+    and 30 steps. Then the member that has spent the least restarts at a random point: uniform within bounds, normal
+    around x0 with standard deviation `spread` otherwise. So members share the budget evenly, and it is always used
+    (Hansen 2009, BIPOP-CMA-ES, does the same with two population sizes).
 
     A member that raises, or whose points or moves are not finite, is dropped with a warning, and the others go on.
     Where answers are rankings, only members that accept them take part, and nothing restarts.
@@ -63,11 +68,12 @@ class Portfolio(Estimator):
         members: The methods; all of them return minus their move.
         growth: For each member, by what its `n_queries` is multiplied from restart to restart; 0 varies its radius
             between 1/100 and all of it instead. By default 1.
-        noisy: The only member under noise; by default it is the first that is of use there.
         spread: How far from x0 to restart in directions without bounds, in units of the variable.
+        noisy: The only member under noise; by default it is the first that is of use there.
 
     Raises:
-        ValueError: There is no member, or an argument is out of its range.
+        ValueError: There is no member, an argument is out of its range, or a member has neither radius nor population
+            to change from restart to restart.
     """
 
     members: tuple[Estimator, ...]
@@ -87,6 +93,13 @@ class Portfolio(Estimator):
                 f"`Portfolio(growth=...)` must be one number of at least 0 for each of {len(self.members)} members, "
                 f"got {self.growth!r:.80}."
             )
+        for member, growth in zip(self.members, self.growth, strict=True):
+            name = "radius" if growth == 0.0 else "n_queries"
+            if growth != 1.0 and not hasattr(member, name):
+                raise ValueError(
+                    f"`Portfolio(growth=...)` is {growth:g} for `{type(member).__name__}`, which has no `{name}` to "
+                    "change; give 1."
+                )
         check_positive("Portfolio", spread=self.spread)
         if self.noisy is not None and not isinstance(self.noisy, Estimator):
             raise ValueError(f"`Portfolio(noisy=...)` must be an estimator, got {self.noisy!r:.80}.")
@@ -101,7 +114,7 @@ class Portfolio(Estimator):
         variable = vector_of(self, variable)
         m = len(self._all)
         return PortfolioState(
-            PROBE, 0, np.zeros(m, dtype=np.intp), np.zeros(m, dtype=np.intp), np.zeros(m, dtype=np.bool_),
+            PROBE, 0, np.zeros(m, dtype=np.intp), np.zeros(m, dtype=np.bool_),
             tuple(member.start(variable) for member in self._all), variable.value, math.nan, 0.1 * self.spread, 0.0,
             np.zeros(0), False, 0, math.nan, 0, math.nan, np.zeros((0, 4)), np.zeros(0, dtype=np.uint8),
         )  # fmt: skip
@@ -134,7 +147,7 @@ class Portfolio(Estimator):
         if s.phase == MEMBER:
             try:
                 q = self._member(s, variable.size).sample(s.inner[s.member], variable, key)
-                if not np.isfinite(q.scale).all():
+                if not (np.isfinite(q.scale).all() and _finite(q.directions)):
                     raise FloatingPointError("its points are not finite")
             except Exception as error:
                 return Failed(blocks, error), one, np.zeros(1), ()
@@ -167,57 +180,57 @@ class Portfolio(Estimator):
         self, state: PortfolioState, variable: Variable, queries: Queries, feedback: Feedback
     ) -> tuple[PortfolioState, Step]:
         variable = vector_of(self, variable)
-        if isinstance(feedback, Ranking):
-            return self._of_ranking(state, variable, queries, feedback)
-        assert isinstance(feedback, Values)
-        state = seen(state, variable, queries, feedback.values)
+        if isinstance(feedback, Values):
+            state = seen(state, variable, queries, feedback.values)
+        else:
+            state = state._replace(ranked=True, asked=state.asked + feedback.n, incumbent=variable.value)
         if queries.tag[:2] != (len(state.ledger), state.phase):  # late: asked by a run that is over
-            return state, _still(variable)
+            return state, still(variable)
         if state.phase != MEMBER:
-            return self._began(state, variable, queries, feedback.values, feedback.stderr)
+            return self._began(state, variable, queries, feedback)
         queries = replace(queries, tag=queries.tag[2:])
         if state.noise and queries.n > 1 and queries.scale[-1] == 0.0:  # the last step may be cut short before it
-            state = state._replace(centre=_appended(state.centre, float(feedback.values[-1])))
+            assert isinstance(feedback, Values)
+            state = with_centre(state, float(feedback.values[-1]))
             errors = None if feedback.stderr is None else feedback.stderr[:-1]
             queries, feedback = queries.take(slice(queries.n - 1)), Values(feedback.values[:-1], errors)
         try:
             if isinstance(queries.directions, Failed):
                 raise queries.directions.error
             member = self._member(state, variable.size)
-            before = state.inner[state.member]
-            after, step = member.estimate(before, variable, queries, feedback)
-            if not np.isfinite(step.w).all():
+            after, step = member.estimate(state.inner[state.member], variable, queries, feedback)
+            if not (np.isfinite(step.w).all() and _finite(step.directions)):
                 raise FloatingPointError("its move is not finite")
+            why = member.over(after, variable)
         except Exception as error:
-            return self._drop(state, variable, queries, error)
-        inner = *state.inner[: state.member], after, *state.inner[state.member + 1 :]
-        state = state._replace(inner=inner)
-        why = member.over(after, variable)
+            return self._drop(state, variable, error)
+        state = with_inner(state, after)
+        if state.noise or state.ranked:  # the values of two runs cannot be compared
+            return state, step
         if not why and state.asked - state.gained > 100 + 10 * variable.size + 30 * queries.n:
             why = f"no gain in {state.asked - state.gained} queries"
-        if not why or state.noise:
-            return state, step
-        return self._next(state, variable, why)
+        return self._next(state, variable, why) if why else (state, step)
 
     def _began(
-        self, s: PortfolioState, variable: Vector, queries: Queries, values: Floats, stderr: Floats | None
+        self, s: PortfolioState, variable: Vector, queries: Queries, feedback: Feedback
     ) -> tuple[PortfolioState, Step]:
         """After the first answers, or a jump: begin with a member, or look further."""
-        value = float(values[0])
+        if not isinstance(feedback, Values):
+            return self._next(s._replace(phase=MEMBER, member=-1), variable, "")
+        value = float(feedback.values[0])
         if s.phase == PROBE and not math.isnan(value):
-            known = 0.0 if stderr is None else float(np.nan_to_num(stderr[0]))
-            return s._replace(phase=AGAIN, noise=known, before=value), _still(variable)
+            known = 0.0 if feedback.stderr is None else float(np.nan_to_num(feedback.stderr[0]))
+            return s._replace(phase=AGAIN, noise=known, before=value), still(variable)
         if s.phase == AGAIN:
             gap = abs(value - s.before)
-            s = s._replace(noise=max(s.noise, gap if gap > 0 else 0.0))
+            s = s._replace(noise=max(s.noise, gap if gap > ROUNDING * abs(value) else 0.0))
         if math.isnan(s.best):
             radius = s.radius if s.phase == PROBE else min(2 * s.radius, 1e6 * self.spread)
-            return s._replace(phase=LOOK, radius=radius), _still(variable)
+            return s._replace(phase=LOOK, radius=radius), still(variable)
         if s.phase != JUMP:
-            s = s._replace(phase=MEMBER, member=-1)
-            return self._next(s, variable, "")
+            return self._next(s._replace(phase=MEMBER, member=-1), variable, "")
         if math.isnan(value):  # another place
-            return s, _still(variable)
+            return s, still(variable)
         return self._begin(s, variable, variable.project(queries.points()[0]), value)
 
     def _next(self, s: PortfolioState, variable: Vector, why: str) -> tuple[PortfolioState, Step]:
@@ -229,56 +242,41 @@ class Portfolio(Estimator):
                 for member, dropped in zip(self._all, s.dropped, strict=True)
             ]
         )
-        if self.noisy is not None and not (s.noise and usable[-1]):
-            usable[-1] = False
-        elif self.noisy is not None:
-            usable[:-1] = False
+        if self.noisy is not None:
+            usable[:-1] &= not (s.noise and usable[-1])
+            usable[-1] &= s.noise > 0
         if not usable.any():
             raise RuntimeError(f"No member of the portfolio is left. {told(s.reasons)}")
         unused = np.flatnonzero(usable & (s.runs == 0))
         if unused.size:
             s = s._replace(member=int(unused[0]))
             return self._begin(s, variable, s.incumbent, s.best)
-        least = int(np.argmin(np.where(usable, s.spent, np.iinfo(np.intp).max)))
-        return s._replace(member=least, phase=JUMP), _still(variable)
+        least = int(np.argmin(np.where(usable, spent(s), np.inf)))
+        return s._replace(member=least, phase=JUMP), still(variable)
 
     def _begin(self, s: PortfolioState, variable: Vector, place: Floats, value: float) -> tuple[PortfolioState, Step]:
         """Start a member where the value is known, and move x there."""
         runs = s.runs.copy()
         runs[s.member] += 1
-        s = s._replace(
-            phase=MEMBER, runs=runs, asked=0, gained=0, run_best=value, before=s.best,
-        )  # fmt: skip
-        there, member = variable.at(place), self._member(s, variable.size)
-        fresh = member.start(there)
-        if not s.ranked:
-            fresh = member.inform(fresh, there, there.value[None, :], np.array([value]))
-        s = s._replace(inner=(*s.inner[: s.member], fresh, *s.inner[s.member + 1 :]))
-        return s, Step(Dense(variable.blocks, (there.value - variable.value)[None, :]), np.array([-1.0]))
+        s = s._replace(phase=MEMBER, runs=runs, asked=0, gained=0, run_best=value, before=s.best)
+        there = variable.at(place)
+        try:
+            member = self._member(s, variable.size)
+            fresh = member.start(there)
+            if not s.ranked:
+                fresh = member.inform(fresh, there, there.value[None, :], np.array([value]))
+        except Exception as error:
+            return self._drop(s, variable, error)
+        return with_inner(s, fresh), move_by(variable, there.value - variable.value)
 
-    def _drop(
-        self, s: PortfolioState, variable: Vector, queries: Queries, error: Exception
-    ) -> tuple[PortfolioState, Step]:
+    def _drop(self, s: PortfolioState, variable: Vector, error: Exception) -> tuple[PortfolioState, Step]:
+        """Leave the present member out from now on."""
+        what = f"{type(error).__name__}: {error}"
         name = type(self._all[s.member]).__name__
-        why = f"dropped: {type(error).__name__}: {error}"
-        warnings.warn(f"`{name}` was dropped from the portfolio, and the others go on: {why[9:]}", stacklevel=2)
+        warnings.warn(f"`{name}` was dropped from the portfolio, and the others go on: {what}", stacklevel=2)
         dropped = s.dropped.copy()
         dropped[s.member] = True
-        return self._next(s._replace(dropped=dropped), variable, why)
-
-    def _of_ranking(
-        self, s: PortfolioState, variable: Vector, queries: Queries, ranking: Ranking
-    ) -> tuple[PortfolioState, Step]:
-        """The first member that accepts rankings does it all."""
-        s = s._replace(ranked=True, asked=s.asked + ranking.n)
-        if queries.tag[:2] != (len(s.ledger), s.phase):
-            return s, _still(variable)
-        if s.phase != MEMBER:
-            return self._next(s._replace(phase=MEMBER, member=-1, incumbent=variable.value), variable, "")
-        queries = replace(queries, tag=queries.tag[2:])
-        member = self._member(s, variable.size)
-        after, step = member.estimate(s.inner[s.member], variable, queries, ranking)
-        return s._replace(inner=(*s.inner[: s.member], after, *s.inner[s.member + 1 :])), step
+        return self._next(s._replace(dropped=dropped), variable, f"dropped: {what}")
 
 
 class Failed(Coordinates):
@@ -300,9 +298,6 @@ def restarted(member: Any, growth: float, run: int, d: int) -> Estimator:
     return out
 
 
-def _appended(values: Floats, value: float) -> Floats:
-    return values if math.isnan(value) else np.append(values, value)[-NEWEST:]
-
-
-def _still(variable: Vector) -> Step:
-    return Step(Dense(variable.blocks, np.zeros((1, variable.size))), np.zeros(1))
+def _finite(directions: Directions) -> bool:
+    """Whether rows that are given, and not drawn, are finite."""
+    return not isinstance(directions, Dense) or bool(np.isfinite(directions.rows).all())

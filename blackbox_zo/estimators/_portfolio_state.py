@@ -12,7 +12,13 @@ from blackbox_zo._typing import Bools, Floats, Ints
 from blackbox_zo.steps import Queries
 from blackbox_zo.variables import Vector
 
-__all__ = ["AGAIN", "JUMP", "LOOK", "MEMBER", "PROBE", "PortfolioState", "Spent", "ended", "seen", "told", "trace"]
+__all__ = [
+    "AGAIN", "JUMP", "LOOK", "MEMBER", "PROBE", "PortfolioState", "Spent",
+    "ended", "seen", "spent", "told", "trace", "with_centre", "with_inner",
+]  # fmt: skip
+
+NEWEST = 10
+"""Values at x that are averaged under noise."""
 
 PROBE, AGAIN, LOOK, MEMBER, JUMP = range(5)
 """What the next queries are for."""
@@ -24,7 +30,7 @@ class Spent(NamedTuple):
     Attributes:
         member: Its name.
         queries: How many it has asked.
-        before: The best value when it began; NaN before the first.
+        before: The best value when it began; NaN where answers are rankings.
         after: The best value now, or when it ended.
         ended: Why it ended; empty while it runs.
     """
@@ -43,7 +49,6 @@ class PortfolioState(NamedTuple):
         phase: What the next queries are for.
         member: Index of the member that runs, or is to run after the jump.
         runs: Runs that each member has begun, shape (m,).
-        spent: Queries of each member, shape (m,).
         dropped: Which members raised or gave nonsense, shape (m,).
         inner: The state of each member.
         incumbent: The best point, in the coordinates of the variable, shape (d,).
@@ -63,7 +68,6 @@ class PortfolioState(NamedTuple):
     phase: int
     member: int
     runs: Ints
-    spent: Ints
     dropped: Bools
     inner: tuple[Any, ...]
     incumbent: Floats
@@ -93,12 +97,27 @@ def ended(s: PortfolioState, why: str) -> PortfolioState:
     """The state after the end of the present run, if there is one."""
     if s.phase != MEMBER or s.member < 0:
         return s
-    spent = s.spent.copy()
-    spent[s.member] += s.asked
     row = np.array([[s.member, s.asked, s.before, s.best]])
     line = np.frombuffer(f"{' '.join(why.split())}\n".encode(), dtype=np.uint8)
     ledger, reasons = np.concatenate((s.ledger, row)), np.concatenate((s.reasons, line))
-    return s._replace(spent=spent, ledger=ledger, reasons=reasons)
+    return s._replace(ledger=ledger, reasons=reasons)
+
+
+def spent(s: PortfolioState) -> Floats:
+    """Queries of each member in the runs that have ended, shape (m,)."""
+    out = np.zeros(len(s.runs))
+    np.add.at(out, s.ledger[:, 0].astype(np.intp), s.ledger[:, 1])
+    return out
+
+
+def with_centre(s: PortfolioState, value: float) -> PortfolioState:
+    """With one more value at x; NaN for a failed query."""
+    return s if math.isnan(value) else s._replace(centre=np.append(s.centre, value)[-NEWEST:])
+
+
+def with_inner(s: PortfolioState, inner: Any) -> PortfolioState:
+    """With a new state of the present member."""
+    return s._replace(inner=(*s.inner[: s.member], inner, *s.inner[s.member + 1 :]))
 
 
 def seen(s: PortfolioState, variable: Vector, queries: Queries, values: Floats) -> PortfolioState:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple, final
+from typing import final
 
 import numpy as np
 
 from blackbox_zo._checks import check_positive
 from blackbox_zo._typing import Floats, Ints, override
-from blackbox_zo.directions import Coordinates, Dense
+from blackbox_zo.directions import Coordinates
 from blackbox_zo.estimators._base import Estimator, vector_of
 from blackbox_zo.estimators._bfgs import newton_step, updated
 from blackbox_zo.estimators._opening import separable, span
 from blackbox_zo.estimators._parabola_search import MOST, Line
+from blackbox_zo.estimators._quasi_newton_state import CENTRAL, FORWARD, LINE, OPENING, REASONS, QuasiNewtonState
+from blackbox_zo.estimators._stages import move_by, one_point, still
 from blackbox_zo.feedback import Feedback, Values
 from blackbox_zo.randomness import Key
 from blackbox_zo.steps import Queries, Step
@@ -22,67 +24,8 @@ from blackbox_zo.variables import Variable, Vector
 
 __all__ = ["QuasiNewton"]
 
-OPENING, LINE, FORWARD, CENTRAL = range(4)
-"""What the next queries are for."""
-
 ROUNDING = 5e-16
 """Relative error of a value where nothing is known of it."""
-
-
-class QuasiNewtonState(NamedTuple):
-    """How far the search is.
-
-    Attributes:
-        phase: What the next queries are for.
-        value: f(x); NaN before the first answer.
-        gradient: g at x, 0 where it is not known yet, shape (d,).
-        wanted: The coordinates whose differences are asked, shape (k,).
-        before: The gradient before the last move, shape (d,).
-        matrix: B, shape (d, d); (0, 0) while no curvature is known.
-        line: The line search, if that is the phase.
-        moved: The last move, shape (d,).
-        radius: Half the span of the opening's differences, and the length of a step without a known curvature.
-        reach: The longest step, as the largest change of a coordinate.
-        curvature: The largest second derivative along recent moves; NaN before.
-        scale: The magnitude of the values seen in the opening.
-        widened: Factor on the interval of the differences, where values are coarser than their rounding.
-        side: 1, or -1 if the differences that failed are asked on the other side of x.
-        central: Whether gradients are from central differences.
-        predicted: The gain that the opening expects of its step; NaN after it.
-        failures: Line searches without gain since the last one with gain.
-        reason: Why the search is over; an index of `REASONS`.
-        turn: Number of answers used, by which late ones are known.
-    """
-
-    phase: int
-    value: float
-    gradient: Floats
-    wanted: Ints
-    before: Floats
-    matrix: Floats
-    line: Line
-    moved: Floats
-    radius: float
-    reach: float
-    curvature: float
-    scale: float
-    widened: float
-    side: float
-    central: bool
-    predicted: float
-    failures: int
-    reason: int
-    turn: int
-
-
-REASONS = (
-    "",
-    "converged: differences show no slope",
-    "converged: the values can be told apart no more",
-    "no descent along the quasi-Newton direction",
-    "the start failed",
-    "all values around the start are equal",
-)
 
 
 @final
@@ -153,17 +96,16 @@ class QuasiNewton(Estimator):
         x = variable.value
         if state.phase == LINE:
             row = variable.project(x + state.line.alpha * state.line.direction) - x
-            return Queries(
-                Dense(variable.blocks, row[None, :]), np.zeros(1, dtype=np.intp), np.ones(1), x, (state.turn,)
-            )
+            return one_point(variable, row, (state.turn,))
+        free = state.wanted
+        if not free.size:  # nothing can move
+            return one_point(variable, np.zeros(x.size), (state.turn,))
         if state.phase == OPENING:
-            free = _free(variable)
             up, down = span(variable, free, state.radius)
             index, scale = np.concatenate((np.arange(free.size),) * 2), np.concatenate((up, down))
             if math.isnan(state.value):
                 index, scale = np.concatenate(([0], index)), np.concatenate(([0.0], scale))
         else:
-            free = state.wanted
             h = self._interval(state, variable)[free]
             index, scale = np.arange(free.size), h
             if state.phase == CENTRAL:
@@ -190,23 +132,22 @@ class QuasiNewton(Estimator):
     ) -> tuple[QuasiNewtonState, Step]:
         assert isinstance(feedback, Values)
         variable = vector_of(self, variable)
-        still = Step(Dense(variable.blocks, np.zeros((1, variable.size))), np.zeros(1))
         if queries.tag != (state.turn,) or feedback.n != self._expected(state):  # late, or cut short by the budget
-            return state, still
-        state = state._replace(turn=state.turn + 1)
-        if state.phase == OPENING:
+            return state, still(variable)
+        state, move = state._replace(turn=state.turn + 1), None
+        if not state.wanted.size:
+            state = self._again(state, variable, float(feedback.values[0]), 1)
+        elif state.phase == OPENING:
             state, move = self._opened(state, variable, queries, feedback.values)
         elif state.phase == LINE:
             state, move = self._along(state, variable, float(feedback.values[0]), queries.directions.rows[0])
         else:
-            return self._differenced(state, variable, queries, feedback.values), still
-        if move is None:
-            return state, still
-        return state, Step(Dense(variable.blocks, move[None, :]), np.array([-1.0]))
+            state = self._differenced(state, variable, queries, feedback.values)
+        return state, still(variable) if move is None else move_by(variable, move)
 
     def _expected(self, s: QuasiNewtonState) -> int:
         """Number of queries of a whole step."""
-        if s.phase == LINE:
+        if s.phase == LINE or not s.wanted.size:
             return 1
         each = 1 if s.phase == FORWARD else 2
         return each * s.wanted.size + (s.phase == OPENING and math.isnan(s.value))

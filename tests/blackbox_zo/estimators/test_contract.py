@@ -45,6 +45,7 @@ def random_vectors() -> list[Row]:
 
 
 PORTFOLIO = bz.Portfolio((bz.QuasiNewton(), bz.EvolutionStrategy(0.3, model=True)), (1.0, 2.0))
+TWO = bz.Portfolio((bz.EvolutionStrategy(0.3), bz.PGPE(0.1, 6)), (2.0, 0.0), noisy=bz.PGPE(0.1, 3))
 
 ROWS = [
     *random_vectors(),
@@ -93,7 +94,7 @@ ROWS = [
     Row(bz.BlockDescent(0.2), shift_invariant=False),
     Row(bz.BlockDescent(0.2, 3), shift_invariant=False),
     Row(PORTFOLIO, order_only=False, shift_invariant=False),
-    Row(bz.Portfolio((bz.EvolutionStrategy(0.3), bz.PGPE(0.1, 6)), (2.0, 0.0)), order_only=False),
+    Row(TWO, order_only=False),
     Row(bz.ConsensusBased(0.5, 20, noise="isotropic"), budget=2000),
     Row(bz.ConsensusBased(0.2, 20, alpha=30.0, scheme="hopping")),
 ]

@@ -105,6 +105,13 @@ def test_under_noise_the_result_is_where_the_search_stands_and_its_error_is_righ
     assert np.median(np.abs(found)) < 1.5
 
 
+def test_a_sum_in_another_order_is_no_noise() -> None:
+    rng = np.random.default_rng(0)
+    r = bz.minimize(lambda x: bowl(x) * (1 + 1e-14 * rng.standard_normal()), np.full(4, 3.0), budget=400)
+    assert r.trace[0].member == "QuasiNewton"
+    assert (r.stderr, r.fun < 1e-9) == (0.0, True)
+
+
 def test_standard_errors_are_noise() -> None:
     class Told(bz.Oracle):
         @override
@@ -132,13 +139,24 @@ class Broken(bz.Estimator):
 
     @override
     def start(self, variable: bz.Variable) -> tuple[()]:
+        if self.how == "start" and variable.x[0] != 3.0:  # not at x0
+            raise KeyError("no way to begin here")
         return ()
+
+    @override
+    def over(self, state: tuple[()], variable: bz.Variable) -> str:
+        if self.how == "over":
+            raise LookupError("who knows")
+        return ""
 
     @override
     def sample(self, state: tuple[()], variable: Any, key: bz.Key) -> bz.Queries:
         if self.how == "sample":
             raise RuntimeError("out of ideas")
         scale = np.full(2, math.nan if self.how == "points" else 0.1)
+        if self.how == "rows":
+            rows = np.full((2, variable.size), math.inf)
+            return bz.Queries(bz.Dense(variable.blocks, rows), np.arange(2), scale, variable.origin)
         return bz.Queries(bz.Gaussian(variable.blocks, 2, key), np.arange(2), scale, variable.origin)
 
     @override
@@ -147,6 +165,9 @@ class Broken(bz.Estimator):
     ) -> tuple[tuple[()], bz.Step]:
         if self.how == "estimate":
             raise ZeroDivisionError("by itself")
+        if self.how == "far":
+            far = bz.Dense(variable.blocks, np.full((1, variable.size), math.nan))
+            return (), bz.Step(far, np.ones(1))
         return (), bz.Step(queries.directions, np.full(2, math.nan if self.how == "move" else 0.0))
 
 
@@ -156,7 +177,10 @@ class Broken(bz.Estimator):
         ("sample", "RuntimeError: out of ideas"),
         ("estimate", "ZeroDivisionError: by itself"),
         ("move", "its move is not finite"),
+        ("far", "its move is not finite"),
         ("points", "its points are not finite"),
+        ("rows", "its points are not finite"),
+        ("over", "LookupError: who knows"),
     ],
 )
 def test_a_member_that_breaks_is_dropped_by_name_and_the_others_go_on(how: str, why: str) -> None:
@@ -167,6 +191,35 @@ def test_a_member_that_breaks_is_dropped_by_name_and_the_others_go_on(how: str, 
     assert [run.member for run in r.trace].count("Broken") == 1
     assert why in r.trace[0].ended
     assert np.isfinite(f.x).all()
+
+
+def test_a_member_that_cannot_begin_elsewhere_is_dropped() -> None:
+    with pytest.warns(UserWarning, match="`Broken` was dropped.*no way to begin here"):
+        r = bz.minimize(bowl, np.full(3, 3.0), bz.Portfolio((ES, Broken("start"))), budget=3000)
+    assert [run.member for run in r.trace].count("Broken") == 1
+    assert len(r.trace) > 3
+
+
+def test_under_rankings_a_member_that_breaks_is_dropped_too() -> None:
+    @final
+    @dataclass(frozen=True)
+    class Ranks(bz.Estimator):
+        accepts = (bz.Values, bz.Ranking)
+
+        @override
+        def start(self, variable: bz.Variable) -> tuple[()]:
+            return ()
+
+        @override
+        def sample(self, state: tuple[()], variable: Any, key: bz.Key) -> bz.Queries:
+            raise RuntimeError("no ideas")
+
+        @override
+        def estimate(self, *args: Any) -> Any: ...
+
+    with pytest.warns(UserWarning, match="`Ranks` was dropped"):
+        r = bz.minimize(bz.RankOnly(bz.FunctionOracle(bowl)), np.full(3, 3.0), bz.Portfolio((Ranks(), ES)), budget=900)
+    assert bowl(r.center) < 1e-3
 
 
 def test_if_no_member_is_left_the_run_ends_and_says_why() -> None:
@@ -207,6 +260,12 @@ def test_late_answers_of_a_run_that_is_over_move_nothing() -> None:
             r"`Portfolio\(growth=...\)` must be one number of at least 0 for each",
         ),
         ({"members": (ES,), "growth": (-1.0,)}, r"`Portfolio\(growth=...\)` must be one number of at least 0 for each"),
+        (
+            {"members": (bz.PGPE(0.1, 4),), "growth": (2.0,)},
+            "is 2 for `PGPE`, which has no `n_queries`",
+        ),
+        ({"members": (Broken(""),), "growth": (0.0,)}, "is 0 for `Broken`, which has no `radius` to change; give 1"),
+        ({"members": (ES,), "noisy": 3}, r"`Portfolio\(noisy=...\)` must be an estimator, got 3"),
         ({"members": (ES,), "spread": 0.0}, r"`Portfolio\(spread=...\)` must be a positive number"),
     ],
 )

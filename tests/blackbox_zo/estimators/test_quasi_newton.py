@@ -129,6 +129,12 @@ def test_it_says_why_it_is_over(f: Callable[[Floats], float], why: str) -> None:
     assert queries < 1000
 
 
+def test_where_nothing_can_move_it_asks_x_and_is_over() -> None:
+    search, queries = searched(lambda x: 7.0, np.ones(2), bz.QuasiNewton(), 10, bounds=[(1, 1), (1, 1)])
+    assert queries == 1
+    assert bz.QuasiNewton().over(search.state, search.variable).startswith("converged")
+
+
 def test_it_is_told_f_of_x_by_others() -> None:
     estimator, variable = bz.QuasiNewton(), bz.Vector(np.ones(3))
     fresh = estimator.start(variable)

@@ -1,0 +1,69 @@
+"""The state of `QuasiNewton`: its stages, what it knows at x, and why it is over."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from blackbox_zo._typing import Floats, Ints
+from blackbox_zo.estimators._parabola_search import Line
+
+__all__ = ["CENTRAL", "FORWARD", "LINE", "OPENING", "REASONS", "QuasiNewtonState"]
+
+OPENING, LINE, FORWARD, CENTRAL = range(4)
+"""What the next queries are for."""
+
+
+class QuasiNewtonState(NamedTuple):
+    """How far the search is.
+
+    Attributes:
+        phase: What the next queries are for.
+        value: f(x); NaN before the first answer.
+        gradient: g at x, 0 where it is not known yet, shape (d,).
+        wanted: The coordinates whose differences are asked, shape (k,).
+        before: The gradient before the last move, shape (d,).
+        matrix: B, shape (d, d); (0, 0) while no curvature is known.
+        line: The line search, if that is the phase.
+        moved: The last move, shape (d,).
+        radius: Half the span of the opening's differences, and the length of a step without a known curvature.
+        reach: The longest step, as the largest change of a coordinate.
+        curvature: The largest second derivative along recent moves; NaN before.
+        scale: The magnitude of the values seen in the opening.
+        widened: Factor on the interval of the differences, where values are coarser than their rounding.
+        side: 1, or -1 if the differences that failed are asked on the other side of x.
+        central: Whether gradients are from central differences.
+        predicted: The gain that the opening expects of its step; NaN after it.
+        failures: Line searches without gain since the last one with gain.
+        reason: Why the search is over; an index of `REASONS`.
+        turn: Number of answers used, by which late ones are known.
+    """
+
+    phase: int
+    value: float
+    gradient: Floats
+    wanted: Ints
+    before: Floats
+    matrix: Floats
+    line: Line
+    moved: Floats
+    radius: float
+    reach: float
+    curvature: float
+    scale: float
+    widened: float
+    side: float
+    central: bool
+    predicted: float
+    failures: int
+    reason: int
+    turn: int
+
+
+REASONS = (
+    "",
+    "converged: differences show no slope",
+    "converged: the values can be told apart no more",
+    "no descent along the quasi-Newton direction",
+    "the start failed",
+    "all values around the start are equal",
+)

@@ -1,0 +1,28 @@
+"""What estimators ask and answer that go on in stages: one point, a whole move, no move."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from blackbox_zo._typing import Floats
+from blackbox_zo.directions import Dense
+from blackbox_zo.steps import Queries, Step
+from blackbox_zo.variables import Vector
+
+__all__ = ["move_by", "one_point", "still"]
+
+
+def one_point(variable: Vector, move: Floats, tag: tuple[int, ...] = ()) -> Queries:
+    """One query, at x plus a displacement of shape (d,); a move by the same leads there to the last bit."""
+    axis = Dense(variable.blocks, move[None, :])
+    return Queries(axis, np.zeros(1, dtype=np.intp), np.ones(1), variable.value, tag)
+
+
+def move_by(variable: Vector, move: Floats) -> Step:
+    """Minus a displacement of shape (d,), which `SGD(1.0)` subtracts."""
+    return Step(Dense(variable.blocks, move[None, :]), np.array([-1.0]))
+
+
+def still(variable: Vector) -> Step:
+    """No move."""
+    return Step(Dense(variable.blocks, np.zeros((1, variable.size))), np.zeros(1))
