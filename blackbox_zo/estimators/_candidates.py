@@ -24,20 +24,23 @@ class Candidates(Dense):
         bounds: T, or None.
         places: Where the first candidates lie on the line of the last move, shape (p,).
         fitted: Whether the first is where a model is least.
+        z: The draws from N(0, I) that `y` was made from, shape (k, d), for a low-rank covariance; else None.
 
     Attributes:
         y: See above.
         bounds: See above.
         places: See above.
         fitted: See above.
+        z: See above.
         mean: See `y`, shape (d,).
         g: The candidates before T, where it does not repeat itself, shape (k, d); computed when read.
     """
 
     def __init__(
-        self, variable: Vector, y: Floats, radius: float, bounds: SmoothBounds | None, places: Floats, *, fitted: bool
-    ) -> None:
-        self.fitted = fitted
+        self, variable: Vector, y: Floats, radius: float, bounds: SmoothBounds | None, places: Floats, *,
+        fitted: bool = False, z: Floats | None = None,
+    ) -> None:  # fmt: skip
+        self.fitted, self.z = fitted, z
         self.y, self.bounds, self.places, self.radius = y, bounds, places, radius
         self.mean = variable.value
         rows = y

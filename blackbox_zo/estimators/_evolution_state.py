@@ -9,6 +9,7 @@ import numpy as np
 
 from blackbox_zo._typing import Floats
 from blackbox_zo.estimators._cma_constants import Constants
+from blackbox_zo.estimators._low_rank import RANK, unshaped
 from blackbox_zo.feedback import Ranking
 from blackbox_zo.randomness import combine
 
@@ -29,9 +30,10 @@ class EvolutionState(NamedTuple):
         generation: Number of generations used.
         path_radius: p_sigma, shape (d,); (0,) where the radius does not follow a path.
         path_shape: p_c, shape (d,).
-        shape: C: shape (d, d) full, (d,) diagonal, (0,) isotropic.
+        shape: C: shape (d, d) full, (d,) diagonal, (0,) otherwise.
         axes: B, eigenvectors of C in columns, shape (d, d); (0, 0) unless full.
-        lengths: D, roots of the eigenvalues, shape (d,); (0,) for isotropic.
+        lengths: D, roots of the eigenvalues, or the scales of a low-rank C, shape (d,); (0,) for isotropic.
+        vectors: The directions of a low-rank C, shape (m, d); (0, d) otherwise.
         refreshed: The generation in which `axes` and `lengths` were computed.
         line: The last move, for the line search, shape (d,); (0,) without one.
         points: The newest points asked about, shape (n, d), for the model; (0, d) without one.
@@ -48,6 +50,7 @@ class EvolutionState(NamedTuple):
     shape: Floats
     axes: Floats
     lengths: Floats
+    vectors: Floats
     refreshed: int
     line: Floats
     points: Floats
@@ -61,6 +64,8 @@ def kind(state: EvolutionState) -> str:
     """Which covariance a state keeps: its arrays say so."""
     if state.shape.ndim == 2:
         return "full"
+    if len(state.vectors):
+        return "low-rank"
     return "diagonal" if state.shape.size else "isotropic"
 
 
@@ -70,6 +75,8 @@ def whiten(s: EvolutionState, y: Floats) -> Floats:
         return y
     if kind(s) == "diagonal":
         return y / s.lengths
+    if kind(s) == "low-rank":
+        return unshaped(s, y)
     return ((y @ s.axes) / s.lengths) @ s.axes.T
 
 
@@ -90,7 +97,8 @@ def first_state(d: int, radius: float, covariance: str, *, path: bool) -> Evolut
         path_shape=np.zeros(d),
         shape=np.eye(d) if full else np.ones(d if diagonal else 0),
         axes=np.eye(d if full else 0),
-        lengths=np.ones(d if full or diagonal else 0),
+        lengths=np.ones(0 if covariance == "isotropic" else d),
+        vectors=np.zeros((RANK if covariance == "low-rank" else 0, d)),
         refreshed=0,
         line=np.zeros(0 if path else d),
         points=np.empty((0, d)),

@@ -26,6 +26,7 @@ from blackbox_zo.estimators._evolution_state import (
 )
 from blackbox_zo.estimators._learning_rate import first_rates, learnt
 from blackbox_zo.estimators._line_search import LineAnswer, along, line_answer, on_the_line
+from blackbox_zo.estimators._low_rank import shaped, with_shape
 from blackbox_zo.estimators._smooth_bounds import smooth_bounds
 from blackbox_zo.estimators._tournament import expected_normals
 from blackbox_zo.feedback import Feedback, Ranking, Values
@@ -80,7 +81,7 @@ class EvolutionStrategy(Estimator):
 
     With the learning rate "adapted" (LRA-CMA-ES: Nomura, Akimoto & Ono 2023, arXiv 2304.03473) the moves of the mean
     and of the covariance are shortened as far as noise, or local minima, drown their signal. x then comes closer to
-    the optimum of a noisy function. Without noise it is slower.
+    the optimum of a noisy function. Without noise it takes several times as many queries.
 
     Within bounds the search is for the minimum of f(T(g)), T a smooth map into the box that is the identity but near
     its faces (`SmoothBounds`). An optimum on a face or in a corner is one like any other, in any dimension. Seeded
@@ -108,7 +109,7 @@ class EvolutionStrategy(Estimator):
 
     radius: float
     n_queries: int | None = None
-    covariance: Literal["full", "diagonal", "isotropic"] | None = None
+    covariance: Literal["full", "low-rank", "diagonal", "isotropic"] | None = None
     adapt_radius: bool = True
     model: bool = False
     weights: Literal["best", "all"] | None = None
@@ -122,7 +123,7 @@ class EvolutionStrategy(Estimator):
         if self.n_queries is not None:
             check_at_least("EvolutionStrategy", 2, n_queries=self.n_queries)
         for name, choices in (
-            ("covariance", ("full", "diagonal", "isotropic")),
+            ("covariance", ("full", "low-rank", "diagonal", "isotropic")),
             ("weights", ("best", "all")),
             ("step_size", ("path", "line")),
             ("learning_rate", ("constant", "adapted")),
@@ -144,8 +145,11 @@ class EvolutionStrategy(Estimator):
     @override
     def start(self, variable: Variable) -> EvolutionState:
         d = vector_of(self, variable).size
-        covariance = self.covariance or ("full" if d <= LARGE or self.model else "diagonal")
-        s = first_state(d, float(self.radius), covariance, path=not self._line_search(d))
+        line = self._line_search(d)
+        covariance = self.covariance
+        if covariance is None:
+            covariance = "full" if d <= LARGE or self.model else "low-rank" if line else "diagonal"
+        s = first_state(d, float(self.radius), covariance, path=not line)
         return s._replace(rates=first_rates(s)) if self.learning_rate == "adapted" else s
 
     def population(self, d: int) -> int:
@@ -174,8 +178,10 @@ class EvolutionStrategy(Estimator):
         if kind(state) == "isotropic" and not self.adapt_radius:
             return queries
         y: Floats = seeded.draw()
-        places: Floats = NOWHERE
-        if kind(state) != "isotropic":
+        z, places = y, NOWHERE
+        if kind(state) == "low-rank":
+            y = shaped(state, y.copy())
+        elif kind(state) != "isotropic":
             y *= state.lengths
         if kind(state) == "full":
             y = y @ state.axes.T
@@ -187,7 +193,10 @@ class EvolutionStrategy(Estimator):
         least = model_step(state, variable, bounds) if self.model else None
         if least is not None:
             y[0] = least
-        drawn = Candidates(variable, y, state.radius, bounds, places, fitted=least is not None)
+        drawn = Candidates(
+            variable, y, state.radius, bounds, places, fitted=least is not None,
+            z=z if kind(state) == "low-rank" else None,
+        )  # fmt: skip
         return replace(queries, directions=drawn)
 
     @override
@@ -269,7 +278,10 @@ class EvolutionStrategy(Estimator):
         if bounds is not None:  # where all of the box is within reach, further out there are but mirror images
             most = min(most, float(np.max(bounds.width / (2 * spread(s)))))
         then, growing = followed(s, c, y_w, (least, most), change if self.adapt_radius else None)
-        then = adapted(then, c, w, y, y_w, growing=growing, decompose=not s.rates)
+        if drawn.z is None:
+            then = adapted(then, c, w, y, y_w, growing=growing, decompose=not s.rates)
+        elif answer is None or answer.sideways:
+            then = with_shape(then, c, w[drawn.drawn], pull[drawn.drawn], drawn.z[drawn.drawn])
         if s.rates:
             then, rate = learnt(s, then, y_w)
             end = start + rate * (end - start)
