@@ -16,7 +16,18 @@ from blackbox_zo.randomness import combine
 if TYPE_CHECKING:
     from blackbox_zo.estimators._learning_rate import Rates
 
-__all__ = ["EvolutionState", "adapted", "first_state", "followed", "kind", "spread", "trusted", "whiten"]
+__all__ = [
+    "EvolutionState",
+    "adapted",
+    "first_state",
+    "followed",
+    "kind",
+    "on_a_path",
+    "spread",
+    "trusted",
+    "whiten",
+    "wider",
+]
 
 LONGEST_PAUSE = 7
 """For so many steps a model is left out, at most."""
@@ -109,10 +120,20 @@ def first_state(d: int, radius: float, covariance: str, *, path: bool) -> Evolut
     )
 
 
-def trusted(s: EvolutionState, ranking: Ranking, rest: int) -> EvolutionState:
-    """The state after an answer whose first query was the model's: a bad one is left out for longer than `rest`."""
-    net = ranking.net_losses()
-    bad = np.count_nonzero(net[1:] < net[0]) > (len(net) - 1) / 2
+def on_a_path(s: EvolutionState) -> EvolutionState:
+    """The state with a new path for sigma instead of a line."""
+    return s._replace(line=np.empty(0), path_radius=np.zeros(s.path_shape.size))
+
+
+def wider(s: EvolutionState, c: Constants) -> EvolutionState:
+    """The state with a larger sigma: the answers were equal, so the search is to look further."""
+    return s._replace(radius=s.radius * math.exp(0.2 + c.c_sigma / c.d_sigma))
+
+
+def trusted(s: EvolutionState, ranking: Ranking, first: int, rest: int) -> EvolutionState:
+    """The state after an answer whose query `first` was the model's: a bad one is left out for longer than `rest`."""
+    net = ranking.net_losses()[first:]
+    bad = np.count_nonzero(net[1:] < net[0]) > (len(net) - 1) / 2 if len(net) else True
     pause = min(2 * s.pause + 1, LONGEST_PAUSE) if bad else rest
     return s._replace(pause=pause, next_fit=s.generation + 1 + pause)
 
