@@ -32,8 +32,7 @@ class Candidates(Dense):
         places: See above.
         fitted: See above.
         z: See above.
-        mean: See `y`, shape (d,).
-        g: The candidates before T, where it does not repeat itself, shape (k, d); computed when read.
+        x: Where x stood, shape (d,).
     """
 
     def __init__(
@@ -42,20 +41,17 @@ class Candidates(Dense):
     ) -> None:  # fmt: skip
         self.fitted, self.z = fitted, z
         self.y, self.bounds, self.places, self.radius = y, bounds, places, radius
-        self.mean = variable.value
-        rows = y
+        self.x, rows = variable.value, y
         if bounds is not None:
-            self.mean = bounds.back(variable.value)
-            rows = bounds.into(self.mean + radius * y)
+            rows = bounds.into(bounds.back(variable.value) + radius * y)
             rows -= variable.value
             rows /= radius
         super().__init__(variable.blocks, rows)
 
     @property
-    def g(self) -> Floats:
-        """The candidates before T, shape (k, d)."""
-        g = self.mean + self.radius * self.y
-        return g if self.bounds is None else self.bounds.folded(g)
+    def asked(self) -> Floats:
+        """The points asked about, in the variable's units, shape (k, d)."""
+        return self.x + self.radius * self.rows
 
     @property
     def drawn(self) -> slice:

@@ -10,7 +10,6 @@ import numpy as np
 from blackbox_zo._typing import Floats
 from blackbox_zo.estimators._cma_constants import Constants
 from blackbox_zo.estimators._low_rank import RANK, unshaped
-from blackbox_zo.feedback import Ranking
 from blackbox_zo.randomness import combine
 
 if TYPE_CHECKING:
@@ -24,13 +23,9 @@ __all__ = [
     "kind",
     "on_a_path",
     "spread",
-    "trusted",
     "whiten",
     "wider",
 ]
-
-LONGEST_PAUSE = 7
-"""For so many steps a model is left out, at most."""
 
 
 class EvolutionState(NamedTuple):
@@ -49,8 +44,6 @@ class EvolutionState(NamedTuple):
         line: The last move, for the line search, shape (d,); (0,) without one.
         points: The newest points asked about, shape (n, d), for the model; (0, d) without one.
         values: Their finite values, shape (n,).
-        pause: How many steps the model is left out after one whose query was bad; 0 after a good one.
-        next_fit: The generation in which a model is fitted again.
         rates: The learning rates, if they are adapted.
     """
 
@@ -66,8 +59,6 @@ class EvolutionState(NamedTuple):
     line: Floats
     points: Floats
     values: Floats
-    pause: int
-    next_fit: int
     rates: Rates | tuple[()]
 
 
@@ -114,8 +105,6 @@ def first_state(d: int, radius: float, covariance: str, *, path: bool) -> Evolut
         line=np.zeros(0 if path else d),
         points=np.empty((0, d)),
         values=np.empty(0),
-        pause=0,
-        next_fit=0,
         rates=(),
     )
 
@@ -128,14 +117,6 @@ def on_a_path(s: EvolutionState) -> EvolutionState:
 def wider(s: EvolutionState, c: Constants) -> EvolutionState:
     """The state with a larger sigma: the answers were equal, so the search is to look further."""
     return s._replace(radius=s.radius * math.exp(0.2 + c.c_sigma / c.d_sigma))
-
-
-def trusted(s: EvolutionState, ranking: Ranking, first: int, rest: int) -> EvolutionState:
-    """The state after an answer whose query `first` was the model's: a bad one is left out for longer than `rest`."""
-    net = ranking.net_losses()[first:]
-    bad = np.count_nonzero(net[1:] < net[0]) > (len(net) - 1) / 2 if len(net) else True
-    pause = min(2 * s.pause + 1, LONGEST_PAUSE) if bad else rest
-    return s._replace(pause=pause, next_fit=s.generation + 1 + pause)
 
 
 def followed(

@@ -22,7 +22,6 @@ from blackbox_zo.estimators._evolution_state import (
     kind,
     on_a_path,
     spread,
-    trusted,
     wider,
 )
 from blackbox_zo.estimators._learning_rate import first_rates, learnt
@@ -36,9 +35,6 @@ from blackbox_zo.steps import Queries, Step
 from blackbox_zo.variables import Variable, Vector
 
 __all__ = ["EvolutionStrategy"]
-
-MODERATE = 15
-"""Above this dimension a step with a model is followed by one without: a fit takes as long as many steps."""
 
 NOWHERE: Floats = np.empty(0)
 NOWHERE.flags.writeable = False
@@ -55,10 +51,9 @@ class EvolutionStrategy(Estimator):
     directions. Only the order of the answers is used. Failures rank last and have no weight.
 
     With `model`, one query of a step is the minimiser of a quadratic fitted to the newest answers (an injected
-    solution: Hansen 2011, arXiv 1110.4181). It is ranked by its own value, so a bad model costs one query. While its
-    queries come out in the worse half, a model is fitted in every second step only, then in every fourth, and at last
-    in every eighth; above 15 dimensions in every second at most. On smooth functions this converges like a Newton
-    method. A fit costs O(d^6), so keep d to about 20.
+    solution: Hansen 2011, arXiv 1110.4181), above 15 dimensions of every second step. It is ranked by its own value,
+    so a bad model costs one query. On smooth functions this converges like a Newton method. A fit costs O(d^6), so
+    keep d to about 20.
 
     With weights "all" the worse half pushes as the better half pulls: each rank has the weight of its expected order
     statistic (Arnold 2006, Weighted multirecombination evolution strategies). If d is well above n_queries this is
@@ -176,8 +171,6 @@ class EvolutionStrategy(Estimator):
             if plateau and self.adapt_radius:
                 state = wider(state, constants(variable.size, drawn.k, kind(state)))
             return state, Step(drawn, np.zeros(drawn.k))
-        if isinstance(drawn, Candidates) and drawn.fitted:
-            state = trusted(state, ranking, len(drawn.places), rest=int(variable.size > MODERATE))
         part = drawn.drawn if isinstance(drawn, Candidates) else slice(0, drawn.k)
         answer = line_answer(drawn.places, ranking) if isinstance(drawn, Candidates) else None
         if part.start:
