@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -12,11 +12,10 @@ from blackbox_zo.estimators._cma_constants import Constants
 from blackbox_zo.estimators._low_rank import RANK, unshaped
 from blackbox_zo.randomness import combine
 
-if TYPE_CHECKING:
-    from blackbox_zo.estimators._learning_rate import Rates
-
 __all__ = [
+    "Average",
     "EvolutionState",
+    "Rates",
     "adapted",
     "first_state",
     "followed",
@@ -26,6 +25,27 @@ __all__ = [
     "whiten",
     "wider",
 ]
+
+
+class Average(NamedTuple):
+    """What is known of one part of the update, in coordinates in which Sigma is the identity.
+
+    Attributes:
+        rate: Eta, its learning rate, at most 1.
+        drift: E, moving average of the update.
+        power: V, moving average of its squared norm.
+    """
+
+    rate: float
+    drift: Floats
+    power: float
+
+
+class Rates(NamedTuple):
+    """The learning rates of the mean and of the covariance matrix Sigma = sigma² C."""
+
+    mean: Average
+    shape: Average
 
 
 class EvolutionState(NamedTuple):

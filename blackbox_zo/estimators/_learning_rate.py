@@ -3,38 +3,16 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
 
 import numpy as np
 
 from blackbox_zo._typing import Floats
-from blackbox_zo.estimators._evolution_state import EvolutionState, kind, whiten
+from blackbox_zo.estimators._evolution_state import Average, EvolutionState, Rates, kind, whiten
 
-__all__ = ["Average", "Rates", "first_rates", "learnt"]
+__all__ = ["first_rates", "learnt"]
 
 ALPHA, GAMMA = 1.4, 0.1
 BETA_MEAN, BETA_SHAPE = 0.1, 0.03
-
-
-class Average(NamedTuple):
-    """What is known of one part of the update, in coordinates in which Sigma is the identity.
-
-    Attributes:
-        rate: Eta, its learning rate, at most 1.
-        drift: E, moving average of the update.
-        power: V, moving average of its squared norm.
-    """
-
-    rate: float
-    drift: Floats
-    power: float
-
-
-class Rates(NamedTuple):
-    """The learning rates of the mean and of the covariance matrix Sigma = sigma² C."""
-
-    mean: Average
-    shape: Average
 
 
 def first_rates(s: EvolutionState) -> Rates:
