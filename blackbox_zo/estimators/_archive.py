@@ -15,18 +15,24 @@ from blackbox_zo.variables import Vector
 
 __all__ = ["model_step", "remembered"]
 
+MODERATE = 15
+"""Above this dimension every second step goes without a model: a fit takes as long as many steps."""
+
 
 def model_step(s: EvolutionState, variable: Vector, bounds: SmoothBounds | None) -> Floats | None:
     """Where the model is least, as a displacement from the mean in units of sigma, shape (d,).
 
+    The model is of f(x), not of f(T(g)): of a quadratic f it is then exact up to the bounds.
+
     Returns:
-        None while it pauses, while there are too few answers, and where the fit breaks down.
+        None in every second step above `MODERATE` dimensions, while there are too few answers, and where the fit breaks
+        down.
     """
     d = variable.size
-    if s.generation < s.next_fit or len(s.values) <= coefficients(d):
+    if (d > MODERATE and s.generation % 2) or len(s.values) <= coefficients(d):
         return None
-    mean = variable.value if bounds is None else bounds.back(variable.value)
-    z, values, most = (s.points - mean) @ (s.axes / (s.lengths * s.radius)), s.values, enough(d)
+    x = variable.value
+    z, values, most = (s.points - x) @ (s.axes / (s.lengths * s.radius)), s.values, enough(d)
     if len(z) > most:
         nearest = np.argpartition(np.einsum("ij,ij->i", z, z), most)[:most]
         z, values = z[nearest], values[nearest]
@@ -34,11 +40,14 @@ def model_step(s: EvolutionState, variable: Vector, bounds: SmoothBounds | None)
     if q is None:
         return None
     y: Floats = s.axes @ (s.lengths * q)
-    return y if bounds is None else bounds.short(variable.value, y, s.radius)
+    if bounds is None:
+        return y
+    out: Floats = (bounds.back(variable.project(x + s.radius * y)) - bounds.back(x)) / s.radius
+    return out
 
 
 def remembered(s: EvolutionState, drawn: Candidates, values: Floats) -> EvolutionState:
     """The state with the finite answers of a step added to the archive, and the oldest dropped."""
     usable, most = np.isfinite(values), 4 * coefficients(drawn.size)
-    points = np.concatenate((s.points, drawn.g[: len(values)][usable]))[-most:]
+    points = np.concatenate((s.points, drawn.asked[: len(values)][usable]))[-most:]
     return s._replace(points=points, values=np.concatenate((s.values, values[usable]))[-most:])

@@ -24,35 +24,34 @@ class Candidates(Dense):
         bounds: T, or None.
         places: Where the first candidates lie on the line of the last move, shape (p,).
         fitted: Whether the first is where a model is least.
+        z: The draws from N(0, I) that `y` was made from, shape (k, d), for a low-rank covariance; else None.
 
     Attributes:
         y: See above.
         bounds: See above.
         places: See above.
         fitted: See above.
-        mean: See `y`, shape (d,).
-        g: The candidates before T, where it does not repeat itself, shape (k, d); computed when read.
+        z: See above.
+        x: Where x stood, shape (d,).
     """
 
     def __init__(
-        self, variable: Vector, y: Floats, radius: float, bounds: SmoothBounds | None, places: Floats, *, fitted: bool
-    ) -> None:
-        self.fitted = fitted
+        self, variable: Vector, y: Floats, radius: float, bounds: SmoothBounds | None, places: Floats, *,
+        fitted: bool = False, z: Floats | None = None,
+    ) -> None:  # fmt: skip
+        self.fitted, self.z = fitted, z
         self.y, self.bounds, self.places, self.radius = y, bounds, places, radius
-        self.mean = variable.value
-        rows = y
+        self.x, rows = variable.value, y
         if bounds is not None:
-            self.mean = bounds.back(variable.value)
-            rows = bounds.into(self.mean + radius * y)
+            rows = bounds.into(bounds.back(variable.value) + radius * y)
             rows -= variable.value
             rows /= radius
         super().__init__(variable.blocks, rows)
 
     @property
-    def g(self) -> Floats:
-        """The candidates before T, shape (k, d)."""
-        g = self.mean + self.radius * self.y
-        return g if self.bounds is None else self.bounds.folded(g)
+    def asked(self) -> Floats:
+        """The points asked about, in the variable's units, shape (k, d)."""
+        return self.x + self.radius * self.rows
 
     @property
     def drawn(self) -> slice:

@@ -38,7 +38,7 @@ def constants(d: int, n: int, covariance: str) -> Constants:
     c_c = (4 + mu_eff / d) / (d + 4 + 2 * mu_eff / d)  # eq. (56)
     c_1 = 2 / ((d + 1.3) ** 2 + mu_eff)  # eq. (57)
     c_mu = 2 * (0.25 + mu_eff + 1 / mu_eff - 2) / ((d + 2) ** 2 + mu_eff)  # eq. (58)
-    if covariance == "diagonal":  # Ros & Hansen 2008, section 3
+    if covariance in ("diagonal", "low-rank"):  # Ros & Hansen 2008, section 3
         c_1, c_mu = c_1 * (d + 2) / 3, c_mu * (d + 2) / 3
         c_1 = min(c_1, 1.0)
     c_mu = min(1 - c_1, c_mu)

@@ -9,7 +9,7 @@ import numpy as np
 
 from blackbox_zo._typing import Floats
 from blackbox_zo.estimators._cma_constants import Constants
-from blackbox_zo.feedback import Ranking
+from blackbox_zo.estimators._low_rank import RANK, unshaped
 from blackbox_zo.randomness import combine
 
 __all__ = [
@@ -20,13 +20,11 @@ __all__ = [
     "first_state",
     "followed",
     "kind",
+    "on_a_path",
     "spread",
-    "trusted",
     "whiten",
+    "wider",
 ]
-
-LONGEST_PAUSE = 7
-"""For so many steps a model is left out, at most."""
 
 
 class Average(NamedTuple):
@@ -58,15 +56,14 @@ class EvolutionState(NamedTuple):
         generation: Number of generations used.
         path_radius: p_sigma, shape (d,); (0,) where the radius does not follow a path.
         path_shape: p_c, shape (d,).
-        shape: C: shape (d, d) full, (d,) diagonal, (0,) isotropic.
+        shape: C: shape (d, d) full, (d,) diagonal, (0,) otherwise.
         axes: B, eigenvectors of C in columns, shape (d, d); (0, 0) unless full.
-        lengths: D, roots of the eigenvalues, shape (d,); (0,) for isotropic.
+        lengths: D, roots of the eigenvalues, or the scales of a low-rank C, shape (d,); (0,) for isotropic.
+        vectors: The directions of a low-rank C, shape (m, d); (0, d) otherwise.
         refreshed: The generation in which `axes` and `lengths` were computed.
         line: The last move, for the line search, shape (d,); (0,) without one.
         points: The newest points asked about, shape (n, d), for the model; (0, d) without one.
         values: Their finite values, shape (n,).
-        pause: How many steps the model is left out after one whose query was bad; 0 after a good one.
-        next_fit: The generation in which a model is fitted again.
         rates: The learning rates, if they are adapted.
     """
 
@@ -77,12 +74,11 @@ class EvolutionState(NamedTuple):
     shape: Floats
     axes: Floats
     lengths: Floats
+    vectors: Floats
     refreshed: int
     line: Floats
     points: Floats
     values: Floats
-    pause: int
-    next_fit: int
     rates: Rates | tuple[()]
 
 
@@ -90,6 +86,8 @@ def kind(state: EvolutionState) -> str:
     """Which covariance a state keeps: its arrays say so."""
     if state.shape.ndim == 2:
         return "full"
+    if len(state.vectors):
+        return "low-rank"
     return "diagonal" if state.shape.size else "isotropic"
 
 
@@ -99,6 +97,8 @@ def whiten(s: EvolutionState, y: Floats) -> Floats:
         return y
     if kind(s) == "diagonal":
         return y / s.lengths
+    if kind(s) == "low-rank":
+        return unshaped(s, y)
     return ((y @ s.axes) / s.lengths) @ s.axes.T
 
 
@@ -119,23 +119,24 @@ def first_state(d: int, radius: float, covariance: str, *, path: bool) -> Evolut
         path_shape=np.zeros(d),
         shape=np.eye(d) if full else np.ones(d if diagonal else 0),
         axes=np.eye(d if full else 0),
-        lengths=np.ones(d if full or diagonal else 0),
+        lengths=np.ones(0 if covariance == "isotropic" else d),
+        vectors=np.zeros((RANK if covariance == "low-rank" else 0, d)),
         refreshed=0,
         line=np.zeros(0 if path else d),
         points=np.empty((0, d)),
         values=np.empty(0),
-        pause=0,
-        next_fit=0,
         rates=(),
     )
 
 
-def trusted(s: EvolutionState, ranking: Ranking, rest: int) -> EvolutionState:
-    """The state after an answer whose first query was the model's: a bad one is left out for longer than `rest`."""
-    net = ranking.net_losses()
-    bad = np.count_nonzero(net[1:] < net[0]) > (len(net) - 1) / 2
-    pause = min(2 * s.pause + 1, LONGEST_PAUSE) if bad else rest
-    return s._replace(pause=pause, next_fit=s.generation + 1 + pause)
+def on_a_path(s: EvolutionState) -> EvolutionState:
+    """The state with a new path for sigma instead of a line."""
+    return s._replace(line=np.empty(0), path_radius=np.zeros(s.path_shape.size))
+
+
+def wider(s: EvolutionState, c: Constants) -> EvolutionState:
+    """The state with a larger sigma: the answers were equal, so the search is to look further."""
+    return s._replace(radius=s.radius * math.exp(0.2 + c.c_sigma / c.d_sigma))
 
 
 def followed(

@@ -2,30 +2,31 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 from typing import Literal, final
 
 import numpy as np
 
-from blackbox_zo._checks import check_at_least, check_choice, check_positive
 from blackbox_zo._typing import Floats, override
 from blackbox_zo.directions import Dense, Gaussian
 from blackbox_zo.estimators._archive import model_step, remembered
 from blackbox_zo.estimators._base import Estimator, vector_of
 from blackbox_zo.estimators._candidates import Candidates
 from blackbox_zo.estimators._cma_constants import Constants, all_ranks, constants, recombination
+from blackbox_zo.estimators._evolution_options import LARGE, check_options, population, step_size
 from blackbox_zo.estimators._evolution_state import (
     EvolutionState,
     adapted,
     first_state,
     followed,
     kind,
+    on_a_path,
     spread,
-    trusted,
+    wider,
 )
 from blackbox_zo.estimators._learning_rate import first_rates, learnt
-from blackbox_zo.estimators._line_search import LineAnswer, along, line_answer, on_the_line
+from blackbox_zo.estimators._line_search import LineAnswer, along, line_answer, lines_until, on_the_line
+from blackbox_zo.estimators._low_rank import shaped, with_shape
 from blackbox_zo.estimators._smooth_bounds import smooth_bounds
 from blackbox_zo.estimators._tournament import expected_normals
 from blackbox_zo.feedback import Feedback, Ranking, Values
@@ -34,18 +35,6 @@ from blackbox_zo.steps import Queries, Step
 from blackbox_zo.variables import Variable, Vector
 
 __all__ = ["EvolutionStrategy"]
-
-LARGE = 100
-"""Above this dimension defaults cost O(d)."""
-
-MODERATE = 15
-"""Above this dimension a step with a model is followed by one without: a fit takes as long as many steps."""
-
-ENOUGH_FOR_A_LINE = 12
-"""From this many queries on, three of them may lie on a line by default."""
-
-LEAST_FOR_A_LINE = 5
-"""Three on the line, and two besides."""
 
 NOWHERE: Floats = np.empty(0)
 NOWHERE.flags.writeable = False
@@ -56,15 +45,15 @@ NOWHERE.flags.writeable = False
 class EvolutionStrategy(Estimator):
     """The (mu/mu_w, lambda)-CMA-ES (Hansen 2016, arXiv 1604.00772; equation numbers are that tutorial's).
 
-    Covariance "full" learns all of C, at O(d²) a query; "diagonal" is sep-CMA-ES (Ros & Hansen 2008), at O(d);
-    "isotropic" keeps C = I; with `adapt_radius=False` it is then a plain evolution strategy, whose estimate stays a
-    combination of seeded directions. Only the order of the answers is used. Failures rank last and have no weight.
+    Covariance "full" learns all of C, at O(d²) a query; "diagonal" is sep-CMA-ES (Ros & Hansen 2008), at O(d); "low-
+    rank" learns one scale for each coordinate and four directions, at O(d) (`_low_rank`); "isotropic" keeps C = I;
+    with `adapt_radius=False` it is then a plain evolution strategy, whose estimate stays a combination of seeded
+    directions. Only the order of the answers is used. Failures rank last and have no weight.
 
     With `model`, one query of a step is the minimiser of a quadratic fitted to the newest answers (an injected
-    solution: Hansen 2011, arXiv 1110.4181). It is ranked by its own value, so a bad model costs one query. While its
-    queries come out in the worse half, a model is fitted in every second step only, then in every fourth, and at last
-    in every eighth; above 15 dimensions in every second at most. On smooth functions this converges like a Newton
-    method. A fit costs O(d^6), so keep d to about 20.
+    solution: Hansen 2011, arXiv 1110.4181), above 15 dimensions of every second step. It is ranked by its own value,
+    so a bad model costs one query. On smooth functions this converges like a Newton method. A fit costs O(d^6), so
+    keep d to about 20.
 
     With weights "all" the worse half pushes as the better half pulls: each rank has the weight of its expected order
     statistic (Arnold 2006, Weighted multirecombination evolution strategies). If d is well above n_queries this is
@@ -76,11 +65,14 @@ class EvolutionStrategy(Estimator):
     anything. With "line" each step asks about x itself, where the last move began, and a point as far beyond x (two-
     point adaptation, Hansen 2008, with x as a third point): the best of them is where x goes on from, and sigma grows
     or shrinks with the move. After the first move, half of the queries lie on its line, between 1/256 and 8 times as
-    far. So a bad first radius costs one step, and x hardly ever gets worse than the start.
+    far. So a bad first radius costs one step, and x hardly ever gets worse than the start. It is the faster one on
+    smooth functions, but greedy: on rugged ones, and those whose covariance takes long to learn, sigma becomes small
+    too early. "both" goes by lines for the first queries, 10 for each dimension (5 up to 100 dimensions), and then by
+    a path.
 
     With the learning rate "adapted" (LRA-CMA-ES: Nomura, Akimoto & Ono 2023, arXiv 2304.03473) the moves of the mean
     and of the covariance are shortened as far as noise, or local minima, drown their signal. x then comes closer to
-    the optimum of a noisy function. Without noise it is slower.
+    the optimum of a noisy function. Without noise it takes several times as many queries.
 
     Within bounds the search is for the minimum of f(T(g)), T a smooth map into the box that is the identity but near
     its faces (`SmoothBounds`). An optimum on a face or in a corner is one like any other, in any dimension. Seeded
@@ -94,12 +86,12 @@ class EvolutionStrategy(Estimator):
     Args:
         radius: The first sigma, positive, in units of the variable: about a third of the distance to the optimum.
         n_queries: lambda ≥ 2; by default `4 + floor(3 ln d)`.
-        covariance: "full", "diagonal" or "isotropic"; by default full up to 100 dimensions, diagonal above.
+        covariance: "full", "low-rank", "diagonal" or "isotropic"; by default full up to 100 dimensions, diagonal above.
         adapt_radius: Whether sigma changes.
         model: Whether to fit a quadratic; needs covariance "full", and values rather than rankings to be of use.
-        weights: Which ranks move the mean: "best", the better half, or "all"; by default all with a line search.
-        step_size: How sigma changes, by a "path" or a "line"; by default a line above 100 dimensions, unless the
-            covariance is full, the learning rate is adapted, or there are fewer than 12 queries.
+        weights: Which ranks move the mean: "best", the better half, or "all"; by default all while steps go by lines.
+        step_size: How sigma changes, by a "path", a "line", or "both" in turn. By default a line with covariance
+            "low-rank", both above 100 dimensions (with "diagonal" or "isotropic" and 12 queries or more), else a path.
         learning_rate: "constant", or "adapted" to noise.
 
     Raises:
@@ -108,61 +100,28 @@ class EvolutionStrategy(Estimator):
 
     radius: float
     n_queries: int | None = None
-    covariance: Literal["full", "diagonal", "isotropic"] | None = None
+    covariance: Literal["full", "low-rank", "diagonal", "isotropic"] | None = None
     adapt_radius: bool = True
     model: bool = False
     weights: Literal["best", "all"] | None = None
-    step_size: Literal["path", "line"] | None = None
+    step_size: Literal["path", "line", "both"] | None = None
     learning_rate: Literal["constant", "adapted"] = "constant"
 
     accepts = (Values, Ranking)
 
     def __post_init__(self) -> None:
-        check_positive("EvolutionStrategy", radius=self.radius)
-        if self.n_queries is not None:
-            check_at_least("EvolutionStrategy", 2, n_queries=self.n_queries)
-        for name, choices in (
-            ("covariance", ("full", "diagonal", "isotropic")),
-            ("weights", ("best", "all")),
-            ("step_size", ("path", "line")),
-            ("learning_rate", ("constant", "adapted")),
-        ):
-            if getattr(self, name) is not None:
-                check_choice("EvolutionStrategy", choices, **{name: getattr(self, name)})
-        if self.model and self.covariance not in (None, "full"):
-            raise ValueError(f'`EvolutionStrategy(model=True)` needs covariance="full", got {self.covariance!r}.')
-        if self.learning_rate == "adapted" and (self.model or not self.adapt_radius or self.step_size == "line"):
-            name = '`EvolutionStrategy(learning_rate="adapted")`'
-            raise ValueError(f'{name} goes with neither `model=True`, `adapt_radius=False` nor `step_size="line"`.')
-        if self.step_size == "line":
-            if self.model or not self.adapt_radius:
-                name = '`EvolutionStrategy(step_size="line")`'
-                raise ValueError(f"{name} goes neither with `model=True` nor with `adapt_radius=False`.")
-            if self.n_queries is not None:
-                check_at_least('EvolutionStrategy(step_size="line")', LEAST_FOR_A_LINE, n_queries=self.n_queries)
+        check_options(self)
 
     @override
     def start(self, variable: Variable) -> EvolutionState:
         d = vector_of(self, variable).size
         covariance = self.covariance or ("full" if d <= LARGE or self.model else "diagonal")
-        s = first_state(d, float(self.radius), covariance, path=not self._line_search(d))
+        s = first_state(d, float(self.radius), covariance, path=step_size(self, d) == "path")
         return s._replace(rates=first_rates(s)) if self.learning_rate == "adapted" else s
 
     def population(self, d: int) -> int:
         """Lambda for dimension d (eq. (48))."""
-        least = LEAST_FOR_A_LINE if self.step_size == "line" else 0
-        return self.n_queries or max(4 + math.floor(3 * math.log(d)), least)
-
-    def _line_search(self, d: int) -> bool:
-        """Whether some queries lie on a line, for the step size."""
-        if self.step_size is None:
-            free = self.adapt_radius and not self.model and self.learning_rate == "constant"
-            return free and d > LARGE and self.covariance != "full" and self.population(d) >= ENOUGH_FOR_A_LINE
-        return self.step_size == "line"
-
-    def _all_ranks(self, d: int) -> bool:
-        """Whether all ranks move the mean."""
-        return self._line_search(d) if self.weights is None else self.weights == "all"
+        return population(self, d)
 
     @override
     def sample(self, state: EvolutionState, variable: Variable, key: Key) -> Queries:
@@ -174,20 +133,25 @@ class EvolutionStrategy(Estimator):
         if kind(state) == "isotropic" and not self.adapt_radius:
             return queries
         y: Floats = seeded.draw()
-        places: Floats = NOWHERE
-        if kind(state) != "isotropic":
+        z, places = y, NOWHERE
+        if kind(state) == "low-rank":
+            y = shaped(state, y.copy())
+        elif kind(state) != "isotropic":
             y *= state.lengths
         if kind(state) == "full":
             y = y @ state.axes.T
         bounds = smooth_bounds(variable, self.radius / 3) if variable.bounded else None
-        if self._line_search(variable.size):
+        if state.line.size:
             places = along(n, state.generation)
             line = on_the_line(places, state.line, state.radius)
             y[: len(places)] = line if bounds is None else bounds.short(variable.value, line, state.radius)
         least = model_step(state, variable, bounds) if self.model else None
         if least is not None:
-            y[0] = least
-        drawn = Candidates(variable, y, state.radius, bounds, places, fitted=least is not None)
+            y[len(places)] = least
+        drawn = Candidates(
+            variable, y, state.radius, bounds, places, fitted=least is not None,
+            z=z if kind(state) == "low-rank" else None,
+        )  # fmt: skip
         return replace(queries, directions=drawn)
 
     @override
@@ -210,9 +174,10 @@ class EvolutionStrategy(Estimator):
         if normals is not None:  # equal ones differ by rounding
             ranking = Values(-normals.round(9)).ranking()
         if not ranking.net_losses().any():
-            return self._nothing_new(state, variable, queries, feedback)
-        if isinstance(drawn, Candidates) and drawn.fitted:
-            state = trusted(state, ranking, rest=int(variable.size > MODERATE))
+            plateau = isinstance(feedback, Values) and feedback.n_failed < feedback.n
+            if plateau and self.adapt_radius:
+                state = wider(state, constants(variable.size, drawn.k, kind(state)))
+            return state, Step(drawn, np.zeros(drawn.k))
         part = drawn.drawn if isinstance(drawn, Candidates) else slice(0, drawn.k)
         answer = line_answer(drawn.places, ranking) if isinstance(drawn, Candidates) else None
         if part.start:
@@ -228,16 +193,6 @@ class EvolutionStrategy(Estimator):
             return state._replace(generation=state.generation + 1), Step(drawn, -sigma * pull)
         return self._moved(state, variable, queries, drawn, answer, c, w, pull)
 
-    def _nothing_new(
-        self, s: EvolutionState, variable: Vector, queries: Queries, feedback: Feedback
-    ) -> tuple[EvolutionState, Step]:
-        """No move; on a plateau of equal values, look further."""
-        k = queries.directions.k
-        if self.adapt_radius and isinstance(feedback, Values) and feedback.n_failed < feedback.n:
-            c = constants(variable.size, k, kind(s))
-            s = s._replace(radius=s.radius * math.exp(0.2 + c.c_sigma / c.d_sigma))
-        return s, Step(queries.directions, np.zeros(k))
-
     def _weights(
         self, d: int, part: slice, k: int, ranking: Ranking, normals: Floats | None, covariance: str
     ) -> tuple[Floats, Floats, Constants]:
@@ -247,7 +202,11 @@ class EvolutionStrategy(Estimator):
         used = slice(part.start, part.start + ranking.n)
         if ranking.n_edges:
             w[used] = recombination(c.weights, ranking)
-            found = all_ranks(d, ranking, c, normals) if self._all_ranks(d) else None
+            found = (
+                all_ranks(d, ranking, c, normals)
+                if self.weights == "all" or (self.weights is None and part.start)
+                else None
+            )
             if found is None:
                 return w, np.maximum(w, 0.0), c
             pull[used], c = found
@@ -263,7 +222,7 @@ class EvolutionStrategy(Estimator):
         start, change = variable.value if bounds is None else bounds.back(variable.value), 1.0
         if answer is not None:
             change = answer.change
-            if np.array_equal(queries.origin, variable.value):  # a late answer tells of the size of the move alone
+            if s.line.size and np.array_equal(queries.origin, variable.value):  # it is not late
                 start = start + (answer.best - 1.0) * s.line
             y_w = y_w * answer.sideways
         end = start + (sigma * change) * y_w  # eq. (42), c_m = 1
@@ -272,15 +231,23 @@ class EvolutionStrategy(Estimator):
             y_w = (end - start) / (sigma * change)
         if sigma != s.radius:  # a late answer: the same displacements in today's sigma
             y, y_w = y * (sigma / s.radius), y_w * (sigma / s.radius)
-        least, most = 1e-16 * self.radius, 1e16 * self.radius
+        limits = (1e-16 * self.radius, 1e16 * self.radius)
         if bounds is not None:  # where all of the box is within reach, further out there are but mirror images
-            most = min(most, float(np.max(bounds.width / (2 * spread(s)))))
-        then, growing = followed(s, c, y_w, (least, most), change if self.adapt_radius else None)
-        then = adapted(then, c, w, y, y_w, growing=growing, decompose=not s.rates)
+            limits = (limits[0], min(limits[1], float(np.max(bounds.width / (2 * spread(s))))))
+        then, growing = followed(s, c, y_w, limits, change if self.adapt_radius else None)
+        if drawn.z is None:
+            then = adapted(then, c, w, y, y_w, growing=growing, decompose=not s.rates)
+        elif answer is None or answer.sideways:
+            then = with_shape(then, c, w[drawn.drawn], pull[drawn.drawn], drawn.z[drawn.drawn])
         if s.rates:
             then, rate = learnt(s, then, y_w)
             end = start + rate * (end - start)
-        if len(drawn.places):
-            then = then._replace(line=end - start if answer is None or answer.sideways else answer.best * s.line)
+        if s.line.size:
+            if answer is not None and not answer.sideways:
+                then = then._replace(line=answer.best * s.line)
+            elif len(drawn.places):
+                then = then._replace(line=end - start)
+            if step_size(self, variable.size) == "both" and then.generation * drawn.k >= lines_until(variable.size):
+                then = on_a_path(then)
         move = (end if bounds is None else bounds.into(end)) - variable.value
         return then, Step(Dense(variable.blocks, (move / sigma)[None, :]), np.array([-sigma]))

@@ -9,7 +9,7 @@ import numpy as np
 from blackbox_zo._typing import Floats
 from blackbox_zo.feedback import Ranking
 
-__all__ = ["LineAnswer", "along", "line_answer", "on_the_line"]
+__all__ = ["LineAnswer", "along", "line_answer", "lines_until", "on_the_line"]
 
 HERE = np.array([1.0])
 """Before the first move, x alone."""
@@ -51,6 +51,11 @@ def along(n: int, generation: int) -> Floats:
     if generation == 0:
         return HERE
     return MANY[: max(len(THREE), n // 2)] if generation == 1 else THREE[:n]
+
+
+def lines_until(d: int) -> int:
+    """After so many queries sigma should follow a path. More lines would make it small before C is learnt."""
+    return 10 * d if d > 100 else 5 * d
 
 
 def on_the_line(places: Floats, line: Floats, radius: float) -> Floats:

@@ -70,3 +70,9 @@ def run(search: bz.Search, fun: Callable[[Floats], Floats], steps: int) -> bz.Se
 
 def sphere(points: Floats) -> Floats:
     return np.asarray((points * points).sum(axis=-1))
+
+
+def stretched(points: Floats) -> Floats:
+    """An ellipsoid of condition 1e3, least at 0.3."""
+    d = points.shape[-1]
+    return np.asarray((10.0 ** (3 * np.arange(d) / (d - 1)) * (points - 0.3) ** 2).sum(axis=-1))
