@@ -21,7 +21,7 @@ from blackbox_zo.rules import Rule
 from blackbox_zo.variables import SMALL, Vector
 from blackbox_zo.variables._cells import Cells
 
-__all__ = ["engine_of", "find_public", "header_of", "points_of", "replay", "restore", "trace_of"]
+__all__ = ["engine_of", "find_public", "header_of", "points_of", "replay", "replayed", "restore", "trace_of"]
 
 
 def header_of(engine: Engine) -> dict[str, Any]:
@@ -181,9 +181,15 @@ def points_of(reader: JournalReader) -> Iterator[tuple[Answers, Floats]]:
         ValueError: The run cannot be rebuilt from its header; see `restore`.
         JournalError: A line does not fit the run.
     """
+    return iter(replayed(reader)[0])
+
+
+def replayed(reader: JournalReader) -> tuple[list[tuple[Answers, Floats]], list[Spent]]:
+    """What `points_of` gives, and what `trace_of` gives, from one replay."""
     seen: list[tuple[Answers, Floats]] = []
-    replay(engine_of(reader.header), reader, see=lambda line, points: seen.append((line, points)))
-    return iter(seen)
+    engine = engine_of(reader.header)
+    replay(engine, reader, see=lambda line, points: seen.append((line, points)))
+    return seen, _trace(engine)
 
 
 def trace_of(reader: JournalReader) -> list[Spent]:
@@ -194,10 +200,13 @@ def trace_of(reader: JournalReader) -> list[Spent]:
         JournalError: A line does not fit the run.
     """
     engine = engine_of(reader.header)
-    if not isinstance(engine.estimator, Portfolio):
-        return []
-    replay(engine, reader)
-    return engine.estimator.trace(engine.state)
+    if isinstance(engine.estimator, Portfolio):
+        replay(engine, reader)
+    return _trace(engine)
+
+
+def _trace(engine: Engine) -> list[Spent]:
+    return engine.estimator.trace(engine.state) if isinstance(engine.estimator, Portfolio) else []
 
 
 def engine_of(header: Mapping[str, Any]) -> Engine:

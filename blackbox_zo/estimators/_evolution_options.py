@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from blackbox_zo._checks import check_at_least, check_choice, check_positive
-
-if TYPE_CHECKING:
-    from blackbox_zo.estimators._evolution_strategy import EvolutionStrategy
 
 __all__ = ["LARGE", "check_options", "population", "step_size"]
 
@@ -22,7 +19,26 @@ LEAST_FOR_A_LINE = 5
 """Three on the line, and two besides."""
 
 
-def check_options(e: EvolutionStrategy) -> None:
+class Options(Protocol):
+    """What `EvolutionStrategy` is made with."""
+
+    @property
+    def radius(self) -> float: ...
+    @property
+    def n_queries(self) -> int | None: ...
+    @property
+    def covariance(self) -> str | None: ...
+    @property
+    def adapt_radius(self) -> bool: ...
+    @property
+    def model(self) -> bool: ...
+    @property
+    def step_size(self) -> str | None: ...
+    @property
+    def learning_rate(self) -> str: ...
+
+
+def check_options(e: Options) -> None:
     """Raise ValueError where an option is out of its range, or does not go with another."""
     check_positive("EvolutionStrategy", radius=e.radius)
     if e.n_queries is not None:
@@ -51,13 +67,13 @@ def check_options(e: EvolutionStrategy) -> None:
         )
 
 
-def population(e: EvolutionStrategy, d: int) -> int:
+def population(e: Options, d: int) -> int:
     """Lambda for dimension d (Hansen 2016, eq. (48))."""
     least = LEAST_FOR_A_LINE if e.step_size in ("line", "both") else 0
     return e.n_queries or max(4 + math.floor(3 * math.log(d)), least)
 
 
-def step_size(e: EvolutionStrategy, d: int) -> str:
+def step_size(e: Options, d: int) -> str:
     """How sigma changes in d dimensions."""
     if e.step_size is not None:
         return e.step_size

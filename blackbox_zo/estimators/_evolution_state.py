@@ -1,4 +1,4 @@
-"""The search distribution of `EvolutionStrategy`, and how it is updated."""
+"""The search distribution of `EvolutionStrategy`."""
 
 from __future__ import annotations
 
@@ -9,22 +9,11 @@ import numpy as np
 
 from blackbox_zo._typing import Floats
 from blackbox_zo.estimators._cma_constants import Constants
-from blackbox_zo.estimators._low_rank import RANK, unshaped
-from blackbox_zo.randomness import combine
 
-__all__ = [
-    "Average",
-    "EvolutionState",
-    "Rates",
-    "adapted",
-    "first_state",
-    "followed",
-    "kind",
-    "on_a_path",
-    "spread",
-    "whiten",
-    "wider",
-]
+__all__ = ["RANK", "Average", "EvolutionState", "Rates", "first_state", "kind", "on_a_path", "wider"]
+
+RANK = 4
+"""Number of directions. More than 4 gain nothing in 160 to 640 dimensions."""
 
 
 class Average(NamedTuple):
@@ -91,24 +80,6 @@ def kind(state: EvolutionState) -> str:
     return "diagonal" if state.shape.size else "isotropic"
 
 
-def whiten(s: EvolutionState, y: Floats) -> Floats:
-    """`C^(-1/2) y` for one vector or for rows."""
-    if kind(s) == "isotropic":
-        return y
-    if kind(s) == "diagonal":
-        return y / s.lengths
-    if kind(s) == "low-rank":
-        return unshaped(s, y)
-    return ((y @ s.axes) / s.lengths) @ s.axes.T
-
-
-def spread(s: EvolutionState) -> Floats:
-    """The standard deviation of each coordinate of y, shape (d,), or (1,) where all are 1."""
-    if kind(s) == "full":
-        return np.sqrt(np.diagonal(s.shape))
-    return s.lengths if s.lengths.size else np.ones(1)
-
-
 def first_state(d: int, radius: float, covariance: str, *, path: bool) -> EvolutionState:
     """The state before the first step; with `path` if sigma follows one."""
     full, diagonal = covariance == "full", covariance == "diagonal"
@@ -137,84 +108,3 @@ def on_a_path(s: EvolutionState) -> EvolutionState:
 def wider(s: EvolutionState, c: Constants) -> EvolutionState:
     """The state with a larger sigma: the answers were equal, so the search is to look further."""
     return s._replace(radius=s.radius * math.exp(0.2 + c.c_sigma / c.d_sigma))
-
-
-def followed(
-    s: EvolutionState, c: Constants, y_w: Floats, limits: tuple[float, float], change: float | None
-) -> tuple[EvolutionState, bool]:
-    """The state of the next generation, with the next p_sigma and sigma, and h_sigma: whether p_c may follow the move.
-
-    Args:
-        s: The state so far.
-        c: Rates.
-        y_w: The move of the mean in units of sigma, shape (d,).
-        limits: The least and the largest sigma.
-        change: Factor for sigma besides that of its path; None for a constant sigma.
-    """
-    d, growing = y_w.size, True
-    if s.path_radius.size:
-        p_sigma = (1 - c.c_sigma) * s.path_radius  # eq. (43)
-        p_sigma += math.sqrt(c.c_sigma * (2 - c.c_sigma) * c.mu_eff) * whiten(s, y_w)
-        length = math.sqrt(float(p_sigma @ p_sigma))
-        expected = math.sqrt(d) * (1 - 1 / (4 * d) + 1 / (21 * d * d))  # E||N(0, I)||
-        damped = length / math.sqrt(1 - (1 - c.c_sigma) ** (2 * (s.generation + 1)))
-        growing = damped < (1.4 + 2 / (d + 1)) * expected
-        s = s._replace(path_radius=p_sigma)
-        if change is not None:
-            change *= math.exp(min(1.0, (c.c_sigma / c.d_sigma) * (length / expected - 1)))  # eq. (44)
-    radius = s.radius if change is None else max(limits[0], min(s.radius * change, max(limits[1], s.radius)))
-    return s._replace(radius=radius, generation=s.generation + 1), growing
-
-
-def adapted(
-    s: EvolutionState, c: Constants, w: Floats, y: Floats, y_w: Floats, *, growing: bool, decompose: bool = True
-) -> EvolutionState:
-    """The state with the next p_c and C, from displacements y, shape (n, d), in units of sigma, and their mean y_w.
-
-    Args:
-        s: A state whose `generation` is that of the new C.
-        c: Weights and rates.
-        w: The weight of each displacement in C, shape (n,).
-        y: See above.
-        y_w: The move of the mean in units of sigma, shape (d,).
-        growing: h_sigma: whether p_c follows the move.
-        decompose: Whether to compute the eigenvectors of a full C, if it is time.
-    """
-    if kind(s) == "isotropic":
-        return s
-    p_c = (1 - c.c_c) * s.path_shape  # eq. (45)
-    p_c += (growing * math.sqrt(c.c_c * (2 - c.c_c) * c.mu_eff)) * y_w
-    decay = 1 + c.c_1 * (not growing) * c.c_c * (2 - c.c_c) - c.c_1  # eq. (47), but for the weights
-    s = s._replace(path_shape=p_c)
-    if kind(s) == "diagonal":
-        positive = np.maximum(w, 0.0)
-        return _diagonal(s, c, decay - c.c_mu * float(positive.sum()), positive, y)
-    s = _full(s, c, decay - c.c_mu * float(w.sum()), w, y)
-    due = s.generation - s.refreshed >= 1 / (10 * y_w.size * (c.c_1 + c.c_mu))
-    return _decomposed(s) if due and decompose else s
-
-
-def _diagonal(s: EvolutionState, c: Constants, keep: float, w: Floats, y: Floats) -> EvolutionState:
-    """Eq. (47) for the diagonal alone, without negative weights (Ros & Hansen 2008)."""
-    shape = combine(w, y, squared=True)
-    shape *= c.c_mu
-    shape += keep * s.shape
-    shape += c.c_1 * (s.path_shape * s.path_shape)
-    return s._replace(shape=shape, lengths=np.sqrt(shape), refreshed=s.generation)
-
-
-def _full(s: EvolutionState, c: Constants, keep: float, w: Floats, y: Floats) -> EvolutionState:
-    """Eqs. (46) and (47)."""
-    d = s.path_shape.size
-    if w.min() < 0:  # eq. (46): long bad steps count by their direction only
-        z = whiten(s, y)
-        norms = np.einsum("ij,ij->i", z, z) + 1e-300
-        w = np.where(w < 0, w * (d / norms), w)
-    shape = keep * s.shape + c.c_1 * np.outer(s.path_shape, s.path_shape) + c.c_mu * ((y.T * w) @ y)  # eq. (47)
-    return s._replace(shape=shape)
-
-
-def _decomposed(s: EvolutionState) -> EvolutionState:
-    values, axes = np.linalg.eigh((s.shape + s.shape.T) / 2)
-    lengths = np.sqrt(np.maximum(values, 1e-20 * values[-1]))
-    return s._replace(axes=axes, lengths=lengths, refreshed=s.generation)

@@ -14,16 +14,8 @@ from blackbox_zo.estimators._base import Estimator, vector_of
 from blackbox_zo.estimators._candidates import Candidates
 from blackbox_zo.estimators._cma_constants import Constants, all_ranks, constants, recombination
 from blackbox_zo.estimators._evolution_options import LARGE, check_options, population, step_size
-from blackbox_zo.estimators._evolution_state import (
-    EvolutionState,
-    adapted,
-    first_state,
-    followed,
-    kind,
-    on_a_path,
-    spread,
-    wider,
-)
+from blackbox_zo.estimators._evolution_state import EvolutionState, first_state, kind, on_a_path, wider
+from blackbox_zo.estimators._evolution_update import adapted, followed, spread
 from blackbox_zo.estimators._learning_rate import first_rates, learnt
 from blackbox_zo.estimators._line_search import LineAnswer, along, line_answer, lines_until, on_the_line
 from blackbox_zo.estimators._low_rank import shaped, with_shape

@@ -7,7 +7,8 @@ import math
 import numpy as np
 
 from blackbox_zo._typing import Floats
-from blackbox_zo.estimators._evolution_state import Average, EvolutionState, Rates, kind, whiten
+from blackbox_zo.estimators._evolution_state import Average, EvolutionState, Rates, kind
+from blackbox_zo.estimators._evolution_update import whiten
 
 __all__ = ["first_rates", "learnt"]
 

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from blackbox_zo._typing import Floats
 from blackbox_zo.estimators._cma_constants import Constants
+from blackbox_zo.estimators._evolution_state import RANK, EvolutionState
 from blackbox_zo.randomness import combine
 
-if TYPE_CHECKING:
-    from blackbox_zo.estimators._evolution_state import EvolutionState
+__all__ = ["shaped", "unshaped", "with_shape"]
 
-__all__ = ["RANK", "shaped", "unshaped", "with_shape"]
-
-RANK = 4
-"""Number of directions. More than 4 gain nothing in 160 to 640 dimensions."""
 
 SCALES = 0.5
 """How fast the scales are learnt, as a share of the rate of the diagonal covariance: the directions come first."""

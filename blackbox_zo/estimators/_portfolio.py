@@ -111,8 +111,7 @@ class Portfolio(Estimator):
 
     @override
     def start(self, variable: Variable) -> PortfolioState:
-        variable = vector_of(self, variable)
-        m = len(self._all)
+        variable, m = vector_of(self, variable), len(self._all)
         return PortfolioState(
             PROBE, 0, np.zeros(m, dtype=np.intp), np.zeros(m, dtype=np.bool_),
             tuple(member.start(variable) for member in self._all), variable.value, math.nan, 0.1 * self.spread, 0.0,
@@ -151,9 +150,8 @@ class Portfolio(Estimator):
                     raise FloatingPointError("its points are not finite")
             except Exception as error:
                 return Failed(blocks, error), one, np.zeros(1), ()
-            if s.noise:  # x itself, too
-                return q.directions, np.append(q.index, 0), np.append(q.scale, 0.0), q.tag
-            return q.directions, q.index, q.scale, q.tag
+            also = np.zeros(1 if s.noise else 0)  # x itself
+            return q.directions, np.append(q.index, also.astype(np.intp)), np.append(q.scale, also), q.tag
         if s.phase in (PROBE, AGAIN):
             return Coordinates(blocks, np.arange(1)), one, np.zeros(1), ()
         if s.phase == LOOK:
@@ -247,10 +245,8 @@ class Portfolio(Estimator):
             usable[-1] &= s.noise > 0
         if not usable.any():
             raise RuntimeError(f"No member of the portfolio is left. {told(s.reasons)}")
-        unused = np.flatnonzero(usable & (s.runs == 0))
-        if unused.size:
-            s = s._replace(member=int(unused[0]))
-            return self._begin(s, variable, s.incumbent, s.best)
+        if (unused := np.flatnonzero(usable & (s.runs == 0))).size:
+            return self._begin(s._replace(member=int(unused[0])), variable, s.incumbent, s.best)
         least = int(np.argmin(np.where(usable, spent(s), np.inf)))
         return s._replace(member=least, phase=JUMP), still(variable)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from blackbox_zo._replay import points_of, restore, trace_of
+from blackbox_zo._replay import replayed, restore, trace_of
 from blackbox_zo._typing import Floats, Ints
 from blackbox_zo.errors import JournalError
 from blackbox_zo.estimators import Spent
@@ -61,19 +61,17 @@ class History(Recorded):
 
     def __init__(self, reader: JournalReader) -> None:
         super().__init__(reader)
-        self.axes, self.no_axes = list[Axis](), ""
+        self.axes, self.no_axes, self.trace = list[Axis](), "", list[Spent]()
         spread: Floats = np.empty(0)
         try:
             if self.n and "parameters" in self.problem and all("params" in info for info in self.infos):
                 self.axes, spread = _from_infos(self.problem, self.infos)
+                with suppress(ValueError, TypeError, KeyError, JournalError):  # the page does without
+                    self.trace = trace_of(reader)
             elif self.n:
-                self.axes, spread = _from_replay(reader, self.by_id)
+                self.axes, spread, self.trace = _from_replay(reader, self.by_id)
         except (ValueError, TypeError, KeyError, JournalError) as error:
             self.no_axes = str(error)
-        self.trace = list[Spent]()
-        if self.n and self.n * reader.header["dimension"] <= _MOST_NUMBERS:
-            with suppress(ValueError, TypeError, KeyError, JournalError):  # `no_axes` says why
-                self.trace = trace_of(reader)
         self.drawn = [self.axes[i] for i in sorted(np.argsort(-spread, kind="stable")[:_MOST_AXES].tolist())]
 
     @property
@@ -101,18 +99,19 @@ def _from_infos(problem: Mapping[str, Any], infos: Sequence[Mapping[str, Any]]) 
     return axes, np.std(coordinates, axis=1)
 
 
-def _from_replay(reader: JournalReader, order: Ints) -> tuple[list[Axis], Floats]:
+def _from_replay(reader: JournalReader, order: Ints) -> tuple[list[Axis], Floats, list[Spent]]:
     header = reader.header
     if header["dimension"] * len(order) > _MOST_NUMBERS:
         raise ValueError(f"{len(order):,} points of dimension {header['dimension']:,} are too many to rebuild.")
     variable, _, _ = restore(header)
-    points = np.concatenate([points for _, points in points_of(reader)])[order]
+    told, trace = replayed(reader)
+    points = np.concatenate([points for _, points in told])[order]
     spread = points.std(axis=0) / (1.0 if variable.unit is None else variable.unit)
     problem = header.get("problem") or {}
     if isinstance(problem, dict) and "parameters" in problem:
         pairs = zip(parameters_of_problem(problem).items(), points.T.tolist(), strict=True)
-        return [_axis(name, p, [p.decode(u) for u in column]) for (name, p), column in pairs], spread
-    return [Axis(name, column) for name, column in zip(names(variable.treedef), points.T, strict=True)], spread
+        return [_axis(name, p, [p.decode(u) for u in column]) for (name, p), column in pairs], spread, trace
+    return [Axis(name, column) for name, column in zip(names(variable.treedef), points.T, strict=True)], spread, trace
 
 
 def _axis(name: str, parameter: Parameter, values: Sequence[Value]) -> Axis:

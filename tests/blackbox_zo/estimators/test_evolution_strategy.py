@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 import blackbox_zo as bz
 from blackbox_zo._typing import Floats
 from blackbox_zo.estimators._cma_constants import all_ranks, constants, order_statistics, recombination
-from blackbox_zo.estimators._evolution_state import spread
+from blackbox_zo.estimators._evolution_update import spread
 from blackbox_zo.estimators._quadratic_model import coefficients, enough, least_point
 
 from ..helpers import Quadratic, bits, few, laws, one_step, run, sphere

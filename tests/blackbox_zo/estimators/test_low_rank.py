@@ -7,8 +7,8 @@ import pytest
 
 import blackbox_zo as bz
 from blackbox_zo.estimators._cma_constants import constants
-from blackbox_zo.estimators._evolution_state import EvolutionState, first_state
-from blackbox_zo.estimators._low_rank import RANK, shaped, unshaped, with_shape
+from blackbox_zo.estimators._evolution_state import RANK, EvolutionState, first_state
+from blackbox_zo.estimators._low_rank import shaped, unshaped, with_shape
 
 from ..helpers import run, stretched
 
