@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import warnings
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from typing import Any, final
 
 import numpy as np
@@ -14,6 +13,7 @@ from blackbox_zo._checks import check_positive
 from blackbox_zo._typing import Floats, Ints, override
 from blackbox_zo.directions import Coordinates, Dense, Directions, Gaussian
 from blackbox_zo.estimators._base import Estimator, vector_of
+from blackbox_zo.estimators._portfolio_members import check_growth, check_member, restarted, tuple_of
 from blackbox_zo.estimators._portfolio_state import (
     AGAIN,
     JUMP,
@@ -65,15 +65,15 @@ class Portfolio(Estimator):
     The estimate is minus the move, for `SGD(1.0)`.
 
     Args:
-        members: The methods; all of them return minus their move.
-        growth: For each member, by what its `n_queries` is multiplied from restart to restart; 0 varies its radius
-            between 1/100 and all of it instead. By default 1.
+        members: One method or several that make their own moves: their rule is `SGD(1.0)`.
+        growth: For each member, or for all, by what `n_queries` is multiplied from restart to restart; 0 varies the
+            radius between 1/100 and all of it instead. By default 1.
         spread: How far from x0 to restart in directions without bounds, in units of the variable.
         noisy: The only member under noise; by default it is the first that is of use there.
 
     Raises:
-        ValueError: There is no member, an argument is out of its range, or a member has neither radius nor population
-            to change from restart to restart.
+        ValueError: There is no member, an argument is out of its range, a member estimates a gradient, or a restart
+            could not change what it should.
     """
 
     members: tuple[Estimator, ...]
@@ -84,25 +84,19 @@ class Portfolio(Estimator):
     accepts = (Values, Ranking)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "members", tuple(self.members))
-        object.__setattr__(self, "growth", tuple(float(g) for g in self.growth) or (1.0,) * len(self.members))
-        if not self.members or not all(isinstance(member, Estimator) for member in self.members):
-            raise ValueError(f"`Portfolio(members=...)` must be one or more estimators, got {self.members!r:.80}.")
-        if len(self.growth) != len(self.members) or min(self.growth) < 0:
-            raise ValueError(
-                f"`Portfolio(growth=...)` must be one number of at least 0 for each of {len(self.members)} members, "
-                f"got {self.growth!r:.80}."
-            )
-        for member, growth in zip(self.members, self.growth, strict=True):
-            name = "radius" if growth == 0.0 else "n_queries"
-            if growth != 1.0 and not hasattr(member, name):
-                raise ValueError(
-                    f"`Portfolio(growth=...)` is {growth:g} for `{type(member).__name__}`, which has no `{name}` to "
-                    "change; give 1."
-                )
+        members = tuple_of(self.members)
+        growth = tuple_of(self.growth, len(members)) or (1.0,) * len(members)
+        if not members:
+            raise ValueError("`Portfolio(members=...)` must be at least one estimator, got none.")
+        if len(growth) != len(members):
+            raise ValueError(f"`Portfolio(growth=...)` has {len(growth)} numbers for {len(members)} members.")
+        for member in members:
+            check_member("members", member)
+        if self.noisy is not None:
+            check_member("noisy", self.noisy)
+        object.__setattr__(self, "members", members)
+        object.__setattr__(self, "growth", tuple(map(check_growth, members, growth)))
         check_positive("Portfolio", spread=self.spread)
-        if self.noisy is not None and not isinstance(self.noisy, Estimator):
-            raise ValueError(f"`Portfolio(noisy=...)` must be an estimator, got {self.noisy!r:.80}.")
         object.__setattr__(self, "warmup", 2 + max(member.warmup for member in self._all))
 
     @property
@@ -281,17 +275,6 @@ class Failed(Coordinates):
     def __init__(self, blocks: Any, error: Exception) -> None:
         super().__init__(blocks, np.arange(1))
         self.error = error
-
-
-@lru_cache(maxsize=256)
-def restarted(member: Any, growth: float, run: int, d: int) -> Estimator:
-    """A member as it is on its run-th restart."""
-    out: Estimator = member
-    if run > 0 and growth == 0.0:
-        out = replace(member, radius=member.radius * 10 ** (-2 * (0.618034 * run % 1.0)))
-    elif run > 0 and growth != 1.0:
-        out = replace(member, n_queries=round((member.n_queries or member.population(d)) * growth**run))
-    return out
 
 
 def _finite(directions: Directions) -> bool:

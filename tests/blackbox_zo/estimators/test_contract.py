@@ -45,7 +45,9 @@ def random_vectors() -> list[Row]:
 
 
 PORTFOLIO = bz.Portfolio((bz.QuasiNewton(), bz.EvolutionStrategy(0.3, model=True)), (1.0, 2.0))
-TWO = bz.Portfolio((bz.EvolutionStrategy(0.3), bz.PGPE(0.1, 6)), (2.0, 0.0), noisy=bz.PGPE(0.1, 3))
+TWO = bz.Portfolio(
+    (bz.EvolutionStrategy(0.3), bz.ConsensusBased(0.5, 20)), (2.0, 0.0), noisy=bz.EvolutionStrategy(0.3, weights="all")
+)
 
 ROWS = [
     *random_vectors(),

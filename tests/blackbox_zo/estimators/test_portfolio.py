@@ -238,6 +238,10 @@ def test_one_member_is_restarted_with_growing_populations() -> None:
     assert len(r.trace) >= 3
 
 
+def test_one_member_needs_no_tuple() -> None:
+    assert bz.Portfolio(ES) == bz.Portfolio((ES,)) == bz.Portfolio([ES])  # type: ignore[arg-type]
+
+
 def test_late_answers_of_a_run_that_is_over_move_nothing() -> None:
     search = bz.Search(np.full(3, 2.0), bz.Portfolio((bz.QuasiNewton(), ES)), seed=0)
     first, second = search.ask(), search.ask()
@@ -253,19 +257,19 @@ def test_late_answers_of_a_run_that_is_over_move_nothing() -> None:
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"members": ()}, r"`Portfolio\(members=...\)` must be one or more estimators"),
-        ({"members": (3,)}, r"`Portfolio\(members=...\)` must be one or more estimators"),
+        ({"members": ()}, "must be at least one estimator, got none"),
+        ({"members": (3,)}, "must be estimators, such as `QuasiNewton\\(\\)`, got 3"),
+        ({"members": bz.QuasiNewton}, "must be estimators, such as `QuasiNewton\\(\\)`, got <class"),
+        ({"members": (bz.RandomVector(0.1),)}, "`RandomVector` estimates a gradient, which Adam"),
+        ({"members": (ES,), "noisy": bz.RankBased(0.1, 8)}, "`RankBased` estimates a gradient, which ClipUp"),
+        ({"members": (ES,), "noisy": 3}, r"`Portfolio\(noisy=...\)` must be estimators"),
+        ({"members": (ES,), "growth": (1.0, 2.0)}, "has 2 numbers for 1 members"),
+        ({"members": (ES,), "growth": (-1.0,)}, "must be numbers of at least 0, got -1.0"),
         (
-            {"members": (ES,), "growth": (1.0, 2.0)},
-            r"`Portfolio\(growth=...\)` must be one number of at least 0 for each",
+            {"members": (bz.ConsensusBased(1.0, 9), bz.QuasiNewton()), "growth": 2.0},
+            "2 for `QuasiNewton`, .* no `n_queries`",
         ),
-        ({"members": (ES,), "growth": (-1.0,)}, r"`Portfolio\(growth=...\)` must be one number of at least 0 for each"),
-        (
-            {"members": (bz.PGPE(0.1, 4),), "growth": (2.0,)},
-            "is 2 for `PGPE`, which has no `n_queries`",
-        ),
-        ({"members": (Broken(""),), "growth": (0.0,)}, "is 0 for `Broken`, which has no `radius` to change; give 1"),
-        ({"members": (ES,), "noisy": 3}, r"`Portfolio\(noisy=...\)` must be an estimator, got 3"),
+        ({"members": (Broken(""),), "growth": (0.0,)}, "is 0 for `Broken`, which has no `radius`; give 1"),
         ({"members": (ES,), "spread": 0.0}, r"`Portfolio\(spread=...\)` must be a positive number"),
     ],
 )

@@ -1,0 +1,53 @@
+"""The members of a `Portfolio`: which may be, and how they change from restart to restart."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import lru_cache
+from typing import Any
+
+from blackbox_zo._checks import check_number
+from blackbox_zo.estimators._base import Estimator
+from blackbox_zo.rules import SGD
+
+__all__ = ["check_growth", "check_member", "restarted", "tuple_of"]
+
+
+def tuple_of(given: Any, n: int = 1) -> tuple[Any, ...]:
+    """A tuple or list as a tuple; anything else n times."""
+    return tuple(given) if isinstance(given, tuple | list) else (given,) * n
+
+
+def check_member(name: str, member: Any) -> None:
+    """Raise ValueError unless it is an estimator that makes its own moves."""
+    if not isinstance(member, Estimator):
+        raise ValueError(f"`Portfolio({name}=...)` must be estimators, such as `QuasiNewton()`, got {member!r:.80}.")
+    if member.rule() != SGD(1.0):
+        kind = type(member).__name__
+        raise ValueError(
+            f"`Portfolio({name}=...)` must be estimators that make their own moves, as `EvolutionStrategy` does; "
+            f"`{kind}` estimates a gradient, which {member.rule()!r} turns into a move."
+        )
+
+
+def check_growth(member: Estimator, growth: Any) -> float:
+    """The growth of a member as a number; ValueError where there is nothing that it could change."""
+    check_number("Portfolio", growth=growth)
+    if not growth >= 0:
+        raise ValueError(f"`Portfolio(growth=...)` must be numbers of at least 0, got {growth!r}.")
+    name = "radius" if growth == 0.0 else "n_queries"
+    if growth != 1.0 and not hasattr(member, name):
+        kind = type(member).__name__
+        raise ValueError(f"`Portfolio(growth=...)` is {growth:g} for `{kind}`, which has no `{name}`; give 1.")
+    return float(growth)
+
+
+@lru_cache(maxsize=256)
+def restarted(member: Any, growth: float, run: int, d: int) -> Estimator:
+    """A member as it is on its run-th restart."""
+    out: Estimator = member
+    if run > 0 and growth == 0.0:
+        out = replace(member, radius=member.radius * 10 ** (-2 * (0.618034 * run % 1.0)))
+    elif run > 0 and growth != 1.0:
+        out = replace(member, n_queries=round((member.n_queries or member.population(d)) * growth**run))
+    return out
