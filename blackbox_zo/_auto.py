@@ -24,9 +24,9 @@ def auto(start: Vector, x0: Tree, bounds: Any, unit: Any) -> tuple[Vector, Estim
 
     A quasi-Newton method comes first. Above 100 dimensions a sweep of descent in blocks of coordinates precedes it, and
     above 1,000 such descent replaces it. Then comes a CMA-ES, with a quadratic model up to 20 dimensions and a diagonal
-    covariance above 100. Then all restart, the CMA-ES with ever larger populations and with smaller radii. Under noise
-    it is a CMA-ES whose learning rates follow the noise. Where there are finitely many points, it is the CMA-ES alone.
-    The unit of an element with two bounds is half their distance, if none is given.
+    covariance above 100. Then all restart, the CMA-ES with ever larger populations and with smaller radii. Where there
+    are finitely many points, it is the CMA-ES alone. The unit of an element with two bounds is half their distance, if
+    none is given.
     """
     if unit is None and start.bounded:
         width = (start.upper - start.lower) / 2.0
@@ -35,8 +35,7 @@ def auto(start: Vector, x0: Tree, bounds: Any, unit: Any) -> tuple[Vector, Estim
     if start.grid:
         return start, population
     d = start.size
-    steady = EvolutionStrategy(0.3, learning_rate="adapted") if d <= MANY else None
     local: tuple[Estimator, ...] = (QuasiNewton(0.2),)
     if d > MANY:
         local = (BlockDescent(0.2, sweeps=1), *local) if d <= DENSE else (BlockDescent(0.2),)
-    return start, Portfolio((*local, population, population), growth=(*(1.0 for _ in local), 2.0, 0.0), noisy=steady)
+    return start, Portfolio((*local, population, population), growth=(*(1.0 for _ in local), 2.0, 0.0))

@@ -69,7 +69,6 @@ class Portfolio(Estimator):
         growth: For each member, or for all, by what `n_queries` is multiplied from restart to restart; 0 varies the
             radius between 1/100 and all of it instead. By default 1.
         spread: How far from x0 to restart in directions without bounds, in units of the variable.
-        noisy: The only member under noise; by default it is the first that is of use there.
 
     Raises:
         ValueError: There is no member, an argument is out of its range, a member estimates a gradient, or a restart
@@ -79,7 +78,6 @@ class Portfolio(Estimator):
     members: tuple[Estimator, ...]
     growth: tuple[float, ...] = ()
     spread: float = 1.0
-    noisy: Estimator | None = None
 
     accepts = (Values, Ranking)
 
@@ -91,30 +89,24 @@ class Portfolio(Estimator):
         if len(growth) != len(members):
             raise ValueError(f"`Portfolio(growth=...)` has {len(growth)} numbers for {len(members)} members.")
         for member in members:
-            check_member("members", member)
-        if self.noisy is not None:
-            check_member("noisy", self.noisy)
+            check_member(member)
         object.__setattr__(self, "members", members)
         object.__setattr__(self, "growth", tuple(map(check_growth, members, growth)))
         check_positive("Portfolio", spread=self.spread)
-        object.__setattr__(self, "warmup", 2 + max(member.warmup for member in self._all))
-
-    @property
-    def _all(self) -> tuple[Estimator, ...]:
-        return self.members if self.noisy is None else (*self.members, self.noisy)
+        object.__setattr__(self, "warmup", 2 + max(member.warmup for member in self.members))
 
     @override
     def start(self, variable: Variable) -> PortfolioState:
-        variable, m = vector_of(self, variable), len(self._all)
+        variable, m = vector_of(self, variable), len(self.members)
         return PortfolioState(
             PROBE, 0, np.zeros(m, dtype=np.intp), np.zeros(m, dtype=np.bool_),
-            tuple(member.start(variable) for member in self._all), variable.value, math.nan, 0.1 * self.spread, 0.0,
+            tuple(member.start(variable) for member in self.members), variable.value, math.nan, 0.1 * self.spread, 0.0,
             np.zeros(0), False, 0, math.nan, 0, math.nan, np.zeros((0, 4)), np.zeros(0, dtype=np.uint8),
         )  # fmt: skip
 
     def trace(self, state: PortfolioState) -> list[Spent]:
         """Which member spent what, and gained what, in order; the present run last."""
-        return trace(state, [type(member).__name__ for member in self._all])
+        return trace(state, [type(member).__name__ for member in self.members])
 
     def value(self, state: PortfolioState) -> tuple[float, float]:
         """Under noise, f(x) as the mean of its newest values, and its standard error; NaN before the first two."""
@@ -124,7 +116,7 @@ class Portfolio(Estimator):
 
     def _member(self, state: PortfolioState, d: int) -> Estimator:
         i = state.member
-        return restarted(self._all[i], (*self.growth, 1.0)[i], int(state.runs[i]) - 1, d)
+        return restarted(self.members[i], self.growth[i], int(state.runs[i]) - 1, d)
 
     # -------------------------------------------------------------------------------------------------------- asking
 
@@ -231,12 +223,9 @@ class Portfolio(Estimator):
         usable = np.array(
             [
                 not dropped and not (s.noise and member.exact) and not (s.ranked and Ranking not in member.accepts)
-                for member, dropped in zip(self._all, s.dropped, strict=True)
+                for member, dropped in zip(self.members, s.dropped, strict=True)
             ]
         )
-        if self.noisy is not None:
-            usable[:-1] &= not (s.noise and usable[-1])
-            usable[-1] &= s.noise > 0
         if not usable.any():
             raise RuntimeError(f"No member of the portfolio is left. {told(s.reasons)}")
         if (unused := np.flatnonzero(usable & (s.runs == 0))).size:
@@ -262,7 +251,7 @@ class Portfolio(Estimator):
     def _drop(self, s: PortfolioState, variable: Vector, error: Exception) -> tuple[PortfolioState, Step]:
         """Leave the present member out from now on."""
         what = f"{type(error).__name__}: {error}"
-        name = type(self._all[s.member]).__name__
+        name = type(self.members[s.member]).__name__
         warnings.warn(f"`{name}` was dropped from the portfolio, and the others go on: {what}", stacklevel=2)
         dropped = s.dropped.copy()
         dropped[s.member] = True

@@ -18,14 +18,14 @@ def tuple_of(given: Any, n: int = 1) -> tuple[Any, ...]:
     return tuple(given) if isinstance(given, tuple | list) else (given,) * n
 
 
-def check_member(name: str, member: Any) -> None:
+def check_member(member: Any) -> None:
     """Raise ValueError unless it is an estimator that makes its own moves."""
     if not isinstance(member, Estimator):
-        raise ValueError(f"`Portfolio({name}=...)` must be estimators, such as `QuasiNewton()`, got {member!r:.80}.")
+        raise ValueError(f"`Portfolio(members=...)` must be estimators, such as `QuasiNewton()`, got {member!r:.80}.")
     if member.rule() != SGD(1.0):
         kind = type(member).__name__
         raise ValueError(
-            f"`Portfolio({name}=...)` must be estimators that make their own moves, as `EvolutionStrategy` does; "
+            f"`Portfolio(members=...)` must be estimators that make their own moves, as `EvolutionStrategy` does; "
             f"`{kind}` estimates a gradient, which {member.rule()!r} turns into a move."
         )
 

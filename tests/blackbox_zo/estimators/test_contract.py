@@ -45,9 +45,7 @@ def random_vectors() -> list[Row]:
 
 
 PORTFOLIO = bz.Portfolio((bz.QuasiNewton(), bz.EvolutionStrategy(0.3, model=True)), (1.0, 2.0))
-TWO = bz.Portfolio(
-    (bz.EvolutionStrategy(0.3), bz.ConsensusBased(0.5, 20)), (2.0, 0.0), noisy=bz.EvolutionStrategy(0.3, weights="all")
-)
+TWO = bz.Portfolio((bz.EvolutionStrategy(0.3), bz.ConsensusBased(0.5, 20)), (2.0, 0.0))
 
 ROWS = [
     *random_vectors(),
