@@ -54,4 +54,6 @@ def spell(description: Any) -> str:
     if isinstance(description, dict) and "name" in description:
         inner = ", ".join(f"{k}={spell(v)}" for k, v in description.items() if k != "name")
         return f"{description['name']}({inner})"
+    if isinstance(description, list):  # `rebuild` makes tuples
+        return f"({', '.join(map(spell, description))}{',' if len(description) == 1 else ''})"
     return repr(description)

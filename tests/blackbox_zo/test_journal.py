@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 
 import blackbox_zo as bz
+from blackbox_zo._describe import describe, spell
 from blackbox_zo._replay import points_of
 from blackbox_zo._typing import Floats
 
@@ -592,3 +593,11 @@ def _alive(pid: int) -> bool:
     except OSError:
         return False
     return stat.rsplit(")", 1)[1].split()[0] != "Z"
+
+
+def test_an_estimator_is_shown_as_it_would_be_typed() -> None:
+    one, two = bz.QuasiNewton(0.2), bz.Portfolio((bz.QuasiNewton(0.2), bz.EvolutionStrategy(0.3)), growth=(1.0, 2.0))
+    for estimator in (one, two, bz.Portfolio((one,))):
+        typed = spell(describe(estimator))
+        assert eval(typed, vars(bz)) == estimator
+    assert "members=(QuasiNewton(radius=0.2), EvolutionStrategy(" in spell(describe(two))
