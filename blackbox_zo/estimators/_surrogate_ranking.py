@@ -22,8 +22,8 @@ __all__ = ["Surrogate", "first_surrogate", "ranked", "refitted", "remembered", "
 AGREEMENT = 0.85
 """Kendall's tau from which the model is trusted."""
 
-STALE = 0.04
-"""The model is fitted again once this share of the answers is newer than the fit."""
+REFIT = 70
+"""The model is fitted again when it has at most so many coefficients for each answer since; up to d = 10, always."""
 
 NEWEST = 15
 """At least as many answers are compared."""
@@ -97,7 +97,7 @@ def ranked(
     s = remembered(s, points[which], values, k)
     told = np.append(s.told, np.where(np.isfinite(values), values, np.inf))
     s = s._replace(y=candidates.y, asked=np.append(s.asked, which), told=told)
-    if s.fresh > STALE * len(s.values):
+    if REFIT * s.fresh >= coefficients(candidates.size):
         s = refitted(s, centre, whiten)
     if len(told) < k and (not s.model.centre.size or _agreement(s, k) < AGREEMENT):
         return s, None
