@@ -136,7 +136,7 @@ def fitted(points: Floats, values: Floats, centre: Floats, whiten: Floats) -> Qu
 @lru_cache(maxsize=8)
 def _weights(n: int) -> Floats:
     """The weight of each rank, shape (n,)."""
-    weights: Floats = np.linspace(WEIGHT, 1.0, n)
+    weights: Floats = np.linspace(WEIGHT, 1.0, n, dtype=np.float64)
     weights.flags.writeable = False
     return weights
 
