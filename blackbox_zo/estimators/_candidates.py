@@ -23,23 +23,21 @@ class Candidates(Dense):
         radius: Sigma.
         bounds: T, or None.
         places: Where the first candidates lie on the line of the last move, shape (p,).
-        fitted: Whether the first is where a model is least.
         z: The draws from N(0, I) that `y` was made from, shape (k, d), for a low-rank covariance; else None.
 
     Attributes:
         y: See above.
         bounds: See above.
         places: See above.
-        fitted: See above.
         z: See above.
         x: Where x stood, shape (d,).
     """
 
     def __init__(
         self, variable: Vector, y: Floats, radius: float, bounds: SmoothBounds | None, places: Floats, *,
-        fitted: bool = False, z: Floats | None = None,
+        z: Floats | None = None,
     ) -> None:  # fmt: skip
-        self.fitted, self.z = fitted, z
+        self.z = z
         self.y, self.bounds, self.places, self.radius = y, bounds, places, radius
         self.x, rows = variable.value, y
         if bounds is not None:

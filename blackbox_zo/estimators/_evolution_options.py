@@ -54,6 +54,11 @@ def check_options(e: Options) -> None:
     if e.model and e.covariance not in (None, "full"):
         raise ValueError(f'`EvolutionStrategy(model=True)` needs covariance="full", got {e.covariance!r}.')
     line = e.step_size in ("line", "both")
+    if e.model and line:
+        raise ValueError(
+            f'`EvolutionStrategy(step_size="{e.step_size}")` does not go with a model, which asks a few queries at a '
+            'time; use "path".'
+        )
     if e.learning_rate == "adapted" and (e.model or line or not e.adapt_radius or e.covariance == "low-rank"):
         raise ValueError(
             '`EvolutionStrategy(learning_rate="adapted")` goes neither with a model, a line, a constant radius nor a '

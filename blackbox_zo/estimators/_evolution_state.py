@@ -9,6 +9,7 @@ import numpy as np
 
 from blackbox_zo._typing import Floats
 from blackbox_zo.estimators._cma_constants import Constants
+from blackbox_zo.estimators._surrogate_ranking import Surrogate
 
 __all__ = ["RANK", "Average", "EvolutionState", "Rates", "first_state", "kind", "on_a_path", "wider"]
 
@@ -51,9 +52,8 @@ class EvolutionState(NamedTuple):
         vectors: The directions of a low-rank C, shape (m, d); (0, d) otherwise.
         refreshed: The generation in which `axes` and `lengths` were computed.
         line: The last move, for the line search, shape (d,); (0,) without one.
-        points: The newest points asked about, shape (n, d), for the model; (0, d) without one.
-        values: Their finite values, shape (n,).
         rates: The learning rates, if they are adapted.
+        surrogate: The model and the generation that it ranks, if there is one.
     """
 
     radius: float
@@ -66,9 +66,8 @@ class EvolutionState(NamedTuple):
     vectors: Floats
     refreshed: int
     line: Floats
-    points: Floats
-    values: Floats
     rates: Rates | tuple[()]
+    surrogate: Surrogate | tuple[()]
 
 
 def kind(state: EvolutionState) -> str:
@@ -94,9 +93,8 @@ def first_state(d: int, radius: float, covariance: str, *, path: bool) -> Evolut
         vectors=np.zeros((RANK if covariance == "low-rank" else 0, d)),
         refreshed=0,
         line=np.zeros(0 if path else d),
-        points=np.empty((0, d)),
-        values=np.empty(0),
         rates=(),
+        surrogate=(),
     )
 
 

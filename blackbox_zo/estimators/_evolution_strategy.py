@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Literal, final
 
@@ -9,7 +10,6 @@ import numpy as np
 
 from blackbox_zo._typing import Floats, override
 from blackbox_zo.directions import Dense, Gaussian
-from blackbox_zo.estimators._archive import model_step, remembered
 from blackbox_zo.estimators._base import Estimator, vector_of
 from blackbox_zo.estimators._candidates import Candidates
 from blackbox_zo.estimators._cma_constants import Constants, all_ranks, constants, recombination
@@ -19,7 +19,8 @@ from blackbox_zo.estimators._evolution_update import adapted, followed, spread
 from blackbox_zo.estimators._learning_rate import first_rates, learnt
 from blackbox_zo.estimators._line_search import LineAnswer, along, line_answer, lines_until, on_the_line
 from blackbox_zo.estimators._low_rank import shaped, with_shape
-from blackbox_zo.estimators._smooth_bounds import smooth_bounds
+from blackbox_zo.estimators._smooth_bounds import SmoothBounds, smooth_bounds
+from blackbox_zo.estimators._surrogate_ranking import Surrogate, first_surrogate, ranked, refitted, remembered, to_ask
 from blackbox_zo.estimators._tournament import expected_normals
 from blackbox_zo.feedback import Feedback, Ranking, Values
 from blackbox_zo.randomness import Key, combine
@@ -42,10 +43,11 @@ class EvolutionStrategy(Estimator):
     with `adapt_radius=False` it is then a plain evolution strategy, whose estimate stays a combination of seeded
     directions. Only the order of the answers is used. Failures rank last and have no weight.
 
-    With `model`, one query of a step is the minimiser of a quadratic fitted to the newest answers (an injected
-    solution: Hansen 2011, arXiv 1110.4181), above 15 dimensions of every second step. It is ranked by its own value,
-    so a bad model costs one query. On smooth functions this converges like a Newton method. A fit costs O(d^6), so
-    keep d to about 20.
+    With `model` a linear, then diagonal, then full quadratic is fitted to the newest answers, and its minimiser is one
+    of the candidates (an injected solution: Hansen 2011, arXiv 1110.4181). Those that it ranks first are asked, few at
+    a time, and where it ranks the newest answers as f does, it ranks the rest (lq-CMA-ES: Hansen 2019, GECCO). So a
+    bad model costs nothing but time, and on smooth functions a generation takes one or two queries. A fit costs
+    O(d^6), so keep d to about 20. While steps are small, workers have little to do at once.
 
     With weights "all" the worse half pushes as the better half pulls: each rank has the weight of its expected order
     statistic (Arnold 2006, Weighted multirecombination evolution strategies). If d is well above n_queries this is
@@ -109,6 +111,8 @@ class EvolutionStrategy(Estimator):
         d = vector_of(self, variable).size
         covariance = self.covariance or ("full" if d <= LARGE or self.model else "diagonal")
         s = first_state(d, float(self.radius), covariance, path=step_size(self, d) == "path")
+        if self.model:
+            s = s._replace(surrogate=first_surrogate(d))
         return s._replace(rates=first_rates(s)) if self.learning_rate == "adapted" else s
 
     def population(self, d: int) -> int:
@@ -137,14 +141,50 @@ class EvolutionStrategy(Estimator):
             places = along(n, state.generation)
             line = on_the_line(places, state.line, state.radius)
             y[: len(places)] = line if bounds is None else bounds.short(variable.value, line, state.radius)
-        least = model_step(state, variable, bounds) if self.model else None
-        if least is not None:
-            y[len(places)] = least
-        drawn = Candidates(
-            variable, y, state.radius, bounds, places, fitted=least is not None,
-            z=z if kind(state) == "low-rank" else None,
-        )  # fmt: skip
+        if self.model:
+            return self._to_ask(state, variable, y, bounds)
+        drawn = Candidates(variable, y, state.radius, bounds, places, z=z if kind(state) == "low-rank" else None)
         return replace(queries, directions=drawn)
+
+    def _to_ask(self, s: EvolutionState, variable: Vector, y: Floats, bounds: SmoothBounds | None) -> Queries:
+        """Some of the candidates y, or of those of the generation that is being asked."""
+        assert s.surrogate
+        if len(s.surrogate.y):
+            y = s.surrogate.y
+        else:
+            least = self._least(s, variable, bounds)
+            y[0] = y[0] if least is None else least
+        drawn = Candidates(variable, y, s.radius, bounds, NOWHERE)
+        which = to_ask(s.surrogate, drawn)
+        tag = (s.generation, len(s.surrogate.asked))
+        return Queries(drawn, which, np.full(len(which), s.radius), variable.value, tag)
+
+    def _least(self, s: EvolutionState, variable: Vector, bounds: SmoothBounds | None) -> Floats | None:
+        """Where the model is least, as a displacement from the mean in units of sigma, shape (d,).
+
+        The model is of f(x), not of f(T(g)): of a quadratic f it is then exact up to the bounds.
+        """
+        assert s.surrogate
+        model, x, d = s.surrogate.model, variable.value, variable.size
+        if not model.centre.size:
+            return None
+        basis = (s.axes * (s.radius * s.lengths)).T
+        q = model.least(x, basis, math.sqrt(d) + 2 * d / (d + 2))  # Hansen 2011, table 1: c_y
+        if q is None:
+            return None
+        y: Floats = s.axes @ (s.lengths * q)
+        if bounds is not None:
+            y = (bounds.back(variable.project(x + s.radius * y)) - bounds.back(x)) / s.radius
+        return y
+
+    @override
+    def inform(self, state: EvolutionState, variable: Variable, points: Floats, values: Floats) -> EvolutionState:
+        # They are part of the model
+        if not state.surrogate:
+            return state
+        variable = vector_of(self, variable)
+        known = remembered(state.surrogate, points, values, self.population(variable.size))
+        return state._replace(surrogate=refitted(known, variable.value, _whiten(state)))
 
     @override
     def over(self, state: EvolutionState, variable: Variable) -> str:
@@ -159,8 +199,12 @@ class EvolutionStrategy(Estimator):
     ) -> tuple[EvolutionState, Step]:
         variable = vector_of(self, variable)
         drawn = queries.directions
-        if self.model and isinstance(feedback, Values) and isinstance(drawn, Candidates):
-            state = remembered(state, drawn, feedback.values)
+        if state.surrogate and isinstance(feedback, Values) and isinstance(drawn, Candidates):
+            surrogate, whole = self._ranked(state, variable, queries, feedback.values)
+            state = state._replace(surrogate=surrogate)
+            if whole is None:
+                return state, Step(drawn, np.zeros(drawn.k))
+            feedback = Values(whole)
         ranking = feedback.ranking()
         normals = expected_normals(ranking)
         if normals is not None:  # equal ones differ by rounding
@@ -184,6 +228,15 @@ class EvolutionStrategy(Estimator):
             sigma = float(queries.scale[0])
             return state._replace(generation=state.generation + 1), Step(drawn, -sigma * pull)
         return self._moved(state, variable, queries, drawn, answer, c, w, pull)
+
+    def _ranked(
+        self, s: EvolutionState, variable: Vector, queries: Queries, values: Floats
+    ) -> tuple[Surrogate, Floats | None]:
+        """The model after answers, and the values of the whole generation, once they are known or can be told."""
+        assert s.surrogate
+        if queries.tag != (s.generation, len(s.surrogate.asked)):  # late
+            return remembered(s.surrogate, queries.points()[: len(values)], values, queries.directions.k), None
+        return ranked(s.surrogate, queries, values, variable.value, _whiten(s))
 
     def _weights(
         self, d: int, part: slice, k: int, ranking: Ranking, normals: Floats | None, covariance: str
@@ -243,3 +296,8 @@ class EvolutionStrategy(Estimator):
                 then = on_a_path(then)
         move = (end if bounds is None else bounds.into(end)) - variable.value
         return then, Step(Dense(variable.blocks, (move / sigma)[None, :]), np.array([-sigma]))
+
+
+def _whiten(s: EvolutionState) -> Floats:
+    """The coordinates of the model: x in units of sigma, along the axes of C, shape (d, d)."""
+    return s.axes / (s.lengths * s.radius)

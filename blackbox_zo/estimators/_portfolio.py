@@ -191,7 +191,7 @@ class Portfolio(Estimator):
         state = with_inner(state, after)
         if state.noise or state.ranked:  # the values of two runs cannot be compared
             return state, step
-        if not why and state.asked - state.gained > 100 + 10 * variable.size + 30 * queries.n:
+        if not why and state.asked - state.gained > 100 + 10 * variable.size + 30 * queries.directions.k:
             why = f"no gain in {state.asked - state.gained} queries"
         return self._next(state, variable, why) if why else (state, step)
 

@@ -27,6 +27,12 @@ __all__ = ["QuasiNewton"]
 ROUNDING = 5e-16
 """Relative error of a value where nothing is known of it."""
 
+KEPT = 0.003
+"""Where a line gains a smaller share of what B promises, f is no quadratic at this scale."""
+
+COUNTS = 1e-3
+"""That is judged while the promise is at least so large, as a share of the differences seen in the opening."""
+
 
 @final
 @dataclass(frozen=True)
@@ -38,8 +44,9 @@ class QuasiNewton(Estimator):
     diagonal is the first B; else the first move's curvature is. Then forward differences of d queries alternate with
     line searches of a few. B is scaled down where it proves too large (see `updated`), so one too-steep direction does
     not shorten the steps in all others. Where a line search fails, differences become central; where it fails again, or
-    gains no more than the values' rounding, the search is over. Used alone, it then opens again, at a tenth of the
-    radius.
+    gains no more than the values' rounding, the search is over. So it is where a line gains next to nothing of what B
+    promised, which tells rugged functions from ill-conditioned ones. Used alone, it then opens again, at a tenth of
+    the radius.
 
     The interval of the differences is `2 sqrt(e / L)` (Gill et al. 1983; Nocedal & Wright 2006, section 8.1), e the
     error of f and L the curvature along recent moves. Where values come in coarse steps, so that differences vanish, it
@@ -72,7 +79,7 @@ class QuasiNewton(Estimator):
         line = Line(none, 0.0, 0.0, 0.0, 0.0, none, math.nan, 0, 4.0, True)
         return QuasiNewtonState(
             OPENING, value, none, _free(variable), none, np.zeros((0, 0)), line, np.zeros(0), radius, 10.0 * radius,
-            math.nan, math.nan, 1.0, 1.0, False, math.nan, 0, 0, 0,
+            math.nan, math.nan, math.nan, 1.0, 1.0, False, math.nan, 0, 0, 0,
         )  # fmt: skip
 
     @override
@@ -176,9 +183,10 @@ class QuasiNewton(Estimator):
             line = line._replace(value=float(at.flat[j]), move=to)
         diagonal = np.zeros(d)
         diagonal[free] = np.abs(curvature) + np.where(curvature > 0, 0.0, 1e-12 * np.abs(curvature).max())
-        scale = float(np.nanmax(np.abs(at)))
+        most = float(np.nanmax(np.abs(at)))
         s = s._replace(
-            phase=LINE, value=value, gradient=g, line=line, scale=max(scale, abs(value)), predicted=predicted,
+            phase=LINE, value=value, gradient=g, line=line, predicted=predicted, scale=max(most, abs(value)),
+            spread=max(float(np.nanmax(at)), value) - min(float(at.flat[j]), value),
             matrix=np.diag(diagonal), curvature=float(np.abs(curvature).max()),
         )  # fmt: skip
         return s, None
@@ -199,10 +207,13 @@ class QuasiNewton(Estimator):
         s = s._replace(line=line)
         if not line.over:
             return s, None
-        gain = line.start - line.value
+        gain, first = line.start - line.value, not math.isnan(s.predicted)
+        promised = -0.5 * line.slope
+        poor = gain < KEPT * promised and promised > COUNTS * s.spread
+        if poor and not first and (gain > 0 or s.failures):
+            return self._again(s, variable, line.value, 6), line.move if gain > 0 else None
         if gain <= 0:
             return self._stuck(s, variable), None
-        first = not math.isnan(s.predicted)
         reach = max(s.reach, 4 * float(np.abs(line.move).max()))
         s = s._replace(value=line.value, predicted=math.nan, failures=0, reach=reach)
         if gain <= 16 * ROUNDING * abs(line.value) and not first:

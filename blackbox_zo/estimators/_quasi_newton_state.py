@@ -29,6 +29,7 @@ class QuasiNewtonState(NamedTuple):
         reach: The longest step, as the largest change of a coordinate.
         curvature: The largest second derivative along recent moves; NaN before.
         scale: The magnitude of the values seen in the opening.
+        spread: The difference between the highest and the lowest of them.
         widened: Factor on the interval of the differences, where values are coarser than their rounding.
         side: 1, or -1 if the differences that failed are asked on the other side of x.
         central: Whether gradients are from central differences.
@@ -50,6 +51,7 @@ class QuasiNewtonState(NamedTuple):
     reach: float
     curvature: float
     scale: float
+    spread: float
     widened: float
     side: float
     central: bool
@@ -66,4 +68,5 @@ REASONS = (
     "no descent along the quasi-Newton direction",
     "the start failed",
     "all values around the start are equal",
+    "the function is no quadratic: a line gained next to nothing of what B promised",
 )

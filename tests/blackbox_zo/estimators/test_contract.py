@@ -82,7 +82,7 @@ ROWS = [
     Row(bz.EvolutionStrategy(0.2, 12, "isotropic", adapt_radius=False)),
     Row(bz.EvolutionStrategy(0.5, 3, weights="all")),
     Row(bz.EvolutionStrategy(0.5, 9, "diagonal", step_size="line")),
-    Row(bz.EvolutionStrategy(0.5, 8, model=True, step_size="both")),
+    Row(bz.EvolutionStrategy(0.5, 8, step_size="both")),
     Row(bz.EvolutionStrategy(0.5, 9, "low-rank")),
     Row(bz.EvolutionStrategy(0.5, 6, "low-rank", step_size="path")),
     Row(bz.EvolutionStrategy(0.5, learning_rate="adapted")),

@@ -159,18 +159,3 @@ def test_both_go_by_lines_first_and_then_by_a_path(step_size: Any, d: int, until
         assert itself == (asked < until)
         assert (search.state.path_radius.size == 0) == itself and (search.state.line.size == 0) != itself
         search.tell(proposal, bz.Values(stretched(proposal.points)))
-
-
-def test_a_model_goes_with_lines() -> None:
-    """Its query comes after those on the line, and is judged among the others."""
-    search = bz.Search(np.zeros(4), bz.EvolutionStrategy(0.5, 9, model=True, step_size="line"), seed=1)
-    fitted = 0
-    for _ in range(12):
-        proposal = search.ask()
-        drawn: Any = proposal.queries.directions
-        if drawn.fitted:
-            fitted += 1
-            assert len(drawn.places) == 3
-            np.testing.assert_allclose(proposal.points[3], np.full(4, 0.3), atol=1e-4)
-        search.tell(proposal, bz.Values(sphere(proposal.points - 0.3)))
-    assert fitted >= 5

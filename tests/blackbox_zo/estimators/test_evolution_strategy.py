@@ -12,9 +12,8 @@ import blackbox_zo as bz
 from blackbox_zo._typing import Floats
 from blackbox_zo.estimators._cma_constants import all_ranks, constants, order_statistics, recombination
 from blackbox_zo.estimators._evolution_update import spread
-from blackbox_zo.estimators._quadratic_model import coefficients, enough, least_point
 
-from ..helpers import Quadratic, bits, few, laws, one_step, run, sphere
+from ..helpers import bits, few, laws, one_step, run, sphere
 
 D = 4
 WEIGHTS: tuple[Any, ...] = ("best", "all")
@@ -471,120 +470,6 @@ def test_the_worse_half_pushes_less_in_fewer_dimensions() -> None:
         assert found is not None
         shares.append(-found[0][found[0] < 0].sum() / found[0][found[0] > 0].sum())
     assert (np.diff(shares[:5]) > 0.1).all() and shares[4:] == pytest.approx([1.0] * 3)
-
-
-# ------------------------------------------------------------------------------------------------ the quadratic model
-
-
-@few
-@given(d=st.integers(1, 6), seed=st.integers(0, 50))
-def test_model_finds_the_least_point_of_a_quadratic(d: int, seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    a = rng.standard_normal((d, d))
-    a = a @ a.T + np.eye(d)
-    least = 0.3 * rng.standard_normal(d)
-    z = rng.standard_normal((2 * coefficients(d) + 1, d))
-    values = 0.5 * np.einsum("ni,ij,nj->n", z - least, a, z - least) + 7.0
-    found = least_point(z, values, limit=100.0)
-    assert found is not None
-    np.testing.assert_allclose(found, least, atol=1e-5)
-
-
-@few
-@given(seed=st.integers(0, 50), limit=st.floats(0.1, 2.0))
-def test_model_stays_in_the_trust_region_and_is_least_there(seed: int, limit: float) -> None:
-    """Any Hessian, positive or not; against all directions in the plane."""
-    rng = np.random.default_rng(seed)
-    a = rng.standard_normal((2, 2))
-    a, b = a + a.T, 3.0 * rng.standard_normal(2)
-    z = rng.standard_normal((20, 2))
-
-    def q(x: Floats) -> Floats:
-        return np.asarray(0.5 * np.einsum("...i,ij,...j->...", x, a, x) + x @ b)
-
-    found = least_point(z, q(z), limit)
-    assert found is not None and np.linalg.norm(found) <= limit * (1 + 1e-6)
-    angle = np.linspace(0, 2 * np.pi, 721)
-    disc = np.concatenate([r * limit * np.stack((np.cos(angle), np.sin(angle)), axis=1) for r in np.linspace(0, 1, 41)])
-    assert float(q(found)) <= q(disc).min() + 1e-3 * np.ptp(q(disc))
-
-
-@few
-@given(d=st.integers(1, 6), seed=st.integers(0, 50))
-def test_model_is_the_weighted_least_squares_fit(d: int, seed: int) -> None:
-    """Of a function that is not quadratic; the weights are 1 / (1 + 20 rank / n)."""
-    rng = np.random.default_rng(seed)
-    z = rng.standard_normal((enough(d), d))
-    values = (z**4).sum(axis=1) + 3 * (z @ rng.standard_normal(d)) + rng.standard_normal(len(z))
-    i, j = np.triu_indices(d)
-    features = np.hstack((np.ones((len(z), 1)), z, z[:, i] * z[:, j]))
-    root = 1 / np.sqrt(1 + 20 * np.argsort(np.argsort(values)) / len(z))
-    c = np.linalg.lstsq(features * root[:, None], values * root, rcond=None)[0]
-    hessian = np.zeros((d, d))
-    hessian[i, j] = c[1 + d :]
-    hessian += hessian.T
-    gradient, limit = c[1 : 1 + d], 0.3
-    found = least_point(z, values, limit)
-    assert found is not None
-
-    def q(x: Floats) -> Floats:
-        return np.asarray(0.5 * np.einsum("...i,ij,...j->...", x, hessian, x) + x @ gradient)
-
-    others = rng.standard_normal((4000, d))
-    others *= limit * rng.random((4000, 1)) ** (1 / d) / np.linalg.norm(others, axis=1, keepdims=True)
-    assert np.linalg.norm(found) <= limit * (1 + 1e-9)
-    assert float(q(found)) <= q(others).min() + 1e-6 * np.ptp(q(others))
-
-
-@pytest.mark.parametrize("d", [15, 16])
-def test_above_15_dimensions_every_other_step_is_without_a_model(d: int) -> None:
-    search = bz.Search(np.zeros(d), bz.EvolutionStrategy(0.5, model=True), seed=1)
-    fitted = []
-    for _ in range(40):
-        proposal = search.ask()
-        search.tell(proposal, bz.Values(sphere(proposal.points - 0.3)))
-        fitted.append(proposal.queries.directions.fitted)  # type: ignore[attr-defined]
-    assert fitted[-6:] == ([True] * 6 if d == 15 else [True, False] * 3)
-
-
-def test_within_bounds_the_model_is_one_of_f_itself() -> None:
-    """A quadratic whose minimum is near a corner is solved to the last digits as soon as the model is determined."""
-    f = Quadratic(3)
-    f.a = f.a @ f.a + np.eye(3)
-    f.b = -f.a @ np.array([0.97, -0.98, 0.3])
-    search = bz.Search(bz.Vector(np.zeros(3), (-1.0, 1.0)), bz.EvolutionStrategy(0.3, 8, model=True), seed=1)
-    run(search, f, 8)
-    assert search.best.value - f.minimum() < 1e-10
-
-
-def test_model_needs_more_points_than_coefficients() -> None:
-    z = np.random.default_rng(0).standard_normal((coefficients(3), 3))
-    assert least_point(z, sphere(z), 1.0) is None
-
-
-def test_model_of_a_constant_says_nothing() -> None:
-    z = np.random.default_rng(0).standard_normal((20, 2))
-    found = least_point(z, np.ones(20), 1.0)
-    assert found is None or np.linalg.norm(found) <= 1.0 + 1e-9
-
-
-def test_with_a_model_a_quadratic_is_solved_in_a_few_steps() -> None:
-    f = Quadratic(6)
-    f.a = f.a @ f.a + np.eye(6)
-    least = f.minimum()
-    with_model, without = (
-        run(bz.Search(f.x, bz.EvolutionStrategy(1.0, 9, model=m), seed=1), f, 30) for m in (True, False)
-    )
-    assert with_model.best.value - least < 1e-10 < without.best.value - least
-
-
-def test_model_takes_rankings_too() -> None:
-    """They teach it nothing; the strategy goes on without."""
-    search = bz.Search(X0, bz.EvolutionStrategy(0.5, 9, model=True))
-    for _ in range(40):
-        proposal = search.ask()
-        search.tell(proposal, bz.Values(sphere(proposal.points)).ranking())
-    assert sphere(search.x) < 1e-3 * sphere(X0) and len(search.state.values) == 0
 
 
 @pytest.mark.parametrize(

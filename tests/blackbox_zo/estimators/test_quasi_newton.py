@@ -119,7 +119,7 @@ def test_failures_on_one_side_of_x_are_asked_on_the_other() -> None:
         (lambda x: 3.0, "all values around the start are equal"),
         (lambda x: math.nan, "the start failed"),
         (lambda x: float((x**2).sum()), "converged"),
-        (lambda x: float(np.abs(x[0] + 2 * x[1] - 0.3) + 9 * np.abs(x[0] - x[1])), "no descent"),
+        (lambda x: float(np.abs(x[0] + 2 * x[1] - 0.3) + 9 * np.abs(x[0] - x[1])), "the function is no quadratic"),
     ],
 )
 def test_it_says_why_it_is_over(f: Callable[[Floats], float], why: str) -> None:
@@ -127,6 +127,23 @@ def test_it_says_why_it_is_over(f: Callable[[Floats], float], why: str) -> None:
     search, queries = searched(f, np.array([0.9, -0.7]), estimator, 2000)
     assert estimator.over(search.state, search.variable).startswith(why)
     assert queries < 1000
+
+
+@pytest.mark.parametrize("shift", [0.0, 1e4])
+def test_a_sharp_function_is_left_early_and_an_ill_conditioned_one_is_not(shift: float) -> None:
+    """By what lines gain of what B promises, wherever the zero of f is."""
+    other = np.linalg.qr(np.random.default_rng(1).standard_normal((8, 8)))[0]
+
+    def sharp(x: Floats) -> float:
+        return shift + float(np.sqrt(np.abs(other @ x - 0.1)).sum())
+
+    estimator, turned = bz.QuasiNewton(), ellipsoid(8, 1e6)
+    search, queries = searched(sharp, np.linspace(-0.9, 0.8, 8), estimator, 2000)
+    assert estimator.over(search.state, search.variable).startswith("the function is no quadratic")
+    assert queries < 250
+    search, queries = searched(lambda x: shift + turned(x), np.full(8, -0.9), estimator, 2000)
+    assert not estimator.over(search.state, search.variable).startswith("the function is no quadratic")
+    assert turned(search.best.x) < 1e-6
 
 
 def test_where_nothing_can_move_it_asks_x_and_is_over() -> None:

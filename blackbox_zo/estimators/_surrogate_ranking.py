@@ -1,0 +1,130 @@
+"""Generations of an `EvolutionStrategy` that a model ranks, so that few of their candidates are asked (lq-CMA-ES).
+
+Hansen 2019, "A global surrogate assisted CMA-ES", GECCO: of the candidates of a generation those that the model ranks
+first are asked. If it ranks the newest answers as the function does, it ranks the rest of the generation. Else half as
+many more are asked, and so on, until all are.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from blackbox_zo._typing import Floats, Ints
+from blackbox_zo.estimators._candidates import Candidates
+from blackbox_zo.estimators._quadratic_model import UNKNOWN, Quadratic, coefficients, fitted
+from blackbox_zo.steps import Queries
+
+__all__ = ["Surrogate", "first_surrogate", "ranked", "refitted", "remembered", "to_ask"]
+
+AGREEMENT = 0.85
+"""Kendall's tau from which the model is trusted."""
+
+REFIT = 70
+"""The model is fitted again when it has at most so many coefficients for each answer since; up to d = 10, always."""
+
+NEWEST = 15
+"""At least as many answers are compared."""
+
+
+class Surrogate(NamedTuple):
+    """What the model is made of, and the generation that is being asked.
+
+    Attributes:
+        points: The newest points asked about, shape (n, d).
+        values: Their values, shape (n,); infinite where the query failed.
+        model: Fitted to them.
+        fresh: How many of them came after the fit.
+        y: The candidates of this generation, in units of sigma, shape (k, d); (0, d) before the first answer.
+        asked: Positions of those that were asked, shape (m,).
+        told: Their values, shape (m,); infinite where the query failed.
+    """
+
+    points: Floats
+    values: Floats
+    model: Quadratic
+    fresh: int
+    y: Floats
+    asked: Ints
+    told: Floats
+
+
+def first_surrogate(d: int) -> Surrogate:
+    """Before the first answer."""
+    return Surrogate(
+        np.empty((0, d)), np.empty(0), UNKNOWN, 0, np.empty((0, d)), np.empty(0, dtype=np.intp), np.empty(0)
+    )
+
+
+def to_ask(s: Surrogate, candidates: Candidates) -> Ints:
+    """Positions of the candidates to ask next, shape (m,): those that the model ranks first; all without a model."""
+    left = np.delete(np.arange(candidates.k), s.asked)
+    if not s.model.centre.size:
+        return left
+    best = np.argsort(s.model.values(candidates.asked[left]), kind="stable")
+    m = math.ceil(len(s.asked) / 2) or 1 + candidates.k // 50
+    return np.asarray(left[best[:m]])
+
+
+def remembered(s: Surrogate, points: Floats, values: Floats, k: int) -> Surrogate:
+    """With more answers; the newest are kept, two for each coefficient, or two generations of k candidates."""
+    n, most = len(values), 2 * max(coefficients(points.shape[1]), k)
+    points = np.concatenate((s.points, points))[-most:]
+    values = np.concatenate((s.values, np.where(np.isfinite(values), values, np.inf)))[-most:]
+    return s._replace(points=points, values=values, fresh=s.fresh + n)
+
+
+def ranked(
+    s: Surrogate, queries: Queries, values: Floats, centre: Floats, whiten: Floats
+) -> tuple[Surrogate, Floats | None]:
+    """The state after answers, and the values of the whole generation, if they suffice to rank it.
+
+    Args:
+        s: The state so far.
+        queries: Some candidates of this generation.
+        values: Their answers, shape (m,); NaN where the query failed.
+        centre: The mean, shape (d,).
+        whiten: The coordinates of the fit; see `Quadratic`.
+
+    Returns:
+        The values, shape (k,), are those of the model where it is trusted, so they tell of the order alone.
+    """
+    candidates = queries.directions
+    assert isinstance(candidates, Candidates)
+    which, k, points = queries.index[: len(values)], candidates.k, candidates.asked
+    s = remembered(s, points[which], values, k)
+    told = np.append(s.told, np.where(np.isfinite(values), values, np.inf))
+    s = s._replace(y=candidates.y, asked=np.append(s.asked, which), told=told)
+    if REFIT * s.fresh >= coefficients(candidates.size):
+        s = refitted(s, centre, whiten)
+    if len(told) < k and (not s.model.centre.size or _agreement(s, k) < AGREEMENT):
+        return s, None
+    whole = np.empty(k)
+    if len(told) < k:
+        whole[:] = s.model.values(points)
+    else:
+        whole[s.asked] = told
+    whole[s.asked[np.isinf(told)]] = np.nan
+    return s._replace(y=s.y[:0], asked=s.asked[:0], told=s.told[:0]), whole
+
+
+def refitted(s: Surrogate, centre: Floats, whiten: Floats) -> Surrogate:
+    """With a model of all answers; where a query failed, f counts as high as anywhere."""
+    failed = np.isinf(s.values)
+    if failed.all():
+        return s._replace(model=UNKNOWN, fresh=0)
+    values = np.where(failed, s.values[~failed].max(), s.values) if failed.any() else s.values
+    return s._replace(model=fitted(s.points, values, centre, whiten), fresh=0)
+
+
+def _agreement(s: Surrogate, k: int) -> float:
+    """Kendall's tau between the newest answers and the model."""
+    n = max(NEWEST, int(min(1.2 * len(s.asked), 0.75 * k)))
+    f = s.values[-n:]
+    m = s.model.values(s.points[-n:])
+    pairs = len(f) * (len(f) - 1)
+    with np.errstate(invalid="ignore"):  # two that failed are equal
+        above = np.sign(np.nan_to_num(f[:, None] - f, posinf=1.0, neginf=-1.0))
+    return float((above * np.sign(m[:, None] - m)).sum()) / max(pairs, 1)
