@@ -56,6 +56,7 @@ from blackbox_zo.oracle import Oracle as Oracle
 from blackbox_zo.oracle import Part as Part
 from blackbox_zo.proposal import Proposal as Proposal
 from blackbox_zo.randomness import Key as Key
+from blackbox_zo.retry import Retry as Retry
 from blackbox_zo.rules import SGD as SGD
 from blackbox_zo.rules import Adam as Adam
 from blackbox_zo.rules import ClipNorm as ClipNorm
@@ -79,6 +80,7 @@ from blackbox_zo.search import Best as Best
 from blackbox_zo.search import Search as Search
 from blackbox_zo.steps import Queries as Queries
 from blackbox_zo.steps import Step as Step
+from blackbox_zo.variables import Starts as Starts
 from blackbox_zo.variables import Variable as Variable
 from blackbox_zo.variables import Vector as Vector
 from blackbox_zo.wrappers import Cache as Cache

@@ -23,6 +23,7 @@ class Standing:
     _engine: Engine
     _measured: list[Measured]
     _journal: Journal | None
+    _tries: int
 
     @property
     def variable(self) -> Variable:
@@ -68,6 +69,11 @@ class Standing:
     def nfev(self) -> int:
         """Queries answered so far, failures included."""
         return self._engine.nfev
+
+    @property
+    def retried(self) -> int:
+        """Tries beyond the first of a query, those of a resumed run included, as far as the answers' info tells."""
+        return self._tries
 
     @property
     def failed(self) -> int:

@@ -13,7 +13,7 @@ from blackbox_zo.estimators._quadratic_model import coefficients, enough, least_
 from blackbox_zo.estimators._smooth_bounds import SmoothBounds
 from blackbox_zo.variables import Vector
 
-__all__ = ["model_step", "remembered"]
+__all__ = ["archived", "model_step", "remembered"]
 
 MODERATE = 15
 """Above this dimension every second step goes without a model: a fit takes as long as many steps."""
@@ -47,7 +47,12 @@ def model_step(s: EvolutionState, variable: Vector, bounds: SmoothBounds | None)
 
 
 def remembered(s: EvolutionState, drawn: Candidates, values: Floats) -> EvolutionState:
-    """The state with the finite answers of a step added to the archive, and the oldest dropped."""
-    usable, most = np.isfinite(values), 4 * coefficients(drawn.size)
-    points = np.concatenate((s.points, drawn.asked[: len(values)][usable]))[-most:]
+    """The state with the answers of a step added to the archive, and the oldest dropped."""
+    return archived(s, drawn.asked[: len(values)], values)
+
+
+def archived(s: EvolutionState, points: Floats, values: Floats) -> EvolutionState:
+    """The state with more points, shape (n, d), in the archive, those that are finite, and the oldest dropped."""
+    usable, most = np.isfinite(values), 4 * coefficients(points.shape[1])
+    points = np.concatenate((s.points, points[usable]))[-most:]
     return s._replace(points=points, values=np.concatenate((s.values, values[usable]))[-most:])

@@ -9,7 +9,7 @@ import numpy as np
 
 from blackbox_zo._typing import Floats, override
 from blackbox_zo.directions import Dense, Gaussian
-from blackbox_zo.estimators._archive import model_step, remembered
+from blackbox_zo.estimators._archive import archived, model_step, remembered
 from blackbox_zo.estimators._base import Estimator, vector_of
 from blackbox_zo.estimators._candidates import Candidates
 from blackbox_zo.estimators._cma_constants import Constants, all_ranks, constants, recombination
@@ -152,6 +152,14 @@ class EvolutionStrategy(Estimator):
         if state.generation and longest < 1e-11 * self.radius:
             return "converged: the points of a step are as good as one"
         return ""
+
+    @override
+    def inform(self, state: EvolutionState, variable: Variable, points: Floats, values: Floats) -> EvolutionState:
+        # The model learns from any point, but that of x itself says little, and comes with every start
+        if not self.model:
+            return state
+        news = (points != vector_of(self, variable).value).any(axis=1)
+        return archived(state, points[news], values[news])
 
     @override
     def estimate(
