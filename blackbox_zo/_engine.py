@@ -142,7 +142,8 @@ class Engine:
 
     def _compare(self, queries: Queries, feedback: Values) -> None:
         if self.past.variable is not None and len(self.past.known):
-            self.doubt.compare(self.past, self.past.variable.points(queries), feedback.values, feedback.stderr)
+            points = self.past.variable.project(queries.points())
+            self.doubt.compare(self.past, points, feedback.values, feedback.stderr)
 
     # ------------------------------------------------------------------------------------- what is known, and changes
 
@@ -152,8 +153,7 @@ class Engine:
         assert variable is not None
         self.past.add(points, values)
         self.best.known(points, values)
-        inside = variable.coordinates(variable.inside(points))
-        self.state = self.estimator.inform(self.state, variable, inside, values)
+        self.state = self.estimator.inform(self.state, variable, self.past.inside(points), values)
 
     def ready(self, estimator: Estimator, rule: Rule) -> Method:
         """A method ready to begin at the best point, where points are kept, and informed of all that is known.

@@ -73,8 +73,8 @@ def known_values(engine: Engine, points: Iterable[Tree], values: Any) -> tuple[F
 def doubtful(engine: Engine) -> str:
     """What to say about answers that disagree with a known value."""
     assert engine.doubt.found is not None and engine.past.variable is not None
-    flat, known, answered = engine.doubt.found
-    point = engine.past.variable.treedef.unflatten(flat)
+    z, known, answered = engine.doubt.found
+    point = engine.past.variable.treedef.unflatten(engine.past.variable.outside(z))
     return (
         f"The known value {known:.8g} disagrees with the answer {answered:.8g} at the same point, {point!r:.200}. Were "
         "the known values measured of another function, or with the other sign? The search relies on them."

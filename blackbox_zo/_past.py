@@ -62,7 +62,7 @@ class Past:
     def all(self) -> tuple[Floats, Floats]:
         """Points in the coordinates of the variable, shape (n, d), and their values, shape (n,): known ones first."""
         assert self.variable is not None
-        points = [self.variable.coordinates(self.variable.inside(self.known))]
+        points = [self.inside(self.known)]
         points += [self.variable.project(queries.points()) for queries, _ in self._steps]
         return np.concatenate(points), np.concatenate([self.known_values, *(values for _, values in self._steps)])
 
@@ -79,7 +79,7 @@ class Past:
     def add(self, points: Floats, values: Floats) -> None:
         """Remember known points, shape (n, d), and their values, shape (n,)."""
         self._told.update(map(_mark, points, values))
-        self._at.update(zip(map(_place, points), values.tolist(), strict=True))
+        self._at.update(zip(map(_place, self.inside(points)), values.tolist(), strict=True))
         self.known = np.concatenate((self.known, points))
         self.known_values = np.concatenate((self.known_values, values))
 
@@ -91,8 +91,13 @@ class Past:
         self.add(points, values)
         return rest
 
+    def inside(self, points: Floats) -> Floats:
+        """Points in the units of x in the coordinates of the variable."""
+        assert self.variable is not None
+        return self.variable.coordinates(self.variable.inside(points))
+
     def value_at(self, point: Floats) -> float:
-        """The newest known value at a point in the units of x; NaN if there is none."""
+        """The newest known value at a point in the coordinates of the variable; NaN if there is none."""
         return self._at.get(_place(point), np.nan)
 
 
@@ -114,7 +119,7 @@ class Doubt:
     Where the answers at a point differ from each other, several tell how noisy they are.
 
     Attributes:
-        found: The first known point, the value known and the value answered, once they disagree; None until then.
+        found: The first known point, in the coordinates of the variable, the value known and the value answered, once they disagree; None until then.
     """
 
     def __init__(self) -> None:
@@ -122,7 +127,7 @@ class Doubt:
         self._answers: dict[bytes, list[float]] = {}
 
     def compare(self, past: Past, points: Floats, values: Floats, stderr: Floats | None) -> None:
-        """Compare answers, shape (n,), at points in the units of x, shape (n, d), with what is known."""
+        """Compare answers, shape (n,), at points in the coordinates of the variable, with what is known."""
         if self.found is not None:
             return
         for j, (point, value) in enumerate(zip(points, values.tolist(), strict=True)):
@@ -131,14 +136,15 @@ class Doubt:
                 continue
             answers = self._answers.setdefault(_place(point), [])
             answers.append(value)
-            if _apart(known, np.array(answers), 0.0 if stderr is None else float(np.nan_to_num(stderr[j]))):
+            error = 0.0 if stderr is None else float(np.nan_to_num(stderr[j]))
+            if _apart(known, np.array(answers), error, 1e-12 * float(np.nanmax(np.abs(past.known_values)))):
                 self.found = point.copy(), known, value
                 return
 
 
-def _apart(known: float, answers: Floats, error: float) -> bool:
-    """Whether a known value and the answers at the same point differ by more than noise explains."""
-    gap, rounding = abs(known - float(answers.mean())), 1e-9 * max(abs(known), abs(float(answers[-1])))
+def _apart(known: float, answers: Floats, error: float, least: float) -> bool:
+    """Whether a known value and the answers at the same point differ by more than noise or rounding explains."""
+    gap, rounding = abs(known - float(answers.mean())), 1e-9 * max(abs(known), abs(float(answers[-1]))) + least
     if error > 0:
         return gap > max(8.0 * error, rounding)
     if len(answers) < 2:

@@ -98,11 +98,18 @@ class Steered(Standing):
             self._journal.sync()
             self._recorded = self._engine.steps
 
-    def ask_at_most(self, budget: int) -> None:
-        """Lower the budget, where there turns out to be less to ask; never below what has been asked."""
+    def limit_to(self, left: int) -> bool:
+        """Lower the budget to `left` queries after the complete steps, where there is no more to ask.
+
+        Returns:
+            Whether the budget is that now; it is not where it was lower before.
+        """
         engine = self._engine
-        least = max(budget, engine.asked)
-        engine.budget = least if engine.budget is None else min(engine.budget, least)
+        most = engine.asked - sum(pending.queries.n for pending in engine.open.values()) + left
+        if engine.budget is not None and engine.budget < most:
+            return False
+        engine.budget = max(most, engine.asked)
+        return True
 
     def _asked_besides(self, step: int) -> list[tuple[int, int, int]]:
         """Other open steps without a line in the journal yet; a resumed run must sample them as before."""

@@ -161,11 +161,8 @@ def minimize(
     search = Search(start, estimator, rule, seed=seed, budget=budget, journal=journal, change=change)
     try:
         search.tell_known([x for x, _ in pairs], [value for _, value in pairs])
-        if isinstance(estimator, Distinct):
-            most = search.nfev + estimator.left(search.state)
-            if budget is None or budget >= most:
-                search.ask_at_most(most)
-                over = f"All {estimator.n} points that there are were asked about{' or known' * bool(pairs)}."
+        if isinstance(estimator, Distinct) and search.limit_to(estimator.left(search.state)):
+            over = f"All {estimator.n} points that there are were asked about{' or known' * bool(pairs)}."
         before = search.nfev + search.retried - getattr(oracle, "calls", 0)
         limits: dict[str, Any] = {"time_limit": time_limit, "target": target}
         if steps is not None:

@@ -13,7 +13,6 @@ import numpy as np
 
 import blackbox_zo as bz
 from blackbox_zo._auto import auto
-from blackbox_zo._begin import start_of
 from blackbox_zo._methods import Recorded, recorded
 from blackbox_zo._paths import expanded
 from blackbox_zo._replay import known_as, restore
@@ -69,8 +68,7 @@ class _Minimisation(Session):
             self.oracle = _oracle(given, header, kind)
             known = [pair for path in _known_files(given) for pair in known_of(path, self.oracle)]
             then = None if given.journal is None else recorded(given.journal)
-            usable = any(value == value for _, value in known)
-            x0 = start_of(None, known, then) if usable and not given.start else self.oracle.x0
+            x0 = self.oracle.x0 if given.start else _start(self.oracle, known, then)
             variable, estimator, rule = _method(header, x0, self.oracle.bounds, then, given)
         if variable.fixed.all() and not self.oracle.noisy:
             given.budget, self.whole = 1, True
@@ -83,11 +81,9 @@ class _Minimisation(Session):
                 variable, estimator, rule, seed=seed, budget=given.budget, journal=journal, change=_changed(given)
             )
             self.search.tell_known([point for point, _ in known], [value for _, value in known])
-        if isinstance(estimator, Distinct):
-            most = self.search.nfev + estimator.left(self.search.state)
-            if self.search.budget is not None and self.search.budget >= most:
-                self.search.ask_at_most(most)
-                given.budget, self.tally.total, self.whole = most, most, True
+        if isinstance(estimator, Distinct) and self.search.limit_to(estimator.left(self.search.state)):
+            given.budget = self.tally.total = self.search.budget
+            self.whole = True
 
     @override
     def run(self, observers: Sequence[bz.Observer], stop: Stop) -> bz.Run:
@@ -142,6 +138,16 @@ def _oracle(given: argparse.Namespace, header: Mapping[str, Any] | None, kind: K
     start = values_of(given.start)
     changes["noisy"] = given.noisy
     return CommandOracle(given.run, given.param, read=given.read, maximize=given.maximize, start=start, **changes)
+
+
+def _start(oracle: CommandOracle, known: list[tuple[Floats, float]], then: Recorded | None) -> Floats:
+    """Where the search begins if nothing is said of it: as the journal says, at the best known point, in the middle."""
+    there = then.header.get("variable", {}).get("x0") if then is not None else None
+    if there is not None and np.shape(there) == oracle.x0.shape:
+        return np.array(there)
+    if any(value == value for _, value in known):
+        return min((pair for pair in known if pair[1] == pair[1]), key=lambda pair: pair[1])[0]
+    return oracle.x0
 
 
 def _method(
