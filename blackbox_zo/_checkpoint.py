@@ -51,9 +51,7 @@ def save(engine: Engine) -> dict[str, Any]:
 def _saved(engine: Engine, name: str, step: int, pending: Open) -> dict[str, Any]:
     """The state of an open step."""
     if pending.begun != engine.begun:
-        raise ValueError(
-            f"Step {step} was asked before the method changed and cannot be saved; tell its answers first."
-        )
+        raise ValueError(f"Step {step} was asked by an earlier method and cannot be saved; tell its answers first.")
     out: dict[str, Any] = {"version": pending.version, "first_id": pending.first_id, "n": pending.queries.n}
     if engine.variable.dense:
         out["origin"] = pending.queries.origin.copy()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -60,9 +61,10 @@ def recorded(path: Path) -> Recorded | None:
     changes = 0
     with path.open("rb") as file:
         for line in file:
-            if line.startswith(b'{"change": ') and line.endswith(b"\n"):
-                found = json.loads(line)["change"]
-                last, changes = (found["estimator"], found["rule"]), changes + 1
+            if line.startswith(b'{"change": '):
+                with suppress(ValueError, KeyError, TypeError):  # whoever reads all lines says what is wrong with it
+                    found = json.loads(line)["change"]
+                    last, changes = (found["estimator"], found["rule"]), changes + 1
     return Recorded(header, first, last, changes > 0)
 
 

@@ -119,7 +119,8 @@ class Doubt:
     Where the answers at a point differ from each other, several tell how noisy they are.
 
     Attributes:
-        found: The first known point, in the coordinates of the variable, the value known and the value answered, once they disagree; None until then.
+        found: The first known point whose value the answers contradict, in the coordinates of the variable, with the
+            value known and the one answered; None until then.
     """
 
     def __init__(self) -> None:

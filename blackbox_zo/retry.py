@@ -28,8 +28,7 @@ class Retry(Wrapper):
     The budget of a search counts queries, each of which may take 1 + n calls; `calls` of the oracle counts them all.
     Retries are for failures that pass, such as a lost licence or a full disk. A query that fails for good costs 1 + n
     calls, each with its own time limit. What a failed call has changed outside, such as files that it wrote, is
-    there when it is called again. `Retry(Cache(oracle), n)` is of no use: the cache remembers the failure; write
-    `Cache(Retry(oracle, n))`.
+    there when it is called again.
 
     Args:
         oracle: An oracle that answers values.
