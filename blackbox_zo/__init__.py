@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING as _TYPE_CHECKING
 from typing import Any as _Any
 
 from blackbox_zo import rules as rules
+from blackbox_zo._begin import read_known as read_known
 from blackbox_zo._version import __version__ as __version__
 from blackbox_zo.autograd import as_autograd as as_autograd
 from blackbox_zo.directions import Block as Block

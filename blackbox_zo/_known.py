@@ -70,11 +70,8 @@ def known_values(engine: Engine, points: Iterable[Tree], values: Any) -> tuple[F
     return np.array(rows).reshape(len(rows), variable.lower.size), found
 
 
-def doubtful(engine: Engine) -> str:
-    """What to say about answers that disagree with a known value."""
-    assert engine.doubt.found is not None and engine.past.variable is not None
-    z, known, answered = engine.doubt.found
-    point = engine.past.variable.treedef.unflatten(engine.past.variable.outside(z))
+def doubtful(point: Tree, known: float, answered: float) -> str:
+    """What to say about an answer that disagrees with a known value."""
     return (
         f"The known value {known:.8g} disagrees with the answer {answered:.8g} at the same point, {point!r:.200}. Were "
         "the known values measured of another function, or with the other sign? The search relies on them."

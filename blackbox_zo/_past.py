@@ -15,6 +15,9 @@ __all__ = ["Doubt", "Past"]
 MEMORY = 1 << 23
 """Numbers that the kept points may take, written out: 64 MiB."""
 
+ROUNDED = 0.01
+"""By how much people round the values that they write down, as a share of them, or of their range."""
+
 ENOUGH = 5
 """Answers at one point that tell how noisy they are."""
 
@@ -137,15 +140,16 @@ class Doubt:
                 continue
             answers = self._answers.setdefault(_place(point), [])
             answers.append(value)
+            span = float(np.nanmax(past.known_values) - np.nanmin(past.known_values))
             error = 0.0 if stderr is None else float(np.nan_to_num(stderr[j]))
-            if _apart(known, np.array(answers), error, 1e-12 * float(np.nanmax(np.abs(past.known_values)))):
+            if _apart(known, np.array(answers), error, 0.1 * ROUNDED * span):
                 self.found = point.copy(), known, value
                 return
 
 
 def _apart(known: float, answers: Floats, error: float, least: float) -> bool:
     """Whether a known value and the answers at the same point differ by more than noise or rounding explains."""
-    gap, rounding = abs(known - float(answers.mean())), 1e-9 * max(abs(known), abs(float(answers[-1]))) + least
+    gap, rounding = abs(known - float(answers.mean())), ROUNDED * max(abs(known), abs(float(answers[-1]))) + least
     if error > 0:
         return gap > max(8.0 * error, rounding)
     if len(answers) < 2:

@@ -106,6 +106,14 @@ class Standing:
         return self._engine.best.point()
 
     @property
+    def doubt(self) -> tuple[Tree, float, float] | None:
+        """A known point whose value the answers contradict, the value known, and the one answered; None if none is."""
+        found, variable = self._engine.doubt.found, self._engine.past.variable
+        if found is None or variable is None:
+            return None
+        return variable.treedef.unflatten(variable.outside(found[0])), found[1], found[2]
+
+    @property
     def exhausted(self) -> bool:
         """Whether the whole budget has been asked and answered."""
         return self.budget is not None and self._engine.asked >= self.budget and not self._engine.open

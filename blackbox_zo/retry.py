@@ -45,7 +45,7 @@ class Retry(Wrapper):
         ...     global calls
         ...     calls += 1
         ...     return float("nan") if calls % 3 == 1 else x @ x
-        >>> r = bz.minimize(bz.Retry(bz.FunctionOracle(flaky), 1), [1.0, 2.0], budget=100)
+        >>> r = bz.minimize(bz.Retry(bz.FunctionOracle(flaky), 5), [1.0, 2.0], budget=100)
         >>> r.nfailed, r.nfev > 100
         (0, True)
     """

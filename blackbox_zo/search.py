@@ -217,9 +217,9 @@ class Search(Steered):
         self._tries += tries_of(feedback.info)
         if engine.take(proposal.step, pending, positions, feedback) and self._journal is not None:
             self._journal.sync()
-        if engine.doubt.found is not None and not self._doubted:
+        if engine.doubt.found is not None and not self._doubted and self.doubt is not None:
             self._doubted = True
-            warnings.warn(doubtful(engine), stacklevel=2)
+            warnings.warn(doubtful(*self.doubt), stacklevel=2)
 
     def _find(self, proposal: Proposal) -> Open:
         """The open step that a proposal was handed out from."""

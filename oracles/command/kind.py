@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import shlex
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, final
@@ -92,7 +93,21 @@ class _Minimisation(Session):
         if target is not None and self.oracle.maximize:
             target = -target
         limit: float | None = self.given.time_limit
+        warnings.filterwarnings("ignore", "The known value")  # it is said by the parameters' names
+        observers = [*observers, _Doubts(self, observers)]
         return bz.Run(self.search, self.oracle, time_limit=limit, target=target, observers=observers)
+
+    def doubt(self) -> str:
+        """What is to be said of known values that the program contradicts; empty for nothing."""
+        if self.search.doubt is None:
+            return ""
+        point, known, found = self.search.doubt
+        sign = -1.0 if self.oracle.maximize else 1.0
+        where = ", ".join(f"{name} = {value}" for name, value in self.oracle.decode(point).items())
+        return (
+            f"The known value {sign * known:.8g} disagrees with {sign * found:.8g}, which the program printed for "
+            f"{where}. Are the known values of another program? The search relies on them."
+        )
 
     @override
     def result(self, run: bz.Run) -> Iterator[str]:
@@ -106,6 +121,8 @@ class _Minimisation(Session):
             yield f"best {-best.value if self.oracle.maximize else best.value:.8g}, {whence}"
             yield from (f"  {name:<{width}}  {value}" for name, value in values.items())
             yield f"  {shlex.join(self.oracle.command(best.x, max(best.id, 0)))}"
+        if doubt := self.doubt():
+            yield doubt
         if self.whole and run.ended is bz.Ended.BUDGET:
             yield "Every combination of the parameters has been tried."
         failed = f", {self.search.failed} failed" if self.search.failed else ""
@@ -122,6 +139,20 @@ class _Minimisation(Session):
     def close(self) -> None:
         self.oracle.close()
         super().close()
+
+
+class _Doubts(bz.Observer):
+    """Says at once that the program contradicts a known value."""
+
+    def __init__(self, session: _Minimisation, shown: Sequence[bz.Observer]) -> None:
+        self.session, self.shown, self.said = session, shown, bool(session.doubt())
+
+    @override
+    def stepped(self, run: bz.Run, report: bz.Report) -> None:
+        if not self.said and (text := self.session.doubt()):
+            self.said = True
+            for observer in self.shown:
+                observer.note(text)
 
 
 def _oracle(given: argparse.Namespace, header: Mapping[str, Any] | None, kind: Kind) -> CommandOracle:
