@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -39,7 +39,7 @@ def ranked(engine: Engine) -> bool:
     return query >= 0 and value != value
 
 
-def known_values(engine: Engine, points: Iterable[Tree], values: Any) -> tuple[Floats, Floats]:
+def known_values(engine: Engine, points: Sequence[Tree], values: Any) -> tuple[Floats, Floats]:
     """Known points as rows, shape (n, d), and their values, shape (n,); see `Search.tell_known`."""
     variable = engine.past.variable
     if variable is None:
@@ -55,7 +55,6 @@ def known_values(engine: Engine, points: Iterable[Tree], values: Any) -> tuple[F
             )
             + " Leave `known` out."
         )
-    points = list(points)
     try:
         found = floats(values)
     except (TypeError, ValueError) as error:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
+
 from blackbox_zo._describe import describe
 from blackbox_zo._known import check_feedback, check_method, known_values
 from blackbox_zo._standing import Standing
@@ -47,6 +49,9 @@ class Steered(Standing):
             >>> s.best.x, s.best.value, s.best.known
             (array([1., 2.]), 0.5, True)
         """
+        points = list(points)
+        if not points and not np.size(values):
+            return
         fresh = self._engine.past.news(*known_values(self._engine, points, values))
         if not len(fresh[1]):
             return

@@ -82,9 +82,9 @@ def test_a_known_point_that_nothing_beats_is_the_result() -> None:
 
 def test_before_any_answer_best_is_the_known_one() -> None:
     search = bz.Search(np.zeros(3), bz.RandomVector(0.1, 2))
-    assert not search.best.exists and not search.best.known
+    assert (search.best.exists, search.best.known) == (False, False)
     search.tell_known([TARGET, np.ones(3)], [math.nan, 2.0])
-    assert search.best.exists and search.best.known
+    assert (search.best.exists, search.best.known) == (True, True)
     assert (search.best.value, search.best.id, search.nfev) == (2.0, -1, 0)
 
 
