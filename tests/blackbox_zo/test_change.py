@@ -154,16 +154,16 @@ def test_another_problem_is_refused_all_the_same(tmp_path: Path) -> None:
     path = tmp_path / "run.jsonl"
     bz.minimize(bowl, np.zeros(3), FIRST, budget=28, journal=path)
     before = path.read_bytes()
-    for options, message in (
+    refused: list[tuple[dict[str, Any], str]] = [
         ({"x0": np.ones(3)}, "its variable's x0 is"),
         ({"seed": 5}, "its seed is 0, here it is 5"),
         ({"bounds": (-9, 9)}, "its variable's lower is"),
-        ({"x0": np.zeros(2)}, "its dimension is 3|variable's x0 is"),
-    ):
+        ({"x0": np.zeros(2)}, "its dimension is 3, here it is 2"),
+    ]
+    for options, message in refused:
         with pytest.raises(bz.JournalError, match=message):
-            bz.minimize(
-                bowl, **{"x0": np.zeros(3), "method": SECOND, "budget": 60, **options}, journal=path, change=True
-            )
+            given = {"x0": np.zeros(3), "method": SECOND, "budget": 60, **options}
+            bz.minimize(bowl, **given, journal=path, change=True)
     assert path.read_bytes() == before
 
 

@@ -48,7 +48,7 @@ def test_a_table_is_told_once_and_the_search_begins_at_its_best(
     (line,) = known_lines(journal)
     assert line.values[0] == 0.01 and line.values[1] != line.values[1] and line.steps == 0
     first = next(bz.read_journal(journal).answers())
-    assert [(info or {})["params"] for info in first.info or []][0] == {"x": pytest.approx(2.1), "n": 5}
+    assert next((info or {})["params"] for info in first.info or []) == {"x": pytest.approx(2.1), "n": 5}
 
 
 def test_other_points_are_told_when_they_are_there(tmp_path: Path, table: Path) -> None:
