@@ -13,7 +13,7 @@ from blackbox_zo.variables import Vector
 __all__ = ["Doubt", "Past"]
 
 MEMORY = 1 << 23
-"""Numbers that the kept points may take, written out: 64 MiB."""
+"""Numbers that the kept points may take, written out: 64 MiB. Of a larger step nothing is kept."""
 
 ROUNDED = 0.01
 """By how much people round the values that they write down, as a share of them, or of their range."""
@@ -52,7 +52,7 @@ class Past:
         self.seen += 1
         self._steps.append((queries, values))
         self._size += _cost(queries)
-        while self._size > MEMORY and len(self._steps) > 1:
+        while self._size > MEMORY:
             self._size -= _cost(self._steps.popleft()[0])
 
     def forget(self, seen: int) -> None:

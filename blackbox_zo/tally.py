@@ -38,7 +38,8 @@ class Tally:
         search = run.search
         if not self.done:
             self.done, self.failed = search.nfev, search.failed
-            self.best = -search.best.value if self.maximize else search.best.value
+        if search.best.value == search.best.value:  # it may be known
+            self._see([search.best.value])
 
     def see(self, line: Line) -> None:
         """Process a line."""

@@ -13,7 +13,7 @@ from blackbox_zo._checks import check_positive
 from blackbox_zo._typing import Floats, Ints, override
 from blackbox_zo.directions import Coordinates, Dense, Directions, Gaussian
 from blackbox_zo.estimators._base import Estimator, vector_of
-from blackbox_zo.estimators._portfolio_known import informed
+from blackbox_zo.estimators._portfolio_known import informed, listened
 from blackbox_zo.estimators._portfolio_members import check_growth, check_member, restarted, tuple_of
 from blackbox_zo.estimators._portfolio_state import (
     AGAIN,
@@ -115,7 +115,7 @@ class Portfolio(Estimator):
         if state.phase != MEMBER or state.member < 0:
             return state
         member = self._member(state, variable.size)
-        return with_inner(state, _told(member, state.inner[state.member], variable, points, values))
+        return with_inner(state, listened(member, state.inner[state.member], variable, points, values))
 
     def trace(self, state: PortfolioState) -> list[Spent]:
         """Which member spent what, and gained what, in order; the present run last."""
@@ -262,7 +262,7 @@ class Portfolio(Estimator):
             fresh = member.start(there)
             if not s.ranked:
                 fresh = member.inform(fresh, there, there.value[None, :], np.array([value]))
-                fresh = _told(member, fresh, there, s.points, s.values)
+                fresh = listened(member, fresh, there, s.points, s.values)
         except Exception as error:
             return self._drop(s, variable, error)
         return with_inner(s, fresh), move_by(variable, there.value - variable.value)
@@ -283,12 +283,6 @@ class Failed(Coordinates):
     def __init__(self, blocks: Any, error: Exception) -> None:
         super().__init__(blocks, np.arange(1))
         self.error = error
-
-
-def _told(member: Estimator, state: Any, variable: Vector, points: Floats, values: Floats) -> Any:
-    """The state of a member after values that it did not ask for; failures are of no use to a member."""
-    usable = np.isfinite(values)
-    return member.inform(state, variable, points[usable], values[usable]) if usable.any() else state
 
 
 def _finite(directions: Directions) -> bool:

@@ -95,6 +95,17 @@ def test_a_variable_without_points_goes_on_from_where_it_stands() -> None:
         search.change(SECOND)
 
 
+def test_going_back_to_before_a_change_is_going_back_to_the_method_of_then() -> None:
+    search = steps(bz.Search(np.zeros(3), FIRST, seed=1), 3)
+    then, plain = search.snapshot(), steps(bz.Search(np.zeros(3), FIRST, seed=1), 5)
+    steps(search, 1).change(SECOND)
+    steps(search, 2).restore(then)
+    assert search.estimator is FIRST and same(steps(search, 2), plain)
+    search.change(SECOND)
+    plain.change(SECOND)
+    assert same(steps(search, 2), steps(plain, 2))  # what was withdrawn informs nobody
+
+
 # -------------------------------------------------------------------------------------------------- the journal
 
 
@@ -119,6 +130,41 @@ def test_a_kill_at_any_time_around_the_change_changes_no_bit(keep: int, tmp_path
     assert same(again, whole)
     again.close()
     assert cut.read_bytes() == path.read_bytes()
+
+
+def test_a_random_life_with_changes_and_known_values_is_replayed(tmp_path: Path) -> None:
+    """Ask, tell any open step whole or in parts, tell known values, change the method, and reopen from the file."""
+    methods = [FIRST, SECOND, bz.QuasiNewton(0.2), bz.RandomVector(0.1, 2), bz.Portfolio((bz.QuasiNewton(0.2), SECOND))]
+    for seed in range(8):
+        rng, path = np.random.default_rng(seed), tmp_path / f"{seed}.jsonl"
+        now: bz.Estimator = methods[0]
+        search, open_ = bz.Search(np.zeros(3), now, journal=path), list[bz.Proposal]()
+        for _ in range(60):
+            what = rng.random()
+            if what < 0.4 and len(open_) < 3:
+                open_.append(search.ask())
+            elif what < 0.75 and open_:
+                proposal = open_.pop(int(rng.integers(len(open_))))
+                for ids in filter(len, np.array_split(rng.permutation(proposal.ids), 2)):
+                    points = proposal.points[ids - proposal.ids[0]]
+                    search.tell(proposal, bz.Values([bowl(x) for x in points]), ids)
+            elif what < 0.8:
+                point = TARGET + rng.integers(1, 4)
+                search.tell_known([point], [bowl(point)])
+            elif what < 0.87:
+                now = methods[int(rng.integers(len(methods)))]
+                search.change(now)
+            else:
+                held = {p.step: p.points for p in open_}
+                before = search.x, search.best, search.nfev, search.moves, search.estimator
+                search.close()
+                search = bz.Search(np.zeros(3), now, journal=path)
+                after = search.x, search.best, search.nfev, search.moves, search.estimator
+                assert np.array_equal(before[0], after[0]) and before[2:] == after[2:]
+                assert before[1].id == after[1].id and np.array_equal(before[1].x, after[1].x)
+                open_ = [search.ask() for _ in search.waiting]
+                assert all(np.array_equal(p.points, held[p.step]) for p in open_)
+        search.close()
 
 
 def test_a_run_is_changed_by_minimize_only_when_told_and_then_goes_on(tmp_path: Path) -> None:

@@ -129,6 +129,37 @@ def test_every_member_of_a_portfolio_has_the_known_points_when_it_begins() -> No
     assert told[:4] == [1, 2, 1, 2]  # x itself, and then both that did not fail, for each
 
 
+def test_a_surrogate_points_downhill_in_its_first_step() -> None:
+    plain, told = (bz.Search(TARGET + 1.0, bz.Surrogate(0.1, 2, 40), seed=1) for _ in range(2))
+    told.tell_known(*zip(*pairs(30), strict=True))
+    steps(plain, 6), steps(told, 6)
+    assert bowl(told.x) < bowl(plain.x) < 3.0
+
+
+def test_a_member_that_cannot_take_them_goes_on_without(recwarn: pytest.WarningsRecorder) -> None:
+    class Deaf(bz.Estimator):
+        inner = bz.EvolutionStrategy(0.3)
+
+        def start(self, variable: bz.Variable) -> Any:
+            return self.inner.start(variable)
+
+        def sample(self, state: Any, variable: Any, key: bz.Key) -> bz.Queries:
+            return self.inner.sample(state, variable, key)
+
+        def estimate(self, state: Any, variable: Any, queries: Any, feedback: Any) -> tuple[Any, bz.Step]:
+            return self.inner.estimate(state, variable, queries, feedback)
+
+        def inform(self, state: Any, variable: Any, points: Floats, values: Floats) -> Any:
+            if len(values) > 1 or not np.array_equal(points[0], variable.value):
+                raise ZeroDivisionError("no ears")
+            return state
+
+    search = bz.Search(np.zeros(3), bz.Portfolio((Deaf(),)), budget=100)
+    steps(search, 4).tell_known(*zip(*pairs(3), strict=True))
+    assert str(recwarn.pop().message) == "`Deaf` goes on without known values: ZeroDivisionError: no ears"
+    assert steps(search, 4).best.value < bowl(np.zeros(3))
+
+
 def test_a_better_point_that_comes_later_is_where_the_next_restart_begins() -> None:
     portfolio = bz.Portfolio((bz.QuasiNewton(0.2),))
     search = bz.Search(np.array([2.2, 2.2]), portfolio, seed=0, budget=400)
