@@ -15,6 +15,9 @@ __all__ = ["Doubt", "Past"]
 MEMORY = 1 << 23
 """Numbers that the kept points may take, written out: 64 MiB. Of a larger step nothing is kept."""
 
+OBJECTS = 256
+"""What the objects of a step take besides, in numbers."""
+
 ROUNDED = 0.01
 """By how much people round the values that they write down, as a share of them, or of their range."""
 
@@ -105,7 +108,7 @@ class Past:
 
 
 def _cost(queries: Queries) -> int:
-    return (queries.n + 1) * queries.directions.size
+    return (queries.n + 1) * queries.directions.size + OBJECTS
 
 
 def _place(point: Floats) -> bytes:

@@ -46,7 +46,7 @@ class FunctionKind(Kind):
         """Refuse: only the program that started the run can continue it."""
         raise BadInput(
             "This journal records a run of a Python function, which only your program can call; to continue, call "
-            "bz.minimize with the same arguments and the same journal."
+            "bz.minimize with the same arguments and the same journal, or with another method and change=True."
         )
 
     @override

@@ -333,3 +333,16 @@ def test_a_line_of_a_change_that_does_not_fit_is_named(line: Any, tmp_path: Path
     path.write_text(path.read_text() + json.dumps(line) + "\n" + '{"measure": "m", "step": 0, "values": {}}\n')
     with pytest.raises(bz.JournalError):
         bz.Search(np.zeros(3), FIRST, journal=path, change=True)
+
+
+def test_of_many_points_the_newest_are_kept_within_their_share_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("blackbox_zo._past.MEMORY", 3000)
+    search = steps(bz.Search(np.zeros(3), FIRST, seed=1), 40)
+    points, values = search._engine.past.all()
+    assert len(points) == len(values) < 40 * 7 and search._engine.past._size <= 3000
+    search.change(bz.EvolutionStrategy(0.1))
+    assert np.array_equal(search.x, search.best.x)
+    monkeypatch.setattr("blackbox_zo._past.MEMORY", 10)  # not one step
+    steps(search, 2).change(bz.QuasiNewton(0.1))
+    assert len(search._engine.past.all()[1]) == 0
+    assert np.allclose(search.x, search.best.x, rtol=1e-15)

@@ -98,6 +98,28 @@ def test_a_best_known_point_is_in_the_result_the_report_and_the_export(
     assert "3 known values, the best -1\n" in capsys.readouterr().out
 
 
+def test_a_run_of_a_python_function_shows_what_was_known_and_changed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    journal, start = tmp_path / "run.jsonl", {"rate": 1.0, "w": [1.0, 2.0]}
+
+    def fun(p: dict[str, Any]) -> float:
+        return float(p["rate"] ** 2 + p["w"] @ p["w"])
+
+    known = [({"w": [9.0, 9.0], "rate": 9.0}, -5.0), (start, 6.0)]
+    bz.minimize(fun, start, bz.EvolutionStrategy(0.1), budget=14, known=known, journal=journal)
+    bz.minimize(fun, start, bz.QuasiNewton(0.1), budget=20, journal=journal, change=True)
+    assert main(["export", str(journal), "-o", str(tmp_path / "best.json")]) == 0
+    assert json.loads((tmp_path / "best.json").read_text()) == {"x": [9.0, 9.0, 9.0], "value": -5.0}
+    assert main(["watch", str(journal), "--last", "40"]) == 0
+    said = capsys.readouterr().out
+    assert "2 known values, the best -5\n" in said and "after 2 steps the method changed to QuasiNewton" in said
+    pytest.importorskip("matplotlib", reason="a report needs matplotlib")
+    assert main(["report", str(journal), "-o", str(tmp_path / "run.html")]) == 0
+    html = (tmp_path / "run.html").read_text()
+    assert "Known values" in html and "rate" in html and "w[1]" in html and "after 2 steps" in html
+
+
 def test_what_the_program_contradicts_is_said_by_name(
     tmp_path: Path, table: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
