@@ -6,6 +6,7 @@ import json
 import math
 import os
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +130,30 @@ def test_around_any_oracle_and_below_other_wrappers() -> None:
     inside, outside = Flaky(1), Flaky(1)
     assert bz.minimize(bz.Cache(bz.Retry(bz.FunctionOracle(inside), 1)), np.ones(3), METHOD, budget=16).nfailed == 0
     assert bz.minimize(bz.Retry(bz.Cache(bz.FunctionOracle(outside)), 1), np.ones(3), METHOD, budget=16).nfailed == 0
+
+
+def test_what_is_under_way_ends_with_the_iterator() -> None:
+    ended, kept = list[int](), list[Iterator[bz.Part]]()
+
+    class Slow(bz.Oracle):
+        def answer(self, proposal: bz.Proposal) -> bz.Values:
+            raise AssertionError
+
+        def parts(self, proposal: bz.Proposal) -> Iterator[bz.Part]:
+            kept.append(self.one_by_one(proposal))  # not ended by losing its last name
+            return kept[-1]
+
+        def one_by_one(self, proposal: bz.Proposal) -> Iterator[bz.Part]:
+            try:
+                for i in proposal.ids.tolist():
+                    yield np.array([i]), bz.Values([math.nan if i == 0 else 1.0])
+            finally:
+                ended.append(proposal.n)
+
+    parts = bz.Retry(Slow(), 2).parts(bz.Search(np.ones(3), METHOD).ask())
+    assert next(parts)[0].tolist() == [1] and not ended
+    parts.close()  # type: ignore[attr-defined]
+    assert ended == [8]
 
 
 def test_without_retries_nothing_changes() -> None:
