@@ -13,10 +13,10 @@ from blackbox_zo._open import cannot_use
 from blackbox_zo._typing import Floats, Tree
 from blackbox_zo.errors import FeedbackError, TellError
 from blackbox_zo.estimators import Estimator
-from blackbox_zo.feedback import Ranking, Values
+from blackbox_zo.feedback import Feedback, Ranking, Values
 from blackbox_zo.rules import Rule
 
-__all__ = ["check_feedback", "check_method", "doubtful", "known_values", "tries_of"]
+__all__ = ["check_comparable", "check_feedback", "check_method", "doubtful", "known_values", "tries_of"]
 
 
 def check_method(estimator: Any, rule: Any) -> None:
@@ -31,6 +31,15 @@ def check_feedback(engine: Engine, estimator: Estimator) -> None:
     """Raise FeedbackError if the answers so far are rankings, and the estimator needs values."""
     if ranked(engine) and Ranking not in estimator.accepts:
         raise FeedbackError(cannot_use(estimator, Ranking([], 1)))
+
+
+def check_comparable(engine: Engine, feedback: Feedback) -> None:
+    """Raise FeedbackError if an answer is a ranking, and values are known."""
+    if isinstance(feedback, Ranking) and len(engine.past.known):
+        raise FeedbackError(
+            "Known values and rankings cannot be compared: this search has known values, but the oracle answered "
+            "`Ranking`. Leave `known` out, or answer `Values`."
+        )
 
 
 def ranked(engine: Engine) -> bool:

@@ -14,7 +14,7 @@ from blackbox_zo import _checkpoint
 from blackbox_zo._best import Best
 from blackbox_zo._checks import check_at_least, check_seed
 from blackbox_zo._engine import Engine, Snapshot
-from blackbox_zo._known import check_method, doubtful, tries_of
+from blackbox_zo._known import check_comparable, check_method, doubtful, tries_of
 from blackbox_zo._methods import Given, recorded
 from blackbox_zo._open import Open, belongs, cannot_use, positions_of
 from blackbox_zo._replay import header_of, replay
@@ -22,7 +22,7 @@ from blackbox_zo._steering import Steered
 from blackbox_zo._typing import Ints, Tree
 from blackbox_zo.errors import BudgetExhausted, FeedbackError, JournalError, OracleError, TellError
 from blackbox_zo.estimators import Estimator
-from blackbox_zo.feedback import Feedback, Ranking
+from blackbox_zo.feedback import Feedback
 from blackbox_zo.journal import Answers as AnswerLine
 from blackbox_zo.journal import Journal, Line, Measured
 from blackbox_zo.journal.lines import answer_lines, measured_line, with_asked
@@ -195,11 +195,7 @@ class Search(Steered):
             raise TellError(
                 f"Step {proposal.step} was told {pending.told_as.__name__} before; tell the whole step the same way."
             )
-        if isinstance(feedback, Ranking) and len(engine.past.known):
-            raise FeedbackError(
-                "Known values and rankings cannot be compared: this search has known values, but the oracle answered "
-                "`Ranking`. Leave `known` out, or answer `Values`."
-            )
+        check_comparable(engine, feedback)
         learnt = proposal.moment.of(positions, pending.first_id)
         if self._journal is not None:
             self._journal.check(self._turn)

@@ -150,7 +150,7 @@ def test_a_random_life_with_changes_and_known_values_is_replayed(tmp_path: Path)
                     points = proposal.points[ids - proposal.ids[0]]
                     search.tell(proposal, bz.Values([bowl(x) for x in points]), ids)
             elif what < 0.8:
-                point = TARGET + rng.integers(1, 4)
+                point = TARGET + float(rng.integers(1, 4))
                 search.tell_known([point], [bowl(point)])
             elif what < 0.87:
                 now = methods[int(rng.integers(len(methods)))]
@@ -333,6 +333,30 @@ def test_a_line_of_a_change_that_does_not_fit_is_named(line: Any, tmp_path: Path
     path.write_text(path.read_text() + json.dumps(line) + "\n" + '{"measure": "m", "step": 0, "values": {}}\n')
     with pytest.raises(bz.JournalError):
         bz.Search(np.zeros(3), FIRST, journal=path, change=True)
+
+
+def test_where_a_line_cannot_be_written_nothing_has_happened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "run.jsonl"
+    search = steps(bz.Search(np.zeros(3), FIRST, journal=path), 2)
+    before, said = search.state_dict(), path.read_bytes()
+
+    def full(self: bz.Journal, lines: str) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(bz.Journal, "write", full)
+        with pytest.raises(OSError, match="No space"):
+            search.tell_known([TARGET], [0.0])
+        with pytest.raises(OSError, match="No space"):
+            search.change(SECOND)
+    after = search.state_dict()
+    assert all(np.array_equal(before[k], after[k]) for k in before) and search.estimator is FIRST
+    assert path.read_bytes() == said
+    search.tell_known([TARGET], [0.0])
+    search.change(SECOND)
+    search.close()
+    with bz.Search(np.zeros(3), SECOND, journal=path) as again:
+        assert same(again, search)
 
 
 def test_of_many_points_the_newest_are_kept_within_their_share_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
