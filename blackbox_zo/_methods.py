@@ -35,12 +35,6 @@ class Recorded(NamedTuple):
     last: Description
     changed: bool
 
-    @property
-    def unit(self) -> list[float] | None:
-        """The unit of the variable; None if all are 1, or the header does not say."""
-        unit: list[float] | None = self.header.get("variable", {}).get("unit")
-        return unit
-
 
 def recorded(path: Path) -> Recorded | None:
     """What the journal in a file says of its methods; None if there is no journal yet.

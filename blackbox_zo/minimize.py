@@ -143,13 +143,15 @@ def minimize(
         raise ValueError(f"`{given[0]}` says how a function is asked, but `fun` is an oracle; give it to that instead.")
     pairs, then = pairs_of(known), begun(journal)
     x0 = start_of(x0, pairs, then)
-    kept = then is not None and (change or then.changed)  # units are part of the problem, and stay
-    start = Vector(x0, bounds, then.unit if then is not None and kept and unit is None else unit)
-    if isinstance(method, str):
-        if method != "auto":
-            raise ValueError(f'`method` must be "auto", an estimator, or (estimator, rule); got {method!r}.')
-        suited, method = auto(start, x0, bounds, unit)
-        start = start if kept else suited
+    start = Vector(x0, bounds, unit)
+    if isinstance(method, str) and method != "auto":
+        raise ValueError(f'`method` must be "auto", an estimator, or (estimator, rule); got {method!r}.')
+    suited, default = auto(start, x0, bounds, unit)
+    if then is None or not (change or then.changed):
+        start = suited if isinstance(method, str) else start
+    elif suited.fingerprint() == then.header.get("start"):  # the unit is part of the problem, and stays
+        start = suited
+    method = default if isinstance(method, str) else method
     estimator, rule = method if isinstance(method, tuple) and len(method) == 2 else (method, None)
     if not isinstance(estimator, Estimator) or not (rule is None or isinstance(rule, Rule)):
         raise TypeError(f'`method` must be "auto", an estimator, or (estimator, rule); got {method!r:.80}.')

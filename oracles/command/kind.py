@@ -185,14 +185,13 @@ def _method(
     header: Mapping[str, Any] | None, x0: Floats, bounds: Any, then: Recorded | None, given: argparse.Namespace
 ) -> tuple[bz.Vector, bz.Estimator, bz.Rule | None]:
     """The variable, and the method: the one that was asked for; else that of the journal; else auto."""
-    variable, default = auto(bz.Vector(x0, bounds), x0, bounds, None)
-    if header is not None and "variable" in header:
-        variable = restore(header)[0]
+    own, default = auto(bz.Vector(x0, bounds), x0, bounds, None)
+    variable = restore(header)[0] if header is not None and "variable" in header else own
     named = given.method if given.header is None or _changed(given) else None
     if named is None and given.header is not None and then is not None:
         return variable, known_as(then.last[0]), known_as(then.last[1])
     estimator, rule = (default, None) if named in (None, "auto") else method_of(named)
-    return variable, distinct(variable, estimator), rule
+    return variable, distinct(own, estimator), rule
 
 
 def _new_words(given: argparse.Namespace) -> list[str]:

@@ -197,6 +197,19 @@ def test_from_auto_to_another_and_back_the_units_stay(bounds: Any, tmp_path: Pat
     assert bz.minimize(bowl, np.zeros(3), bounds=bounds, budget=90, journal=path).nfev == 90
 
 
+def test_the_unit_of_a_start_that_is_too_large_for_the_header_stays_too(tmp_path: Path) -> None:
+    path, d = tmp_path / "run.jsonl", 5000
+
+    def square(x: Floats) -> float:
+        return float(x @ x)
+
+    bz.minimize(square, np.ones(d), bounds=(-4, 6), budget=5, journal=path)
+    assert "variable" not in bz.read_journal(path).header
+    method = bz.RandomVector(0.1, 2)
+    bz.minimize(square, np.ones(d), method, bounds=(-4, 6), budget=20, journal=path, change=True)
+    assert bz.minimize(square, np.ones(d), method, bounds=(-4, 6), budget=30, journal=path).nfev == 30
+
+
 def test_another_problem_is_refused_all_the_same(tmp_path: Path) -> None:
     path = tmp_path / "run.jsonl"
     bz.minimize(bowl, np.zeros(3), FIRST, budget=28, journal=path)
