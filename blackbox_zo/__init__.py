@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING as _TYPE_CHECKING
 from typing import Any as _Any
 
 from blackbox_zo import rules as rules
+from blackbox_zo._begin import read_known as read_known
 from blackbox_zo._version import __version__ as __version__
 from blackbox_zo.autograd import as_autograd as as_autograd
 from blackbox_zo.directions import Block as Block
@@ -56,6 +57,7 @@ from blackbox_zo.oracle import Oracle as Oracle
 from blackbox_zo.oracle import Part as Part
 from blackbox_zo.proposal import Proposal as Proposal
 from blackbox_zo.randomness import Key as Key
+from blackbox_zo.retry import Retry as Retry
 from blackbox_zo.rules import SGD as SGD
 from blackbox_zo.rules import Adam as Adam
 from blackbox_zo.rules import ClipNorm as ClipNorm
@@ -79,6 +81,7 @@ from blackbox_zo.search import Best as Best
 from blackbox_zo.search import Search as Search
 from blackbox_zo.steps import Queries as Queries
 from blackbox_zo.steps import Step as Step
+from blackbox_zo.variables import Starts as Starts
 from blackbox_zo.variables import Variable as Variable
 from blackbox_zo.variables import Vector as Vector
 from blackbox_zo.wrappers import Cache as Cache

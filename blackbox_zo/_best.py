@@ -20,12 +20,22 @@ class Best(NamedTuple):
     Attributes:
         x: The point, in the structure of x0; None for a variable whose points are never written out.
         value: Value of the point; NaN if it is the winner of the latest ranking, or before the first answer.
-        id: Id of its query; -1 before the first answer.
+        id: Id of its query; -1 before the first answer, and for a point whose value was known.
     """
 
     x: Tree
     value: float
     id: int
+
+    @property
+    def known(self) -> bool:
+        """Whether its value was known, and not asked."""
+        return self.id < 0 and self.value == self.value
+
+    @property
+    def exists(self) -> bool:
+        """Whether there is one: an answer, or a known value."""
+        return self.id >= 0 or self.known
 
 
 class BestSoFar:
@@ -70,6 +80,13 @@ class BestSoFar:
         """Compare all values of a step with the best so far, including parts that were only marked."""
         self._unseen.discard(pending)
         self._see(pending, feedback.values)
+
+    def known(self, points: Floats, values: Floats) -> None:
+        """Take known values, shape (n,), of points in the units of x, shape (n, d)."""
+        self.found = self.found  # compares the values told before
+        value = float(np.fmin.reduce(values)) if len(values) else np.nan
+        if value == value and not value >= self._value:
+            self._x, self._value, self._id = points[int(np.argmax(values == value))].copy(), value, -1
 
     def ranked(self, pending: Open, positions: Ints, feedback: Ranking) -> None:
         """Take the winner of a ranking; the latest ranking counts."""

@@ -9,10 +9,10 @@ import numpy as np
 
 from blackbox_zo._engine import Engine
 from blackbox_zo._open import Open
+from blackbox_zo._past import Past
 from blackbox_zo._state import pack, unpack
 from blackbox_zo.feedback import Ranking, Values
 from blackbox_zo.learning import packed, unpacked
-from blackbox_zo.randomness import Key
 
 __all__ = ["load", "save"]
 
@@ -37,6 +37,8 @@ def save(engine: Engine) -> dict[str, Any]:
         **({} if x is None else {"best_x": x.copy()}),
         "best_value": value,
         "best_id": query,
+        "begun": engine.begun,
+        **({"known": engine.past.known, "known_values": engine.past.known_values} if len(engine.past.known) else {}),
         **pack("estimator", engine.state),
         **pack("rule", engine.rule_state),
         **learning.save("oracle", learning.states),
@@ -48,6 +50,8 @@ def save(engine: Engine) -> dict[str, Any]:
 
 def _saved(engine: Engine, name: str, step: int, pending: Open) -> dict[str, Any]:
     """The state of an open step."""
+    if pending.begun != engine.begun:
+        raise ValueError(f"Step {step} was asked by an earlier method and cannot be saved; tell its answers first.")
     out: dict[str, Any] = {"version": pending.version, "first_id": pending.first_id, "n": pending.queries.n}
     if engine.variable.dense:
         out["origin"] = pending.queries.origin.copy()
@@ -88,6 +92,9 @@ def load(engine: Engine, state: Mapping[str, Any]) -> None:
     engine.barren, engine.barren_steps = int(state["barren"]), int(state["barren_steps"])
     best = np.array(state["best_x"]) if engine.variable.dense else None
     engine.best.found = best, float(state["best_value"]), int(state["best_id"])
+    engine.begun, engine.past = int(state.get("begun", 0)), Past(engine.past.variable)
+    if "known" in state:
+        engine.past.add(np.array(state["known"]), np.array(state["known_values"]))
     engine.open.clear()
     now = engine.state, engine.learning.states
     for step in sorted({int(name.split("/")[1]) for name in state if name.startswith("open/")}):
@@ -106,7 +113,7 @@ def _reopen(engine: Engine, step: int, mine: dict[str, Any]) -> None:
     engine.state = unpack("estimator", engine.state, mine)
     if "then" in mine:
         engine.learning.states = engine.learning.load("oracle", mine)
-    queries = engine.estimator.sample(engine.state, engine.variable, Key(engine.seed, step))
+    queries = engine.sample(step)
     pending = engine.hold(step, queries.take(slice(int(mine["n"]))), int(mine["first_id"]))
     pending.values = np.array(mine["values"])
     pending.waiting = np.array(mine["waiting"])

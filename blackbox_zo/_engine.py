@@ -8,14 +8,16 @@ import numpy as np
 
 from blackbox_zo._best import BestSoFar
 from blackbox_zo._open import Open
+from blackbox_zo._past import Doubt, Past
 from blackbox_zo._typing import Floats, Ints
+from blackbox_zo.directions import Dense
 from blackbox_zo.estimators import Estimator
 from blackbox_zo.feedback import Feedback, Values
 from blackbox_zo.learning import Learning, Moment
 from blackbox_zo.randomness import Key
 from blackbox_zo.rules import Rule
 from blackbox_zo.steps import Queries, Step
-from blackbox_zo.variables import Variable
+from blackbox_zo.variables import Variable, Vector
 
 __all__ = ["Engine", "Snapshot"]
 
@@ -43,6 +45,10 @@ class Engine:
         failed: Number of queries that failed.
         barren: Number of complete steps without a usable answer since the last one with an answer.
         barren_steps: Total number of complete steps without a usable answer.
+        several: Whether the first step asks several starts.
+        begun: How often a method has begun: at first, after several starts, and with each change.
+        past: The answers so far, and the values that were known.
+        doubt: Whether answers disagree with known values.
     """
 
     def __init__(
@@ -55,12 +61,14 @@ class Engine:
         self.learning = Learning()
         self.open: dict[int, Open] = {}
         self.best = BestSoFar(variable)
-        self.steps = self.asked = self.nfev = self.failed = self.barren = self.barren_steps = 0
+        self.steps = self.asked = self.nfev = self.failed = self.barren = self.barren_steps = self.begun = 0
+        self.several = isinstance(variable, Vector) and len(variable.starts) > 0
+        self.past, self.doubt = Past(variable if isinstance(variable, Vector) else None), Doubt()
 
     def begin(self) -> int:
         """Sample the next step and hold it open."""
         step = self.steps
-        queries = self.estimator.sample(self.state, self.variable, Key(self.seed, step))
+        queries = self.sample(step)
         if self.budget is not None and self.asked + queries.n > self.budget:
             queries = queries.take(slice(self.budget - self.asked))
         self.hold(step, queries, self.asked)
@@ -68,10 +76,20 @@ class Engine:
         self.asked += queries.n
         return step
 
+    def sample(self, step: int) -> Queries:
+        """The queries of a step: several starts in the first, else those of the estimator."""
+        variable = self.variable
+        if step == 0 and self.several:
+            assert isinstance(variable, Vector)
+            m, d = variable.starts.shape  # from 0, so that each start is asked as it is
+            return Queries(Dense(variable.blocks, variable.starts), np.arange(m), np.ones(m), np.zeros(d))
+        return self.estimator.sample(self.state, variable, Key(self.seed, step))
+
     def hold(self, step: int, queries: Queries, first_id: int) -> Open:
         """Add a step that was sampled from the current state to the open ones."""
         ended = self.steps - len(self.open)
-        pending = Open(self.variable.version, ended, self.state, queries, first_id, Moment(self.learning))
+        now = self.variable.version, ended, self.state, self.begun
+        pending = Open(*now, queries, first_id, Moment(self.learning))
         self.open[step] = pending
         return pending
 
@@ -102,7 +120,18 @@ class Engine:
             nothing = bool((feedback.levels < 0).all())
         self.barren = self.barren + 1 if nothing else 0
         self.barren_steps += nothing
+        if isinstance(feedback, Values):
+            self.past.keep(pending.queries, feedback.values)
+            self._compare(pending.queries, feedback)
+        if pending.begun != self.begun:  # asked by an earlier method
+            if isinstance(feedback, Values) and self.past.variable is not None:
+                points = self.past.variable.project(pending.queries.points())
+                self.state = self.estimator.inform(self.state, self.variable, points, feedback.values)
+            return
         if self.variable.version - pending.version > self.max_staleness:
+            return
+        if self.several and pending.first_id == 0:
+            self.go_on(self.ready(self.estimator, self.rule), moved=1)
             return
         self.state, gradient = self.estimator.estimate(self.state, self.variable, pending.queries, feedback)
         if nothing:  # no information: neither decay nor momentum
@@ -110,6 +139,52 @@ class Engine:
             return
         self.rule_state, step = self.rule.update(self.rule_state, gradient)
         self.variable.add_(Step(step.directions, -step.w, step.shrink))
+
+    def _compare(self, queries: Queries, feedback: Values) -> None:
+        if self.past.variable is not None and len(self.past.known):
+            points = self.past.variable.project(queries.points())
+            self.doubt.compare(self.past, points, feedback.values, feedback.stderr)
+
+    # ------------------------------------------------------------------------------------- what is known, and changes
+
+    def inform(self, points: Floats, values: Floats) -> None:
+        """Take known values, shape (n,), of points in the units of x, shape (n, d)."""
+        variable = self.past.variable
+        assert variable is not None
+        self.past.add(points, values)
+        self.best.known(points, values)
+        self.state = self.estimator.inform(self.state, variable, self.past.inside(points), values)
+
+    def ready(self, estimator: Estimator, rule: Rule) -> Method:
+        """A method ready to begin at the best point, where points are kept, and informed of all that is known.
+
+        Raises:
+            TypeError: The estimator cannot use the variable.
+        """
+        there = self.variable
+        if not isinstance(there, Vector):
+            return Method(estimator, rule, estimator.start(there), rule.start(there), {})
+        there = there.at(self._best_place(there))
+        state, (points, values) = estimator.start(there), self.past.all()
+        if len(values):
+            state = estimator.inform(state, there, points, values)
+        return Method(estimator, rule, state, rule.start(there), there.state())
+
+    def go_on(self, method: Method, moved: int = 0) -> None:
+        """Go on with a method that is ready; its place counts as so many moves."""
+        if method.x:
+            self.variable.load(method.x, self.variable.version + moved)
+        self.estimator, self.rule, self.state, self.rule_state, _ = method
+        self.begun += 1
+
+    def _best_place(self, variable: Vector) -> Floats:
+        """The best point in the coordinates of the variable, to the last bit if it was asked lately."""
+        x, value, query = self.best.found
+        if x is None or (query < 0 and value != value):  # nothing is known
+            return variable.value
+        points, values = self.past.all()
+        same = np.flatnonzero(values == value)
+        return points[same[0]] if same.size else variable.coordinates(variable.inside(x))
 
     # ------------------------------------------------------------------------------------------------- going back
 
@@ -126,6 +201,7 @@ class Engine:
             {step: pending.copy() for step, pending in self.open.items()},
             (self.steps, self.asked, self.nfev, self.failed, self.barren, self.barren_steps),
             self.best.found,
+            (self.estimator, self.rule, self.begun), self.past.seen, len(self.past.known_values),
         )  # fmt: skip
 
     def restore(self, then: Snapshot) -> None:
@@ -135,6 +211,21 @@ class Engine:
         self.open = {step: pending.copy() for step, pending in then.open.items()}
         self.steps, self.asked, self.nfev, self.failed, self.barren, self.barren_steps = then.counts
         self.best.found = then.best
+        self.estimator, self.rule, self.begun = then.method
+        self.past.forget(then.seen)
+        later = self.past.cut(then.known)
+        if len(later[1]):  # what is known stays known
+            self.inform(*later)
+
+
+class Method(NamedTuple):
+    """A method that is ready to begin, and where; see `Engine.ready`."""
+
+    estimator: Estimator
+    rule: Rule
+    state: Any
+    rule_state: Any
+    x: dict[str, Any]
 
 
 class Snapshot(NamedTuple):
@@ -148,3 +239,6 @@ class Snapshot(NamedTuple):
     open: dict[int, Open]
     counts: tuple[int, int, int, int, int, int]
     best: tuple[Floats | None, float, int]
+    method: tuple[Estimator, Rule, int]
+    seen: int
+    known: int

@@ -24,6 +24,7 @@ class Open:
         version: Number of moves made when it was sampled.
         ended: Number of steps that were complete then; not every step moves x.
         state: The estimator's state then.
+        begun: Number of the method that asked; see `Engine.begun`.
         queries: The points of all its queries.
         first_id: Id of the first query.
         moment: The oracles' states in this step, and what they learn from it.
@@ -39,12 +40,15 @@ class Open:
     """
 
     __slots__ = (
-        "ended", "every", "first_id", "handed", "learnt", "left", "moment", "queries", "rankings", "state", "stderr",
-        "told_as", "values", "version", "waiting",
+        "begun", "ended", "every", "first_id", "handed", "learnt", "left", "moment", "queries", "rankings", "state",
+        "stderr", "told_as", "values", "version", "waiting",
     )  # fmt: skip
 
-    def __init__(self, version: int, ended: int, state: Any, queries: Queries, first_id: int, moment: Moment) -> None:
-        self.version, self.ended, self.state, self.queries, self.first_id = version, ended, state, queries, first_id
+    def __init__(
+        self, version: int, ended: int, state: Any, begun: int, queries: Queries, first_id: int, moment: Moment
+    ) -> None:
+        self.version, self.ended, self.state, self.begun = version, ended, state, begun
+        self.queries, self.first_id = queries, first_id
         self.moment = moment
         self.handed: list[Proposal] = []
         self.left = queries.n
@@ -60,7 +64,7 @@ class Open:
 
     def copy(self) -> Open:
         """A copy, marked as not handed out."""
-        out = Open(self.version, self.ended, self.state, self.queries, self.first_id, self.moment)
+        out = Open(self.version, self.ended, self.state, self.begun, self.queries, self.first_id, self.moment)
         out.left, out.waiting, out.values = self.left, self.waiting.copy(), self.values.copy()
         out.stderr = None if self.stderr is None else self.stderr.copy()
         out.rankings, out.told_as = list(self.rankings), self.told_as

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import is_dataclass
 from typing import Any, NamedTuple
@@ -16,10 +17,11 @@ from blackbox_zo.distinct import Distinct
 from blackbox_zo.errors import JournalError
 from blackbox_zo.estimators import Estimator, Portfolio, Spent
 from blackbox_zo.feedback import Feedback, Values
-from blackbox_zo.journal import Answers, JournalReader, Line
+from blackbox_zo.journal import Answers, Changed, JournalReader, Known, Line
 from blackbox_zo.rules import Rule
-from blackbox_zo.variables import SMALL, Vector
+from blackbox_zo.variables import SMALL, Starts, Vector
 from blackbox_zo.variables._cells import Cells
+from blackbox_zo.variables._tree import flatten
 
 __all__ = ["engine_of", "find_public", "header_of", "points_of", "replay", "replayed", "restore", "trace_of"]
 
@@ -66,6 +68,7 @@ def replay(
     lines: Iterable[Line],
     *,
     moves: int | None = None,
+    rebuilt: Callable[[Any], Any] | None = None,
     see: Callable[[Answers, Floats], None] | None = None,
 ) -> None:
     """Feed recorded answers to a fresh engine, asking each step after as many moves as when it was first asked.
@@ -74,26 +77,32 @@ def replay(
         engine: A fresh engine, as at the start of the journal.
         lines: Lines of the journal, in order; measures are skipped.
         moves: Stop after this many moves; None replays all.
+        rebuilt: From the description of an estimator or a rule to it, for changes of method; None for `known_as`.
         see: Called with each line and the points it answers, shape (m, d), before it is told.
 
     Raises:
         JournalError: A line does not fit the run.
     """
     told = list(_together(lines, keep=see is not None))
-    answered = sum(len(t.ids) for t in told)
+    answered = sum(len(t.ids) for t in told if isinstance(t, _Told))
     if engine.budget is not None and answered > engine.budget:
         raise JournalError(
             f"The journal holds {answered} answers, more than budget={engine.budget}. Give a larger budget."
         )
     asked_at = _asked_at(told)
+    events = deque(t for t in told if not isinstance(t, _Told))
     for t in told:
         if moves is not None and engine.variable.version >= moves:
             return
-        while engine.steps < len(asked_at):
+        until = events[0].steps if events else len(asked_at)  # later steps were asked after the next event
+        while engine.steps < min(until, len(asked_at)):
             at, ended = asked_at[engine.steps]
             if at > engine.variable.version or ended > engine.steps - len(engine.open):
                 break
             engine.begin()
+        if not isinstance(t, _Told):
+            _happened(engine, events.popleft(), rebuilt or known_as)
+            continue
         pending = engine.open.get(t.step)
         if pending is None or pending.version != t.asked[0]:
             raise JournalError(
@@ -116,10 +125,37 @@ def replay(
         engine.take(t.step, pending, pending.every if whole else positions, t.feedback)
 
 
-def _together(lines: Iterable[Line], keep: bool) -> Iterator[_Told]:
+def _happened(engine: Engine, line: Known | Changed, rebuilt: Callable[[Any], Any]) -> None:
+    """Repeat what happened between two answers."""
+    try:
+        if engine.steps != line.steps:
+            raise ValueError(f"it came after {line.steps} steps, not {engine.steps}")
+        if isinstance(line, Changed):
+            engine.go_on(engine.ready(rebuilt(line.estimator), rebuilt(line.rule)))
+        else:
+            engine.inform(np.array(line.points), np.array(line.values))
+    except (ValueError, TypeError) as error:
+        raise JournalError(f"Line {line.number} of the journal does not fit the run: {error}.") from None
+
+
+def known_as(description: Any) -> Any:
+    """The estimator or rule of a description, from a header or a change.
+
+    Raises:
+        ValueError: It is not part of this package.
+    """
+    return rebuild(description, find_public)
+
+
+def _together(lines: Iterable[Line], keep: bool) -> Iterator[_Told | Known | Changed]:
     """Group consecutive answers of one step: within a step, their order does not matter."""
     held: list[Answers] = []
     for line in lines:
+        if isinstance(line, Known | Changed):
+            if held:
+                yield _told(held, keep)
+                held = []
+            yield line
         if not isinstance(line, Answers):
             continue
         if held and (line.step != held[0].step or line.values is None or line.at != held[0].at):
@@ -160,12 +196,13 @@ def _line_of(t: _Told, wrong: Any) -> int:
     return first.number + (int(np.argmax(wrong)) if wrong.any() and len(first.ids) == 1 else 0)
 
 
-def _asked_at(told: list[_Told]) -> list[_Asked]:
+def _asked_at(told: list[_Told | Known | Changed]) -> list[_Asked]:
     """When each step was asked, by its number; a step without a record takes the time of the next."""
     found: dict[int, _Asked] = {}
     for t in told:
-        found.setdefault(t.step, t.asked)
-        for step, at, ended in t.besides:
+        if isinstance(t, _Told):
+            found.setdefault(t.step, t.asked)
+        for step, at, ended in t.besides if isinstance(t, _Told) else t.asked:
             found.setdefault(step, (at, ended))
     later: _Asked = -1, -1
     out = [later] * (max(found, default=-1) + 1)
@@ -200,8 +237,7 @@ def trace_of(reader: JournalReader) -> list[Spent]:
         JournalError: A line does not fit the run.
     """
     engine = engine_of(reader.header)
-    if isinstance(engine.estimator, Portfolio):
-        replay(engine, reader)
+    replay(engine, reader)
     return _trace(engine)
 
 
@@ -233,8 +269,11 @@ def restore(header: Mapping[str, Any]) -> tuple[Vector, Estimator, Rule]:
     bounds = None
     if v["lower"] is not None:
         bounds = list(zip(v["lower"], v["upper"], strict=True))
-    vector = Vector(v["x0"], bounds, v["unit"])
-    return vector, rebuild(header["estimator"], find_public), rebuild(header["rule"], find_public)
+    x0 = v["x0"]
+    if "starts" in v:
+        _, tree = flatten(x0)
+        x0 = Starts([tree.unflatten(np.array(start)) for start in v["starts"]])
+    return Vector(x0, bounds, v["unit"]), known_as(header["estimator"]), known_as(header["rule"])
 
 
 _MORE = {"Distinct": Distinct, "Cells": Cells}

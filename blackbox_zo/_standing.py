@@ -23,6 +23,7 @@ class Standing:
     _engine: Engine
     _measured: list[Measured]
     _journal: Journal | None
+    _tries: int
 
     @property
     def variable(self) -> Variable:
@@ -70,6 +71,11 @@ class Standing:
         return self._engine.nfev
 
     @property
+    def retried(self) -> int:
+        """Tries beyond the first of a query, those of a resumed run included, as far as the answers' info tells."""
+        return self._tries
+
+    @property
     def failed(self) -> int:
         """Queries that failed so far."""
         return self._engine.failed
@@ -98,6 +104,14 @@ class Standing:
     def best(self) -> Best:
         """The best point asked about so far; x0 with the value NaN before the first answer."""
         return self._engine.best.point()
+
+    @property
+    def doubt(self) -> tuple[Tree, float, float] | None:
+        """A known point whose value the answers contradict, the value known, and the one answered; None if none is."""
+        found, variable = self._engine.doubt.found, self._engine.past.variable
+        if found is None or variable is None:
+            return None
+        return variable.treedef.unflatten(variable.outside(found[0])), found[1], found[2]
 
     @property
     def exhausted(self) -> bool:

@@ -108,9 +108,26 @@ class Distinct(Estimator):
         inner, step = self.estimator.estimate(state.inner, variable, whole, found)
         return known._replace(inner=inner), step
 
+    @override
+    def inform(self, state: _State, variable: Variable, points: Floats, values: Floats) -> _State:
+        vector = vector_of(self, variable)
+        inner = self.estimator.inform(state.inner, variable, points, values)
+        told, seen = self._cells_of(vector, points), set(map(tuple, state.cells.tolist()))
+        fresh = [i for i, cell in enumerate(told) if cell not in seen]
+        cells = np.array([told[i] for i in fresh], dtype=np.int64).reshape(len(fresh), len(self.grid))
+        return _State(inner, np.concatenate((state.cells, cells)), np.concatenate((state.values, values[fresh])))
+
+    def left(self, state: _State) -> int:
+        """Number of points that are not known yet."""
+        return self.n - len(set(map(tuple, state.cells.tolist())))
+
     def _cells(self, vector: Vector, queries: Queries) -> list[Cell]:
-        points = vector.inside(vector.points(queries)).tolist()
-        return [tuple(cells.at(u) for cells, u in zip(self.grid, point, strict=True)) for point in points]
+        return self._cells_of(vector, queries.points())
+
+    def _cells_of(self, vector: Vector, points: Floats) -> list[Cell]:
+        """The cells of points in the coordinates of the variable, shape (n, d)."""
+        rows = vector.inside(vector.outside(np.array(points))).tolist()
+        return [tuple(cells.at(u) for cells, u in zip(self.grid, row, strict=True)) for row in rows]
 
     def _middles(self, cells: list[Cell]) -> Floats:
         return np.array([[c.middle(v) for c, v in zip(self.grid, cell, strict=True)] for cell in cells])

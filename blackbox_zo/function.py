@@ -14,6 +14,7 @@ from blackbox_zo._typing import Floats, Ints, Tree
 from blackbox_zo.feedback import Values
 from blackbox_zo.oracle import Oracle, Part, gather
 from blackbox_zo.proposal import Proposal
+from blackbox_zo.retry import again
 from blackbox_zo.variables._labels import writable
 from blackbox_zo.variables._tree import like
 from blackbox_zo.workers._function import function_workers
@@ -43,12 +44,13 @@ class FunctionOracle(Oracle):
             always raises.
         args: More arguments for `fun`, after x.
         timeout: Seconds that one call of `fun` may take. Then its worker is ended, with all that it has started, and
-            the query has failed; it is not asked again. Not on Windows.
+            the query has failed; it is asked again only with `retries`. Not on Windows.
         memory_growth: MiB by which the memory of a worker may grow before it is replaced; none is no limit. Not on
             Windows.
+        retries: How often a failed query is asked again before it has failed; see `Retry`.
 
     Attributes:
-        calls: Number of times `fun` was called (with `vectorized`, number of points).
+        calls: Number of times `fun` was called, retries included (with `vectorized`, number of points).
         raised: The exception of `fun` that was raised last; None for none. Others, such as a `WorkerError`, are not
             those of `fun`.
 
@@ -77,10 +79,12 @@ class FunctionOracle(Oracle):
         args: tuple[Any, ...] = (),
         timeout: float | None = None,
         memory_growth: float | None = None,
+        retries: int = 0,
     ) -> None:
         if not callable(fun):
             raise TypeError(f"`fun` must be a function of x, got {fun!r:.60}.")
         check_at_least("FunctionOracle", 1, workers=workers)
+        check_at_least("FunctionOracle", 0, retries=retries)
         check_choice("FunctionOracle", ("raise", "skip"), on_error=on_error)
         if vectorized and executor is not None:
             raise ValueError("`vectorized=True` asks all points in one call; use `workers` with it, not `executor`.")
@@ -102,6 +106,7 @@ class FunctionOracle(Oracle):
                     raise ValueError(f"`{name}` is for worker processes; calls on an `executor` cannot be ended.")
         self.fun: Callable[[Tree], Any] = (lambda x: fun(x, *args)) if args else fun
         self.vectorized, self.on_error, self.calls, self.workers = vectorized, on_error, 0, int(workers)
+        self.retries = int(retries)
         self.raised: BaseException | None = None
         self._pool: Pool | Remote | None = None
         if executor is not None:
@@ -117,6 +122,9 @@ class FunctionOracle(Oracle):
 
     def parts(self, proposal: Proposal) -> Iterator[Part]:
         """See `Oracle.parts`: one part per call of `fun`; of calls that are very short, several in one."""
+        return again(self._parts_once, proposal, self.retries) if self.retries else self._parts_once(proposal)
+
+    def _parts_once(self, proposal: Proposal) -> Iterator[Part]:
         if self._pool is not None:
             yield from self._elsewhere(self._pool, proposal)
         elif self.vectorized:

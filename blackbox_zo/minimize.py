@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Executor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from blackbox_zo._auto import auto
+from blackbox_zo._begin import begun, pairs_of, start_of
 from blackbox_zo._checks import check_at_least, check_choice, check_positive
 from blackbox_zo._records import Ended, Report
 from blackbox_zo._typing import Floats, Tree, override
@@ -27,7 +28,7 @@ from blackbox_zo.rules import Rule
 from blackbox_zo.run import Observer, Run
 from blackbox_zo.search import Search
 from blackbox_zo.tally import Tally
-from blackbox_zo.variables import Vector
+from blackbox_zo.variables import Starts, Vector
 
 if TYPE_CHECKING:
     from scipy.optimize import OptimizeResult
@@ -39,7 +40,7 @@ Method = str | Estimator | tuple[Estimator, Rule]
 
 def minimize(
     fun: Callable[..., Any] | Oracle,
-    x0: Tree,
+    x0: Tree | Starts | None = None,
     method: Method = "auto",
     budget: int | None = 2000,
     bounds: Any = None,
@@ -59,17 +60,21 @@ def minimize(
     measures: list[Measure] | None = None,
     unit: Any = None,
     args: tuple[Any, ...] = (),
+    known: Iterable[tuple[Tree, float]] | None = None,
+    retries: int = 0,
+    change: bool = False,
 ) -> OptimizeResult:
     """Minimise a function from its values alone.
 
     Args:
         fun: From x, in the structure of x0, to one number; lower is better. NaN or infinity is a failed query, which is
             counted. With `vectorized`, from all n points of a step, shape (n, d), to n numbers. Or an `Oracle`.
-        x0: The start: a number, an array, or nested dicts, lists and tuples of them.
+        x0: The start: a number, an array, or nested dicts, lists and tuples of them. Several as `Starts`. None for the
+            best known point.
         method: "auto", an estimator, or a pair of estimator and rule. "auto" is a `Portfolio`: a quasi-Newton method
             and a CMA-ES in turn, then restarts; the unit of an element with two bounds is half their distance.
-        budget: Most calls of `fun`. The last step is cut short if it would exceed it. None for no such limit, if there
-            is another one: `steps` or `time_limit`.
+        budget: Most queries: calls of `fun`, without `retries`. The last step is cut short if it would exceed it. None
+            for no such limit, if there is another one: `steps` or `time_limit`.
         bounds: None, one (low, high) pair for all elements, or one pair per element; points never leave them.
         seed: Determines all randomness.
         vectorized: See `fun`.
@@ -91,11 +96,16 @@ def minimize(
         measures: Functions to evaluate between steps; see `Measure`.
         unit: The unit of movement, a positive number or one per element; radii and moves are in it.
         args: More arguments for `fun`, after x.
+        known: Points that somebody else has measured, as pairs (x, value), x in the structure of x0. They cost no
+            budget. A value of NaN is a point that is known to fail. See `Search.tell_known`.
+        retries: How often a failed query is asked again before it has failed; see `Retry`. An exception is a failure
+            with `on_error="skip"` alone.
+        change: Whether a run in the journal may go on with another method than before; see `Search.change`.
 
     Returns:
-        `OptimizeResult`: the best point `x` that was asked, and its value `fun`, under noise where the search stands,
-        and the mean of its newest values, with their standard error `stderr`; the sample of the lowest value,
-        `luckiest`, a `Best`; `nfev`, the number of calls made,
+        `OptimizeResult`: the best point `x` that was asked or known, and its value `fun`, under noise where the search
+        stands, and the mean of its newest values, with their standard error `stderr`; the sample of the lowest value,
+        `luckiest`, a `Best`; `nfev`, the number of calls made, retries and
         those of a resumed run included; `nit`, the number of moves; `success`; `status`, an `Ended` (0 budget spent, 1
         stopped by the callback, 2 time limit, 3 interrupted, 4 `fun` raised, 5 every query failed, 6 target reached,
         7 steps made); `message`; `nfailed`; `center`, where the search stands; and `trace`, with "auto": which
@@ -120,35 +130,42 @@ def minimize(
     check_choice("minimize", ("raise", "fail", "skip"), on_error=on_error)
     if time_limit is not None:
         check_positive("minimize", time_limit=time_limit)
+    check_at_least("minimize", 0, retries=retries)
     budget = None if budget is None else int(budget)
     observers = display(progress, Tally(budget))
     oracle: Any = fun
     asked: dict[str, Any] = {"vectorized": vectorized, "executor": executor, "args": args, "timeout": timeout}
+    asked["retries"] = retries
     if not (isinstance(fun, Oracle) or callable(getattr(fun, "answer", None))):
         skip: Literal["skip", "raise"] = "skip" if on_error == "skip" else "raise"
         oracle = FunctionOracle(fun, workers=workers, on_error=skip, **asked)
     elif given := [name for name, value in asked.items() if value] + ["workers"] * (workers != 1):
         raise ValueError(f"`{given[0]}` says how a function is asked, but `fun` is an oracle; give it to that instead.")
+    pairs, then = pairs_of(known), begun(journal)
+    x0 = start_of(x0, pairs, then)
     start = Vector(x0, bounds, unit)
-    if isinstance(method, str):
-        if method != "auto":
-            raise ValueError(f'`method` must be "auto", an estimator, or (estimator, rule); got {method!r}.')
-        start, method = auto(start, x0, bounds, unit)
+    if isinstance(method, str) and method != "auto":
+        raise ValueError(f'`method` must be "auto", an estimator, or (estimator, rule); got {method!r}.')
+    suited, default = auto(start, x0, bounds, unit)
+    if then is None or not (change or then.changed):
+        start = suited if isinstance(method, str) else start
+    elif suited.fingerprint() == then.header.get("start"):  # the unit is part of the problem, and stays
+        start = suited
+    method = default if isinstance(method, str) else method
     estimator, rule = method if isinstance(method, tuple) and len(method) == 2 else (method, None)
     if not isinstance(estimator, Estimator) or not (rule is None or isinstance(rule, Rule)):
         raise TypeError(f'`method` must be "auto", an estimator, or (estimator, rule); got {method!r:.80}.')
     over = ""
     if start.fixed.all():
-        over, most = "`bounds` fix every element of `x0`, so it was asked about once.", 1
-    elif isinstance(estimator := distinct(start, estimator), Distinct):
-        over, most = f"All {estimator.n} points that there are were asked about.", estimator.n
-    if over and (budget is None or budget >= most):
-        budget = most
+        over, budget = "`bounds` fix every element of `x0`, so it was asked about once.", 1
     else:
-        over = ""
-    search = Search(start, estimator, rule, seed=seed, budget=budget, journal=journal)
+        estimator = distinct(start, estimator)
+    search = Search(start, estimator, rule, seed=seed, budget=budget, journal=journal, change=change)
     try:
-        before = search.nfev - getattr(oracle, "calls", 0)
+        search.tell_known([x for x, _ in pairs], [value for _, value in pairs])
+        if isinstance(estimator, Distinct) and search.limit_to(estimator.left(search.state)):
+            over = f"All {estimator.n} points that there are were asked about{' or known' * bool(pairs)}."
+        before = search.nfev + search.retried - getattr(oracle, "calls", 0)
         limits: dict[str, Any] = {"time_limit": time_limit, "target": target}
         if steps is not None:
             limits["steps"] = max(int(steps) - search.moves, 0)
@@ -176,7 +193,7 @@ def _to_the_end(run: Run, on_error: str) -> None:
             return
         best = run.search.best
         lost = error is run.oracle_error or run.raised_by or isinstance(error, MeasureError)  # else a journal has it
-        if best.id >= 0 and lost:
+        if best.exists and lost:
             error.add_note(f"Best so far, after {run.search.nfev} queries: f = {best.value} at {best.x}")
         raise
 
@@ -197,7 +214,7 @@ def _result(run: Run, before: int) -> OptimizeResult:
     from scipy.optimize import OptimizeResult
 
     search, best = run.search, run.search.best
-    nfev = search.nfev
+    nfev = search.nfev + search.retried
     if isinstance(run.oracle, FunctionOracle):  # calls that were interrupted or raised were calls too
         nfev = before + run.oracle.calls
     x, fun, stderr, portfolio = best.x, best.value, 0.0, search.estimator
@@ -210,7 +227,7 @@ def _result(run: Run, before: int) -> OptimizeResult:
         luckiest=best,
         nfev=nfev,
         nit=search.moves,
-        success=best.id >= 0 and run.ended not in (Ended.INTERRUPTED, Ended.RAISED, Ended.FAILED, Ended.BARREN),
+        success=best.exists and run.ended not in (Ended.INTERRUPTED, Ended.RAISED, Ended.FAILED, Ended.BARREN),
         status=int(run.ended or Ended.BUDGET),
         message=run.message or "running",
         nfailed=search.failed,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import deque
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -13,13 +14,16 @@ from blackbox_zo import _checkpoint
 from blackbox_zo._best import Best
 from blackbox_zo._checks import check_at_least, check_seed
 from blackbox_zo._engine import Engine, Snapshot
+from blackbox_zo._known import check_comparable, check_method, doubtful, tries_of
+from blackbox_zo._methods import Given, recorded
 from blackbox_zo._open import Open, belongs, cannot_use, positions_of
 from blackbox_zo._replay import header_of, replay
-from blackbox_zo._standing import Standing
+from blackbox_zo._steering import Steered
 from blackbox_zo._typing import Ints, Tree
 from blackbox_zo.errors import BudgetExhausted, FeedbackError, JournalError, OracleError, TellError
 from blackbox_zo.estimators import Estimator
 from blackbox_zo.feedback import Feedback
+from blackbox_zo.journal import Answers as AnswerLine
 from blackbox_zo.journal import Journal, Line, Measured
 from blackbox_zo.journal.lines import answer_lines, measured_line, with_asked
 from blackbox_zo.oracle import Answers
@@ -31,7 +35,7 @@ from blackbox_zo.variables import Variable, Vector
 __all__ = ["Best", "Report", "Search"]
 
 
-class Search(Standing):
+class Search(Steered):
     """Minimises by ask and tell.
 
     `ask` hands out points, `tell` takes answers, in any order and in parts; several proposals may be open at once. A
@@ -39,13 +43,15 @@ class Search(Standing):
     answers still count for `best` and `nfev`.
 
     Args:
-        x0: The start (a number, an array, nested dicts and lists of them), or a `Variable`, which is then moved.
+        x0: The start (a number, an array, nested dicts and lists of them), several as `Starts`, or a `Variable`, which
+            is then moved.
         estimator: Chooses the points of a step and turns the answers into a gradient estimate.
         rule: Turns the estimate into a move; None for the estimator's own rule.
         seed: Determines all randomness.
         budget: Maximum number of queries; None for no limit. The last step is cut short if it would exceed the budget.
         journal: A path or a `Journal`. If it holds a run, that run is replayed and continued.
         max_staleness: See above; with 0, only estimates at the current x are used.
+        change: Whether a run in the journal may go on with another method than before; see `change`.
 
     Raises:
         ValueError: An argument is out of range.
@@ -73,40 +79,46 @@ class Search(Standing):
         journal: str | Path | Journal | None = None,
         *,
         max_staleness: int = 8,
+        change: bool = False,
     ) -> None:
-        if not isinstance(estimator, Estimator):
-            raise TypeError(f"`estimator` must be an estimator such as `RandomVector(0.1)`, got {estimator!r:.60}.")
-        if rule is not None and not isinstance(rule, Rule):
-            raise TypeError(f"`rule` must be a rule such as `SGD(0.1)`, got {rule!r:.60}.")
+        check_method(estimator, rule)
         if budget is not None:
             check_at_least("Search", 1, budget=budget)
         check_at_least("Search", 0, max_staleness=max_staleness)
         seed, budget = check_seed(seed), None if budget is None else int(budget)
         variable = x0 if isinstance(x0, Variable) else Vector(x0)
-        self._engine = Engine(variable, estimator, rule or estimator.rule(), seed, budget, int(max_staleness))
         self._unhanded: deque[int] = deque()
         self._measured: list[Measured] = []
         self._journal: Journal | None = None
-        self._recorded = 0  # steps recorded in the journal
+        self._recorded = self._tries = 0  # steps recorded in the journal, and tries beyond the first
         if journal is not None:
             self._journal = journal if isinstance(journal, Journal) else Journal(journal)
+        then = None if self._journal is None else recorded(self._journal.path)
+        given = Given(estimator, rule or estimator.rule(), then, change, self._journal and self._journal.path)
+        self._engine = Engine(variable, *given.first, seed, budget, int(max_staleness))
+        if self._journal is not None:
             lines = self._journal.open(header_of(self._engine))
             self._turn = self._journal.use.turn
             try:
-                replay(self._engine, self._without_measures(lines))
+                replay(self._engine, self._without_measures(lines), rebuilt=given.rebuilt)
+                self._recorded = self._engine.steps
+                if given.changes:
+                    self.change(*given.method)
             except BaseException:
                 self._journal.close()
                 raise
             self._engine.learning.journaled = True
-            self._recorded = self._engine.steps
             self._unhanded.extend(sorted(self._engine.open))
+        self._doubted = self._engine.doubt.found is not None
 
     def _without_measures(self, lines: Iterator[Line]) -> Iterator[Line]:
         for line in lines:
             if isinstance(line, Measured):
                 self._measured.append(line)
-            else:
-                yield line
+                continue
+            if isinstance(line, AnswerLine):
+                self._tries += tries_of(line.info)
+            yield line
 
     # ------------------------------------------------------------------------------------------------- asking
 
@@ -183,6 +195,7 @@ class Search(Standing):
             raise TellError(
                 f"Step {proposal.step} was told {pending.told_as.__name__} before; tell the whole step the same way."
             )
+        check_comparable(engine, feedback)
         learnt = proposal.moment.of(positions, pending.first_id)
         if self._journal is not None:
             self._journal.check(self._turn)
@@ -197,14 +210,12 @@ class Search(Standing):
         if learnt:
             for name, found in learnt.items():
                 pending.learnt.setdefault(name, {}).update(found)
+        self._tries += tries_of(feedback.info)
         if engine.take(proposal.step, pending, positions, feedback) and self._journal is not None:
             self._journal.sync()
-
-    def _asked_besides(self, step: int) -> list[tuple[int, int, int]]:
-        """Other open steps without a line in the journal yet; a resumed run must sample them as before."""
-        held = self._engine.open
-        others = (s for s in range(self._recorded, self._engine.steps) if s != step and s in held)
-        return [(s, held[s].version, held[s].ended) for s in others]
+        if engine.doubt.found is not None and not self._doubted and self.doubt is not None:
+            self._doubted = True
+            warnings.warn(doubtful(*self.doubt), stacklevel=2)
 
     def _find(self, proposal: Proposal) -> Open:
         """The open step that a proposal was handed out from."""
@@ -244,6 +255,7 @@ class Search(Standing):
             JournalError: A line does not fit the run.
         """
         replay(self._engine, self._without_measures(iter(lines)), moves=moves)
+        self._doubted = self._engine.doubt.found is not None
         self._unhanded = deque(sorted(self._engine.open))
 
     # ------------------------------------------------------------------------------------------------- running

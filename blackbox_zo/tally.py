@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from blackbox_zo._describe import spell
 from blackbox_zo._typing import override
-from blackbox_zo.journal import Answers, Line, Measured
+from blackbox_zo.journal import Answers, Changed, Known, Line, Measured
 from blackbox_zo.run import Run
 
 __all__ = ["StepTally", "Tally"]
@@ -37,26 +38,42 @@ class Tally:
         search = run.search
         if not self.done:
             self.done, self.failed = search.nfev, search.failed
-            self.best = -search.best.value if self.maximize else search.best.value
+        if search.best.value == search.best.value:  # it may be known
+            self._see([search.best.value])
 
     def see(self, line: Line) -> None:
         """Process a line."""
-        if not isinstance(line, Answers):
-            return
-        self.done += len(line.ids)
-        for value in line.values or ():
-            if value != value:
-                self.failed += 1
-            else:
-                shown = -value if self.maximize else value
-                if not (shown <= self.best if self.maximize else shown >= self.best):
-                    self.best = shown
+        if isinstance(line, Known):
+            self._see(v for v in line.values if v == v)
+        elif isinstance(line, Answers):
+            self.done += len(line.ids)
+            good = [v for v in line.values or () if v == v]
+            self.failed += len(line.values or ()) - len(good)
+            self._see(good)
+
+    def _see(self, values: Iterable[float]) -> None:
+        for value in values:
+            shown = -value if self.maximize else value
+            if not (shown <= self.best if self.maximize else shown >= self.best):
+                self.best = shown
+
+    def event(self, line: Known | Changed) -> str:
+        """Describe what happened between answers, in one line."""
+        if isinstance(line, Changed):
+            return f"after {line.steps} steps the method changed to {spell(line.estimator)}"
+        good = [v for v in line.values if v == v]
+        best = (max(-v for v in good) if self.maximize else min(good)) if good else None
+        many = "1 known value" if len(line.values) == 1 else f"{len(line.values)} known values"
+        return many + (", which failed" if best is None else f", the best {best:.6g}")
 
     def close(self) -> None:
         """Complete the latest step."""
 
     def told(self, line: Line) -> Iterator[str]:
         """Count a line, and yield the text that `blackbox-zo watch` prints for it."""
+        if isinstance(line, Known | Changed):
+            self.see(line)
+            yield self.event(line)
         if not isinstance(line, Answers):
             return
         if line.values is None:
@@ -122,6 +139,7 @@ class StepTally(Tally):
         """Process a line; the first line of a new step completes the previous step."""
         if isinstance(line, Measured):
             self.measured.update(line.values)
+        if not isinstance(line, Answers):
             return
         if line.step != self._step:
             self.close()
@@ -149,11 +167,13 @@ class StepTally(Tally):
     @override
     def told(self, line: Line) -> Iterator[str]:
         """Count a line; yield the text of a measure, or of the previous step if the line starts a new one."""
-        if isinstance(line, Measured) or line.step != self._step:
+        if not isinstance(line, Answers) or line.step != self._step:
             yield from self.rest()
         self.see(line)
         if isinstance(line, Measured):
             yield self.measure(line)
+        elif not isinstance(line, Answers):
+            yield self.event(line)
 
     @override
     def rest(self) -> Iterator[str]:

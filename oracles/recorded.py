@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from blackbox_zo._typing import Floats, Ints
-from blackbox_zo.journal import Answers, JournalReader, Line, Measured
+from blackbox_zo.journal import Answers, Changed, JournalReader, Known, Line, Measured
 
 __all__ = ["Recorded"]
 
@@ -37,6 +37,8 @@ class Recorded:
         infos: Info recorded with each value.
         by_id: Permutation from the order of the lines to that of the rows, shape (n,).
         measured: The measures between steps, including failed ones.
+        known: Points whose values were known, in the units of x, and their values with their sign before any negation.
+        changes: The changes of method.
 
     Raises:
         JournalError: The journal is damaged.
@@ -44,10 +46,15 @@ class Recorded:
     """
 
     def __init__(self, reader: JournalReader, lines: Iterable[Line] | None = None) -> None:
-        told, self.measured = list[Answers](), list[Measured]()
+        told, self.measured, self.changes = list[Answers](), list[Measured](), list[Changed]()
+        known: list[tuple[list[float], float]] = []
         for line in reader if lines is None else lines:
             if isinstance(line, Measured):
                 self.measured.append(line)
+            elif isinstance(line, Known):
+                known += zip(line.points, line.values, strict=True)
+            elif isinstance(line, Changed):
+                self.changes.append(line)
             else:
                 told.append(line)
         self.path: Path = reader.path
@@ -55,6 +62,7 @@ class Recorded:
         problem = self.header.get("problem")
         self.problem: Mapping[str, Any] = problem if isinstance(problem, dict) else {}
         self.settings: Mapping[str, Any] = self.header.get("settings") or {}
+        self.known = [(np.array(point), -value if self.maximize else value) for point, value in known]
         ids: Ints = np.array([i for line in told for i in line.ids], dtype=np.intp)
         values = np.array([v for line in told for v in line.values or [math.nan] * len(line.ids)], dtype=np.float64)
         place = np.array([v for line in told if line.values is None for v in _places(line)], dtype=np.float64)

@@ -68,7 +68,7 @@ class Estimator(ABC):
             state: From `start` or `estimate`.
             variable: Where x stands.
             points: In the coordinates of the variable, shape (m, d).
-            values: Their finite values, shape (m,).
+            values: Their values, shape (m,); NaN is a point that is known to fail.
         """
         return state
 

@@ -13,6 +13,7 @@ from blackbox_zo._checks import check_positive
 from blackbox_zo._typing import Floats, Ints, override
 from blackbox_zo.directions import Coordinates, Dense, Directions, Gaussian
 from blackbox_zo.estimators._base import Estimator, vector_of
+from blackbox_zo.estimators._portfolio_known import informed, listened
 from blackbox_zo.estimators._portfolio_members import check_growth, check_member, restarted, tuple_of
 from blackbox_zo.estimators._portfolio_state import (
     AGAIN,
@@ -50,13 +51,14 @@ ROUNDING = 1e-12
 class Portfolio(Estimator):
     """Members in turn, each from the best point so far, then restarts: what `minimize` does by default.
 
-    x0 is asked first, and again. A difference above rounding is noise, as is a standard error: then members that need
-    exact values are left out, nothing restarts, and each step asks x, too: the mean of its newest values is f(x). If x0
-    fails, points around it are asked, ever further away, until one answers.
+    x0 is asked first, and again, unless the first answer is what was known. A difference above rounding is noise, as is
+    a standard error: then members that need exact values are left out, nothing restarts, and each step asks x, too: the
+    mean of its newest values is f(x). If x0 fails, points around it are asked, ever further away, until one answers.
 
     Each member runs once, in order, until it is over (`Estimator.over`), or has gained nothing for 100 + 10 d queries
     and 30 steps. Then the member that has spent the least restarts at a random point: uniform within bounds, normal
-    around x0 with standard deviation `spread` otherwise. So members share the budget evenly, and it is always used
+    around x0 with standard deviation `spread` otherwise. Other starts, and points that were told to be better than any
+    found, come before random places. So members share the budget evenly, and it is always used
     (Hansen 2009, BIPOP-CMA-ES, does the same with two population sizes).
 
     A member that raises, or whose points or moves are not finite, is dropped with a warning, and the others go on.
@@ -102,7 +104,18 @@ class Portfolio(Estimator):
             PROBE, 0, np.zeros(m, dtype=np.intp), np.zeros(m, dtype=np.bool_),
             tuple(member.start(variable) for member in self.members), variable.value, math.nan, 0.1 * self.spread, 0.0,
             np.zeros(0), False, 0, math.nan, 0, math.nan, np.zeros((0, 4)), np.zeros(0, dtype=np.uint8),
+            np.zeros((0, variable.size)), np.zeros(0), np.zeros((0, variable.size)), np.zeros(0),
         )  # fmt: skip
+
+    @override
+    def inform(self, state: PortfolioState, variable: Variable, points: Floats, values: Floats) -> PortfolioState:
+        # The incumbent, the places to restart from, and the member that runs; others are told when they begin
+        variable = vector_of(self, variable)
+        state = informed(state, variable, points, values)
+        if state.phase != MEMBER or state.member < 0:
+            return state
+        member = self._member(state, variable.size)
+        return with_inner(state, listened(member, state.inner[state.member], variable, points, values))
 
     def trace(self, state: PortfolioState) -> list[Spent]:
         """Which member spent what, and gained what, in order; the present run last."""
@@ -202,7 +215,8 @@ class Portfolio(Estimator):
         if not isinstance(feedback, Values):
             return self._next(s._replace(phase=MEMBER, member=-1), variable, "")
         value = float(feedback.values[0])
-        if s.phase == PROBE and not math.isnan(value):
+        agrees = s.phase == PROBE and abs(value - s.before) <= ROUNDING * abs(value) and feedback.stderr is None
+        if s.phase == PROBE and not math.isnan(value) and not agrees:
             known = 0.0 if feedback.stderr is None else float(np.nan_to_num(feedback.stderr[0]))
             return s._replace(phase=AGAIN, noise=known, before=value), still(variable)
         if s.phase == AGAIN:
@@ -231,6 +245,10 @@ class Portfolio(Estimator):
         if (unused := np.flatnonzero(usable & (s.runs == 0))).size:
             return self._begin(s._replace(member=int(unused[0])), variable, s.incumbent, s.best)
         least = int(np.argmin(np.where(usable, spent(s), np.inf)))
+        if len(s.places):
+            (place, *_), (value, *_) = s.places, s.place_values.tolist()
+            s = s._replace(member=least, places=s.places[1:], place_values=s.place_values[1:])
+            return self._begin(s, variable, place, value)
         return s._replace(member=least, phase=JUMP), still(variable)
 
     def _begin(self, s: PortfolioState, variable: Vector, place: Floats, value: float) -> tuple[PortfolioState, Step]:
@@ -244,6 +262,7 @@ class Portfolio(Estimator):
             fresh = member.start(there)
             if not s.ranked:
                 fresh = member.inform(fresh, there, there.value[None, :], np.array([value]))
+                fresh = listened(member, fresh, there, s.points, s.values)
         except Exception as error:
             return self._drop(s, variable, error)
         return with_inner(s, fresh), move_by(variable, there.value - variable.value)

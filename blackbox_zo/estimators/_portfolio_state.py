@@ -63,6 +63,10 @@ class PortfolioState(NamedTuple):
         before: `best` when this run began; before any run, the first value at x0.
         ledger: Member, queries, `before` and `best` after it, of each run that has ended, shape (r, 4).
         reasons: Why each ended, a line each, as bytes of UTF-8.
+        points: Points whose values were told without being asked, shape (n, d), for each member that begins.
+        values: Their values, NaN for a failure, shape (n,).
+        places: Where to restart before random places, shape (p, d): the other starts, and better points told later.
+        place_values: Their values, shape (p,).
     """
 
     phase: int
@@ -82,6 +86,10 @@ class PortfolioState(NamedTuple):
     before: float
     ledger: Floats
     reasons: NDArray[np.uint8]
+    points: Floats
+    values: Floats
+    places: Floats
+    place_values: Floats
 
 
 def trace(s: PortfolioState, names: list[str]) -> list[Spent]:

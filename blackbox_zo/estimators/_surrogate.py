@@ -100,6 +100,12 @@ class Surrogate(Estimator):
         return Queries(Dense(variable.blocks, xi), index, scale, variable.value)
 
     @override
+    def inform(self, state: SurrogateState, variable: Variable, points: Floats, values: Floats) -> SurrogateState:
+        usable = np.isfinite(values)
+        points = np.concatenate((state.points, points[usable]))[-self.history :]
+        return state._replace(points=points, values=np.append(state.values, values[usable])[-self.history :])
+
+    @override
     def estimate(
         self, state: SurrogateState, variable: Variable, queries: Queries, feedback: Feedback
     ) -> tuple[SurrogateState, Step]:

@@ -33,10 +33,10 @@ class Journal:
     """The journal of one run, in one file.
 
     The first line is the header: format and library version, estimator, rule, seed, dimension and start. Then comes
-    one line per answer, or per step, and one per measure. Every line is handed to the operating system before the
-    search continues, so a killed process loses no answer. At the end of each step the file is also flushed to disk
-    (`fsync`), in a separate thread and within 0.1 s (faster steps share a flush), so a power cut loses at most the
-    current step and the answers of the 0.1 s before it.
+    one line per answer, or per step, and one per measure, set of known values and change of method. Every line is
+    handed to the operating system before the search continues, so a killed process loses no answer. At the end of each
+    step the file is also flushed to disk (`fsync`), in a separate thread and within 0.1 s (faster steps share a flush),
+    so a power cut loses at most the current step and the answers of the 0.1 s before it.
 
     If a line cannot be written or a flush fails, `OSError` is raised and the search has not moved. After a failed
     write, free some space and tell the same answers again. After a failed flush nothing more is written, since the

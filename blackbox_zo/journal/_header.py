@@ -11,6 +11,8 @@ from blackbox_zo.errors import JournalError
 
 __all__ = ["compare"]
 
+_CHANGE = ", or change the method: `change=True`, or `blackbox-zo resume FILE --method NAME`"
+
 
 def compare(found: dict[str, Any], mine: dict[str, Any], path: Path, names: Mapping[str, str]) -> None:
     """Refuse the header of another run, and name what differs."""
@@ -35,6 +37,11 @@ def compare(found: dict[str, Any], mine: dict[str, Any], path: Path, names: Mapp
                 called, theirs, ours = names.get(part, f"{owner}{part}"), a.get(part), b.get(part)
         raise JournalError(
             f"Journal '{path}' belongs to another run: "
-            f"its {called} is {spell(theirs):.200}, here it is {spell(ours):.200}. "
-            "Use another file, or the same arguments as before."
+            f"its {called} is {_spelt(theirs):.200}, here it is {_spelt(ours):.200}. "
+            f"Use another file, or the same arguments as before{_CHANGE if name in ('estimator', 'rule') else ''}."
         )
+
+
+def _spelt(entry: Any) -> str:
+    """A method as it would be typed; anything else as it is in the file."""
+    return spell(entry) if isinstance(entry, dict) else repr(entry)

@@ -11,6 +11,7 @@ import numpy as np
 
 from blackbox_zo.errors import OracleError
 from blackbox_zo.feedback import Feedback, Ranking, Values
+from blackbox_zo.journal._events import Changed, Known, event_of
 
 __all__ = [
     "FORMAT",
@@ -26,7 +27,7 @@ __all__ = [
 ]
 
 FORMAT = 2
-"""Version of the file format. 2 added the lines of measures and the key "learnt"."""
+"""Version of the file format. 2 added the lines of measures, known values and changes, and the key "learnt"."""
 
 READABLE = (1, 2)
 """Versions that can be read. A run can only be resumed by the version that started it."""
@@ -98,7 +99,7 @@ class Measured(NamedTuple):
     number: int = 0
 
 
-Line: TypeAlias = Answers | Measured
+Line: TypeAlias = Answers | Measured | Known | Changed
 
 
 def answers_of(step: int, at: int, ids: Any, feedback: Feedback) -> Answers:
@@ -217,6 +218,8 @@ def parse_line(entry: Mapping[str, Any], number: int) -> Line:
     """
     if "measure" in entry:
         return _measured(entry, number)
+    if (event := event_of(entry, number)) is not None:
+        return event
     step, learnt, ended = int(entry["step"]), entry.get("learnt"), entry.get("ended")
     asked = [(int(s), int(at), int(done)) for s, at, done in entry["asked"]] if "asked" in entry else ()
     if "levels" in entry:
@@ -241,7 +244,7 @@ def parse_line(entry: Mapping[str, Any], number: int) -> Line:
             asked,
         )
     if "value" not in entry:
-        raise ValueError("it is neither an answer nor a measure")
+        raise ValueError("it is of no known kind")
     value, stderr, info = entry["value"], entry.get("stderr"), entry.get("info")
     return Answers(
         step, entry["at"], [entry["id"]], [math.nan if value is None else float(value)],

@@ -9,6 +9,7 @@ from blackbox_zo.estimators import Estimator
 from blackbox_zo.feedback import Ranking, Values
 from blackbox_zo.rules import Rule
 from blackbox_zo.testing import _moments, _runs
+from blackbox_zo.testing._informed import check_inform
 from blackbox_zo.testing._laws import check_configuration, require
 
 __all__ = ["check_estimator"]
@@ -33,6 +34,7 @@ def check_estimator(
     - the configuration is a frozen dataclass; the state is made of numbers, arrays and tuples, and can be saved;
     - `start`, `sample` and `estimate` are pure: the same arguments give the same bits, and nothing is written to;
     - a step asks at least one query, around the current x; the estimate has finite weights;
+    - `inform` is pure too, takes failures (NaN) and the value at x, and the search goes on from there;
     - failed queries (NaN), even all of a step, a step cut short by the budget and a late answer do no harm;
     - feedback it does not accept is refused with `FeedbackError`; with `order_only`, an estimator that accepts both
       kinds makes the same step from a ranking as from values in that order;
@@ -81,6 +83,8 @@ def check_estimator(
         here = _moments.advance(case, steps)
         _moments.check_pure(here)
         _moments.check_failures(here)
+        if Values in accepts:
+            check_inform(here)
         if set(accepts) == {Values, Ranking} and order_only:
             _moments.check_order(here)
     _moments.check_warmup(case)

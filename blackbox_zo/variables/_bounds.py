@@ -45,7 +45,7 @@ def read_bounds(bounds: Any, flat: Floats, treedef: TreeDef) -> tuple[Floats, Fl
         except ValueError:
             raise _misfit(bounds, d) from None
     else:
-        pairs = _pairs(bounds, d)
+        pairs = _pairs(bounds, d, _several(treedef))
         lower[:] = [-np.inf if low is None else low for low, _ in pairs]
         upper[:] = [np.inf if high is None else high for _, high in pairs]
         cells = [getattr(pair, "cells", None) for pair in pairs]
@@ -79,7 +79,14 @@ def _of_tree(template: Any, bounds: Any, blocks: tuple[Block, ...], path: str) -
     ]
 
 
-def _pairs(bounds: Any, d: int) -> Sequence[tuple[Any, Any]]:
+def _several(treedef: TreeDef) -> str:
+    """A hint, if x0 is a list of equal arrays, which may have been meant as several starts."""
+    alike = len({block.shape for block in treedef.blocks}) == 1 < len(treedef.blocks)
+    meant = isinstance(treedef.template, list | tuple) and alike
+    return " A list of arrays is one start; for several write `Starts([...])`." if meant else ""
+
+
+def _pairs(bounds: Any, d: int, hint: str = "") -> Sequence[tuple[Any, Any]]:
     def is_pair(pair: Any) -> bool:
         return len(pair) == 2 and all(v is None or isinstance(v, int | float | np.number) for v in pair)
 
@@ -91,12 +98,12 @@ def _pairs(bounds: Any, d: int) -> Sequence[tuple[Any, Any]]:
             return [pair if isinstance(pair, Between) else tuple(pair) for pair in items]
     except TypeError:
         pass
-    raise _misfit(bounds, d)
+    raise _misfit(bounds, d, hint)
 
 
-def _misfit(bounds: Any, d: int) -> ValueError:
+def _misfit(bounds: Any, d: int, hint: str = "") -> ValueError:
     return ValueError(
-        f"`bounds` must be one (low, high) pair or {d} of them, one per element of `x0`; got {bounds!r:.80}."
+        f"`bounds` must be one (low, high) pair or {d} of them, one per element of `x0`; got {bounds!r:.80}.{hint}"
     )
 
 

@@ -16,6 +16,8 @@ from blackbox_zo.directions import Block
 from blackbox_zo.steps import Queries, Step
 from blackbox_zo.variables._base import Variable
 from blackbox_zo.variables._bounds import read_bounds
+from blackbox_zo.variables._conform import conforming, within
+from blackbox_zo.variables._starts import Starts
 from blackbox_zo.variables._tree import flatten
 
 __all__ = ["SMALL", "Vector"]
@@ -33,14 +35,15 @@ class Vector(Variable):
     fixed, the first counts as free, and stays where it is all the same.
 
     Args:
-        x0: The start: a number, an array, or nested dicts, lists and tuples of them.
+        x0: The start: a number, an array, or nested dicts, lists and tuples of them. Or several, as `Starts`.
         bounds: None; one (low, high) pair for every element; a sequence of d pairs; or, where x0 is a dict, a dict
             with any of these for some of its keys. None or ±inf in a pair means no bound on that side; equal bounds fix
             an element.
         unit: The unit of movement: a positive number, or one per element, shape (d,). By default 1.
 
     Attributes:
-        start: z at the start, shape (d,), read-only.
+        start: z at the start, shape (d,), read-only; with several starts, that of the first.
+        starts: z at each of several starts, shape (m, d); (0, d) where there is one.
         value: z, shape (d,), d free elements, read-only. A move replaces it, so a reference to it is a snapshot.
         lower: The lower bounds of all elements, -inf where there is none.
         upper: The upper bounds.
@@ -54,8 +57,9 @@ class Vector(Variable):
         TypeError: `x0` or `bounds` is not numeric.
     """
 
-    def __init__(self, x0: Tree, bounds: Any = None, unit: Any = None) -> None:
-        flat, self.treedef = flatten(x0)
+    def __init__(self, x0: Tree | Starts, bounds: Any = None, unit: Any = None) -> None:
+        several = x0.points if isinstance(x0, Starts) else (x0,)
+        flat, self.treedef = flatten(several[0], "x0[0]" if len(several) > 1 else "x0")
         self.blocks = self.treedef.blocks
         self.version = 0
         self.lower, self.upper, cells = read_bounds(bounds, flat, self.treedef)
@@ -77,6 +81,19 @@ class Vector(Variable):
             self.grid = ()
         self._set(z)
         self.start = self.value
+        rows = [self.flat_of(point, f"x0[{i}]") for i, point in enumerate(several)] if len(several) > 1 else []
+        self.starts: Floats = self.coordinates(self.inside(np.array(rows))) if rows else np.empty((0, z.size))
+
+    def flat_of(self, point: Tree, name: str) -> Floats:
+        """A point in the structure of x0 as a flat array, shape (d,).
+
+        Raises:
+            ValueError: It has another structure, lies outside the bounds, or is not finite.
+            TypeError: A leaf is not numeric.
+        """
+        flat = conforming(self.treedef, point, name)
+        within(flat, self.lower, self.upper, self.treedef, name)
+        return flat
 
     def _set(self, z: Floats) -> None:
         z.flags.writeable = False
@@ -170,6 +187,7 @@ class Vector(Variable):
             "lower": [None if not np.isfinite(b) else b for b in self.lower.tolist()] if self.bounded else None,
             "upper": [None if not np.isfinite(b) else b for b in self.upper.tolist()] if self.bounded else None,
             "unit": None if self.unit is None else self.unit.tolist(),
+            **({"starts": self.outside(self.starts).tolist()} if len(self.starts) else {}),
         }
 
     @override
@@ -189,7 +207,7 @@ class Vector(Variable):
         """A short digest of start, bounds, units and structure, by which a journal tells two problems apart."""
         h = hashlib.blake2b(digest_size=8)
         h.update(repr([(b.name, b.shape) for b in self.blocks]).encode())
-        for part in (self.value, self.lower, self.upper, self.unit):
+        for part in (self.value, self.lower, self.upper, self.unit, *self.starts):
             h.update(b"-" if part is None else np.ascontiguousarray(part, dtype="<f8").tobytes())
         return h.hexdigest()
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from oracles.options import SEED, BadInput, Table, finite, option, seconds, whole
+from blackbox_zo._paths import expanded
+from oracles.options import SEED, BadInput, Table, count, finite, option, seconds, whole
 
 __all__ = ["EXAMPLE", "OPTIONS", "values_of"]
 
@@ -46,6 +47,19 @@ OPTIONS: Table = {
         option(
             "--timeout", "time limit of one run in seconds; past it, the run is killed and the query fails",
             seconds, metavar="S",
+        ),
+        option(
+            "--retries", "how often a failed run is repeated before the query has failed", count,
+            default=0, metavar="N",
+        ),
+        option(
+            "--known", "values measured before, which cost no run: a .csv or .jsonl file with the names of the "
+            "parameters and a column 'value', or the journal of another run; repeatable",
+            expanded, nargs="+", action="extend", default=[], metavar="FILE",
+        ),
+        option(
+            "--method", "auto (the default), or an estimator such as 'EvolutionStrategy(0.1)'; with `resume` the run "
+            "changes to it, and keeps what it knows", metavar="NAME", entry="estimator",
         ),
         option("--target", "stop as soon as a number at least this good is found", finite, metavar="VALUE"),
     )

@@ -21,6 +21,7 @@ from blackbox_zo._typing import Floats, override
 from blackbox_zo.feedback import Values
 from blackbox_zo.oracle import Oracle, Part, gather
 from blackbox_zo.proposal import Proposal
+from blackbox_zo.retry import again
 from blackbox_zo.workers._cancel import CancelScope, current
 from blackbox_zo.workers._process import how
 from oracles.command._program import Program, end
@@ -58,6 +59,7 @@ class CommandOracle(Oracle):
         start: Starting values of some or all parameters; the rest start at the middle of their range.
         noisy: Whether the program may be run again with the values of an earlier run. By default it is not, where all
             parameters are whole numbers and choices: the run ends once all combinations have been tried.
+        retries: How often a failed run of the program is repeated before the query has failed; see `blackbox_zo.Retry`.
 
     Attributes:
         x0: The start, shape (d,).
@@ -93,14 +95,16 @@ class CommandOracle(Oracle):
         tail: int = 20,
         start: Mapping[str, Value] | None = None,
         noisy: bool = False,
+        retries: int = 0,
     ) -> None:
         if timeout is not None:
             check_positive("CommandOracle", timeout=timeout)
         check_at_least("CommandOracle", 1, workers=workers)
         check_at_least("CommandOracle", 0, tail=tail)
+        check_at_least("CommandOracle", 0, retries=retries)
         self.parameters = parameters_of(parameters)
         self.timeout, self.workers, self.maximize, self.tail = timeout, int(workers), maximize, int(tail)
-        self.noisy = noisy
+        self.noisy, self.retries = noisy, int(retries)
         self.cwd = None if cwd is None else os.fspath(expanded(cwd))
         self.env = None if env is None else {**os.environ, **env}
         self.run, self.read, self.calls = run if isinstance(run, str) else list(run), read, 0
@@ -186,6 +190,9 @@ class CommandOracle(Oracle):
     @override
     def parts(self, proposal: Proposal) -> Iterator[Part]:
         # One part per program, as each ends. Closing the iterator kills the programs still running
+        return again(self._parts_once, proposal, self.retries) if self.retries else self._parts_once(proposal)
+
+    def _parts_once(self, proposal: Proposal) -> Iterator[Part]:
         stop = current() or CancelScope()
         done: queue.SimpleQueue[int | None] = queue.SimpleQueue()
         with stop.heard(lambda: done.put(None)):

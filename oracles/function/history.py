@@ -81,6 +81,29 @@ class History(Recorded):
         return rows[np.argsort(-self.values[rows] if self.maximize else self.values[rows], kind="stable")]
 
     @property
+    def known_first(self) -> list[tuple[dict[str, Any], float]]:
+        """The known points, each as values by name, and their values; best first, those that fail last."""
+        sign = -1.0 if self.maximize else 1.0
+        order = sorted(self.known, key=lambda pair: sign * pair[1] if pair[1] == pair[1] else np.inf)
+        return [(self._named(point), value) for point, value in order]
+
+    @property
+    def known_best(self) -> bool:
+        """Whether a known point is better than all that were asked."""
+        known = [value for _, value in self.known if value == value]
+        asked = self.values[self.best_first[:1]].tolist()
+        better = max if self.maximize else min
+        return bool(known) and better([*asked, *known]) not in asked
+
+    def _named(self, point: Floats) -> dict[str, Any]:
+        if "parameters" in self.problem:
+            parameters = parameters_of_problem(self.problem).items()
+            return {name: p.decode(u) for (name, p), u in zip(parameters, point.tolist(), strict=True)}
+        with suppress(ValueError, TypeError, KeyError):
+            return dict(zip(names(restore(self.header)[0].treedef), point.tolist(), strict=True))
+        return {f"x[{i}]": value for i, value in enumerate(point.tolist())}
+
+    @property
     def seconds(self) -> Floats:
         """Duration of each query in seconds, where known, shape (≤ n,)."""
         return np.array([info["seconds"] for info in self.infos if "seconds" in info], dtype=np.float64)

@@ -11,7 +11,7 @@ import numpy as np
 
 from blackbox_zo._replay import points_of
 from blackbox_zo._typing import override
-from blackbox_zo.journal import JournalReader
+from blackbox_zo.journal import JournalReader, Known
 from blackbox_zo.tally import Tally
 from oracles._files import write
 from oracles.function.history import History
@@ -46,7 +46,7 @@ class FunctionKind(Kind):
         """Refuse: only the program that started the run can continue it."""
         raise BadInput(
             "This journal records a run of a Python function, which only your program can call; to continue, call "
-            "bz.minimize with the same arguments and the same journal."
+            "bz.minimize with the same arguments and the same journal, or with another method and change=True."
         )
 
     @override
@@ -64,6 +64,10 @@ class FunctionKind(Kind):
     def export(self, reader: JournalReader, given: argparse.Namespace) -> Iterator[str]:
         """The best point, as JSON."""
         best, x = np.inf, None
+        for line in reader:
+            for value, point in zip(line.values, line.points, strict=True) if isinstance(line, Known) else ():
+                if value < best:
+                    best, x = value, point
         try:
             for line, points in points_of(reader):
                 for value, point in zip(line.values or (), points, strict=False):

@@ -9,6 +9,7 @@ import numpy as np
 
 from blackbox_zo._typing import Floats
 from oracles.function.history import Axis, History
+from oracles.function.known import best_known, changes, known
 from oracles.page import Chart, Commands, Facts, Failure, Layer, Page, Part, Section, Table
 from oracles.sections import failures, library, measures, method, of_total
 from oracles.words import figure, span
@@ -33,11 +34,12 @@ def page_of(
         facts: Facts in addition to those from the header.
     """
     sections = [
-        *_best(history, again),
+        *(best_known(history) if history.known_best else _best(history, again)),
         *_convergence(history),
         *measures(history.measured),
         *_parameters(history),
         *_table(history),
+        *known(history),
         *_methods(history),
         *_failures(history),
         Section("The run", [Facts([*_facts(history), *facts])]),
@@ -47,8 +49,11 @@ def page_of(
 
 def _tiles(history: History) -> list[tuple[str, str]]:
     order, seconds = history.best_first, history.seconds
+    best = figure(history.values[order[0]]) if order.size else "–"
+    if history.known_best:
+        best = f"{figure(history.known_first[0][1])} (known)"
     tiles = [
-        ("best (highest)" if history.maximize else "best", figure(history.values[order[0]]) if order.size else "–"),
+        ("best (highest)" if history.maximize else "best", best),
         ("queries", of_total(history.n, history.settings.get("budget"))),
         ("failed", f"{len(history.failed):,}"),
     ]
@@ -179,7 +184,7 @@ def _facts(history: History) -> list[tuple[str, str]]:
     total = f"{span(float(seconds.sum()))} in all, longest run {span(float(seconds.max()))}" if seconds.size else ""
     timed = [("program time", total)] * bool(total)
     dimension = ("dimension", f"{history.header.get('dimension'):,}")
-    return [*method(history.header), dimension, *timed, library(history.header)]
+    return [*method(history.header), *changes(history), dimension, *timed, library(history.header)]
 
 
 def _shown(axis: Axis, row: int) -> str:

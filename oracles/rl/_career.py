@@ -10,7 +10,7 @@ import numpy as np
 
 import blackbox_zo as bz
 from blackbox_zo._typing import Floats, Ints, override
-from blackbox_zo.journal import JournalReader, Line
+from blackbox_zo.journal import Answers, JournalReader, Line
 from oracles.recorded import Recorded
 from oracles.rl._names import RETURN, best_of
 
@@ -89,7 +89,7 @@ def lines_of(reader: JournalReader) -> Iterator[Line]:
         yield from reader
         return
     for line in reader:
-        if isinstance(line, bz.Measured) or line.info is None:
+        if not isinstance(line, Answers) or line.info is None:
             yield line
             continue
         found = [{"steps": 0, **(info or {})} for info in line.info]

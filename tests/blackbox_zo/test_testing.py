@@ -187,6 +187,38 @@ class Unhashable(TwoPoint):
         object.__setattr__(self, "axes", [1, 2])
 
 
+class InformedAtRandom(TwoPoint):
+    generator = np.random.default_rng(0)
+
+    def inform(self, state: Any, variable: Any, points: Floats, values: Floats) -> Any:
+        return (float(self.generator.random()),)
+
+
+class WritingToWhatIsKnown(TwoPoint):
+    def inform(self, state: Any, variable: Any, points: Floats, values: Floats) -> Any:
+        values[np.isnan(values)] = 0.0
+        return state
+
+
+class BelievingFailures(TwoPoint):
+    def inform(self, state: Any, variable: Any, points: Floats, values: Floats) -> Any:
+        return (float(values.mean()),)
+
+    def sample(self, state: Any, variable: Any, key: Key) -> bz.Queries:
+        queries = super().sample((), variable, key)
+        length = 1.0 + 0.0 * state[0] if state else 1.0
+        return bz.Queries(queries.directions, queries.index, length * queries.scale, queries.origin)
+
+
+class WeighingFailures(TwoPoint):
+    def inform(self, state: Any, variable: Any, points: Floats, values: Floats) -> Any:
+        return (float(values.mean()),)
+
+    def estimate(self, state: Any, variable: Any, queries: bz.Queries, feedback: Feedback) -> tuple[Any, bz.Step]:
+        _, step = super().estimate((), variable, queries, feedback)
+        return state, step.scaled(1.0 + 0.0 * state[0] if state else 1.0)
+
+
 class Blank(TwoPoint):
     def sample(self, state: Any, variable: Any, key: Key) -> bz.Queries:
         return super().sample(state, variable, key).take(slice(0))
@@ -358,6 +390,10 @@ class RulesNothing(TwoPoint):
         (OnePoint(), "when 1024 is added to f"),
         (Uphill(), "brings the sum of squares from"),
         (Slow(), "is still 0 after `warmup` = 0 steps"),
+        (InformedAtRandom(), "`inform` of `InformedAtRandom"),
+        (WritingToWhatIsKnown(), "writes to its arguments; return a new state instead"),
+        (BelievingFailures(), "asks about points that are not finite after it was informed of a failure"),
+        (WeighingFailures(), "gives weights that are not finite after it was informed of a failure"),
         (AcceptsNothing(), "`AcceptsNothing.accepts` is ()"),
         (RulesNothing(), "which is not a `Rule`"),
     ],
