@@ -26,6 +26,7 @@ from blackbox_zo.errors import StopRun as StopRun
 from blackbox_zo.errors import TellError as TellError
 from blackbox_zo.errors import WorkerError as WorkerError
 from blackbox_zo.estimators import PGPE as PGPE
+from blackbox_zo.estimators import Asynchronous as Asynchronous
 from blackbox_zo.estimators import AugmentedRandomSearch as AugmentedRandomSearch
 from blackbox_zo.estimators import BlockDescent as BlockDescent
 from blackbox_zo.estimators import ConsensusBased as ConsensusBased

@@ -102,7 +102,7 @@ class Engine:
             nothing = bool((feedback.levels < 0).all())
         self.barren = self.barren + 1 if nothing else 0
         self.barren_steps += nothing
-        if self.variable.version - pending.version > self.max_staleness:
+        if self.variable.version - pending.version > self.max_staleness and not self.estimator.any_age:
             return
         self.state, gradient = self.estimator.estimate(self.state, self.variable, pending.queries, feedback)
         if nothing:  # no information: neither decay nor momentum

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from typing import Any, Literal
@@ -10,9 +11,9 @@ import numpy as np
 
 from blackbox_zo._checks import check_at_least, check_choice, check_positive
 from blackbox_zo._number import number, numbers
-from blackbox_zo._typing import Floats, Ints, Tree
+from blackbox_zo._typing import Floats, Ints, Tree, override
 from blackbox_zo.feedback import Values
-from blackbox_zo.oracle import Oracle, Part, gather
+from blackbox_zo.oracle import Answered, Oracle, Part, gather, queries_of
 from blackbox_zo.proposal import Proposal
 from blackbox_zo.variables._labels import writable
 from blackbox_zo.variables._tree import like
@@ -37,7 +38,8 @@ class FunctionOracle(Oracle):
         fun: From x, in the structure of x0, to one number. NaN or infinity is a failed query. With `vectorized`, from
             all n points (each leaf with n as first axis) to n numbers.
         vectorized: Ask all points of a step in one call; with `workers=k`, in k calls of about n / k points.
-        workers: Number of worker processes. 1 asks in this process, unless there is a `timeout`.
+        workers: Number of worker processes. 1 asks in this process, unless there is a `timeout`. Beside an `executor`,
+            a number above 1 is how many calls to have on it at a time.
         executor: A `concurrent.futures.Executor` to use instead: threads, processes, Dask, MPI. It is not shut down.
         on_error: What an exception in `fun` does: "raise" it, or "skip", a failed query. A broken executor
             always raises.
@@ -93,8 +95,6 @@ class FunctionOracle(Oracle):
                 f"`executor` must be an executor, such as `ThreadPoolExecutor(4)`, got {executor!r:.60}."
                 + (f" Say `workers={executor}` for so many processes." if isinstance(executor, int) else "")
             )
-        if executor is not None and workers > 1:
-            raise ValueError("Give either `workers` or `executor`, not both.")
         for name, value in (("timeout", timeout), ("memory_growth", memory_growth)):
             if value is not None:
                 check_positive("FunctionOracle", **{name: value})
@@ -105,7 +105,7 @@ class FunctionOracle(Oracle):
         self.raised: BaseException | None = None
         self._pool: Pool | Remote | None = None
         if executor is not None:
-            self._pool = Remote(Call(fun, args), executor)
+            self._pool = Remote(Call(fun, args), executor, self.workers if self.workers > 1 else None)
         elif workers > 1 or timeout is not None or memory_growth is not None:
             self._pool = function_workers(
                 fun, args, self.workers, vectorized=vectorized, timeout=timeout, growth=memory_growth
@@ -132,6 +132,61 @@ class FunctionOracle(Oracle):
                     yield self._part(proposal, [(np.array([i]), Raised(error))])
                 else:
                     yield proposal.ids[i : i + 1], answer
+
+    @override
+    def stream(self, ask: Callable[[], Proposal | None]) -> Iterator[Answered]:
+        """See `Oracle.stream`.
+
+        Raises:
+            ValueError: The function takes all points of a step at once, or nothing says how many calls the executor
+                runs at a time.
+        """
+        if self.vectorized:
+            raise ValueError(
+                "`vectorized=True` asks all points of a step in one call, and an asynchronous step has one. Leave "
+                "`asynchronous` out, or let `fun` take one point."
+            )
+        if self._pool is None:
+            warnings.warn(
+                "`asynchronous=True` asks one point at a time here, as there is one worker, this process; give "
+                "`workers=` or `executor=` for more.",
+                stacklevel=2,
+            )
+            return self._one_by_one(ask)
+        return self._streamed(self._pool, ask)
+
+    def _one_by_one(self, ask: Callable[[], Proposal | None]) -> Iterator[Answered]:
+        while (proposal := ask()) is not None:
+            for ids, part in self.parts(proposal):
+                yield proposal, ids, part
+
+    def _streamed(self, pool: Pool | Remote, ask: Callable[[], Proposal | None]) -> Iterator[Answered]:
+        queries, open_, count, broken_off = queries_of(ask), dict[int, tuple[Proposal, int]](), 0, list[int]()
+
+        def more() -> int | None:
+            nonlocal count
+            query = next(queries, None)
+            if query is None:
+                return None
+            open_[count] = query
+            count += 1
+            return count - 1
+
+        def task(k: int) -> Any:
+            proposal, i = open_[k]
+            return proposal.tree(i)
+
+        results = pool.stream(more, task, broken_off)
+        try:
+            for found in results:
+                self.calls += len(found)
+                for k, result in sorted(found, key=lambda one: isinstance(one[1], Raised)):  # answers come first
+                    proposal, i = open_.pop(k)
+                    ids, part = self._part(proposal, [(np.array([i]), result)])
+                    yield proposal, ids, part
+        finally:
+            results.close()
+            self.calls += len(broken_off)
 
     def _elsewhere(self, pool: Pool | Remote, proposal: Proposal) -> Iterator[Part]:
         n, broken_off = proposal.n, list[int]()

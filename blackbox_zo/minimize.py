@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from blackbox_zo._auto import auto
+from blackbox_zo._auto import answered_singly, auto
 from blackbox_zo._checks import check_at_least, check_choice, check_positive
 from blackbox_zo._records import Ended, Report
 from blackbox_zo._typing import Floats, Tree, override
@@ -59,6 +59,7 @@ def minimize(
     measures: list[Measure] | None = None,
     unit: Any = None,
     args: tuple[Any, ...] = (),
+    asynchronous: bool = False,
 ) -> OptimizeResult:
     """Minimise a function from its values alone.
 
@@ -74,7 +75,7 @@ def minimize(
         seed: Determines all randomness.
         vectorized: See `fun`.
         workers: Number of worker processes.
-        executor: A `concurrent.futures.Executor` to use instead of `workers`.
+        executor: A `concurrent.futures.Executor` to use instead of worker processes.
         journal: A file that records every answer. If it holds a run, that run continues, and nothing is asked twice.
         callback: Called after every step with an `OptimizeResult`, by keyword if its only parameter is named
             `intermediate_result`. To stop, raise StopIteration or return True.
@@ -91,6 +92,9 @@ def minimize(
         measures: Functions to evaluate between steps; see `Measure`.
         unit: The unit of movement, a positive number or one per element; radii and moves are in it.
         args: More arguments for `fun`, after x.
+        asynchronous: Let no worker wait: each step is one query, a worker that is done gets the next at once, and no
+            generation waits for its last answer. "auto" is then a CMA-ES and its restarts. The run does not repeat from
+            its seed, as its course depends on time, but its journal resumes it exactly.
 
     Returns:
         `OptimizeResult`: the best point `x` that was asked, and its value `fun`, under noise where the search stands,
@@ -133,10 +137,12 @@ def minimize(
     if isinstance(method, str):
         if method != "auto":
             raise ValueError(f'`method` must be "auto", an estimator, or (estimator, rule); got {method!r}.')
-        start, method = auto(start, x0, bounds, unit)
+        start, method = auto(start, x0, bounds, unit, asynchronous=asynchronous)
     estimator, rule = method if isinstance(method, tuple) and len(method) == 2 else (method, None)
     if not isinstance(estimator, Estimator) or not (rule is None or isinstance(rule, Rule)):
         raise TypeError(f'`method` must be "auto", an estimator, or (estimator, rule); got {method!r:.80}.')
+    if asynchronous:
+        estimator = answered_singly(start, estimator)
     over = ""
     if start.fixed.all():
         over, most = "`bounds` fix every element of `x0`, so it was asked about once.", 1
@@ -152,7 +158,7 @@ def minimize(
         limits: dict[str, Any] = {"time_limit": time_limit, "target": target}
         if steps is not None:
             limits["steps"] = max(int(steps) - search.moves, 0)
-        run = Run(search, oracle, **limits, measures=measures or (), observers=observers)
+        run = Run(search, oracle, **limits, measures=measures or (), observers=observers, asynchronous=asynchronous)
         if callback is not None:
             run.observers += (_ScipyCallback(callback, before),)
         _to_the_end(run, on_error)

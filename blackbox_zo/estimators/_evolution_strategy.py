@@ -117,9 +117,11 @@ class EvolutionStrategy(Estimator):
 
     @override
     def sample(self, state: EvolutionState, variable: Variable, key: Key) -> Queries:
-        # `x + sigma y`, y ~ N(0, C) (eqs. (38)-(40)).
         variable = vector_of(self, variable)
-        n = self.population(variable.size)
+        return self.drawn(state, variable, key, self.population(variable.size), fitted=self.model)
+
+    def drawn(self, state: EvolutionState, variable: Vector, key: Key, n: int, *, fitted: bool) -> Queries:
+        """`x + sigma y`, y ~ N(0, C) (eqs. (38)-(40)), n points; with `fitted` the first is where a model is least."""
         seeded = Gaussian(variable.blocks, n, key)
         queries = Queries(seeded, np.arange(n), np.full(n, state.radius), variable.value)
         if kind(state) == "isotropic" and not self.adapt_radius:
@@ -137,7 +139,7 @@ class EvolutionStrategy(Estimator):
             places = along(n, state.generation)
             line = on_the_line(places, state.line, state.radius)
             y[: len(places)] = line if bounds is None else bounds.short(variable.value, line, state.radius)
-        least = model_step(state, variable, bounds) if self.model else None
+        least = model_step(state, variable, bounds) if fitted else None
         if least is not None:
             y[len(places)] = least
         drawn = Candidates(

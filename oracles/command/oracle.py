@@ -8,7 +8,7 @@ import queue
 import shlex
 import shutil
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from blackbox_zo._describe import describe
 from blackbox_zo._paths import expanded
 from blackbox_zo._typing import Floats, override
 from blackbox_zo.feedback import Values
-from blackbox_zo.oracle import Oracle, Part, gather
+from blackbox_zo.oracle import Answered, Oracle, Part, gather, queries_of
 from blackbox_zo.proposal import Proposal
 from blackbox_zo.workers._cancel import CancelScope, current
 from blackbox_zo.workers._process import how
@@ -186,32 +186,44 @@ class CommandOracle(Oracle):
     @override
     def parts(self, proposal: Proposal) -> Iterator[Part]:
         # One part per program, as each ends. Closing the iterator kills the programs still running
+        left = iter([proposal])
+        answers = self.stream(lambda: next(left, None))
+        try:
+            for _, ids, part in answers:
+                yield ids, part
+        finally:
+            answers.close()
+
+    @override
+    def stream(self, ask: Callable[[], Proposal | None]) -> Generator[Answered, None, None]:
         stop = current() or CancelScope()
         done: queue.SimpleQueue[int | None] = queue.SimpleQueue()
         with stop.heard(lambda: done.put(None)):
-            yield from self._parts(proposal, done, stop)
+            yield from self._answers(queries_of(ask), done, stop)
 
-    def _parts(self, proposal: Proposal, done: queue.SimpleQueue[int | None], stop: CancelScope) -> Iterator[Part]:
-        mine: dict[int, tuple[Program, dict[str, Value], Any]] = {}
-        left = iter(range(proposal.n))
+    def _answers(
+        self, queries: Iterator[tuple[Proposal, int]], done: queue.SimpleQueue[int | None], stop: CancelScope
+    ) -> Iterator[Answered]:
+        mine: dict[int, tuple[Program, Proposal, int, dict[str, Value], Any]] = {}
+        count = 0
         try:
             while True:
-                while len(mine) < self.workers and (i := next(left, None)) is not None:
+                while len(mine) < self.workers and (wanted := next(queries, None)) is not None:
+                    (proposal, i), count = wanted, count + 1
                     values, query = self.decode(proposal.points[i]), int(proposal.ids[i])
                     before = self._reader.before({**values, "python": sys.executable, "id": query})
                     program = Program(self.filled(values, query), self.cwd, self.env, self.timeout)
-                    mine[i] = program, values, before
+                    mine[count] = program, proposal, i, values, before
                     self._running.add(program)
                     self.calls += 1
-                    program.start(lambda i=i: done.put(i))  # type: ignore[misc]
+                    program.start(lambda k=count: done.put(k))  # type: ignore[misc]
                 if not mine:
                     return
-                i = stop.next_of(done)
-                program, values, before = mine.pop(i)
+                program, proposal, i, values, before = mine.pop(stop.next_of(done))
                 self._running.discard(program)
-                yield proposal.ids[i : i + 1], self._value(program, values, before)
+                yield proposal, proposal.ids[i : i + 1], self._value(program, values, before)
         finally:
-            under_way = [program for program, _, _ in mine.values()]
+            under_way = [program for program, *_ in mine.values()]
             end(under_way)
             self._running.difference_update(under_way)
 
