@@ -30,14 +30,19 @@ From the present x alone (0), points that are late pull x back to where it was: 
 """
 
 
+MOST = 70
+"""The default generation has fewer queries in any number of dimensions that fits into memory."""
+
+
 class AsynchronousState(NamedTuple):
     """The state of the strategy inside, and the answers that it has not used yet.
 
     Attributes:
         inner: The state of the strategy.
         points: The points answered since its last update, in the coordinates of the variable, shape (m, d).
-        origins: The x that each was drawn around, shape (m, d); NaN for the minimiser of a model, drawn around none.
-        values: Their values, NaN for failures, shape (m,).
+        origins: The x that each was drawn around, shape (m, d); infinite for the minimiser of a model, drawn around
+            none.
+        values: Their values, infinite for failures, shape (m,).
     """
 
     inner: EvolutionState
@@ -102,6 +107,8 @@ class Asynchronous(Estimator):
                 'where x still stands. Give weights="best".'
             )
 
+        object.__setattr__(self, "warmup", (self.estimator.n_queries or MOST) - 1)
+
     def population(self, d: int) -> int:
         """How many answers make up a generation in dimension d."""
         return self.estimator.population(d)
@@ -133,12 +140,12 @@ class Asynchronous(Estimator):
         assert isinstance(feedback, Values)
         drawn, origin = queries.directions, queries.origin
         if isinstance(drawn, Candidates) and drawn.fitted:
-            origin = np.full(variable.size, np.nan)
+            origin = np.full(variable.size, np.inf)
         state = AsynchronousState(
             state.inner,
             np.concatenate((state.points, queries.points())),
             np.concatenate((state.origins, np.broadcast_to(origin, (queries.n, variable.size)))),
-            np.concatenate((state.values, feedback.values)),
+            np.concatenate((state.values, np.where(np.isnan(feedback.values), np.inf, feedback.values))),
         )
         # A failure cannot move x, so it waits for the next answer that can
         if len(state.values) < self.population(variable.size) or feedback.n_failed == feedback.n:
@@ -152,7 +159,7 @@ class Asynchronous(Estimator):
         """The answered points as if they had been drawn together from the present distribution."""
         s, x, radius = state.inner, variable.value, state.inner.radius
         bounds = smooth_bounds(variable, self.estimator.radius / 3) if variable.bounded else None
-        origins = np.where(np.isnan(state.origins), x, state.origins)
+        origins = np.where(np.isinf(state.origins), x, state.origins)
         points, mean = state.points, x
         if bounds is not None:
             points, origins, mean = bounds.back(points), bounds.back(origins), bounds.back(x)

@@ -12,7 +12,7 @@ from typing import Any, final
 import numpy as np
 
 import blackbox_zo as bz
-from blackbox_zo._auto import auto
+from blackbox_zo._auto import answered_singly, auto
 from blackbox_zo._replay import restore
 from blackbox_zo._stop import Stop
 from blackbox_zo._typing import override
@@ -60,7 +60,7 @@ class _Minimisation(Session):
             given.budget = max(given.budget, sum(len(a.ids) for a in bz.read_journal(given.journal).answers()))
         with told():
             self.oracle = _oracle(given, header, kind)
-            variable, estimator, rule = _method(header, self.oracle)
+            variable, estimator, rule = _method(header, self.oracle, given.asynchronous)
         most = estimator.n if isinstance(estimator, Distinct) else 1 if variable.fixed.all() else math.inf
         self.whole = given.budget >= most and not self.oracle.noisy
         if self.whole:
@@ -78,7 +78,10 @@ class _Minimisation(Session):
         if target is not None and self.oracle.maximize:
             target = -target
         limit: float | None = self.given.time_limit
-        return bz.Run(self.search, self.oracle, time_limit=limit, target=target, observers=observers)
+        asynchronous = self.search.estimator.any_age  # `resume` finds it in the journal
+        return bz.Run(
+            self.search, self.oracle, time_limit=limit, target=target, observers=observers, asynchronous=asynchronous
+        )
 
     @override
     def result(self, run: bz.Run) -> Iterator[str]:
@@ -123,10 +126,15 @@ def _oracle(given: argparse.Namespace, header: Mapping[str, Any] | None, kind: K
     return CommandOracle(given.run, given.param, read=given.read, maximize=given.maximize, start=start, **changes)
 
 
-def _method(header: Mapping[str, Any] | None, oracle: CommandOracle) -> tuple[bz.Vector, bz.Estimator, bz.Rule | None]:
+def _method(
+    header: Mapping[str, Any] | None, oracle: CommandOracle, asynchronous: bool
+) -> tuple[bz.Vector, bz.Estimator, bz.Rule | None]:
     if header is not None:
         return restore(header)
-    variable, estimator = auto(bz.Vector(oracle.x0, oracle.bounds), oracle.x0, oracle.bounds, None)
+    start = bz.Vector(oracle.x0, oracle.bounds)
+    variable, estimator = auto(start, oracle.x0, oracle.bounds, None, asynchronous=asynchronous)
+    if asynchronous:
+        estimator = answered_singly(variable, estimator)
     return variable, distinct(variable, estimator), None
 
 

@@ -44,6 +44,10 @@ OPTIONS: Table = {
         option("--budget", "maximum number of runs of the program", whole, default=100, metavar="N"),
         option("--workers", "programs to run in parallel", whole, default=1, metavar="N"),
         option(
+            "--asynchronous", "start another program whenever one ends, without waiting for a whole step",
+            action="store_true", entry="estimator",
+        ),
+        option(
             "--timeout", "time limit of one run in seconds; past it, the run is killed and the query fails",
             seconds, metavar="S",
         ),

@@ -134,7 +134,7 @@ def test_failures_and_timeouts_cost_their_own_query() -> None:
     assert result.status == 0 and 0 < result.nfailed < 60 and result.fun < 0.1
 
 
-# ----------------------------------------------------------------------------------------------- limits keep their sense
+# ----------------------------------------------------------------------------------------------- limits hold
 
 
 def test_the_budget_is_exact_and_every_query_is_told_once(tmp_path: Path) -> None:
@@ -308,7 +308,9 @@ def test_one_worker_in_this_process_says_what_it_does() -> None:
 
 def test_an_executor_of_unknown_size_is_refused_and_can_be_told() -> None:
     executor = Sized(3)
-    with pytest.raises(ValueError, match="does not say how many calls it runs at a time.*Give the number: `workers=8`"):
+    with pytest.raises(
+        ValueError, match=r"does not say how many calls it runs at a time.*Give the number: `workers=8`"
+    ):
         bz.minimize(sphere, np.ones(2), budget=20, executor=executor, asynchronous=True)
     result = bz.minimize(sphere, np.ones(2), budget=40, executor=executor, workers=3, asynchronous=True)
     assert result.nfev == 40 and executor.peak == 3
@@ -320,7 +322,9 @@ def test_an_executor_of_unknown_size_is_refused_and_can_be_told() -> None:
 @pytest.mark.parametrize("method", [bz.QuasiNewton(0.1), bz.RandomVector(0.1, 4), bz.PGPE(0.1, 4)])
 def test_methods_of_whole_steps_are_refused_with_the_mend(method: bz.Estimator) -> None:
     name = type(method).__name__
-    with pytest.raises(ValueError, match=rf'`{name}` needs those of a whole step. Use "auto" or an `EvolutionStrategy`'):
+    with pytest.raises(
+        ValueError, match=rf'`{name}` needs those of a whole step. Use "auto" or an `EvolutionStrategy`'
+    ):
         bz.minimize(sphere, np.ones(2), method, budget=20, workers=2, asynchronous=True)
 
 

@@ -1,0 +1,215 @@
+"""Eight workers without generations: how busy they are, and what it costs in queries.
+
+Two parts. **Busy**: calls that sleep for a heavy-tailed time (lognormal with sigma 1.5, or Pareto with exponent 1.5;
+mean 40 ms, at most 50 times the median), 600 of them, asked by `minimize` with eight workers: step by step,
+asynchronously, and asynchronously on Dask's `LocalCluster`. A worker is busy while it sleeps; the whole run counts, with
+the wait for the last call. **Queries**: the same laws on a clock that is only counted, so that there are more runs: how
+many queries a portfolio of the model-assisted CMA-ES needs for a target with one worker and generations, and with eight
+without.
+Run: OMP_NUM_THREADS=1 python benchmarks/asynchronous.py
+"""
+
+from __future__ import annotations
+
+import os
+
+for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ.setdefault(name, "1")
+
+import heapq
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from _common import save
+
+import blackbox_zo as bz
+from blackbox_zo._auto import auto
+from blackbox_zo.journal import Answers
+from oracles import FunctionOracle
+
+D, WORKERS, CALLS, MEAN = 10, 8, 600, 0.04
+LAWS = {"lognormal 1.5": lambda rng: rng.lognormal(0.0, 1.5), "Pareto 1.5": lambda rng: rng.pareto(1.5) + 1.0}
+MOST = 50.0
+TARGETS = {"sphere": 1e-6, "ellipsoid": 1e-6, "rosenbrock": 1e-6, "rastrigin": 20.0}
+BUDGET, SEEDS = 6000, range(7)
+
+CMA = bz.EvolutionStrategy(0.3, model=True)
+GENERATIONS = bz.Portfolio((CMA, CMA), growth=(2.0, 0.0))
+
+
+def sphere(x: Any) -> float:
+    return float(x @ x)
+
+
+def ellipsoid(x: Any) -> float:
+    return float((10.0 ** (6 * np.arange(len(x)) / (len(x) - 1))) @ (x * x))
+
+
+def rosenbrock(x: Any) -> float:
+    return float(np.sum(100 * (x[1:] - x[:-1] ** 2) ** 2 + (1 - x[:-1]) ** 2))
+
+
+def rastrigin(x: Any) -> float:
+    return float(10 * len(x) + np.sum(x * x - 10 * np.cos(2 * np.pi * x)))
+
+
+FUNCTIONS = {f.__name__: f for f in (sphere, ellipsoid, rosenbrock, rastrigin)}
+
+
+def scale(law: str) -> float:
+    """What makes the mean of a law, cut at `MOST` medians, one."""
+    draws = np.array([LAWS[law](rng) for rng in [np.random.default_rng(0)] for _ in range(100_000)])
+    return float(1.0 / np.minimum(draws, MOST * np.median(draws)).mean())
+
+
+SCALE = {law: scale(law) for law in LAWS}
+MEDIAN = {"lognormal 1.5": 1.0, "Pareto 1.5": 2.0 ** (1 / 1.5)}
+
+
+def seconds(law: str, rng: np.random.Generator) -> float:
+    """The time of a call with mean 1."""
+    return SCALE[law] * min(LAWS[law](rng), MOST * MEDIAN[law])
+
+
+def sleeper(name: str, law: str) -> Callable[[Any], float]:
+    """A function that takes a time that follows from its point."""
+    f, constants = FUNCTIONS[name], (SCALE[law], MOST * MEDIAN[law], law.startswith("log"))
+
+    def fun(x: Any) -> float:
+        rng = np.random.default_rng(int.from_bytes(x.tobytes()[:16], "little"))
+        drawn = rng.lognormal(0.0, 1.5) if constants[2] else rng.pareto(1.5) + 1.0
+        time.sleep(MEAN * constants[0] * min(drawn, constants[1]))
+        return f(x)
+
+    return fun
+
+
+class Slept(bz.Observer):
+    """Adds up what the answered calls slept."""
+
+    def __init__(self, law: str) -> None:
+        self.law, self.total = law, 0.0
+
+    def answered(self, run: bz.Run, answers: Answers) -> None:
+        """Add the times of some calls, which follow from their points."""
+        for i in answers.ids:
+            rng = np.random.default_rng(int.from_bytes(self.points[i].tobytes()[:16], "little"))
+            self.total += MEAN * seconds(self.law, rng)
+
+    points: dict[int, Any]
+
+
+class Watched(FunctionOracle):
+    """A `FunctionOracle` that keeps the points it was asked about."""
+
+    points: dict[int, Any]
+
+    def parts(self, proposal: bz.Proposal) -> Any:
+        """See `FunctionOracle.parts`."""
+        self.points.update(zip(proposal.ids.tolist(), np.array(proposal.points), strict=True))
+        return super().parts(proposal)
+
+    def stream(self, ask: Any) -> Any:
+        """See `FunctionOracle.stream`."""
+
+        def also() -> bz.Proposal | None:
+            proposal = ask()
+            if proposal is not None:
+                self.points.update(zip(proposal.ids.tolist(), np.array(proposal.points), strict=True))
+            return proposal  # type: ignore[no-any-return]
+
+        return super().stream(also)
+
+
+def busy(name: str, law: str, seed: int, *, asynchronous: bool, executor: Any = None) -> tuple[float, float, float]:
+    """Share of the workers' time in which they sleep, the final value, and the seconds of the run."""
+    given: dict[str, Any] = {"executor": executor} if executor is not None else {"workers": WORKERS}
+    oracle, slept = Watched(sleeper(name, law), **given), Slept(law)
+    oracle.points = slept.points = {}
+    warm = bz.Search(np.ones(D), bz.RankBased(1.0, WORKERS), seed=seed)  # the workers start before the clock does
+    oracle.answer(warm.ask())
+    oracle.points.clear()
+    x0 = np.random.default_rng(seed).uniform(-2.0, 2.0, D)
+    method = "auto" if asynchronous else GENERATIONS
+    begun = time.monotonic()
+    result = bz.minimize(oracle, x0, method, CALLS, seed=seed, progress=slept, asynchronous=asynchronous)
+    wall = time.monotonic() - begun
+    oracle.close()
+    return slept.total / (WORKERS * wall), float(result.fun), wall
+
+
+def queries(name: str, law: str, estimator: bz.Estimator, workers: int, seed: int) -> int:
+    """Queries until the target, with workers whose time is only counted."""
+    rng, f = np.random.default_rng(seed), FUNCTIONS[name]
+    x0 = np.random.default_rng(seed).uniform(-2.0, 2.0, D)
+    search = bz.Search(x0, estimator, seed=seed, budget=BUDGET)
+    under_way: list[tuple[float, int, bz.Proposal]] = []
+    now, count = 0.0, 0
+
+    def ask() -> None:
+        nonlocal count
+        if search.nfev + sum(p.n for _, _, p in under_way) < BUDGET:
+            proposal, count = search.ask(), count + 1
+            heapq.heappush(under_way, (now + seconds(law, rng), count, proposal))
+
+    for _ in range(workers):
+        ask()
+    while under_way and not search.best.value <= TARGETS[name]:
+        now, _, proposal = heapq.heappop(under_way)
+        search.tell(proposal, bz.Values([f(x) for x in proposal.points]))
+        ask()
+    return search.nfev if search.best.value <= TARGETS[name] else BUDGET + 1
+
+
+def main() -> None:
+    from distributed import Client, LocalCluster
+
+    found: dict[str, Any] = {"busy": {}, "queries": {}}
+    singly = auto(bz.Vector(np.zeros(D)), np.zeros(D), None, None, asynchronous=True)[1]
+    serial_auto = auto(bz.Vector(np.zeros(D)), np.zeros(D), None, None)[1]
+    for law in LAWS:
+        for name in FUNCTIONS:
+            needed = {
+                label: statistics.median(queries(name, law, estimator, workers, seed) for seed in SEEDS)
+                for label, estimator, workers in (
+                    ("one worker, generations", GENERATIONS, 1),
+                    ("eight workers, asynchronous", singly, 8),
+                    ("one worker, auto", serial_auto, 1),
+                )
+            }
+            found["queries"][f"{name}, {law}"] = needed
+
+    def rows(label: str, names: Any, seeds: Any, **how: Any) -> None:
+        for law in LAWS:
+            for name in names:
+                runs = [busy(name, law, seed, **how) for seed in seeds]
+                found["busy"][f"{label}: {name}, {law}"] = {
+                    "busy": round(statistics.median(run[0] for run in runs), 3),
+                    "f": statistics.median(run[1] for run in runs),
+                    "seconds": round(statistics.median(run[2] for run in runs), 2),
+                }
+
+    rows("asynchronous", FUNCTIONS, (0, 1, 2), asynchronous=True)
+    rows("step by step", FUNCTIONS, (0,), asynchronous=False)
+    with (
+        LocalCluster(n_workers=WORKERS, threads_per_worker=1, dashboard_address=None) as cluster,
+        Client(cluster) as client,
+    ):
+        executor = client.get_executor()
+        rows("asynchronous, Dask", FUNCTIONS, (0,), asynchronous=True, executor=executor)
+    save(
+        __file__,
+        {
+            "unit": f"queries until the target, median of 7 starts ({BUDGET + 1}: not reached); share of the time of 8 "
+            f"workers in which a call sleeps, f after {CALLS} calls, and seconds, median of 3 starts (else of 1)",
+            "targets": TARGETS,
+            **found,
+        },
+    )
+
+
+if __name__ == "__main__":
+    main()
