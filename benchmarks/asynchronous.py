@@ -2,10 +2,10 @@
 
 Two parts. **Busy**: calls that sleep for a heavy-tailed time (lognormal with sigma 1.5, or Pareto with exponent 1.5;
 mean 40 ms, at most 50 times the median), 600 of them, asked by `minimize` with eight workers: step by step,
-asynchronously, and asynchronously on Dask's `LocalCluster`. A worker is busy while it sleeps; the whole run counts, with
-the wait for the last call. **Queries**: the same laws on a clock that is only counted, so that there are more runs: how
-many queries a portfolio of the model-assisted CMA-ES needs for a target with one worker and generations, and with eight
-without.
+asynchronously, and asynchronously on Dask's `LocalCluster`. A worker is busy while it sleeps; the whole run counts,
+with the wait for the last call. **Queries**: the same laws on a clock that is only counted, so that there are more
+runs: how many queries a portfolio of the model-assisted CMA-ES needs for a target with one worker and generations, and
+with eight without.
 Run: OMP_NUM_THREADS=1 python benchmarks/asynchronous.py
 """
 
