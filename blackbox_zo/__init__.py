@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING as _TYPE_CHECKING
 from typing import Any as _Any
 
 from blackbox_zo import rules as rules
+from blackbox_zo import stopping as stopping
 from blackbox_zo._version import __version__ as __version__
 from blackbox_zo.autograd import as_autograd as as_autograd
 from blackbox_zo.directions import Block as Block
@@ -78,6 +79,9 @@ from blackbox_zo.run import Report as Report
 from blackbox_zo.run import Run as Run
 from blackbox_zo.search import Best as Best
 from blackbox_zo.search import Search as Search
+from blackbox_zo.stopping import MedianRule as MedianRule
+from blackbox_zo.stopping import SuccessiveHalving as SuccessiveHalving
+from blackbox_zo.stopping import report as report
 from blackbox_zo.steps import Queries as Queries
 from blackbox_zo.steps import Step as Step
 from blackbox_zo.variables import Variable as Variable

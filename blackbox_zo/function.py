@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -15,6 +15,8 @@ from blackbox_zo._typing import Floats, Ints, Tree, override
 from blackbox_zo.feedback import Values
 from blackbox_zo.oracle import Answered, Oracle, Part, gather, queries_of
 from blackbox_zo.proposal import Proposal
+from blackbox_zo.stopping import Curve, Stopped, Stopper, StoppingRule
+from blackbox_zo.stopping._reports import during
 from blackbox_zo.variables._labels import writable
 from blackbox_zo.variables._tree import like
 from blackbox_zo.workers._function import function_workers
@@ -46,6 +48,8 @@ class FunctionOracle(Oracle):
         args: More arguments for `fun`, after x.
         timeout: Seconds that one call of `fun` may take. Then its worker is ended, with all that it has started, and
             the query has failed; it is not asked again. Not on Windows.
+        stopping: Decides by what `fun` reports (`report`) whether a query goes on; see `SuccessiveHalving`. Not for calls
+            on an `executor`, nor with `vectorized`. On Windows only in this process.
         memory_growth: MiB by which the memory of a worker may grow before it is replaced; none is no limit. Not on
             Windows.
 
@@ -79,6 +83,7 @@ class FunctionOracle(Oracle):
         args: tuple[Any, ...] = (),
         timeout: float | None = None,
         memory_growth: float | None = None,
+        stopping: StoppingRule | None = None,
     ) -> None:
         if not callable(fun):
             raise TypeError(f"`fun` must be a function of x, got {fun!r:.60}.")
@@ -100,6 +105,13 @@ class FunctionOracle(Oracle):
                 check_positive("FunctionOracle", **{name: value})
                 if executor is not None:
                     raise ValueError(f"`{name}` is for worker processes; calls on an `executor` cannot be ended.")
+        if stopping is not None and (executor is not None or vectorized):
+            other = "calls on an `executor` cannot be stopped; use `workers`" if executor is not None else (
+                "`vectorized=True` asks all points in one call; leave one of them out"
+            )  # fmt: skip
+            raise ValueError(f"`stopping` ends one query early, but {other}.")
+        self._stopper = None if stopping is None else Stopper(stopping, "`fun`")
+        self._reporting = dict[int, Curve]()
         self.fun: Callable[[Tree], Any] = (lambda x: fun(x, *args)) if args else fun
         self.vectorized, self.on_error, self.calls, self.workers = vectorized, on_error, 0, int(workers)
         self.raised: BaseException | None = None
@@ -108,8 +120,9 @@ class FunctionOracle(Oracle):
             self._pool = Remote(Call(fun, args), executor, self.workers if self.workers > 1 else None)
         elif workers > 1 or timeout is not None or memory_growth is not None:
             self._pool = function_workers(
-                fun, args, self.workers, vectorized=vectorized, timeout=timeout, growth=memory_growth
-            )
+                fun, args, self.workers, vectorized=vectorized, timeout=timeout, growth=memory_growth,
+                heard=None if self._stopper is None else self._heard,
+            )  # fmt: skip
 
     def answer(self, proposal: Proposal) -> Values:
         """See `Oracle.answer`."""
@@ -126,12 +139,17 @@ class FunctionOracle(Oracle):
             for i in range(proposal.n):
                 x = proposal.tree(i)
                 self.calls += 1
+                if self._stopper is not None:
+                    yield self._part(proposal, [(np.array([i]), self._heard_here(proposal, i, x))])
+                    continue
                 try:
                     answer = Values([number(self.fun(x))])
                 except Exception as error:
                     yield self._part(proposal, [(np.array([i]), Raised(error))])
                 else:
                     yield proposal.ids[i : i + 1], answer
+        if self._stopper is not None:
+            self._stopper.check_heard()
 
     @override
     def stream(self, ask: Callable[[], Proposal | None]) -> Iterator[Answered]:
@@ -173,8 +191,7 @@ class FunctionOracle(Oracle):
             return count - 1
 
         def task(k: int) -> Any:
-            proposal, i = open_[k]
-            return proposal.tree(i)
+            return self._begun(k, *open_[k])
 
         results = pool.stream(more, task, broken_off)
         try:
@@ -182,8 +199,10 @@ class FunctionOracle(Oracle):
                 self.calls += len(found)
                 for k, result in sorted(found, key=lambda one: isinstance(one[1], Raised)):  # answers come first
                     proposal, i = open_.pop(k)
-                    ids, part = self._part(proposal, [(np.array([i]), result)])
+                    ids, part = self._part(proposal, [(np.array([i]), self._over(k, proposal, i, result))])
                     yield proposal, ids, part
+                    if self._stopper is not None:
+                        self._stopper.check_heard()
         finally:
             results.close()
             self.calls += len(broken_off)
@@ -195,20 +214,71 @@ class FunctionOracle(Oracle):
             results = pool.run(len(shares), lambda k: proposal.take(shares[k]).trees(), broken_off)
         else:
             shares = list(np.arange(n)[:, None])
-            results = pool.run(n, proposal.tree, broken_off)
+            results = pool.run(n, lambda k: self._begun(k, proposal, k), broken_off)
         try:
             for found in results:
-                some = [(shares[k], result) for k, result in found]
+                some = [(shares[k], self._over(k, proposal, k, result)) for k, result in found]
                 self.calls += sum(len(share) for share, _ in some)
                 yield from self._parts(proposal, some)
         finally:
             results.close()
             self.calls += sum(len(shares[k]) for k in broken_off)  # calls that were ended were calls too
 
+    # ------------------------------------------------------------------------------------------------ early stopping
+
+    def _begun(self, k: int, proposal: Proposal, i: int) -> Tree:
+        """The point of task k, whose reports are listened to from now on."""
+        if self._stopper is not None:
+            self._reporting[k] = self._stopper.begin(self, proposal, int(proposal.ids[i]))
+        return proposal.tree(i)
+
+    def _heard(self, k: int, step: float, value: float) -> bool:
+        """A report of task k; whether it is to stop."""
+        assert self._stopper is not None
+        return k in self._reporting and self._stopper.stops(self._reporting[k], step, value)
+
+    def _over(self, k: int, proposal: Proposal, i: int, result: Any) -> Any:
+        """The result of task k, `Early` if it was stopped or has reported."""
+        curve = self._reporting.pop(k, None)
+        if self._stopper is None or curve is None:
+            return result
+        stopped = isinstance(result, Raised) and isinstance(result.error, Stopped) and bool(curve.values)
+        note = self._stopper.end(self, proposal, int(proposal.ids[i]), curve, stopped=stopped)
+        return Noted(curve.values[-1] if stopped else result, note) if note else result
+
+    def _heard_here(self, proposal: Proposal, i: int, x: Tree) -> Any:
+        """The result of a call in this process."""
+        assert self._stopper is not None
+        self._reporting[i] = self._stopper.begin(self, proposal, int(proposal.ids[i]))
+        try:
+            with during(lambda step, value: self._heard(i, step, value)):
+                result = self.fun(x)
+        except (Exception, Stopped) as error:
+            result = Raised(error)
+        return self._over(i, proposal, i, result)
+
+    @override
+    def start(self) -> Any:
+        return () if self._stopper is None else {}
+
+    @override
+    def absorb(self, state: Any, evidence: Mapping[int, Any]) -> Any:
+        return state if self._stopper is None else self._stopper.absorb(state, evidence)
+
+    @override
+    def save(self, state: Any) -> dict[str, Any]:
+        return super().save(state) if self._stopper is None else self._stopper.save(state)
+
+    @override
+    def load(self, saved: Mapping[str, Any]) -> Any:
+        return super().load(saved) if self._stopper is None else self._stopper.load(saved)
+
+    # --------------------------------------------------------------------------------------------------- what came of it
+
     def _parts(self, proposal: Proposal, found: list[tuple[Ints, Any]]) -> Iterator[Part]:
         """What has arrived as one part; what is raised comes after the answers."""
-        good = [(share, result) for share, result in found if not isinstance(result, Raised)]
-        bad = [(share, result) for share, result in found if isinstance(result, Raised)]
+        good = [(share, result) for share, result in found if not _raised(result)]
+        bad = [(share, result) for share, result in found if _raised(result)]
         for some in (good, bad):
             if some:
                 yield self._part(proposal, some)
@@ -224,6 +294,9 @@ class FunctionOracle(Oracle):
 
     def _value(self, result: Any, n: int) -> tuple[Floats, dict[str, Any] | None]:
         """What came of a call about n points."""
+        if isinstance(result, Noted):
+            value, failure = self._value(result.result, n)
+            return value, {**result.note, **(failure or {})}
         if not isinstance(result, Lost | Raised):
             try:
                 return numbers(result, n) if self.vectorized else np.array([number(result)]), None
@@ -240,6 +313,17 @@ class FunctionOracle(Oracle):
         """End the worker processes."""
         if self._pool is not None:
             self._pool.close()
+
+
+class Noted(NamedTuple):
+    """The result of a call, with its entries for the journal."""
+
+    result: Any
+    note: dict[str, Any]
+
+
+def _raised(result: Any) -> bool:
+    return isinstance(result.result if isinstance(result, Noted) else result, Raised)
 
 
 def _tried(call: Callable[[], Any]) -> Any:

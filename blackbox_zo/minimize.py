@@ -26,6 +26,7 @@ from blackbox_zo.oracle import Oracle
 from blackbox_zo.rules import Rule
 from blackbox_zo.run import Observer, Run
 from blackbox_zo.search import Search
+from blackbox_zo.stopping import StoppingRule
 from blackbox_zo.tally import Tally
 from blackbox_zo.variables import Vector
 
@@ -60,6 +61,7 @@ def minimize(
     unit: Any = None,
     args: tuple[Any, ...] = (),
     asynchronous: bool = False,
+    stopping: StoppingRule | None = None,
 ) -> OptimizeResult:
     """Minimise a function from its values alone.
 
@@ -95,6 +97,7 @@ def minimize(
         asynchronous: Let no worker wait: each step is one query, a worker that is done gets the next at once, and no
             generation waits for its last answer. "auto" is then a CMA-ES and its restarts. The run does not repeat from
             its seed, as its course depends on time, but its journal resumes it exactly.
+        stopping: Ends queries early, by what `fun` says with `report` on the way: `SuccessiveHalving()` or `MedianRule()`.
 
     Returns:
         `OptimizeResult`: the best point `x` that was asked, and its value `fun`, under noise where the search stands,
@@ -127,7 +130,13 @@ def minimize(
     budget = None if budget is None else int(budget)
     observers = display(progress, Tally(budget))
     oracle: Any = fun
-    asked: dict[str, Any] = {"vectorized": vectorized, "executor": executor, "args": args, "timeout": timeout}
+    asked: dict[str, Any] = {
+        "vectorized": vectorized,
+        "executor": executor,
+        "args": args,
+        "timeout": timeout,
+        "stopping": stopping,
+    }
     if not (isinstance(fun, Oracle) or callable(getattr(fun, "answer", None))):
         skip: Literal["skip", "raise"] = "skip" if on_error == "skip" else "raise"
         oracle = FunctionOracle(fun, workers=workers, on_error=skip, **asked)

@@ -59,6 +59,8 @@ class Pool:
         late: Start of the message for a task that takes too long.
         aim: What workers that cannot be set up failed to do, for the message.
         threads: Number of threads of numerical libraries, unless the environment sets it.
+        heard: Called with the number of a running task, and the step and the value of a report of it; returns whether it
+            is to stop. None if nobody listens.
 
     Attributes:
         replaced: Number of processes replaced so far.
@@ -79,8 +81,9 @@ class Pool:
         late: str = "no answer",
         aim: str = "be set up",
         threads: int = 1,
+        heard: Callable[[int, float, float], bool] | None = None,
     ) -> None:
-        self._setup = Setup(setup, growth, threads)
+        self._setup, self._heard = Setup(setup, growth, threads, heard=heard is not None), heard
         self.n, self.timeout, self.replaced = n, timeout, 0
         self._again, self._late, self._aim = again, late, aim
         self._sharing = Sharing(ahead)
@@ -157,6 +160,9 @@ class Pool:
                     self._give(waiting, task)
                     for worker, kind, content in self._messages(turn, wake):
                         if worker not in self._workers:  # replaced in the meantime
+                            continue
+                        if kind == "report":
+                            self._judge(worker, *content)
                             continue
                         if kind == "ready":
                             worker.ready, worker.since, self._stillborn = True, time.monotonic(), 0
@@ -269,6 +275,11 @@ class Pool:
         if grown:
             self._replace(worker, waiting)
         return found
+
+    def _judge(self, worker: Worker, serial: int, count: int, step: float, value: float) -> None:
+        """Pass the report of a task on, and tell the task whether it is to stop."""
+        i = worker.tasks.get(serial)
+        worker.judge(serial, count, stop=i is not None and self._heard is not None and self._heard(i, step, value))
 
     def _gone(
         self, worker: Worker, kind: str, content: Any, waiting: deque[int], tries: Counter[int]
