@@ -79,11 +79,11 @@ from blackbox_zo.run import Report as Report
 from blackbox_zo.run import Run as Run
 from blackbox_zo.search import Best as Best
 from blackbox_zo.search import Search as Search
+from blackbox_zo.steps import Queries as Queries
+from blackbox_zo.steps import Step as Step
 from blackbox_zo.stopping import MedianRule as MedianRule
 from blackbox_zo.stopping import SuccessiveHalving as SuccessiveHalving
 from blackbox_zo.stopping import report as report
-from blackbox_zo.steps import Queries as Queries
-from blackbox_zo.steps import Step as Step
 from blackbox_zo.variables import Variable as Variable
 from blackbox_zo.variables import Vector as Vector
 from blackbox_zo.wrappers import Cache as Cache

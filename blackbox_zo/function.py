@@ -48,8 +48,8 @@ class FunctionOracle(Oracle):
         args: More arguments for `fun`, after x.
         timeout: Seconds that one call of `fun` may take. Then its worker is ended, with all that it has started, and
             the query has failed; it is not asked again. Not on Windows.
-        stopping: Decides by what `fun` reports (`report`) whether a query goes on; see `SuccessiveHalving`. Not for calls
-            on an `executor`, nor with `vectorized`. On Windows only in this process.
+        stopping: Decides by what `fun` reports (`report`) whether a query goes on; see `SuccessiveHalving`. Not on an
+            `executor`, nor with `vectorized`; on Windows only in this process.
         memory_growth: MiB by which the memory of a worker may grow before it is replaced; none is no limit. Not on
             Windows.
 
@@ -148,8 +148,6 @@ class FunctionOracle(Oracle):
                     yield self._part(proposal, [(np.array([i]), Raised(error))])
                 else:
                     yield proposal.ids[i : i + 1], answer
-        if self._stopper is not None:
-            self._stopper.check_heard()
 
     @override
     def stream(self, ask: Callable[[], Proposal | None]) -> Iterator[Answered]:
@@ -201,8 +199,6 @@ class FunctionOracle(Oracle):
                     proposal, i = open_.pop(k)
                     ids, part = self._part(proposal, [(np.array([i]), self._over(k, proposal, i, result))])
                     yield proposal, ids, part
-                    if self._stopper is not None:
-                        self._stopper.check_heard()
         finally:
             results.close()
             self.calls += len(broken_off)
@@ -243,7 +239,9 @@ class FunctionOracle(Oracle):
         if self._stopper is None or curve is None:
             return result
         stopped = isinstance(result, Raised) and isinstance(result.error, Stopped) and bool(curve.values)
-        note = self._stopper.end(self, proposal, int(proposal.ids[i]), curve, stopped=stopped)
+        failed = isinstance(result, Raised | Lost) and not stopped
+        query = int(proposal.ids[i])
+        note = self._stopper.end(self, proposal, query, curve, stopped=stopped, failed=failed)
         return Noted(curve.values[-1] if stopped else result, note) if note else result
 
     def _heard_here(self, proposal: Proposal, i: int, x: Tree) -> Any:
@@ -273,7 +271,7 @@ class FunctionOracle(Oracle):
     def load(self, saved: Mapping[str, Any]) -> Any:
         return super().load(saved) if self._stopper is None else self._stopper.load(saved)
 
-    # --------------------------------------------------------------------------------------------------- what came of it
+    # -------------------------------------------------------------------------------------------------- what came of it
 
     def _parts(self, proposal: Proposal, found: list[tuple[Ints, Any]]) -> Iterator[Part]:
         """What has arrived as one part; what is raised comes after the answers."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from blackbox_zo._auto import answered_singly, auto
+from blackbox_zo._auto import answered_singly, auto, check_stopping
 from blackbox_zo._checks import check_at_least, check_choice, check_positive
 from blackbox_zo._records import Ended, Report
 from blackbox_zo._typing import Floats, Tree, override
@@ -97,7 +97,8 @@ def minimize(
         asynchronous: Let no worker wait: each step is one query, a worker that is done gets the next at once, and no
             generation waits for its last answer. "auto" is then a CMA-ES and its restarts. The run does not repeat from
             its seed, as its course depends on time, but its journal resumes it exactly.
-        stopping: Ends queries early, by what `fun` says with `report` on the way: `SuccessiveHalving()` or `MedianRule()`.
+        stopping: Ends queries early, by what `fun` says with `report` on the way: `SuccessiveHalving()` or
+            `MedianRule()`. "auto" is then a CMA-ES and its restarts, which only compares values.
 
     Returns:
         `OptimizeResult`: the best point `x` that was asked, and its value `fun`, under noise where the search stands,
@@ -146,10 +147,12 @@ def minimize(
     if isinstance(method, str):
         if method != "auto":
             raise ValueError(f'`method` must be "auto", an estimator, or (estimator, rule); got {method!r}.')
-        start, method = auto(start, x0, bounds, unit, asynchronous=asynchronous)
+        start, method = auto(start, x0, bounds, unit, asynchronous=asynchronous, stopping=stopping is not None)
     estimator, rule = method if isinstance(method, tuple) and len(method) == 2 else (method, None)
     if not isinstance(estimator, Estimator) or not (rule is None or isinstance(rule, Rule)):
         raise TypeError(f'`method` must be "auto", an estimator, or (estimator, rule); got {method!r:.80}.')
+    if stopping is not None:
+        check_stopping(estimator)
     if asynchronous:
         estimator = answered_singly(start, estimator)
     over = ""

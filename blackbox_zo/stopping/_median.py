@@ -17,10 +17,10 @@ __all__ = ["MedianRule"]
 @final
 @dataclass(frozen=True)
 class MedianRule(StoppingRule):
-    """The median stopping rule (Golovin et al. 2017, Google Vizier, KDD, section 3.2.2).
+    """The median stopping rule (Golovin et al. 2017, Google Vizier: a service for black-box optimization, KDD).
 
-    A query is stopped at step s if its best value up to s is worse than the median, over the queries that have ended and
-    had come as far as s, of the mean of their values up to s.
+    A query is stopped at step s if its best value up to s is worse than the median, over the queries that have ended
+    and had come as far as s, of the mean of their values up to s.
 
     Args:
         least: The number of such queries from which on one may be stopped, at least 1.

@@ -58,7 +58,7 @@ def report(value: Any, step: float | None = None) -> None:
     thread = threading.current_thread()
     mine = [c for c in here.calls if c.thread is thread] or [c for c in here.calls if c.started(thread)]
     if not mine:
-        if here.calls_before[0] and thread is not threading.main_thread():
+        if thread in here.orphans:
             _warn_once()
         return
     call: Call = mine[-1]

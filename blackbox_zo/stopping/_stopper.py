@@ -39,7 +39,7 @@ class Stopper:
         self._learning: Learning | None = None
         self._curves = dict[int, Curve]()
         self._state: Any = None
-        self._heard = self._told = False
+        self._heard, self._silent, self._first = False, 0, 0
 
     def begin(self, oracle: Learner, proposal: Proposal, query: int) -> Curve:
         """The empty curve of a query that begins, or begins again."""
@@ -51,6 +51,7 @@ class Stopper:
                 self._add(state)
                 self._state = state
             self._add(told)
+            self._first = self._first or proposal.n
             curve = self._curves[query] = Curve()
             return curve
 
@@ -68,23 +69,26 @@ class Stopper:
             curve.add(step, value)
             return self.rule.stops(curve, [c for c in self._curves.values() if c is not curve and c.values])
 
-    def end(self, oracle: Learner, proposal: Proposal, query: int, curve: Curve, *, stopped: bool) -> dict[str, Any]:
-        """Note that a query has ended; returns its entries for the journal."""
+    def end(
+        self, oracle: Learner, proposal: Proposal, query: int, curve: Curve, *, stopped: bool, failed: bool
+    ) -> dict[str, Any]:
+        """Note that a query has ended; returns its entries for the journal.
+
+        Says once, after as many queries as the first step has, that none has reported anything.
+        """
         with self._lock:
             curve.ended = True
         if not curve.values:
+            self._silent += not failed
+            if not self._heard and not failed and self._silent == self._first:
+                warnings.warn(
+                    f"`stopping={self.rule!r}` has nothing to decide by: {self._what} reported nothing in the first "
+                    "step.",
+                    stacklevel=2,
+                )
             return {}
         proposal.learn(oracle, query, [list(pair) for pair in zip(curve.steps, curve.values, strict=True)])
         return {"reports": len(curve.values), **({"stopped": True} if stopped else {})}
-
-    def check_heard(self) -> None:
-        """Say once, after the first step, that nothing was reported."""
-        if not self._told and not self._heard:
-            warnings.warn(
-                f"`stopping={self.rule!r}` has nothing to decide by: {self._what} reported nothing in the first step.",
-                stacklevel=2,
-            )
-        self._told = True
 
     # ------------------------------------------------------------------------------------------- what an oracle learns
 

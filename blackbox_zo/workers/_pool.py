@@ -59,8 +59,8 @@ class Pool:
         late: Start of the message for a task that takes too long.
         aim: What workers that cannot be set up failed to do, for the message.
         threads: Number of threads of numerical libraries, unless the environment sets it.
-        heard: Called with the number of a running task, and the step and the value of a report of it; returns whether it
-            is to stop. None if nobody listens.
+        heard: Called with the number of a running task, and the step and the value of a report of it; returns whether
+            it is to stop. None if nobody listens.
 
     Attributes:
         replaced: Number of processes replaced so far.

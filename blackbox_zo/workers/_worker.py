@@ -19,13 +19,13 @@ from pathlib import Path
 from typing import Any
 
 __all__ = [
-    "BEGUN", "CURRENT", "FLUSH", "FROM", "JUDGED", "NAME", "PAGE", "STOP", "UNTIL", "Call", "calls", "calls_before",
-    "dumps", "pack", "plain", "unpack",
+    "BEGUN", "CURRENT", "FLUSH", "FROM", "JUDGED", "NAME", "PAGE", "STOP", "UNTIL", "Call", "calls", "dumps",
+    "orphans", "pack", "plain", "unpack",
 ]  # fmt: skip
 
 CURRENT, BEGUN, FROM, UNTIL, JUDGED, STOP = range(6)
-"""Entries of the page shared by parent and worker: the running call, when it began, the range of calls to skip, how many
-reports have been judged, and which call is to stop."""
+"""Entries of the page shared by parent and worker: the running call, when it began, the range of calls to skip, how
+many reports have been judged, and which call is to stop."""
 
 PAGE = 6 * 8
 """Bytes of the shared page."""
@@ -78,7 +78,7 @@ class Call:
 
     def __exit__(self, *args: object) -> None:
         calls.remove(self)
-        calls_before[0] += 1
+        orphans.update(thread for thread in threading.enumerate() if self.started(thread))
 
 
 _sending = threading.Lock()
@@ -87,8 +87,8 @@ _sending = threading.Lock()
 calls: list[Call] = []
 """Those under way whose reports somebody listens to."""
 
-calls_before = [0]
-"""Number of those that have ended."""
+orphans: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
+"""Threads that outlived the call in which they began."""
 
 
 def main() -> None:

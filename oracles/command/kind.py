@@ -60,7 +60,7 @@ class _Minimisation(Session):
             given.budget = max(given.budget, sum(len(a.ids) for a in bz.read_journal(given.journal).answers()))
         with told():
             self.oracle = _oracle(given, header, kind)
-            variable, estimator, rule = _method(header, self.oracle, given.asynchronous)
+            variable, estimator, rule = _method(header, self.oracle, given)
         most = estimator.n if isinstance(estimator, Distinct) else 1 if variable.fixed.all() else math.inf
         self.whole = given.budget >= most and not self.oracle.noisy
         if self.whole:
@@ -113,7 +113,7 @@ class _Minimisation(Session):
 
 def _oracle(given: argparse.Namespace, header: Mapping[str, Any] | None, kind: Kind) -> CommandOracle:
     """The program, from the journal's header when resuming, else from the options."""
-    changes = {"timeout": given.timeout, "workers": given.workers}
+    changes = {"timeout": given.timeout, "workers": given.workers, "stopping": given.stopping}
     if header is not None:
         fixed = sorted({word.partition("=")[0] for word in given.typed} & set(kind.names.values()))
         if fixed:
@@ -127,13 +127,16 @@ def _oracle(given: argparse.Namespace, header: Mapping[str, Any] | None, kind: K
 
 
 def _method(
-    header: Mapping[str, Any] | None, oracle: CommandOracle, asynchronous: bool
+    header: Mapping[str, Any] | None, oracle: CommandOracle, given: argparse.Namespace
 ) -> tuple[bz.Vector, bz.Estimator, bz.Rule | None]:
     if header is not None:
         return restore(header)
     start = bz.Vector(oracle.x0, oracle.bounds)
-    variable, estimator = auto(start, oracle.x0, oracle.bounds, None, asynchronous=asynchronous)
-    if asynchronous:
+    stopping = given.stopping is not None
+    variable, estimator = auto(
+        start, oracle.x0, oracle.bounds, None, asynchronous=given.asynchronous, stopping=stopping
+    )
+    if given.asynchronous:
         estimator = answered_singly(variable, estimator)
     return variable, distinct(variable, estimator), None
 

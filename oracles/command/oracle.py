@@ -21,10 +21,12 @@ from blackbox_zo._typing import Floats, override
 from blackbox_zo.feedback import Values
 from blackbox_zo.oracle import Answered, Oracle, Part, gather, queries_of
 from blackbox_zo.proposal import Proposal
+from blackbox_zo.stopping import Stopper, StoppingRule
 from blackbox_zo.workers._cancel import CancelScope, current
 from blackbox_zo.workers._process import how
 from oracles.command._program import Program, end
 from oracles.command._reading import Unreadable, lines_of, reader_of
+from oracles.command._reports import Reports
 from oracles.command._template import Template, did_you_mean
 from oracles.command.parameters import Parameter, Value, bounds_of, parameters_of, parameters_of_problem
 
@@ -56,6 +58,8 @@ class CommandOracle(Oracle):
         env: Environment variables to add to the current ones.
         tail: How many last lines of a failed run to keep.
         start: Starting values of some or all parameters; the rest start at the middle of their range.
+        stopping: Decides whether a run goes on, by its reports: lines `report 0.83` or `report 0.83 step=12` on its
+            stdout, which it must flush. It is ended as after `timeout`. With `maximize`, a higher report is better.
         noisy: Whether the program may be run again with the values of an earlier run. By default it is not, where all
             parameters are whole numbers and choices: the run ends once all combinations have been tried.
 
@@ -93,6 +97,7 @@ class CommandOracle(Oracle):
         tail: int = 20,
         start: Mapping[str, Value] | None = None,
         noisy: bool = False,
+        stopping: StoppingRule | None = None,
     ) -> None:
         if timeout is not None:
             check_positive("CommandOracle", timeout=timeout)
@@ -101,6 +106,7 @@ class CommandOracle(Oracle):
         self.parameters = parameters_of(parameters)
         self.timeout, self.workers, self.maximize, self.tail = timeout, int(workers), maximize, int(tail)
         self.noisy = noisy
+        self._stopper = None if stopping is None else Stopper(stopping, "the program")
         self.cwd = None if cwd is None else os.fspath(expanded(cwd))
         self.env = None if env is None else {**os.environ, **env}
         self.run, self.read, self.calls = run if isinstance(run, str) else list(run), read, 0
@@ -204,7 +210,7 @@ class CommandOracle(Oracle):
     def _answers(
         self, queries: Iterator[tuple[Proposal, int]], done: queue.SimpleQueue[int | None], stop: CancelScope
     ) -> Iterator[Answered]:
-        mine: dict[int, tuple[Program, Proposal, int, dict[str, Value], Any]] = {}
+        mine: dict[int, tuple[Program, Proposal, int, dict[str, Value], Any, Reports | None]] = {}
         count = 0
         try:
             while True:
@@ -212,25 +218,38 @@ class CommandOracle(Oracle):
                     (proposal, i), count = wanted, count + 1
                     values, query = self.decode(proposal.points[i]), int(proposal.ids[i])
                     before = self._reader.before({**values, "python": sys.executable, "id": query})
-                    program = Program(self.filled(values, query), self.cwd, self.env, self.timeout)
-                    mine[count] = program, proposal, i, values, before
+                    reports = None
+                    if self._stopper is not None:
+                        reports = Reports(self._stopper, self._stopper.begin(self, proposal, query), self.maximize)
+                    program = Program(self.filled(values, query), self.cwd, self.env, self.timeout, reports)
+                    mine[count] = program, proposal, i, values, before, reports
                     self._running.add(program)
                     self.calls += 1
                     program.start(lambda k=count: done.put(k))  # type: ignore[misc]
                 if not mine:
                     return
-                program, proposal, i, values, before = mine.pop(stop.next_of(done))
+                program, proposal, i, values, before, reports = mine.pop(stop.next_of(done))
                 self._running.discard(program)
-                yield proposal, proposal.ids[i : i + 1], self._value(program, values, before)
+                answer = self._value(program, values, before, reports)
+                if self._stopper is not None and reports is not None:
+                    query, failed = int(proposal.ids[i]), bool(answer.n_failed)
+                    note = self._stopper.end(
+                        self, proposal, query, reports.curve, stopped=program.stopped and not failed, failed=failed
+                    )
+                    answer.info = ({**(answer.info or ({},))[0], **note},)  # type: ignore[dict-item]
+                yield proposal, proposal.ids[i : i + 1], answer
         finally:
             under_way = [program for program, *_ in mine.values()]
             end(under_way)
             self._running.difference_update(under_way)
 
-    def _value(self, program: Program, values: dict[str, Value], before: Any) -> Values:
+    def _value(self, program: Program, values: dict[str, Value], before: Any, reports: Reports | None) -> Values:
         """The answer of a program that has ended."""
         number, trouble = math.nan, program.trouble
-        if program.code is None and not trouble:
+        if reports is not None and program.stopped:
+            trouble = reports.trouble
+            number = (-1 if self.maximize else 1) * reports.curve.values[-1] if reports.curve.values else math.nan
+        elif program.code is None and not trouble:
             trouble = "the program was killed before it started"
         elif not trouble and program.code:
             trouble = how(program.code) if program.code > 0 else f"killed by {how(program.code)}"
@@ -245,6 +264,24 @@ class CommandOracle(Oracle):
             last = [*lines_of(program.stdout), *lines_of(program.stderr)][-self.tail :] if self.tail else []
             return Values([np.nan], info=[{**info, "error": trouble, "tail": "\n".join(last)[-_TAIL_CHARACTERS:]}])
         return Values([-number if self.maximize else number], info=[info])
+
+    # ------------------------------------------------------------------------------------------- what it learns
+
+    @override
+    def start(self) -> Any:
+        return () if self._stopper is None else {}
+
+    @override
+    def absorb(self, state: Any, evidence: Mapping[int, Any]) -> Any:
+        return state if self._stopper is None else self._stopper.absorb(state, evidence)
+
+    @override
+    def save(self, state: Any) -> dict[str, Any]:
+        return super().save(state) if self._stopper is None else self._stopper.save(state)
+
+    @override
+    def load(self, saved: Mapping[str, Any]) -> Any:
+        return super().load(saved) if self._stopper is None else self._stopper.load(saved)
 
     @override
     def close(self) -> None:
