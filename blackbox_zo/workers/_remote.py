@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import pickle
 import queue
@@ -189,11 +190,49 @@ def _submit_to(executor: Executor) -> Callable[..., Any]:
         def submit(call: Call, name: str, task: Any) -> Any:
             if getattr(executor, "_shutdown", False):
                 raise RuntimeError("cannot schedule new futures after shutdown")
-            return client.submit(call, name, task, key=f"blackbox_zo-{name}", **options)
+            return _Fetched(client, client.submit(call, name, task, key=f"blackbox_zo-{name}", **options))
 
         if client is not None:
             return submit
     return executor.submit
+
+
+class _Fetched:
+    """A call on Dask, which is done once its result is here.
+
+    To fetch a result takes messages by way of the scheduler, on a busy machine as long as a short call. So results are
+    fetched in the client's own thread, several at a time, while the search goes on.
+
+    Args:
+        client: The client.
+        future: Its future.
+    """
+
+    def __init__(self, client: Any, future: Any) -> None:
+        self._client, self._future, self.cancel = client, future, future.cancel
+        self._found: Any = None
+
+    def add_done_callback(self, done: Callable[[Any], object]) -> None:
+        """Call `done` once the result is here, or cannot be had."""
+
+        async def fetch() -> None:
+            with contextlib.suppress(Exception):  # which `result` shows
+                self._found = await self._client.gather(self._future, asynchronous=True)
+            done(self)
+
+        def ended(future: Any) -> None:
+            fetching = None
+            if future.status == "finished":
+                with contextlib.suppress(Exception):  # the client is closed
+                    fetching = self._client.loop.add_callback(fetch) or True
+            if fetching is None:
+                done(self)
+
+        self._future.add_done_callback(ended)
+
+    def result(self) -> Any:
+        """The result; raises what went wrong."""
+        return self._future.result() if self._found is None else self._found
 
 
 def _cancelled(future: Any) -> bool:
