@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from typing import Any, Literal, NamedTuple
 
@@ -13,9 +13,9 @@ from blackbox_zo._checks import check_at_least, check_choice, check_positive
 from blackbox_zo._number import number, numbers
 from blackbox_zo._typing import Floats, Ints, Tree, override
 from blackbox_zo.feedback import Values
-from blackbox_zo.oracle import Answered, Oracle, Part, gather, queries_of
+from blackbox_zo.oracle import Answered, Part, gather, queries_of
 from blackbox_zo.proposal import Proposal
-from blackbox_zo.stopping import Curve, Stopped, Stopper, StoppingRule
+from blackbox_zo.stopping import Curve, Stoppable, Stopped, Stopper, StoppingRule
 from blackbox_zo.stopping._reports import during
 from blackbox_zo.variables._labels import writable
 from blackbox_zo.variables._tree import like
@@ -27,7 +27,7 @@ from blackbox_zo.workers._remote import Call, Remote
 __all__ = ["FunctionOracle"]
 
 
-class FunctionOracle(Oracle):
+class FunctionOracle(Stoppable):
     """Ask a Python function.
 
     A worker process is a fresh interpreter that gets `fun` by cloudpickle, so lambdas, closures and functions of a
@@ -110,7 +110,7 @@ class FunctionOracle(Oracle):
                 "`vectorized=True` asks all points in one call; leave one of them out"
             )  # fmt: skip
             raise ValueError(f"`stopping` ends one query early, but {other}.")
-        self._stopper = None if stopping is None else Stopper(stopping, "`fun`")
+        self.stopper = None if stopping is None else Stopper(stopping, "`fun`")
         self._reporting = dict[int, Curve]()
         self.fun: Callable[[Tree], Any] = (lambda x: fun(x, *args)) if args else fun
         self.vectorized, self.on_error, self.calls, self.workers = vectorized, on_error, 0, int(workers)
@@ -121,7 +121,7 @@ class FunctionOracle(Oracle):
         elif workers > 1 or timeout is not None or memory_growth is not None:
             self._pool = function_workers(
                 fun, args, self.workers, vectorized=vectorized, timeout=timeout, growth=memory_growth,
-                heard=None if self._stopper is None else self._heard,
+                heard=None if self.stopper is None else self._heard,
             )  # fmt: skip
 
     def answer(self, proposal: Proposal) -> Values:
@@ -139,7 +139,7 @@ class FunctionOracle(Oracle):
             for i in range(proposal.n):
                 x = proposal.tree(i)
                 self.calls += 1
-                if self._stopper is not None:
+                if self.stopper is not None:
                     yield self._part(proposal, [(np.array([i]), self._heard_here(proposal, i, x))])
                     continue
                 try:
@@ -224,52 +224,36 @@ class FunctionOracle(Oracle):
 
     def _begun(self, k: int, proposal: Proposal, i: int) -> Tree:
         """The point of task k, whose reports are listened to from now on."""
-        if self._stopper is not None:
-            self._reporting[k] = self._stopper.begin(self, proposal, int(proposal.ids[i]))
+        if self.stopper is not None:
+            self._reporting[k] = self.stopper.begin(self, proposal, int(proposal.ids[i]))
         return proposal.tree(i)
 
     def _heard(self, k: int, step: float, value: float) -> bool:
         """A report of task k; whether it is to stop."""
-        assert self._stopper is not None
-        return k in self._reporting and self._stopper.stops(self._reporting[k], step, value)
+        assert self.stopper is not None
+        return k in self._reporting and self.stopper.stops(self._reporting[k], step, value)
 
     def _over(self, k: int, proposal: Proposal, i: int, result: Any) -> Any:
-        """The result of task k, `Early` if it was stopped or has reported."""
+        """The result of task k, `Noted` if it has reported."""
         curve = self._reporting.pop(k, None)
-        if self._stopper is None or curve is None:
+        if self.stopper is None or curve is None:
             return result
         stopped = isinstance(result, Raised) and isinstance(result.error, Stopped) and bool(curve.values)
         failed = isinstance(result, Raised | Lost) and not stopped
         query = int(proposal.ids[i])
-        note = self._stopper.end(self, proposal, query, curve, stopped=stopped, failed=failed)
+        note = self.stopper.end(self, proposal, query, curve, stopped=stopped, failed=failed)
         return Noted(curve.values[-1] if stopped else result, note) if note else result
 
     def _heard_here(self, proposal: Proposal, i: int, x: Tree) -> Any:
         """The result of a call in this process."""
-        assert self._stopper is not None
-        self._reporting[i] = self._stopper.begin(self, proposal, int(proposal.ids[i]))
+        assert self.stopper is not None
+        self._reporting[i] = self.stopper.begin(self, proposal, int(proposal.ids[i]))
         try:
             with during(lambda step, value: self._heard(i, step, value)):
                 result = self.fun(x)
         except (Exception, Stopped) as error:
             result = Raised(error)
         return self._over(i, proposal, i, result)
-
-    @override
-    def start(self) -> Any:
-        return () if self._stopper is None else {}
-
-    @override
-    def absorb(self, state: Any, evidence: Mapping[int, Any]) -> Any:
-        return state if self._stopper is None else self._stopper.absorb(state, evidence)
-
-    @override
-    def save(self, state: Any) -> dict[str, Any]:
-        return super().save(state) if self._stopper is None else self._stopper.save(state)
-
-    @override
-    def load(self, saved: Mapping[str, Any]) -> Any:
-        return super().load(saved) if self._stopper is None else self._stopper.load(saved)
 
     # -------------------------------------------------------------------------------------------------- what came of it
 

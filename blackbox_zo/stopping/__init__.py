@@ -6,4 +6,5 @@ from blackbox_zo.stopping._halving import SuccessiveHalving as SuccessiveHalving
 from blackbox_zo.stopping._median import MedianRule as MedianRule
 from blackbox_zo.stopping._reports import Stopped as Stopped
 from blackbox_zo.stopping._reports import report as report
+from blackbox_zo.stopping._stoppable import Stoppable as Stoppable
 from blackbox_zo.stopping._stopper import Stopper as Stopper

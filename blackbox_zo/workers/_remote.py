@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hashlib
 import pickle
 import queue
@@ -18,6 +17,7 @@ from blackbox_zo._number import number
 from blackbox_zo.errors import WorkerError
 from blackbox_zo.workers._by_value import by_value
 from blackbox_zo.workers._cancel import CancelScope, current
+from blackbox_zo.workers._executors import size_of, submit_to
 from blackbox_zo.workers._outcomes import Lost, Raised
 from blackbox_zo.workers._spawn import SpawnPool
 from blackbox_zo.workers._worker import pack, plain, unpack
@@ -39,7 +39,7 @@ class Remote:
 
     def __init__(self, call: Call, executor: Executor, size: int | None = None) -> None:
         self._call, self._executor, self._size = call, executor, size
-        self._begin = _submit_to(executor)
+        self._begin = submit_to(executor)
         self._most = executor.most if isinstance(executor, SpawnPool) else sys.maxsize
         self._run, self._count = uuid.uuid4().hex, 0
 
@@ -162,77 +162,6 @@ class Remote:
             f"{self._name} could not run `fun`: {said}. Its workers must be able to import `blackbox_zo` and the "
             "modules that `fun` uses, and what `fun` holds must be picklable."
         )
-
-
-def size_of(executor: Executor) -> int | None:
-    """How many calls an executor runs at a time; None if it does not say."""
-    dask = sys.modules.get("distributed.cfexecutor")
-    if dask is not None and isinstance(executor, dask.ClientExecutor):
-        return sum(executor._client.nthreads().values()) or None
-    for name in ("most", "_max_workers", "num_workers"):  # ours, those of Python, that of mpi4py
-        size = getattr(executor, name, None)
-        if isinstance(size, int) and size > 0:
-            return size
-    return None
-
-
-def _submit_to(executor: Executor) -> Callable[..., Any]:
-    """The function that submits a call; its futures have `add_done_callback`, `result` and `cancel`.
-
-    Dask's executor wraps the client's futures, and the wrapped future never completes if a worker was killed or the
-    client closed (distributed 2026.8): so calls go to the client itself.
-    """
-    dask = sys.modules.get("distributed.cfexecutor")
-    if dask is not None and isinstance(executor, dask.ClientExecutor):
-        client: Any = getattr(executor, "_client", None)
-        options = getattr(executor, "_kwargs", {})
-
-        def submit(call: Call, name: str, task: Any) -> Any:
-            if getattr(executor, "_shutdown", False):
-                raise RuntimeError("cannot schedule new futures after shutdown")
-            return _Fetched(client, client.submit(call, name, task, key=f"blackbox_zo-{name}", **options))
-
-        if client is not None:
-            return submit
-    return executor.submit
-
-
-class _Fetched:
-    """A call on Dask, which is done once its result is here.
-
-    To fetch a result takes messages by way of the scheduler, on a busy machine as long as a short call. So results are
-    fetched in the client's own thread, several at a time, while the search goes on.
-
-    Args:
-        client: The client.
-        future: Its future.
-    """
-
-    def __init__(self, client: Any, future: Any) -> None:
-        self._client, self._future, self.cancel = client, future, future.cancel
-        self._found: Any = None
-
-    def add_done_callback(self, done: Callable[[Any], object]) -> None:
-        """Call `done` once the result is here, or cannot be had."""
-
-        async def fetch() -> None:
-            with contextlib.suppress(Exception):  # which `result` shows
-                self._found = await self._client.gather(self._future, asynchronous=True)
-            done(self)
-
-        def ended(future: Any) -> None:
-            fetching = None
-            if future.status == "finished":
-                with contextlib.suppress(Exception):  # the client is closed
-                    fetching = self._client.loop.add_callback(fetch) or True
-            if fetching is None:
-                done(self)
-
-        self._future.add_done_callback(ended)
-
-    def result(self) -> Any:
-        """The result; raises what went wrong."""
-        return self._future.result() if self._found is None else self._found
 
 
 def _cancelled(future: Any) -> bool:

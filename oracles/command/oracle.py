@@ -19,9 +19,9 @@ from blackbox_zo._describe import describe
 from blackbox_zo._paths import expanded
 from blackbox_zo._typing import Floats, override
 from blackbox_zo.feedback import Values
-from blackbox_zo.oracle import Answered, Oracle, Part, gather, queries_of
+from blackbox_zo.oracle import Answered, Part, gather, queries_of
 from blackbox_zo.proposal import Proposal
-from blackbox_zo.stopping import Stopper, StoppingRule
+from blackbox_zo.stopping import Stoppable, Stopper, StoppingRule
 from blackbox_zo.workers._cancel import CancelScope, current
 from blackbox_zo.workers._process import how
 from oracles.command._program import Program, end
@@ -35,7 +35,7 @@ __all__ = ["CommandOracle"]
 _TAIL_CHARACTERS = 4000
 
 
-class CommandOracle(Oracle):
+class CommandOracle(Stoppable):
     r"""Runs a program with the parameters of each query and reads one number from its output.
 
     The search moves in the unit cube, one coordinate per parameter. No shell is involved: a value with spaces, quotes
@@ -106,7 +106,7 @@ class CommandOracle(Oracle):
         self.parameters = parameters_of(parameters)
         self.timeout, self.workers, self.maximize, self.tail = timeout, int(workers), maximize, int(tail)
         self.noisy = noisy
-        self._stopper = None if stopping is None else Stopper(stopping, "the program")
+        self.stopper = None if stopping is None else Stopper(stopping, "the program")
         self.cwd = None if cwd is None else os.fspath(expanded(cwd))
         self.env = None if env is None else {**os.environ, **env}
         self.run, self.read, self.calls = run if isinstance(run, str) else list(run), read, 0
@@ -219,8 +219,8 @@ class CommandOracle(Oracle):
                     values, query = self.decode(proposal.points[i]), int(proposal.ids[i])
                     before = self._reader.before({**values, "python": sys.executable, "id": query})
                     reports = None
-                    if self._stopper is not None:
-                        reports = Reports(self._stopper, self._stopper.begin(self, proposal, query), self.maximize)
+                    if self.stopper is not None:
+                        reports = Reports(self.stopper, self.stopper.begin(self, proposal, query), self.maximize)
                     program = Program(self.filled(values, query), self.cwd, self.env, self.timeout, reports)
                     mine[count] = program, proposal, i, values, before, reports
                     self._running.add(program)
@@ -231,9 +231,9 @@ class CommandOracle(Oracle):
                 program, proposal, i, values, before, reports = mine.pop(stop.next_of(done))
                 self._running.discard(program)
                 answer = self._value(program, values, before, reports)
-                if self._stopper is not None and reports is not None:
+                if self.stopper is not None and reports is not None:
                     query, failed = int(proposal.ids[i]), bool(answer.n_failed)
-                    note = self._stopper.end(
+                    note = self.stopper.end(
                         self, proposal, query, reports.curve, stopped=program.stopped and not failed, failed=failed
                     )
                     answer.info = ({**(answer.info or ({},))[0], **note},)  # type: ignore[dict-item]
@@ -264,24 +264,6 @@ class CommandOracle(Oracle):
             last = [*lines_of(program.stdout), *lines_of(program.stderr)][-self.tail :] if self.tail else []
             return Values([np.nan], info=[{**info, "error": trouble, "tail": "\n".join(last)[-_TAIL_CHARACTERS:]}])
         return Values([-number if self.maximize else number], info=[info])
-
-    # ------------------------------------------------------------------------------------------- what it learns
-
-    @override
-    def start(self) -> Any:
-        return () if self._stopper is None else {}
-
-    @override
-    def absorb(self, state: Any, evidence: Mapping[int, Any]) -> Any:
-        return state if self._stopper is None else self._stopper.absorb(state, evidence)
-
-    @override
-    def save(self, state: Any) -> dict[str, Any]:
-        return super().save(state) if self._stopper is None else self._stopper.save(state)
-
-    @override
-    def load(self, saved: Mapping[str, Any]) -> Any:
-        return super().load(saved) if self._stopper is None else self._stopper.load(saved)
 
     @override
     def close(self) -> None:

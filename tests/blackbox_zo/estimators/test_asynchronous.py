@@ -220,10 +220,13 @@ def test_a_start_where_all_fails_is_left() -> None:
     def f(x: Any) -> float:
         return float((x - 2) @ (x - 2)) if x.max() > 0 else np.nan
 
-    start = bz.Vector(np.full(2, -1.5), (-2.0, 3.0), 2.5)
+    start = bz.Vector(np.full(2, -15.0), (-20.0, 3.0))
     search = bz.Search(start, portfolio(2), seed=1, budget=300)
     Workers(search, f, 8).run(1e-4)
     assert search.best.value <= 1e-4
+    assert isinstance(search.estimator, bz.Portfolio)
+    first = search.estimator.trace(search.state)[0]
+    assert first.ended == "no answer to 30 queries" and np.isnan(first.before)
 
 
 def test_noise_is_noticed_and_x_is_asked_once_in_a_generation() -> None:
