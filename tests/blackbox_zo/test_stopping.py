@@ -384,3 +384,12 @@ def test_a_journal_without_reports_goes_on_with_a_rule_and_the_other_way_round(t
 
 def test_stopped_is_no_exception() -> None:
     assert issubclass(Stopped, BaseException) and not issubclass(Stopped, Exception)
+
+
+@pytest.mark.parametrize("rule", [None, bz.SuccessiveHalving()])
+def test_the_laws_of_oracles_hold_with_a_rule_and_without(rule: bz.stopping.StoppingRule | None) -> None:
+    def reporting(x: Any) -> float:
+        bz.report(float(x @ x))
+        return float(x @ x)
+
+    bz.testing.check_oracle(FunctionOracle(reporting, stopping=rule), np.ones(3))
