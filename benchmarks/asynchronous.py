@@ -71,7 +71,7 @@ MEDIAN = {"lognormal 1.5": 1.0, "Pareto 1.5": 2.0 ** (1 / 1.5)}
 
 def seconds(law: str, rng: np.random.Generator) -> float:
     """The time of a call with mean 1."""
-    return SCALE[law] * min(LAWS[law](rng), MOST * MEDIAN[law])
+    return float(SCALE[law] * min(LAWS[law](rng), MOST * MEDIAN[law]))
 
 
 def rng_of(x: Any) -> np.random.Generator:

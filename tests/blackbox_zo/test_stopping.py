@@ -185,7 +185,11 @@ def test_reports_do_not_extend_the_time_limit_of_a_call() -> None:
 
 def test_threads_of_a_query_report_for_it(tmp_path: Path) -> None:
     def fun(x: Any) -> float:
-        thread = threading.Thread(target=lambda: [bz.report(float(x @ x) + 1 / e) for e in range(1, 5)])
+        def run() -> None:
+            for epoch in range(1, 5):
+                bz.report(float(x @ x) + 1 / epoch)
+
+        thread = threading.Thread(target=run)
         thread.start()
         thread.join()
         return float(x @ x)
@@ -272,7 +276,8 @@ def test_steps_must_grow() -> None:
 
 
 def test_a_function_that_never_reports_is_told_so_once() -> None:
-    for how in ({}, {"workers": 2}, {"workers": 2, "asynchronous": True}):
+    ways: tuple[dict[str, Any], ...] = ({}, {"workers": 2}, {"workers": 2, "asynchronous": True})
+    for how in ways:
         with pytest.warns(UserWarning, match="has nothing to decide by: `fun` reported nothing in the first step") as w:
             bz.minimize(
                 lambda x: float(x @ x), [1.0, 1.0], STRATEGY, budget=30, stopping=bz.MedianRule(), **how

@@ -44,7 +44,7 @@ def test_programs_that_report_worse_are_stopped(tmp_path: Path, maximize: bool) 
     assert 8 <= len(stopped) < 30 and all(answer["info"]["reports"] < 9 for answer in stopped)
     for answer in stopped:  # the value is the last report, and its x among the worse ones
         assert answer["value"] == answer["learnt"]["CommandOracle"][-1][1]
-    assert result.nfailed == 0 and abs(oracle.decode(result.x)["x"] - 3) < 1
+    assert result.nfailed == 0 and abs(float(oracle.decode(result.x)["x"]) - 3) < 1
 
 
 def test_a_stopped_program_takes_its_children_with_it(tmp_path: Path) -> None:
