@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING as _TYPE_CHECKING
 from typing import Any as _Any
 
 from blackbox_zo import rules as rules
+from blackbox_zo import stopping as stopping
 from blackbox_zo._begin import read_known as read_known
 from blackbox_zo._version import __version__ as __version__
 from blackbox_zo.autograd import as_autograd as as_autograd
@@ -27,6 +28,7 @@ from blackbox_zo.errors import StopRun as StopRun
 from blackbox_zo.errors import TellError as TellError
 from blackbox_zo.errors import WorkerError as WorkerError
 from blackbox_zo.estimators import PGPE as PGPE
+from blackbox_zo.estimators import Asynchronous as Asynchronous
 from blackbox_zo.estimators import AugmentedRandomSearch as AugmentedRandomSearch
 from blackbox_zo.estimators import BlockDescent as BlockDescent
 from blackbox_zo.estimators import ConsensusBased as ConsensusBased
@@ -81,6 +83,9 @@ from blackbox_zo.search import Best as Best
 from blackbox_zo.search import Search as Search
 from blackbox_zo.steps import Queries as Queries
 from blackbox_zo.steps import Step as Step
+from blackbox_zo.stopping import MedianRule as MedianRule
+from blackbox_zo.stopping import SuccessiveHalving as SuccessiveHalving
+from blackbox_zo.stopping import report as report
 from blackbox_zo.variables import Starts as Starts
 from blackbox_zo.variables import Variable as Variable
 from blackbox_zo.variables import Vector as Vector

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from blackbox_zo._typing import Tree
-from blackbox_zo.estimators import BlockDescent, Estimator, EvolutionStrategy, Portfolio, QuasiNewton
+from blackbox_zo.estimators import Asynchronous, BlockDescent, Estimator, EvolutionStrategy, Portfolio, QuasiNewton
 from blackbox_zo.variables import Vector
 
-__all__ = ["auto"]
+__all__ = ["answered_singly", "auto", "check_stopping"]
 
 MANY = 100
 """Above this dimension the queries may not suffice for one gradient."""
@@ -19,7 +19,9 @@ DENSE = 1000
 """Up to this dimension d × d numbers are kept."""
 
 
-def auto(start: Vector, x0: Tree, bounds: Any, unit: Any) -> tuple[Vector, Estimator]:
+def auto(
+    start: Vector, x0: Tree, bounds: Any, unit: Any, *, asynchronous: bool = False, stopping: bool = False
+) -> tuple[Vector, Estimator]:
     """What `method="auto"` is: a portfolio by dimension, and the unit that bounds suggest.
 
     A quasi-Newton method comes first. Above 100 dimensions a sweep of descent in blocks of coordinates precedes it, and
@@ -27,15 +29,55 @@ def auto(start: Vector, x0: Tree, bounds: Any, unit: Any) -> tuple[Vector, Estim
     covariance above 100. Then all restart, the CMA-ES with ever larger populations and with smaller radii. Where there
     are finitely many points, it is the CMA-ES alone. The unit of an element with two bounds is half their distance, if
     none is given.
+
+    With `asynchronous` it is the CMA-ES and its restarts: a quasi-Newton method asks one point after another, and would
+    leave workers idle. With `stopping`, too, and the CMA-ES has no model: the value of a query that was stopped says
+    how it ranks, and no more.
     """
     if unit is None and start.bounded:
         width = (start.upper - start.lower) / 2.0
         start = Vector(x0, bounds, np.where(np.isfinite(width) & (width > 0), width, 1.0))
-    population = EvolutionStrategy(0.3, model=start.size <= 20)
+    population = EvolutionStrategy(0.3, model=start.size <= 20 and not stopping)
+    if asynchronous:
+        return start, Portfolio((Asynchronous(population), Asynchronous(population)), growth=(2.0, 0.0))
     if start.grid:
         return start, population
+    if stopping:
+        return start, Portfolio((population, population), growth=(2.0, 0.0))
     d = start.size
     local: tuple[Estimator, ...] = (QuasiNewton(0.2),)
     if d > MANY:
         local = (BlockDescent(0.2, sweeps=1), *local) if d <= DENSE else (BlockDescent(0.2),)
     return start, Portfolio((*local, population, population), growth=(*(1.0 for _ in local), 2.0, 0.0))
+
+
+def check_stopping(estimator: Estimator) -> None:
+    """Raise ValueError where values of queries that were stopped would mislead an estimator."""
+    members = estimator.members if isinstance(estimator, Portfolio) else (estimator,)
+    for member in members:
+        if member.exact:
+            raise ValueError(
+                f"`stopping` does not go with `{type(member).__name__}`, which takes differences of values: that of a "
+                'query that was stopped early is another kind of number. Use "auto" or an `EvolutionStrategy`.'
+            )
+
+
+def answered_singly(start: Vector, estimator: Estimator) -> Estimator:
+    """The estimator of an asynchronous run: an evolution strategy is wrapped.
+
+    Raises:
+        ValueError: The estimator needs the answers of whole steps, or there are finitely many points.
+    """
+    if start.grid and not start.fixed.all():
+        raise ValueError(
+            "`asynchronous=True` cannot ask each of finitely many points once, as it does not know those under way. "
+            "Leave it out."
+        )
+    if isinstance(estimator, EvolutionStrategy):
+        return Asynchronous(estimator)
+    if not estimator.any_age:
+        raise ValueError(
+            f"`asynchronous=True` needs a method that takes answers one by one; `{type(estimator).__name__}` needs "
+            'those of a whole step. Use "auto" or an `EvolutionStrategy`, or leave `asynchronous` out.'
+        )
+    return estimator

@@ -123,7 +123,7 @@ def _reopen(engine: Engine, step: int, mine: dict[str, Any]) -> None:
     if pending.left < pending.queries.n:
         pending.told_as = Values
     if "learnt" in mine:
-        pending.learnt = unpacked(mine["learnt"])
+        pending.learnt |= unpacked(mine["learnt"])
     i = 0
     while f"ranking/{i}/positions" in mine:
         ranking = Ranking.from_levels(np.array(mine[f"ranking/{i}/levels"]), mine.get(f"ranking/{i}/weights"))

@@ -128,7 +128,7 @@ class Engine:
                 points = self.past.variable.project(pending.queries.points())
                 self.state = self.estimator.inform(self.state, self.variable, points, feedback.values)
             return
-        if self.variable.version - pending.version > self.max_staleness:
+        if self.variable.version - pending.version > self.max_staleness and not self.estimator.any_age:
             return
         if self.several and pending.first_id == 0:
             self.go_on(self.ready(self.estimator, self.rule), moved=1)

@@ -59,7 +59,7 @@ class Open:
         self.values.fill(np.nan)
         self.stderr: Floats | None = None
         self.rankings: list[tuple[Ints, Ranking]] = []
-        self.learnt: dict[str, dict[int, Any]] = {}
+        self.learnt = moment.told = dict[str, dict[int, Any]]()
         self.told_as: type[Feedback] | None = None
 
     def copy(self) -> Open:
@@ -68,7 +68,7 @@ class Open:
         out.left, out.waiting, out.values = self.left, self.waiting.copy(), self.values.copy()
         out.stderr = None if self.stderr is None else self.stderr.copy()
         out.rankings, out.told_as = list(self.rankings), self.told_as
-        out.learnt = {name: dict(found) for name, found in self.learnt.items()}
+        out.learnt |= {name: dict(found) for name, found in self.learnt.items()}
         return out
 
     def take(self, positions: Ints, feedback: Feedback) -> Feedback | None:

@@ -139,15 +139,19 @@ class Moment:
     Args:
         learning: Learning of the search; None for a proposal outside a search, which oracles answer from their start
             state.
+
+    Attributes:
+        told: The evidence of the queries that were told so far, by oracle name and query id.
     """
 
-    __slots__ = ("_by", "_evidence", "_lost", "learning", "states", "withdrawable")
+    __slots__ = ("_by", "_evidence", "_lost", "learning", "states", "told", "withdrawable")
 
     def __init__(self, learning: Learning | None = None) -> None:
         self.learning = Learning() if learning is None else learning
         self.states = self.learning.states
         self._evidence: dict[str, dict[int, Any]] | None = None
         self._by: dict[str, weakref.ref[Any]] = {}
+        self.told: dict[str, dict[int, Any]] = {}
         self._lost = self.withdrawable = False
 
     def state(self, oracle: Learner) -> Any:
@@ -178,6 +182,10 @@ class Moment:
                 "one of them a class of its own."
             )
         self._by[name], known[query] = weakref.ref(oracle), evidence
+
+    def told_of(self, oracle: Learner) -> dict[int, Any]:
+        """The evidence of an oracle from those queries of this step that were told, before a resume too, by id."""
+        return self.told.get(name_of(oracle), {})
 
     def of(self, positions: Ints, first_id: int = 0) -> dict[str, dict[int, Any]] | None:
         """The evidence of the queries `first_id + positions`, by oracle name and query id; None if there is none.

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from blackbox_zo._auto import auto
+from blackbox_zo._auto import answered_singly, auto, check_stopping
 from blackbox_zo._begin import begun, pairs_of, start_of
 from blackbox_zo._checks import check_at_least, check_choice, check_positive
 from blackbox_zo._records import Ended, Report
@@ -27,6 +27,7 @@ from blackbox_zo.oracle import Oracle
 from blackbox_zo.rules import Rule
 from blackbox_zo.run import Observer, Run
 from blackbox_zo.search import Search
+from blackbox_zo.stopping import StoppingRule
 from blackbox_zo.tally import Tally
 from blackbox_zo.variables import Starts, Vector
 
@@ -63,6 +64,8 @@ def minimize(
     known: Iterable[tuple[Tree, float]] | None = None,
     retries: int = 0,
     change: bool = False,
+    asynchronous: bool = False,
+    stopping: StoppingRule | None = None,
 ) -> OptimizeResult:
     """Minimise a function from its values alone.
 
@@ -79,7 +82,7 @@ def minimize(
         seed: Determines all randomness.
         vectorized: See `fun`.
         workers: Number of worker processes.
-        executor: A `concurrent.futures.Executor` to use instead of `workers`.
+        executor: A `concurrent.futures.Executor` to use instead of worker processes.
         journal: A file that records every answer. If it holds a run, that run continues, and nothing is asked twice.
         callback: Called after every step with an `OptimizeResult`, by keyword if its only parameter is named
             `intermediate_result`. To stop, raise StopIteration or return True.
@@ -101,6 +104,11 @@ def minimize(
         retries: How often a failed query is asked again before it has failed; see `Retry`. An exception is a failure
             with `on_error="skip"` alone.
         change: Whether a run in the journal may go on with another method than before; see `Search.change`.
+        asynchronous: Let no worker wait: each step is one query, a worker that is done gets the next at once, and no
+            generation waits for its last answer. "auto" is then a CMA-ES and its restarts. The run does not repeat from
+            its seed, as its course depends on time, but its journal resumes it exactly.
+        stopping: Ends queries early, by what `fun` says with `report` on the way: `SuccessiveHalving()` or
+            `MedianRule()`. "auto" is then a CMA-ES and its restarts, which only compares values.
 
     Returns:
         `OptimizeResult`: the best point `x` that was asked or known, and its value `fun`, under noise where the search
@@ -134,8 +142,14 @@ def minimize(
     budget = None if budget is None else int(budget)
     observers = display(progress, Tally(budget))
     oracle: Any = fun
-    asked: dict[str, Any] = {"vectorized": vectorized, "executor": executor, "args": args, "timeout": timeout}
-    asked["retries"] = retries
+    asked: dict[str, Any] = {
+        "vectorized": vectorized,
+        "executor": executor,
+        "args": args,
+        "timeout": timeout,
+        "stopping": stopping,
+        "retries": retries,
+    }
     if not (isinstance(fun, Oracle) or callable(getattr(fun, "answer", None))):
         skip: Literal["skip", "raise"] = "skip" if on_error == "skip" else "raise"
         oracle = FunctionOracle(fun, workers=workers, on_error=skip, **asked)
@@ -146,7 +160,7 @@ def minimize(
     start = Vector(x0, bounds, unit)
     if isinstance(method, str) and method != "auto":
         raise ValueError(f'`method` must be "auto", an estimator, or (estimator, rule); got {method!r}.')
-    suited, default = auto(start, x0, bounds, unit)
+    suited, default = auto(start, x0, bounds, unit, asynchronous=asynchronous, stopping=stopping is not None)
     if then is None or not (change or then.changed):
         start = suited if isinstance(method, str) else start
     elif suited.fingerprint() == then.header.get("start"):  # the unit is part of the problem, and stays
@@ -155,6 +169,10 @@ def minimize(
     estimator, rule = method if isinstance(method, tuple) and len(method) == 2 else (method, None)
     if not isinstance(estimator, Estimator) or not (rule is None or isinstance(rule, Rule)):
         raise TypeError(f'`method` must be "auto", an estimator, or (estimator, rule); got {method!r:.80}.')
+    if stopping is not None:
+        check_stopping(estimator)
+    if asynchronous:
+        estimator = answered_singly(start, estimator)
     over = ""
     if start.fixed.all():
         over, budget = "`bounds` fix every element of `x0`, so it was asked about once.", 1
@@ -169,7 +187,7 @@ def minimize(
         limits: dict[str, Any] = {"time_limit": time_limit, "target": target}
         if steps is not None:
             limits["steps"] = max(int(steps) - search.moves, 0)
-        run = Run(search, oracle, **limits, measures=measures or (), observers=observers)
+        run = Run(search, oracle, **limits, measures=measures or (), observers=observers, asynchronous=asynchronous)
         if callback is not None:
             run.observers += (_ScipyCallback(callback, before),)
         _to_the_end(run, on_error)

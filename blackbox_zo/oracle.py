@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
 from blackbox_zo._state import pack, unpack
 from blackbox_zo._typing import Ints
+from blackbox_zo.errors import OracleError
 from blackbox_zo.feedback import Feedback, Values
 from blackbox_zo.proposal import Proposal
 
-__all__ = ["Answers", "Oracle", "Part", "gather", "parts_of"]
+__all__ = ["Answered", "Answers", "Oracle", "Part", "gather", "parts_of", "queries_of", "stream_of"]
 
 Part = tuple[Ints, Feedback]
 """Ids of some queries of a proposal, and their answers."""
+
+Answered = tuple[Proposal, Ints, Feedback]
+"""A proposal, ids of some of its queries, and their answers."""
 
 
 class Answers(Protocol):
@@ -76,6 +80,23 @@ class Oracle(ABC):
         """
         yield proposal.ids, self.answer(proposal)
 
+    def stream(self, ask: Callable[[], Proposal | None]) -> Iterator[Answered]:
+        """Yield answers as they arrive, asking for another proposal whenever a query could be taken on at once.
+
+        Override this if queries are answered in parallel, so that no worker waits while another is at its query: see
+        `Run(asynchronous=True)`. Queries that were handed out are answered even after `ask` has returned None.
+
+        Args:
+            ask: The next proposal; None once there are no more.
+
+        Raises:
+            OracleError: This oracle answers one step after another.
+        """
+        raise OracleError(
+            f"`{type(self).__name__}` cannot answer asynchronously: it answers one step after another. Leave "
+            "`asynchronous` out, or use an oracle with `stream`, such as `FunctionOracle(fun, workers=8)`."
+        )
+
     def start(self) -> Any:
         """The state before the first step: numbers, text, arrays, and (named) tuples of them. By default `()`."""
         return ()
@@ -112,6 +133,18 @@ def parts_of(oracle: Answers, proposal: Proposal) -> Iterator[Part]:
     if isinstance(oracle, Oracle):
         return oracle.parts(proposal)
     return iter([(proposal.ids, oracle.answer(proposal))])
+
+
+def stream_of(oracle: Answers, ask: Callable[[], Proposal | None]) -> Iterator[Answered]:
+    """The answers of any object with `answer` to a stream of proposals; see `Oracle.stream`."""
+    return oracle.stream(ask) if isinstance(oracle, Oracle) else Oracle.stream(oracle, ask)  # type: ignore[arg-type]
+
+
+def queries_of(ask: Callable[[], Proposal | None]) -> Iterator[tuple[Proposal, int]]:
+    """Each query of a stream of proposals, by its position, asking for a proposal when its first query is wanted."""
+    while (proposal := ask()) is not None:
+        for i in range(proposal.n):
+            yield proposal, i
 
 
 def gather(proposal: Proposal, parts: Iterable[Part]) -> Values:

@@ -64,6 +64,15 @@ class Retry(Wrapper):
         return again(lambda some: parts_of(self.oracle, some), proposal, self.n, self._values)
 
 
+def check_no_retries(retries: int) -> None:
+    """Raise ValueError where an asynchronous run is to ask failures again."""
+    if retries:
+        raise ValueError(
+            f"`retries={retries}` asks failures again once their step is done, and an asynchronous step is one query. "
+            "Leave `retries` or `asynchronous` out, or ask again within the function."
+        )
+
+
 def again(
     ask: Callable[[Proposal], Iterator[Part]],
     proposal: Proposal,

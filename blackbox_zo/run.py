@@ -20,8 +20,8 @@ from blackbox_zo.feedback import Feedback, Values
 from blackbox_zo.journal import Answers, Measured
 from blackbox_zo.journal.lines import answers_of
 from blackbox_zo.measure import Measure
+from blackbox_zo.oracle import Answered, parts_of, stream_of
 from blackbox_zo.oracle import Answers as Answering
-from blackbox_zo.oracle import parts_of
 from blackbox_zo.proposal import Proposal
 from blackbox_zo.workers._cancel import Cancelled, CancelScope
 
@@ -56,6 +56,26 @@ class Observer:
         """The run has ended; `run.ended` and `run.message` say how."""
 
 
+class _Tally:
+    """The answers so far to an open step."""
+
+    __slots__ = ("count", "left", "total")
+
+    def __init__(self, n: int) -> None:
+        self.left, self.count, self.total = n, 0, 0.0
+
+    @property
+    def mean(self) -> float:
+        """The mean of its values; NaN if it has none."""
+        return self.total / self.count if self.count else math.nan
+
+
+def _close(answers: Any) -> None:
+    """End what is under way."""
+    if hasattr(answers, "close"):
+        answers.close()
+
+
 class Run:
     """The main loop: ask, answer, tell and measure until a limit is reached. Iterating yields a report after each step.
 
@@ -71,6 +91,9 @@ class Run:
         observers: Receive the events of the run.
         ahead: Number of later proposals to ask for before the current one is answered; see `Proposal.ahead`.
         stop: Catches signals; the run ends between two answers. None leaves Ctrl-C to Python.
+        asynchronous: Ask for another step whenever a worker of the oracle is free, and do not wait for those before:
+            steps end in any order. The oracle needs `Oracle.stream`; the steps of an `Asynchronous` estimator are one
+            query each. A run repeats from its journal, but not from its seed: its course depends on time.
         origin: A snapshot from before this run, to which it may go back if an oracle raises `Rewind`; None for its own
             start.
 
@@ -85,6 +108,7 @@ class Run:
     Raises:
         ValueError: No limit is given, or an argument is out of range.
         JournalError: The search has a journal, and the oracle cannot be replayed.
+        OracleError: The oracle cannot answer asynchronously.
 
     Example:
         >>> import blackbox_zo as bz, numpy as np
@@ -111,6 +135,7 @@ class Run:
         measures: Sequence[Measure] = (),
         observers: Sequence[Observer] = (),
         ahead: int = 0,
+        asynchronous: bool = False,
         stop: Stop | None = None,
         origin: Snapshot | None = None,
     ) -> None:
@@ -136,7 +161,13 @@ class Run:
         self.search, self.oracle = search, oracle
         self.steps, self.time_limit, self.target, self.patience, self.until = steps, time_limit, target, patience, until
         self.measures, self.observers, self.ahead, self.stop = tuple(measures), tuple(observers), ahead, stop
-        self._origin = origin
+        if asynchronous and ahead:
+            raise ValueError(f"`run(ahead={ahead})` is for runs step by step; with `asynchronous=True` leave it out.")
+        self.asynchronous, self._origin = asynchronous, origin
+        self._asked = deque[Proposal]()
+        self._tallies = dict[int, _Tally]()
+        self._stream = stream_of(oracle, self._another) if asynchronous else None
+        self._ask_error: Exception | None = None
         self.ended: Ended | None = None
         self.message = ""
         self.first_failure: Failure | None = None
@@ -169,10 +200,9 @@ class Run:
         barren = self.search.barren  # a run that gave up and is resumed gets its full patience again
         self._patient_from = barren if self.patience is not None and barren >= self.patience else 0
         self._tell("begin")
-        asked: deque[Proposal] = deque()
         try:
             self._work(True)
-            yield from self._go(asked)
+            yield from self._go()
         except GeneratorExit:
             if self.ended is None:
                 self._finish(Ended.STOPPED, "The caller left the loop.")
@@ -185,7 +215,8 @@ class Run:
             self._finish(Ended.RAISED, f"{by}{type(error).__name__}: {error}")
             raise
         finally:
-            self.search.give_back(asked)
+            _close(self._stream)
+            self.search.give_back(self._asked)
             self._work(False)
             self._tell("end")
 
@@ -220,8 +251,8 @@ class Run:
     def _finish(self, ended: Ended, message: str) -> None:
         self.ended, self.message = ended, message
 
-    def _go(self, asked: deque[Proposal]) -> Iterator[Report]:
-        search = self.search
+    def _go(self) -> Iterator[Report]:
+        search, asked = self.search, self._asked
         snapshots = Snapshots(search, self._origin)
         first = min(search.waiting, default=search.steps)
         told_before = 0
@@ -230,13 +261,7 @@ class Run:
             self._measure(last=ending is not None)
         while ending is None:
             try:
-                self._ask(asked)
-                if not asked:
-                    ending = self.reached() or (Ended.BUDGET, "The rest of the budget was handed out elsewhere.")
-                    break
-                proposal, *ahead = asked
-                proposal.ahead = tuple(ahead)
-                value, over = self._answer(proposal)
+                done, over = self._answer()
             except StopRun as stop:
                 ending = Ended.STOPPED, str(stop) or "The oracle ended the run."
                 break
@@ -245,13 +270,19 @@ class Run:
                 if back is None:
                     raise
                 asked.clear()
+                self._tallies.clear()
+                self._stream = stream_of(self.oracle, self._another) if self.asynchronous else None
                 self._done, told_before = back - first, rewind.step
                 self._taken = {m.name: m.step for m in search.measured}
                 continue
             if over:
                 ending = Ended.TIME, "The time limit is reached."
                 break
-            asked.popleft()
+            if done is None:
+                ending = self.reached() or (Ended.BUDGET, "The rest of the budget was handed out elsewhere.")
+                break
+            proposal, value = done
+            asked.remove(proposal)
             self._done += 1
             if proposal.moment.withdrawable:
                 snapshots.keep()
@@ -295,72 +326,97 @@ class Run:
             return Ended.TIME, "The time limit is reached."
         return None
 
-    def _ask(self, asked: deque[Proposal]) -> None:
-        """Ask for proposals until `ahead` later ones are open, as far as the budget allows."""
-        wanted = self.ahead + 1
-        if self.steps is not None:
-            wanted = min(wanted, self.steps - self._done)
-        while len(asked) < wanted and not self.search.exhausted:
-            try:
-                asked.append(self.search.ask())
-            except BudgetExhausted:  # the rest was handed out elsewhere
-                return
+    def _another(self) -> Proposal | None:
+        """The next proposal; None if there are no more."""
+        if self.search.exhausted or (self.steps is not None and self._done + len(self._asked) >= self.steps):
+            return None
+        try:
+            proposal = self.search.ask()
+        except BudgetExhausted:  # the rest was handed out elsewhere
+            return None
+        except Exception as error:
+            self._ask_error = error
+            raise
+        self._asked.append(proposal)
+        self._tallies[proposal.step] = _Tally(proposal.n)
+        return proposal
 
     # ------------------------------------------------------------------------------------------------- answering
 
-    def _answer(self, proposal: Proposal) -> tuple[float, bool]:
-        """Answer and tell one proposal; return the mean of its values, and whether time ran out before its end."""
-        search = self.search
-        total, count, left = 0.0, 0, proposal.n
-        deadline = math.inf if self.time_limit is None else self._begun + self.time_limit
-        scope = None if self.time_limit is None else CancelScope(deadline)
+    def _answer(self) -> tuple[tuple[Proposal, float] | None, bool]:
+        """Answer and tell until a step is complete.
+
+        Returns:
+            The step with the mean of its values, None if there is no other; and whether time ran out before its end.
+        """
+        if self._stream is not None:
+            return self._take(self._stream)
+        while len(self._asked) <= self.ahead and self._another() is not None:
+            pass
+        if not self._asked:
+            return None, False
+        proposal, *ahead = self._asked
+        proposal.ahead = tuple(ahead)
         parts = parts_of(self.oracle, proposal)
         try:
-            while left:
-                try:
-                    if scope is None:
-                        ids, part = next(parts)
-                    else:
-                        with scope:
-                            ids, part = next(parts)
-                except StopIteration:
-                    break
-                except Cancelled:
-                    return math.nan, True
-                except (Rewind, StopRun):
-                    raise
-                except Exception as error:
-                    self.oracle_error = error
-                    raise
-                search.tell(proposal, part, ids)
-                left -= part.n
-                if isinstance(part, Values):
-                    if part.n == 1 and not part.n_failed:
-                        total, count = total + float(part.values[0]), count + 1
-                    else:
-                        usable = part.values if not part.n_failed else part.values[np.isfinite(part.values)]
-                        total, count = total + float(np.add.reduce(usable)), count + usable.size
-                    if part.n_failed and self.first_failure is None:
-                        self._note_failure(ids, part, int(np.argmax(np.isnan(part.values))))
-                elif part.info is not None and self.first_failure is None:
-                    failed = [position for position, info in enumerate(part.info) if info and "error" in info]
-                    if failed:
-                        self._note_failure(ids, part, failed[0])
-                if self.observers:
-                    answers = answers_of(proposal.step, search.moves, ids, part)
-                    self._tell("answered", answers)
-                if self.stop is not None:
-                    self.stop.check()
-                if left and time.monotonic() > deadline:
-                    return math.nan, True
+            return self._take((proposal, ids, part) for ids, part in parts)
         finally:
-            if hasattr(parts, "close"):
-                parts.close()
-        if left and time.monotonic() > deadline:
-            return math.nan, True
-        if left:
-            raise TellError(f"The oracle left {left} of {proposal.n} queries of step {proposal.step} unanswered.")
-        return (total / count if count else math.nan), False
+            _close(parts)
+
+    def _take(self, answers: Iterator[Answered]) -> tuple[tuple[Proposal, float] | None, bool]:
+        """Tell answers until one completes its step; see `_answer`."""
+        search = self.search
+        deadline = math.inf if self.time_limit is None else self._begun + self.time_limit
+        scope = None if self.time_limit is None else CancelScope(deadline)
+        while True:
+            try:
+                if scope is None:
+                    proposal, ids, part = next(answers)
+                else:
+                    with scope:
+                        proposal, ids, part = next(answers)
+            except StopIteration:
+                break
+            except Cancelled:
+                return None, True
+            except (Rewind, StopRun):
+                raise
+            except Exception as error:
+                if error is not self._ask_error:
+                    self.oracle_error = error
+                raise
+            search.tell(proposal, part, ids)
+            tally = self._tallies[proposal.step]
+            tally.left -= part.n
+            if isinstance(part, Values):
+                if part.n == 1 and not part.n_failed:
+                    tally.total, tally.count = tally.total + float(part.values[0]), tally.count + 1
+                else:
+                    usable = part.values if not part.n_failed else part.values[np.isfinite(part.values)]
+                    tally.total, tally.count = tally.total + float(np.add.reduce(usable)), tally.count + usable.size
+                if part.n_failed and self.first_failure is None:
+                    self._note_failure(ids, part, int(np.argmax(np.isnan(part.values))))
+            elif part.info is not None and self.first_failure is None:
+                failed = [position for position, info in enumerate(part.info) if info and "error" in info]
+                if failed:
+                    self._note_failure(ids, part, failed[0])
+            if self.observers:
+                self._tell("answered", answers_of(proposal.step, search.moves, ids, part))
+            if self.stop is not None:
+                self.stop.check()
+            if not tally.left:
+                del self._tallies[proposal.step]
+                return (proposal, tally.mean), False
+            if time.monotonic() > deadline:
+                return None, True
+        if self._asked and time.monotonic() > deadline:
+            return None, True
+        if self._asked:
+            step = self._asked[0].step
+            raise TellError(
+                f"The oracle left {self._tallies[step].left} of {self._asked[0].n} queries of step {step} unanswered."
+            )
+        return None, False
 
     def _note_failure(self, ids: Any, part: Feedback, position: int) -> None:
         info = (part.info[position] if part.info is not None else None) or {}

@@ -24,6 +24,7 @@ class Tally:
     Attributes:
         done: Queries answered so far.
         failed: Queries that failed so far.
+        stopped: Queries that a stopping rule ended, as far as they were seen.
         best: The best value, with the sign shown; NaN before the first.
     """
 
@@ -31,7 +32,7 @@ class Tally:
 
     def __init__(self, total: int | None, *, maximize: bool = False) -> None:
         self.total, self.maximize = total, maximize
-        self.done, self.failed, self.best = 0, 0, math.nan
+        self.done, self.failed, self.stopped, self.best = 0, 0, 0, math.nan
 
     def begin(self, run: Run) -> None:
         """Start from the counts of a resumed run, unless its lines have been seen."""
@@ -47,6 +48,7 @@ class Tally:
             self._see(v for v in line.values if v == v)
         elif isinstance(line, Answers):
             self.done += len(line.ids)
+            self.stopped += sum(bool(info and info.get("stopped")) for info in line.info or ())
             good = [v for v in line.values or () if v == v]
             self.failed += len(line.values or ()) - len(good)
             self._see(good)
@@ -82,9 +84,10 @@ class Tally:
             return
         for i, (query, value) in enumerate(zip(line.ids, line.values, strict=True)):
             info = (line.info[i] if line.info else None) or {}
-            self.see(line._replace(ids=[query], values=[value]))
+            self.see(line._replace(ids=[query], values=[value], info=[info]))
             if value == value:
-                yield f"query {query}: {-value if self.maximize else value:.6g}, best {self.best:.6g}"
+                early = f", stopped after {info.get('reports')} reports" if info.get("stopped") else ""
+                yield f"query {query}: {-value if self.maximize else value:.6g}{early}, best {self.best:.6g}"
             else:
                 yield f"query {query}: failed" + (f": {info['error']}" if info.get("error") else "")
 
@@ -105,7 +108,8 @@ class Tally:
     def __str__(self) -> str:
         """The latest numbers, in one line."""
         best = f"best {self.best:.6g}" if self.best == self.best else "no value yet"
-        return best + (f", {self.failed} failed" if self.failed else "")
+        stopped = f", {self.stopped} stopped early" if self.stopped else ""
+        return best + stopped + (f", {self.failed} failed" if self.failed else "")
 
 
 class StepTally(Tally):

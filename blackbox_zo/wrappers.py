@@ -7,16 +7,17 @@ import json
 import queue
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple, final
 
 import numpy as np
 
 from blackbox_zo._checks import check_at_least, check_positive
-from blackbox_zo._typing import Floats, override
+from blackbox_zo._typing import Floats, Ints, override
 from blackbox_zo.errors import FeedbackError
 from blackbox_zo.feedback import Feedback, Ranking, Values
-from blackbox_zo.oracle import Answers, Oracle, Part, gather, parts_of
+from blackbox_zo.oracle import Answered, Answers, Oracle, Part, gather, parts_of, stream_of
 from blackbox_zo.proposal import Proposal
 from blackbox_zo.workers._cancel import Cancelled, CancelScope, current
 
@@ -85,15 +86,28 @@ class Repeat(Wrapper):
     @override
     def parts(self, proposal: Proposal) -> Iterator[Part]:
         # The whole proposal n times over, so that workers stay busy; the means follow in the last round
-        found: dict[int, list[tuple[float, Any]]] = {int(i): [] for i in proposal.ids}
+        found = defaultdict[int, list[tuple[float, Any]]](list)
         for _ in range(self.n):
             for ids, part in parts_of(self.oracle, proposal):
-                values = self._values(part)
-                for i, value, info in zip(ids.tolist(), values.values, values.info or [None] * part.n, strict=True):
-                    found[i].append((float(value), info))
-                full = np.array([i for i in ids.tolist() if len(found[i]) == self.n], dtype=np.intp)
-                if full.size:
-                    yield full, self._mean([found[i] for i in full.tolist()])
+                yield from self._full(found, ids, part)
+
+    @override
+    def stream(self, ask: Callable[[], Proposal | None]) -> Iterator[Answered]:
+        # Each proposal n times in a row
+        found = defaultdict[int, list[tuple[float, Any]]](list)
+        copies = (proposal for proposal in iter(ask, None) for _ in range(self.n))
+        for proposal, ids, part in stream_of(self.oracle, lambda: next(copies, None)):
+            for full, mean in self._full(found, ids, part):
+                yield proposal, full, mean
+
+    def _full(self, found: dict[int, list[tuple[float, Any]]], ids: Ints, part: Feedback) -> Iterator[Part]:
+        """Add answers to those found; the means of the queries that now have all."""
+        values = self._values(part)
+        for i, value, info in zip(ids.tolist(), values.values, values.info or [None] * part.n, strict=True):
+            found[i].append((float(value), info))
+        full = np.array([i for i in ids.tolist() if len(found[i]) == self.n], dtype=np.intp)
+        if full.size:
+            yield full, self._mean([found.pop(i) for i in full.tolist()])
 
     def _mean(self, found: list[list[tuple[float, Any]]]) -> Values:
         means, errors, notes = [], [], []

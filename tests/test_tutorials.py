@@ -37,6 +37,7 @@ SHOWS = {
     "14_custom_simulator": r"[1-9]\d* of 1\d\d candidates[\s\S]*the first, -[0-3]\.\d in the last\n.*, (59|60|61) ",
     "15_swimmer_and_cheetah": r"Swimmer-v5: .* after 64 episodes[\s\S]*HalfCheetah-v5: -.*, [1-9][\s\S]*\[\(6, 17\)\]",
     "17_new_kind": r"holds 12 steps of[\s\S]*learnt the same of the wind: True[\s\S]*30/30: [\s\S]*both.png: 2 runs",
+    "18_many_workers": r"asynchronous: 64 [\s\S]*64 runs [2-6]\d were stopped; [1-4]\d\d of 576 epochs\n.*\[\[1.0, ",
     "16_lunar_lander": r"36 par[\s\S]*after step 7\n.* 588 ep.*\n.* 882 ep.*\n-\d+ before, -?\d+ after; ",
 }
 

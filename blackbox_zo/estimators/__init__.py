@@ -1,5 +1,6 @@
 """Estimators and population methods: which points a step asks, and what it estimates from the answers."""
 
+from blackbox_zo.estimators._asynchronous import Asynchronous as Asynchronous
 from blackbox_zo.estimators._augmented_random_search import AugmentedRandomSearch as AugmentedRandomSearch
 from blackbox_zo.estimators._base import Estimator as Estimator
 from blackbox_zo.estimators._block_descent import BlockDescent as BlockDescent

@@ -25,11 +25,13 @@ class Estimator(ABC):
     Attributes:
         accepts: The kinds of feedback that it can use.
         exact: Whether it is of no use where the same point gives different values.
+        any_age: Whether it can use an answer however many moves ago the query was asked; see `Search(max_staleness)`.
         warmup: Number of steps before the first estimate; the most, where it depends on the answers.
     """
 
     accepts: ClassVar[tuple[type[Values] | type[Ranking], ...]] = (Values,)
     exact: ClassVar[bool] = False
+    any_age: ClassVar[bool] = False
     warmup: int = 0
 
     @abstractmethod

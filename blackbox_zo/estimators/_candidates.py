@@ -23,21 +23,24 @@ class Candidates(Dense):
         radius: Sigma.
         bounds: T, or None.
         places: Where the first candidates lie on the line of the last move, shape (p,).
+        fitted: Whether the first is where a model is least.
         z: The draws from N(0, I) that `y` was made from, shape (k, d), for a low-rank covariance; else None.
+        asked: The points asked about, in the variable's units, shape (k, d), if they are not where `y` leads.
 
     Attributes:
         y: See above.
         bounds: See above.
         places: See above.
+        fitted: See above.
         z: See above.
         x: Where x stood, shape (d,).
     """
 
     def __init__(
         self, variable: Vector, y: Floats, radius: float, bounds: SmoothBounds | None, places: Floats, *,
-        z: Floats | None = None,
+        fitted: bool = False, z: Floats | None = None, asked: Floats | None = None,
     ) -> None:  # fmt: skip
-        self.z = z
+        self.fitted, self.z, self._asked = fitted, z, asked
         self.y, self.bounds, self.places, self.radius = y, bounds, places, radius
         self.x, rows = variable.value, y
         if bounds is not None:
@@ -49,7 +52,7 @@ class Candidates(Dense):
     @property
     def asked(self) -> Floats:
         """The points asked about, in the variable's units, shape (k, d)."""
-        return self.x + self.radius * self.rows
+        return self.x + self.radius * self.rows if self._asked is None else self._asked
 
     @property
     def drawn(self) -> slice:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 from typing import Literal, final
 
@@ -19,8 +18,17 @@ from blackbox_zo.estimators._evolution_update import adapted, followed, spread
 from blackbox_zo.estimators._learning_rate import first_rates, learnt
 from blackbox_zo.estimators._line_search import LineAnswer, along, line_answer, lines_until, on_the_line
 from blackbox_zo.estimators._low_rank import shaped, with_shape
-from blackbox_zo.estimators._smooth_bounds import SmoothBounds, smooth_bounds
-from blackbox_zo.estimators._surrogate_ranking import Surrogate, first_surrogate, ranked, refitted, remembered, to_ask
+from blackbox_zo.estimators._model_frame import frame, minimiser
+from blackbox_zo.estimators._smooth_bounds import smooth_bounds
+from blackbox_zo.estimators._surrogate_ranking import (
+    Surrogate,
+    first_surrogate,
+    ranked,
+    refitted,
+    remembered,
+    started,
+    to_ask,
+)
 from blackbox_zo.estimators._tournament import expected_normals
 from blackbox_zo.feedback import Feedback, Ranking, Values
 from blackbox_zo.randomness import Key, combine
@@ -121,9 +129,15 @@ class EvolutionStrategy(Estimator):
 
     @override
     def sample(self, state: EvolutionState, variable: Variable, key: Key) -> Queries:
-        # `x + sigma y`, y ~ N(0, C) (eqs. (38)-(40)).
         variable = vector_of(self, variable)
-        n = self.population(variable.size)
+        n, surrogate = self.population(variable.size), state.surrogate
+        if not surrogate:
+            return self.drawn(state, variable, key, n, fitted=False)
+        queries = self.drawn(state, variable, key, n, fitted=not len(surrogate.y))
+        return self._to_ask(state, variable, queries)
+
+    def drawn(self, state: EvolutionState, variable: Vector, key: Key, n: int, *, fitted: bool) -> Queries:
+        """`x + sigma y`, y ~ N(0, C) (eqs. (38)-(40)), n points; with `fitted` the first is where a model is least."""
         seeded = Gaussian(variable.blocks, n, key)
         queries = Queries(seeded, np.arange(n), np.full(n, state.radius), variable.value)
         if kind(state) == "isotropic" and not self.adapt_radius:
@@ -141,41 +155,24 @@ class EvolutionStrategy(Estimator):
             places = along(n, state.generation)
             line = on_the_line(places, state.line, state.radius)
             y[: len(places)] = line if bounds is None else bounds.short(variable.value, line, state.radius)
-        if self.model:
-            return self._to_ask(state, variable, y, bounds)
-        drawn = Candidates(variable, y, state.radius, bounds, places, z=z if kind(state) == "low-rank" else None)
+        least = minimiser(state, variable, bounds) if fitted else None
+        if least is not None:
+            y[0] = least
+        drawn = Candidates(
+            variable, y, state.radius, bounds, places, fitted=least is not None,
+            z=z if kind(state) == "low-rank" else None,
+        )  # fmt: skip
         return replace(queries, directions=drawn)
 
-    def _to_ask(self, s: EvolutionState, variable: Vector, y: Floats, bounds: SmoothBounds | None) -> Queries:
-        """Some of the candidates y, or of those of the generation that is being asked."""
-        assert s.surrogate
+    def _to_ask(self, s: EvolutionState, variable: Vector, queries: Queries) -> Queries:
+        """Some of the candidates, or of those of the generation that is being asked."""
+        drawn = queries.directions
+        assert s.surrogate and isinstance(drawn, Candidates)
         if len(s.surrogate.y):
-            y = s.surrogate.y
-        else:
-            least = self._least(s, variable, bounds)
-            y[0] = y[0] if least is None else least
-        drawn = Candidates(variable, y, s.radius, bounds, NOWHERE)
+            drawn = Candidates(variable, s.surrogate.y, s.radius, drawn.bounds, NOWHERE)
         which = to_ask(s.surrogate, drawn)
         tag = (s.generation, len(s.surrogate.asked))
         return Queries(drawn, which, np.full(len(which), s.radius), variable.value, tag)
-
-    def _least(self, s: EvolutionState, variable: Vector, bounds: SmoothBounds | None) -> Floats | None:
-        """Where the model is least, as a displacement from the mean in units of sigma, shape (d,).
-
-        The model is of f(x), not of f(T(g)): of a quadratic f it is then exact up to the bounds.
-        """
-        assert s.surrogate
-        model, x, d = s.surrogate.model, variable.value, variable.size
-        if not model.centre.size:
-            return None
-        basis = (s.axes * (s.radius * s.lengths)).T
-        q = model.least(x, basis, math.sqrt(d) + 2 * d / (d + 2))  # Hansen 2011, table 1: c_y
-        if q is None:
-            return None
-        y: Floats = s.axes @ (s.lengths * q)
-        if bounds is not None:
-            y = (bounds.back(variable.project(x + s.radius * y)) - bounds.back(x)) / s.radius
-        return y
 
     @override
     def inform(self, state: EvolutionState, variable: Variable, points: Floats, values: Floats) -> EvolutionState:
@@ -184,7 +181,7 @@ class EvolutionStrategy(Estimator):
             return state
         variable = vector_of(self, variable)
         known = remembered(state.surrogate, points, values, self.population(variable.size))
-        return state._replace(surrogate=refitted(known, variable.value, _whiten(state)))
+        return state._replace(surrogate=refitted(known, variable.value, frame(state)))
 
     @override
     def over(self, state: EvolutionState, variable: Variable) -> str:
@@ -233,10 +230,13 @@ class EvolutionStrategy(Estimator):
         self, s: EvolutionState, variable: Vector, queries: Queries, values: Floats
     ) -> tuple[Surrogate, Floats | None]:
         """The model after answers, and the values of the whole generation, once they are known or can be told."""
-        assert s.surrogate
-        if queries.tag != (s.generation, len(s.surrogate.asked)):  # late
-            return remembered(s.surrogate, queries.points()[: len(values)], values, queries.directions.k), None
-        return ranked(s.surrogate, queries, values, variable.value, _whiten(s))
+        known, drawn = s.surrogate, queries.directions
+        assert known and isinstance(drawn, Candidates)
+        if queries.tag != (s.generation, len(known.asked)):
+            if len(values) < drawn.k:  # late
+                return remembered(known, queries.points()[: len(values)], values, drawn.k), None
+            known = started(known)
+        return ranked(known, queries, values, variable.value, frame(s))
 
     def _weights(
         self, d: int, part: slice, k: int, ranking: Ranking, normals: Floats | None, covariance: str
@@ -296,8 +296,3 @@ class EvolutionStrategy(Estimator):
                 then = on_a_path(then)
         move = (end if bounds is None else bounds.into(end)) - variable.value
         return then, Step(Dense(variable.blocks, (move / sigma)[None, :]), np.array([-sigma]))
-
-
-def _whiten(s: EvolutionState) -> Floats:
-    """The coordinates of the model: x in units of sigma, along the axes of C, shape (d, d)."""
-    return s.axes / (s.lengths * s.radius)

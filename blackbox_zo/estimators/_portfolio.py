@@ -12,19 +12,23 @@ import numpy as np
 from blackbox_zo._checks import check_positive
 from blackbox_zo._typing import Floats, Ints, override
 from blackbox_zo.directions import Coordinates, Dense, Directions, Gaussian
+from blackbox_zo.estimators._asynchronous import Asynchronous
 from blackbox_zo.estimators._base import Estimator, vector_of
 from blackbox_zo.estimators._portfolio_known import informed, listened
-from blackbox_zo.estimators._portfolio_members import check_growth, check_member, restarted, tuple_of
+from blackbox_zo.estimators._portfolio_members import all_asynchronous, check_growth, check_member, restarted, tuple_of
 from blackbox_zo.estimators._portfolio_state import (
     AGAIN,
     JUMP,
     LOOK,
     MEMBER,
     PROBE,
+    ROUNDING,
     PortfolioState,
     Spent,
     ended,
     seen,
+    seen_at_x,
+    seen_late,
     spent,
     told,
     trace,
@@ -42,8 +46,11 @@ __all__ = ["Portfolio"]
 LOOKED_AT = 8
 """Points a step while none has answered."""
 
-ROUNDING = 1e-12
-"""A relative difference that the order of a sum explains, as where threads share it, and no noise."""
+NO_ANSWER = 30
+"""After so many queries without any answer an asynchronous portfolio goes elsewhere."""
+
+AT_X = -1
+"""The tag of a query at x."""
 
 
 @final
@@ -63,6 +70,10 @@ class Portfolio(Estimator):
 
     A member that raises, or whose points or moves are not finite, is dropped with a warning, and the others go on.
     Where answers are rankings, only members that accept them take part, and nothing restarts.
+
+    If the members are `Asynchronous`, so is the portfolio: nothing waits for an answer. x0 is asked by the first two
+    steps, but the first member begins at once; if the first 30 queries fail, it jumps. Answers to a run that is over
+    count for the best point, and not for the run that has begun. Under noise, one step of each generation asks x.
 
     The estimate is minus the move, for `SGD(1.0)`.
 
@@ -95,13 +106,18 @@ class Portfolio(Estimator):
         object.__setattr__(self, "members", members)
         object.__setattr__(self, "growth", tuple(map(check_growth, members, growth)))
         check_positive("Portfolio", spread=self.spread)
+        object.__setattr__(self, "any_age", all_asynchronous(members))
+        if self.any_age:
+            object.__setattr__(self, "accepts", (Values,))
         object.__setattr__(self, "warmup", 2 + max(member.warmup for member in self.members))
 
     @override
     def start(self, variable: Variable) -> PortfolioState:
         variable, m = vector_of(self, variable), len(self.members)
+        runs = np.zeros(m, dtype=np.intp)
+        runs[0] = self.any_age
         return PortfolioState(
-            PROBE, 0, np.zeros(m, dtype=np.intp), np.zeros(m, dtype=np.bool_),
+            MEMBER if self.any_age else PROBE, 0, runs, np.zeros(m, dtype=np.bool_),
             tuple(member.start(variable) for member in self.members), variable.value, math.nan, 0.1 * self.spread, 0.0,
             np.zeros(0), False, 0, math.nan, 0, math.nan, np.zeros((0, 4)), np.zeros(0, dtype=np.uint8),
             np.zeros((0, variable.size)), np.zeros(0), np.zeros((0, variable.size)), np.zeros(0),
@@ -142,6 +158,8 @@ class Portfolio(Estimator):
     def _asked(self, s: PortfolioState, variable: Vector, key: Key) -> tuple[Directions, Ints, Floats, tuple[int, ...]]:
         """Directions, index, scale and the member's own tag of the next queries."""
         x, blocks, one = variable.value, variable.blocks, np.zeros(1, dtype=np.intp)
+        if self.any_age and self._at_x(s, variable.size, key.step):
+            return Coordinates(blocks, np.arange(1)), one, np.zeros(1), (AT_X,)
         if s.phase == MEMBER:
             try:
                 q = self._member(s, variable.size).sample(s.inner[s.member], variable, key)
@@ -149,7 +167,7 @@ class Portfolio(Estimator):
                     raise FloatingPointError("its points are not finite")
             except Exception as error:
                 return Failed(blocks, error), one, np.zeros(1), ()
-            also = np.zeros(1 if s.noise else 0)  # x itself
+            also = np.zeros(1 if s.noise and not self.any_age else 0)  # x itself
             return q.directions, np.append(q.index, also.astype(np.intp)), np.append(q.scale, also), q.tag
         if s.phase in (PROBE, AGAIN):
             return Coordinates(blocks, np.arange(1)), one, np.zeros(1), ()
@@ -159,6 +177,12 @@ class Portfolio(Estimator):
                 rows[::2] = self._anywhere(variable, key, LOOKED_AT)[::2] - x
             return Dense(blocks, rows), np.arange(LOOKED_AT), np.ones(LOOKED_AT), ()
         return Dense(blocks, self._anywhere(variable, key, 1) - x), one, np.ones(1), ()
+
+    def _at_x(self, s: PortfolioState, d: int, step: int) -> bool:
+        """Whether an asynchronous step asks x: the first two, then under noise one in each generation."""
+        member = self._member(s, d)
+        assert isinstance(member, Asynchronous)
+        return step < 2 or (s.noise > 0 and step % (member.population(d) + 1) == 0)
 
     def _anywhere(self, variable: Vector, key: Key, n: int) -> Floats:
         """Random places to begin, shape (n, d)."""
@@ -177,12 +201,16 @@ class Portfolio(Estimator):
         self, state: PortfolioState, variable: Variable, queries: Queries, feedback: Feedback
     ) -> tuple[PortfolioState, Step]:
         variable = vector_of(self, variable)
+        late = queries.tag[:2] != (len(state.ledger), state.phase)  # asked by a run that is over
         if isinstance(feedback, Values):
-            state = seen(state, variable, queries, feedback.values)
+            state = (seen_late if late and self.any_age else seen)(state, variable, queries, feedback.values)
         else:
             state = state._replace(ranked=True, asked=state.asked + feedback.n, incumbent=variable.value)
-        if queries.tag[:2] != (len(state.ledger), state.phase):  # late: asked by a run that is over
+        if late:
             return state, still(variable)
+        if queries.tag[2:] == (AT_X,):
+            assert isinstance(feedback, Values)
+            return seen_at_x(state, feedback), still(variable)
         if state.phase != MEMBER:
             return self._began(state, variable, queries, feedback)
         queries = replace(queries, tag=queries.tag[2:])
@@ -204,8 +232,15 @@ class Portfolio(Estimator):
         state = with_inner(state, after)
         if state.noise or state.ranked:  # the values of two runs cannot be compared
             return state, step
-        if not why and state.asked - state.gained > 100 + 10 * variable.size + 30 * queries.directions.k:
+        n = member.population(variable.size) if isinstance(member, Asynchronous) else queries.directions.k
+        if not why and state.asked - state.gained > 100 + 10 * variable.size + 30 * n:
             why = f"no gain in {state.asked - state.gained} queries"
+        if self.any_age:
+            assert isinstance(feedback, Values)
+            if math.isnan(state.best) and state.asked >= NO_ANSWER:
+                why = f"no answer to {state.asked} queries"
+            elif feedback.n_failed:  # a failure cannot move x to where another run begins
+                why = ""
         return self._next(state, variable, why) if why else (state, step)
 
     def _began(
@@ -243,13 +278,16 @@ class Portfolio(Estimator):
         if not usable.any():
             raise RuntimeError(f"No member of the portfolio is left. {told(s.reasons)}")
         if (unused := np.flatnonzero(usable & (s.runs == 0))).size:
-            return self._begin(s._replace(member=int(unused[0])), variable, s.incumbent, s.best)
-        least = int(np.argmin(np.where(usable, spent(s), np.inf)))
-        if len(s.places):
-            (place, *_), (value, *_) = s.places, s.place_values.tolist()
-            s = s._replace(member=least, places=s.places[1:], place_values=s.place_values[1:])
-            return self._begin(s, variable, place, value)
-        return s._replace(member=least, phase=JUMP), still(variable)
+            s = s._replace(member=int(unused[0]))
+            if not (self.any_age and math.isnan(s.best)):
+                return self._begin(s, variable, s.incumbent, s.best)
+        else:
+            s = s._replace(member=int(np.argmin(np.where(usable, spent(s), np.inf))))
+            if len(s.places):
+                (place, *_), (value, *_) = s.places, s.place_values.tolist()
+                s = s._replace(places=s.places[1:], place_values=s.place_values[1:])
+                return self._begin(s, variable, place, value)
+        return s._replace(phase=JUMP), still(variable)
 
     def _begin(self, s: PortfolioState, variable: Vector, place: Floats, value: float) -> tuple[PortfolioState, Step]:
         """Start a member where the value is known, and move x there."""

@@ -7,10 +7,11 @@ from functools import lru_cache
 from typing import Any
 
 from blackbox_zo._checks import check_number
+from blackbox_zo.estimators._asynchronous import Asynchronous
 from blackbox_zo.estimators._base import Estimator
 from blackbox_zo.rules import SGD
 
-__all__ = ["check_growth", "check_member", "restarted", "tuple_of"]
+__all__ = ["all_asynchronous", "check_growth", "check_member", "restarted", "tuple_of"]
 
 
 def tuple_of(given: Any, n: int = 1) -> tuple[Any, ...]:
@@ -30,13 +31,24 @@ def check_member(member: Any) -> None:
         )
 
 
+def all_asynchronous(members: tuple[Estimator, ...]) -> bool:
+    """Whether all members are `Asynchronous`; ValueError where only some are."""
+    which = [isinstance(member, Asynchronous) for member in members]
+    if any(which) and not all(which):
+        kind = type(members[which.index(False)]).__name__
+        raise ValueError(
+            f"`Portfolio(members=...)` must all be `Asynchronous`, or none; `{kind}` answers only to whole steps."
+        )
+    return any(which)
+
+
 def check_growth(member: Estimator, growth: Any) -> float:
     """The growth of a member as a number; ValueError where there is nothing that it could change."""
     check_number("Portfolio", growth=growth)
     if not growth >= 0:
         raise ValueError(f"`Portfolio(growth=...)` must be numbers of at least 0, got {growth!r}.")
     name = "radius" if growth == 0.0 else "n_queries"
-    if growth != 1.0 and not hasattr(member, name):
+    if growth != 1.0 and not hasattr(member.estimator if isinstance(member, Asynchronous) else member, name):
         kind = type(member).__name__
         raise ValueError(f"`Portfolio(growth=...)` is {growth:g} for `{kind}`, which has no `{name}`; give 1.")
     return float(growth)
@@ -45,6 +57,8 @@ def check_growth(member: Estimator, growth: Any) -> float:
 @lru_cache(maxsize=256)
 def restarted(member: Any, growth: float, run: int, d: int) -> Estimator:
     """A member as it is on its run-th restart."""
+    if isinstance(member, Asynchronous):
+        return Asynchronous(restarted(member.estimator, growth, run, d))  # type: ignore[arg-type]
     out: Estimator = member
     if run > 0 and growth == 0.0:
         out = replace(member, radius=member.radius * 10 ** (-2 * (0.618034 * run % 1.0)))

@@ -9,13 +9,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blackbox_zo._typing import Bools, Floats, Ints
+from blackbox_zo.feedback import Values
 from blackbox_zo.steps import Queries
 from blackbox_zo.variables import Vector
 
 __all__ = [
-    "AGAIN", "JUMP", "LOOK", "MEMBER", "PROBE", "PortfolioState", "Spent",
-    "ended", "seen", "spent", "told", "trace", "with_centre", "with_inner",
+    "AGAIN", "JUMP", "LOOK", "MEMBER", "PROBE", "ROUNDING", "PortfolioState", "Spent",
+    "ended", "seen", "seen_at_x", "seen_late", "spent", "told", "trace", "with_centre", "with_inner",
 ]  # fmt: skip
+
+ROUNDING = 1e-12
+"""A relative difference that the order of a sum explains, as where threads share it, and no noise."""
 
 NEWEST = 10
 """Values at x that are averaged under noise."""
@@ -141,6 +145,23 @@ def seen(s: PortfolioState, variable: Vector, queries: Queries, values: Floats) 
         return s
     which = np.array([int(np.nanargmin(values))])
     return s._replace(best=best, incumbent=variable.project(queries.take(which).points()[0]))
+
+
+def seen_late(s: PortfolioState, variable: Vector, queries: Queries, values: Floats) -> PortfolioState:
+    """The state after values that another run asked for: the present one has gained nothing by them."""
+    return seen(s, variable, queries, values)._replace(run_best=s.run_best, gained=s.gained)
+
+
+def seen_at_x(s: PortfolioState, values: Values) -> PortfolioState:
+    """The state after one more value at x: of the first two any difference is noise, then it is one of `centre`."""
+    value = float(values.values[0])
+    if math.isnan(s.before):
+        known = 0.0 if values.stderr is None else float(np.nan_to_num(values.stderr[0]))
+        return s._replace(before=value, noise=max(s.noise, known))
+    if s.noise:
+        return with_centre(s, value)
+    gap = abs(value - s.before)
+    return s._replace(noise=gap if gap > ROUNDING * abs(value) else 0.0)
 
 
 def told(characters: NDArray[np.uint8]) -> str:

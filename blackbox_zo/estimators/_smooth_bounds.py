@@ -85,15 +85,17 @@ class SmoothBounds:
         return out
 
     def back(self, x: Floats) -> Floats:
-        """The g of `clipped` with T(g) = x, shape (d,)."""
+        """The g of `clipped` with T(g) = x, shape (…, d)."""
         g = np.array(x)
         low, high = x < self.low, x > self.high
         if low.any():
-            a = self.margin[low]
-            g[low] = self.first[low] + 2 * np.sqrt(a * np.maximum(x[low] - self.lower[low], 0.0))
+            j = np.nonzero(low)[-1]
+            a = self.margin[j]
+            g[low] = self.first[j] + 2 * np.sqrt(a * np.maximum(x[low] - self.lower[j], 0.0))
         if high.any():
-            a = self.margin[high]
-            g[high] = self.last[high] - 2 * np.sqrt(a * np.maximum(self.upper[high] - x[high], 0.0))
+            j = np.nonzero(high)[-1]
+            a = self.margin[j]
+            g[high] = self.last[j] - 2 * np.sqrt(a * np.maximum(self.upper[j] - x[high], 0.0))
         return g
 
 

@@ -17,7 +17,7 @@ from blackbox_zo.estimators._candidates import Candidates
 from blackbox_zo.estimators._quadratic_model import UNKNOWN, Quadratic, coefficients, fitted
 from blackbox_zo.steps import Queries
 
-__all__ = ["Surrogate", "first_surrogate", "ranked", "refitted", "remembered", "to_ask"]
+__all__ = ["Surrogate", "first_surrogate", "ranked", "refitted", "remembered", "started", "to_ask"]
 
 AGREEMENT = 0.85
 """Kendall's tau from which the model is trusted."""
@@ -107,7 +107,12 @@ def ranked(
     else:
         whole[s.asked] = told
     whole[s.asked[np.isinf(told)]] = np.nan
-    return s._replace(y=s.y[:0], asked=s.asked[:0], told=s.told[:0]), whole
+    return started(s), whole
+
+
+def started(s: Surrogate) -> Surrogate:
+    """At the beginning of a generation."""
+    return s._replace(y=s.y[:0], asked=s.asked[:0], told=s.told[:0])
 
 
 def refitted(s: Surrogate, centre: Floats, whiten: Floats) -> Surrogate:

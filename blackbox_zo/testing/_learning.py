@@ -16,6 +16,7 @@ from blackbox_zo.learning import Learner
 from blackbox_zo.oracle import Answers, Oracle
 from blackbox_zo.proposal import Proposal
 from blackbox_zo.rules import Rule
+from blackbox_zo.stopping import Stoppable
 from blackbox_zo.testing._broken_runs import (
     Drive,
     asked_and_told,
@@ -125,7 +126,8 @@ def _check_inside(oracle: Any, learners: Mapping[str, Learner], name: str) -> No
     for inner in vars(oracle).values() if hasattr(oracle, "__dict__") else ():
         if not isinstance(inner, Oracle):
             continue
-        learns = type(inner).absorb is not Oracle.absorb
+        silent = isinstance(inner, Stoppable) and inner.stopper is None  # only a stopping rule makes it learn
+        learns = type(inner).absorb is not Oracle.absorb and not silent
         require(
             not learns or type(inner).__name__ in learners,
             f"{name} never asks `{type(inner).__name__}` about a proposal of the search, so what that learns is lost. "

@@ -22,6 +22,7 @@ def function_workers(
     vectorized: bool,
     timeout: float | None,
     growth: float | None,
+    heard: Callable[[int, float, float], bool] | None = None,
 ) -> Pool | Remote:
     """Processes that call a function: supervised ones if the system supports them, else a `ProcessPoolExecutor`'s.
 
@@ -32,6 +33,7 @@ def function_workers(
         vectorized: See `fun`.
         timeout: Time limit of a call in seconds; None for no limit.
         growth: Memory growth of a process, in MiB, above which it is replaced; None for no limit.
+        heard: See `Pool`.
 
     Raises:
         ValueError: The function cannot be sent to another process, or the system does not support an argument.
@@ -39,9 +41,11 @@ def function_workers(
     if supervised():
         threads = max(1, (os.cpu_count() or 1) // n)
         try:
-            return Pool(_setup(fun, args), n, timeout=timeout, growth=growth, threads=threads)
+            return Pool(_setup(fun, args), n, timeout=timeout, growth=growth, threads=threads, heard=heard)
         except ValueError as error:
             raise _cannot_be_sent(error.__cause__) from error.__cause__
+    if heard is not None:
+        raise ValueError("`stopping` on worker processes needs Linux or macOS; with `workers=1` it works everywhere.")
     for name, value in (("timeout", timeout), ("memory_growth", growth)):
         if value is not None:
             raise ValueError(

@@ -59,6 +59,8 @@ class Pool:
         late: Start of the message for a task that takes too long.
         aim: What workers that cannot be set up failed to do, for the message.
         threads: Number of threads of numerical libraries, unless the environment sets it.
+        heard: Called with the number of a running task, and the step and the value of a report of it; returns whether
+            it is to stop. None if nobody listens.
 
     Attributes:
         replaced: Number of processes replaced so far.
@@ -79,8 +81,9 @@ class Pool:
         late: str = "no answer",
         aim: str = "be set up",
         threads: int = 1,
+        heard: Callable[[int, float, float], bool] | None = None,
     ) -> None:
-        self._setup = Setup(setup, growth, threads)
+        self._setup, self._heard = Setup(setup, growth, threads, heard=heard is not None), heard
         self.n, self.timeout, self.replaced = n, timeout, 0
         self._again, self._late, self._aim = again, late, aim
         self._sharing = Sharing(ahead)
@@ -121,19 +124,45 @@ class Pool:
             Cancelled: The enclosing `CancelScope` was cancelled, or its deadline has passed.
             RuntimeError: `run` or `close` was called in the meantime.
         """
+        return self._work(deque(range(n)), None, task, broken_off)
+
+    def stream(
+        self, more: Callable[[], int | None], task: Callable[[int], Any], broken_off: list[int] | None = None
+    ) -> Generator[list[tuple[int, Any]], None, None]:
+        """Run tasks as workers become free; see `run`.
+
+        Args:
+            more: The number of the next task, called when a worker could take it on; None once there are no more.
+            task: See `run`.
+            broken_off: See `run`.
+        """
+        return self._work(deque(), more, task, broken_off)
+
+    def _work(
+        self, waiting: deque[int], more: Callable[[], int | None] | None, task: Callable[[int], Any],
+        broken_off: list[int] | None,
+    ) -> Generator[list[tuple[int, Any]], None, None]:  # fmt: skip
+        """Run the tasks that wait, then as many more as there are."""
         if self._owner != os.getpid():  # a fork: the workers are its parent's
             self._workers[:], self._owner = [], os.getpid()
         self._end_busy()  # from an earlier call that nobody reads from any more
         turn = self._turn = object()
-        self._stillborn, tries, waiting = 0, Counter[int](), deque(range(n))
+        self._stillborn, tries, most = 0, Counter[int](), len(waiting) if more is None else self.n
         try:
             with woken() as wake:
-                while len(self._workers) < min(self.n, n):
+                while len(self._workers) < min(self.n, most):
                     self._workers.append(self._setup.start())
-                while waiting or any(worker.tasks for worker in self._workers):
+                while True:
+                    if more is not None and not self._refill(waiting, more):
+                        more = None
+                    if more is None and not waiting and not any(worker.tasks for worker in self._workers):
+                        break
                     self._give(waiting, task)
                     for worker, kind, content in self._messages(turn, wake):
                         if worker not in self._workers:  # replaced in the meantime
+                            continue
+                        if kind == "report":
+                            self._judge(worker, *content)
                             continue
                         if kind == "ready":
                             worker.ready, worker.since, self._stillborn = True, time.monotonic(), 0
@@ -155,6 +184,19 @@ class Pool:
     def _check(self, turn: object) -> None:
         if turn is not self._turn:
             raise RuntimeError("These tasks were abandoned, because `run` or `close` was called in the meantime.")
+
+    def _refill(self, waiting: deque[int], more: Callable[[], int | None]) -> bool:
+        """Let as many tasks wait as workers can take on; return whether there may be more."""
+        if not waiting:
+            self._take_over(waiting)
+        ready = [worker for worker in self._workers if worker.ready]
+        room = self._sharing.ahead() * len(ready) - sum(len(worker.tasks) for worker in ready)
+        while len(waiting) < room:
+            i = more()
+            if i is None:
+                return False
+            waiting.append(i)
+        return True
 
     def _give(self, waiting: deque[int], task: Callable[[int], Any]) -> None:
         """Hand out tasks, first to workers that have none."""
@@ -233,6 +275,11 @@ class Pool:
         if grown:
             self._replace(worker, waiting)
         return found
+
+    def _judge(self, worker: Worker, serial: int, count: int, step: float, value: float) -> None:
+        """Pass the report of a task on, and tell the task whether it is to stop."""
+        i = worker.tasks.get(serial)
+        worker.judge(serial, count, stop=i is not None and self._heard is not None and self._heard(i, step, value))
 
     def _gone(
         self, worker: Worker, kind: str, content: Any, waiting: deque[int], tries: Counter[int]

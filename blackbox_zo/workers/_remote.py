@@ -17,6 +17,7 @@ from blackbox_zo._number import number
 from blackbox_zo.errors import WorkerError
 from blackbox_zo.workers._by_value import by_value
 from blackbox_zo.workers._cancel import CancelScope, current
+from blackbox_zo.workers._executors import size_of, submit_to
 from blackbox_zo.workers._outcomes import Lost, Raised
 from blackbox_zo.workers._spawn import SpawnPool
 from blackbox_zo.workers._worker import pack, plain, unpack
@@ -33,11 +34,12 @@ class Remote:
     Args:
         call: The function.
         executor: The executor. It is not shut down, unless it is a `SpawnPool`.
+        size: How many calls to have on it at a time; None for all, or where tasks are a stream, for what it says.
     """
 
-    def __init__(self, call: Call, executor: Executor) -> None:
-        self._call, self._executor = call, executor
-        self._begin = _submit_to(executor)
+    def __init__(self, call: Call, executor: Executor, size: int | None = None) -> None:
+        self._call, self._executor, self._size = call, executor, size
+        self._begin = submit_to(executor)
         self._most = executor.most if isinstance(executor, SpawnPool) else sys.maxsize
         self._run, self._count = uuid.uuid4().hex, 0
 
@@ -50,8 +52,32 @@ class Remote:
             WorkerError: The executor cannot run them.
             Cancelled: The enclosing `CancelScope` was cancelled, or its deadline has passed.
         """
+        tasks = iter(range(n))
+        most = self._most if self._size is None else min(self._size, self._most)
+        return self._work(lambda: next(tasks, None), most, task, broken_off)
+
+    def stream(
+        self, more: Callable[[], int | None], task: Callable[[int], Any], broken_off: list[int] | None = None
+    ) -> Generator[list[tuple[int, Any]], None, None]:
+        """Run tasks as workers become free; see `Pool.stream`.
+
+        Raises:
+            ValueError: It is not known how many calls the executor runs at a time.
+        """
+        size = self._size if self._size is not None else size_of(self._executor)
+        if size is None:
+            raise ValueError(
+                f"{self._name} does not say how many calls it runs at a time, so `asynchronous=True` cannot keep it "
+                "busy. Give the number: `workers=8` beside `executor=`."
+            )
+        return self._work(more, min(size, self._most), task, broken_off)
+
+    def _work(
+        self, more: Callable[[], int | None], most: int, task: Callable[[int], Any], broken_off: list[int] | None
+    ) -> Generator[list[tuple[int, Any]], None, None]:
+        """Keep `most` tasks running while there are more."""
         done: queue.SimpleQueue[int | None] = queue.SimpleQueue()
-        running, waiting, suspects = dict[int, Any](), deque(range(n)), deque[int]()
+        running, suspects, ended = dict[int, Any](), deque[int](), False
 
         def begin(i: int) -> None:
             running[i] = self._submit(task(i))
@@ -60,10 +86,16 @@ class Remote:
         stop = current() or CancelScope()
         try:
             with stop.heard(lambda: done.put(None)):
-                while waiting or running or suspects:
-                    while waiting and len(running) < self._most:
-                        begin(waiting.popleft())
+                while True:
+                    while not ended and len(running) < most:
+                        j = more()
+                        if j is None:
+                            ended = True
+                        else:
+                            begin(j)
                     alone = not running
+                    if alone and not suspects:
+                        return
                     if alone:
                         begin(suspects.popleft())
                     i = stop.next_of(done)
@@ -130,27 +162,6 @@ class Remote:
             f"{self._name} could not run `fun`: {said}. Its workers must be able to import `blackbox_zo` and the "
             "modules that `fun` uses, and what `fun` holds must be picklable."
         )
-
-
-def _submit_to(executor: Executor) -> Callable[..., Any]:
-    """The function that submits a call; its futures have `add_done_callback`, `result` and `cancel`.
-
-    Dask's executor wraps the client's futures, and the wrapped future never completes if a worker was killed or the
-    client closed (distributed 2026.8): so calls go to the client itself.
-    """
-    dask = sys.modules.get("distributed.cfexecutor")
-    if dask is not None and isinstance(executor, dask.ClientExecutor):
-        client: Any = getattr(executor, "_client", None)
-        options = getattr(executor, "_kwargs", {})
-
-        def submit(call: Call, name: str, task: Any) -> Any:
-            if getattr(executor, "_shutdown", False):
-                raise RuntimeError("cannot schedule new futures after shutdown")
-            return client.submit(call, name, task, key=f"blackbox_zo-{name}", **options)
-
-        if client is not None:
-            return submit
-    return executor.submit
 
 
 def _cancelled(future: Any) -> bool:

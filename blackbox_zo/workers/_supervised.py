@@ -20,7 +20,7 @@ from typing import Any
 from blackbox_zo.errors import WorkerError
 from blackbox_zo.workers._by_value import by_value
 from blackbox_zo.workers._process import Process, end, how
-from blackbox_zo.workers._worker import BEGUN, CURRENT, FROM, PAGE, UNTIL, dumps
+from blackbox_zo.workers._worker import BEGUN, CURRENT, FROM, JUDGED, PAGE, STOP, UNTIL, dumps
 
 __all__ = ["ROOM", "SYSTEM", "Setup", "Worker", "supervised"]
 
@@ -80,8 +80,15 @@ class Worker:
             OSError: The process has ended.
         """
         said = pickle.loads(self.connection.recv_bytes())
-        self.since = time.monotonic()
+        if said[0] != "report":  # which does not end a call
+            self.since = time.monotonic()
         return said
+
+    def judge(self, serial: int, count: int, *, stop: bool) -> None:
+        """Tell the running task, by its serial number, that so many reports were judged, and whether it is to stop."""
+        if stop:
+            self._page[STOP] = serial
+        self._page[JUDGED] = count
 
     def answered(self, serial: int) -> int | None:
         """Mark a task as done; return its number, or None if the task has been taken back."""
@@ -140,20 +147,21 @@ class Setup:
         setup: See `Pool`.
         growth: See `Pool`.
         threads: See `Pool`.
+        heard: Whether somebody listens to reports.
 
     Raises:
         ValueError: The setup cannot be sent to another process.
         WorkerError: This system does not support supervised worker processes.
     """
 
-    def __init__(self, setup: Callable[[], Any], growth: float | None, threads: int) -> None:
+    def __init__(self, setup: Callable[[], Any], growth: float | None, threads: int, *, heard: bool = False) -> None:
         if not supervised():
             raise WorkerError("Supervised worker processes need Linux or macOS.")
         try:
             content = by_value(setup)
         except Exception as error:
             raise ValueError(f"It cannot be sent to worker processes: {type(error).__name__}: {error}") from error
-        given = pickle.dumps(([path or str(Path.cwd()) for path in sys.path], sys.argv, growth))
+        given = pickle.dumps(([path or str(Path.cwd()) for path in sys.path], sys.argv, growth, heard))
         self._file = tempfile.TemporaryFile()  # it lives as long as this object
         weakref.finalize(self, self._file.close)
         for part in (len(given).to_bytes(8, "little"), given, content):

@@ -10,22 +10,85 @@ import mmap
 import os
 import pickle
 import sys
+import threading
 import time
+import weakref
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-__all__ = ["BEGUN", "CURRENT", "FLUSH", "FROM", "PAGE", "UNTIL", "dumps", "pack", "plain", "unpack"]
+__all__ = [
+    "BEGUN", "CURRENT", "FLUSH", "FROM", "JUDGED", "NAME", "PAGE", "STOP", "UNTIL", "Call", "calls", "dumps",
+    "orphans", "pack", "plain", "unpack",
+]  # fmt: skip
 
-CURRENT, BEGUN, FROM, UNTIL = range(4)
-"""Entries of the page shared by parent and worker: the running call, when it began, and the range of calls to skip."""
+CURRENT, BEGUN, FROM, UNTIL, JUDGED, STOP = range(6)
+"""Entries of the page shared by parent and worker: the running call, when it began, the range of calls to skip, how
+many reports have been judged, and which call is to stop."""
 
-PAGE = 4 * 8
+PAGE = 6 * 8
 """Bytes of the shared page."""
+
+NAME = "blackbox_zo worker"
+"""The name in `sys.modules` under which `report` finds this script in a worker process."""
+
+PATIENCE, LOOK = 0.1, 0.0005
+"""Seconds that a report waits for the verdict, and between looks. Later verdicts meet the next report."""
 
 FLUSH = 0.005
 """Seconds for which answers may be held back, to be sent together."""
 
 _STATM = Path("/proc/self/statm")
+
+
+class Call:
+    """A call that is under way in this process, and where its reports go.
+
+    Args:
+        take: Called with the step and the value of each report; returns whether the call is to end.
+
+    Attributes:
+        thread: The thread of the call.
+        count: Number of reports so far.
+    """
+
+    def __init__(self, take: Callable[[float, float], bool]) -> None:
+        self._take, self.thread, self.count = take, threading.current_thread(), 0
+        self._before = weakref.WeakSet(threading.enumerate())
+        self._last = 0.0
+        self._lock = threading.Lock()
+
+    def started(self, thread: threading.Thread) -> bool:
+        """Whether a thread began after the call did."""
+        return thread not in self._before
+
+    def add(self, value: float, step: float | None) -> bool:
+        """Pass a report on; whether the call is to end."""
+        with self._lock:
+            if step is None:
+                step = self._last + 1
+            elif self.count and step <= self._last:
+                raise ValueError(f"`report(step=...)` must grow within a query, got {step:g} after {self._last:g}.")
+            self._last, self.count = step, self.count + 1
+            return self._take(step, value)
+
+    def __enter__(self) -> None:
+        calls.append(self)
+
+    def __exit__(self, *args: object) -> None:
+        calls.remove(self)
+        orphans.update(thread for thread in threading.enumerate() if self.started(thread))
+
+
+_sending = threading.Lock()
+"""Held while a message is sent, as threads may report."""
+
+calls: list[Call] = []
+"""Those under way whose reports somebody listens to."""
+
+orphans: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
+"""Threads that outlived the call in which they began."""
 
 
 def main() -> None:
@@ -38,7 +101,8 @@ def main() -> None:
     page = memoryview(mmap.mmap(page_fd, PAGE)).cast("d")
     with mmap.mmap(setup_fd, 0, access=mmap.ACCESS_READ) as setup:
         size = int.from_bytes(setup[:8], "little")
-        sys.path[:], sys.argv[:], growth = pickle.loads(setup[8 : 8 + size])
+        sys.path[:], sys.argv[:], growth, heard = pickle.loads(setup[8 : 8 + size])
+        sys.modules[NAME] = sys.modules["__main__"]
         with Connection(connection_fd) as connection:
             try:
                 with memoryview(setup) as whole, whole[8 + size :] as content:
@@ -49,13 +113,36 @@ def main() -> None:
             setup.close()
             try:
                 connection.send_bytes(pickle.dumps(("ready",)))
-                _serve(connection, work, page, growth)
+                _serve(connection, _reporting(work, connection, page) if heard else work, page, growth)
             except (EOFError, BrokenPipeError, ConnectionResetError):
                 pass  # the parent is done or has ended
             finally:
                 close = getattr(work, "close", None)
                 if close is not None:
                     close()
+
+
+def _reporting(work: Any, connection: Any, page: Any) -> Any:
+    """The work, with its reports sent to the parent."""
+    sent = 0
+
+    def take(serial: int, step: float, value: float) -> bool:
+        nonlocal sent
+        with _sending:
+            sent += 1
+            count = sent
+            connection.send_bytes(pickle.dumps(("report", serial, count, step, value)))
+        until = time.monotonic() + PATIENCE
+        while page[JUDGED] < count and time.monotonic() < until:
+            time.sleep(LOOK)
+        return bool(page[STOP] == serial)
+
+    def reporting(task: Any) -> Any:
+        with Call(partial(take, int(page[CURRENT]))):
+            return work(task)
+
+    reporting.close = getattr(work, "close", lambda: None)  # type: ignore[attr-defined]
+    return reporting
 
 
 def _serve(connection: Any, work: Any, page: Any, growth: float | None) -> None:
@@ -91,7 +178,8 @@ def _send(connection: Any, replies: list[tuple[int, bool, Any]], seconds: float,
         data = dumps(("done", replies, seconds, grown))
     except Exception:  # one of them cannot be pickled
         data = dumps(("done", [_sendable(*reply) for reply in replies], seconds, grown))
-    connection.send_bytes(data)
+    with _sending:
+        connection.send_bytes(data)
 
 
 def _sendable(serial: int, good: bool, content: Any) -> tuple[int, bool, Any]:

@@ -33,6 +33,8 @@ class Program:
         cwd: The folder to run in; None is the current one.
         env: Its whole environment; None is the current one.
         timeout: Seconds after which it is killed; None is no limit.
+        heard: Called, in some thread, with each line of its output; once it returns true the program is killed. None if
+            nobody listens.
 
     Attributes:
         code: Its exit code, negative for a signal; None if it did not start.
@@ -40,12 +42,20 @@ class Program:
         stdout: The last `LIMIT` bytes of its output, as text.
         stderr: The last `LIMIT` bytes of its error output, as text.
         seconds: Running time.
+        stopped: Whether it was killed because of a line.
     """
 
     def __init__(
-        self, argv: Sequence[str], cwd: str | None, env: Mapping[str, str] | None, timeout: float | None
+        self,
+        argv: Sequence[str],
+        cwd: str | None,
+        env: Mapping[str, str] | None,
+        timeout: float | None,
+        heard: Callable[[str], bool] | None = None,
     ) -> None:
-        self.argv, self.cwd, self.env, self.timeout = argv, cwd, env, timeout
+        self.argv, self.cwd, self.env, self.timeout, self._heard = argv, cwd, env, timeout, heard
+        self.stopped = False
+        self._ender: threading.Thread | None = None
         self.code: int | None = None
         self.trouble, self.stdout, self.stderr, self.seconds = "", "", "", 0.0
         self._process: Process | None = None
@@ -70,7 +80,8 @@ class Program:
                     cwd=self.cwd,
                     env=self.env,
                 )
-            tails = [_Tail(pipe) for pipe in process.pipes]
+            listeners = (None if self._heard is None else self._listen, None)
+            tails = [_Tail(pipe, listener) for pipe, listener in zip(process.pipes, listeners, strict=True)]
             timer = threading.Timer(self.timeout, self._time_up) if self.timeout is not None else None
             if timer is not None:
                 timer.daemon = True
@@ -83,6 +94,8 @@ class Program:
             if timer is not None:
                 timer.cancel()
                 timer.join()  # if it is ending the rest of the group, the answer waits for that
+            if self._ender is not None:
+                self._ender.join()
             patience = time.monotonic() + _LINGER
             self.stdout, self.stderr = (tail.text(patience) for tail in tails)
         except (OSError, ValueError) as error:  # no such file, not executable, argument list too long, NUL in a value
@@ -97,6 +110,18 @@ class Program:
                 return
             self.trouble = f"timed out after {self.timeout:g} s"
         end([self])
+
+    def _listen(self, line: str) -> None:
+        """Judge a line of output; the thread that reads goes on reading meanwhile."""
+        assert self._heard is not None
+        if self.stopped or not self._heard(line):
+            return
+        with self._lock:
+            if self.code is not None or self._ended:
+                return
+            self.stopped = True
+            self._ender = threading.Thread(target=end, args=([self],), daemon=True, name="ender")
+            self._ender.start()
 
     def give_up(self) -> Process | None:
         """Its process, to be ended, unless it has ended by itself. If it has not started, it never will."""
@@ -116,7 +141,8 @@ def end(programs: Iterable[Program], grace: float = GRACE) -> None:
 class _Tail:
     """Reads a pipe to its end, so that the program never waits for a reader, and keeps the last bytes."""
 
-    def __init__(self, pipe: IO[bytes]) -> None:
+    def __init__(self, pipe: IO[bytes], heard: Callable[[str], None] | None) -> None:
+        self._heard, self._part = heard, b""
         self._chunks: deque[bytes] = deque()
         self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._read, args=(pipe,), daemon=True, name="output")
@@ -125,7 +151,11 @@ class _Tail:
     def _read(self, pipe: IO[bytes]) -> None:
         size = 0
         with pipe:
-            while chunk := os.read(pipe.fileno(), 1 << 16):
+            while chunk := os.read(pipe.fileno(), 1 << 16):  # what has come so far, without waiting for more
+                if self._heard is not None:
+                    *lines, self._part = (self._part[-LIMIT:] + chunk.replace(b"\r", b"\n")).split(b"\n")
+                    for line in lines:
+                        self._heard(line.decode(errors="replace"))
                 with self._lock:
                     self._chunks.append(chunk)
                     size += len(chunk)

@@ -13,7 +13,7 @@ from typing import Any, final
 import numpy as np
 
 import blackbox_zo as bz
-from blackbox_zo._auto import auto
+from blackbox_zo._auto import answered_singly, auto
 from blackbox_zo._methods import Recorded, recorded
 from blackbox_zo._paths import expanded
 from blackbox_zo._replay import known_as, restore
@@ -95,7 +95,10 @@ class _Minimisation(Session):
         limit: float | None = self.given.time_limit
         warnings.filterwarnings("ignore", "The known value")  # it is said by the parameters' names
         observers = [*observers, _Doubts(self, observers)]
-        return bz.Run(self.search, self.oracle, time_limit=limit, target=target, observers=observers)
+        asynchronous = self.search.estimator.any_age  # `resume` finds it in the journal
+        return bz.Run(
+            self.search, self.oracle, time_limit=limit, target=target, observers=observers, asynchronous=asynchronous
+        )
 
     def doubt(self) -> str:
         """What is to be said of known values that the program contradicts; empty for nothing."""
@@ -157,7 +160,7 @@ class _Doubts(bz.Observer):
 
 def _oracle(given: argparse.Namespace, header: Mapping[str, Any] | None, kind: Kind) -> CommandOracle:
     """The program, from the journal's header when resuming, else from the options."""
-    changes = {"timeout": given.timeout, "workers": given.workers, "retries": given.retries}
+    changes = {"timeout": given.timeout, "workers": given.workers, "retries": given.retries, "stopping": given.stopping}
     if header is not None:
         decided = set(kind.names.values()) - {_METHOD}
         fixed = sorted({word.partition("=")[0] for word in given.typed} & decided)
@@ -185,12 +188,16 @@ def _method(
     header: Mapping[str, Any] | None, x0: Floats, bounds: Any, then: Recorded | None, given: argparse.Namespace
 ) -> tuple[bz.Vector, bz.Estimator, bz.Rule | None]:
     """The variable, and the method: the one that was asked for; else that of the journal; else auto."""
-    own, default = auto(bz.Vector(x0, bounds), x0, bounds, None)
+    own, default = auto(
+        bz.Vector(x0, bounds), x0, bounds, None, asynchronous=given.asynchronous, stopping=given.stopping is not None
+    )
     variable = restore(header)[0] if header is not None and "variable" in header else own
     named = given.method if given.header is None or _changed(given) else None
     if named is None and given.header is not None and then is not None:
         return variable, known_as(then.last[0]), known_as(then.last[1])
     estimator, rule = (default, None) if named in (None, "auto") else method_of(named)
+    if given.asynchronous:
+        estimator = answered_singly(own, estimator)
     return variable, distinct(own, estimator), rule
 
 

@@ -2,15 +2,36 @@
 
 from __future__ import annotations
 
+import argparse
+
 from blackbox_zo._paths import expanded
+from blackbox_zo.stopping import MedianRule, StoppingRule, SuccessiveHalving
 from oracles.options import SEED, BadInput, Table, count, finite, option, seconds, whole
 
-__all__ = ["EXAMPLE", "OPTIONS", "values_of"]
+__all__ = ["EXAMPLE", "OPTIONS", "stopping_rule", "values_of"]
 
 EXAMPLE = """example:
   blackbox-zo minimize --run 'python train.py --lr {lr} --depth {depth}' \\
       --param lr=1e-4:1e-1:log --param depth=2:12:int --budget 100 --workers 2 --journal run.jsonl
 """
+
+
+def stopping_rule(text: str) -> StoppingRule:
+    """A stopping rule as it is written on a command line: `halving`, `halving:ETA` or `median`.
+
+    Raises:
+        argparse.ArgumentTypeError: It is none of these, or its number is out of range.
+    """
+    name, colon, eta = text.partition(":")
+    try:
+        if name == "halving":
+            return SuccessiveHalving(float(eta)) if colon else SuccessiveHalving()
+        if text == "median":
+            return MedianRule()
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    raise argparse.ArgumentTypeError(f"must be halving, halving:ETA or median, got {text!r}")
+
 
 OPTIONS: Table = {
     "": (
@@ -45,6 +66,10 @@ OPTIONS: Table = {
         option("--budget", "maximum number of runs of the program", whole, default=100, metavar="N"),
         option("--workers", "programs to run in parallel", whole, default=1, metavar="N"),
         option(
+            "--asynchronous", "start another program whenever one ends, without waiting for a whole step",
+            action="store_true", entry="estimator",
+        ),
+        option(
             "--timeout", "time limit of one run in seconds; past it, the run is killed and the query fails",
             seconds, metavar="S",
         ),
@@ -60,6 +85,12 @@ OPTIONS: Table = {
         option(
             "--method", "auto (the default), or an estimator such as 'EvolutionStrategy(0.1)'; with `resume` the run "
             "changes to it, and keeps what it knows", metavar="NAME", entry="estimator",
+        ),
+        option(
+            "--stopping",
+            "end runs early that report worse values than others, in lines `report 0.83` that the program prints and "
+            "flushes: halving (at the reports 1, 3, 9, ... the best third goes on), halving:ETA, or median",
+            stopping_rule, metavar="RULE",
         ),
         option("--target", "stop as soon as a number at least this good is found", finite, metavar="VALUE"),
     )

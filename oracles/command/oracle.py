@@ -8,7 +8,7 @@ import queue
 import shlex
 import shutil
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +19,15 @@ from blackbox_zo._describe import describe
 from blackbox_zo._paths import expanded
 from blackbox_zo._typing import Floats, override
 from blackbox_zo.feedback import Values
-from blackbox_zo.oracle import Oracle, Part, gather
+from blackbox_zo.oracle import Answered, Part, gather, queries_of
 from blackbox_zo.proposal import Proposal
-from blackbox_zo.retry import again
+from blackbox_zo.retry import again, check_no_retries
+from blackbox_zo.stopping import Stoppable, Stopper, StoppingRule
 from blackbox_zo.workers._cancel import CancelScope, current
 from blackbox_zo.workers._process import how
 from oracles.command._program import Program, end
 from oracles.command._reading import Unreadable, lines_of, reader_of
+from oracles.command._reports import Reports
 from oracles.command._template import Template, did_you_mean
 from oracles.command.parameters import Parameter, Value, bounds_of, parameters_of, parameters_of_problem
 
@@ -34,7 +36,7 @@ __all__ = ["CommandOracle"]
 _TAIL_CHARACTERS = 4000
 
 
-class CommandOracle(Oracle):
+class CommandOracle(Stoppable):
     r"""Runs a program with the parameters of each query and reads one number from its output.
 
     The search moves in the unit cube, one coordinate per parameter. No shell is involved: a value with spaces, quotes
@@ -57,6 +59,8 @@ class CommandOracle(Oracle):
         env: Environment variables to add to the current ones.
         tail: How many last lines of a failed run to keep.
         start: Starting values of some or all parameters; the rest start at the middle of their range.
+        stopping: Decides whether a run goes on, by its reports: lines `report 0.83` or `report 0.83 step=12` on its
+            stdout, which it must flush. It is ended as after `timeout`. With `maximize`, a higher report is better.
         noisy: Whether the program may be run again with the values of an earlier run. By default it is not, where all
             parameters are whole numbers and choices: the run ends once all combinations have been tried.
         retries: How often a failed run of the program is repeated before the query has failed; see `blackbox_zo.Retry`.
@@ -96,6 +100,7 @@ class CommandOracle(Oracle):
         start: Mapping[str, Value] | None = None,
         noisy: bool = False,
         retries: int = 0,
+        stopping: StoppingRule | None = None,
     ) -> None:
         if timeout is not None:
             check_positive("CommandOracle", timeout=timeout)
@@ -105,6 +110,7 @@ class CommandOracle(Oracle):
         self.parameters = parameters_of(parameters)
         self.timeout, self.workers, self.maximize, self.tail = timeout, int(workers), maximize, int(tail)
         self.noisy, self.retries = noisy, int(retries)
+        self.stopper = None if stopping is None else Stopper(stopping, "the program")
         self.cwd = None if cwd is None else os.fspath(expanded(cwd))
         self.env = None if env is None else {**os.environ, **env}
         self.run, self.read, self.calls = run if isinstance(run, str) else list(run), read, 0
@@ -193,39 +199,68 @@ class CommandOracle(Oracle):
         return again(self._parts_once, proposal, self.retries) if self.retries else self._parts_once(proposal)
 
     def _parts_once(self, proposal: Proposal) -> Iterator[Part]:
+        left = iter([proposal])
+        answers = self._stream(lambda: next(left, None))
+        try:
+            for _, ids, part in answers:
+                yield ids, part
+        finally:
+            answers.close()
+
+    @override
+    def stream(self, ask: Callable[[], Proposal | None]) -> Generator[Answered, None, None]:
+        check_no_retries(self.retries)
+        return self._stream(ask)
+
+    def _stream(self, ask: Callable[[], Proposal | None]) -> Generator[Answered, None, None]:
         stop = current() or CancelScope()
         done: queue.SimpleQueue[int | None] = queue.SimpleQueue()
         with stop.heard(lambda: done.put(None)):
-            yield from self._parts(proposal, done, stop)
+            yield from self._answers(queries_of(ask), done, stop)
 
-    def _parts(self, proposal: Proposal, done: queue.SimpleQueue[int | None], stop: CancelScope) -> Iterator[Part]:
-        mine: dict[int, tuple[Program, dict[str, Value], Any]] = {}
-        left = iter(range(proposal.n))
+    def _answers(
+        self, queries: Iterator[tuple[Proposal, int]], done: queue.SimpleQueue[int | None], stop: CancelScope
+    ) -> Iterator[Answered]:
+        mine: dict[int, tuple[Program, Proposal, int, dict[str, Value], Any, Reports | None]] = {}
+        count = 0
         try:
             while True:
-                while len(mine) < self.workers and (i := next(left, None)) is not None:
+                while len(mine) < self.workers and (wanted := next(queries, None)) is not None:
+                    (proposal, i), count = wanted, count + 1
                     values, query = self.decode(proposal.points[i]), int(proposal.ids[i])
                     before = self._reader.before({**values, "python": sys.executable, "id": query})
-                    program = Program(self.filled(values, query), self.cwd, self.env, self.timeout)
-                    mine[i] = program, values, before
+                    reports = None
+                    if self.stopper is not None:
+                        reports = Reports(self.stopper, self.stopper.begin(self, proposal, query), self.maximize)
+                    program = Program(self.filled(values, query), self.cwd, self.env, self.timeout, reports)
+                    mine[count] = program, proposal, i, values, before, reports
                     self._running.add(program)
                     self.calls += 1
-                    program.start(lambda i=i: done.put(i))  # type: ignore[misc]
+                    program.start(lambda k=count: done.put(k))  # type: ignore[misc]
                 if not mine:
                     return
-                i = stop.next_of(done)
-                program, values, before = mine.pop(i)
+                program, proposal, i, values, before, reports = mine.pop(stop.next_of(done))
                 self._running.discard(program)
-                yield proposal.ids[i : i + 1], self._value(program, values, before)
+                answer = self._value(program, values, before, reports)
+                if self.stopper is not None and reports is not None:
+                    query, failed = int(proposal.ids[i]), bool(answer.n_failed)
+                    note = self.stopper.end(
+                        self, proposal, query, reports.curve, stopped=program.stopped and not failed, failed=failed
+                    )
+                    answer.info = ({**(answer.info or ({},))[0], **note},)  # type: ignore[dict-item]
+                yield proposal, proposal.ids[i : i + 1], answer
         finally:
-            under_way = [program for program, _, _ in mine.values()]
+            under_way = [program for program, *_ in mine.values()]
             end(under_way)
             self._running.difference_update(under_way)
 
-    def _value(self, program: Program, values: dict[str, Value], before: Any) -> Values:
+    def _value(self, program: Program, values: dict[str, Value], before: Any, reports: Reports | None) -> Values:
         """The answer of a program that has ended."""
         number, trouble = math.nan, program.trouble
-        if program.code is None and not trouble:
+        if reports is not None and program.stopped:
+            trouble = reports.trouble
+            number = (-1 if self.maximize else 1) * reports.curve.values[-1] if reports.curve.values else math.nan
+        elif program.code is None and not trouble:
             trouble = "the program was killed before it started"
         elif not trouble and program.code:
             trouble = how(program.code) if program.code > 0 else f"killed by {how(program.code)}"

@@ -57,6 +57,8 @@ def _tiles(history: History) -> list[tuple[str, str]]:
         ("queries", of_total(history.n, history.settings.get("budget"))),
         ("failed", f"{len(history.failed):,}"),
     ]
+    if stopped := sum(bool(info.get("stopped")) for info in history.infos):
+        tiles.append(("stopped early", f"{stopped:,}"))
     return tiles + ([("median run", span(float(np.median(seconds))))] if seconds.size else [])
 
 

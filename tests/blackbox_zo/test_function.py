@@ -193,7 +193,6 @@ def test_a_vectorized_function_must_answer_every_point(value: Any, message: str)
         ({"fun": 3}, "`fun` must be a function of x, got 3"),
         ({"workers": 0}, r"`FunctionOracle\(workers=...\)` must be a whole number of at least 1, got 0"),
         ({"vectorized": True, "executor": ThreadPoolExecutor(1)}, "use `workers` with it, not `executor`"),
-        ({"workers": 2, "executor": ThreadPoolExecutor(1)}, "Give either `workers` or `executor`, not both"),
         ({"executor": 4}, r"`executor` must be an executor, such as `ThreadPoolExecutor\(4\)`, got 4"),
         ({"executor": ThreadPoolExecutor}, "`executor` must be an executor, such as .*got <class"),
         ({"args": 3}, r"`args` must be a tuple of further arguments of `fun`, got 3; write `\(a,\)` for one"),

@@ -77,6 +77,9 @@ ROWS = [
     Row(bz.Surrogate(0.1, 2, 9, noise=1e-4), bz.SGD(0.1), budget=150),
     Row(bz.EvolutionStrategy(0.5)),
     Row(bz.EvolutionStrategy(0.5, 7, model=True)),
+    Row(bz.Asynchronous(bz.EvolutionStrategy(0.5))),
+    Row(bz.Asynchronous(bz.EvolutionStrategy(0.5, 7, model=True))),
+    Row(bz.Asynchronous(bz.EvolutionStrategy(0.5, 6, "low-rank", step_size="path"))),
     Row(bz.EvolutionStrategy(0.5, covariance="diagonal")),
     Row(bz.EvolutionStrategy(0.5, covariance="isotropic")),
     Row(bz.EvolutionStrategy(0.2, 12, "isotropic", adapt_radius=False)),
@@ -206,7 +209,9 @@ def test_gradient_has_the_structure_of_x(row: Row) -> None:
 
 @pytest.mark.parametrize("radius", [0, 0.0, -0.1, float("nan"), float("inf"), None, "1", True], ids=str)
 @pytest.mark.parametrize(
-    "row", [row for row in ROWS if not isinstance(row.estimator, bz.Portfolio)], ids=lambda row: repr(row.estimator)
+    "row",
+    [row for row in ROWS if not isinstance(row.estimator, bz.Portfolio | bz.Asynchronous)],
+    ids=lambda row: repr(row.estimator),
 )
 def test_radius_must_be_positive(row: Row, radius: Any) -> None:
     assert "radius" in {f.name for f in fields(row.estimator)}  # type: ignore[arg-type]
