@@ -48,8 +48,8 @@ def test_the_new_method_begins_at_the_best_point_with_all_that_is_known() -> Non
     assert np.array_equal(search.x, best.x) and search.best.value == best.value
     assert (search.moves, search.nfev) == (moves, answered)
     state = search.state
-    assert len(state.values) == answered + 1 - 1  # the known one too; that of x itself says little to a model
-    assert 10.0 in state.values and search.estimator is SECOND and search.rule == bz.SGD(1.0)
+    assert len(state.surrogate.values) == answered + 1  # the known one too
+    assert 10.0 in state.surrogate.values and search.estimator is SECOND and search.rule == bz.SGD(1.0)
 
 
 def test_the_value_at_x_is_known_to_the_bit_and_not_asked_again() -> None:
@@ -72,11 +72,11 @@ def test_open_steps_are_answered_as_asked_and_tell_the_new_method() -> None:
     half, late = search.ask(), search.ask()
     search.tell(half, bz.Values([100.0]), ids=half.ids[:1])
     search.change(SECOND)
-    moves, known, x = search.moves, len(search.state.values), search.x
+    moves, known, x = search.moves, len(search.state.surrogate.values), search.x
     rest = bz.Values([bowl(p) for p in half.points[1:]])
     search.tell(half, rest, ids=half.ids[1:])
     search.tell(late, bz.Values([bowl(p) for p in late.points]))
-    assert len(search.state.values) == known + half.n + late.n
+    assert len(search.state.surrogate.values) == known + half.n + late.n
     assert search.moves == moves and np.array_equal(search.x, x) and search.nfev == 5 * half.n
     with pytest.raises(ValueError, match="was asked by an earlier method and cannot be saved"):
         search.ask()

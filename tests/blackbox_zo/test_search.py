@@ -95,7 +95,7 @@ def test_parts_in_any_order_give_the_same_bits(estimator: bz.Estimator) -> None:
         p, q = whole.ask(), parts.ask()
         whole.tell(p, bz.Values(sphere(p.points)))
         ids = shuffle.permutation(q.ids)
-        for some in np.array_split(ids, 3):
+        for some in filter(len, np.array_split(ids, 3)):
             parts.tell(q, bz.Values(sphere(q.points[some - q.ids[0]])), ids=some)
     assert state_equal(whole, parts)
 

@@ -153,9 +153,9 @@ def test_a_step_that_was_asked_ahead_of_the_starts_tells_the_method_its_values()
     search = bz.Search(bz.Starts(POINTS), bz.EvolutionStrategy(0.3, model=True), seed=3)
     starts, ahead = search.ask(), search.ask()
     search.tell(starts, bz.Values([bowl(x) for x in starts.points]))
-    moves, before = search.moves, len(search.state.values)
+    moves, before = search.moves, len(search.state.surrogate.values)
     search.tell(ahead, bz.Values([bowl(x) for x in ahead.points]))
-    assert search.moves == moves == 1 and len(search.state.values) == before + ahead.n
+    assert search.moves == moves == 1 and len(search.state.surrogate.values) == before + ahead.n
     assert search.nfev == 3 + ahead.n
 
 

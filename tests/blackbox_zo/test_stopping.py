@@ -20,6 +20,7 @@ import pytest
 import blackbox_zo as bz
 from blackbox_zo.errors import JournalError
 from blackbox_zo.stopping import Curve, Stopped, _reports
+from blackbox_zo.testing import check_oracle
 from oracles import FunctionOracle, Repeat
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])  # so that workers need not import pytest
@@ -397,4 +398,4 @@ def test_the_laws_of_oracles_hold_with_a_rule_and_without(rule: bz.stopping.Stop
         bz.report(float(x @ x))
         return float(x @ x)
 
-    bz.testing.check_oracle(FunctionOracle(reporting, stopping=rule), np.ones(3))
+    check_oracle(FunctionOracle(reporting, stopping=rule), np.ones(3))
