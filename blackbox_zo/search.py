@@ -16,7 +16,7 @@ from blackbox_zo._engine import Engine, Snapshot
 from blackbox_zo._open import Open, belongs, cannot_use, positions_of
 from blackbox_zo._replay import header_of, replay
 from blackbox_zo._standing import Standing
-from blackbox_zo._typing import Ints, Tree
+from blackbox_zo._typing import Floats, Ints, Tree
 from blackbox_zo.errors import BudgetExhausted, FeedbackError, JournalError, OracleError, TellError
 from blackbox_zo.estimators import Estimator
 from blackbox_zo.feedback import Feedback
@@ -220,6 +220,23 @@ class Search(Standing):
                 "Tell each proposal to the search that asked it."
             )
         return pending
+
+    def inform(self, points: Floats, values: Floats) -> None:
+        """Tell the estimator the values of points that it did not ask about.
+
+        Args:
+            points: Shape (m, d), within the bounds.
+            values: Shape (m,); those that are not finite are left out.
+
+        Raises:
+            JournalError: The search has a journal, which would not have them.
+        """
+        if self._journal is not None:
+            raise JournalError("A journal holds answers to queries alone. Search without a journal.")
+        engine, finite = self._engine, np.isfinite(values)
+        if isinstance(variable := engine.variable, Vector) and finite.any():
+            z = variable.coordinates(variable.inside(points[finite]))
+            engine.state = engine.estimator.inform(engine.state, variable, z, values[finite])
 
     def record(self, measured: Measured) -> None:
         """Record a measure, in the journal too if there is one.
