@@ -86,10 +86,9 @@ class Sampler(optuna.samplers.BaseSampler):
     ) -> None:
         self.method, self.x0 = check_method(method), dict(x0 or {})
         self.search_space = None if search_space is None else dict(search_space)
-        self.seed = None if seed is None else check_seed(seed)
-        self.independent_sampler = independent_sampler or optuna.samplers.RandomSampler(
-            None if seed is None else self.seed % 2**32
-        )
+        self.seed = seed if seed is None else check_seed(seed)
+        short = seed if seed is None else check_seed(seed) % 2**32
+        self.independent_sampler = independent_sampler or optuna.samplers.RandomSampler(short)
         self.warn_independent_sampling = warn_independent_sampling
         self._warned: set[str] = set()
         self._forget()

@@ -11,7 +11,7 @@ import numpy as np
 from blackbox_zo._auto import auto
 from blackbox_zo._typing import Floats, Tree
 from blackbox_zo.distinct import distinct
-from blackbox_zo.estimators import Estimator, EvolutionStrategy
+from blackbox_zo.estimators import Estimator, EvolutionStrategy, Portfolio
 from blackbox_zo.feedback import Values
 from blackbox_zo.proposal import Proposal
 from blackbox_zo.rules import Rule
@@ -132,6 +132,13 @@ class OneByOne:
         elif not asked.told:
             asked.returned = True
             self._queue.appendleft(asked)
+
+    @property
+    def recommended(self) -> Floats | None:
+        """Under noise, where the search stands, shape (d,); None if the best point will do."""
+        search = self._search
+        noisy = isinstance(search.estimator, Portfolio) and search.state.noise
+        return search.variable.flat if noisy and isinstance(search.variable, Vector) else None
 
     def _see(self, point: Floats, value: float) -> None:
         if value < self.best[1] or (math.isnan(self.best[1]) and not math.isnan(value)):
