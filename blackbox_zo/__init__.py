@@ -92,9 +92,13 @@ if _TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> _Any:
-    """`Module` needs torch, which is imported when it is first used."""
+    """`Module` needs torch, and each door another package, which is imported when it is first used."""
     if name == "Module":
         from blackbox_zo.modules import Module
 
         return Module
+    if name in ("nevergrad", "optuna", "ray", "sklearn"):
+        from importlib import import_module
+
+        return import_module(f"blackbox_zo.{name}")
     raise AttributeError(f"module 'blackbox_zo' has no attribute {name!r}")

@@ -9,7 +9,7 @@ from typing import Any, Protocol, final
 import numpy as np
 
 from blackbox_zo._typing import Floats
-from blackbox_zo.parameters import Choice, Float, Integer
+from blackbox_zo.parameters import Float
 from blackbox_zo.variables._cells import Between, Cells
 
 __all__ = ["Dimension", "Options", "Space", "Stepped"]
@@ -131,7 +131,7 @@ class Space:
 
 
 def _bounds(dimension: Dimension) -> tuple[float, float]:
-    if isinstance(dimension, Float):
-        return (0.5, 0.5) if dimension.low == dimension.high else (0.0, 1.0)
-    assert isinstance(dimension, Integer | Choice | Stepped | Options)
-    return (0.5, 0.5) if dimension.cells.n == 1 else Between(dimension.cells)
+    cells: Cells | None = getattr(dimension, "cells", None)
+    if cells is not None:
+        return (0.5, 0.5) if cells.n == 1 else Between(cells)
+    return (0.5, 0.5) if isinstance(dimension, Float) and dimension.low == dimension.high else (0.0, 1.0)

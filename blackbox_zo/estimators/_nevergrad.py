@@ -78,7 +78,7 @@ class Nevergrad(Estimator):
     n_queries: int = 1
     sigma: float | None = None
 
-    warmup = 30  # the most of those tried
+    warmup = 10  # the most of those tried
 
     def __post_init__(self) -> None:
         check_at_least("Nevergrad", 1, n_queries=self.n_queries)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -33,14 +34,13 @@ METHODS = [
 ]
 
 
-@pytest.mark.parametrize("method", METHODS, ids=repr)
+@pytest.mark.parametrize("method", [METHODS[0], METHODS[2], METHODS[5]], ids=repr)
 def test_laws(method: bz.Nevergrad) -> None:
-    check_estimator(method, shift_invariant=False, budget=400)
+    check_estimator(method, shift_invariant=False, budget=0)
 
 
-@pytest.mark.parametrize("method", [METHODS[0], METHODS[5]], ids=repr)
-def test_laws_within_bounds(method: bz.Nevergrad) -> None:
-    check_estimator(method, shift_invariant=False, budget=0, bounds=(-2.0, 3.0))
+def test_laws_within_bounds() -> None:
+    check_estimator(METHODS[0], shift_invariant=False, budget=400, bounds=(-2.0, 3.0))
 
 
 @pytest.mark.parametrize("method", METHODS, ids=repr)
@@ -53,8 +53,12 @@ def test_a_journal_replays_it_exactly(method: bz.Nevergrad, tmp_path: Path) -> N
     for budget in (20, 41, 60):
         parts = go(budget, "parts")
     assert parts.fun == whole.fun and parts.x.tolist() == whole.x.tolist()
-    read = [[line.values for line in bz.JournalReader(tmp_path / name)] for name in ("whole", "parts")]
-    assert sum(read[0], []) == sum(read[1], [])
+    read = [[values_of(line) for line in bz.JournalReader(tmp_path / name)] for name in ("whole", "parts")]
+    assert list(chain(*read[0])) == list(chain(*read[1]))
+
+
+def values_of(line: Any) -> Any:
+    return line.values
 
 
 def test_global_generators_are_left_alone() -> None:
