@@ -137,8 +137,6 @@ def test_arguments_are_checked() -> None:
 
 
 def train(config: Any) -> dict[str, float]:
-    if config["x"] < -1:
-        raise ValueError("it does not train")
     return {"loss": (config["x"] - 2) ** 2 + config["constant"]}
 
 
@@ -151,14 +149,14 @@ def test_in_a_tuner(tmp_path: Path) -> None:
             train,
             param_space={"x": tune.uniform(-3, 5), "constant": 7},
             tune_config=tune.TuneConfig(
-                search_alg=Searcher(seed=1), metric="loss", mode="min", num_samples=20, max_concurrent_trials=2
+                search_alg=Searcher(seed=1), metric="loss", mode="min", num_samples=8, max_concurrent_trials=2
             ),
             run_config=tune.RunConfig(storage_path=str(tmp_path), verbose=0),
         )
         best = tuner.fit().get_best_result()
     finally:
         ray.shutdown()
-    assert best.metrics["loss"] == pytest.approx(7, abs=0.01)
+    assert best.metrics["loss"] == pytest.approx(7, abs=0.1)
 
 
 def test_without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
