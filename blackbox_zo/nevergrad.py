@@ -47,7 +47,7 @@ class _Optimizer(ng.optimizers.base.Optimizer):  # type: ignore[misc, name-defin
         self, parametrization: Any, budget: int | None = None, num_workers: int = 1, method: Any = "auto"
     ) -> None:
         super().__init__(parametrization, budget=budget, num_workers=num_workers)
-        self._method = check_method(method)
+        self._wanted = check_method(method)
         self._penalize_cheap_violations = True  # a candidate that violates a constraint is told as a failure
         self._search: OneByOne | None = None
         self._handed: dict[str, Asked] = {}
@@ -57,7 +57,7 @@ class _Optimizer(ng.optimizers.base.Optimizer):  # type: ignore[misc, name-defin
         """The search; its seed is the parametrization's."""
         if self._search is None:
             bounds, seed = box(self.parametrization), int(self._rng.randint(2**31))
-            self._search = OneByOne(self._method, np.zeros(self.dimension), bounds, unit_of(bounds), seed)
+            self._search = OneByOne(self._wanted, np.zeros(self.dimension), bounds, unit_of(bounds), seed)
         return self._search
 
     @override

@@ -54,14 +54,10 @@ def objective(trial):
 
 
 print("Optuna, 150 trials each:")
-for sampler in (
-    blackbox_zo.optuna.Sampler(seed=1),
-    optuna.samplers.TPESampler(seed=1),
-    optuna.samplers.CmaEsSampler(seed=1),
-):
-    study = optuna.create_study(sampler=sampler)
+for make in (blackbox_zo.optuna.Sampler, optuna.samplers.TPESampler, optuna.samplers.CmaEsSampler):
+    study = optuna.create_study(sampler=make(seed=1))
     study.optimize(objective, n_trials=150)
-    print(f"  {type(sampler).__name__:12} misfit {study.best_value:.1e}")
+    print(f"  {make.__name__:12} misfit {study.best_value:.1e}")
 
 # A study is a search: in parts, as by processes that come and go, its trials are the same
 parts, whole = optuna.create_study(), optuna.create_study()

@@ -26,7 +26,8 @@ def box(parametrization: Any) -> list[tuple[float, float]]:
         lower, upper = np.full(data.dimension, -np.inf), np.full(data.dimension, np.inf)
         for end, bound in zip((lower, upper), _raw_bounds(data), strict=True):
             if bound is not None:
-                end[:] = np.ravel(np.broadcast_to((bound - data._value) / data.sigma.value, data._value.shape))
+                whole = np.broadcast_to(bound, np.shape(data.value) or (1,))
+                end[:] = data._to_reduced_space(whole) - data._to_reduced_space()
         out += zip(lower.tolist(), upper.tolist(), strict=True)
     # Rounding must not leave the start outside
     return [(min(low, 0.0), max(high, 0.0)) for low, high in out]
