@@ -38,8 +38,8 @@ def _raw_bounds(data: Any) -> Any:
     from nevergrad.parametrization import _datalayers as layers
 
     for operation in layers.Operation.filter_from(data):
-        plain = type(operation) is layers.BoundLayer
-        if plain or (type(operation) is layers.Bound and operation._method in ("clipping", "bouncing")):
+        how = getattr(operation, "_method", "constraint")  # a plain `BoundLayer` adds a constraint
+        if type(operation) in (layers.Bound, layers.BoundLayer) and how in ("clipping", "bouncing", "constraint"):
             return operation.bounds
         break
     return (None, None)
