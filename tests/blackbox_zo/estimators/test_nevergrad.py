@@ -156,4 +156,4 @@ def test_it_is_imported_when_it_is_used() -> None:
     program = (
         "import sys, blackbox_zo; print([m for m in ('nevergrad', 'optuna', 'sklearn', 'ray') if m in sys.modules])"
     )
-    assert subprocess.check_output([sys.executable, "-c", program], text=True) == "set()\n"
+    assert subprocess.check_output([sys.executable, "-c", program], text=True) == "[]\n"
