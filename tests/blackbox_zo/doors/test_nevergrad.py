@@ -118,7 +118,7 @@ def test_nan_and_infinity_are_failures(name: str) -> None:
 def test_all_failing(name: str) -> None:
     optimizer = make(name, 2, 60)
     optimizer.minimize(lambda x: math.nan)
-    assert optimizer.num_tell == 60
+    assert optimizer.num_tell == 60 and math.isnan(optimizer.search.best[1])
 
 
 @pytest.mark.parametrize("budget", [1, 2, 5])
@@ -185,8 +185,10 @@ def test_a_cheap_constraint_is_nevergrad_s() -> None:
         asked.append(float(x[0]))
         return float((x**2).sum())
 
-    best = make("BlackboxZO", array, 200).minimize(f)
+    optimizer = make("BlackboxZO", array, 200)
+    best = optimizer.minimize(f)
     assert min(asked) >= 1.0 and f(best.value) < 1.5
+    assert not optimizer._handed  # those that nevergrad turned down were told as failures
 
 
 def test_noise_is_answered_by_a_recommendation() -> None:

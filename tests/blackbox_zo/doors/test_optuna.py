@@ -201,6 +201,40 @@ def test_failed_and_pruned_trials_are_failed_queries() -> None:
     assert {t.state.name for t in study.trials} >= {"COMPLETE", "FAIL"}
 
 
+@pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
+def test_a_violated_constraint_is_a_failure_whatever_the_value() -> None:
+    def violating(trial: Any) -> float:
+        value = sphere(trial)
+        trial.set_constraint("c", trial.params["x2"] - 1.0)
+        return value
+
+    def failing(trial: Any) -> float:
+        value = sphere(trial)
+        return math.nan if trial.params["x2"] > 1.0 else value
+
+    studies = [optuna.create_study(sampler=Sampler(seed=1, search_space=SPACE)) for _ in range(2)]
+    for study, objective in zip(studies, (violating, failing), strict=True):
+        study.optimize(objective, n_trials=40)
+    assert params(studies[0]) == params(studies[1])
+    assert any(t.params["x2"] > 1 for t in studies[0].trials)
+
+
+def test_a_method_that_uses_known_points_goes_on_exactly() -> None:
+    """What the search will ask itself is no known point before."""
+    pytest.importorskip("nevergrad", reason="needs nevergrad: pip install 'blackbox-zo[nevergrad]'")
+
+    def sampler() -> Sampler:
+        return Sampler(bz.Nevergrad("OnePlusOne"), seed=1, search_space=SPACE)
+
+    whole = optuna.create_study(sampler=sampler())
+    whole.optimize(sphere, n_trials=30)
+    parts = optuna.create_study()
+    for _ in range(3):
+        parts.sampler = sampler()
+        parts.optimize(sphere, n_trials=10)
+    assert params(parts) == params(whole)
+
+
 def test_all_trials_fail() -> None:
     study = optuna.create_study(sampler=Sampler(seed=1))
 
