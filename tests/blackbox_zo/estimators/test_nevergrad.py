@@ -57,6 +57,18 @@ def test_a_journal_replays_it_exactly(method: bz.Nevergrad, tmp_path: Path) -> N
     assert list(chain(*read[0])) == list(chain(*read[1]))
 
 
+@pytest.mark.parametrize("name", ["PSO", "CMA", "DE", "NGOpt"])
+def test_an_optimizer_is_built_again_from_its_state(name: str) -> None:
+    method, variable = bz.Nevergrad(name, budget=80), bz.Vector(np.ones(3))
+    state = method.start(variable)
+    for step in range(25):
+        queries = method.sample(state, variable, bz.Key(0, step))
+        state, _ = method.estimate(state, variable, queries, bz.Values((queries.points() ** 2).sum(1)))
+    usual = method.sample(state, variable, bz.Key(0, 25)).points()
+    _nevergrad._LIVE.clear()
+    assert method.sample(state, variable, bz.Key(0, 25)).points().tolist() == usual.tolist()
+
+
 def values_of(line: Any) -> Any:
     return line.values
 
