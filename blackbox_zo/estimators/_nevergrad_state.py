@@ -146,12 +146,8 @@ class Live:
 
     def recommended(self) -> Floats:
         """What it recommends, shape (d,), from the start."""
-        rng = self._optimizer.parametrization.random_state
-        before = rng.get_state()  # a replay does not ask for recommendations
         with self._alone():
-            found = self._data(self._optimizer.recommend())
-        rng.set_state(before)
-        return found
+            return self._data(self._optimizer.recommend())
 
     def replay(self, state: NevergradState) -> int:
         """Bring a new optimizer towards a state; the digest of the state that it reached."""
