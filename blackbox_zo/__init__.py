@@ -35,6 +35,7 @@ from blackbox_zo.estimators import ConsensusBased as ConsensusBased
 from blackbox_zo.estimators import Coordinatewise as Coordinatewise
 from blackbox_zo.estimators import Estimator as Estimator
 from blackbox_zo.estimators import EvolutionStrategy as EvolutionStrategy
+from blackbox_zo.estimators import Nevergrad as Nevergrad
 from blackbox_zo.estimators import Portfolio as Portfolio
 from blackbox_zo.estimators import PreferenceGP as PreferenceGP
 from blackbox_zo.estimators import QuasiNewton as QuasiNewton
@@ -99,9 +100,13 @@ if _TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> _Any:
-    """`Module` needs torch, which is imported when it is first used."""
+    """`Module` needs torch, and each door another package, which is imported when it is first used."""
     if name == "Module":
         from blackbox_zo.modules import Module
 
         return Module
+    if name in ("nevergrad", "optuna", "ray", "sklearn"):
+        from importlib import import_module
+
+        return import_module(f"blackbox_zo.{name}")
     raise AttributeError(f"module 'blackbox_zo' has no attribute {name!r}")

@@ -14,6 +14,7 @@ import numpy as np
 from blackbox_zo._auto import answered_singly, auto, check_stopping
 from blackbox_zo._begin import begun, pairs_of, start_of
 from blackbox_zo._checks import check_at_least, check_choice, check_positive
+from blackbox_zo._doors.parametrized import from_parametrization, is_parametrization
 from blackbox_zo._records import Ended, Report
 from blackbox_zo._typing import Floats, Tree, override
 from blackbox_zo.distinct import Distinct, distinct
@@ -73,7 +74,8 @@ def minimize(
         fun: From x, in the structure of x0, to one number; lower is better. NaN or infinity is a failed query, which is
             counted. With `vectorized`, from all n points of a step, shape (n, d), to n numbers. Or an `Oracle`.
         x0: The start: a number, an array, or nested dicts, lists and tuples of them. Several as `Starts`. None for the
-            best known point.
+            best known point. Or a parametrization of nevergrad, such as `ng.p.Instrumentation(...)`; `fun` is then
+            called with its `args` and `kwargs`, and `x` is its `value`.
         method: "auto", an estimator, or a pair of estimator and rule. "auto" is a `Portfolio`: a quasi-Newton method
             and a CMA-ES in turn, then restarts; the unit of an element with two bounds is half their distance.
         budget: Most queries: calls of `fun`, without `retries`. The last step is cut short if it would exceed it. None
@@ -130,6 +132,8 @@ def minimize(
         >>> r.nfev, bool(r.fun < 1e-6)
         (400, True)
     """
+    if is_parametrization(x0):
+        return from_parametrization(minimize, dict(locals()))
     for limit, value in (("budget", budget), ("steps", steps)):
         if value is not None:
             check_at_least("minimize", 1, **{limit: value})

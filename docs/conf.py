@@ -2,6 +2,7 @@
 
 import re
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
@@ -28,6 +29,7 @@ source_suffix = {".md": "markdown"}
 default_role = "py:obj"  # `name` in a docstring links where it can, and is plain code elsewhere
 nitpicky = False
 
+autodoc_mock_imports = [name for name in ("ray",) if find_spec(name) is None]  # it is large
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_typehints_format = "short"

@@ -18,6 +18,8 @@ SECONDS = 240
 NEEDS = {"08_torch": ["torch"], "11_language_model": ["torch", "transformers"]}
 NEEDS |= {name: ["gymnasium", "cloudpickle"] for name in ("13_cartpole", "14_custom_simulator")}
 NEEDS["15_swimmer_and_cheetah"] = ["gymnasium", "cloudpickle", "mujoco"]
+NEEDS["19_inside_nevergrad_and_optuna"] = ["nevergrad", "optuna"]
+NEEDS["20_hyper_parameters"] = ["sklearn"]
 NEEDS["16_lunar_lander"] = ["gymnasium", "cloudpickle", "Box2D"]
 
 SHOWS = {
@@ -38,6 +40,9 @@ SHOWS = {
     "15_swimmer_and_cheetah": r"Swimmer-v5: .* after 64 episodes[\s\S]*HalfCheetah-v5: -.*, [1-9][\s\S]*\[\(6, 17\)\]",
     "17_new_kind": r"holds 12 steps of[\s\S]*learnt the same of the wind: True[\s\S]*30/30: [\s\S]*both.png: 2 runs",
     "18_many_workers": r"asynchronous: 64 [\s\S]*64 runs [2-6]\d were stopped; [1-4]\d\d of 576 epochs\n.*\[\[1.0, ",
+    "19_inside_nevergrad_and_optuna": r"BlackboxZO +misfit \d\.\de-[123]\d[\s\S]*'k1': 0.35, 'k2': 0.12, 'a0': 4\.0"
+    r"[\s\S]*Sampler +misfit \d\.\de-[123]\d[\s\S]*in parts, the same trials: True",
+    "20_hyper_parameters": r"accuracy of the start 0\.9\d\d, of the best 0\.9[56]\d[\s\S]*unseen images: True True",
     "16_lunar_lander": r"36 par[\s\S]*after step 7\n.* 588 ep.*\n.* 882 ep.*\n-\d+ before, -?\d+ after; ",
 }
 

@@ -7,6 +7,7 @@ from blackbox_zo.estimators._block_descent import BlockDescent as BlockDescent
 from blackbox_zo.estimators._consensus_based import ConsensusBased as ConsensusBased
 from blackbox_zo.estimators._coordinatewise import Coordinatewise as Coordinatewise
 from blackbox_zo.estimators._evolution_strategy import EvolutionStrategy as EvolutionStrategy
+from blackbox_zo.estimators._nevergrad import Nevergrad as Nevergrad
 from blackbox_zo.estimators._pgpe import PGPE as PGPE
 from blackbox_zo.estimators._portfolio import Portfolio as Portfolio
 from blackbox_zo.estimators._portfolio_state import Spent as Spent

@@ -17,6 +17,10 @@ from typing import Any
 
 PACKAGES = (
     "blackbox_zo",
+    "blackbox_zo.nevergrad",
+    "blackbox_zo.optuna",
+    "blackbox_zo.ray",
+    "blackbox_zo.sklearn",
     "blackbox_zo.tally",
     "blackbox_zo.testing",
     "blackbox_zo.trackers",

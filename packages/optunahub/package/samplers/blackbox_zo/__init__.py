@@ -1,0 +1,3 @@
+from .sampler import BlackboxZOSampler
+
+__all__ = ["BlackboxZOSampler"]
