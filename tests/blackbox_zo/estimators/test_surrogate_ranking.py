@@ -82,7 +82,7 @@ def test_the_fit_is_the_weighted_least_squares_fit(d: int, size: str, seed: int)
     by_hand, ours = features[:, 1:] @ c[1:], model.values(z[best])
     scale = np.linalg.norm(by_hand - by_hand.mean())
     ours = ours * (scale / np.linalg.norm(ours - ours.mean()))
-    np.testing.assert_allclose(ours - ours.mean(), by_hand - by_hand.mean(), atol=1e-4 * scale)
+    np.testing.assert_allclose(ours - ours.mean(), by_hand - by_hand.mean(), atol=float(1e-4 * scale))
 
 
 @pytest.mark.parametrize(("n", "shape"), [(4, (0,)), (12, (0,)), (13, (4,)), (21, (4,)), (22, (4, 4)), (40, (4, 4))])
