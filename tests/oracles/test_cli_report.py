@@ -332,7 +332,7 @@ def test_what_each_method_spent_and_gained(tmp_path: Path, capsys: pytest.Captur
 
 def test_far_values_are_noted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     journal = tmp_path / "run.jsonl"
-    cma = bz.EvolutionStrategy(0.3, model=True)
+    cma = bz.EvolutionStrategy(0.3)
     bz.minimize(lambda x: float(x @ x - 1 + 1e9 * (x[0] > 1.2)), np.ones(2), cma, budget=60, journal=journal)
     history = History(bz.read_journal(journal))
     beyond = int((history.values > 1e6).sum())
