@@ -230,6 +230,8 @@ class Portfolio(Estimator):
             raise RuntimeError(f"No member of the portfolio is left. {told(s.reasons)}")
         if (unused := np.flatnonzero(usable & (s.runs == 0))).size:
             return self._begin(s._replace(member=int(unused[0])), variable, s.incumbent, s.best)
+        once = np.array([member.everywhere for member in self.members])
+        usable &= ~once | once[usable].all()
         least = int(np.argmin(np.where(usable, spent(s), np.inf)))
         return s._replace(member=least, phase=JUMP), still(variable)
 
