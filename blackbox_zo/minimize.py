@@ -66,8 +66,8 @@ def minimize(
         fun: From x, in the structure of x0, to one number; lower is better. NaN or infinity is a failed query, which is
             counted. With `vectorized`, from all n points of a step, shape (n, d), to n numbers. Or an `Oracle`.
         x0: The start: a number, an array, or nested dicts, lists and tuples of them.
-        method: "auto", an estimator, or a pair of estimator and rule. "auto" is a `Portfolio`: a quasi-Newton method
-            and a CMA-ES in turn, then restarts; the unit of an element with two bounds is half their distance.
+        method: "auto", an estimator, or a pair of estimator and rule. "auto" is a `Portfolio`: a search along
+            coordinates, a quasi-Newton method and a CMA-ES in turn, then restarts.
         budget: Most calls of `fun`. The last step is cut short if it would exceed it. None for no such limit, if there
             is another one: `steps` or `time_limit`.
         bounds: None, one (low, high) pair for all elements, or one pair per element; points never leave them.
@@ -89,7 +89,8 @@ def minimize(
         target: Stop once a value as low as this has been found.
         steps: Most steps, those of a resumed run included; each is one move. None for no limit.
         measures: Functions to evaluate between steps; see `Measure`.
-        unit: The unit of movement, a positive number or one per element; radii and moves are in it.
+        unit: The unit of movement, a positive number or one per element; radii and moves are in it. By default 1; with
+            "auto" half the distance of two bounds, else |x0| where that is below 0.01 or above 100.
         args: More arguments for `fun`, after x.
 
     Returns:
