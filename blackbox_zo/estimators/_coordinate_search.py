@@ -69,14 +69,14 @@ class CoordinateState(NamedTuple):
 class CoordinateSearch(Estimator):
     """A global search along all coordinates at once, for separable functions `f(x) = sum_i f_i(x_i)`.
 
-    Each round asks about one place along each coordinate, d queries: first both ends of its interval; then in turn the
-    middle of the easiest interval between places (STEP; Swarzberg, Seront & Bersini 1994), which finds the best of many
-    minima, and the least point of the parabola at the best place, which makes it exact. One more query is where all
-    coordinates are at their best; x moves there.
+    Each round asks about one place along each coordinate, d queries: first half the way to the farther end of its
+    interval, then both ends; then in turn the middle of the easiest interval between places (STEP; Swarzberg, Seront &
+    Bersini 1994), which finds the best of many minima, and the least point of the parabola at the best place, which
+    makes it exact. One more query is where all coordinates are at their best; x moves there.
 
-    If f is separable, that query gains the sum of what the coordinates gained alone. After each of the first two rounds
-    such a query is made in any case, about all ends at once. So most functions that are not separable have shown it
-    after d + 2 queries, and the search is over. It is over, too, when no coordinate has gained for 50 rounds. Used
+    If f is separable, that query gains the sum of what the coordinates gained alone. After the first round such a query
+    is made in any case, half the way along all coordinates at once. So most functions that are not separable have shown
+    it after d + 2 queries, and the search is over. It is over, too, when no coordinate has gained for 50 rounds. Used
     alone, it then searches anew around x, in half the interval if x did not move. x never gets worse.
 
     The estimate is minus the move, for `SGD(1.0)`. It keeps two numbers for each query.
@@ -137,16 +137,18 @@ class CoordinateSearch(Estimator):
         return Queries(axes, index, scale, variable.value, (state.turn,))
 
     def _places(self, s: CoordinateState, variable: Vector) -> Floats:
-        """Where each coordinate is asked about next: at both ends, the farther first, then as `next_places` says."""
+        """Where each coordinate is asked about next: half the way, at both ends, then as `next_places` says."""
         low, high = variable.box
         free = np.isinf(low) | np.isinf(high)
         m = s.places.shape[1]
-        if m > 2:
+        if m > 3:
             return next_places(s.places, s.rises, (np.isinf(low), np.isinf(high)), 16 * ROUNDING * abs(s.value))
         reach = s.share * np.where(free, self.radius, high - low)
         down, up = np.maximum(low, s.places[:, 0] - reach), np.minimum(high, s.places[:, 0] + reach)
         above = up - s.places[:, 0] >= s.places[:, 0] - down
-        return np.where(above == (m == 1), up, down)
+        if m == 1:
+            return 0.5 * (s.places[:, 0] + np.where(above, up, down))
+        return np.where(above == (m == 2), up, down)
 
     # ----------------------------------------------------------------------------------------------------- answering
 
@@ -211,8 +213,8 @@ class CoordinateSearch(Estimator):
 
 
 def _opening(s: CoordinateState) -> bool:
-    """Whether the ends are being asked about."""
-    return s.places.shape[1] <= 3
+    """Whether this is the first round."""
+    return s.places.shape[1] <= 2
 
 
 def _best(s: CoordinateState) -> tuple[Floats, Floats]:

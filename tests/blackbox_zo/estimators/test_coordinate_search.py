@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import blackbox_zo as bz
@@ -50,6 +50,7 @@ def test_many_minima(d: int) -> None:
     assert search.best.value < 1e-8
 
 
+@settings(deadline=None, max_examples=25)
 @given(seed=st.integers(0, 2**32 - 1))
 def test_most_sums_of_wavy_functions_are_solved(seed: int) -> None:
     rng = np.random.default_rng(seed)
@@ -122,7 +123,7 @@ def test_x_is_where_it_was_asked_and_never_gets_worse() -> None:
 def test_what_is_not_separable_is_left_after_few_queries(d: int) -> None:
     taken = []
     for seed in range(10):
-        scales: Floats = np.logspace(0, 2, d)
+        scales: Floats = np.asarray(np.logspace(0, 2, d), dtype=np.float64)
 
         def bent(x: Floats, s: Floats = scales) -> float:
             return float((s * x * x).sum()) + rastrigin(x)
@@ -182,7 +183,7 @@ def test_a_start_that_fails_is_over() -> None:
 def test_a_flat_function_is_over() -> None:
     search, why = searched(lambda x: 3.0, np.zeros(2), 1000, bounds=BOX)
     assert why == "no coordinate gained in 50 rounds"
-    assert search.nfev == 1 + 2 * (2 + 50) + 2  # two ends, each with a joint query
+    assert search.nfev == 1 + 2 * (1 + 50) + 1  # the first round has a joint query
 
 
 # ---------------------------------------------------------------------------------------------------------- parts
@@ -197,6 +198,7 @@ def test_the_easiest_interval() -> None:
     assert easiest(np.array([[0.0, 0.0, 1.0]]), np.zeros((1, 3)))[0] == 0.5  # and not one without width
 
 
+@settings(deadline=None)
 @given(st.floats(-0.9, 0.9), st.floats(1e-6, 1e6))
 def test_the_parabola_is_exact(best: float, bend: float) -> None:
     t = np.array([[-1.0, best + 0.2 * (best < 0) - 0.1, 1.0]])
