@@ -146,9 +146,8 @@ class CoordinateSearch(Estimator):
         reach = s.share * np.where(free, self.radius, high - low)
         down, up = np.maximum(low, s.places[:, 0] - reach), np.minimum(high, s.places[:, 0] + reach)
         above = up - s.places[:, 0] >= s.places[:, 0] - down
-        if m == 1:
-            return 0.5 * (s.places[:, 0] + np.where(above, up, down))
-        return np.where(above == (m == 2), up, down)
+        out: Floats = np.where(above == (m < 3), up, down)
+        return 0.5 * (s.places[:, 0] + out) if m == 1 else out
 
     # ----------------------------------------------------------------------------------------------------- answering
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 import blackbox_zo as bz
 from blackbox_zo._typing import Floats
+from blackbox_zo.estimators._coordinate_search import _towards
 from blackbox_zo.estimators._interval_search import easiest, next_places, parabola
 
 BOX = (-5.0, 5.5)
@@ -175,6 +176,19 @@ def test_half_of_the_box_fails() -> None:
     assert search.best.value < 1e-8
 
 
+def test_where_the_first_joint_point_fails_it_goes_on() -> None:
+    f = lambda x: math.nan if x.sum() > 6 else rastrigin(x)  # noqa: E731
+    search, _ = searched(f, np.full(4, -2.0), 500, bounds=BOX)
+    assert search.best.value < 1e-8
+
+
+def test_a_gain_that_the_first_joint_point_hid_is_claimed() -> None:
+    # half the way, x_0 and x_1 gain, and x_2 loses more than both
+    weights, best = np.array([1.0, 0.5, 100.0]), np.array([2.5, 2.5, 0.0])
+    search, _ = searched(lambda x: float(weights @ np.abs(x - best)), np.zeros(3), 9, bounds=(-5, 5))
+    assert search.best.value == 0.0  # x_0 alone after 5 queries, and the joint move after the ends of 3
+
+
 def test_a_start_that_fails_is_over() -> None:
     search, why = searched(lambda x: math.nan, np.zeros(3), 50, bounds=BOX)
     assert (search.nfev, why) == (4, "the start failed")
@@ -216,6 +230,14 @@ def test_a_lopsided_triple_is_drawn_in() -> None:
 
 
 def test_a_failure_counts_as_the_worst_value() -> None:
-    t, v = np.array([[0.0, 1.0, 2.0, 3.0]]), np.array([[np.inf, 0.0, 1.0, np.inf]])
+    t, v = np.array([[0.0, 1.0, 2.0, 3.0]]), np.array([[0.0, 0.2, np.inf, np.inf]])
     closed = np.zeros(1, dtype=np.bool_), np.zeros(1, dtype=np.bool_)
-    assert next_places(t, v, closed, 0.0)[0] == next_places(t, np.minimum(v, 1.0), closed, 0.0)[0]
+    assert next_places(t, v, closed, 0.0)[0] == next_places(t, np.minimum(v, 0.2), closed, 0.0)[0] == 0.5
+
+
+@given(st.floats(-1e3, 1e3), st.floats(1e-9, 1e3), st.floats(0, 1))
+def test_moves_to_bounds_are_exact(low: float, width: float, part: float) -> None:
+    high = low + width
+    x = bz.Vector([low + part * (high - low)], bounds=(low, high))
+    for bound in (low, high):
+        assert x.project(x.value + _towards(np.array([bound]), x))[0] == bound

@@ -276,3 +276,13 @@ def test_late_answers_of_a_run_that_is_over_move_nothing() -> None:
 def test_bad_portfolios(given: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         bz.Portfolio(**given)
+
+
+def test_what_looks_everywhere_restarts_where_nothing_else_is_left() -> None:
+    turn = np.linalg.qr(np.random.default_rng(0).standard_normal((3, 3)))[0]
+    members = (Broken("sample"), bz.CoordinateSearch())
+    with pytest.warns(UserWarning, match="dropped") as caught:
+        r = bz.minimize(lambda x: rastrigin(turn @ x), np.full(3, 2.2), bz.Portfolio(members), 200, (-5, 5))
+    assert len(caught) == 1
+    assert [run.member for run in r.trace[1:]] == ["CoordinateSearch"] * (len(r.trace) - 1)
+    assert len(r.trace) > 5
