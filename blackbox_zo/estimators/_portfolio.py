@@ -57,7 +57,8 @@ class Portfolio(Estimator):
     Each member runs once, in order, until it is over (`Estimator.over`), or has gained nothing for 100 + 10 d queries
     and 30 steps. Then the member that has spent the least restarts at a random point: uniform within bounds, normal
     around x0 with standard deviation `spread` otherwise. So members share the budget evenly, and it is always used
-    (Hansen 2009, BIPOP-CMA-ES, does the same with two population sizes).
+    (Hansen 2009, BIPOP-CMA-ES, does the same with two population sizes). A member that looks `everywhere` runs once,
+    unless no other is left.
 
     A member that raises, or whose points or moves are not finite, is dropped with a warning, and the others go on.
     Where answers are rankings, only members that accept them take part, and nothing restarts.
