@@ -25,11 +25,13 @@ class Estimator(ABC):
     Attributes:
         accepts: The kinds of feedback that it can use.
         exact: Whether it is of no use where the same point gives different values.
+        everywhere: Whether one run looks everywhere, so that another from elsewhere would find nothing new.
         warmup: Number of steps before the first estimate; the most, where it depends on the answers.
     """
 
     accepts: ClassVar[tuple[type[Values] | type[Ranking], ...]] = (Values,)
     exact: ClassVar[bool] = False
+    everywhere: ClassVar[bool] = False
     warmup: int = 0
 
     @abstractmethod
