@@ -15,3 +15,4 @@ from blackbox_zo.estimators._random_vector import RandomVector as RandomVector
 from blackbox_zo.estimators._rank_based import RankBased as RankBased
 from blackbox_zo.estimators._rank_sgd import RankSGD as RankSGD
 from blackbox_zo.estimators._surrogate import Surrogate as Surrogate
+from blackbox_zo.estimators._trust_region import TrustRegion as TrustRegion

@@ -9,7 +9,7 @@ import numpy as np
 
 from blackbox_zo._typing import Floats, Ints
 
-__all__ = ["coefficients", "enough", "least_point"]
+__all__ = ["coefficients", "enough", "in_ball", "least_point"]
 
 MORE = 120
 """As many points as there are coefficients and so many more, at most twice as many, even out what is not quadratic."""
@@ -70,7 +70,7 @@ def least_point(z: Floats, values: Floats, limit: float) -> Floats | None:
         curvature, axes = np.linalg.eigh(hessian + hessian.T)
     except np.linalg.LinAlgError:
         return None
-    step = _trust_region(axes.T @ c[1 : 1 + d], curvature, limit)
+    step = in_ball(axes.T @ c[1 : 1 + d], curvature, limit)
     return None if step is None else axes @ step
 
 
@@ -87,7 +87,7 @@ def _triangle(d: int) -> tuple[Ints, Ints]:
     return np.triu_indices(d)
 
 
-def _trust_region(g: Floats, curvature: Floats, limit: float) -> Floats | None:
+def in_ball(g: Floats, curvature: Floats, limit: float) -> Floats | None:
     """Minimise `g'q + q'diag(curvature)q/2` over `|q| <= limit`, curvature in ascending order.
 
     Newton's method for the multiplier, on `1/limit - 1/|q|` (Moré & Sorensen 1983), kept between bounds.
