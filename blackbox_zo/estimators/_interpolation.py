@@ -10,6 +10,9 @@ from blackbox_zo._typing import Floats
 
 __all__ = ["Interpolation"]
 
+SMALL = 1e-6
+"""Where the determinant of W falls below this share of itself, its inverse is computed anew."""
+
 
 class Interpolation(NamedTuple):
     """`Q(u) = c + g'u + u'Hu/2` through m points, in coordinates u: `x = base + axes u`.
@@ -148,18 +151,24 @@ class Interpolation(NamedTuple):
         return self._told(points, values, inverse, n, u, value)
 
     def replaced(self, j: int, u: Floats, value: float, v: Floats, beta: float) -> Interpolation:
-        """A point in the place of point j (Powell 2004, eq. (2.12)); v and beta are from `seen_from`."""
+        """A point in the place of point j (Powell 2004, eq. (2.12)); v and beta are from `seen_from`.
+
+        Raises:
+            numpy.linalg.LinAlgError: The points determine no quadratic any more.
+        """
         k = 1 + self.base.size + j
         column = self.inverse[:, k]
         alpha, tau = float(column[k]), float(v[k])
         rest = -v
         rest[k] += 1.0
         sigma = alpha * beta + tau * tau
+        points, values = self.points.copy(), self.values.copy()
+        points[j], values[j] = u, value
+        if abs(sigma) < SMALL:
+            return self._replace(points=points, values=values)._again()
         inverse = np.array((rest, column)).T @ np.array((alpha * rest + tau * column, tau * rest - beta * column))
         inverse /= sigma
         inverse += self.inverse
-        points, values = self.points.copy(), self.values.copy()
-        points[j], values[j] = u, value
         return self._told(points, values, inverse, k, u, value)
 
     def _told(self, points: Floats, values: Floats, inverse: Floats, k: int, u: Floats, value: float) -> Interpolation:

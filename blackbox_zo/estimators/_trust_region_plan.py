@@ -56,9 +56,10 @@ def absorbed(s: TrustRegionState, x: Floats, value: float, most: int) -> TrustRe
     scores = sigma * np.maximum(1.0, squares / near**2) ** 3
     scores[squares <= 1e-16 * near**2] = 0.0  # the center itself stays
     j = int(scores.argmax())
-    if scores[j] > 0.0 and sigma[j] > 1e-9:
-        s = s._replace(model=m.replaced(j, u, value, v, beta))
-    return s
+    try:
+        return s._replace(model=m.replaced(j, u, value, v, beta)) if scores[j] > 0.0 else s
+    except np.linalg.LinAlgError:
+        return s
 
 
 def judged(s: TrustRegionState, x: Floats, value: float, most: int) -> tuple[TrustRegionState, bool]:

@@ -313,7 +313,7 @@ def test_the_step_in_the_ball_is_the_best(seed: int, d: int, bowl: bool) -> None
     assert gain(g, h, p) >= max(gain(g, h, q) for q in tried) - 1e-9
     multiplier = float(
         -(h @ p + g) @ p / (p @ p)
-    )  # Moré & Sorensen 1983: (h + multiplier) p = -g, positive semidefinite
+    )  # Moré & Sorensen 1983, theorem 2.1
     np.testing.assert_allclose(h @ p + multiplier * p, -g, atol=1e-4 * (1 + abs(multiplier)))
     assert np.linalg.eigvalsh(h)[0] + multiplier > -1e-5 * (1 + abs(multiplier))
 
