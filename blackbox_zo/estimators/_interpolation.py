@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -82,16 +82,17 @@ class Interpolation(NamedTuple):
         inverse: Floats = np.asarray(np.linalg.inv(w), dtype=np.float64)
         missing = self.values - self.at(u)
         change = inverse[:, 1 + d :] @ missing
-        return self._replace(inverse=inverse, age=0)._plus(change)
+        return self._plus(change, inverse=inverse, age=0)
 
-    def _plus(self, change: Floats) -> Interpolation:
-        """With coefficients (c, g, l) added, shape (1 + d + m,)."""
-        u = self.points
+    def _plus(self, change: Floats, **others: Any) -> Interpolation:
+        """With coefficients (c, g, l) added, shape (1 + d + m,), and other fields replaced."""
+        u = others.get("points", self.points)
         d = u.shape[1]
         return self._replace(
             constant=self.constant + float(change[0]),
             gradient=self.gradient + change[1 : 1 + d],
             hessian=self.hessian + (u.T * change[1 + d :]) @ u,
+            **others,
         )
 
     def moved(self, base: Floats, turn: Floats, back: Floats) -> Interpolation:
@@ -129,7 +130,8 @@ class Interpolation(NamedTuple):
         inner = self.points @ u
         w[1 + d :] = 0.5 * inner * inner
         v = self.inverse @ w
-        return v, 0.5 * float(u @ u) ** 2 - float(w @ v)
+        square = float(u @ u)
+        return v, 0.5 * square * square - float(w @ v)
 
     def denominators(self, v: Floats, beta: float) -> Floats:
         """By how much the determinant of W is multiplied if the new point takes the place of each, shape (m,)."""
@@ -173,6 +175,6 @@ class Interpolation(NamedTuple):
 
     def _told(self, points: Floats, values: Floats, inverse: Floats, k: int, u: Floats, value: float) -> Interpolation:
         """With the new point's Lagrange function added, as often as Q was wrong there."""
-        wrong = value - float(self.at(u))
-        new = self._replace(points=points, values=values, inverse=inverse, age=self.age + 1)
-        return new._plus(inverse[:, k] * wrong)
+        wrong = value - self.constant - float(u @ (self.gradient + 0.5 * (self.hessian @ u)))
+        change = inverse[:, k] * wrong
+        return self._plus(change, points=points, values=values, inverse=inverse, age=self.age + 1)

@@ -21,6 +21,9 @@ ROUNDING = 5e-16
 END = 1e-8
 """The last rho along the shortest axis, in units of the opening's radius."""
 
+HUGE = 1e20
+"""The largest radius, in units of the opening's."""
+
 SHORT = 3
 """Points that may be asked to mend the model before rho is reduced."""
 
@@ -33,10 +36,13 @@ def error_of(s: TrustRegionState) -> float:
 STRETCH = 3.0
 """How much longer than the shortest an axis may become at once."""
 
+LONGEST = 10.0
+"""How long an axis may become by that, in units of the opening's radius."""
+
 AGE = 0.5
 """Updates, for each point, after which the model is computed anew."""
 
-POISED = 0.1
+POISED = 0.03
 """Where a point would add less than this to what the others determine, it takes the place of another."""
 
 
@@ -47,14 +53,15 @@ def absorbed(s: TrustRegionState, x: Floats, value: float, most: int) -> TrustRe
     if value < s.value:
         s = s._replace(center=x, value=value)
     v, beta = m.seen_from(u)
-    if len(m.points) < most and beta > POISED * (s.delta / s.scale) ** 4:
+    ratio = s.delta / s.scale
+    if len(m.points) < most and beta > POISED * ratio * ratio * ratio * ratio:
         return s._replace(model=m.with_point(u, value, v, beta))
     away = m.points - m.inside(s.center)
     squares = np.einsum("ij,ij->i", away, away)
     sigma = np.abs(m.denominators(v, beta))
-    near = max(0.1 * s.delta, s.rho) / s.scale
-    scores = sigma * np.maximum(1.0, squares / near**2) ** 3
-    scores[squares <= 1e-16 * near**2] = 0.0  # the center itself stays
+    near = max(0.1 * ratio, s.rho / s.scale)
+    scores = sigma * np.maximum(1.0, squares / (near * near)) ** 3
+    scores[squares <= 1e-16 * near * near] = 0.0  # the center itself stays
     j = int(scores.argmax())
     try:
         return s._replace(model=m.replaced(j, u, value, v, beta)) if scores[j] > 0.0 else s
@@ -78,7 +85,7 @@ def judged(s: TrustRegionState, x: Floats, value: float, most: int) -> tuple[Tru
     elif ratio <= 0.7:
         delta = max(0.5 * s.delta, length)
     else:
-        delta = max(0.5 * s.delta, 2.0 * length)
+        delta = min(max(0.5 * s.delta, 2.0 * length), HUGE * s.radius)
     if delta <= 1.5 * s.rho:
         delta = s.rho
     return absorbed(s._replace(delta=delta), x, value, most), ratio <= 0.1
@@ -134,7 +141,7 @@ def _near(s: TrustRegionState) -> TrustRegionState:
     m = s.model
     away = m.inside(s.center)
     ratio = s.delta / s.scale
-    if m.age >= AGE * len(m.points) or ratio < 0.1 or float(away @ away) > 100.0 * max(ratio, 1.0) ** 2:
+    if m.age >= AGE * len(m.points) or ratio < 0.1 or float(away @ away) > 100.0 * max(ratio * ratio, 1.0):
         return _renewed(s)
     return s
 
@@ -152,7 +159,9 @@ def _renewed(s: TrustRegionState) -> TrustRegionState:
             curvature, turn = np.linalg.eigh(m.hessian)
             curvature = np.abs(curvature)
             most = float(curvature.max()) or 1.0
-            lengths *= np.minimum(np.sqrt(most / np.maximum(curvature, 1e-12 * most)), STRETCH)
+            stretch = np.minimum(np.sqrt(most / np.maximum(curvature, 1e-12 * most)), STRETCH)
+            present = ratio * np.sqrt(np.square(m.axes @ turn).sum(axis=0))
+            lengths *= np.minimum(stretch, np.maximum(1.0, LONGEST * s.radius / present))
         return s._replace(model=m.moved(s.center, turn * lengths, turn.T / lengths[:, None]), scale=s.delta)
     except np.linalg.LinAlgError:
         return s

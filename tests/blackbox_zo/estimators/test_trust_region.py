@@ -37,7 +37,7 @@ def test_rosenbrock(n_points: int | None) -> None:
     def f(x: Floats) -> float:
         return float((100 * (x[1:] - x[:-1] ** 2) ** 2 + (1 - x[:-1]) ** 2).sum())
 
-    search, _ = searched(f, np.array([-1.2, 1.0, -1.2, 1.0]), bz.TrustRegion(n_points=n_points), 900)
+    search, _ = searched(f, np.zeros(4), bz.TrustRegion(n_points=n_points), 600)
     assert search.best.value < 1e-8
 
 
@@ -78,6 +78,12 @@ def test_it_sees_through_ruggedness_that_is_smaller_than_its_radius() -> None:
 
     search, _ = searched(f, np.full(3, 2.0), bz.TrustRegion(0.5), 60)
     assert search.best.value < 0.1
+
+
+def test_a_function_without_a_lowest_value_does_not_lead_to_infinity() -> None:
+    search, _ = searched(lambda x: float(x[0] - 2 * x[1]), np.zeros(2), bz.TrustRegion(), 1000)
+    assert search.best.value < -1e18
+    assert np.isfinite(search.x).all()
 
 
 @pytest.mark.parametrize("digits", [3, 6])
@@ -311,9 +317,7 @@ def test_the_step_in_the_ball_is_the_best(seed: int, d: int, bowl: bool) -> None
     tried = rng.standard_normal((300, d))
     tried *= 0.7 * rng.random((300, 1)) / np.linalg.norm(tried, axis=1, keepdims=True)
     assert gain(g, h, p) >= max(gain(g, h, q) for q in tried) - 1e-9
-    multiplier = float(
-        -(h @ p + g) @ p / (p @ p)
-    )  # Moré & Sorensen 1983, theorem 2.1
+    multiplier = float(-(h @ p + g) @ p / (p @ p))  # Moré & Sorensen 1983, theorem 2.1
     np.testing.assert_allclose(h @ p + multiplier * p, -g, atol=1e-4 * (1 + abs(multiplier)))
     assert np.linalg.eigvalsh(h)[0] + multiplier > -1e-5 * (1 + abs(multiplier))
 
