@@ -24,12 +24,23 @@ import numpy as np
 from _common import save
 
 import blackbox_zo as bz
-from oracles.bench.problem import TARGETS, Counted, Spent
+from oracles.bench.problem import TARGETS, Counted, Problem, Spent, start_of
 from oracles.bench.suites import SUITES
 
 BUDGETS = (10, 20, 30, 50, 100)
-CELLS = {"bbob:3": 3, "bbob:5": 3, "bbob:10": 2, "bbob:20": 1, "ma-bbob:5": 1, "ma-bbob:7": 1}
-"""Suite and dimension, and how many instances."""
+CELLS = {
+    "bbob:3": 3, "bbob:5": 3, "bbob:7": 2, "bbob:9": 2, "bbob:10": 2, "bbob:20": 1, "ma-bbob:5": 1, "ma-bbob:7": 1,
+}  # fmt: skip
+"""Suite and dimension, and how many instances; ioh has bbob in dimensions that COCO leaves out."""
+
+
+def problem(suite: str, function: int, d: int, instance: int) -> Problem:
+    if suite != "bbob" or d in SUITES["bbob"].dimensions:
+        return SUITES[suite].problem(function, d, instance)
+    import ioh
+
+    f = ioh.get_problem(function, instance, d, ioh.ProblemClass.BBOB)
+    return Problem(suite, function, d, instance, f, float(f.optimum.y), start_of(function, d, instance))
 
 
 def portfolio(first: bz.Estimator, d: int) -> bz.Portfolio:
@@ -56,7 +67,7 @@ def measured(suite: str, d: int, instances: int) -> dict[str, dict[str, object]]
         began, asked, shares = time.process_time(), 0, np.zeros((len(functions), len(BUDGETS)))
         for row, function in enumerate(functions):
             for instance in range(1, instances + 1):
-                f = Counted(SUITES[suite].problem(function, d, instance), BUDGETS[-1] * d)
+                f = Counted(problem(suite, function, d, instance), BUDGETS[-1] * d)
                 try:
                     bz.minimize(f, f.x0, method, f.budget, f.bounds, instance, unit=5.0)
                 except Spent:

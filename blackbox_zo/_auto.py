@@ -12,7 +12,7 @@ from blackbox_zo.variables import Vector
 
 __all__ = ["auto"]
 
-FEW = 5
+FEW = 7
 """Up to this dimension a quadratic is determined by few points: `TrustRegion` gains more than `QuasiNewton`."""
 
 MANY = 100
@@ -25,7 +25,7 @@ DENSE = 1000
 def auto(start: Vector, x0: Tree, bounds: Any, unit: Any) -> tuple[Vector, Estimator]:
     """What `method="auto"` is: a portfolio by dimension, and the unit that bounds suggest.
 
-    A quasi-Newton method comes first, up to 5 dimensions a trust region with a quadratic model in its place. Above 100
+    A quasi-Newton method comes first, up to 7 dimensions a trust region with a quadratic model in its place. Above 100
     dimensions a sweep of descent in blocks of coordinates precedes it, and above 1,000 such descent replaces it. Then
     comes a CMA-ES, with a quadratic model up to 20 dimensions and a diagonal covariance above 100. Then all restart,
     the CMA-ES with ever larger populations and with smaller radii. Where there are finitely many points, it is the
