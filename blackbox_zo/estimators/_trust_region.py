@@ -29,7 +29,7 @@ __all__ = ["TrustRegion"]
 TRIES = 8
 """Openings where points fail, each half as wide as the one before."""
 
-POINTS = 60
+POINTS = 66
 """The most points by default, or 2 d + 1 where that is more: beyond, a query costs more than it brings."""
 
 REACH = 3.0
@@ -59,7 +59,7 @@ class TrustRegion(Estimator):
     Args:
         radius: Half the span of the first points, and radius of the first ball, positive, in units of the variable.
         n_points: Most points of the model. By default (d + 1) (d + 2) / 2, with which a quadratic is determined, but
-            not more than 60 or 2 d + 1. Less than 2 d + 1 or more than (d + 1) (d + 2) / 2 counts as these.
+            not more than 66 or 2 d + 1. Less than 2 d + 1 or more than (d + 1) (d + 2) / 2 counts as these.
 
     Raises:
         ValueError: `radius` is not positive, or `n_points` is not a whole number of at least 3.
