@@ -16,7 +16,7 @@ from blackbox_zo._typing import Floats
 from blackbox_zo.estimators._box_step import ball_step, box_step, gain
 from blackbox_zo.estimators._interpolation import Interpolation
 from blackbox_zo.estimators._spanned import spanned
-from blackbox_zo.estimators._trust_region_state import GEOMETRY, OPENING
+from blackbox_zo.estimators._trust_region_state import GEOMETRY, OPENING, TRUST
 
 from .test_quasi_newton import SEEDS, ellipsoid, searched
 
@@ -61,10 +61,16 @@ def test_an_optimum_on_bounds_is_found_exactly_and_no_query_is_outside() -> None
     assert np.abs(seen).max() <= 1.0
 
 
-def test_bounds_of_odd_numbers_are_met_to_the_last_bit() -> None:
-    low, high = 0.1 - 1 / 3, 1 / 7
-    search, _ = searched(lambda x: float(x[0] - x[1]), np.zeros(2), bz.TrustRegion(), 40, bounds=(low, high))
-    assert search.best.x.tolist() == [low, high]
+def test_bounds_are_met_to_the_last_bit() -> None:
+    """x + (bound - x) is not the bound where rounding has it otherwise."""
+    rng, estimator, missed = np.random.default_rng(0), bz.TrustRegion(), 0
+    for _ in range(200):
+        x, bound = rng.uniform(-0.4, 0.1, 2), rng.uniform(0.2, 0.5, 2)
+        missed += int((x + (bound - x) < bound).any())
+        variable = bz.Vector(x, [(-0.5, b) for b in bound])
+        state = estimator.start(variable)._replace(phase=TRUST, trial=bound)
+        assert variable.points(estimator.sample(state, variable, bz.Key(0, 0)))[0].tolist() == bound.tolist()
+    assert missed > 10
 
 
 def test_a_start_in_a_corner() -> None:
@@ -81,9 +87,26 @@ def test_it_sees_through_ruggedness_that_is_smaller_than_its_radius() -> None:
 
 
 def test_a_function_without_a_lowest_value_does_not_lead_to_infinity() -> None:
-    search, _ = searched(lambda x: float(x[0] - 2 * x[1]), np.zeros(2), bz.TrustRegion(), 1000)
-    assert search.best.value < -1e18
-    assert np.isfinite(search.x).all()
+    asked = []
+
+    def f(x: Floats) -> float:
+        asked.append(float(x))
+        return -float(x)
+
+    searched(f, 0.0, bz.TrustRegion(), 1400)
+    assert 1e18 < max(asked) < 1e25
+
+
+def test_the_ball_becomes_longer_where_the_function_is_flatter() -> None:
+    def f(x: Floats) -> float:
+        return float(1e6 * (x[0] - x[1]) ** 2 + (x[0] + x[1] - 8.0) ** 2)
+
+    # 4 sqrt(2) from the start along the flat axis, of which a ball would cover a tenth by its first steps
+    search, _ = searched(f, np.zeros(2), bz.TrustRegion(0.02), 20)
+    axes = search.state.model.axes
+    assert np.linalg.cond(axes) > 5
+    flat = axes[:, np.square(axes).sum(axis=0).argmax()]
+    np.testing.assert_allclose(abs(flat @ [1, 1]) / np.linalg.norm(flat), math.sqrt(2), rtol=0.01)
 
 
 @pytest.mark.parametrize("digits", [3, 6])
@@ -194,6 +217,8 @@ def test_late_answers_are_of_use_and_partial_ones_do_no_harm() -> None:
     after, _ = estimator.estimate(state, variable, first, answer)
     twice, again = estimator.estimate(after, variable.at(after.center), first, answer)
     assert twice.center.tolist() == after.center.tolist() and not again.dense().any()
+    assert (twice.delta, twice.rho, twice.turn) == (after.delta, after.rho, after.turn)
+    assert twice.trial.tolist() == after.trial.tolist()
     np.testing.assert_allclose(twice.model.at(twice.model.inside(first.points()[0])), answer.values[0], atol=1e-9)
 
 
@@ -287,6 +312,26 @@ def test_updates_give_the_same_as_direct_solutions(seed: int, d: int, replace: b
     np.testing.assert_allclose(new.at(points), values, atol=1e-5)
     expected = least_change(points, values, model.hessian)
     np.testing.assert_allclose(new.hessian, expected, atol=1e-4 * (1 + np.abs(expected).max()))
+
+
+@given(SEEDS)
+def test_a_far_point_is_replaced_by_a_near_one_without_loss(seed: int) -> None:
+    rng, points, _ = drawn(seed, 2, 6)
+    points[3] *= 1e4 / np.linalg.norm(points[3])
+    h = rng.standard_normal((2, 2))
+    values = np.array([x @ h @ x + x.sum() for x in points])
+    model = Interpolation.fitted(np.zeros(2), 1.0, points, values)
+    u = rng.uniform(-1, 1, 2)
+    v, beta = model.seen_from(u)
+    points[3] = u
+    values[3] = u @ h @ u + u.sum()
+    try:
+        new = model.replaced(3, u, float(values[3]), v, beta)
+    except np.linalg.LinAlgError:
+        return
+    if np.linalg.cond(new.inverse) < 1e5:
+        fresh = Interpolation.fitted(np.zeros(2), 1.0, points, values)
+        np.testing.assert_allclose(new.inverse, fresh.inverse, atol=1e-8 * np.abs(fresh.inverse).max())
 
 
 @given(SEEDS, st.integers(1, 5))
