@@ -90,10 +90,10 @@ def test_a_function_without_a_lowest_value_does_not_lead_to_infinity() -> None:
     asked = []
 
     def f(x: Floats) -> float:
-        asked.append(float(x))
-        return -float(x)
+        asked.append(float(x[0]))
+        return -float(x[0])
 
-    searched(f, 0.0, bz.TrustRegion(), 1400)
+    searched(f, np.zeros(1), bz.TrustRegion(), 1400)
     assert 1e18 < max(asked) < 1e25
 
 
