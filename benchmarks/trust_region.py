@@ -19,6 +19,7 @@ import json
 import time
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from _common import save
@@ -39,7 +40,7 @@ def problem(suite: str, function: int, d: int, instance: int) -> Problem:
         return SUITES[suite].problem(function, d, instance)
     import ioh
 
-    f = ioh.get_problem(function, instance, d, ioh.ProblemClass.BBOB)
+    f: Any = ioh.get_problem(function, instance, d, ioh.ProblemClass.BBOB)
     return Problem(suite, function, d, instance, f, float(f.optimum.y), start_of(function, d, instance))
 
 

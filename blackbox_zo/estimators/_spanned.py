@@ -22,7 +22,8 @@ def spanned(displacements: Floats) -> tuple[Ints, Ints]:
     """
     k, d = displacements.shape
     rest = np.eye(d)  # projects onto what is not spanned
-    kept, axes = [], []
+    kept: list[int] = []
+    axes: list[int] = []
     for i in range(k):
         row = displacements[i]
         new = rest @ row

@@ -48,7 +48,7 @@ class TrustRegion(Estimator):
     another.
 
     Where there are as many points as a quadratic has coefficients, the ball becomes an ellipsoid: longer where the
-    model is flatter. So badly scaled functions take no more queries than others, which Powell's methods lack.
+    model is flatter. So it is fast, too, where scales differ, which Powell's methods are not.
 
     A failed query shrinks the ball; a failed point of the opening is asked again, nearer. What others have asked near x
     becomes part of the model, and so do late answers. The search is over where values differ by no more than their
