@@ -36,7 +36,7 @@ def error_of(s: TrustRegionState) -> float:
 STRETCH = 3.0
 """How much longer than the shortest an axis may become at once."""
 
-LONGEST = 10.0
+LONGEST = 100.0
 """How long an axis may become by that, in units of the opening's radius."""
 
 AGE = 0.5

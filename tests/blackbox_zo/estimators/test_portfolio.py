@@ -61,8 +61,8 @@ def test_many_variables_gain_what_their_queries_can_tell(d: int, bounds: Any) ->
 def test_members_run_in_order_then_the_one_that_spent_least_restarts() -> None:
     r = bz.minimize(rastrigin, np.full(3, 2.2), budget=6000, bounds=(-5, 5), seed=1)
     names = [run.member for run in r.trace]
-    assert names[:3] == ["QuasiNewton", "EvolutionStrategy", "EvolutionStrategy"]
-    assert "QuasiNewton" in names[3:]
+    assert names[:3] == ["TrustRegion", "EvolutionStrategy", "EvolutionStrategy"]
+    assert "TrustRegion" in names[3:]
     assert sum(run.queries for run in r.trace) + names[3:].__len__() + 2 == 6000  # a jump each, and x0 twice
     assert all(run.ended for run in r.trace[:-1])
     assert not r.trace[-1].ended
