@@ -108,7 +108,7 @@ def test_under_noise_the_result_is_where_the_search_stands_and_its_error_is_righ
 def test_a_sum_in_another_order_is_no_noise() -> None:
     rng = np.random.default_rng(0)
     r = bz.minimize(lambda x: bowl(x) * (1 + 1e-14 * rng.standard_normal()), np.full(4, 3.0), budget=400)
-    assert r.trace[0].member == "QuasiNewton"
+    assert r.trace[0].member == "TrustRegion"
     assert (r.stderr, r.fun < 1e-9) == (0.0, True)
 
 
