@@ -43,6 +43,7 @@ from blackbox_zo.estimators import RankBased as RankBased
 from blackbox_zo.estimators import RankSGD as RankSGD
 from blackbox_zo.estimators import Restarts as Restarts
 from blackbox_zo.estimators import Surrogate as Surrogate
+from blackbox_zo.estimators import TrustRegion as TrustRegion
 from blackbox_zo.feedback import Feedback as Feedback
 from blackbox_zo.feedback import Ranking as Ranking
 from blackbox_zo.feedback import Values as Values

@@ -7,10 +7,21 @@ from typing import Any
 import numpy as np
 
 from blackbox_zo._typing import Floats, Tree
-from blackbox_zo.estimators import BlockDescent, CoordinateSearch, Estimator, EvolutionStrategy, Portfolio, QuasiNewton
+from blackbox_zo.estimators import (
+    BlockDescent,
+    CoordinateSearch,
+    Estimator,
+    EvolutionStrategy,
+    Portfolio,
+    QuasiNewton,
+    TrustRegion,
+)
 from blackbox_zo.variables import Vector
 
 __all__ = ["auto", "unit_of"]
+
+FEW = 7
+"""Up to this dimension a quadratic is determined by few points: `TrustRegion` gains more than `QuasiNewton`."""
 
 MANY = 100
 """Above this dimension the queries may not suffice for one gradient."""
@@ -23,10 +34,11 @@ def auto(start: Vector, x0: Tree, bounds: Any, unit: Any) -> tuple[Vector, Estim
     """What `method="auto"` is: a portfolio by dimension, and the unit that bounds suggest.
 
     A search along all coordinates comes first, which is over after d + 2 queries unless the function is separable; then
-    a quasi-Newton method. Above 100 dimensions a sweep of descent in blocks of coordinates is first instead, and above
-    1,000 such descent alone. Then comes a CMA-ES, with a quadratic model up to 20 dimensions and a diagonal
-    covariance above 100. Then all restart, the CMA-ES with ever larger populations and with smaller radii. Where there
-    are finitely many points, it is the CMA-ES alone. The unit, if none is given, is that of `unit_of`.
+    a quasi-Newton method, up to 7 dimensions a trust region with a quadratic model in its place. Above 100 dimensions a
+    sweep of descent in blocks of coordinates is first instead, and above 1,000 such descent alone. Then comes a CMA-ES,
+    with a quadratic model up to 20 dimensions and a diagonal covariance above 100. Then all restart, the CMA-ES with
+    ever larger populations and with smaller radii. Where there are finitely many points, it is the CMA-ES alone. The
+    unit, if none is given, is that of `unit_of`.
     """
     if unit is None:
         start = Vector(x0, bounds, unit_of(start))
@@ -34,7 +46,7 @@ def auto(start: Vector, x0: Tree, bounds: Any, unit: Any) -> tuple[Vector, Estim
     if start.grid:
         return start, population
     d = start.size
-    local: tuple[Estimator, ...] = (CoordinateSearch(), QuasiNewton(0.2))
+    local: tuple[Estimator, ...] = (CoordinateSearch(), TrustRegion(0.2) if d <= FEW else QuasiNewton(0.2))
     if d > MANY:
         local = (BlockDescent(0.2, sweeps=1), QuasiNewton(0.2)) if d <= DENSE else (BlockDescent(0.2),)
     return start, Portfolio((*local, population, population), growth=(*(1.0 for _ in local), 2.0, 0.0))

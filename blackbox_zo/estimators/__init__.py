@@ -18,3 +18,4 @@ from blackbox_zo.estimators._rank_sgd import RankSGD as RankSGD
 from blackbox_zo.estimators._restarts import Restarts as Restarts
 from blackbox_zo.estimators._spsa import SPSA as SPSA
 from blackbox_zo.estimators._surrogate import Surrogate as Surrogate
+from blackbox_zo.estimators._trust_region import TrustRegion as TrustRegion
