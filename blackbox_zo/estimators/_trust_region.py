@@ -52,7 +52,8 @@ class TrustRegion(Estimator):
 
     A failed query shrinks the ball; a failed point of the opening is asked again, nearer. What others have asked near x
     becomes part of the model, and so do late answers. The search is over where values differ by no more than their
-    error, rounding or `stderr`. Used alone, it then opens again, at a tenth of the radius.
+    error, rounding or `stderr`. So it is where steps gain next to nothing of what the model promised, which tells
+    rugged functions from ill-conditioned ones. Used alone, it then opens again, at a tenth of the radius.
 
     The estimate is minus the move, for `SGD(1.0)`. A query costs O((m + d)^2) for m points.
 
@@ -149,7 +150,7 @@ class TrustRegion(Estimator):
         else:
             bottom = s.delta <= s.rho
             s, poor = judged(s, points[0], float(values[0]), self._most(variable.size))
-            s = planned(s, variable, poor, bottom)
+            s = s if s.reason else planned(s, variable, poor, bottom)
         if not s.reason:
             return s
         value, radius = math.nan if REASONS[s.reason] == "the start failed" else s.value, max(0.1 * s.radius, 1e-12)
@@ -164,7 +165,9 @@ def _opening(variable: Vector, radius: float, value: float) -> TrustRegionState:
         np.zeros(d), one, one, np.zeros((0, d)), np.zeros(0), np.zeros((0, 0)), 0.0, np.zeros(d), none, 0
     )
     free = np.flatnonzero(low < high)
-    return TrustRegionState(OPENING, model, x, value, x, 0.0, radius, radius, radius, radius, free, 0, 0.0, 0, 0)
+    return TrustRegionState(
+        OPENING, model, x, value, x, 0.0, radius, radius, radius, radius, free, 0, 0.0, 0, 0, 0.0, 0.0, 0
+    )
 
 
 def _remembered(s: TrustRegionState, variable: Vector, points: Floats, values: Floats) -> TrustRegionState:
@@ -209,6 +212,7 @@ def _opened(s: TrustRegionState, variable: Vector, points: Floats, values: Float
         return s._replace(reason=REASONS.index("the points around tell too little"))
     j = int(values.argmin())
     s = s._replace(
-        model=model, center=known[j], value=float(values[j]), scale=s.radius, delta=s.radius, rho=s.radius, idle=0
-    )
+        model=model, center=known[j], value=float(values[j]), scale=s.radius, delta=s.radius, rho=s.radius, idle=0,
+        spread=float(values.max() - values.min()),
+    )  # fmt: skip
     return planned(s, variable, False, False)

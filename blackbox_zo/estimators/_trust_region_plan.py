@@ -10,7 +10,7 @@ from blackbox_zo._typing import Floats
 from blackbox_zo.estimators._box_step import ball_step, box_step, gain
 from blackbox_zo.estimators._interpolation import Interpolation
 from blackbox_zo.estimators._quadratic_model import coefficients
-from blackbox_zo.estimators._trust_region_state import GEOMETRY, REASONS, TRUST, TrustRegionState
+from blackbox_zo.estimators._trust_region_state import GEOMETRY, REASONS, RUGGED, TRUST, TrustRegionState
 from blackbox_zo.variables import Vector
 
 __all__ = ["absorbed", "error_of", "judged", "planned"]
@@ -26,6 +26,15 @@ HUGE = 1e20
 
 SHORT = 3
 """Points that may be asked to mend the model before rho is reduced."""
+
+KEPT = 0.01
+"""Where steps gain a smaller share of what the model promises, f is no quadratic at this scale."""
+
+FADES = 0.9
+"""By what the weight of a step in that share falls with each later one."""
+
+COUNTS = 1e-3
+"""That is judged while the promise is at least so large, as a share of the differences seen in the opening."""
 
 
 def error_of(s: TrustRegionState) -> float:
@@ -70,7 +79,7 @@ def absorbed(s: TrustRegionState, x: Floats, value: float, most: int) -> TrustRe
 
 
 def judged(s: TrustRegionState, x: Floats, value: float, most: int) -> tuple[TrustRegionState, bool]:
-    """After the answer to a trial: the model, the radius, and whether the step was poor."""
+    """After the answer to a trial: the model, the radius, whether the step was poor, and whether all were."""
     if not math.isfinite(value):
         delta = 0.25 * s.delta
         return s._replace(delta=delta, rho=min(s.rho, delta)), False
@@ -88,7 +97,11 @@ def judged(s: TrustRegionState, x: Floats, value: float, most: int) -> tuple[Tru
         delta = min(max(0.5 * s.delta, 2.0 * length), HUGE * s.radius)
     if delta <= 1.5 * s.rho:
         delta = s.rho
-    return absorbed(s._replace(delta=delta), x, value, most), ratio <= 0.1
+    surplus = FADES * s.surplus + max(s.value - value, 0.0) - KEPT * s.predicted
+    rugged = surplus < 0.0 and s.judged + 1 >= x.size and s.predicted > COUNTS * s.spread
+    reason = REASONS.index(RUGGED) if rugged else 0
+    s = s._replace(delta=delta, surplus=surplus, judged=s.judged + 1, reason=reason)
+    return absorbed(s, x, value, most), ratio <= 0.1
 
 
 def planned(s: TrustRegionState, variable: Vector, poor: bool, bottom: bool) -> TrustRegionState:

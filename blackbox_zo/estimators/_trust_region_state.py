@@ -7,7 +7,7 @@ from typing import NamedTuple
 from blackbox_zo._typing import Floats, Ints
 from blackbox_zo.estimators._interpolation import Interpolation
 
-__all__ = ["GEOMETRY", "OPENING", "REASONS", "TRUST", "TrustRegionState"]
+__all__ = ["GEOMETRY", "OPENING", "REASONS", "RUGGED", "TRUST", "TrustRegionState"]
 
 OPENING, TRUST, GEOMETRY = range(3)
 """What the next queries are for: the first points, a gain, a better model."""
@@ -32,6 +32,9 @@ class TrustRegionState(NamedTuple):
         noise: Error of a value, as its standard error says; 0 where none is given.
         reason: Why the search is over; an index of `REASONS`.
         turn: Number of answers used, by which late ones are known.
+        spread: Difference between the largest and the least value of the opening.
+        surplus: What steps gained above `KEPT` of what was predicted, older ones counting less.
+        judged: Number of these steps.
     """
 
     phase: int
@@ -49,7 +52,12 @@ class TrustRegionState(NamedTuple):
     noise: float
     reason: int
     turn: int
+    spread: float
+    surplus: float
+    judged: int
 
+
+RUGGED = "the function is no quadratic: steps gained next to nothing of what the model promised"
 
 REASONS = (
     "",
@@ -60,4 +68,5 @@ REASONS = (
     "all values around the start are equal",
     "too many points around the start failed",
     "the points around tell too little",
+    RUGGED,
 )

@@ -155,6 +155,23 @@ def test_it_says_why_it_is_over(f: Callable[[Floats], float], why: str) -> None:
     assert queries < 500
 
 
+@pytest.mark.parametrize("shift", [0.0, 1e4])
+def test_a_sharp_function_is_left_early_and_an_ill_conditioned_one_is_not(shift: float) -> None:
+    """By what steps gain of what the model promises, wherever the zero of f is."""
+    other = np.linalg.qr(np.random.default_rng(1).standard_normal((5, 5)))[0]
+
+    def sharp(x: Floats) -> float:
+        return shift + float(np.sqrt(np.abs(other @ x - 0.1)).sum())
+
+    estimator, turned = bz.TrustRegion(), ellipsoid(5, 1e6)
+    search, queries = searched(sharp, np.linspace(-0.9, 0.8, 5), estimator, 2000)
+    assert estimator.over(search.state, search.variable).startswith("the function is no quadratic")
+    assert queries < 100
+    search, _ = searched(lambda x: shift + turned(x), np.full(5, -0.9), estimator, 2000)
+    assert estimator.over(search.state, search.variable).startswith("converged")
+    assert turned(search.best.x) < 1e-6
+
+
 def test_where_nothing_can_move_it_asks_x_and_is_over() -> None:
     search, queries = searched(lambda x: 7.0, np.ones(2), bz.TrustRegion(), 10, bounds=[(1, 1), (1, 1)])
     assert queries == 1
