@@ -28,10 +28,12 @@ from blackbox_zo.errors import StopRun as StopRun
 from blackbox_zo.errors import TellError as TellError
 from blackbox_zo.errors import WorkerError as WorkerError
 from blackbox_zo.estimators import PGPE as PGPE
+from blackbox_zo.estimators import SPSA as SPSA
 from blackbox_zo.estimators import Asynchronous as Asynchronous
 from blackbox_zo.estimators import AugmentedRandomSearch as AugmentedRandomSearch
 from blackbox_zo.estimators import BlockDescent as BlockDescent
 from blackbox_zo.estimators import ConsensusBased as ConsensusBased
+from blackbox_zo.estimators import CoordinateSearch as CoordinateSearch
 from blackbox_zo.estimators import Coordinatewise as Coordinatewise
 from blackbox_zo.estimators import Estimator as Estimator
 from blackbox_zo.estimators import EvolutionStrategy as EvolutionStrategy
@@ -42,7 +44,9 @@ from blackbox_zo.estimators import QuasiNewton as QuasiNewton
 from blackbox_zo.estimators import RandomVector as RandomVector
 from blackbox_zo.estimators import RankBased as RankBased
 from blackbox_zo.estimators import RankSGD as RankSGD
+from blackbox_zo.estimators import Restarts as Restarts
 from blackbox_zo.estimators import Surrogate as Surrogate
+from blackbox_zo.estimators import TrustRegion as TrustRegion
 from blackbox_zo.feedback import Feedback as Feedback
 from blackbox_zo.feedback import Ranking as Ranking
 from blackbox_zo.feedback import Values as Values

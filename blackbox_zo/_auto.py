@@ -6,11 +6,23 @@ from typing import Any
 
 import numpy as np
 
-from blackbox_zo._typing import Tree
-from blackbox_zo.estimators import Asynchronous, BlockDescent, Estimator, EvolutionStrategy, Portfolio, QuasiNewton
+from blackbox_zo._typing import Floats, Tree
+from blackbox_zo.estimators import (
+    Asynchronous,
+    BlockDescent,
+    CoordinateSearch,
+    Estimator,
+    EvolutionStrategy,
+    Portfolio,
+    QuasiNewton,
+    TrustRegion,
+)
 from blackbox_zo.variables import Vector
 
-__all__ = ["answered_singly", "auto", "check_stopping"]
+__all__ = ["answered_singly", "auto", "check_stopping", "unit_of"]
+
+FEW = 7
+"""Up to this dimension a quadratic is determined by few points: `TrustRegion` gains more than `QuasiNewton`."""
 
 MANY = 100
 """Above this dimension the queries may not suffice for one gradient."""
@@ -24,19 +36,19 @@ def auto(
 ) -> tuple[Vector, Estimator]:
     """What `method="auto"` is: a portfolio by dimension, and the unit that bounds suggest.
 
-    A quasi-Newton method comes first. Above 100 dimensions a sweep of descent in blocks of coordinates precedes it, and
-    above 1,000 such descent replaces it. Then comes a CMA-ES, with a quadratic model up to 20 dimensions and a diagonal
-    covariance above 100. Then all restart, the CMA-ES with ever larger populations and with smaller radii. Where there
-    are finitely many points, it is the CMA-ES alone. The unit of an element with two bounds is half their distance, if
-    none is given.
+    A search along all coordinates comes first, which is over after d + 2 queries unless the function is separable; then
+    a quasi-Newton method, up to 7 dimensions a trust region with a quadratic model in its place. Above 100 dimensions a
+    sweep of descent in blocks of coordinates is first instead, and above 1,000 such descent alone. Then comes a CMA-ES,
+    with a quadratic model up to 20 dimensions and a diagonal covariance above 100. Then all restart, the CMA-ES with
+    ever larger populations and with smaller radii. Where there are finitely many points, it is the CMA-ES alone. The
+    unit, if none is given, is that of `unit_of`.
 
-    With `asynchronous` it is the CMA-ES and its restarts: a quasi-Newton method asks one point after another, and would
-    leave workers idle. With `stopping`, too, and the CMA-ES has no model: the value of a query that was stopped says
-    how it ranks, and no more.
+    With `asynchronous` it is the CMA-ES and its restarts: the others ask one point after another, and would leave
+    workers idle. With `stopping`, too, and the CMA-ES has no model: the value of a query that was stopped says how it
+    ranks, and no more.
     """
-    if unit is None and start.bounded:
-        width = (start.upper - start.lower) / 2.0
-        start = Vector(x0, bounds, np.where(np.isfinite(width) & (width > 0), width, 1.0))
+    if unit is None:
+        start = Vector(x0, bounds, unit_of(start))
     population = EvolutionStrategy(0.3, model=start.size <= 20 and not stopping)
     if asynchronous:
         return start, Portfolio((Asynchronous(population), Asynchronous(population)), growth=(2.0, 0.0))
@@ -45,9 +57,9 @@ def auto(
     if stopping:
         return start, Portfolio((population, population), growth=(2.0, 0.0))
     d = start.size
-    local: tuple[Estimator, ...] = (QuasiNewton(0.2),)
+    local: tuple[Estimator, ...] = (CoordinateSearch(), TrustRegion(0.2) if d <= FEW else QuasiNewton(0.2))
     if d > MANY:
-        local = (BlockDescent(0.2, sweeps=1), *local) if d <= DENSE else (BlockDescent(0.2),)
+        local = (BlockDescent(0.2, sweeps=1), QuasiNewton(0.2)) if d <= DENSE else (BlockDescent(0.2),)
     return start, Portfolio((*local, population, population), growth=(*(1.0 for _ in local), 2.0, 0.0))
 
 
@@ -81,3 +93,15 @@ def answered_singly(start: Vector, estimator: Estimator) -> Estimator:
             'those of a whole step. Use "auto" or an `EvolutionStrategy`, or leave `asynchronous` out.'
         )
     return estimator
+
+
+def unit_of(start: Vector) -> Floats:
+    """The unit of each element, shape (d,): half the distance of its bounds if it has two.
+
+    Else it is 1 where x0 is between 0.01 and 100 or is 0, as variables are often scaled so, and |x0| where that is
+    smaller or larger, since 1 would then be far too long or too short a move.
+    """
+    width, size = (start.upper - start.lower) / 2.0, np.abs(start.flat)
+    free = np.where((size > 0) & ((size < 0.01) | (size > 100.0)), size, 1.0)
+    out: Floats = np.where(np.isfinite(width) & (width > 0), width, free)
+    return out

@@ -76,8 +76,8 @@ def minimize(
         x0: The start: a number, an array, or nested dicts, lists and tuples of them. Several as `Starts`. None for the
             best known point. Or a parametrization of nevergrad, such as `ng.p.Instrumentation(...)`; `fun` is then
             called with its `args` and `kwargs`, and `x` is its `value`.
-        method: "auto", an estimator, or a pair of estimator and rule. "auto" is a `Portfolio`: a quasi-Newton method
-            and a CMA-ES in turn, then restarts; the unit of an element with two bounds is half their distance.
+        method: "auto", an estimator, or a pair of estimator and rule. "auto" is a `Portfolio`: a search along
+            coordinates, a quasi-Newton method and a CMA-ES in turn, then restarts.
         budget: Most queries: calls of `fun`, without `retries`. The last step is cut short if it would exceed it. None
             for no such limit, if there is another one: `steps` or `time_limit`.
         bounds: None, one (low, high) pair for all elements, or one pair per element; points never leave them.
@@ -99,7 +99,8 @@ def minimize(
         target: Stop once a value as low as this has been found.
         steps: Most steps, those of a resumed run included; each is one move. None for no limit.
         measures: Functions to evaluate between steps; see `Measure`.
-        unit: The unit of movement, a positive number or one per element; radii and moves are in it.
+        unit: The unit of movement, a positive number or one per element; radii and moves are in it. By default 1; with
+            "auto" half the distance of two bounds, else the size of x0 where that is below 0.01 or above 100.
         args: More arguments for `fun`, after x.
         known: Points that somebody else has measured, as pairs (x, value), x in the structure of x0. They cost no
             budget. A value of NaN is a point that is known to fail. See `Search.tell_known`.

@@ -5,6 +5,7 @@ from blackbox_zo.estimators._augmented_random_search import AugmentedRandomSearc
 from blackbox_zo.estimators._base import Estimator as Estimator
 from blackbox_zo.estimators._block_descent import BlockDescent as BlockDescent
 from blackbox_zo.estimators._consensus_based import ConsensusBased as ConsensusBased
+from blackbox_zo.estimators._coordinate_search import CoordinateSearch as CoordinateSearch
 from blackbox_zo.estimators._coordinatewise import Coordinatewise as Coordinatewise
 from blackbox_zo.estimators._evolution_strategy import EvolutionStrategy as EvolutionStrategy
 from blackbox_zo.estimators._nevergrad import Nevergrad as Nevergrad
@@ -16,4 +17,7 @@ from blackbox_zo.estimators._quasi_newton import QuasiNewton as QuasiNewton
 from blackbox_zo.estimators._random_vector import RandomVector as RandomVector
 from blackbox_zo.estimators._rank_based import RankBased as RankBased
 from blackbox_zo.estimators._rank_sgd import RankSGD as RankSGD
+from blackbox_zo.estimators._restarts import Restarts as Restarts
+from blackbox_zo.estimators._spsa import SPSA as SPSA
 from blackbox_zo.estimators._surrogate import Surrogate as Surrogate
+from blackbox_zo.estimators._trust_region import TrustRegion as TrustRegion

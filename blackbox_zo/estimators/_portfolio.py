@@ -66,7 +66,8 @@ class Portfolio(Estimator):
     and 30 steps. Then the member that has spent the least restarts at a random point: uniform within bounds, normal
     around x0 with standard deviation `spread` otherwise. Other starts, and points that were told to be better than any
     found, come before random places. So members share the budget evenly, and it is always used
-    (Hansen 2009, BIPOP-CMA-ES, does the same with two population sizes).
+    (Hansen 2009, BIPOP-CMA-ES, does the same with two population sizes). A member that looks `everywhere` runs once,
+    unless no other is left.
 
     A member that raises, or whose points or moves are not finite, is dropped with a warning, and the others go on.
     Where answers are rankings, only members that accept them take part, and nothing restarts.
@@ -282,6 +283,8 @@ class Portfolio(Estimator):
             if not (self.any_age and math.isnan(s.best)):
                 return self._begin(s, variable, s.incumbent, s.best)
         else:
+            once = np.array([member.everywhere for member in self.members])
+            usable &= ~once | once[usable].all()
             s = s._replace(member=int(np.argmin(np.where(usable, spent(s), np.inf))))
             if len(s.places):
                 (place, *_), (value, *_) = s.places, s.place_values.tolist()

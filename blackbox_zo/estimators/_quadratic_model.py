@@ -10,7 +10,7 @@ import numpy as np
 
 from blackbox_zo._typing import Floats, Ints
 
-__all__ = ["UNKNOWN", "Quadratic", "coefficients", "fitted"]
+__all__ = ["UNKNOWN", "Quadratic", "coefficients", "fitted", "in_ball"]
 
 BETTER = 0.75
 """The share of the points, the best ones, that a fit uses."""
@@ -68,7 +68,7 @@ class Quadratic(NamedTuple):
         except np.linalg.LinAlgError:
             return None
         with np.errstate(over="ignore", invalid="ignore"):
-            q = _trust_region(axes.T @ (m @ slope), curvature, limit)
+            q = in_ball(axes.T @ (m @ slope), curvature, limit)
         return axes @ q if q is not None and np.isfinite(q).all() else None
 
 
@@ -146,7 +146,7 @@ def _triangle(d: int) -> tuple[Ints, Ints]:
     return np.triu_indices(d)
 
 
-def _trust_region(g: Floats, curvature: Floats, limit: float) -> Floats | None:
+def in_ball(g: Floats, curvature: Floats, limit: float) -> Floats | None:
     """Minimise `g'q + q'diag(curvature)q/2` over `|q| <= limit`, curvature in ascending order.
 
     Newton's method for the multiplier, on `1/limit - 1/|q|` (Moré & Sorensen 1983), kept between bounds.

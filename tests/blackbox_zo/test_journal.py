@@ -35,6 +35,7 @@ ESTIMATORS = [
     bz.EvolutionStrategy(0.3, covariance="diagonal"),
     bz.EvolutionStrategy(0.3, 3, weights="all"),
     bz.ConsensusBased(1.0, 6),
+    bz.TrustRegion(0.2),
 ]
 
 

@@ -59,11 +59,12 @@ def test_many_variables_gain_what_their_queries_can_tell(d: int, bounds: Any) ->
 
 
 def test_members_run_in_order_then_the_one_that_spent_least_restarts() -> None:
-    r = bz.minimize(rastrigin, np.full(3, 2.2), budget=6000, bounds=(-5, 5), seed=1)
+    turn = np.linalg.qr(np.random.default_rng(0).standard_normal((3, 3)))[0]
+    r = bz.minimize(lambda x: rastrigin(turn @ x), np.full(3, 2.2), budget=6000, bounds=(-5, 5), seed=1)
     names = [run.member for run in r.trace]
-    assert names[:3] == ["QuasiNewton", "EvolutionStrategy", "EvolutionStrategy"]
-    assert "QuasiNewton" in names[3:]
-    assert sum(run.queries for run in r.trace) + names[3:].__len__() + 2 == 6000  # a jump each, and x0 twice
+    assert names[:4] == ["CoordinateSearch", "TrustRegion", "EvolutionStrategy", "EvolutionStrategy"]
+    assert "TrustRegion" in names[4:] and "CoordinateSearch" not in names[4:]
+    assert sum(run.queries for run in r.trace) + names[4:].__len__() + 2 == 6000  # a jump each, and x0 twice
     assert all(run.ended for run in r.trace[:-1])
     assert not r.trace[-1].ended
     for before, after in zip(r.trace, r.trace[1:], strict=False):
@@ -108,7 +109,7 @@ def test_under_noise_the_result_is_where_the_search_stands_and_its_error_is_righ
 def test_a_sum_in_another_order_is_no_noise() -> None:
     rng = np.random.default_rng(0)
     r = bz.minimize(lambda x: bowl(x) * (1 + 1e-14 * rng.standard_normal()), np.full(4, 3.0), budget=400)
-    assert r.trace[0].member == "QuasiNewton"
+    assert [run.member for run in r.trace[:2]] == ["CoordinateSearch", "TrustRegion"]  # which noise would leave out
     assert (r.stderr, r.fun < 1e-9) == (0.0, True)
 
 
@@ -275,3 +276,13 @@ def test_late_answers_of_a_run_that_is_over_move_nothing() -> None:
 def test_bad_portfolios(given: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         bz.Portfolio(**given)
+
+
+def test_what_looks_everywhere_restarts_where_nothing_else_is_left() -> None:
+    turn = np.linalg.qr(np.random.default_rng(0).standard_normal((3, 3)))[0]
+    members = (Broken("sample"), bz.CoordinateSearch())
+    with pytest.warns(UserWarning, match="dropped") as caught:
+        r = bz.minimize(lambda x: rastrigin(turn @ x), np.full(3, 2.2), bz.Portfolio(members), 200, (-5, 5))
+    assert len(caught) == 1
+    assert [run.member for run in r.trace[1:]] == ["CoordinateSearch"] * (len(r.trace) - 1)
+    assert len(r.trace) > 5

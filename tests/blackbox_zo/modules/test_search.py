@@ -130,7 +130,9 @@ def test_a_step_is_that_of_the_same_search_over_arrays(difference: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "estimator", [bz.Surrogate(0.1, 2, 9), bz.EvolutionStrategy(0.1), bz.ConsensusBased(0.1, 9)], ids=repr
+    "estimator",
+    [bz.Surrogate(0.1, 2, 9), bz.EvolutionStrategy(0.1), bz.ConsensusBased(0.1, 9), bz.TrustRegion(0.1)],
+    ids=repr,
 )
 def test_estimators_that_keep_points_are_refused(estimator: bz.Estimator) -> None:
     name = type(estimator).__name__
