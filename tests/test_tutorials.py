@@ -43,6 +43,9 @@ SHOWS = {
     "19_inside_nevergrad_and_optuna": r"BlackboxZO +misfit \d\.\de-[123]\d[\s\S]*'k1': 0.35, 'k2': 0.12, 'a0': 4\.0"
     r"[\s\S]*Sampler +misfit \d\.\de-[123]\d[\s\S]*in parts, the same trials: True",
     "20_hyper_parameters": r"accuracy of the start 0\.9\d\d, of the best 0\.9[56]\d[\s\S]*unseen images: True True",
+    "21_noisy_simulator": r"cost \d+\.\d\d ± 0\.\d\d[\s\S]*1,500 days cost 8\."
+    r"[\s\S]*start: True; within three standard errors: True",
+    "22_640_dimensions": r"calls it is 1\.545\d+\n  QuasiNewton: [\s\S]*rest: True\n.*table.* [1-9]\d points .*: True",
     "16_lunar_lander": r"36 par[\s\S]*after step 7\n.* 588 ep.*\n.* 882 ep.*\n-\d+ before, -?\d+ after; ",
 }
 

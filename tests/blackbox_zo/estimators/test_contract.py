@@ -76,7 +76,7 @@ ROWS = [
     Row(bz.Surrogate(0.1, 3, 20), budget=150),
     Row(bz.Surrogate(0.1, 2, 9, noise=1e-4), bz.SGD(0.1), budget=150),
     Row(bz.EvolutionStrategy(0.5)),
-    Row(bz.EvolutionStrategy(0.5, 7, model=True)),
+    Row(bz.EvolutionStrategy(0.5, 7, model=True), order_only=False),
     Row(bz.Asynchronous(bz.EvolutionStrategy(0.5))),
     Row(bz.Asynchronous(bz.EvolutionStrategy(0.5, 7, model=True))),
     Row(bz.Asynchronous(bz.EvolutionStrategy(0.5, 6, "low-rank", step_size="path"))),
