@@ -242,7 +242,14 @@ def trace_of(reader: JournalReader) -> list[Spent]:
 
 
 def _trace(engine: Engine) -> list[Spent]:
-    return engine.estimator.trace(engine.state) if isinstance(engine.estimator, Portfolio) else []
+    """What each method has spent; answers to a step that was cut short, as by a budget, count for the last one."""
+    if not isinstance(engine.estimator, Portfolio):
+        return []
+    out = engine.estimator.trace(engine.state)
+    cut = sum(pending.queries.n - pending.left for pending in engine.open.values())
+    if out and cut:
+        out[-1] = out[-1]._replace(queries=out[-1].queries + cut)
+    return out
 
 
 def engine_of(header: Mapping[str, Any]) -> Engine:

@@ -54,7 +54,7 @@ def objective(trial):
 
 
 print("Optuna, 150 trials each:")
-for make in (blackbox_zo.optuna.Sampler, optuna.samplers.TPESampler, optuna.samplers.CmaEsSampler):
+for make in (blackbox_zo.optuna.Sampler, optuna.samplers.TPESampler):
     study = optuna.create_study(sampler=make(seed=1))
     study.optimize(objective, n_trials=150)
     print(f"  {make.__name__:12} misfit {study.best_value:.1e}")
