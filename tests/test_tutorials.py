@@ -23,7 +23,7 @@ NEEDS["20_hyper_parameters"] = ["sklearn"]
 NEEDS["16_lunar_lander"] = ["gymnasium", "cloudpickle", "Box2D"]
 
 SHOWS = {
-    "01_minimize": r"blackbox_zo:  f = (0\.00e\+00|\d\.\d+e-(0[89]|[123]\d)) after 1500 calls[\s\S]*through scipy: True",
+    "01_minimize": r"blackbox_zo:  f = (0\.00e\+00|\d\.\d+e-(0[89]|[123]\d)) after 1500 calls[\s\S]*scipy: True",
     "02_noise_and_failures": r"of which (1|2|3)\d\d failed[\s\S]*out: True[\s\S]*status 4, `fun` raised RuntimeError",
     "03_ask_tell": r"any order give the same run: True\n.*400 answers, f = \d\.\de-0[3-9]",
     "04_rankings": r"all eight: after 640 candidates, distance 0\.[0-2][\s\S]*agree: True\nCannot use `RandomVector`",
