@@ -27,6 +27,9 @@ FEW = 7
 MANY = 100
 """Above this dimension the queries may not suffice for one gradient."""
 
+SEVERAL = 700
+"""Above this dimension a budget is often smaller than the 2 d queries with which `QuasiNewton` opens."""
+
 DENSE = 1000
 """Up to this dimension d × d numbers are kept."""
 
@@ -38,7 +41,8 @@ def auto(
 
     A search along all coordinates comes first, which is over after d + 2 queries unless the function is separable; then
     a quasi-Newton method, up to 7 dimensions a trust region with a quadratic model in its place. Above 100 dimensions
-    the quasi-Newton method is first, and above 1,000 descent in blocks of coordinates. Then comes a CMA-ES, with a
+    the quasi-Newton method is first, above 700 after a sweep of descent in blocks of coordinates, and above 1,000 such
+    descent in its place. Then comes a CMA-ES, with a
     quadratic model up to 20 dimensions and a diagonal covariance above 100. Then all restart, the CMA-ES with
     ever larger populations and with smaller radii. Where there are finitely many points, it is the CMA-ES alone. The
     unit, if none is given, is that of `unit_of`.
@@ -59,7 +63,9 @@ def auto(
     d = start.size
     local: tuple[Estimator, ...] = (CoordinateSearch(), TrustRegion(0.2) if d <= FEW else QuasiNewton(0.2))
     if d > MANY:
-        local = (QuasiNewton(0.2) if d <= DENSE else BlockDescent(0.2),)
+        local = (QuasiNewton(0.2),) if d <= DENSE else (BlockDescent(0.2),)
+        if SEVERAL < d <= DENSE:  # so that a budget below one opening gains what it can
+            local = (BlockDescent(0.2, sweeps=1), QuasiNewton(0.2))
     return start, Portfolio((*local, population, population), growth=(*(1.0 for _ in local), 2.0, 0.0))
 
 

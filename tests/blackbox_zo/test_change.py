@@ -194,7 +194,7 @@ def test_from_auto_to_another_and_back_the_units_stay(bounds: Any, tmp_path: Pat
     bz.minimize(bowl, np.zeros(3), SECOND, bounds=bounds, budget=30, journal=path, change=True)
     bz.minimize(bowl, np.zeros(3), SECOND, bounds=bounds, budget=40, journal=path)
     result = bz.minimize(bowl, np.zeros(3), bounds=bounds, budget=70, journal=path, change=True)
-    assert result.nfev == 70 and result.trace[0].member == "QuasiNewton"
+    assert result.nfev == 70 and result.trace[0].member == "CoordinateSearch"
     assert bz.minimize(bowl, np.zeros(3), bounds=bounds, budget=90, journal=path).nfev == 90
 
 
@@ -240,7 +240,7 @@ def test_readers_replay_through_the_change(tmp_path: Path) -> None:
     reader = bz.read_journal(path)
     assert np.array_equal(np.concatenate([points for _, points in points_of(reader)]), seen)
     found, told = trace_of(reader)[0], result.trace[0]
-    assert (found.member, found.before) == (told.member, told.before) == ("QuasiNewton", told.before)
+    assert (found.member, found.before) == (told.member, told.before) == ("CoordinateSearch", told.before)
 
 
 def test_the_file_says_what_the_method_was_changed_to(tmp_path: Path) -> None:
