@@ -42,10 +42,9 @@ def auto(
     A search along all coordinates comes first, which is over after d + 2 queries unless the function is separable; then
     a quasi-Newton method, up to 7 dimensions a trust region with a quadratic model in its place. Above 100 dimensions
     the quasi-Newton method is first, above 700 after a sweep of descent in blocks of coordinates, and above 1,000 such
-    descent in its place. Then comes a CMA-ES, with a
-    quadratic model up to 20 dimensions and a diagonal covariance above 100. Then all restart, the CMA-ES with
-    ever larger populations and with smaller radii. Where there are finitely many points, it is the CMA-ES alone. The
-    unit, if none is given, is that of `unit_of`.
+    descent in its place. Then comes a CMA-ES, with a quadratic model up to 20 dimensions and a diagonal covariance
+    above 100. Then all restart, the CMA-ES with ever larger populations and with smaller radii. Where there are
+    finitely many points, it is the CMA-ES alone. The unit, if none is given, is that of `unit_of`.
 
     With `asynchronous` it is the CMA-ES and its restarts: the others ask one point after another, and would leave
     workers idle. With `stopping`, too, and the CMA-ES has no model: the value of a query that was stopped says how it
@@ -60,13 +59,19 @@ def auto(
         return start, population
     if stopping:
         return start, Portfolio((population, population), growth=(2.0, 0.0))
-    d = start.size
-    local: tuple[Estimator, ...] = (CoordinateSearch(), TrustRegion(0.2) if d <= FEW else QuasiNewton(0.2))
-    if d > MANY:
-        local = (QuasiNewton(0.2),) if d <= DENSE else (BlockDescent(0.2),)
-        if SEVERAL < d <= DENSE:  # so that a budget below one opening gains what it can
-            local = (BlockDescent(0.2, sweeps=1), QuasiNewton(0.2))
+    local = _local(start.size)
     return start, Portfolio((*local, population, population), growth=(*(1.0 for _ in local), 2.0, 0.0))
+
+
+def _local(d: int) -> tuple[Estimator, ...]:
+    """The members before the CMA-ES."""
+    if d <= MANY:
+        return CoordinateSearch(), TrustRegion(0.2) if d <= FEW else QuasiNewton(0.2)
+    if d <= SEVERAL:
+        return (QuasiNewton(0.2),)
+    if d <= DENSE:
+        return BlockDescent(0.2, sweeps=1), QuasiNewton(0.2)
+    return (BlockDescent(0.2),)
 
 
 def check_stopping(estimator: Estimator) -> None:

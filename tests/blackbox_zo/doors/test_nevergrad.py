@@ -227,3 +227,8 @@ def test_shapes(num_workers: int, d: int, bounded: bool, discrete: bool) -> None
     optimizer = make("BlackboxZO", array, 3 * d, num_workers)
     best = optimizer.minimize(lambda x: float(np.abs(x - 1).sum()))
     assert optimizer.num_tell == 3 * d and np.abs(best.value - 1).sum() <= d
+
+
+@pytest.mark.parametrize("name", ["OnePlusOne", "CMA"])
+def test_the_laws_of_estimators(name: str) -> None:
+    check_estimator(bz.Nevergrad(name))

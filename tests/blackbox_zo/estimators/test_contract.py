@@ -243,7 +243,7 @@ def test_rankings_are_refused_by_name(row: Row) -> None:
 
 def test_every_estimator_has_a_row() -> None:
     public = {v for v in vars(bz).values() if isinstance(v, type) and issubclass(v, bz.Estimator)} - {bz.Estimator}
-    elsewhere = {bz.Nevergrad}  # it needs a package; `doors/test_nevergrad.py` tests it
+    elsewhere = {bz.Nevergrad}  # it needs a package; `doors/test_nevergrad.py` checks its laws
     assert {type(row.estimator) for row in ROWS} == public - elsewhere
 
 
