@@ -12,6 +12,7 @@ import pytest
 ng = pytest.importorskip("nevergrad", reason="needs nevergrad: pip install 'blackbox-zo[nevergrad]'")
 
 import blackbox_zo as bz  # noqa: E402
+from blackbox_zo import testing  # noqa: E402
 from blackbox_zo.nevergrad import BlackboxZO  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore::nevergrad.common.errors.NevergradWarning")
@@ -231,4 +232,4 @@ def test_shapes(num_workers: int, d: int, bounded: bool, discrete: bool) -> None
 
 @pytest.mark.parametrize("name", ["OnePlusOne", "CMA"])
 def test_the_laws_of_estimators(name: str) -> None:
-    check_estimator(bz.Nevergrad(name))
+    testing.check_estimator(bz.Nevergrad(name))
