@@ -13,6 +13,7 @@ from blackbox_zo.estimators import (
     CoordinateSearch,
     Estimator,
     EvolutionStrategy,
+    NoisyQuasiNewton,
     Portfolio,
     QuasiNewton,
     TrustRegion,
@@ -66,9 +67,9 @@ def auto(
 def _local(d: int) -> tuple[Estimator, ...]:
     """The members before the CMA-ES."""
     if d <= MANY:
-        return CoordinateSearch(), TrustRegion(0.2) if d <= FEW else QuasiNewton(0.2)
+        return CoordinateSearch(), TrustRegion(0.2) if d <= FEW else QuasiNewton(0.2), NoisyQuasiNewton(0.2)
     if d <= SEVERAL:
-        return (QuasiNewton(0.2),)
+        return QuasiNewton(0.2), NoisyQuasiNewton(0.2)
     if d <= DENSE:
         return BlockDescent(0.2, sweeps=1), QuasiNewton(0.2)
     return (BlockDescent(0.2),)

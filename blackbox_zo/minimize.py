@@ -242,7 +242,8 @@ def _result(run: Run, before: int) -> OptimizeResult:
         nfev = before + run.oracle.calls
     x, fun, stderr, portfolio = best.x, best.value, 0.0, search.estimator
     if isinstance(portfolio, Portfolio) and search.state.noise:
-        x, (fun, stderr) = search.variable.x, portfolio.value(search.state)
+        there, fun, stderr = portfolio.recommended(search.state, search.variable)
+        x = there.x
     return OptimizeResult(
         x=x,
         fun=fun,

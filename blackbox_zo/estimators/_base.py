@@ -25,6 +25,7 @@ class Estimator(ABC):
     Attributes:
         accepts: The kinds of feedback that it can use.
         exact: Whether it is of no use where the same point gives different values.
+        noisy: Whether it is of use only where the same point gives different values.
         any_age: Whether it can use an answer however many moves ago the query was asked; see `Search(max_staleness)`.
         everywhere: Whether one run looks everywhere, so that another from elsewhere would find nothing new.
         warmup: Number of steps before the first estimate; the most, where it depends on the answers.
@@ -32,6 +33,7 @@ class Estimator(ABC):
 
     accepts: ClassVar[tuple[type[Values] | type[Ranking], ...]] = (Values,)
     exact: ClassVar[bool] = False
+    noisy: ClassVar[bool] = False
     any_age: ClassVar[bool] = False
     everywhere: ClassVar[bool] = False
     warmup: int = 0

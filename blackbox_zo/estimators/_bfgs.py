@@ -6,7 +6,7 @@ import numpy as np
 
 from blackbox_zo._typing import Bools, Floats
 
-__all__ = ["newton_step", "updated"]
+__all__ = ["newton_step", "stretched", "updated"]
 
 
 def updated(b: Floats, s: Floats, y: Floats) -> Floats:
@@ -34,6 +34,21 @@ def updated(b: Floats, s: Floats, y: Floats) -> Floats:
         sy = float(s @ y)
     out: Floats = b + np.outer(y / sy, y) - np.outer(bs / sbs, bs)
     return out
+
+
+def stretched(b: Floats, p: Floats, curvature: float) -> Floats:
+    """B scaled along p, so that `p'Bp` is the curvature seen there, or 16 times as large as before.
+
+    Args:
+        b: B, symmetric positive definite, shape (d, d).
+        p: Shape (d,).
+        curvature: Positive, `p'Hp`.
+    """
+    bp = b @ p
+    pbp = float(p @ bp)
+    with np.errstate(all="ignore"):
+        out: Floats = b + np.outer(bp, bp) * ((min(curvature / pbp, 16.0) - 1.0) / pbp)
+    return out if np.isfinite(out).all() else b
 
 
 def newton_step(b: Floats, g: Floats, low: Bools, high: Bools) -> Floats:

@@ -5,17 +5,26 @@ from __future__ import annotations
 import math
 import warnings
 from dataclasses import dataclass, replace
-from typing import Any, final
+from typing import final
 
 import numpy as np
 
 from blackbox_zo._checks import check_positive
-from blackbox_zo._typing import Floats, Ints, override
+from blackbox_zo._typing import Bools, Floats, Ints, override
 from blackbox_zo.directions import Coordinates, Dense, Directions, Gaussian
 from blackbox_zo.estimators._asynchronous import Asynchronous
 from blackbox_zo.estimators._base import Estimator, vector_of
 from blackbox_zo.estimators._portfolio_known import informed, listened
-from blackbox_zo.estimators._portfolio_members import all_asynchronous, check_growth, check_member, restarted, tuple_of
+from blackbox_zo.estimators._portfolio_members import (
+    Failed,
+    all_asynchronous,
+    check_growth,
+    check_member,
+    finite,
+    restarted,
+    tuple_of,
+    usable,
+)
 from blackbox_zo.estimators._portfolio_state import (
     AGAIN,
     JUMP,
@@ -34,7 +43,9 @@ from blackbox_zo.estimators._portfolio_state import (
     trace,
     with_centre,
     with_inner,
+    without,
 )
+from blackbox_zo.estimators._portfolio_turns import at_x, next_turn, recommended, standing, turn_is_over
 from blackbox_zo.estimators._stages import move_by, still
 from blackbox_zo.feedback import Feedback, Ranking, Values
 from blackbox_zo.randomness import Key
@@ -45,6 +56,9 @@ __all__ = ["Portfolio"]
 
 LOOKED_AT = 8
 """Points a step while none has answered."""
+
+REPEATS = 4
+"""Values at x0 from which noise is known."""
 
 NO_ANSWER = 30
 """After so many queries without any answer an asynchronous portfolio goes elsewhere."""
@@ -122,6 +136,7 @@ class Portfolio(Estimator):
             tuple(member.start(variable) for member in self.members), variable.value, math.nan, 0.1 * self.spread, 0.0,
             np.zeros(0), False, 0, math.nan, 0, math.nan, np.zeros((0, 4)), np.zeros(0, dtype=np.uint8),
             np.zeros((0, variable.size)), np.zeros(0), np.zeros((0, variable.size)), np.zeros(0),
+            np.zeros((m, variable.size)), np.full(m, math.nan), np.full(m, math.nan),
         )  # fmt: skip
 
     @override
@@ -138,11 +153,13 @@ class Portfolio(Estimator):
         """Which member spent what, and gained what, in order; the present run last."""
         return trace(state, [type(member).__name__ for member in self.members])
 
-    def value(self, state: PortfolioState) -> tuple[float, float]:
-        """Under noise, f(x) as the mean of its newest values, and its standard error; NaN before the first two."""
-        if len(state.centre) < 2:
-            return (float(state.centre[0]) if len(state.centre) else state.best), math.nan
-        return float(state.centre.mean()), float(state.centre.std(ddof=1)) / math.sqrt(len(state.centre))
+    def recommended(self, state: PortfolioState, variable: Vector) -> tuple[Vector, float, float]:
+        """Under noise: the point of the lowest mean value, that mean of up to 10 values, and its standard error.
+
+        The error is NaN before the second value.
+        """
+        place, value, error = recommended(state, variable.value)
+        return variable.at(place), state.best if math.isnan(value) else value, error
 
     def _member(self, state: PortfolioState, d: int) -> Estimator:
         i = state.member
@@ -164,7 +181,7 @@ class Portfolio(Estimator):
         if s.phase == MEMBER:
             try:
                 q = self._member(s, variable.size).sample(s.inner[s.member], variable, key)
-                if not (np.isfinite(q.scale).all() and _finite(q.directions)):
+                if not (np.isfinite(q.scale).all() and finite(q.directions)):
                     raise FloatingPointError("its points are not finite")
             except Exception as error:
                 return Failed(blocks, error), one, np.zeros(1), ()
@@ -217,7 +234,8 @@ class Portfolio(Estimator):
         queries = replace(queries, tag=queries.tag[2:])
         if state.noise and queries.n > 1 and queries.scale[-1] == 0.0:  # the last step may be cut short before it
             assert isinstance(feedback, Values)
-            state = with_centre(state, float(feedback.values[-1]))
+            for value in feedback.values[at_x(queries)].tolist():
+                state = with_centre(state, value)
             errors = None if feedback.stderr is None else feedback.stderr[:-1]
             queries, feedback = queries.take(slice(queries.n - 1)), Values(feedback.values[:-1], errors)
         try:
@@ -225,12 +243,14 @@ class Portfolio(Estimator):
                 raise queries.directions.error
             member = self._member(state, variable.size)
             after, step = member.estimate(state.inner[state.member], variable, queries, feedback)
-            if not (np.isfinite(step.w).all() and _finite(step.directions)):
+            if not (np.isfinite(step.w).all() and finite(step.directions)):
                 raise FloatingPointError("its move is not finite")
             why = member.over(after, variable)
         except Exception as error:
             return self._drop(state, variable, error)
         state = with_inner(state, after)
+        if state.noise and not self.any_age:
+            return self._under_noise(state, variable, step, why)
         if state.noise or state.ranked:  # the values of two runs cannot be compared
             return state, step
         n = member.population(variable.size) if isinstance(member, Asynchronous) else queries.directions.k
@@ -258,6 +278,10 @@ class Portfolio(Estimator):
         if s.phase == AGAIN:
             gap = abs(value - s.before)
             s = s._replace(noise=max(s.noise, gap if gap > ROUNDING * abs(value) else 0.0))
+            if s.noise:
+                s = with_centre(s if len(s.centre) else with_centre(s, s.before), value)
+                if len(s.centre) < REPEATS:
+                    return s, still(variable)
         if math.isnan(s.best):
             radius = s.radius if s.phase == PROBE else min(2 * s.radius, 1e6 * self.spread)
             return s._replace(phase=LOOK, radius=radius), still(variable)
@@ -267,25 +291,52 @@ class Portfolio(Estimator):
             return s, still(variable)
         return self._begin(s, variable, variable.project(queries.points()[0]), value)
 
+    def _usable(self, s: PortfolioState) -> Bools:
+        return usable(
+            self.members, s.dropped, noise=s.noise > 0, ranked=s.ranked, kinds=s.noise > 0 and not self.any_age
+        )
+
+    def _under_noise(self, s: PortfolioState, variable: Vector, step: Step, why: str) -> tuple[PortfolioState, Step]:
+        """After a step of a member: where it stands, and whether another goes on."""
+        moves = bool(step.w.any())
+        if moves and self.members[s.member].noisy:  # by leaps, so values before it tell nothing of x
+            s = s._replace(centre=s.centre[:0])
+        if len(s.centre) > 1:
+            s = standing(s, variable.value - step.directions.combine(step.w) if moves else variable.value)
+        if self._usable(s).sum() == 1:
+            return s, step
+        if why:
+            return self._turn(without(s), variable, why)
+        return self._turn(s, variable, "its turn was over") if turn_is_over(s, variable.size) else (s, step)
+
+    def _turn(self, s: PortfolioState, variable: Vector, why: str) -> tuple[PortfolioState, Step]:
+        """Under noise: the present member stops, and another begins at x, or goes on from where it stands."""
+        s, able = ended(s, why), self._usable(s)
+        if not able.any():
+            raise RuntimeError(f"No member of the portfolio is left. {told(s.reasons)}")
+        if (unused := np.flatnonzero(able & (s.runs == 0))).size:
+            return self._begin(s._replace(member=int(unused[0])), variable, variable.value, s.best)
+        s = s._replace(member=next_turn(s, able), asked=0, gained=0, before=s.best, centre=s.centre[:0])
+        return s, move_by(variable, s.stands[s.member] - variable.value)
+
     def _next(self, s: PortfolioState, variable: Vector, why: str) -> tuple[PortfolioState, Step]:
         """End the present run, and choose who is next."""
-        s = ended(s, why)
-        usable = np.array(
-            [
-                not dropped and not (s.noise and member.exact) and not (s.ranked and Ranking not in member.accepts)
-                for member, dropped in zip(self.members, s.dropped, strict=True)
-            ]
-        )
-        if not usable.any():
+        if s.noise and not self.any_age:
+            return self._turn(s, variable, why)
+        s, able = ended(s, why), self._usable(s)
+        if not able.any():
             raise RuntimeError(f"No member of the portfolio is left. {told(s.reasons)}")
-        if (unused := np.flatnonzero(usable & (s.runs == 0))).size:
+        if (unused := np.flatnonzero(able & (s.runs == 0))).size:
+            if s.phase == MEMBER and s.member >= 0 and not (self.any_age or s.ranked):  # noise may show later
+                s = s._replace(phase=AGAIN, member=-1, before=s.best)
+                return s, move_by(variable, s.incumbent - variable.value)
             s = s._replace(member=int(unused[0]))
             if not (self.any_age and math.isnan(s.best)):
                 return self._begin(s, variable, s.incumbent, s.best)
         else:
             once = np.array([member.everywhere for member in self.members])
-            usable &= ~once | once[usable].all()
-            s = s._replace(member=int(np.argmin(np.where(usable, spent(s), np.inf))))
+            able &= ~once | once[able].all()
+            s = s._replace(member=int(np.argmin(np.where(able, spent(s), np.inf))))
             if len(s.places):
                 (place, *_), (value, *_) = s.places, s.place_values.tolist()
                 s = s._replace(places=s.places[1:], place_values=s.place_values[1:])
@@ -296,13 +347,17 @@ class Portfolio(Estimator):
         """Start a member where the value is known, and move x there."""
         runs = s.runs.copy()
         runs[s.member] += 1
-        s = s._replace(phase=MEMBER, runs=runs, asked=0, gained=0, run_best=value, before=s.best)
         there = variable.at(place)
+        s = s._replace(
+            phase=MEMBER, runs=runs, asked=0, gained=0, run_best=value, before=s.best,
+            stands=np.where((np.arange(len(runs)) == s.member)[:, None], there.value, s.stands),
+        )  # fmt: skip
         try:
             member = self._member(s, variable.size)
             fresh = member.start(there)
             if not s.ranked:
-                fresh = member.inform(fresh, there, there.value[None, :], np.array([value]))
+                at_x = s.centre if s.noise and len(s.centre) else np.array([value])
+                fresh = member.inform(fresh, there, np.tile(there.value, (len(at_x), 1)), at_x)
                 fresh = listened(member, fresh, there, s.points, s.values)
         except Exception as error:
             return self._drop(s, variable, error)
@@ -313,19 +368,4 @@ class Portfolio(Estimator):
         what = f"{type(error).__name__}: {error}"
         name = type(self.members[s.member]).__name__
         warnings.warn(f"`{name}` was dropped from the portfolio, and the others go on: {what}", stacklevel=2)
-        dropped = s.dropped.copy()
-        dropped[s.member] = True
-        return self._next(s._replace(dropped=dropped), variable, f"dropped: {what}")
-
-
-class Failed(Coordinates):
-    """Stands for the queries of a member that raised."""
-
-    def __init__(self, blocks: Any, error: Exception) -> None:
-        super().__init__(blocks, np.arange(1))
-        self.error = error
-
-
-def _finite(directions: Directions) -> bool:
-    """Whether rows that are given, and not drawn, are finite."""
-    return not isinstance(directions, Dense) or bool(np.isfinite(directions.rows).all())
+        return self._next(without(s), variable, f"dropped: {what}")

@@ -6,12 +6,17 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
+
 from blackbox_zo._checks import check_number
+from blackbox_zo._typing import Bools
+from blackbox_zo.directions import Coordinates, Dense, Directions
 from blackbox_zo.estimators._asynchronous import Asynchronous
 from blackbox_zo.estimators._base import Estimator
+from blackbox_zo.feedback import Ranking
 from blackbox_zo.rules import SGD
 
-__all__ = ["all_asynchronous", "check_growth", "check_member", "restarted", "tuple_of"]
+__all__ = ["Failed", "all_asynchronous", "check_growth", "check_member", "finite", "restarted", "tuple_of", "usable"]
 
 
 def tuple_of(given: Any, n: int = 1) -> tuple[Any, ...]:
@@ -65,3 +70,33 @@ def restarted(member: Any, growth: float, run: int, d: int) -> Estimator:
     elif run > 0 and growth != 1.0:
         out = replace(member, n_queries=round((member.n_queries or member.population(d)) * growth**run))
     return out
+
+
+def usable(members: tuple[Estimator, ...], dropped: Bools, *, noise: bool, ranked: bool, kinds: bool) -> Bools:
+    """Which members can use the answers, shape (m,).
+
+    Args:
+        members: All of them.
+        dropped: Which are left out, shape (m,).
+        noise: Whether answers have noise.
+        ranked: Whether they are rankings.
+        kinds: Whether one of several that are the same is enough, as where nothing restarts.
+    """
+    can = ~dropped & [Ranking in member.accepts or not ranked for member in members]
+    out: Bools = can & [not (member.exact if noise else member.noisy) for member in members]
+    if not (noise or out.any()):  # what is meant for noise works without it
+        return can
+    return out & [member not in members[:i] for i, member in enumerate(members)] if kinds else out
+
+
+class Failed(Coordinates):
+    """Stands for the queries of a member that raised."""
+
+    def __init__(self, blocks: Any, error: Exception) -> None:
+        super().__init__(blocks, np.arange(1))
+        self.error = error
+
+
+def finite(directions: Directions) -> bool:
+    """Whether rows that are given, and not drawn, are finite."""
+    return not isinstance(directions, Dense) or bool(np.isfinite(directions.rows).all())

@@ -15,7 +15,7 @@ from blackbox_zo.variables import Vector
 
 __all__ = [
     "AGAIN", "JUMP", "LOOK", "MEMBER", "PROBE", "ROUNDING", "PortfolioState", "Spent",
-    "ended", "seen", "seen_at_x", "seen_late", "spent", "told", "trace", "with_centre", "with_inner",
+    "ended", "seen", "seen_at_x", "seen_late", "spent", "told", "trace", "with_centre", "with_inner", "without",
 ]  # fmt: skip
 
 ROUNDING = 1e-12
@@ -53,7 +53,7 @@ class PortfolioState(NamedTuple):
         phase: What the next queries are for.
         member: Index of the member that runs, or is to run after the jump.
         runs: Runs that each member has begun, shape (m,).
-        dropped: Which members raised or gave nonsense, shape (m,).
+        dropped: Which members raised, gave nonsense, or under noise were over, shape (m,).
         inner: The state of each member.
         incumbent: The best point, in the coordinates of the variable, shape (d,).
         best: Its value; NaN before the first answer.
@@ -71,6 +71,9 @@ class PortfolioState(NamedTuple):
         values: Their values, NaN for a failure, shape (n,).
         places: Where to restart before random places, shape (p, d): the other starts, and better points told later.
         place_values: Their values, shape (p,).
+        stands: Under noise, where each member has stopped, shape (m, d).
+        heights: The mean value there, NaN before, shape (m,).
+        errors: Its standard error, shape (m,).
     """
 
     phase: int
@@ -94,6 +97,9 @@ class PortfolioState(NamedTuple):
     values: Floats
     places: Floats
     place_values: Floats
+    stands: Floats
+    heights: Floats
+    errors: Floats
 
 
 def trace(s: PortfolioState, names: list[str]) -> list[Spent]:
@@ -130,6 +136,11 @@ def with_centre(s: PortfolioState, value: float) -> PortfolioState:
 def with_inner(s: PortfolioState, inner: Any) -> PortfolioState:
     """With a new state of the present member."""
     return s._replace(inner=(*s.inner[: s.member], inner, *s.inner[s.member + 1 :]))
+
+
+def without(s: PortfolioState) -> PortfolioState:
+    """With the present member left out from now on."""
+    return s._replace(dropped=s.dropped | (np.arange(len(s.dropped)) == s.member))
 
 
 def seen(s: PortfolioState, variable: Vector, queries: Queries, values: Floats) -> PortfolioState:
