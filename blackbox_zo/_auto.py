@@ -43,9 +43,10 @@ def auto(
     A search along all coordinates comes first, which is over after d + 2 queries unless the function is separable; then
     a quasi-Newton method, up to 7 dimensions a trust region with a quadratic model in its place. Above 100 dimensions
     the quasi-Newton method is first, above 700 after a sweep of descent in blocks of coordinates, and above 1,000 such
-    descent in its place. Then comes a CMA-ES, with a quadratic model up to 20 dimensions and a diagonal covariance
-    above 100. Then all restart, the CMA-ES with ever larger populations and with smaller radii. Where there are
-    finitely many points, it is the CMA-ES alone. The unit, if none is given, is that of `unit_of`.
+    descent in its place. Under noise a quasi-Newton method for noise stands for all of these up to 700 dimensions. Then
+    comes a CMA-ES, with a quadratic model up to 20 dimensions and a diagonal covariance above 100. Then all restart,
+    the CMA-ES with ever larger populations and with smaller radii. Where there are finitely many points, it is the
+    CMA-ES alone. The unit, if none is given, is that of `unit_of`.
 
     With `asynchronous` it is the CMA-ES and its restarts: the others ask one point after another, and would leave
     workers idle. With `stopping`, too, and the CMA-ES has no model: the value of a query that was stopped says how it
@@ -79,7 +80,7 @@ def check_stopping(estimator: Estimator) -> None:
     """Raise ValueError where values of queries that were stopped would mislead an estimator."""
     members = estimator.members if isinstance(estimator, Portfolio) else (estimator,)
     for member in members:
-        if member.exact:
+        if member.exact or member.noisy:
             raise ValueError(
                 f"`stopping` does not go with `{type(member).__name__}`, which takes differences of values: that of a "
                 'query that was stopped early is another kind of number. Use "auto" or an `EvolutionStrategy`.'

@@ -242,6 +242,7 @@ def _result(run: Run, before: int) -> OptimizeResult:
         nfev = before + run.oracle.calls
     x, fun, stderr, portfolio = best.x, best.value, 0.0, search.estimator
     if isinstance(portfolio, Portfolio) and search.state.noise:
+        assert isinstance(search.variable, Vector)
         there, fun, stderr = portfolio.recommended(search.state, search.variable)
         x = there.x
     return OptimizeResult(

@@ -77,7 +77,14 @@ def slopes(rows: Floats, rises: Floats, b: Floats) -> Floats:
     known = np.isfinite(flat)
     rows, flat = np.where(known[:, None], rows, 0.0), np.where(known, flat, 0.0)
     sign = np.where(known[:d] & known[d:], -1.0, 1.0)  # of two sides the difference counts, as f(x) is not in it
-    out: Floats = np.linalg.lstsq(rows[:d] + sign[:, None] * rows[d:], flat[:d] + sign * flat[d:], rcond=None)[0]
+    rows, flat = rows[:d] + sign[:, None] * rows[d:], flat[:d] + sign * flat[d:]
+    length = np.linalg.norm(rows, axis=1)
+    length[length == 0.0] = 1.0
+    rows, flat = rows / length[:, None], flat / length
+    try:
+        out = np.linalg.solve(rows, flat)
+    except np.linalg.LinAlgError:  # an axis without an answer
+        out = np.linalg.lstsq(rows, flat, rcond=None)[0]
     return out
 
 

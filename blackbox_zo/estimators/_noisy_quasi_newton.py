@@ -34,6 +34,9 @@ PLAIN = 10.0
 ROUNDING = 1e-10
 """Where values at one point are equal, noise is taken to be such a share of the differences of the opening."""
 
+WIDER = 3.0
+"""By what the opening is widened where it does not."""
+
 BEND = 8.0
 """What curvature changes f by along a difference, in standard deviations of noise."""
 
@@ -55,8 +58,10 @@ class NoisyQuasiNewton(Estimator):
 
     A line search follows while B promises more than noise would hide. Then come Newton steps without one, the k-th
     divided by k since the last line that gained: x becomes the mean of what the gradients say, as in stochastic
-    approximation (Polyak & Juditsky 1992). A step after which f is higher by 6 standard deviations is not made. The
-    search is over if the differences of the opening are less than 10 times the noise; else it goes on for ever.
+    approximation (Polyak & Juditsky 1992). A step after which f is higher by 6 standard deviations is not made.
+
+    The opening is made wider, up to 10 times `radius`, while its differences are less than 10 times the noise. If they
+    still are, the search is over. Else it goes on for ever.
 
     A step asks 2 d + 2 queries, of which two are x itself, or one along a line. The noise may change from place to
     place, as it is measured again with each gradient. The estimate is minus the move, for `SGD(1.0)`. It keeps d × d
@@ -91,7 +96,8 @@ class NoisyQuasiNewton(Estimator):
         none = np.zeros(d)
         line = Line(none, 0.0, 0.0, 0.0, 0.0, none, math.nan, 0, 4.0, True)
         return NoisyState(
-            OPENING, np.zeros(0), math.nan, 0.0, none, none, np.zeros((d, d)), line, np.zeros(0), 10.0 * self.radius,
+            OPENING, np.zeros(0), math.nan, 0.0, none, none, np.zeros((d, d)), line, np.zeros(0), float(self.radius),
+            10.0 * self.radius,
             0, math.nan, 0, 0,
         )  # fmt: skip
 
@@ -105,7 +111,7 @@ class NoisyQuasiNewton(Estimator):
         if state.phase != OPENING:
             return state
         at_x = values[(points == vector_of(self, variable).value).all(axis=1)]
-        return state._replace(values=np.append(state.values, at_x)[-REPEATS:])
+        return state._replace(values=np.append(state.values, at_x))
 
     # -------------------------------------------------------------------------------------------------------- asking
 
@@ -123,9 +129,9 @@ class NoisyQuasiNewton(Estimator):
         free = _free(variable)
         if not free.size:
             return one_point(variable, np.zeros(x.size), tag)
-        again = REPEATS - len(state.values)
+        again = max(0, REPEATS - len(state.values))
         index = np.concatenate((np.zeros(again, dtype=np.intp), *(np.arange(free.size),) * 2))
-        scale = np.concatenate((np.zeros(again), *span(variable, free, self.radius)))
+        scale = np.concatenate((np.zeros(again), *span(variable, free, state.radius)))
         return Queries(Coordinates(variable.blocks, free), index, scale, x, tag)
 
     def _rows(self, s: NoisyState, variable: Vector) -> Floats:
@@ -162,13 +168,13 @@ class NoisyQuasiNewton(Estimator):
             return 1
         if s.phase == ALONG:
             return 2 + 2 * variable.size
-        return REPEATS - len(s.values) + 2 * _free(variable).size or 1
+        return max(0, REPEATS - len(s.values)) + 2 * _free(variable).size or 1
 
     def _opened(self, s: NoisyState, variable: Vector, queries: Queries, values: Floats) -> NoisyState:
         """A diagonal quadratic, and the line search towards its least point."""
         free = _free(variable)
         k, d = free.size, variable.size
-        at_x = np.append(s.values, values[: REPEATS - len(s.values)])
+        at_x = np.append(s.values, values[: max(0, REPEATS - len(s.values))])
         at_x = at_x[np.isfinite(at_x)]
         if not at_x.size:
             return s._replace(reason=1)
@@ -176,9 +182,10 @@ class NoisyQuasiNewton(Estimator):
         value, error = float(at_x.mean()), float(at_x.std(ddof=1)) if at_x.size > 1 else 0.0
         seen = float(np.nanmax(at) - np.nanmin(at)) if np.isfinite(at).any() else 0.0
         if seen <= PLAIN * error:
-            return s._replace(reason=2)
+            wider = min(WIDER * s.radius, s.reach)
+            return s._replace(values=at_x, radius=wider, reason=0 if wider > s.radius and k else 2)
         error = max(error, ROUNDING * seen)
-        slope, curvature, p = separable(h, at - value, 2 * self.radius)
+        slope, curvature, p = separable(h, at - value, 2 * s.radius)
         g, far, diagonal = np.zeros(d), np.zeros(d), np.ones(d)
         g[free], far[free] = slope, p
         diagonal[free] = np.maximum(np.abs(curvature), 1e-12 * float(np.abs(curvature).max()) + 1e-300)

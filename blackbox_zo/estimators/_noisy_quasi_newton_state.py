@@ -20,7 +20,7 @@ class NoisyState(NamedTuple):
 
     Attributes:
         phase: What the next queries are for.
-        values: Those at the start, shape (≤ REPEATS,).
+        values: Those at the start, shape (n,).
         value: f(x), a mean; NaN before the first answer.
         error: Standard deviation of a value.
         gradient: g at x, shape (d,).
@@ -28,6 +28,7 @@ class NoisyState(NamedTuple):
         matrix: B, shape (d, d).
         line: The line search, if that is the phase.
         moved: The last move along a line, shape (d,), or (0,).
+        radius: Half the span of the opening's differences.
         reach: The longest step, as the largest change of a coordinate.
         rounds: Newton steps since the last line that gained.
         predicted: The gain that the opening expects of its step; NaN after it.
@@ -44,6 +45,7 @@ class NoisyState(NamedTuple):
     matrix: Floats
     line: Line
     moved: Floats
+    radius: float
     reach: float
     rounds: int
     predicted: float

@@ -45,7 +45,7 @@ from blackbox_zo.estimators._portfolio_state import (
     with_inner,
     without,
 )
-from blackbox_zo.estimators._portfolio_turns import at_x, next_turn, recommended, standing, turn_is_over
+from blackbox_zo.estimators._portfolio_turns import at_x, heard, next_turn, recommended, standing, turn_is_over
 from blackbox_zo.estimators._stages import move_by, still
 from blackbox_zo.feedback import Feedback, Ranking, Values
 from blackbox_zo.randomness import Key
@@ -72,9 +72,13 @@ AT_X = -1
 class Portfolio(Estimator):
     """Members in turn, each from the best point so far, then restarts: what `minimize` does by default.
 
-    x0 is asked first, and again, unless the first answer is what was known. A difference above rounding is noise, as is
-    a standard error: then members that need exact values are left out, nothing restarts, and each step asks x, too: the
-    mean of its newest values is f(x). If x0 fails, points around it are asked, ever further away, until one answers.
+    x0 is asked first, and again, unless the first answer is what was known. If it fails, points around it are asked,
+    ever further away, until one answers. The best point is asked again whenever a member begins for the first time.
+
+    A difference above rounding is noise, as is a standard error. Then members that need exact values are left out, and
+    nothing restarts. The others take turns, each twice as long as the last: who has spent less than half of what the
+    first has goes on, else who stands lowest. Each step asks x, too, and the mean of its newest values is f(x). Members
+    that are `noisy` take part only then.
 
     Each member runs once, in order, until it is over (`Estimator.over`), or has gained nothing for 100 + 10 d queries
     and 30 steps. Then the member that has spent the least restarts at a random point: uniform within bounds, normal
@@ -154,10 +158,7 @@ class Portfolio(Estimator):
         return trace(state, [type(member).__name__ for member in self.members])
 
     def recommended(self, state: PortfolioState, variable: Vector) -> tuple[Vector, float, float]:
-        """Under noise: the point of the lowest mean value, that mean of up to 10 values, and its standard error.
-
-        The error is NaN before the second value.
-        """
+        """Under noise: the point of the lowest mean value, that mean of up to 10 values, and its standard error."""
         place, value, error = recommended(state, variable.value)
         return variable.at(place), state.best if math.isnan(value) else value, error
 
@@ -234,8 +235,7 @@ class Portfolio(Estimator):
         queries = replace(queries, tag=queries.tag[2:])
         if state.noise and queries.n > 1 and queries.scale[-1] == 0.0:  # the last step may be cut short before it
             assert isinstance(feedback, Values)
-            for value in feedback.values[at_x(queries)].tolist():
-                state = with_centre(state, value)
+            state = heard(state, feedback.values[at_x(queries)])
             errors = None if feedback.stderr is None else feedback.stderr[:-1]
             queries, feedback = queries.take(slice(queries.n - 1)), Values(feedback.values[:-1], errors)
         try:
@@ -282,6 +282,7 @@ class Portfolio(Estimator):
                 s = with_centre(s if len(s.centre) else with_centre(s, s.before), value)
                 if len(s.centre) < REPEATS:
                     return s, still(variable)
+                s = s._replace(noise=max(s.noise if feedback.stderr is not None else 0.0, float(s.centre.std(ddof=1))))
         if math.isnan(s.best):
             radius = s.radius if s.phase == PROBE else min(2 * s.radius, 1e6 * self.spread)
             return s._replace(phase=LOOK, radius=radius), still(variable)
@@ -298,11 +299,8 @@ class Portfolio(Estimator):
 
     def _under_noise(self, s: PortfolioState, variable: Vector, step: Step, why: str) -> tuple[PortfolioState, Step]:
         """After a step of a member: where it stands, and whether another goes on."""
-        moves = bool(step.w.any())
-        if moves and self.members[s.member].noisy:  # by leaps, so values before it tell nothing of x
-            s = s._replace(centre=s.centre[:0])
-        if len(s.centre) > 1:
-            s = standing(s, variable.value - step.directions.combine(step.w) if moves else variable.value)
+        if len(s.centre):
+            s = standing(s, variable.value)
         if self._usable(s).sum() == 1:
             return s, step
         if why:

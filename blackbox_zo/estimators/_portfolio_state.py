@@ -58,7 +58,7 @@ class PortfolioState(NamedTuple):
         incumbent: The best point, in the coordinates of the variable, shape (d,).
         best: Its value; NaN before the first answer.
         radius: How far to look around a start that failed.
-        noise: The difference of two answers at x0, or their standard error; 0 for none.
+        noise: The standard deviation of answers at one point, or their standard error; 0 for none.
         centre: Under noise, the newest values at x, one a step, shape (≤ 10,).
         ranked: Whether answers are rankings.
         asked: Queries of this run.

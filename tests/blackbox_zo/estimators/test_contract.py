@@ -97,6 +97,7 @@ ROWS = [
     Row(bz.EvolutionStrategy(0.1, 3, "isotropic", adapt_radius=False, weights="all")),
     Row(bz.ConsensusBased(0.5, 20, alpha=30.0)),
     Row(bz.QuasiNewton(0.2), shift_invariant=False),
+    Row(bz.NoisyQuasiNewton(0.2), shift_invariant=False),
     Row(bz.TrustRegion(0.2), shift_invariant=False),
     Row(bz.TrustRegion(0.2, 9), shift_invariant=False),
     Row(bz.BlockDescent(0.2), shift_invariant=False),

@@ -38,6 +38,11 @@ def searched(
     return search
 
 
+def noisy_bowl() -> Callable[[Floats], float]:
+    rng = np.random.default_rng(0)
+    return lambda x: float(x @ x) + 0.1 * rng.standard_normal()
+
+
 # ------------------------------------------------------------------------------------------- the search
 
 
@@ -84,9 +89,14 @@ def test_no_query_is_outside_the_bounds() -> None:
 
 
 def test_it_says_where_noise_hides_everything() -> None:
-    search = searched(lambda x: float(x @ x), np.full(4, 0.1), 500, noise=10.0)
+    search = searched(lambda x: float(x @ x), np.full(4, 0.1), 500, noise=100.0, seed=1)
     assert bz.NoisyQuasiNewton().over(search.state, search.variable) == "noise hides the differences around the start"
-    assert search.nfev == 4 + 2 * 4
+    assert search.nfev == 4 + 4 * 2 * 4  # with radius 0.2, 0.6, 1.8 and 2
+
+
+def test_the_opening_is_widened_until_noise_does_not_hide_it() -> None:
+    narrow = bz.minimize(noisy_bowl(), np.full(5, 3.0), bz.NoisyQuasiNewton(1e-2), budget=1500)
+    assert float(narrow.center @ narrow.center) < 0.1
 
 
 def test_it_says_that_the_start_fails() -> None:
