@@ -19,7 +19,7 @@ from blackbox_zo.estimators._learning_rate import first_rates, learnt
 from blackbox_zo.estimators._line_search import LineAnswer, along, line_answer, lines_until, on_the_line
 from blackbox_zo.estimators._low_rank import shaped, with_shape
 from blackbox_zo.estimators._model_frame import frame, minimiser
-from blackbox_zo.estimators._smooth_bounds import smooth_bounds
+from blackbox_zo.estimators._smooth_bounds import SmoothBounds, smooth_bounds
 from blackbox_zo.estimators._surrogate_ranking import (
     Surrogate,
     first_surrogate,
@@ -133,8 +133,19 @@ class EvolutionStrategy(Estimator):
         n, surrogate = self.population(variable.size), state.surrogate
         if not surrogate:
             return self.drawn(state, variable, key, n, fitted=False)
-        queries = self.drawn(state, variable, key, n, fitted=not len(surrogate.y))
-        return self._to_ask(state, variable, queries)
+        if len(surrogate.y):  # of the generation that is being asked
+            bounds = self._bounds(variable)
+            drawn = Candidates(variable, surrogate.y, state.radius, bounds, NOWHERE)
+        else:
+            new = self.drawn(state, variable, key, n, fitted=True).directions
+            assert isinstance(new, Candidates)
+            drawn = new
+        which = to_ask(surrogate, drawn)
+        tag = (state.generation, len(surrogate.asked))
+        return Queries(drawn, which, np.full(len(which), state.radius), variable.value, tag)
+
+    def _bounds(self, variable: Vector) -> SmoothBounds | None:
+        return smooth_bounds(variable, self.radius / 3) if variable.bounded else None
 
     def drawn(self, state: EvolutionState, variable: Vector, key: Key, n: int, *, fitted: bool) -> Queries:
         """`x + sigma y`, y ~ N(0, C) (eqs. (38)-(40)), n points; with `fitted` the first is where a model is least."""
@@ -150,7 +161,7 @@ class EvolutionStrategy(Estimator):
             y *= state.lengths
         if kind(state) == "full":
             y = y @ state.axes.T
-        bounds = smooth_bounds(variable, self.radius / 3) if variable.bounded else None
+        bounds = self._bounds(variable)
         if state.line.size:
             places = along(n, state.generation)
             line = on_the_line(places, state.line, state.radius)
@@ -163,16 +174,6 @@ class EvolutionStrategy(Estimator):
             z=z if kind(state) == "low-rank" else None,
         )  # fmt: skip
         return replace(queries, directions=drawn)
-
-    def _to_ask(self, s: EvolutionState, variable: Vector, queries: Queries) -> Queries:
-        """Some of the candidates, or of those of the generation that is being asked."""
-        drawn = queries.directions
-        assert s.surrogate and isinstance(drawn, Candidates)
-        if len(s.surrogate.y):
-            drawn = Candidates(variable, s.surrogate.y, s.radius, drawn.bounds, NOWHERE)
-        which = to_ask(s.surrogate, drawn)
-        tag = (s.generation, len(s.surrogate.asked))
-        return Queries(drawn, which, np.full(len(which), s.radius), variable.value, tag)
 
     @override
     def inform(self, state: EvolutionState, variable: Variable, points: Floats, values: Floats) -> EvolutionState:

@@ -63,6 +63,9 @@ class Quadratic(NamedTuple):
             slope, hessian = slope + hessian * z, (m * hessian) @ m.T
         else:
             hessian = np.zeros_like(m)
+        q = _newton(m @ slope, hessian, limit)
+        if q is not None:
+            return q
         try:
             curvature, axes = np.linalg.eigh(hessian)
         except np.linalg.LinAlgError:
@@ -144,6 +147,15 @@ def _weights(n: int) -> Floats:
 @lru_cache(maxsize=8)
 def _triangle(d: int) -> tuple[Ints, Ints]:
     return np.triu_indices(d)
+
+
+def _newton(g: Floats, hessian: Floats, limit: float) -> Floats | None:
+    """Newton's step, if the Hessian is positive definite and the step within the ball: much sooner known than axes."""
+    from scipy.linalg import lapack
+
+    _, q, failed = lapack.dposv(hessian, -g)
+    square = float(q @ q)
+    return q if not failed and 0.0 < square <= limit * limit else None
 
 
 def in_ball(g: Floats, curvature: Floats, limit: float) -> Floats | None:

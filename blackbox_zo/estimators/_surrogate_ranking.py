@@ -60,20 +60,27 @@ def first_surrogate(d: int) -> Surrogate:
 
 def to_ask(s: Surrogate, candidates: Candidates) -> Ints:
     """Positions of the candidates to ask next, shape (m,): those that the model ranks first; all without a model."""
-    left = np.delete(np.arange(candidates.k), s.asked)
     if not s.model.centre.size:
-        return left
-    best = np.argsort(s.model.values(candidates.asked[left]), kind="stable")
+        return np.setdiff1d(np.arange(candidates.k), s.asked)
+    guess = s.model.values(candidates.asked)
+    guess[s.asked] = np.inf
     m = math.ceil(len(s.asked) / 2) or 1 + candidates.k // 50
-    return np.asarray(left[best[:m]])
+    best: Ints = guess.argsort(kind="stable")[: min(m, candidates.k - len(s.asked))]
+    return best
 
 
 def remembered(s: Surrogate, points: Floats, values: Floats, k: int) -> Surrogate:
     """With more answers; the newest are kept, two for each coefficient, or two generations of k candidates."""
     n, most = len(values), 2 * max(coefficients(points.shape[1]), k)
     points = np.concatenate((s.points, points))[-most:]
-    values = np.concatenate((s.values, np.where(np.isfinite(values), values, np.inf)))[-most:]
+    values = np.concatenate((s.values, _told(values)))[-most:]
     return s._replace(points=points, values=values, fresh=s.fresh + n)
+
+
+def _told(values: Floats) -> Floats:
+    """Values, infinite where the query failed."""
+    finite = np.isfinite(values)
+    return values if finite.all() else np.where(finite, values, np.inf)
 
 
 def ranked(
@@ -95,8 +102,8 @@ def ranked(
     assert isinstance(candidates, Candidates)
     which, k, points = queries.index[: len(values)], candidates.k, candidates.asked
     s = remembered(s, points[which], values, k)
-    told = np.append(s.told, np.where(np.isfinite(values), values, np.inf))
-    s = s._replace(y=candidates.y, asked=np.append(s.asked, which), told=told)
+    told = np.concatenate((s.told, _told(values)))
+    s = s._replace(y=candidates.y, asked=np.concatenate((s.asked, which)), told=told)
     if REFIT * s.fresh >= coefficients(candidates.size):
         s = refitted(s, centre, whiten)
     if len(told) < k and (not s.model.centre.size or _agreement(s, k) < AGREEMENT):
@@ -106,7 +113,8 @@ def ranked(
         whole[:] = s.model.values(points)
     else:
         whole[s.asked] = told
-    whole[s.asked[np.isinf(told)]] = np.nan
+    if np.isinf(told).any():
+        whole[s.asked[np.isinf(told)]] = np.nan
     return started(s), whole
 
 
@@ -117,10 +125,11 @@ def started(s: Surrogate) -> Surrogate:
 
 def refitted(s: Surrogate, centre: Floats, whiten: Floats) -> Surrogate:
     """With a model of all answers; where a query failed, f counts as high as anywhere."""
-    failed = np.isinf(s.values)
-    if failed.all():
-        return s._replace(model=UNKNOWN, fresh=0)
-    values = np.where(failed, s.values[~failed].max(), s.values) if failed.any() else s.values
+    values, failed = s.values, np.isinf(s.values)
+    if failed.any():
+        if failed.all():
+            return s._replace(model=UNKNOWN, fresh=0)
+        values = np.where(failed, values[~failed].max(), values)
     return s._replace(model=fitted(s.points, values, centre, whiten), fresh=0)
 
 
@@ -129,7 +138,6 @@ def _agreement(s: Surrogate, k: int) -> float:
     n = max(NEWEST, int(min(1.2 * len(s.asked), 0.75 * k)))
     f = s.values[-n:]
     m = s.model.values(s.points[-n:])
-    pairs = len(f) * (len(f) - 1)
-    with np.errstate(invalid="ignore"):  # two that failed are equal
-        above = np.sign(np.nan_to_num(f[:, None] - f, posinf=1.0, neginf=-1.0))
-    return float((above * np.sign(m[:, None] - m)).sum()) / max(pairs, 1)
+    above, higher = f[:, None] > f, m[:, None] > m  # each pair once, and one of two that failed is no higher
+    same, against = np.count_nonzero(above & higher), np.count_nonzero(above & higher.T)
+    return 2.0 * (same - against) / max(len(f) * (len(f) - 1), 1)
