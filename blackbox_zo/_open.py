@@ -85,7 +85,10 @@ class Open:
         if feedback.stderr is not None:
             self.stderr = np.full(self.queries.n, np.nan) if self.stderr is None else self.stderr
             self.stderr[positions] = feedback.stderr
-        return None if self.left else Values(self.values, self.stderr)
+        if self.left:
+            return None
+        n_failed = int(np.count_nonzero(np.isnan(self.values)))
+        return Values.checked(self.values, n_failed, self.stderr)
 
 
 def belongs(proposal: Proposal, pending: Open) -> bool:

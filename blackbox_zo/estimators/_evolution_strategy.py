@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal, final
 
 import numpy as np
@@ -173,7 +173,7 @@ class EvolutionStrategy(Estimator):
             variable, y, state.radius, bounds, places, fitted=least is not None,
             z=z if kind(state) == "low-rank" else None,
         )  # fmt: skip
-        return replace(queries, directions=drawn)
+        return Queries(drawn, queries.index, queries.scale, variable.value)
 
     @override
     def inform(self, state: EvolutionState, variable: Variable, points: Floats, values: Floats) -> EvolutionState:

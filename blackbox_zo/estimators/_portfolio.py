@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, final
 
 import numpy as np
@@ -168,8 +168,9 @@ class Portfolio(Estimator):
                     raise FloatingPointError("its points are not finite")
             except Exception as error:
                 return Failed(blocks, error), one, np.zeros(1), ()
-            also = np.zeros(1 if s.noise and not self.any_age else 0)  # x itself
-            return q.directions, np.append(q.index, also.astype(np.intp)), np.append(q.scale, also), q.tag
+            if not s.noise or self.any_age:
+                return q.directions, q.index, q.scale, q.tag
+            return q.directions, np.append(q.index, 0), np.append(q.scale, 0.0), q.tag  # x itself, too
         if s.phase in (PROBE, AGAIN):
             return Coordinates(blocks, np.arange(1)), one, np.zeros(1), ()
         if s.phase == LOOK:
@@ -214,7 +215,7 @@ class Portfolio(Estimator):
             return seen_at_x(state, feedback), still(variable)
         if state.phase != MEMBER:
             return self._began(state, variable, queries, feedback)
-        queries = replace(queries, tag=queries.tag[2:])
+        queries = queries.tagged(queries.tag[2:])
         if state.noise and queries.n > 1 and queries.scale[-1] == 0.0:  # the last step may be cut short before it
             assert isinstance(feedback, Values)
             state = with_centre(state, float(feedback.values[-1]))
