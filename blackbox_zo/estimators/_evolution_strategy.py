@@ -236,7 +236,7 @@ class EvolutionStrategy(Estimator):
         if queries.tag != (s.generation, len(known.asked)):
             if len(values) < drawn.k:  # late
                 return remembered(known, queries.points()[: len(values)], values, drawn.k), None
-            known = started(known)
+            known = started(known, known.needed)
         return ranked(known, queries, values, variable.value, frame(s))
 
     def _weights(

@@ -9,7 +9,7 @@ from typing import Any, final
 
 import numpy as np
 
-from blackbox_zo._checks import check_positive
+from blackbox_zo._checks import all_finite, check_positive
 from blackbox_zo._typing import Floats, Ints, override
 from blackbox_zo.directions import Coordinates, Dense, Directions, Gaussian
 from blackbox_zo.estimators._asynchronous import Asynchronous
@@ -164,7 +164,7 @@ class Portfolio(Estimator):
         if s.phase == MEMBER:
             try:
                 q = self._member(s, variable.size).sample(s.inner[s.member], variable, key)
-                if not (np.isfinite(q.scale).all() and _finite(q.directions)):
+                if not (all_finite(q.scale) and _finite(q.directions)):
                     raise FloatingPointError("its points are not finite")
             except Exception as error:
                 return Failed(blocks, error), one, np.zeros(1), ()
@@ -226,7 +226,7 @@ class Portfolio(Estimator):
                 raise queries.directions.error
             member = self._member(state, variable.size)
             after, step = member.estimate(state.inner[state.member], variable, queries, feedback)
-            if not (np.isfinite(step.w).all() and _finite(step.directions)):
+            if not (all_finite(step.w) and _finite(step.directions)):
                 raise FloatingPointError("its move is not finite")
             why = member.over(after, variable)
         except Exception as error:
@@ -329,4 +329,4 @@ class Failed(Coordinates):
 
 def _finite(directions: Directions) -> bool:
     """Whether rows that are given, and not drawn, are finite."""
-    return not isinstance(directions, Dense) or bool(np.isfinite(directions.rows).all())
+    return not isinstance(directions, Dense) or all_finite(directions.rows)

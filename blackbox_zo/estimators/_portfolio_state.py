@@ -143,7 +143,7 @@ def seen(s: PortfolioState, variable: Vector, queries: Queries, values: Floats) 
     s = s._replace(run_best=best)
     if best >= s.best:
         return s
-    which = np.array([int(np.nanargmin(values))])
+    which = (values == best).nonzero()[0][:1]
     return s._replace(best=best, incumbent=variable.project(queries.take(which).points()[0]))
 
 

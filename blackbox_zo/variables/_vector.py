@@ -114,13 +114,15 @@ class Vector(Variable):
     @override
     def add_(self, step: Step) -> None:
         # Moves at once: an array in memory is small enough
+        self.version += 1
+        if not step.shrink and not step.w.any():
+            return
         z = step.dense()
         if step.shrink:
             z += (1.0 - step.shrink) * self.value
         else:
             z += self.value
         self._set(self.project(z))
-        self.version += 1
 
     @cached_property
     def box(self) -> tuple[Floats, Floats]:

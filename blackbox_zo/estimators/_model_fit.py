@@ -1,0 +1,171 @@
+"""A linear or quadratic function fitted to past answers, and updated by those that come."""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+
+from blackbox_zo._typing import Floats, Ints
+from blackbox_zo.estimators._quadratic_model import UNKNOWN, Quadratic, coefficients
+
+__all__ = ["UNFITTED", "Fit", "fitted"]
+
+BETTER = 0.75
+"""The share of the points, the best ones, that a fit uses."""
+
+WEIGHT = 20.0
+"""By what the best point's residual is multiplied, falling linearly to 1 for the worst."""
+
+SURPLUS = 1.1
+"""A model needs so many points for each coefficient."""
+
+UPDATES = 8
+"""A full quadratic is fitted anew after one answer for so many of its coefficients; until then it is updated."""
+
+
+class Fit(NamedTuple):
+    """A fitted model, and what it takes to update it.
+
+    Attributes:
+        model: The model.
+        coefficients: Those of a full quadratic, the constant first, in units of `scale`, shape (c,); else (0,).
+        inverse: Of the normal equations of a full quadratic, the lower triangle, shape (c, c); else (0, 0).
+        values: Those that were fitted, in ascending order, shape (n,).
+        scale: Root mean square of the weighted values, above the least.
+        left: How many answers the model may still be updated by.
+    """
+
+    model: Quadratic
+    coefficients: Floats
+    inverse: Floats
+    values: Floats
+    scale: float
+    left: int
+
+    def updated(self, points: Floats, values: Floats) -> Fit | None:
+        """With the newest answers: the weighted least squares fit to those before and these (Sherman & Morrison 1950).
+
+        The weight of an answer is that of its rank among those that were fitted; theirs stay as they are, and none is
+        dropped. So an answer costs O(c^2) rather than O(c^3) for c coefficients.
+
+        Args:
+            points: In the coordinates of the variable, shape (m, d).
+            values: Their finite values, shape (m,).
+
+        Returns:
+            None where a fit is due.
+        """
+        from scipy.linalg import blas  # importing the package stays light
+
+        if len(values) > self.left:
+            return None
+        n, c, inverse = len(self.values), self.coefficients, self.inverse
+        places = self.values.searchsorted(values)
+        used = (places < n).nonzero()[0]  # the worse quarter counts for nothing
+        if not used.size:
+            return self._replace(left=self.left - len(values))
+        weights = _weights(n)[places[used]]
+        features = _features((points[used] - self.model.centre) @ self.model.whiten, weights)
+        y = (values[used] - self.values[0]) * (weights / self.scale)
+        for j, x in enumerate(features):
+            gain = blas.dsymv(1.0, inverse, x, lower=1)
+            factor = 1.0 + float(x @ gain)
+            if not 1.0 <= factor < math.inf:  # rounding has the better of it
+                return None
+            c = c + gain * ((float(y[j]) - float(x @ c)) / factor)
+            inverse = blas.dsyr(-1.0 / factor, gain, lower=1, a=inverse, overwrite_a=j > 0)  # the first makes a copy
+        model = _quadratic(self.model.centre, self.model.whiten, c)
+        return self._replace(model=model, coefficients=c, inverse=inverse, left=self.left - len(values))
+
+
+UNFITTED = Fit(UNKNOWN, np.empty(0), np.empty((0, 0)), np.empty(0), 1.0, 0)
+"""Before the first fit."""
+
+
+def fitted(points: Floats, values: Floats, centre: Floats, whiten: Floats) -> Fit:
+    """The largest model that there are points for, by weighted least squares: linear, diagonal or full (Hansen 2019).
+
+    The best three quarters are used, and better ones weigh more, by rank: a steep far side or an outlier does not bend
+    the fit where it matters. The normal equations are solved by Cholesky decomposition.
+
+    Args:
+        points: In the coordinates of the variable, shape (n, d).
+        values: Their finite values, shape (n,).
+        centre: See `Quadratic`.
+        whiten: W, by which the points' spread becomes about 1, shape (d, d).
+
+    Returns:
+        `UNFITTED` for fewer than 3 points, or where the fit breaks down.
+    """
+    from scipy.linalg import blas, lapack
+
+    n, d = math.ceil(BETTER * len(values)), len(centre)
+    if n < 3:
+        return UNFITTED
+    best = values.argsort(kind="stable")[:n]
+    z, weights = ((points[best] - centre) @ whiten).T, _weights(n)
+    full, diagonal = n >= SURPLUS * coefficients(d), n >= SURPLUS * (1 + 2 * d)
+    count = coefficients(d) if full else 1 + 2 * d if diagonal else 1 + d
+    features = np.empty((count, n))
+    features[0] = weights
+    np.multiply(z, weights, out=features[1 : 1 + d])
+    if full:
+        end = 1 + d
+        for i in range(d):
+            start, end = end, end + d - i
+            np.multiply(features[1 + i], z[i:], out=features[start:end])
+    elif diagonal:
+        np.multiply(features[1 : 1 + d], z, out=features[1 + d :])
+    ordered = values[best]
+    y: Floats = (ordered - ordered[0]) * weights
+    scale = math.sqrt(float(y @ y) / n) or 1.0
+    y /= scale
+    normal = blas.dsyrk(1.0, features.T, trans=1, lower=1)
+    trace = normal.reshape(-1, order="A")[:: count + 1]
+    trace += 1e-13 * float(trace.sum()) / count
+    factor, c, failed = lapack.dposv(normal, features @ y, lower=1, overwrite_a=1)
+    if failed or not np.isfinite(c).all():
+        return UNFITTED
+    if full:
+        inverse, failed = lapack.dpotri(factor, lower=1, overwrite_c=1)
+        left = 0 if failed else count // UPDATES
+        return Fit(_quadratic(centre, whiten, c), c, inverse, ordered, scale, left)
+    hessian: Floats = np.asarray(2 * c[1 + d :], dtype=np.float64) if diagonal else np.empty(0)
+    return UNFITTED._replace(model=Quadratic(centre, whiten, c[1 : 1 + d], hessian))
+
+
+def _features(z: Floats, weights: Floats) -> Floats:
+    """Of a full quadratic, for points z, shape (m, d): weighted, shape (m, c)."""
+    m, d = z.shape
+    i, j = _triangle(d)
+    out = np.empty((m, coefficients(d)))
+    out[:, 0] = 1.0
+    out[:, 1 : 1 + d] = z
+    np.multiply(z[:, i], z[:, j], out=out[:, 1 + d :])
+    out *= weights[:, None]
+    return out
+
+
+def _quadratic(centre: Floats, whiten: Floats, c: Floats) -> Quadratic:
+    """The full quadratic with coefficients c."""
+    d = len(centre)
+    half = np.zeros((d, d))
+    half[_triangle(d)] = c[1 + d :]
+    half += half.T
+    return Quadratic(centre, whiten, c[1 : 1 + d], half)
+
+
+@lru_cache(maxsize=8)
+def _weights(n: int) -> Floats:
+    """The weight of each rank, shape (n,)."""
+    weights: Floats = np.linspace(WEIGHT, 1.0, n, dtype=np.float64)
+    weights.flags.writeable = False
+    return weights
+
+
+@lru_cache(maxsize=8)
+def _triangle(d: int) -> tuple[Ints, Ints]:
+    return np.triu_indices(d)
