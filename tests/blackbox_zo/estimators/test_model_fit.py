@@ -63,7 +63,8 @@ def test_an_update_leaves_the_fit_before_as_it_was() -> None:
     """A state that was kept, for a snapshot or a late answer, is used again."""
     points, _, fit = some(5, 1)
     before = [np.array(part) for part in (fit.coefficients, fit.inverse, fit.model.hessian)]
-    fit.updated(points[:2] / 2, rugged(points[:2] / 2))
+    new = points[:2] / 2
+    assert (found := fit.updated(new, np.full(2, fit.values[0]))) is not None and found.model is not fit.model
     for then, now in zip(before, (fit.coefficients, fit.inverse, fit.model.hessian), strict=True):
         np.testing.assert_array_equal(then, now)
 
