@@ -54,8 +54,8 @@ class EvolutionStrategy(Estimator):
     With `model` a linear, then diagonal, then full quadratic is fitted to the newest answers, and its minimiser is one
     of the candidates (an injected solution: Hansen 2011, arXiv 1110.4181). Those that it ranks first are asked, few at
     a time, and where it ranks the newest answers as f does, it ranks the rest (lq-CMA-ES: Hansen 2019, GECCO). So a
-    bad model costs nothing but time, and on smooth functions a generation takes one or two queries. A fit costs
-    O(d^6), so keep d to about 20. While steps are small, workers have little to do at once.
+    bad model costs nothing but time, and on smooth functions a generation takes one or two queries. An answer costs
+    O(d^4) and a fit, now and then, O(d^6), so keep d to about 20. While steps are small, workers have little to do.
 
     With weights "all" the worse half pushes as the better half pulls: each rank has the weight of its expected order
     statistic (Arnold 2006, Weighted multirecombination evolution strategies). If d is well above n_queries this is
@@ -202,7 +202,7 @@ class EvolutionStrategy(Estimator):
             state = state._replace(surrogate=surrogate)
             if whole is None:
                 return state, Step(drawn, np.zeros(drawn.k))
-            feedback = Values(whole)
+            feedback = Values.checked(whole, int(np.count_nonzero(np.isnan(whole))))
         ranking = feedback.ranking()
         normals = expected_normals(ranking)
         if normals is not None:  # equal ones differ by rounding
