@@ -118,7 +118,7 @@ def positions_of(proposal: Proposal, pending: Open, ids: Any) -> Ints:
     if isinstance(ids, np.ndarray) and ids.shape == (1,) and ids.dtype == np.intp and proposal.n == n:
         position = int(ids[0]) - pending.first_id
         if 0 <= position < n and pending.waiting[position]:  # the usual case: one answer of a step that was handed out
-            return pending.every[position : position + 1]
+            return pending.every[position : position + 1] if n > 1 else pending.every
     if ids is None or ids is proposal.ids:
         positions = pending.every if proposal.n == len(pending.every) else proposal.ids - pending.first_id
     else:
