@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from blackbox_zo._checks import all_finite
 from blackbox_zo._typing import Floats, Ints
 from blackbox_zo.estimators._quadratic_model import UNKNOWN, Quadratic, coefficients
 
@@ -29,59 +30,70 @@ UPDATES = 8
 class Fit(NamedTuple):
     """A fitted model, and what it takes to update it.
 
+    Of a full quadratic with c coefficients, and the m answers that came after the fit; otherwise the arrays are empty.
+
     Attributes:
         model: The model.
-        coefficients: Those of a full quadratic, the constant first, in units of `scale`, shape (c,); else (0,).
-        inverse: Of the normal equations of a full quadratic, the lower triangle, shape (c, c); else (0, 0).
+        coefficients: Those of the fit, the constant first, in units of `scale`, shape (c,).
+        factor: The Cholesky factor of its normal equations, lower triangle, shape (c, c).
         values: Those that were fitted, in ascending order, shape (n,).
         scale: Root mean square of the weighted values, above the least.
+        features: The weighted equations of the later answers, shape (m, c).
+        gains: What solves the normal equations for each, shape (m, c).
+        errors: By what the fit misses each, weighted, shape (m,).
         left: How many answers the model may still be updated by.
     """
 
     model: Quadratic
     coefficients: Floats
-    inverse: Floats
+    factor: Floats
     values: Floats
     scale: float
+    features: Floats
+    gains: Floats
+    errors: Floats
     left: int
 
     def updated(self, points: Floats, values: Floats) -> Fit | None:
-        """With the newest answers: the weighted least squares fit to those before and these (Sherman & Morrison 1950).
+        """With the newest answers: the weighted least squares fit to those before and these (Woodbury 1950).
 
         The weight of an answer is that of its rank among those that were fitted; theirs stay as they are, and none is
-        dropped. So an answer costs O(c^2) rather than O(c^3) for c coefficients.
+        dropped. So an answer costs O(c^2) rather than O(c^3). It is as exact as the fit, since the factor is used
+        rather than an inverse.
 
         Args:
-            points: In the coordinates of the variable, shape (m, d).
-            values: Their finite values, shape (m,).
+            points: In the coordinates of the variable, shape (k, d).
+            values: Their values, infinite where the query failed, shape (k,).
 
         Returns:
             None where a fit is due.
         """
-        from scipy.linalg import blas  # importing the package stays light
+        from scipy.linalg import lapack  # importing the package stays light
 
-        if len(values) > self.left:
+        left, n = self.left - len(values), len(self.values)
+        if left < 0:
             return None
-        n, c, inverse = len(self.values), self.coefficients, self.inverse
         places = self.values.searchsorted(values)
         used = (places < n).nonzero()[0]  # the worse quarter counts for nothing
         if not used.size:
-            return self._replace(left=self.left - len(values))
+            return self._replace(left=left)
         weights = _weights(n)[places[used]]
-        features = _features((points[used] - self.model.centre) @ self.model.whiten, weights)
-        y = (values[used] - self.values[0]) * (weights / self.scale)
-        for j, x in enumerate(features):
-            gain = blas.dsymv(1.0, inverse, x, lower=1)
-            factor = 1.0 + float(x @ gain)
-            if not 1.0 <= factor < math.inf:  # rounding has the better of it
-                return None
-            c = c + gain * ((float(y[j]) - float(x @ c)) / factor)
-            inverse = blas.dsyr(-1.0 / factor, gain, lower=1, a=inverse, overwrite_a=j > 0)  # the first makes a copy
+        x = _features((points[used] - self.model.centre) @ self.model.whiten, weights)
+        errors = (values[used] - self.values[0]) * (weights / self.scale) - x @ self.coefficients
+        features, errors = np.concatenate((self.features, x)), np.concatenate((self.errors, errors))
+        gains = np.concatenate((self.gains, lapack.dpotrs(self.factor, x.T, lower=1)[0].T))
+        among = features @ gains.T
+        among.reshape(-1)[:: len(among) + 1] += 1.0
+        _, shares, failed = lapack.dposv(among, errors)
+        c = self.coefficients + shares @ gains
+        if failed or not all_finite(c):  # rounding has the better of it
+            return None
         model = _quadratic(self.model.centre, self.model.whiten, c)
-        return self._replace(model=model, coefficients=c, inverse=inverse, left=self.left - len(values))
+        return self._replace(model=model, features=features, gains=gains, errors=errors, left=left)
 
 
-UNFITTED = Fit(UNKNOWN, np.empty(0), np.empty((0, 0)), np.empty(0), 1.0, 0)
+_NONE: Floats = np.empty((0, 0))
+UNFITTED = Fit(UNKNOWN, np.empty(0), _NONE, np.empty(0), 1.0, _NONE, _NONE, np.empty(0), 0)
 """Before the first fit."""
 
 
@@ -127,12 +139,11 @@ def fitted(points: Floats, values: Floats, centre: Floats, whiten: Floats) -> Fi
     trace = normal.reshape(-1, order="A")[:: count + 1]
     trace += 1e-13 * float(trace.sum()) / count
     factor, c, failed = lapack.dposv(normal, features @ y, lower=1, overwrite_a=1)
-    if failed or not np.isfinite(c).all():
+    if failed or not all_finite(c):
         return UNFITTED
     if full:
-        inverse, failed = lapack.dpotri(factor, lower=1, overwrite_c=1)
-        left = 0 if failed else count // UPDATES
-        return Fit(_quadratic(centre, whiten, c), c, inverse, ordered, scale, left)
+        none = np.empty((0, count))
+        return Fit(_quadratic(centre, whiten, c), c, factor, ordered, scale, none, none, y[:0], count // UPDATES)
     hessian: Floats = np.asarray(2 * c[1 + d :], dtype=np.float64) if diagonal else np.empty(0)
     return UNFITTED._replace(model=Quadratic(centre, whiten, c[1 : 1 + d], hessian))
 

@@ -62,10 +62,10 @@ def test_an_update_is_the_least_squares_fit_with_the_new_answers(d: int, seed: i
 def test_an_update_leaves_the_fit_before_as_it_was() -> None:
     """A state that was kept, for a snapshot or a late answer, is used again."""
     points, _, fit = some(5, 1)
-    before = [np.array(part) for part in (fit.coefficients, fit.inverse, fit.model.hessian)]
+    before = [np.array(part) for part in (fit.coefficients, fit.factor, fit.features, fit.model.hessian)]
     new = points[:2] / 2
     assert (found := fit.updated(new, np.full(2, fit.values[0]))) is not None and found.model is not fit.model
-    for then, now in zip(before, (fit.coefficients, fit.inverse, fit.model.hessian), strict=True):
+    for then, now in zip(before, (fit.coefficients, fit.factor, fit.features, fit.model.hessian), strict=True):
         np.testing.assert_array_equal(then, now)
 
 
@@ -87,7 +87,7 @@ def test_a_fit_is_due_after_one_answer_for_eight_coefficients() -> None:
 
 def test_where_rounding_has_spoilt_the_equations_a_fit_is_due() -> None:
     points, values, fit = some(5, 4)
-    spoilt = fit._replace(inverse=-fit.inverse)
+    spoilt = fit._replace(factor=np.full_like(fit.factor, np.nan))
     assert spoilt.updated(points[:1], values[:1] - 100.0) is None
 
 
