@@ -26,6 +26,9 @@ SURPLUS = 1.1
 UPDATES = 8
 """A full quadratic is fitted anew after one answer for so many of its coefficients; until then it is updated."""
 
+SOONER = 32
+"""The same once an answer was better than all before: around it, and in smaller units, rounding spoils less."""
+
 
 class Fit(NamedTuple):
     """A fitted model, and what it takes to update it.
@@ -41,7 +44,8 @@ class Fit(NamedTuple):
         features: The weighted equations of the later answers, shape (m, c).
         gains: What solves the normal equations for each, shape (m, c).
         errors: By what the fit misses each, weighted, shape (m,).
-        left: How many answers the model may still be updated by.
+        age: How many answers came after the fit.
+        improved: Whether one of them was better than all that were fitted.
     """
 
     model: Quadratic
@@ -52,7 +56,8 @@ class Fit(NamedTuple):
     features: Floats
     gains: Floats
     errors: Floats
-    left: int
+    age: int
+    improved: bool
 
     def updated(self, points: Floats, values: Floats) -> Fit | None:
         """With the newest answers: the weighted least squares fit to those before and these (Woodbury 1950).
@@ -70,13 +75,14 @@ class Fit(NamedTuple):
         """
         from scipy.linalg import lapack  # importing the package stays light
 
-        left, n = self.left - len(values), len(self.values)
-        if left < 0:
+        n, age = len(self.values), self.age + len(values)
+        improved = self.improved or (n > 0 and float(values.min(initial=math.inf)) < self.values[0])
+        if age > len(self.coefficients) // (SOONER if improved else UPDATES):
             return None
         places = self.values.searchsorted(values)
         used = (places < n).nonzero()[0]  # the worse quarter counts for nothing
         if not used.size:
-            return self._replace(left=left)
+            return self._replace(age=age)
         weights = _weights(n)[places[used]]
         x = _features((points[used] - self.model.centre) @ self.model.whiten, weights)
         errors = (values[used] - self.values[0]) * (weights / self.scale) - x @ self.coefficients
@@ -89,11 +95,11 @@ class Fit(NamedTuple):
         if failed or not all_finite(c):  # rounding has the better of it
             return None
         model = _quadratic(self.model.centre, self.model.whiten, c)
-        return self._replace(model=model, features=features, gains=gains, errors=errors, left=left)
+        return self._replace(model=model, features=features, gains=gains, errors=errors, age=age, improved=improved)
 
 
 _NONE: Floats = np.empty((0, 0))
-UNFITTED = Fit(UNKNOWN, np.empty(0), _NONE, np.empty(0), 1.0, _NONE, _NONE, np.empty(0), 0)
+UNFITTED = Fit(UNKNOWN, np.empty(0), _NONE, np.empty(0), 1.0, _NONE, _NONE, np.empty(0), 0, False)
 """Before the first fit."""
 
 
@@ -143,7 +149,7 @@ def fitted(points: Floats, values: Floats, centre: Floats, whiten: Floats) -> Fi
         return UNFITTED
     if full:
         none = np.empty((0, count))
-        return Fit(_quadratic(centre, whiten, c), c, factor, ordered, scale, none, none, y[:0], count // UPDATES)
+        return Fit(_quadratic(centre, whiten, c), c, factor, ordered, scale, none, none, y[:0], 0, False)
     hessian: Floats = np.asarray(2 * c[1 + d :], dtype=np.float64) if diagonal else np.empty(0)
     return UNFITTED._replace(model=Quadratic(centre, whiten, c[1 : 1 + d], hessian))
 

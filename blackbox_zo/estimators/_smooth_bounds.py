@@ -40,7 +40,7 @@ class SmoothBounds:
         self.width = self.upper - self.lower
         self.margin = np.where(np.isfinite(self.width), self.width / 20, margin)
         self.first, self.last = self.lower - self.margin, self.upper + self.margin
-        self._back = (np.empty(0), np.empty(0))
+        self._back: tuple[Floats, Floats] = np.empty(0), np.empty(0)
         self.low, self.high = self.lower + self.margin, self.upper - self.margin  # between them T(g) = g
 
     def into(self, g: Floats) -> Floats:

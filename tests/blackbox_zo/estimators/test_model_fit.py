@@ -35,24 +35,25 @@ def some(d: int, seed: int) -> tuple[Floats, Floats, Fit]:
 def test_an_update_is_the_least_squares_fit_with_the_new_answers(d: int, seed: int, together: bool) -> None:
     """By the weights of the fit, and for a new answer that of its rank; together or one by one."""
     points, values, fit = some(d, seed)
-    m, rng = fit.left, np.random.default_rng(seed + 1)
+    m, rng = coefficients(d) // 8, np.random.default_rng(seed + 1)
     new = 0.5 * rng.standard_normal((m, d))
+    answers = np.maximum(rugged(new), fit.values[0])
     found: Fit | None = fit
     for part in [slice(0, m)] if together else [slice(j, j + 1) for j in range(m)]:
         assert found is not None
-        found = found.updated(new[part], rugged(new[part]))
-    assert found is not None and found.left == 0
+        found = found.updated(new[part], answers[part])
+    assert found is not None and found.age == m
 
     n = int(np.ceil(0.75 * len(values)))
     best = np.argsort(values)[:n]
     w = np.linspace(20.0, 1.0, n)
-    places = np.searchsorted(values[best], rugged(new))
+    places = np.searchsorted(values[best], answers)
     used = places < n
     z = (np.concatenate((points[best], new[used])) - fit.model.centre) @ fit.model.whiten
     weights = np.concatenate((w, w[places[used]]))
     i, j = np.triu_indices(d)
     features = np.hstack((np.ones((len(z), 1)), z, z[:, i] * z[:, j]))
-    y = np.concatenate((values[best], rugged(new)[used])) - values.min()
+    y = np.concatenate((values[best], answers[used])) - values.min()
     c = np.linalg.lstsq(features * weights[:, None], y * weights, rcond=None)[0]
     expected = features @ c
     got = found.model.values(np.concatenate((points[best], new[used]))) * fit.scale
@@ -72,34 +73,44 @@ def test_an_update_leaves_the_fit_before_as_it_was() -> None:
 def test_what_is_worse_than_three_quarters_counts_for_nothing() -> None:
     points, values, fit = some(5, 2)
     found = fit.updated(points[:1], np.array([values.max() + 1.0]))
-    assert found is not None and found.model is fit.model and found.left == fit.left - 1
+    assert found is not None and found.model is fit.model and found.age == 1
     failed = fit.updated(points[:1], np.array([np.inf]))
     assert failed is not None and failed.model is fit.model
 
 
 def test_a_fit_is_due_after_one_answer_for_eight_coefficients() -> None:
     points, values, fit = some(6, 3)
-    assert fit.left == coefficients(6) // 8
-    assert fit.updated(points[: fit.left], values[: fit.left]) is not None
-    assert fit.updated(points[: fit.left + 1], values[: fit.left + 1]) is None
+    most = coefficients(6) // 8
+    assert fit.updated(points[:most], values[:most]) is not None
+    assert fit.updated(points[: most + 1], values[: most + 1]) is None
     assert UNFITTED.updated(points[:1], values[:1]) is None
 
 
+def test_after_a_better_answer_a_fit_is_due_sooner() -> None:
+    points, values, fit = some(8, 3)
+    assert coefficients(8) // 32 == 1
+    found = fit.updated(points[:1], np.array([values.min() - 1.0]))
+    assert found is not None and found.updated(points[1:2], values[1:2]) is None
+    found = fit.updated(points[:1], values[:1])
+    assert found is not None and found.updated(points[1:2], np.array([values.min() - 1.0])) is None
+    points, values, fit = some(5, 3)
+    assert fit.updated(points[:1], np.array([values.min() - 1.0])) is None
+
+
 def test_where_rounding_has_spoilt_the_equations_a_fit_is_due() -> None:
-    points, values, fit = some(5, 4)
+    points, _, fit = some(5, 4)
     spoilt = fit._replace(factor=np.full_like(fit.factor, np.nan))
-    assert spoilt.updated(points[:1], values[:1] - 100.0) is None
+    assert spoilt.updated(points[:1], fit.values[1:2]) is None
 
 
 def test_the_search_updates_its_model_and_fits_it_anew_in_between() -> None:
     search = bz.Search(np.zeros(8), bz.EvolutionStrategy(0.5, model=True), seed=1)
-    left = []
+    ages = []
     while search.nfev < 250:
         proposal = search.ask()
         search.tell(proposal, bz.Values(rugged(proposal.points - 0.3)))
-        left.append(search.state.surrogate.fit.left)
-    most = coefficients(8) // 8
-    assert left.count(most) > 5 and len(set(left)) > 3
+        ages.append(search.state.surrogate.fit.age)
+    assert ages[-100:].count(0) > 10 and len(set(ages[-100:])) > 3
 
 
 @few
