@@ -76,7 +76,7 @@ class Fit(NamedTuple):
         from scipy.linalg import lapack  # importing the package stays light
 
         n, age = len(self.values), self.age + len(values)
-        improved = self.improved or (n > 0 and float(values.min(initial=math.inf)) < self.values[0])
+        improved = self.improved or (n > 0 and float(values.min(initial=math.inf)) < float(self.values[0]))
         if age > len(self.coefficients) // (SOONER if improved else UPDATES):
             return None
         places = self.values.searchsorted(values)
@@ -87,7 +87,8 @@ class Fit(NamedTuple):
         x = _features((points[used] - self.model.centre) @ self.model.whiten, weights)
         errors = (values[used] - self.values[0]) * (weights / self.scale) - x @ self.coefficients
         features, errors = np.concatenate((self.features, x)), np.concatenate((self.errors, errors))
-        gains = np.concatenate((self.gains, lapack.dpotrs(self.factor, x.T, lower=1)[0].T))
+        solved = np.ascontiguousarray(lapack.dpotrs(self.factor, x.T, lower=1)[0].T)  # laid out as after a resume
+        gains = np.concatenate((self.gains, solved))
         among = features @ gains.T
         among.reshape(-1)[:: len(among) + 1] += 1.0
         _, shares, failed = lapack.dposv(among, errors)

@@ -113,6 +113,26 @@ def test_the_search_updates_its_model_and_fits_it_anew_in_between() -> None:
     assert ages[-100:].count(0) > 10 and len(set(ages[-100:])) > 3
 
 
+def test_a_search_that_is_resumed_between_two_fits_goes_on_to_the_bit() -> None:
+    """However the arrays were laid out in what it was resumed from."""
+
+    def search() -> bz.Search:
+        return bz.Search(np.full(8, 0.4), bz.EvolutionStrategy(0.5, model=True), seed=1)
+
+    def told(s: bz.Search) -> Floats:
+        proposal = s.ask()
+        s.tell(proposal, bz.Values(rugged(proposal.points - 0.3)))
+        return proposal.points
+
+    first, second = search(), search()
+    while first.state.surrogate.fit.age < 3:
+        told(first)
+    saved = first.state_dict()
+    second.load_state_dict({k: np.array(v, order="C") if isinstance(v, np.ndarray) else v for k, v in saved.items()})
+    for _ in range(60):
+        np.testing.assert_array_equal(told(first), told(second))
+
+
 @few
 @given(seed=st.integers(0, 1000), n=st.integers(2, 25), failures=st.integers(0, 3))
 def test_agreement_is_kendalls_tau_of_the_newest_answers(seed: int, n: int, failures: int) -> None:
