@@ -26,81 +26,95 @@ SURPLUS = 1.1
 UPDATES = 8
 """A full quadratic is fitted anew after one answer for so many of its coefficients; until then it is updated."""
 
+ALONE = 1e-9
+"""An answer that the others leave so little to tell (one minus its leverage) cannot leave without a fit."""
+
 SOONER = 32
 """The same once an answer was better than all before: around it, and in smaller units, rounding spoils less."""
 
 
 class Fit(NamedTuple):
-    """A fitted model, and what it takes to update it.
-
-    Of a full quadratic with c coefficients, and the m answers that came after the fit; otherwise the arrays are empty.
+    """A model fitted to the best of a window of answers, and what it takes to update it.
 
     Attributes:
         model: The model.
-        coefficients: Those of the fit, the constant first, in units of `scale`, shape (c,).
-        factor: The Cholesky factor of its normal equations, lower triangle, shape (c, c).
-        values: Those that were fitted, in ascending order, shape (n,).
+        coefficients: Those of a full quadratic, the constant first, in units of `scale`, shape (c,); else (0,).
+        factor: The Cholesky factor of its normal equations, lower triangle, shape (c, c); else (0, 0).
+        best: Where in the window the answers stood that were fitted, best first, shape (n,).
+        points: Their points, shape (n, d).
+        values: Their values, shape (n,).
         scale: Root mean square of the weighted values, above the least.
-        features: The weighted equations of the later answers, shape (m, c).
-        gains: What solves the normal equations for each, shape (m, c).
-        errors: By what the fit misses each, weighted, shape (m,).
-        age: How many answers came after the fit.
+        size: Length of the window.
+        age: How many answers have come since.
         improved: Whether one of them was better than all that were fitted.
     """
 
     model: Quadratic
     coefficients: Floats
     factor: Floats
+    best: Ints
+    points: Floats
     values: Floats
     scale: float
-    features: Floats
-    gains: Floats
-    errors: Floats
+    size: int
     age: int
     improved: bool
 
-    def updated(self, points: Floats, values: Floats) -> Fit | None:
-        """With the newest answers: the weighted least squares fit to those before and these (Woodbury 1950).
+    def updated(self, points: Floats, values: Floats, new: int) -> Fit | None:
+        """The weighted least squares fit to the best of the window now: some have come, others leave (Woodbury 1950).
 
-        The weight of an answer is that of its rank among those that were fitted; theirs stay as they are, and none is
-        dropped. So an answer costs O(c^2) rather than O(c^3). It is as exact as the fit, since the factor is used
-        rather than an inverse.
+        Those that were fitted keep their weights, and one that has come has that of its rank among them. That others
+        leave matters as much: with all kept, the model hardly moves, and asks about the same point again. An answer
+        costs O(c^2) for each that has changed since the fit, rather than O(c^3).
 
         Args:
-            points: In the coordinates of the variable, shape (k, d).
-            values: Their values, infinite where the query failed, shape (k,).
+            points: The window, in the coordinates of the variable, oldest first, shape (m, d).
+            values: Their values, infinite where the query failed, shape (m,).
+            new: How many have come since the last update.
 
         Returns:
             None where a fit is due.
         """
         from scipy.linalg import lapack  # importing the package stays light
 
-        n, age = len(self.values), self.age + len(values)
-        improved = self.improved or (n > 0 and float(values.min(initial=math.inf)) < float(self.values[0]))
+        n, age, size = len(self.values), self.age + new, len(values)
+        improved = self.improved or (n > 0 and float(values[-new:].min()) < float(self.values[0]))
         if age > len(self.coefficients) // (SOONER if improved else UPDATES):
             return None
-        places = self.values.searchsorted(values)
-        used = (places < n).nonzero()[0]  # the worse quarter counts for nothing
-        if not used.size:
-            return self._replace(age=age)
-        weights = _weights(n)[places[used]]
-        x = _features((points[used] - self.model.centre) @ self.model.whiten, weights)
-        errors = (values[used] - self.values[0]) * (weights / self.scale) - x @ self.coefficients
-        features, errors = np.concatenate((self.features, x)), np.concatenate((self.errors, errors))
-        solved = np.ascontiguousarray(lapack.dpotrs(self.factor, x.T, lower=1)[0].T)  # laid out as after a resume
-        gains = np.concatenate((self.gains, solved))
-        among = features @ gains.T
-        among.reshape(-1)[:: len(among) + 1] += 1.0
-        _, shares, failed = lapack.dposv(among, errors)
-        c = self.coefficients + shares @ gains
-        if failed or not all_finite(c):  # rounding has the better of it
+        best = values.argsort(kind="stable")[: math.ceil(BETTER * size)]
+        if not math.isfinite(values[best[-1]]):
+            return None
+        place = self.best - (self.size + age - size)  # now; negative for what has left the window
+        chosen, fitted_before = np.zeros(size, dtype=np.bool_), np.zeros(size, dtype=np.bool_)
+        chosen[best] = True
+        fitted_before[place[place >= 0]] = True
+        leave = ((place < 0) | ~chosen[place]).nonzero()[0]
+        come = (chosen & ~fitted_before).nonzero()[0]
+        m, changed = len(come), len(come) + len(leave)
+        if not changed:
+            return self._replace(age=age, improved=improved)
+        told = np.concatenate((values[come], self.values[leave]))
+        rank = np.minimum(self.values.searchsorted(told), n - 1)
+        rank[m:] = leave
+        weights = _weights(n)[rank]
+        x = np.concatenate((points[come], self.points[leave]))
+        x = _features((x - self.model.centre) @ self.model.whiten, weights)
+        errors = (told - self.values[0]) * (weights / self.scale) - x @ self.coefficients
+        gains = lapack.dpotrs(self.factor, x.T, lower=1)[0]
+        among = x @ gains
+        diagonal = among.reshape(-1)[:: changed + 1]
+        diagonal[:m] += 1.0
+        diagonal[m:] -= 1.0
+        _, _, shares, failed = lapack.dgesv(among, errors)
+        c = self.coefficients + gains @ shares
+        if failed or not (diagonal[m:] < -ALONE).all() or not all_finite(c):
             return None
         model = _quadratic(self.model.centre, self.model.whiten, c)
-        return self._replace(model=model, features=features, gains=gains, errors=errors, age=age, improved=improved)
+        return self._replace(model=model, age=age, improved=improved)
 
 
 _NONE: Floats = np.empty((0, 0))
-UNFITTED = Fit(UNKNOWN, np.empty(0), _NONE, np.empty(0), 1.0, _NONE, _NONE, np.empty(0), 0, False)
+UNFITTED = Fit(UNKNOWN, np.empty(0), _NONE, np.empty(0, dtype=np.intp), _NONE, np.empty(0), 1.0, 0, 0, False)
 """Before the first fit."""
 
 
@@ -149,8 +163,8 @@ def fitted(points: Floats, values: Floats, centre: Floats, whiten: Floats) -> Fi
     if failed or not all_finite(c):
         return UNFITTED
     if full:
-        none = np.empty((0, count))
-        return Fit(_quadratic(centre, whiten, c), c, factor, ordered, scale, none, none, y[:0], 0, False)
+        model = _quadratic(centre, whiten, c)
+        return Fit(model, c, factor, best, points[best], ordered, scale, len(values), 0, False)
     hessian: Floats = np.asarray(2 * c[1 + d :], dtype=np.float64) if diagonal else np.empty(0)
     return UNFITTED._replace(model=Quadratic(centre, whiten, c[1 : 1 + d], hessian))
 

@@ -148,8 +148,7 @@ def refitted(s: Surrogate, centre: Floats, whiten: Floats) -> Surrogate:
 
     A full quadratic is updated by the new ones, until a fit is due.
     """
-    new = slice(len(s.values) - s.fresh, None)
-    fit = s.fit.updated(s.points[new], s.values[new])
+    fit = s.fit.updated(s.points, s.values, s.fresh)
     if fit is not None:
         return s._replace(fit=fit, fresh=0)
     values = s.values
