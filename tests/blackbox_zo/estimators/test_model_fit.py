@@ -69,8 +69,8 @@ def test_an_update_is_the_least_squares_fit_to_the_best_of_the_window(
     rank = np.minimum(np.searchsorted(fit.values, told), n - 1)
     rank[fit.best] = np.arange(n)  # of equal values, too, each keeps its weight
     weights = np.linspace(20.0, 1.0, n)[rank[now][best]]
-    i, j = np.triu_indices(d)
-    features = np.hstack((np.ones((len(z), 1)), z, z[:, i] * z[:, j]))
+    one, other = np.triu_indices(d)
+    features = np.hstack((np.ones((len(z), 1)), z, z[:, one] * z[:, other]))
     c = np.linalg.lstsq(features * weights[:, None], y * weights, rcond=None)[0]
     expected, got = features @ c, found.model.values(window[now][best]) * fit.scale
     np.testing.assert_allclose(got - got[0], expected - expected[0], atol=1e-5 * np.abs(y).max())
