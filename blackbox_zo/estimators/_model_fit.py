@@ -23,6 +23,9 @@ WEIGHT = 20.0
 SURPLUS = 1.1
 """A model needs so many points for each coefficient."""
 
+CHEAP = 36
+"""Up to so many coefficients, those of 7 dimensions, a fit costs no more than an update."""
+
 UPDATES = 8
 """A full quadratic is fitted anew after one answer for so many of its coefficients; until then it is updated."""
 
@@ -79,7 +82,8 @@ class Fit(NamedTuple):
 
         n, age, size = len(self.values), self.age + new, len(values)
         improved = self.improved or (n > 0 and float(values[-new:].min()) < float(self.values[0]))
-        if age > len(self.coefficients) // (SOONER if improved else UPDATES):
+        c = len(self.coefficients)
+        if c <= CHEAP or age > c // (SOONER if improved else UPDATES):
             return None
         best = values.argsort(kind="stable")[: math.ceil(BETTER * size)]
         if not math.isfinite(values[best[-1]]):
@@ -106,10 +110,10 @@ class Fit(NamedTuple):
         diagonal[:m] += 1.0
         diagonal[m:] -= 1.0
         _, _, shares, failed = lapack.dgesv(among, errors)
-        c = self.coefficients + gains @ shares
-        if failed or not (diagonal[m:] < -ALONE).all() or not all_finite(c):
+        found = self.coefficients + gains @ shares
+        if failed or not (diagonal[m:] < -ALONE).all() or not all_finite(found):
             return None
-        model = _quadratic(self.model.centre, self.model.whiten, c)
+        model = _quadratic(self.model.centre, self.model.whiten, found)
         return self._replace(model=model, age=age, improved=improved)
 
 

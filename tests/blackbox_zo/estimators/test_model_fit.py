@@ -40,7 +40,7 @@ def and_one(points: Floats, values: Floats, value: float) -> tuple[Floats, Float
 
 @few
 @given(
-    d=st.integers(3, 8),
+    d=st.integers(8, 12),
     seed=st.integers(0, 50),
     together=st.booleans(),
     leave=st.integers(0, 2),
@@ -78,7 +78,7 @@ def test_an_update_is_the_least_squares_fit_to_the_best_of_the_window(
 
 def test_an_update_leaves_the_fit_before_as_it_was() -> None:
     """A state that was kept, for a snapshot or a late answer, is used again."""
-    points, values, fit = some(6, 1)
+    points, values, fit = some(9, 1)
     before = [np.array(part) for part in (fit.coefficients, fit.factor, fit.points, fit.model.hessian)]
     found = fit.updated(*and_one(points, values, fit.values[1]), 1)
     assert found is not None and found.model is not fit.model
@@ -96,17 +96,19 @@ def test_what_is_worse_than_three_quarters_counts_for_nothing() -> None:
 
 
 def test_where_failures_are_among_the_best_a_fit_is_due() -> None:
-    points, values, fit = some(6, 2)
+    points, values, fit = some(9, 2)
     values[: len(values) // 3] = np.inf
     assert fit.updated(*and_one(points, values, fit.values[2]), 1) is None
 
 
 def test_a_fit_is_due_after_one_answer_for_eight_coefficients() -> None:
-    points, values, fit = some(6, 3)
-    most = coefficients(6) // 8
+    points, values, fit = some(9, 3)
+    most = coefficients(9) // 8
     assert fit.updated(points, values, most) is not None
     assert fit.updated(points, values, most + 1) is None
     assert UNFITTED.updated(points, values, 1) is None
+    points, values, fit = some(7, 3)  # it costs no more than an update
+    assert fit.updated(points, values, 1) is None
 
 
 def test_after_a_better_answer_a_fit_is_due_sooner() -> None:
@@ -117,18 +119,16 @@ def test_after_a_better_answer_a_fit_is_due_sooner() -> None:
     assert found is not None and found.updated(*and_one(*and_one(points, values, better), values.max()), 1) is None
     found = fit.updated(*and_one(points, values, values.max()), 1)
     assert found is not None and found.updated(*and_one(*and_one(points, values, values.max()), better), 1) is None
-    points, values, fit = some(5, 3)
-    assert fit.updated(*and_one(points, values, values.min() - 1.0), 1) is None
 
 
 def test_where_rounding_has_spoilt_the_equations_a_fit_is_due() -> None:
-    points, values, fit = some(6, 4)
+    points, values, fit = some(9, 4)
     spoilt = fit._replace(factor=np.full_like(fit.factor, np.nan))
     assert spoilt.updated(*and_one(points, values, fit.values[1]), 1) is None
 
 
 def test_an_answer_that_alone_tells_of_a_coefficient_cannot_leave_without_a_fit() -> None:
-    d = 6
+    d = 9
     points, values, _ = some(d, 5)
     points[:, 0] = 0.0
     values = (points * points).sum(axis=1) + 0.01
