@@ -110,7 +110,6 @@ def main() -> None:
         }
         if d == 10:
             tasks["EvolutionStrategy full"] = ours(bz.EvolutionStrategy(0.1, BATCH), d)
-            tasks["EvolutionStrategy full + model (auto)"] = ours(bz.EvolutionStrategy(0.1, BATCH, model=True), d)
         table[f"d={d}"] = {name: round(value, 1) for name, value in interleaved(tasks, ROUNDS).items()}
     unit = "CPU microseconds per query, median of 9 interleaved rounds, of 3 for `minimize`"
     save(__file__, {"unit": unit, "batch": BATCH, **table, "minimize": _overhead_minimize.table(3)})
