@@ -85,7 +85,10 @@ class Open:
         if feedback.stderr is not None:
             self.stderr = np.full(self.queries.n, np.nan) if self.stderr is None else self.stderr
             self.stderr[positions] = feedback.stderr
-        return None if self.left else Values(self.values, self.stderr)
+        if self.left:
+            return None
+        n_failed = int(np.count_nonzero(np.isnan(self.values)))
+        return Values.checked(self.values, n_failed, self.stderr)
 
 
 def belongs(proposal: Proposal, pending: Open) -> bool:
@@ -115,7 +118,7 @@ def positions_of(proposal: Proposal, pending: Open, ids: Any) -> Ints:
     if isinstance(ids, np.ndarray) and ids.shape == (1,) and ids.dtype == np.intp and proposal.n == n:
         position = int(ids[0]) - pending.first_id
         if 0 <= position < n and pending.waiting[position]:  # the usual case: one answer of a step that was handed out
-            return pending.every[position : position + 1]
+            return pending.every[position : position + 1] if n > 1 else pending.every
     if ids is None or ids is proposal.ids:
         positions = pending.every if proposal.n == len(pending.every) else proposal.ids - pending.first_id
     else:

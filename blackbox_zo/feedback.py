@@ -56,6 +56,19 @@ class Values:
             if other is not None and len(other) != len(array):
                 raise TellError(f"`Values` has {len(array)} values but {len(other)} entries in `{name}`.")
 
+    @classmethod
+    def checked(cls, values: Floats, n_failed: int, stderr: Floats | None = None) -> Values:
+        """Without a look at them: fresh floats of shape (n,), NaN where a query failed, and how many failed."""
+        self = cls.__new__(cls)
+        self.values, self.n_failed, self.stderr, self.info = values, n_failed, stderr, None
+        return self
+
+    @classmethod
+    def one(cls, value: float) -> Values:
+        """The answer to one query, in a fifth of the time."""
+        usable = math.isfinite(value)
+        return cls.checked(np.array([value if usable else math.nan]), 0 if usable else 1)
+
     @property
     def n(self) -> int:
         """Number of queries answered."""

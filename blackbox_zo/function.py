@@ -151,7 +151,7 @@ class FunctionOracle(Stoppable):
                     yield self._part(proposal, [(np.array([i]), self._heard_here(proposal, i, x))])
                     continue
                 try:
-                    answer = Values([number(self.fun(x))])
+                    answer = Values.one(number(self.fun(x)))
                 except Exception as error:
                     yield self._part(proposal, [(np.array([i]), Raised(error))])
                 else:

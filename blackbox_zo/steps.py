@@ -50,6 +50,10 @@ class Queries:
         """Some of the points, with the same directions."""
         return Queries(self.directions, self.index[which], self.scale[which], self.origin, self.tag)
 
+    def tagged(self, tag: tuple[int, ...]) -> Queries:
+        """The same points under another tag."""
+        return Queries(self.directions, self.index, self.scale, self.origin, tag)
+
     def points(self) -> Floats:
         """The points in the variable's own coordinates, shape (n, d)."""
         return self.directions.points(self.origin, self.index, self.scale)

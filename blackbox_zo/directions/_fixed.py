@@ -64,6 +64,11 @@ class Dense(Directions):
         mine.flags.writeable = False
         self.__dict__["rows"] = mine
 
+    @property
+    @override
+    def size(self) -> int:
+        return self.rows.shape[1]
+
     @override
     def add_(self, out: Floats, block: Block, weights: Floats) -> None:
         out += randomness.combine(weights, self.rows[:, self.place(block)])

@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from blackbox_zo._typing import Bools, Floats
-from blackbox_zo.estimators._quadratic_model import in_ball
+from blackbox_zo.estimators._quadratic_model import ball_step
 
 __all__ = ["box_step", "gain"]
 
@@ -72,22 +72,3 @@ def _room(x: Floats, dx: Floats, held: Bools, low: Floats, high: Floats) -> tupl
     room[held] = np.inf
     first = int(room.argmin())
     return (max(float(room[first]), 0.0), first) if room[first] < 1.0 else (1.0, -1)
-
-
-def ball_step(g: Floats, h: Floats, limit: float) -> Floats:
-    """The least point of the ball: Newton's, if that is inside, else by the eigenvalues of h."""
-    from scipy.linalg import lapack  # importing the package stays light
-
-    if not g.any():
-        return np.zeros(g.size)
-    _, p, failed = lapack.dposv(h, g)
-    if not failed and float(p @ p) <= limit * limit:
-        newton: Floats = -p
-        return newton
-    curvature, axes, failed = lapack.dsyevd(h)
-    if not failed:
-        q = in_ball(axes.T @ g, curvature, limit)
-        if q is not None:
-            step: Floats = axes @ q
-            return step
-    return g * (-limit / math.sqrt(float(g @ g)))

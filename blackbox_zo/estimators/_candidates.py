@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import final
 
 from blackbox_zo._typing import Floats
@@ -49,7 +50,7 @@ class Candidates(Dense):
             rows /= radius
         super().__init__(variable.blocks, rows)
 
-    @property
+    @cached_property
     def asked(self) -> Floats:
         """The points asked about, in the variable's units, shape (k, d)."""
         return self.x + self.radius * self.rows if self._asked is None else self._asked

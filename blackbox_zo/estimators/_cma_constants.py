@@ -106,8 +106,9 @@ def all_ranks(d: int, ranking: Ranking, c: Constants, normals: Floats | None = N
 def recombination(weights: Floats, ranking: Ranking) -> Floats:
     """The weight of each query: `weights` by place, ties sharing the mean of their places."""
     net = ranking.net_losses()
-    order = np.argsort(net, kind="stable")
-    if len(weights) == ranking.n and (np.diff(net[order]) > 0).all():
+    order = net.argsort(kind="stable")
+    ordered = net[order]
+    if len(weights) == ranking.n and (ordered[1:] > ordered[:-1]).all():
         out = np.empty(ranking.n)
         out[order] = weights
         return out

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal, final
 
 import numpy as np
@@ -19,7 +19,7 @@ from blackbox_zo.estimators._learning_rate import first_rates, learnt
 from blackbox_zo.estimators._line_search import LineAnswer, along, line_answer, lines_until, on_the_line
 from blackbox_zo.estimators._low_rank import shaped, with_shape
 from blackbox_zo.estimators._model_frame import frame, minimiser
-from blackbox_zo.estimators._smooth_bounds import smooth_bounds
+from blackbox_zo.estimators._smooth_bounds import SmoothBounds, smooth_bounds
 from blackbox_zo.estimators._surrogate_ranking import (
     Surrogate,
     first_surrogate,
@@ -54,8 +54,8 @@ class EvolutionStrategy(Estimator):
     With `model` a linear, then diagonal, then full quadratic is fitted to the newest answers, and its minimiser is one
     of the candidates (an injected solution: Hansen 2011, arXiv 1110.4181). Those that it ranks first are asked, few at
     a time, and where it ranks the newest answers as f does, it ranks the rest (lq-CMA-ES: Hansen 2019, GECCO). So a
-    bad model costs nothing but time, and on smooth functions a generation takes one or two queries. A fit costs
-    O(d^6), so keep d to about 20. While steps are small, workers have little to do at once.
+    bad model costs nothing but time, and on smooth functions a generation takes one or two queries. An answer costs
+    O(d^4) and a fit, now and then, O(d^6), so keep d to about 20. While steps are small, workers have little to do.
 
     With weights "all" the worse half pushes as the better half pulls: each rank has the weight of its expected order
     statistic (Arnold 2006, Weighted multirecombination evolution strategies). If d is well above n_queries this is
@@ -133,8 +133,19 @@ class EvolutionStrategy(Estimator):
         n, surrogate = self.population(variable.size), state.surrogate
         if not surrogate:
             return self.drawn(state, variable, key, n, fitted=False)
-        queries = self.drawn(state, variable, key, n, fitted=not len(surrogate.y))
-        return self._to_ask(state, variable, queries)
+        if len(surrogate.y):  # of the generation that is being asked
+            bounds = self._bounds(variable)
+            drawn = Candidates(variable, surrogate.y, state.radius, bounds, NOWHERE)
+        else:
+            new = self.drawn(state, variable, key, n, fitted=True).directions
+            assert isinstance(new, Candidates)
+            drawn = new
+        which = to_ask(surrogate, drawn)
+        tag = (state.generation, len(surrogate.asked))
+        return Queries(drawn, which, np.full(len(which), state.radius), variable.value, tag)
+
+    def _bounds(self, variable: Vector) -> SmoothBounds | None:
+        return smooth_bounds(variable, self.radius / 3) if variable.bounded else None
 
     def drawn(self, state: EvolutionState, variable: Vector, key: Key, n: int, *, fitted: bool) -> Queries:
         """`x + sigma y`, y ~ N(0, C) (eqs. (38)-(40)), n points; with `fitted` the first is where a model is least."""
@@ -150,7 +161,7 @@ class EvolutionStrategy(Estimator):
             y *= state.lengths
         if kind(state) == "full":
             y = y @ state.axes.T
-        bounds = smooth_bounds(variable, self.radius / 3) if variable.bounded else None
+        bounds = self._bounds(variable)
         if state.line.size:
             places = along(n, state.generation)
             line = on_the_line(places, state.line, state.radius)
@@ -162,17 +173,7 @@ class EvolutionStrategy(Estimator):
             variable, y, state.radius, bounds, places, fitted=least is not None,
             z=z if kind(state) == "low-rank" else None,
         )  # fmt: skip
-        return replace(queries, directions=drawn)
-
-    def _to_ask(self, s: EvolutionState, variable: Vector, queries: Queries) -> Queries:
-        """Some of the candidates, or of those of the generation that is being asked."""
-        drawn = queries.directions
-        assert s.surrogate and isinstance(drawn, Candidates)
-        if len(s.surrogate.y):
-            drawn = Candidates(variable, s.surrogate.y, s.radius, drawn.bounds, NOWHERE)
-        which = to_ask(s.surrogate, drawn)
-        tag = (s.generation, len(s.surrogate.asked))
-        return Queries(drawn, which, np.full(len(which), s.radius), variable.value, tag)
+        return Queries(drawn, queries.index, queries.scale, variable.value)
 
     @override
     def inform(self, state: EvolutionState, variable: Variable, points: Floats, values: Floats) -> EvolutionState:
@@ -201,7 +202,7 @@ class EvolutionStrategy(Estimator):
             state = state._replace(surrogate=surrogate)
             if whole is None:
                 return state, Step(drawn, np.zeros(drawn.k))
-            feedback = Values(whole)
+            feedback = Values.checked(whole, int(np.count_nonzero(np.isnan(whole))))
         ranking = feedback.ranking()
         normals = expected_normals(ranking)
         if normals is not None:  # equal ones differ by rounding
@@ -235,7 +236,7 @@ class EvolutionStrategy(Estimator):
         if queries.tag != (s.generation, len(known.asked)):
             if len(values) < drawn.k:  # late
                 return remembered(known, queries.points()[: len(values)], values, drawn.k), None
-            known = started(known)
+            known = started(known, known.needed)
         return ranked(known, queries, values, variable.value, frame(s))
 
     def _weights(

@@ -45,19 +45,18 @@ def followed(
         limits: The least and the largest sigma.
         change: Factor for sigma besides that of its path; None for a constant sigma.
     """
-    d, growing = y_w.size, True
-    if s.path_radius.size:
+    d, growing, p_sigma = y_w.size, True, s.path_radius
+    if p_sigma.size:
         p_sigma = (1 - c.c_sigma) * s.path_radius  # eq. (43)
         p_sigma += math.sqrt(c.c_sigma * (2 - c.c_sigma) * c.mu_eff) * whiten(s, y_w)
         length = math.sqrt(float(p_sigma @ p_sigma))
         expected = math.sqrt(d) * (1 - 1 / (4 * d) + 1 / (21 * d * d))  # E||N(0, I)||
         damped = length / math.sqrt(1 - (1 - c.c_sigma) ** (2 * (s.generation + 1)))
         growing = damped < (1.4 + 2 / (d + 1)) * expected
-        s = s._replace(path_radius=p_sigma)
         if change is not None:
             change *= math.exp(min(1.0, (c.c_sigma / c.d_sigma) * (length / expected - 1)))  # eq. (44)
     radius = s.radius if change is None else max(limits[0], min(s.radius * change, max(limits[1], s.radius)))
-    return s._replace(radius=radius, generation=s.generation + 1), growing
+    return s._replace(radius=radius, generation=s.generation + 1, path_radius=p_sigma), growing
 
 
 def adapted(

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 import warnings
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import final
 
 import numpy as np
 
-from blackbox_zo._checks import check_positive
+from blackbox_zo._checks import all_finite, check_positive
 from blackbox_zo._typing import Bools, Floats, Ints, override
 from blackbox_zo.directions import Coordinates, Dense, Directions, Gaussian
 from blackbox_zo.estimators._asynchronous import Asynchronous
@@ -182,12 +182,13 @@ class Portfolio(Estimator):
         if s.phase == MEMBER:
             try:
                 q = self._member(s, variable.size).sample(s.inner[s.member], variable, key)
-                if not (np.isfinite(q.scale).all() and finite(q.directions)):
+                if not (all_finite(q.scale) and finite(q.directions)):
                     raise FloatingPointError("its points are not finite")
             except Exception as error:
                 return Failed(blocks, error), one, np.zeros(1), ()
-            also = np.zeros(1 if s.noise and not self.any_age else 0)  # x itself
-            return q.directions, np.append(q.index, also.astype(np.intp)), np.append(q.scale, also), q.tag
+            if not s.noise or self.any_age:
+                return q.directions, q.index, q.scale, q.tag
+            return q.directions, np.append(q.index, 0), np.append(q.scale, 0.0), q.tag  # x itself, too
         if s.phase in (PROBE, AGAIN):
             return Coordinates(blocks, np.arange(1)), one, np.zeros(1), ()
         if s.phase == LOOK:
@@ -232,7 +233,7 @@ class Portfolio(Estimator):
             return seen_at_x(state, feedback), still(variable)
         if state.phase != MEMBER:
             return self._began(state, variable, queries, feedback)
-        queries = replace(queries, tag=queries.tag[2:])
+        queries = queries.tagged(queries.tag[2:])
         if state.noise and queries.n > 1 and queries.scale[-1] == 0.0:  # the last step may be cut short before it
             assert isinstance(feedback, Values)
             state = heard(state, feedback.values[at_x(queries)])
@@ -243,7 +244,7 @@ class Portfolio(Estimator):
                 raise queries.directions.error
             member = self._member(state, variable.size)
             after, step = member.estimate(state.inner[state.member], variable, queries, feedback)
-            if not (np.isfinite(step.w).all() and finite(step.directions)):
+            if not (all_finite(step.w) and finite(step.directions)):
                 raise FloatingPointError("its move is not finite")
             why = member.over(after, variable)
         except Exception as error:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from blackbox_zo._checks import check_number
+from blackbox_zo._checks import all_finite, check_number
 from blackbox_zo._typing import Bools
 from blackbox_zo.directions import Coordinates, Dense, Directions
 from blackbox_zo.estimators._asynchronous import Asynchronous
@@ -99,4 +99,4 @@ class Failed(Coordinates):
 
 def finite(directions: Directions) -> bool:
     """Whether rows that are given, and not drawn, are finite."""
-    return not isinstance(directions, Dense) or bool(np.isfinite(directions.rows).all())
+    return not isinstance(directions, Dense) or all_finite(directions.rows)

@@ -145,16 +145,15 @@ def without(s: PortfolioState) -> PortfolioState:
 
 def seen(s: PortfolioState, variable: Vector, queries: Queries, values: Floats) -> PortfolioState:
     """The state after values: they are counted, and the best point is kept."""
-    s = s._replace(asked=s.asked + len(values))
+    asked = s.asked + len(values)
     best = float(np.fmin.reduce(values))  # NaN if all failed
     if not (best < s.run_best or (math.isnan(s.run_best) and best == best)):
-        return s
-    if not s.run_best - best <= 1e-12 * abs(best):
-        s = s._replace(gained=s.asked)
-    s = s._replace(run_best=best)
+        return s._replace(asked=asked)
+    gained = s.gained if s.run_best - best <= 1e-12 * abs(best) else asked
+    s = s._replace(asked=asked, gained=gained, run_best=best)
     if best >= s.best:
         return s
-    which = np.array([int(np.nanargmin(values))])
+    which = (values == best).nonzero()[0][:1]
     return s._replace(best=best, incumbent=variable.project(queries.take(which).points()[0]))
 
 

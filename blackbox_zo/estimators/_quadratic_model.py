@@ -1,25 +1,16 @@
-"""A linear or quadratic function fitted to past answers."""
+"""A linear or quadratic function, and where it is least."""
 
 from __future__ import annotations
 
 import math
-from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 
-from blackbox_zo._typing import Floats, Ints
+from blackbox_zo._checks import all_finite
+from blackbox_zo._typing import Floats
 
-__all__ = ["UNKNOWN", "Quadratic", "coefficients", "fitted", "in_ball"]
-
-BETTER = 0.75
-"""The share of the points, the best ones, that a fit uses."""
-
-WEIGHT = 20.0
-"""By what the best point's residual is multiplied, falling linearly to 1 for the worst."""
-
-SURPLUS = 1.1
-"""A model needs so many points for each coefficient."""
+__all__ = ["UNKNOWN", "Quadratic", "ball_step", "coefficients"]
 
 
 class Quadratic(NamedTuple):
@@ -63,13 +54,12 @@ class Quadratic(NamedTuple):
             slope, hessian = slope + hessian * z, (m * hessian) @ m.T
         else:
             hessian = np.zeros_like(m)
-        try:
-            curvature, axes = np.linalg.eigh(hessian)
-        except np.linalg.LinAlgError:
+        g = m @ slope
+        if not g.any() or not all_finite(hessian):
             return None
         with np.errstate(over="ignore", invalid="ignore"):
-            q = in_ball(axes.T @ (m @ slope), curvature, limit)
-        return axes @ q if q is not None and np.isfinite(q).all() else None
+            q = ball_step(g, hessian, limit)
+        return q if all_finite(q) else None
 
 
 UNKNOWN = Quadratic(np.empty(0), np.empty((0, 0)), np.empty(0), np.empty(0))
@@ -81,72 +71,26 @@ def coefficients(d: int) -> int:
     return 1 + d + d * (d + 1) // 2
 
 
-def fitted(points: Floats, values: Floats, centre: Floats, whiten: Floats) -> Quadratic:
-    """The largest model that there are points for, by weighted least squares: linear, diagonal or full (Hansen 2019).
+def ball_step(g: Floats, h: Floats, limit: float) -> Floats:
+    """The least point of the ball: Newton's, if that is inside, else by the eigenvalues of h."""
+    from scipy.linalg import lapack  # importing the package stays light
 
-    The best three quarters are used, and better ones weigh more, by rank: a steep far side or an outlier does not bend
-    the fit where it matters. The normal equations are solved by Cholesky decomposition.
-
-    Args:
-        points: In the coordinates of the variable, shape (n, d).
-        values: Their finite values, shape (n,).
-        centre: See `Quadratic`.
-        whiten: W, by which the points' spread becomes about 1, shape (d, d).
-
-    Returns:
-        `UNKNOWN` for fewer than 3 points, or where the fit breaks down.
-    """
-    from scipy.linalg import blas, lapack  # importing the package stays light
-
-    n, d = math.ceil(BETTER * len(values)), len(centre)
-    if n < 3:
-        return UNKNOWN
-    best = np.argsort(values, kind="stable")[:n]
-    z, weights = ((points[best] - centre) @ whiten).T, _weights(n)
-    full, diagonal = n >= SURPLUS * coefficients(d), n >= SURPLUS * (1 + 2 * d)
-    count = coefficients(d) if full else 1 + 2 * d if diagonal else 1 + d
-    features = np.empty((count, n))
-    features[0] = weights
-    np.multiply(z, weights, out=features[1 : 1 + d])
-    if full:
-        end = 1 + d
-        for i in range(d):
-            start, end = end, end + d - i
-            np.multiply(features[1 + i], z[i:], out=features[start:end])
-    elif diagonal:
-        np.multiply(features[1 : 1 + d], z, out=features[1 + d :])
-    y: Floats = (values[best] - values[best[0]]) * weights
-    y /= math.sqrt(float(y @ y) / n) or 1.0
-    normal = blas.dsyrk(1.0, features.T, trans=1, lower=1)
-    trace = normal.reshape(-1, order="A")[:: count + 1]
-    trace += 1e-13 * float(trace.sum()) / count
-    _, c, failed = lapack.dposv(normal, features @ y, lower=1, overwrite_a=1)
-    if failed or not np.isfinite(c).all():
-        return UNKNOWN
-    hessian: Floats = np.empty(0)
-    if full:
-        half = np.zeros((d, d))
-        half[_triangle(d)] = c[1 + d :]
-        hessian = half + half.T
-    elif diagonal:
-        hessian = np.asarray(2 * c[1 + d :], dtype=np.float64)
-    return Quadratic(centre, whiten, c[1 : 1 + d], hessian)
+    if not g.any():
+        return np.zeros(g.size)
+    _, p, failed = lapack.dposv(h, g)
+    if not failed and float(p @ p) <= limit * limit:
+        newton: Floats = -p
+        return newton
+    curvature, axes, failed = lapack.dsyevd(h)
+    if not failed:
+        q = _in_ball(axes.T @ g, curvature, limit)
+        if q is not None:
+            step: Floats = axes @ q
+            return step
+    return g * (-limit / math.sqrt(float(g @ g)))
 
 
-@lru_cache(maxsize=8)
-def _weights(n: int) -> Floats:
-    """The weight of each rank, shape (n,)."""
-    weights: Floats = np.linspace(WEIGHT, 1.0, n, dtype=np.float64)
-    weights.flags.writeable = False
-    return weights
-
-
-@lru_cache(maxsize=8)
-def _triangle(d: int) -> tuple[Ints, Ints]:
-    return np.triu_indices(d)
-
-
-def in_ball(g: Floats, curvature: Floats, limit: float) -> Floats | None:
+def _in_ball(g: Floats, curvature: Floats, limit: float) -> Floats | None:
     """Minimise `g'q + q'diag(curvature)q/2` over `|q| <= limit`, curvature in ascending order.
 
     Newton's method for the multiplier, on `1/limit - 1/|q|` (Moré & Sorensen 1983), kept between bounds.

@@ -40,10 +40,13 @@ class SmoothBounds:
         self.width = self.upper - self.lower
         self.margin = np.where(np.isfinite(self.width), self.width / 20, margin)
         self.first, self.last = self.lower - self.margin, self.upper + self.margin
+        self._back: tuple[Floats, Floats] = np.empty(0), np.empty(0)
         self.low, self.high = self.lower + self.margin, self.upper - self.margin  # between them T(g) = g
 
     def into(self, g: Floats) -> Floats:
         """T(g), shape (…, d)."""
+        if ((g >= self.low) & (g <= self.high)).all():  # the usual case
+            return np.array(g)
         g = self.folded(g)
         near = (g < self.low) | (g > self.high)
         if near.any():
@@ -85,8 +88,19 @@ class SmoothBounds:
         return out
 
     def back(self, x: Floats) -> Floats:
-        """The g of `clipped` with T(g) = x, shape (…, d)."""
+        """The g of `clipped` with T(g) = x, shape (…, d), read-only."""
+        if x is self._back[0]:  # x is asked for several times a step
+            return self._back[1]
+        g = self._mapped_back(x)
+        g.flags.writeable = False
+        if not x.flags.writeable:
+            self._back = x, g
+        return g
+
+    def _mapped_back(self, x: Floats) -> Floats:
         g = np.array(x)
+        if ((x >= self.low) & (x <= self.high)).all():
+            return g
         low, high = x < self.low, x > self.high
         if low.any():
             j = np.nonzero(low)[-1]

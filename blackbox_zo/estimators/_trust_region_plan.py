@@ -7,9 +7,9 @@ import math
 import numpy as np
 
 from blackbox_zo._typing import Floats
-from blackbox_zo.estimators._box_step import ball_step, box_step, gain
+from blackbox_zo.estimators._box_step import box_step, gain
 from blackbox_zo.estimators._interpolation import Interpolation
-from blackbox_zo.estimators._quadratic_model import coefficients
+from blackbox_zo.estimators._quadratic_model import ball_step, coefficients
 from blackbox_zo.estimators._trust_region_state import GEOMETRY, REASONS, RUGGED, TRUST, TrustRegionState
 from blackbox_zo.variables import Vector
 

@@ -103,19 +103,26 @@ class Vector(Variable):
 
     @property
     @override
+    def size(self) -> int:
+        return self.value.size
+
+    @property
+    @override
     def origin(self) -> Floats:
         return self.value
 
     @override
     def add_(self, step: Step) -> None:
         # Moves at once: an array in memory is small enough
+        self.version += 1
+        if not step.shrink and not step.w.any():
+            return
         z = step.dense()
         if step.shrink:
             z += (1.0 - step.shrink) * self.value
         else:
             z += self.value
         self._set(self.project(z))
-        self.version += 1
 
     @cached_property
     def box(self) -> tuple[Floats, Floats]:
@@ -130,7 +137,7 @@ class Vector(Variable):
 
     def project(self, z: Floats) -> Floats:
         """z, shape (…, d), moved to the nearest point inside the bounds."""
-        return np.clip(z, *self.box) if self.bounded else z
+        return _clipped(z, *self.box) if self.bounded else z
 
     def _inside(self, x: Floats) -> Floats:
         return x if self._scale is None else x / self._scale
@@ -144,7 +151,7 @@ class Vector(Variable):
         if self._scale is not None:
             z = z * self._scale
         if self.bounded:
-            z = np.clip(z, self._low, self._high)
+            z = _clipped(z, self._low, self._high)
         if self._start is not None:
             x = np.empty((*z.shape[:-1], self._start.size))
             x[...] = self._start
@@ -210,6 +217,11 @@ class Vector(Variable):
         for part in (self.value, self.lower, self.upper, self.unit, *self.starts):
             h.update(b"-" if part is None else np.ascontiguousarray(part, dtype="<f8").tobytes())
         return h.hexdigest()
+
+
+def _clipped(z: Floats, low: Floats, high: Floats) -> Floats:
+    out: Floats = np.minimum(np.maximum(z, low), high)  # np.clip takes twice as long
+    return out
 
 
 def _some(blocks: tuple[Block, ...], free: Ints) -> tuple[Block, ...]:

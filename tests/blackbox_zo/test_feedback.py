@@ -160,6 +160,13 @@ def test_values_are_a_copy() -> None:
     assert values.values[0] == 1.0 and mine[1] == np.inf
 
 
+@pytest.mark.parametrize("value", [1.5, -0.0, np.nan, np.inf, -np.inf])
+def test_one_value_is_the_same_by_the_short_way(value: float) -> None:
+    short, long = Values.one(value), Values([value])
+    np.testing.assert_array_equal(short.values, long.values)
+    assert (short.n, short.n_failed, short.stderr, short.info) == (1, long.n_failed, None, None)
+
+
 def test_empty_groups_and_nothing_ranked() -> None:
     assert_is_graph(Ranking([[], [1], []], 3), {(1, 0), (1, 2)})
     assert Ranking([], 4).n_edges == 0

@@ -49,6 +49,21 @@ def test_back_is_the_inverse(box: Any, share: float) -> None:
     np.testing.assert_allclose(smooth.into(g), x, rtol=1e-15, atol=1e-12 * float(high[0] - low[0]))
 
 
+def test_what_is_kept_of_the_last_point_is_of_no_other() -> None:
+    smooth, _ = of((-1.0, 1.0))
+    x = np.array([0.99])
+    assert bits(smooth.back(x)) != bits(x)
+    x[0] = 0.5  # an array that can change is not kept
+    assert bits(smooth.back(x)) == bits(x)
+    for value in (0.99, 0.5, 0.99):
+        fixed = np.array([value])
+        fixed.flags.writeable = False
+        expected, _ = of((-1.0, 1.0))
+        assert bits(smooth.back(fixed)) == bits(smooth.back(fixed)) == bits(expected.back(fixed))
+    with pytest.raises(ValueError, match="read-only"):
+        smooth.back(fixed)[0] = 0.0
+
+
 def test_it_is_the_parabola_of_its_formula_and_smooth() -> None:
     smooth, _ = of((-1.0, 1.0))
     a = 0.1

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 import blackbox_zo as bz
 from blackbox_zo._typing import Floats
-from blackbox_zo.estimators._quadratic_model import UNKNOWN, coefficients, fitted
+from blackbox_zo.estimators._model_fit import fitted
+from blackbox_zo.estimators._quadratic_model import UNKNOWN, coefficients
 
 few = settings(max_examples=25, deadline=None)
 
@@ -48,7 +49,7 @@ def test_the_fit_finds_the_least_point_of_a_quadratic(d: int, seed: int) -> None
     rng = np.random.default_rng(seed)
     z = rng.standard_normal((2 * coefficients(d) + 2, d))
     values = 0.5 * np.einsum("ni,ij,nj->n", z - least, hessian, z - least) + 7.0
-    model = fitted(z, values, 0.1 * rng.standard_normal(d), np.diag(rng.uniform(0.5, 2.0, d)))
+    model = fitted(z, values, 0.1 * rng.standard_normal(d), np.diag(rng.uniform(0.5, 2.0, d))).model
     basis, centre = np.linalg.qr(rng.standard_normal((d, d)))[0], 0.2 * rng.standard_normal(d)
     q = model.least(centre, basis, 100.0)
     assert q is not None
@@ -69,7 +70,7 @@ def test_the_fit_is_the_weighted_least_squares_fit(d: int, size: str, seed: int)
     z = rng.standard_normal((max(total, 3), d))
     values = (z**4).sum(axis=1) + 3 * (z @ rng.standard_normal(d)) + rng.standard_normal(len(z))
     n = int(np.ceil(0.75 * len(z)))
-    model = fitted(z, values, np.zeros(d), np.eye(d))
+    model = fitted(z, values, np.zeros(d), np.eye(d)).model
     best = np.argsort(values)[:n]
     i, j = np.triu_indices(d)
     columns = [np.ones((n, 1)), z[best]]
@@ -89,7 +90,7 @@ def test_the_fit_is_the_weighted_least_squares_fit(d: int, size: str, seed: int)
 def test_a_larger_model_when_there_are_points_for_it(n: int, shape: tuple[int, ...]) -> None:
     """Of 4 variables: 1.1 × 9 coefficients of 3/4 of the points, then 1.1 × 15."""
     z = np.random.default_rng(0).standard_normal((n, 4))
-    assert fitted(z, sphere(z), np.zeros(4), np.eye(4)).hessian.shape == shape
+    assert fitted(z, sphere(z), np.zeros(4), np.eye(4)).model.hessian.shape == shape
 
 
 @few
@@ -104,7 +105,7 @@ def test_the_least_point_is_in_the_trust_region_and_least_there(seed: int, limit
     def q(x: Floats) -> Floats:
         return np.asarray(0.5 * np.einsum("...i,ij,...j->...", x, a, x) + x @ b)
 
-    found = fitted(z, q(z), np.zeros(2), np.eye(2)).least(np.zeros(2), np.eye(2), limit)
+    found = fitted(z, q(z), np.zeros(2), np.eye(2)).model.least(np.zeros(2), np.eye(2), limit)
     assert found is not None and np.linalg.norm(found) <= limit * (1 + 1e-6)
     angle = np.linspace(0, 2 * np.pi, 721)
     disc = np.concatenate([r * limit * np.stack((np.cos(angle), np.sin(angle)), axis=1) for r in np.linspace(0, 1, 41)])
@@ -113,8 +114,8 @@ def test_the_least_point_is_in_the_trust_region_and_least_there(seed: int, limit
 
 def test_nothing_can_be_fitted_to_two_points_or_to_equal_ones() -> None:
     z = np.random.default_rng(0).standard_normal((20, 2))
-    assert fitted(z[:2], z[:2, 0], np.zeros(2), np.eye(2)) is UNKNOWN
-    found = fitted(z, np.ones(20), np.zeros(2), np.eye(2)).least(np.zeros(2), np.eye(2), 1.0)
+    assert fitted(z[:2], z[:2, 0], np.zeros(2), np.eye(2)).model is UNKNOWN
+    found = fitted(z, np.ones(20), np.zeros(2), np.eye(2)).model.least(np.zeros(2), np.eye(2), 1.0)
     assert found is None or np.linalg.norm(found) <= 1.0 + 1e-9
 
 

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 import blackbox_zo as bz
 from blackbox_zo._typing import Floats
-from blackbox_zo.estimators._box_step import ball_step, box_step, gain
+from blackbox_zo.estimators._box_step import box_step, gain
 from blackbox_zo.estimators._interpolation import Interpolation
+from blackbox_zo.estimators._quadratic_model import ball_step
 from blackbox_zo.estimators._spanned import spanned
 from blackbox_zo.estimators._trust_region_state import GEOMETRY, OPENING, TRUST
 

@@ -11,6 +11,7 @@ from scipy.optimize import Bounds
 
 import blackbox_zo as bz
 from blackbox_zo._typing import Floats
+from blackbox_zo.directions import Dense
 from blackbox_zo.testing import check_variable
 from blackbox_zo.variables._tree import flatten, names
 
@@ -221,6 +222,16 @@ def test_no_bounds_in_any_spelling() -> None:
     boxes: list[Any] = [None, (None, None), [(None, None)] * 2, (-np.inf, np.inf), Bounds()]
     for box in boxes:
         assert not bz.Vector([0.0, 1.0], box).bounded
+
+
+def test_a_step_of_no_length_is_a_move_that_keeps_every_bit() -> None:
+    variable = bz.Vector(np.array([0.3, 1.0]), (0.0, 1.0))
+    before = variable.value
+    variable.add_(bz.Step(Dense(variable.blocks, np.ones((2, 2))), np.zeros(2)))
+    assert variable.version == 1 and variable.value is before
+    variable.add_(bz.Step(Dense(variable.blocks, np.ones((2, 2))), np.zeros(2), 0.5))  # it pulls
+    np.testing.assert_array_equal(variable.value, [0.15, 0.5])
+    assert variable.version == 2
 
 
 def test_load_sets_value_and_version() -> None:
