@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from blackbox_zo.learning import Moment
 from blackbox_zo.proposal import Proposal
 from blackbox_zo.steps import Queries
 
-__all__ = ["Open", "belongs", "cannot_use", "positions_of"]
+__all__ = ["Open", "asked_again", "belongs", "cannot_use", "positions_of"]
 
 
 class Open:
@@ -140,6 +141,28 @@ def positions_of(proposal: Proposal, pending: Open, ids: Any) -> Ints:
             f"Query {positions[~waiting][0] + pending.first_id} has been told already; every query is answered once."
         )
     return positions
+
+
+def asked_again(open_steps: dict[int, Open], estimator: Estimator) -> str:
+    """What to say where the newest open step asks about nothing but points of the one before; "" where it does not.
+
+    It costs next to nothing: directions that are drawn from other keys are not drawn, and of others one point is
+    compared first. Points that are never written out are all drawn from keys, or are too many to ask twice.
+    """
+    step, before = islice(reversed(open_steps), 2)
+    queries, earlier = open_steps[step].queries, open_steps[before].queries
+    key, other = (getattr(q.directions, "key", None) for q in (queries, earlier))
+    if key != other or queries.n > earlier.n or not isinstance(queries.origin, np.ndarray):
+        return ""
+    for some in (slice(1), slice(queries.n)):
+        if not np.array_equal(queries.take(some).points(), earlier.take(some).points()):
+            return ""
+    return (
+        f"Step {step} asks about the very points of step {before}, which is not answered yet: the next points of "
+        f"`{type(estimator).__name__}` depend on the answers outstanding. Tell these first, and evaluate the points of "
+        "one proposal in parallel; or use `minimize(..., asynchronous=True)` or "
+        "`bz.Asynchronous(bz.EvolutionStrategy(...))`, which have another point for everyone who asks."
+    )
 
 
 def cannot_use(estimator: Estimator, feedback: Any) -> str:

@@ -16,7 +16,7 @@ from blackbox_zo._checks import check_at_least, check_seed
 from blackbox_zo._engine import Engine, Snapshot
 from blackbox_zo._known import check_comparable, check_method, doubtful, tries_of
 from blackbox_zo._methods import Given, recorded
-from blackbox_zo._open import Open, belongs, cannot_use, positions_of
+from blackbox_zo._open import Open, asked_again, belongs, cannot_use, positions_of
 from blackbox_zo._replay import header_of, replay
 from blackbox_zo._steering import Steered
 from blackbox_zo._typing import Ints, Tree
@@ -110,6 +110,7 @@ class Search(Steered):
             self._engine.learning.journaled = True
             self._unhanded.extend(sorted(self._engine.open))
         self._doubted = self._engine.doubt.found is not None
+        self._repeated = False
 
     def _without_measures(self, lines: Iterator[Line]) -> Iterator[Line]:
         for line in lines:
@@ -122,10 +123,16 @@ class Search(Steered):
 
     # ------------------------------------------------------------------------------------------------- asking
 
-    def ask(self) -> Proposal:
+    def ask(self, *, repeats: bool = False) -> Proposal:
         """Hand out the next points.
 
         After a resume, unanswered queries come first, with the same points, step and ids.
+
+        The points of some estimators depend on the answers outstanding: while a step is open they ask about its points
+        again. The first time there is a warning.
+
+        Args:
+            repeats: Whether that is as it should be, as for a caller that evaluates each point once; no warning then.
 
         Raises:
             BudgetExhausted: All queries of the budget have been handed out.
@@ -140,6 +147,10 @@ class Search(Steered):
                 f"All {engine.budget} queries of the budget have been handed out. Give a larger budget."
             )
         step = engine.begin()
+        if len(engine.open) > 1 and not (repeats or self._repeated or engine.estimator.any_age):
+            if again := asked_again(engine.open, engine.estimator):
+                self._repeated = True
+                warnings.warn(again, stacklevel=2)
         return self._hand(step, engine.open[step])
 
     def give_back(self, proposals: Iterable[Proposal]) -> None:

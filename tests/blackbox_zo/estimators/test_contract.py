@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -250,3 +251,40 @@ def test_every_estimator_has_a_row() -> None:
 def test_every_rule_has_a_row() -> None:
     public = {v for v in vars(bz).values() if isinstance(v, type) and issubclass(v, bz.Rule)} - {bz.Rule}
     assert {type(rule) for rule, _ in RULES} >= public
+
+
+@each
+def test_a_search_says_once_that_it_asks_about_points_that_are_out(row: Row) -> None:
+    """In every phase of the estimator; and where a second worker gets points of its own, it says nothing."""
+    search = bz.Search(np.linspace(-1.0, 1.0, 6), row.estimator, row.rule, seed=3)
+    quiet = bz.Search(np.linspace(-1.0, 1.0, 6), row.estimator, row.rule, seed=3)
+    said = 0
+    for _ in range(row.estimator.warmup + 6):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            first, second = search.ask(), search.ask()
+        merged = [quiet.ask(repeats=True), quiet.ask(repeats=True)]  # warnings are errors
+        assert np.array_equal(merged[1].points, second.points)
+        again = second.n <= first.n and np.array_equal(first.points[: second.n], second.points)
+        assert len(caught) == (again and not said and not row.estimator.any_age)
+        if caught:
+            said, message = 1, str(caught[0].message)
+            assert f"`{type(row.estimator).__name__}`" in message and "Tell these first" in message
+            assert f"Step {second.step} asks about the very points of step {first.step}" in message
+        for p, q in zip((first, second), merged, strict=True):
+            for s, proposal in ((search, p), (quiet, q)):
+                values = bz.Values(sphere(proposal.points))
+                s.tell(proposal, values if bz.Values in row.estimator.accepts else values.ranking())
+    assert said == waits(row.estimator)
+
+
+def waits(estimator: bz.Estimator) -> bool:
+    """Whether there are steps whose points depend on nothing but answers."""
+    if isinstance(estimator, bz.RankSGD):
+        return not estimator.shared_round
+    if isinstance(estimator, bz.Coordinatewise):
+        return not isinstance(estimator.coordinates, str)  # else each step has the next block
+    return isinstance(estimator, DETERMINED) or getattr(estimator, "model", False)
+
+
+DETERMINED = bz.QuasiNewton | bz.TrustRegion | bz.BlockDescent | bz.CoordinateSearch | bz.Portfolio
