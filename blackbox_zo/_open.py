@@ -144,7 +144,7 @@ def positions_of(proposal: Proposal, pending: Open, ids: Any) -> Ints:
 
 
 def asked_again(open_steps: dict[int, Open], estimator: Estimator) -> str:
-    """What to say where the newest open step asks about nothing but points of the one before; "" where it does not.
+    """What to say where the newest open step asks about the points of the one before; "" where it does not.
 
     It costs next to nothing: directions that are drawn from other keys are not drawn, and of others one point is
     compared first. Points that are never written out are all drawn from keys, or are too many to ask twice.
@@ -152,7 +152,7 @@ def asked_again(open_steps: dict[int, Open], estimator: Estimator) -> str:
     step, before = islice(reversed(open_steps), 2)
     queries, earlier = open_steps[step].queries, open_steps[before].queries
     key, other = (getattr(q.directions, "key", None) for q in (queries, earlier))
-    if key != other or queries.n > earlier.n or not isinstance(queries.origin, np.ndarray):
+    if key != other or queries.n != earlier.n or not isinstance(queries.origin, np.ndarray):
         return ""
     for some in (slice(1), slice(queries.n)):
         if not np.array_equal(queries.take(some).points(), earlier.take(some).points()):
@@ -174,4 +174,4 @@ def cannot_use(estimator: Estimator, feedback: Any) -> str:
             f"`{kind}`. Use `RankBased`."
         )
     accepted = " or ".join(f"`{t.__name__}`" for t in estimator.accepts)
-    return f"Cannot use `{name}` with this oracle: it needs {accepted}, but the oracle answered `{kind}`."
+    return f"Cannot use `{name}` with this oracle: it needs {accepted}, not `{kind}`. Put `RankOnly` around the oracle."

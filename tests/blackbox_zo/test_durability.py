@@ -101,7 +101,7 @@ class Side:
 
     def do(self, event: Event) -> None:
         if event.kind == "ask":
-            p = self.search.ask()
+            p = self.search.ask(repeats=True)
             assert p.step == event.step
             self.open[p.step] = p
         elif event.kind == "tell":
