@@ -9,6 +9,7 @@ from blackbox_zo.estimators._coordinate_search import CoordinateSearch as Coordi
 from blackbox_zo.estimators._coordinatewise import Coordinatewise as Coordinatewise
 from blackbox_zo.estimators._evolution_strategy import EvolutionStrategy as EvolutionStrategy
 from blackbox_zo.estimators._nevergrad import Nevergrad as Nevergrad
+from blackbox_zo.estimators._ordinal_surrogate import OrdinalSurrogate as OrdinalSurrogate
 from blackbox_zo.estimators._pgpe import PGPE as PGPE
 from blackbox_zo.estimators._portfolio import Portfolio as Portfolio
 from blackbox_zo.estimators._portfolio_state import Spent as Spent

@@ -20,8 +20,9 @@ def names(d: int) -> list[str]:
 
 def test_the_members_by_dimension() -> None:
     es = ["EvolutionStrategy"] * 2
-    assert names(1) == names(7) == ["CoordinateSearch", "TrustRegion", *es]
-    assert names(8) == names(100) == ["CoordinateSearch", "QuasiNewton", *es]
+    assert names(1) == names(7) == ["CoordinateSearch", "TrustRegion", "OrdinalSurrogate", *es]
+    assert names(8) == names(20) == ["CoordinateSearch", "QuasiNewton", "OrdinalSurrogate", *es]
+    assert names(21) == names(100) == ["CoordinateSearch", "QuasiNewton", *es]
     assert names(101) == names(700) == ["QuasiNewton", *es]
     assert names(701) == names(1000) == ["BlockDescent", "QuasiNewton", *es]
     assert names(1001) == ["BlockDescent", *es]
