@@ -135,6 +135,58 @@ def test_a_model_that_foretells_answers_ranks_generations_by_itself() -> None:
     assert search.state.inner.generation == asked.count(8) + 3 * asked.count(32) and asked.count(32) > 15
 
 
+def trusted(seed: int = 2) -> bz.Search:
+    """A search whose model is trusted."""
+    search = bz.Search(np.ones(D), bz.OrdinalSurrogate(0.5), seed=seed)
+    while True:
+        proposal = search.ask()
+        search.tell(proposal, bz.Values(sphere(proposal.points)).ranking())
+        agree, compared = search.state.foretold.sum(axis=0)
+        if len(search.state.foretold) == 2 and agree > 0.8 * compared:
+            return search
+
+
+def test_a_late_answer_makes_one_generation_of_its_own_points() -> None:
+    """The model ranks what was drawn around the present x alone."""
+    search = trusted()
+    early, late, before = search.ask(), search.ask(), search.state.inner.generation
+    search.tell(late, bz.Values(sphere(late.points)).ranking())
+    assert search.state.inner.generation == before + 3
+    search.tell(early, bz.Values(sphere(early.points)).ranking())
+    assert search.state.inner.generation == before + 4
+
+
+def test_the_answer_outranks_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[bz.Queries, Floats]] = []
+    passed = bz.OrdinalSurrogate._passed
+
+    def spy(self: Any, inner: Any, variable: Any, queries: bz.Queries, values: Floats) -> Any:
+        seen.append((queries, values))
+        return passed(self, inner, variable, queries, values)
+
+    monkeypatch.setattr(bz.OrdinalSurrogate, "_passed", spy)
+    search = trusted()
+    seen.clear()
+    proposal = search.ask()
+    search.tell(proposal, bz.Values(-sphere(proposal.points)).ranking())  # the opposite of all before
+    (queries, values), *alone = seen
+    assert queries.n == 32 and len(alone) == 2
+    assert np.array_equal(np.argsort(values[proposal.queries.index]), np.argsort(-sphere(proposal.points)))
+
+
+def test_no_generation_is_drawn_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    keys: list[bz.Key] = []
+    drawn = bz.EvolutionStrategy.drawn
+
+    def spy(self: Any, state: Any, variable: Any, key: bz.Key, n: int, *, fitted: bool) -> bz.Queries:
+        keys.append(key)
+        return drawn(self, state, variable, key, n, fitted=fitted)
+
+    monkeypatch.setattr(bz.EvolutionStrategy, "drawn", spy)
+    steps = [trusted(seed).steps for seed in (1, 2)]
+    assert len(set(keys)) == len(keys) > sum(steps)
+
+
 def test_duels_are_trusted_after_many_of_them() -> None:
     """Two duels foretold are chance; thirty are not."""
     search = bz.Search(np.full(3, 2.0), bz.OrdinalSurrogate(0.5, 2), seed=1)
