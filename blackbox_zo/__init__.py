@@ -92,13 +92,13 @@ from blackbox_zo.steps import Step as Step
 from blackbox_zo.stopping import MedianRule as MedianRule
 from blackbox_zo.stopping import SuccessiveHalving as SuccessiveHalving
 from blackbox_zo.stopping import report as report
+from blackbox_zo.timeout import Timeout as Timeout
 from blackbox_zo.variables import Starts as Starts
 from blackbox_zo.variables import Variable as Variable
 from blackbox_zo.variables import Vector as Vector
 from blackbox_zo.wrappers import Cache as Cache
 from blackbox_zo.wrappers import RankOnly as RankOnly
 from blackbox_zo.wrappers import Repeat as Repeat
-from blackbox_zo.wrappers import Timeout as Timeout
 
 if _TYPE_CHECKING:
     from blackbox_zo.modules import Module as Module

@@ -24,7 +24,8 @@ from hypothesis.stateful import (
 
 import blackbox_zo as bz
 from blackbox_zo._typing import Floats
-from blackbox_zo.wrappers import Cache, RankOnly, Repeat, Timeout
+from blackbox_zo.timeout import Timeout
+from blackbox_zo.wrappers import Cache, RankOnly, Repeat
 
 from .estimators.test_contract import ROWS, Row
 
