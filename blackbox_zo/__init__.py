@@ -6,6 +6,7 @@ from typing import Any as _Any
 from blackbox_zo import rules as rules
 from blackbox_zo import stopping as stopping
 from blackbox_zo._begin import read_known as read_known
+from blackbox_zo._doors.scipy_method import scipy_method as scipy_method
 from blackbox_zo._version import __version__ as __version__
 from blackbox_zo.autograd import as_autograd as as_autograd
 from blackbox_zo.directions import Block as Block
@@ -59,7 +60,6 @@ from blackbox_zo.journal import Measured as Measured
 from blackbox_zo.journal import read_journal as read_journal
 from blackbox_zo.measure import Measure as Measure
 from blackbox_zo.minimize import minimize as minimize
-from blackbox_zo.minimize import scipy_method as scipy_method
 from blackbox_zo.observers import LoggingObserver as LoggingObserver
 from blackbox_zo.oracle import Oracle as Oracle
 from blackbox_zo.oracle import Part as Part
