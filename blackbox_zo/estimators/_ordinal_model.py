@@ -112,9 +112,8 @@ def ordinal(pairs: Pairs, centre: Floats, whiten: Floats) -> Quadratic:
     above = np.triu_indices(d)
     prior = np.zeros(coefficients(d) - 1)
     prior[d:] = CURVATURE * (above[0] == above[1])
-    try:
-        c = _most_likely(rows, weight, prior)
-    except np.linalg.LinAlgError:
+    c = _most_likely(rows, weight, prior)
+    if c is None:
         return UNKNOWN
     half = np.zeros((d, d))
     half[above] = c[d:]
@@ -127,8 +126,9 @@ def _features(z: Floats) -> Floats:
     return np.concatenate((z, z[:, i] * z[:, j] * np.where(i == j, 0.5, 1.0)), axis=1)
 
 
-def _most_likely(rows: Floats, weight: Floats, prior: Floats) -> Floats:
-    """The c that minimises `sum weight log(1 + exp(-rows c)) + PRIOR |c - prior|²/2`."""
+def _most_likely(rows: Floats, weight: Floats, prior: Floats) -> Floats | None:
+    """The c that minimises `sum weight log(1 + exp(-rows c)) + PRIOR |c - prior|²/2`; None if no step can be told."""
+    from scipy.linalg import blas, lapack  # importing the package stays light
 
     def loss(c: Floats) -> float:
         return float(weight @ np.logaddexp(0.0, -(rows @ c))) + 0.5 * PRIOR * float((c - prior) @ (c - prior))
@@ -137,9 +137,12 @@ def _most_likely(rows: Floats, weight: Floats, prior: Floats) -> Floats:
     for _ in range(NEWTON):
         miss = 0.5 * (1.0 - np.tanh(0.5 * (rows @ c)))  # the logistic function of -rows c
         slope = PRIOR * (c - prior) - (weight * miss) @ rows
-        hessian = (rows * (weight * miss * (1.0 - miss))[:, None]).T @ rows
-        hessian.flat[:: len(c) + 1] += PRIOR
-        step = np.linalg.solve(hessian, slope)
+        scaled = rows * np.sqrt(weight * miss * (1.0 - miss))[:, None]
+        hessian = blas.dsyrk(1.0, scaled.T, lower=1)
+        hessian.reshape(-1, order="A")[:: len(c) + 1] += PRIOR
+        _, step, failed = lapack.dposv(hessian, slope, lower=1, overwrite_a=1)
+        if failed:
+            return None
         drop, length = float(slope @ step), 1.0
         while (then := loss(c - length * step)) > now - 1e-4 * length * drop and length > 1e-3:
             length *= 0.5

@@ -69,9 +69,9 @@ class OrdinalSurrogate(Estimator):
     many candidates are drawn: half of those asked about are those that it ranks first, the others are random. It ranks
     all, in the order of the answer where there is one, and then two more generations alone (self-adaptive ACM-ES:
     Loshchilov et al. 2012, GECCO). Where it did not, a step is one of `EvolutionStrategy` with one candidate from the
-    model. So the search needs a third to a fifth of the queries on smooth functions, and no more on rugged ones.
+    model. So the search needs about a third of the queries on smooth functions, and no more on rugged ones.
 
-    Use it for rankings where d is at most about 20: a fit costs O(d^6). With values, which tell more,
+    Use it for rankings where d is at most about 20: a fit costs O(d^6), 1 ms a query then. With values, which tell more,
     `EvolutionStrategy(model=True)` is faster. It is what `minimize` does where an oracle ranks.
 
     The estimate is minus the move, for `SGD(1.0)`.
