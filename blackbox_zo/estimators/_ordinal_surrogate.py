@@ -71,8 +71,8 @@ class OrdinalSurrogate(Estimator):
     Loshchilov et al. 2012, GECCO). Where it did not, a step is one of `EvolutionStrategy` with one candidate from the
     model. So the search needs about a third of the queries on smooth functions, and no more on rugged ones.
 
-    Use it for rankings where d is at most about 20: a fit costs O(d^6), 1 ms a query then. With values, which tell more,
-    `EvolutionStrategy(model=True)` is faster. It is what `minimize` does where an oracle ranks.
+    Use it for rankings where d is at most about 20: a fit costs O(d^6), then 1 ms a query. With values, which tell
+    more, `EvolutionStrategy(model=True)` is faster. It is what `minimize` does where an oracle ranks.
 
     The estimate is minus the move, for `SGD(1.0)`.
 
