@@ -6,6 +6,7 @@ from typing import Any as _Any
 from blackbox_zo import rules as rules
 from blackbox_zo import stopping as stopping
 from blackbox_zo._begin import read_known as read_known
+from blackbox_zo._doors.scipy_method import scipy_method as scipy_method
 from blackbox_zo._version import __version__ as __version__
 from blackbox_zo.autograd import as_autograd as as_autograd
 from blackbox_zo.directions import Block as Block
@@ -39,6 +40,7 @@ from blackbox_zo.estimators import Estimator as Estimator
 from blackbox_zo.estimators import EvolutionStrategy as EvolutionStrategy
 from blackbox_zo.estimators import Nevergrad as Nevergrad
 from blackbox_zo.estimators import NoisyQuasiNewton as NoisyQuasiNewton
+from blackbox_zo.estimators import OrdinalSurrogate as OrdinalSurrogate
 from blackbox_zo.estimators import Portfolio as Portfolio
 from blackbox_zo.estimators import PreferenceGP as PreferenceGP
 from blackbox_zo.estimators import QuasiNewton as QuasiNewton
@@ -59,7 +61,6 @@ from blackbox_zo.journal import Measured as Measured
 from blackbox_zo.journal import read_journal as read_journal
 from blackbox_zo.measure import Measure as Measure
 from blackbox_zo.minimize import minimize as minimize
-from blackbox_zo.minimize import scipy_method as scipy_method
 from blackbox_zo.observers import LoggingObserver as LoggingObserver
 from blackbox_zo.oracle import Oracle as Oracle
 from blackbox_zo.oracle import Part as Part
@@ -92,13 +93,13 @@ from blackbox_zo.steps import Step as Step
 from blackbox_zo.stopping import MedianRule as MedianRule
 from blackbox_zo.stopping import SuccessiveHalving as SuccessiveHalving
 from blackbox_zo.stopping import report as report
+from blackbox_zo.timeout import Timeout as Timeout
 from blackbox_zo.variables import Starts as Starts
 from blackbox_zo.variables import Variable as Variable
 from blackbox_zo.variables import Vector as Vector
 from blackbox_zo.wrappers import Cache as Cache
 from blackbox_zo.wrappers import RankOnly as RankOnly
 from blackbox_zo.wrappers import Repeat as Repeat
-from blackbox_zo.wrappers import Timeout as Timeout
 
 if _TYPE_CHECKING:
     from blackbox_zo.modules import Module as Module

@@ -14,6 +14,7 @@ from blackbox_zo.estimators import (
     Estimator,
     EvolutionStrategy,
     NoisyQuasiNewton,
+    OrdinalSurrogate,
     Portfolio,
     QuasiNewton,
     TrustRegion,
@@ -24,6 +25,9 @@ __all__ = ["answered_singly", "auto", "check_stopping", "unit_of"]
 
 FEW = 7
 """Up to this dimension a quadratic is determined by few points: `TrustRegion` gains more than `QuasiNewton`."""
+
+MODELLED = 20
+"""Up to this dimension a full quadratic is cheap enough to fit at every step."""
 
 MANY = 100
 """Above this dimension the queries may not suffice for one gradient."""
@@ -46,7 +50,8 @@ def auto(
     descent in its place. Under noise a quasi-Newton method for noise stands for all of these up to 700 dimensions. Then
     comes a CMA-ES, with a quadratic model up to 20 dimensions and a diagonal covariance above 100. Then all restart,
     the CMA-ES with ever larger populations and with smaller radii. Where there are finitely many points, it is the
-    CMA-ES alone. The unit, if none is given, is that of `unit_of`.
+    CMA-ES alone. Where answers are rankings, it is `OrdinalSurrogate` up to 20 dimensions, then the CMA-ES. The unit,
+    if none is given, is that of `unit_of`.
 
     With `asynchronous` it is the CMA-ES and its restarts: the others ask one point after another, and would leave
     workers idle. With `stopping`, too, and the CMA-ES has no model: the value of a query that was stopped says how it
@@ -54,14 +59,14 @@ def auto(
     """
     if unit is None:
         start = Vector(x0, bounds, unit_of(start))
-    population = EvolutionStrategy(0.3, model=start.size <= 20 and not stopping)
+    population = EvolutionStrategy(0.3, model=start.size <= MODELLED and not stopping)
     if asynchronous:
         return start, Portfolio((Asynchronous(population), Asynchronous(population)), growth=(2.0, 0.0))
     if start.grid:
         return start, population
     if stopping:
         return start, Portfolio((population, population), growth=(2.0, 0.0))
-    local = _local(start.size)
+    local = _local(start.size) + (OrdinalSurrogate(0.3),) * (start.size <= MODELLED)
     return start, Portfolio((*local, population, population), growth=(*(1.0 for _ in local), 2.0, 0.0))
 
 

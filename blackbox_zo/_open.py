@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from blackbox_zo.learning import Moment
 from blackbox_zo.proposal import Proposal
 from blackbox_zo.steps import Queries
 
-__all__ = ["Open", "belongs", "cannot_use", "positions_of"]
+__all__ = ["Open", "asked_again", "belongs", "cannot_use", "positions_of"]
 
 
 class Open:
@@ -145,6 +146,28 @@ def positions_of(proposal: Proposal, pending: Open, ids: Any) -> Ints:
     return positions
 
 
+def asked_again(open_steps: dict[int, Open], estimator: Estimator) -> str:
+    """What to say where the newest open step asks about the points of the one before; "" where it does not.
+
+    It costs next to nothing: directions that are drawn from other keys are not drawn, and of others one point is
+    compared first. Points that are never written out are all drawn from keys, or are too many to ask twice.
+    """
+    step, before = islice(reversed(open_steps), 2)
+    queries, earlier = open_steps[step].queries, open_steps[before].queries
+    key, other = (getattr(q.directions, "key", None) for q in (queries, earlier))
+    if key != other or queries.n != earlier.n or not isinstance(queries.origin, np.ndarray):
+        return ""
+    for some in (slice(1), slice(queries.n)):
+        if not np.array_equal(queries.take(some).points(), earlier.take(some).points()):
+            return ""
+    return (
+        f"Step {step} asks about the very points of step {before}, which is not answered yet: the next points of "
+        f"`{type(estimator).__name__}` depend on the answers outstanding. Tell these first, and evaluate the points of "
+        "one proposal in parallel; or use `minimize(..., asynchronous=True)` or "
+        "`bz.Asynchronous(bz.EvolutionStrategy(...))`, which have another point for everyone who asks."
+    )
+
+
 def cannot_use(estimator: Estimator, feedback: Any) -> str:
     """Why an estimator refuses a kind of feedback."""
     name, kind = type(estimator).__name__, type(feedback).__name__
@@ -154,4 +177,4 @@ def cannot_use(estimator: Estimator, feedback: Any) -> str:
             f"`{kind}`. Use `RankBased`."
         )
     accepted = " or ".join(f"`{t.__name__}`" for t in estimator.accepts)
-    return f"Cannot use `{name}` with this oracle: it needs {accepted}, but the oracle answered `{kind}`."
+    return f"Cannot use `{name}` with this oracle: it needs {accepted}, not `{kind}`. Put `RankOnly` around the oracle."

@@ -10,21 +10,19 @@ from typing import Any
 
 import numpy as np
 
-from blackbox_zo import _checkpoint
 from blackbox_zo._best import Best
 from blackbox_zo._checks import check_at_least, check_seed
-from blackbox_zo._engine import Engine, Snapshot
+from blackbox_zo._engine import Engine
 from blackbox_zo._known import check_comparable, check_method, doubtful, tries_of
 from blackbox_zo._methods import Given, recorded
-from blackbox_zo._open import Open, belongs, cannot_use, positions_of
+from blackbox_zo._open import Open, asked_again, belongs, cannot_use, positions_of
 from blackbox_zo._replay import header_of, replay
-from blackbox_zo._steering import Steered
+from blackbox_zo._saved import Saved
 from blackbox_zo._typing import Ints, Tree
-from blackbox_zo.errors import BudgetExhausted, FeedbackError, JournalError, OracleError, TellError
+from blackbox_zo.errors import BudgetExhausted, FeedbackError, OracleError, TellError
 from blackbox_zo.estimators import Estimator
 from blackbox_zo.feedback import Feedback
-from blackbox_zo.journal import Answers as AnswerLine
-from blackbox_zo.journal import Journal, Line, Measured
+from blackbox_zo.journal import Journal, Measured
 from blackbox_zo.journal.lines import answer_lines, measured_line, with_asked
 from blackbox_zo.oracle import Answers
 from blackbox_zo.proposal import Proposal
@@ -35,7 +33,7 @@ from blackbox_zo.variables import Variable, Vector
 __all__ = ["Best", "Report", "Search"]
 
 
-class Search(Steered):
+class Search(Saved):
     """Minimises by ask and tell.
 
     `ask` hands out points, `tell` takes answers, in any order and in parts; several proposals may be open at once. A
@@ -110,22 +108,20 @@ class Search(Steered):
             self._engine.learning.journaled = True
             self._unhanded.extend(sorted(self._engine.open))
         self._doubted = self._engine.doubt.found is not None
-
-    def _without_measures(self, lines: Iterator[Line]) -> Iterator[Line]:
-        for line in lines:
-            if isinstance(line, Measured):
-                self._measured.append(line)
-                continue
-            if isinstance(line, AnswerLine):
-                self._tries += tries_of(line.info)
-            yield line
+        self._repeated = False
 
     # ------------------------------------------------------------------------------------------------- asking
 
-    def ask(self) -> Proposal:
+    def ask(self, *, repeats: bool = False) -> Proposal:
         """Hand out the next points.
 
         After a resume, unanswered queries come first, with the same points, step and ids.
+
+        The points of some estimators depend on the answers outstanding: while a step is open they ask about its points
+        again. The first time there is a warning.
+
+        Args:
+            repeats: Whether that is as it should be, as for a caller that evaluates each point once; no warning then.
 
         Raises:
             BudgetExhausted: All queries of the budget have been handed out.
@@ -140,6 +136,10 @@ class Search(Steered):
                 f"All {engine.budget} queries of the budget have been handed out. Give a larger budget."
             )
         step = engine.begin()
+        if len(engine.open) > 1 and not (repeats or self._repeated or engine.estimator.any_age):
+            if again := asked_again(engine.open, engine.estimator):
+                self._repeated = True
+                warnings.warn(again, stacklevel=2)
         return self._hand(step, engine.open[step])
 
     def give_back(self, proposals: Iterable[Proposal]) -> None:
@@ -244,20 +244,6 @@ class Search(Steered):
             self._journal.sync()
         self._measured.append(measured)
 
-    def replay(self, lines: Iterable[Line], moves: int | None = None) -> None:
-        """Replay the answers of a journal in a search that has asked nothing yet, without writing a journal.
-
-        Args:
-            lines: Lines from a `JournalReader` of a run with the same arguments.
-            moves: Stop after this many moves; None to replay all.
-
-        Raises:
-            JournalError: A line does not fit the run.
-        """
-        replay(self._engine, self._without_measures(iter(lines)), moves=moves)
-        self._doubted = self._engine.doubt.found is not None
-        self._unhanded = deque(sorted(self._engine.open))
-
     # ------------------------------------------------------------------------------------------------- running
 
     def run(
@@ -288,26 +274,6 @@ class Search(Steered):
         if run.ended is Ended.BARREN:
             raise OracleError(run.message)
 
-    def snapshot(self) -> Snapshot:
-        """The whole state, for `restore`. It takes no more memory than x.
-
-        Raises:
-            TypeError: The variable's moves cannot be undone.
-        """
-        return self._engine.snapshot()
-
-    def restore(self, then: Snapshot) -> None:
-        """Go back to a snapshot of this search. Proposals that were open then are handed out again.
-
-        Raises:
-            JournalError: The search has a journal, from which no answer can be removed.
-        """
-        if self._journal is not None:
-            raise JournalError("A journal keeps every answer, so none can be withdrawn. Search without a journal.")
-        self._engine.restore(then)
-        self._measured = [m for m in self._measured if m.step <= self.moves]
-        self._unhanded = deque(sorted(self._engine.open))
-
     def close(self) -> None:
         """Flush and close the journal."""
         if self._journal is not None and self._journal.use.turn == self._turn:
@@ -321,29 +287,3 @@ class Search(Steered):
 
     def __exit__(self, *args: object) -> None:
         self.close()
-
-    # ------------------------------------------------------------------------------------------------- saving
-
-    def state_dict(self) -> dict[str, Any]:
-        """The whole state as a flat dict of arrays and numbers, including open proposals and what oracles have learnt.
-
-        Save it with `numpy.savez(path, **s.state_dict())` and load it with `dict(numpy.load(path))`.
-
-        Raises:
-            ValueError: What an oracle has learnt in an open step is not JSON-able.
-        """
-        return _checkpoint.save(self._engine)
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Load a saved state into a search made with the same arguments.
-
-        Args:
-            state: A state from `state_dict`.
-
-        Raises:
-            ValueError: The state has another dimension, seed, estimator, rule or version.
-        """
-        if self._journal is not None:
-            raise ValueError("A search with a journal resumes from the journal; load the state into one without.")
-        _checkpoint.load(self._engine, state)
-        self._unhanded = deque(sorted(self._engine.open))

@@ -4,27 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-import queue
-import threading
-import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple, final
 
 import numpy as np
 
-from blackbox_zo._checks import check_at_least, check_positive
+from blackbox_zo._checks import check_at_least
 from blackbox_zo._typing import Floats, Ints, override
 from blackbox_zo.errors import FeedbackError
 from blackbox_zo.feedback import Feedback, Ranking, Values
 from blackbox_zo.oracle import Answered, Answers, Oracle, Part, gather, parts_of, stream_of
 from blackbox_zo.proposal import Proposal
-from blackbox_zo.workers._cancel import Cancelled, CancelScope, current
 
-__all__ = ["Cache", "RankOnly", "Repeat", "Timeout"]
-
-_PATIENCE = 5.0
-"""Seconds to wait for unfinished calls of the wrapped oracle to end."""
+__all__ = ["Cache", "RankOnly", "Repeat"]
 
 
 class Wrapper(Oracle):
@@ -237,79 +230,3 @@ class Cache(Wrapper):
 
 def _digest(point: Floats) -> bytes:
     return hashlib.blake2b(np.ascontiguousarray(point).tobytes(), digest_size=16).digest()
-
-
-@final
-class Timeout(Wrapper):
-    """Counts queries that are not answered within `seconds` as failed.
-
-    The wrapped oracle is asked in a thread. When time is up, or this iterator is closed, its unfinished programs and
-    calls in worker processes are ended at once; the other workers stay. Only the queries without an answer fail. Code
-    that runs in this process, or on an executor, cannot be ended: a Python function is abandoned. It runs until its
-    next answer, which is dropped, and must tolerate being called again in the meantime.
-
-    Args:
-        oracle: An oracle that answers values.
-        seconds: Time limit for all answers of one proposal, in seconds.
-    """
-
-    def __init__(self, oracle: Answers, seconds: float) -> None:
-        super().__init__(oracle)
-        check_positive("Timeout", seconds=seconds)
-        self.seconds = seconds
-        self._ending: threading.Thread | None = None
-
-    @override
-    def answer(self, proposal: Proposal) -> Values:
-        return gather(proposal, self.parts(proposal))
-
-    @override
-    def parts(self, proposal: Proposal) -> Iterator[Part]:
-        # Answers as they arrive; when time is up, one part with all that is missing as failures
-        outer = current() or CancelScope()
-        own = time.monotonic() + self.seconds
-        arrived: queue.SimpleQueue[Part | BaseException | None] = queue.SimpleQueue()
-        over = CancelScope()
-        if self._ending is not None:  # its last call must have ended before it is asked again
-            self._ending.join(_PATIENCE)
-        asking = threading.Thread(target=self._ask, args=(proposal, arrived, over), daemon=True, name="timeout")
-        asking.start()
-        waiting = dict.fromkeys(proposal.ids.tolist())
-        try:
-            with outer.heard(lambda: arrived.put(Cancelled())):
-                while waiting:
-                    try:
-                        entry = arrived.get(timeout=max(min(own, outer.deadline) - time.monotonic(), 0.0))
-                    except queue.Empty:
-                        if outer.deadline < own:
-                            raise Cancelled from None
-                        break
-                    if isinstance(entry, BaseException):
-                        raise entry
-                    if entry is None:  # some queries have no answer; the search says so
-                        return
-                    for i in entry[0].tolist():
-                        waiting.pop(i, None)
-                    yield entry[0], self._values(entry[1])
-        finally:
-            if over.cancel():
-                self._ending = asking
-                asking.join(_PATIENCE)
-        if waiting:
-            ids = np.array(list(waiting), dtype=np.intp)
-            info = {"error": f"no answer within {self.seconds:g} s"}
-            yield ids, Values(np.full(len(ids), np.nan), info=[info] * len(ids))
-
-    def _ask(self, proposal: Proposal, arrived: queue.SimpleQueue[Any], over: CancelScope) -> None:
-        try:
-            with over:
-                parts = parts_of(self.oracle, proposal)
-                for part in parts:
-                    if over.over:
-                        if hasattr(parts, "close"):
-                            parts.close()
-                        return
-                    arrived.put(part)
-                arrived.put(None)
-        except BaseException as error:  # passed to the waiting thread; once time is up there is none
-            arrived.put(error)

@@ -92,7 +92,7 @@ class OneByOne:
 
     def _more(self, search: Search, whole: bool = False) -> bool:
         """Ask a search for a step; False if nothing in it is new."""
-        proposal = search.ask()
+        proposal = search.ask(repeats=True)
         points = proposal.points
         new = whole or not all(point.tobytes() in self._out for point in points)
         for i, point in enumerate(points):

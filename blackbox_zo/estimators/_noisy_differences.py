@@ -22,17 +22,20 @@ def near_bounds(variable: Vector, b: Floats, bend: float, limit: float) -> Bools
     return near
 
 
-def parted(b: Floats, near: Bools) -> Floats:
-    """B without what couples the coordinates near bounds to others, shape (d, d)."""
-    return np.where(near[:, None] | near, np.diag(np.diag(b)), b)
+def parted(b: Floats, near: Bools, bend: float, limit: float) -> Floats:
+    """B without what couples the coordinates near bounds to others, and no flatter than differences can show."""
+    b = np.where(near[:, None] | near, np.diag(np.diag(b)), b)
+    curvatures, axes = np.linalg.eigh(b)
+    least = max(2 * bend / limit**2, 1e-14 * float(curvatures[-1]))
+    return b if curvatures[0] >= least else (axes * np.maximum(curvatures, least)) @ axes.T
 
 
-def displacements(variable: Vector, b: Floats, near: Bools, bend: float, limit: float) -> Floats:
+def displacements(variable: Vector, b: Floats, near: Bools, bend: float, limit: float, turn: Floats) -> Floats:
     """Where to ask, from x, two points along each axis, shape (2 d, d): the first of all axes, then the second.
 
-    Axes are the eigenvectors of B, asked up and down. Coordinates near bounds are axes of their own, asked twice
-    inwards. Each point is so far that curvature alone changes f by `bend`: so, however ill-conditioned f is, noise is
-    the same share of each difference, and costs a Newton step the same along each axis.
+    Axes are the eigenvectors of B, turned where B is the identity, asked up and down. Coordinates near bounds are axes
+    of their own, asked twice inwards. Each point is so far that curvature alone changes f by `bend`: so, however
+    ill-conditioned f is, noise is the same share of each difference, and costs a Newton step the same along each axis.
 
     Args:
         variable: Where x stands.
@@ -40,12 +43,15 @@ def displacements(variable: Vector, b: Floats, near: Bools, bend: float, limit: 
         near: From `near_bounds`.
         bend: In units of f.
         limit: The longest displacement.
+        turn: Its columns, made orthonormal, are combinations of the eigenvectors: the identity for these alone, random
+            numbers for random axes, conjugate with respect to B, shape (d, d).
     """
     d, x, (low, high) = variable.size, variable.value, variable.box
     free = np.flatnonzero(~near)
     curvatures, axes = np.linalg.eigh(b[np.ix_(free, free)])
     rows = np.zeros((d, d))
-    rows[: free.size, free] = (axes * _lengths(curvatures, bend, limit)).T
+    turn = np.linalg.qr(turn[: free.size, : free.size])[0]
+    rows[: free.size, free] = ((axes * _lengths(curvatures, bend, limit)) @ turn).T
     i, at = np.flatnonzero(near), np.arange(free.size, d)
     with np.errstate(invalid="ignore"):
         inwards = np.where(high[i] - x[i] >= x[i] - low[i], 1.0, -1.0)
@@ -110,9 +116,10 @@ def bends(rows: Floats, rises: Floats) -> tuple[Floats, Floats]:
 
 
 def rescaled(b: Floats, rows: Floats, rises: Floats, error: float, share: float) -> tuple[Floats, bool]:
-    """B with the curvatures along its axes moved towards those seen, and whether noise explains all differences.
+    """B with the curvatures along conjugate axes moved towards those seen, and whether noise explains all differences.
 
-    They are halved or doubled at most, and moved by `share` where noise explains the difference.
+    They are halved or doubled at most, and moved by `share` where noise explains the difference. Along random axes this
+    is the estimate of Leventhal & Lewis (2011, Randomized Hessian estimation), in the metric of B.
     """
     u = rows[: len(b)]
     seen, noise = bends(rows, rises)
@@ -121,6 +128,7 @@ def rescaled(b: Floats, rows: Floats, rises: Floats, error: float, share: float)
     gap = np.where(known, np.abs(seen - expected) / np.maximum(noise * error, 1e-300), 0.0)
     trust = share * expected**2 / (expected**2 + (noise * error) ** 2)
     seen = np.clip(np.where(known, seen, expected), 0.5 * expected, 2.0 * expected)
-    change = np.where(gap > LIKELY, 1.0, trust) * (seen - expected) / np.where(known, length, 1.0) ** 2
-    out: Floats = b + (u.T * change) @ u
+    change = np.where(gap > LIKELY, 1.0, trust) * (seen - expected) / np.where(known, expected, 1.0) ** 2
+    bu = u @ b
+    out: Floats = b + (bu.T * change) @ bu
     return out, not (gap > CERTAIN).any()

@@ -56,9 +56,10 @@ class NoisyQuasiNewton(Estimator):
     The two points of each axis and x also show its curvature, by which B is corrected beside its BFGS update (cf. the
     noise-tolerant BFGS of Shi, Xie, Byrd & Nocedal 2022, arXiv 2010.04352, which lengthens intervals for the update).
 
-    A line search follows while B promises more than noise would hide. Then come Newton steps without one, the k-th
-    divided by k since the last line that gained: x becomes the mean of what the gradients say, as in stochastic
-    approximation (Polyak & Juditsky 1992). A step after which f is higher by 6 standard deviations is not made.
+    A line search follows while B promises more than noise would hide. Then come Newton steps without one, divided by
+    one more whenever a step turns back (Kesten 1958): x becomes the mean of what the gradients say. A step after which
+    f is higher by 6 standard deviations is not made. Axes are then random, conjugate with respect to B, so all of the
+    Hessian is learnt (Leventhal & Lewis 2011), which the noise in differences of gradients would not let BFGS do.
 
     The opening is made wider, up to 10 times `radius`, while its differences are less than 10 times the noise. If they
     still are, the search is over. Else it goes on for ever.
@@ -124,7 +125,7 @@ class NoisyQuasiNewton(Estimator):
             row = variable.project(x + state.line.alpha * state.line.direction) - x
             return one_point(variable, row, tag)
         if state.phase == ALONG:
-            rows = self._rows(state, variable)
+            rows = self._rows(state, variable, key)
             return Queries(Dense(variable.blocks, rows), np.arange(len(rows)), np.ones(len(rows)), x, tag)
         free = _free(variable)
         if not free.size:
@@ -134,14 +135,16 @@ class NoisyQuasiNewton(Estimator):
         scale = np.concatenate((np.zeros(again), *span(variable, free, state.radius)))
         return Queries(Coordinates(variable.blocks, free), index, scale, x, tag)
 
-    def _rows(self, s: NoisyState, variable: Vector) -> Floats:
+    def _rows(self, s: NoisyState, variable: Vector, key: Key) -> Floats:
         """The point x twice, then along the axes of B."""
-        rows = displacements(variable, *self._parted(s, variable), BEND * s.error, s.reach)
-        return np.concatenate((np.zeros((2, variable.size)), rows))
+        d = variable.size
+        turn = key.generator("axes").standard_normal((d, d)) if s.rounds else np.eye(d)
+        rows = displacements(variable, *self._parted(s, variable), BEND * s.error, s.reach, turn)
+        return np.concatenate((np.zeros((2, d)), rows))
 
     def _parted(self, s: NoisyState, variable: Vector) -> tuple[Floats, Bools]:
         near = near_bounds(variable, s.matrix, BEND * s.error, s.reach)
-        return parted(s.matrix, near), near
+        return parted(s.matrix, near, BEND * s.error, s.reach), near
 
     # ----------------------------------------------------------------------------------------------------- answering
 
@@ -201,7 +204,7 @@ class NoisyQuasiNewton(Estimator):
         """One more trial of the line search, and the move at its end."""
         if s.line.over:  # a Newton step
             p, gain = s.line.direction, s.line.start - value
-            s = s._replace(phase=ALONG, rounds=s.rounds + 1)
+            s = s._replace(phase=ALONG)
             if gain > -2 * PROVEN * s.error:
                 return s, move
             bend = 2 * (-gain - s.line.slope)
@@ -229,7 +232,8 @@ class NoisyQuasiNewton(Estimator):
         """A gradient; with it B, and a line, or a Newton step where noise would hide what a line gains."""
         d, at_x = variable.size, values[:2]
         if np.isfinite(at_x).all():
-            error = math.sqrt(0.8 * s.error**2 + 0.2 * float(at_x.var(ddof=1)))
+            share = 0.2 / (1 + min(s.rounds, 19))  # while x stands, so does the noise
+            error = math.sqrt((1 - share) * s.error**2 + share * float(at_x.var(ddof=1)))
             s = s._replace(value=float(at_x.mean()), error=error)
         rises = values[2:] - s.value
         b, agrees = rescaled(self._parted(s, variable)[0], rows[2:], rises, s.error, 1.0 / (1 + s.rounds))
@@ -242,7 +246,7 @@ class NoisyQuasiNewton(Estimator):
         low, high = variable.box
         p = newton_step(b, g, variable.value <= low, variable.value >= high)
         slope = float(g @ p)
-        s = s._replace(gradient=g, matrix=b, moved=np.zeros(0))
+        before, s = s.gradient, s._replace(gradient=g, matrix=b, moved=np.zeros(0))
         if not slope < 0:
             return s._replace(rounds=s.rounds + 1), None
         p *= min(1.0, s.reach / float(np.abs(p).max()))
@@ -251,6 +255,8 @@ class NoisyQuasiNewton(Estimator):
         hidden = d / (4 * BEND) + 2 * PROVEN  # of the first, noise alone promises the half
         if -0.5 * slope > hidden * s.error:
             return s._replace(phase=LINE, line=Line.begin(p, slope, s.value)), None
+        if float(before @ p) > 0.0:  # Kesten (1958): steps get shorter only where they turn back
+            s = s._replace(rounds=s.rounds + 1)
         p /= 1 + s.rounds
         line = Line.begin(p, float(g @ p), s.value)._replace(over=True)
         return s._replace(phase=LINE, line=line), None

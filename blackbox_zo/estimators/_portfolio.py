@@ -88,7 +88,7 @@ class Portfolio(Estimator):
     unless no other is left.
 
     A member that raises, or whose points or moves are not finite, is dropped with a warning, and the others go on.
-    Where answers are rankings, only members that accept them take part, and nothing restarts.
+    Only members that accept the answers take part. Where these are rankings, nothing restarts.
 
     If the members are `Asynchronous`, so is the portfolio: nothing waits for an answer. x0 is asked by the first two
     steps, but the first member begins at once; if the first 30 queries fail, it jumps. Answers to a run that is over

@@ -13,7 +13,7 @@ from blackbox_zo._typing import Bools
 from blackbox_zo.directions import Coordinates, Dense, Directions
 from blackbox_zo.estimators._asynchronous import Asynchronous
 from blackbox_zo.estimators._base import Estimator
-from blackbox_zo.feedback import Ranking
+from blackbox_zo.feedback import Ranking, Values
 from blackbox_zo.rules import SGD
 
 __all__ = ["Failed", "all_asynchronous", "check_growth", "check_member", "finite", "restarted", "tuple_of", "usable"]
@@ -82,7 +82,7 @@ def usable(members: tuple[Estimator, ...], dropped: Bools, *, noise: bool, ranke
         ranked: Whether they are rankings.
         kinds: Whether one of several that are the same is enough, as where nothing restarts.
     """
-    can = ~dropped & [Ranking in member.accepts or not ranked for member in members]
+    can = ~dropped & [(Ranking if ranked else Values) in member.accepts for member in members]
     out: Bools = can & [not (member.exact if noise else member.noisy) for member in members]
     if not (noise or out.any()):  # what is meant for noise works without it
         return can

@@ -27,8 +27,9 @@ from blackbox_zo.testing._broken_runs import (
     in_one_go,
 )
 from blackbox_zo.testing._laws import require, saved_and_loaded
+from blackbox_zo.timeout import Timeout
 from blackbox_zo.variables import Variable, Vector
-from blackbox_zo.wrappers import Cache, RankOnly, Repeat, Timeout
+from blackbox_zo.wrappers import Cache, RankOnly, Repeat
 
 __all__ = ["check_learning", "check_states"]
 

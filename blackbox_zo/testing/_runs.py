@@ -81,7 +81,8 @@ def check_parts(case: Case) -> None:
     whole, parts = case.search(), case.search()
     order = np.random.default_rng(case.seed)
     for _ in range(case.estimator.warmup + 3):
-        asked = [(whole.ask(), parts.ask()) for _ in range(2)]  # two steps open at once, answered newest first
+        # Two steps open at once, answered newest first
+        asked = [(whole.ask(repeats=True), parts.ask(repeats=True)) for _ in range(2)]
         for at_once, in_parts in asked[::-1]:
             whole.tell(at_once, case.feedback(at_once))
             for which in np.array_split(order.permutation(in_parts.n), 3):

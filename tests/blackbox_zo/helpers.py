@@ -64,8 +64,13 @@ def run(search: bz.Search, fun: Callable[[Floats], Floats], steps: int) -> bz.Se
     """Make `steps` steps with `fun` of all points at once."""
     for _ in range(steps):
         proposal = search.ask()
-        search.tell(proposal, bz.Values(fun(proposal.points)))
+        search.tell(proposal, told(search.estimator, fun(proposal.points)))
     return search
+
+
+def told(estimator: bz.Estimator, values: Floats) -> bz.Feedback:
+    """Values as an estimator takes them."""
+    return bz.Values(values) if bz.Values in estimator.accepts else bz.Values(values).ranking()
 
 
 def sphere(points: Floats) -> Floats:

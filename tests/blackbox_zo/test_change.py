@@ -144,7 +144,7 @@ def test_a_random_life_with_changes_and_known_values_is_replayed(tmp_path: Path)
         for _ in range(60):
             what = rng.random()
             if what < 0.4 and len(open_) < 3:
-                open_.append(search.ask())
+                open_.append(search.ask(repeats=True))
             elif what < 0.75 and open_:
                 proposal = open_.pop(int(rng.integers(len(open_))))
                 for ids in filter(len, np.array_split(rng.permutation(proposal.ids), 2)):

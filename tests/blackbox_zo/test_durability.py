@@ -24,7 +24,8 @@ from hypothesis.stateful import (
 
 import blackbox_zo as bz
 from blackbox_zo._typing import Floats
-from blackbox_zo.wrappers import Cache, RankOnly, Repeat, Timeout
+from blackbox_zo.timeout import Timeout
+from blackbox_zo.wrappers import Cache, RankOnly, Repeat
 
 from .estimators.test_contract import ROWS, Row
 
@@ -101,7 +102,7 @@ class Side:
 
     def do(self, event: Event) -> None:
         if event.kind == "ask":
-            p = self.search.ask()
+            p = self.search.ask(repeats=True)
             assert p.step == event.step
             self.open[p.step] = p
         elif event.kind == "tell":

@@ -284,7 +284,7 @@ def test_values_told_at_random_times_with_steps_open_out_of_order_are_replayed(t
         for _ in range(60):
             what = rng.random()
             if what < 0.4 and len(open_) < 3:
-                open_.append(search.ask())
+                open_.append(search.ask(repeats=True))
             elif what < 0.8 and open_:
                 proposal = open_.pop(int(rng.integers(len(open_))))
                 ids = rng.permutation(proposal.ids)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -12,7 +13,7 @@ import blackbox_zo as bz
 from blackbox_zo._typing import Floats
 from blackbox_zo.testing import check_estimator
 
-from ..helpers import bits, run, sphere
+from ..helpers import bits, run, sphere, told
 from ..rules.test_rules import RULES
 
 
@@ -75,6 +76,8 @@ ROWS = [
     Row(bz.PreferenceGP(0.5, 6, n_ranked=1, history=12), budget=120),
     Row(bz.Surrogate(0.1, 3, 20), budget=150),
     Row(bz.Surrogate(0.1, 2, 9, noise=1e-4), bz.SGD(0.1), budget=150),
+    Row(bz.OrdinalSurrogate(0.5), budget=300),
+    Row(bz.OrdinalSurrogate(0.5, 2), budget=600),
     Row(bz.EvolutionStrategy(0.5)),
     Row(bz.EvolutionStrategy(0.5, 7, model=True), order_only=False),
     Row(bz.Asynchronous(bz.EvolutionStrategy(0.5))),
@@ -110,6 +113,7 @@ ROWS = [
     Row(bz.ConsensusBased(0.5, 20, noise="isotropic"), budget=2000),
     Row(bz.ConsensusBased(0.2, 20, alpha=30.0, scheme="hopping")),
 ]
+
 
 each = pytest.mark.parametrize("row", ROWS, ids=lambda row: repr(row.estimator))
 
@@ -159,9 +163,7 @@ def draws_again(estimator: bz.Estimator) -> bool:
     state = estimator.start(x)
     for t in range(estimator.warmup + 1):
         queries = estimator.sample(state, x, bz.Key(2, t))
-        values = bz.Values(sphere(x.points(queries)))
-        feedback = values if bz.Values in estimator.accepts else values.ranking()
-        state, step = estimator.estimate(state, x, queries, feedback)
+        state, step = estimator.estimate(state, x, queries, told(estimator, sphere(x.points(queries))))
     return hasattr(step.directions, "key")
 
 
@@ -187,7 +189,8 @@ def test_any_rule_goes_with_any_estimator(row: Row, rule: bz.Rule) -> None:
         return
     first, second = search(), search()
     assert first.nfev == 31
-    assert np.isfinite(first.x).all() and np.isfinite(first.best.value)
+    assert np.isfinite(first.x).all()
+    assert np.isfinite(first.best.value) or bz.Values not in row.estimator.accepts
     assert bits(first.x) == bits(second.x) and first.best.id == second.best.id
 
 
@@ -200,11 +203,13 @@ def test_workers_that_share_values_make_the_same_move(row: Row) -> None:
         half = mine.n // 2
         values = np.concatenate((sphere(mine.points[:half]), sphere(theirs.points[half:])))
         for search, proposal in ((one, mine), (other, theirs)):
-            search.tell(proposal, bz.Values(values))
+            search.tell(proposal, told(row.estimator, values))
     assert bits(one.x) == bits(other.x)
 
 
-@each
+@pytest.mark.parametrize(
+    "row", [row for row in ROWS if bz.Values in row.estimator.accepts], ids=lambda row: repr(row.estimator)
+)
 def test_gradient_has_the_structure_of_x(row: Row) -> None:
     x = {"w": np.ones((2, 2)), "b": 0.5}
     g = bz.gradient(lambda x: float((x["w"] ** 2).sum() + x["b"] ** 2), x, row.estimator, seed=1)
@@ -251,3 +256,39 @@ def test_every_estimator_has_a_row() -> None:
 def test_every_rule_has_a_row() -> None:
     public = {v for v in vars(bz).values() if isinstance(v, type) and issubclass(v, bz.Rule)} - {bz.Rule}
     assert {type(rule) for rule, _ in RULES} >= public
+
+
+@each
+def test_a_search_says_once_that_it_asks_about_points_that_are_out(row: Row) -> None:
+    """In every phase of the estimator; and where a second worker gets points of its own, it says nothing."""
+    search = bz.Search(np.linspace(-1.0, 1.0, 6), row.estimator, row.rule, seed=3)
+    quiet = bz.Search(np.linspace(-1.0, 1.0, 6), row.estimator, row.rule, seed=3)
+    said = 0
+    for _ in range(row.estimator.warmup + 6):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            first, second = search.ask(), search.ask()
+        merged = [quiet.ask(repeats=True), quiet.ask(repeats=True)]  # warnings are errors
+        assert np.array_equal(merged[1].points, second.points)
+        again = np.array_equal(first.points, second.points)
+        assert len(caught) == (again and not said and not row.estimator.any_age)
+        if caught:
+            said, message = 1, str(caught[0].message)
+            assert f"`{type(row.estimator).__name__}`" in message and "Tell these first" in message
+            assert f"Step {second.step} asks about the very points of step {first.step}" in message
+        for p, q in zip((first, second), merged, strict=True):
+            for s, proposal in ((search, p), (quiet, q)):
+                s.tell(proposal, told(row.estimator, sphere(proposal.points)))
+    assert said == waits(row.estimator)
+
+
+def waits(estimator: bz.Estimator) -> bool:
+    """Whether there are steps whose points depend on nothing but answers."""
+    if isinstance(estimator, bz.RankSGD):
+        return not estimator.shared_round
+    if isinstance(estimator, bz.Coordinatewise):
+        return not isinstance(estimator.coordinates, str)  # else each step has the next block
+    return isinstance(estimator, DETERMINED) or getattr(estimator, "model", False)
+
+
+DETERMINED = bz.QuasiNewton | bz.TrustRegion | bz.BlockDescent | bz.CoordinateSearch | bz.Portfolio

@@ -46,12 +46,12 @@ def noisy_bowl() -> Callable[[Floats], float]:
 # ------------------------------------------------------------------------------------------- the search
 
 
-@pytest.mark.parametrize("condition", [1.0, 1e2, 1e4])
-@pytest.mark.parametrize("noise", [1e-3, 1e-1])
+@pytest.mark.parametrize("condition", [1.0, 1e2, 1e4, 1e6])
+@pytest.mark.parametrize("noise", [1e-3, 1.0])
 def test_turned_ellipsoids_are_solved_to_less_than_the_noise(condition: float, noise: float) -> None:
     f = ellipsoid(10, condition)
     ends = [f(searched(f, np.full(10, 2.0), 4000, noise, seed).variable.x) for seed in range(3)]
-    assert np.median(ends) < noise
+    assert np.median(ends) < 0.2 * noise
 
 
 def test_newton_steps_are_averaged_so_more_queries_come_closer() -> None:
@@ -151,8 +151,8 @@ def test_a_quadratic_has_its_gradient_and_curvatures_told_exactly(seed: int, d: 
     x[rng.random(d) < 0.3] = 1.0  # some at a bound
     variable = bz.Vector(x, bounds=(-1, 1)) if bounded else bz.Vector(x)
     near = near_bounds(variable, h, 0.01, 1.0)
-    b = parted(h, near)
-    rows = displacements(variable, b, near, 0.01, 1.0)
+    b = parted(h, near, 0.01, 1.0)
+    rows = displacements(variable, b, near, 0.01, 1.0, rng.standard_normal((d, d)))
     rises = rows @ g + 0.5 * np.einsum("ij,ij->i", rows @ h, rows)
     seen, error = bends(rows, rises)
     u = rows[:d]
@@ -167,7 +167,9 @@ def test_a_quadratic_has_its_gradient_and_curvatures_told_exactly(seed: int, d: 
 
 def test_each_difference_bends_as_much_along_the_axes_of_any_hessian() -> None:
     h = quadratic(np.random.default_rng(1), 4)[1]
-    rows = displacements(bz.Vector(np.zeros(4)), h, np.zeros(4, dtype=bool), 0.3, 100.0)
+    rows = displacements(
+        bz.Vector(np.zeros(4)), h, np.zeros(4, dtype=bool), 0.3, 100.0, np.random.default_rng(2).standard_normal((4, 4))
+    )
     np.testing.assert_allclose(0.5 * np.einsum("ij,ij->i", rows @ h, rows), 0.3)
 
 
@@ -185,13 +187,22 @@ def test_curvatures_that_noise_does_not_explain_are_halved_or_doubled_at_most(se
     g, h = quadratic(rng, 4)
     wrong = quadratic(rng, 4)[1]
     free = np.zeros(4, dtype=bool)
-    rows = displacements(bz.Vector(np.zeros(4)), wrong, free, 8.0, 1e9)
+    rows = displacements(bz.Vector(np.zeros(4)), wrong, free, 8.0, 1e9, rng.standard_normal((4, 4)))
     b, agrees = rescaled(wrong, rows, rows @ g + 0.5 * np.einsum("ij,ij->i", rows @ h, rows), 1.0, 0.0)
-    axes = rows[:4] / np.linalg.norm(rows[:4], axis=1)[:, None]
-    ratio = np.einsum("ij,ij->i", axes @ b, axes) / np.einsum("ij,ij->i", axes @ wrong, axes)
+    ratio = np.einsum("ij,ij->i", rows @ b, rows) / np.einsum("ij,ij->i", rows @ wrong, rows)
     assert ratio.min() > 0.5 - 1e-9 and ratio.max() < 2.0 + 1e-9
     assert np.linalg.eigvalsh(b).min() > 0.0
     assert agrees == (np.abs(ratio - 1.0) < 1e-9).all()
+
+
+def test_random_axes_teach_all_of_a_hessian() -> None:
+    rng = np.random.default_rng(0)
+    g, h = quadratic(rng, 4)
+    b, free = np.eye(4), np.zeros(4, dtype=bool)
+    for _ in range(60):
+        rows = displacements(bz.Vector(np.zeros(4)), b, free, 8.0, 1e9, rng.standard_normal((4, 4)))
+        b, _ = rescaled(b, rows, rows @ g + 0.5 * np.einsum("ij,ij->i", rows @ h, rows), 1e-9, 1.0)
+    np.testing.assert_allclose(b, h, rtol=1e-3, atol=1e-3)
 
 
 @given(SEEDS)

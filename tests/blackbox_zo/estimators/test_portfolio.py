@@ -188,6 +188,12 @@ def test_rankings_go_to_a_member_that_takes_them() -> None:
     oracle = bz.RankOnly(bz.FunctionOracle(bowl))
     r = bz.minimize(oracle, np.full(4, 3.0), budget=1000)
     assert bowl(r.center) < 1e-3
+    assert [run.member for run in r.trace if run.queries > 1] == ["OrdinalSurrogate"]
+
+
+def test_a_member_that_needs_rankings_is_left_out_of_values() -> None:
+    r = bz.minimize(bowl, np.full(4, 3.0), bz.Portfolio((bz.OrdinalSurrogate(0.3), bz.EvolutionStrategy(0.3))), 600)
+    assert {run.member for run in r.trace} == {"EvolutionStrategy"}
 
 
 # ------------------------------------------------------------------------------------------- members that break
@@ -307,7 +313,7 @@ def test_one_member_needs_no_tuple() -> None:
 
 def test_late_answers_of_a_run_that_is_over_move_nothing() -> None:
     search = bz.Search(np.full(3, 2.0), bz.Portfolio((bz.QuasiNewton(), ES)), seed=0)
-    first, second = search.ask(), search.ask()
+    first, second = search.ask(), search.ask(repeats=True)
     for proposal in (first, second):
         search.tell(proposal, bz.Values([bowl(x) for x in proposal.points]))
     third = search.ask()
