@@ -97,9 +97,8 @@ class NoisyQuasiNewton(Estimator):
         none = np.zeros(d)
         line = Line(none, 0.0, 0.0, 0.0, 0.0, none, math.nan, 0, 4.0, True)
         return NoisyState(
-            OPENING, np.zeros(0), math.nan, 0.0, none, none, np.zeros((d, d)), line, np.zeros(0), float(self.radius),
-            10.0 * self.radius,
-            0, math.nan, 0, 0,
+            OPENING, np.zeros(0), math.nan, 0.0, 0.0, none, none, np.zeros((d, d)), line, np.zeros(0),
+            float(self.radius), 10.0 * self.radius, 0, math.nan, 0, 0,
         )  # fmt: skip
 
     @override
@@ -196,8 +195,8 @@ class NoisyQuasiNewton(Estimator):
         p = step[free]
         predicted = -float(slope @ p + 0.5 * curvature @ (p * p))
         return s._replace(
-            phase=LINE, value=value, error=error, gradient=g, line=Line.begin(step, float(slope @ p), value),
-            predicted=predicted, matrix=np.diag(diagonal),
+            phase=LINE, value=value, error=error, lately=error**2, gradient=g, matrix=np.diag(diagonal),
+            line=Line.begin(step, float(slope @ p), value), predicted=predicted,
         )  # fmt: skip
 
     def _along(self, s: NoisyState, value: float, move: Floats) -> tuple[NoisyState, Floats | None]:
@@ -232,9 +231,7 @@ class NoisyQuasiNewton(Estimator):
         """A gradient; with it B, and a line, or a Newton step where noise would hide what a line gains."""
         d, at_x = variable.size, values[:2]
         if np.isfinite(at_x).all():
-            share = 0.2 / (1 + min(s.rounds, 19))  # while x stands, so does the noise
-            error = math.sqrt((1 - share) * s.error**2 + share * float(at_x.var(ddof=1)))
-            s = s._replace(value=float(at_x.mean()), error=error)
+            s = s.with_spread(float(at_x.mean()), float(at_x.var(ddof=1)))
         rises = values[2:] - s.value
         b, agrees = rescaled(self._parted(s, variable)[0], rows[2:], rises, s.error, 1.0 / (1 + s.rounds))
         if not agrees:

