@@ -291,4 +291,6 @@ def waits(estimator: bz.Estimator) -> bool:
     return isinstance(estimator, DETERMINED) or getattr(estimator, "model", False)
 
 
-DETERMINED = bz.QuasiNewton | bz.TrustRegion | bz.BlockDescent | bz.CoordinateSearch | bz.Portfolio
+DETERMINED = (
+    bz.QuasiNewton | bz.NoisyQuasiNewton | bz.TrustRegion | bz.BlockDescent | bz.CoordinateSearch | bz.Portfolio
+)
