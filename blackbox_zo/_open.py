@@ -65,7 +65,9 @@ class Open:
 
     def copy(self) -> Open:
         """A copy, marked as not handed out."""
-        out = Open(self.version, self.ended, self.state, self.begun, self.queries, self.first_id, self.moment)
+        moment = Moment(self.moment.learning)  # what is told to one is not told to the other
+        moment.states = self.moment.states
+        out = Open(self.version, self.ended, self.state, self.begun, self.queries, self.first_id, moment)
         out.left, out.waiting, out.values = self.left, self.waiting.copy(), self.values.copy()
         out.stderr = None if self.stderr is None else self.stderr.copy()
         out.rankings, out.told_as = list(self.rankings), self.told_as

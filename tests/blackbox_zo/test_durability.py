@@ -468,3 +468,18 @@ def test_what_a_journal_or_a_checkpoint_tells_is_absorbed_once_however_many_runs
             list(s.run(oracle, steps=2))
         assert oracle.absorbed == 8 + 6
         assert s.state_of(oracle).n == 4 * 14
+
+
+def test_a_snapshot_changes_nothing_of_an_open_step() -> None:
+    """What was told before it and after it is known together: a point that a `Cache` knows is not asked again."""
+    asked: list[float] = []
+    oracle = Cache(bz.FunctionOracle(lambda x: asked.append(float(x[0])) or float(x @ x)))
+    search = bz.Search(np.ones(3), bz.SPSA(0.2, 3), seed=0)
+    p = search.ask()
+    same = [i for i in range(p.n) if np.array_equal(p.points[i], p.points[0])]
+    assert len(same) == 4  # x itself
+    search.snapshot()
+    for i in same:
+        some = p.take(np.array([i]))
+        search.tell(p, oracle.answer(some), some.ids)
+    assert len(asked) == 1

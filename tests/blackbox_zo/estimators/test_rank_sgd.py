@@ -190,7 +190,7 @@ def test_a_gradient_round_without_an_edge_is_asked_again() -> None:
 
 def test_a_line_search_from_where_x_no_longer_is_moves_nothing() -> None:
     search, first = after_a_gradient(bz.RankSGD(0.2, 6))
-    second = search.ask()
+    second = search.ask(repeats=True)
     search.tell(first, bz.Ranking([4], 5))
     x, state = search.x, search.state
     search.tell(second, bz.Ranking([4], 5))

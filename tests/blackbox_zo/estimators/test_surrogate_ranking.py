@@ -185,7 +185,7 @@ def test_rankings_are_asked_for_whole_generations() -> None:
 def test_a_late_answer_teaches_the_model_but_does_not_move_x() -> None:
     search = bz.Search(np.ones(3), bz.EvolutionStrategy(0.5, 9, model=True), seed=1)
     asks(search, sphere, 60)
-    early, late = search.ask(), search.ask()
+    early, late = search.ask(), search.ask(repeats=True)
     search.tell(early, bz.Values(sphere(early.points)))
     x, state = search.x.copy(), search.state
     search.tell(late, bz.Values(sphere(late.points)))
