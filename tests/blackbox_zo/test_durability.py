@@ -470,16 +470,16 @@ def test_what_a_journal_or_a_checkpoint_tells_is_absorbed_once_however_many_runs
         assert s.state_of(oracle).n == 4 * 14
 
 
-def test_a_snapshot_changes_nothing_of_an_open_step() -> None:
-    """What was told before it and after it is known together: a point that a `Cache` knows is not asked again."""
-    asked: list[float] = []
-    oracle = Cache(bz.FunctionOracle(lambda x: asked.append(float(x[0])) or float(x @ x)))
+def test_what_was_learnt_in_an_open_step_is_forgotten_where_the_search_goes_back() -> None:
+    oracle = Cache(bz.FunctionOracle(lambda x: float(x @ x)))
     search = bz.Search(np.ones(3), bz.SPSA(0.2, 3), seed=0)
     p = search.ask()
-    same = [i for i in range(p.n) if np.array_equal(p.points[i], p.points[0])]
-    assert len(same) == 4  # x itself
-    search.snapshot()
-    for i in same:
-        some = p.take(np.array([i]))
-        search.tell(p, oracle.answer(some), some.ids)
-    assert len(asked) == 1
+    same = np.flatnonzero((p.points == p.points[0]).all(axis=1))  # x itself, four times
+    then, twice = search.snapshot(), p.take(same[:2])
+    search.tell(p, oracle.answer(twice.take(np.array([1]))), twice.ids[1:])
+    search.restore(then)
+    p = search.ask()
+    twice = p.take(same[:2])
+    search.tell(p, oracle.answer(twice), twice.ids)  # together they are one lesson
+    (learnt,) = json.loads(str(search.state_dict()["open/0/learnt"])).values()
+    assert len(learnt) == 1
