@@ -327,7 +327,7 @@ class Portfolio(Estimator):
             raise RuntimeError(f"No member of the portfolio is left. {told(s.reasons)}")
         if (unused := np.flatnonzero(able & (s.runs == 0))).size:
             if s.phase == MEMBER and s.member >= 0 and not (self.any_age or s.ranked):  # noise may show later
-                s = s._replace(phase=AGAIN, member=-1, before=s.best)
+                s = s._replace(phase=PROBE, member=-1, before=s.best)
                 return s, move_by(variable, s.incumbent - variable.value)
             s = s._replace(member=int(unused[0]))
             if not (self.any_age and math.isnan(s.best)):

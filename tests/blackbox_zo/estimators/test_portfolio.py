@@ -64,7 +64,8 @@ def test_members_run_in_order_then_the_one_that_spent_least_restarts() -> None:
     names = [run.member for run in r.trace]
     assert names[:4] == ["CoordinateSearch", "TrustRegion", "EvolutionStrategy", "EvolutionStrategy"]
     assert "TrustRegion" in names[4:] and "CoordinateSearch" not in names[4:]
-    assert sum(run.queries for run in r.trace) + names[4:].__len__() + 2 + 3 == 6000  # a jump each, x0 twice, x thrice
+    asked = sum(run.queries for run in r.trace) + names[4:].__len__() + 2  # a jump each, and x0 twice
+    assert 3 <= 6000 - asked <= 6  # x when each of the others begins, and again where rounding makes a difference
     assert all(run.ended for run in r.trace[:-1])
     assert not r.trace[-1].ended
     for before, after in zip(r.trace, r.trace[1:], strict=False):
@@ -175,6 +176,16 @@ def test_noise_that_shows_only_later_is_noticed_when_the_next_member_begins() ->
     assert r.trace[0].member == "CoordinateSearch"
     assert r.stderr > 0
     assert "NoisyQuasiNewton" in {run.member for run in r.trace}
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("d", [5, 12])
+def test_a_function_that_magnifies_rounding_is_not_taken_for_noisy(d: int, seed: int) -> None:
+    turn = np.linalg.qr(np.random.default_rng(seed).standard_normal((d, d)))[0]
+    steep = np.logspace(0, 6, d)
+    r = bz.minimize(lambda x: float(steep @ (turn @ (x - 0.3)) ** 2), np.full(d, 3.1), budget=200 * d, bounds=(-5, 5))
+    assert r.stderr == 0.0
+    assert "NoisyQuasiNewton" not in {run.member for run in r.trace}
 
 
 def test_what_is_meant_for_noise_works_without_if_there_is_nothing_else() -> None:
