@@ -60,6 +60,9 @@ LOOKED_AT = 8
 REPEATS = 4
 """Values at x0 from which noise is known."""
 
+BACK = 1e-9
+"""By what share of all that was gained f may differ where x has come back to a point but for rounding."""
+
 NO_ANSWER = 30
 """After so many queries without any answer an asynchronous portfolio goes elsewhere."""
 
@@ -277,8 +280,10 @@ class Portfolio(Estimator):
             known = 0.0 if feedback.stderr is None else float(np.nan_to_num(feedback.stderr[0]))
             return s._replace(phase=AGAIN, noise=known, before=value), still(variable)
         if s.phase == AGAIN:
-            gap = abs(value - s.before)
-            s = s._replace(noise=max(s.noise, gap if gap > ROUNDING * abs(value) else 0.0))
+            gap, rounding = abs(value - s.before), ROUNDING * abs(value)
+            if len(s.ledger):  # x came back to the best point, but for rounding
+                rounding = max(rounding, BACK * abs(float(s.ledger[0, 2]) - s.before))
+            s = s._replace(noise=max(s.noise, gap if gap > rounding else 0.0))
             if s.noise:
                 s = with_centre(s if len(s.centre) else with_centre(s, s.before), value)
                 if len(s.centre) < REPEATS:
@@ -327,7 +332,7 @@ class Portfolio(Estimator):
             raise RuntimeError(f"No member of the portfolio is left. {told(s.reasons)}")
         if (unused := np.flatnonzero(able & (s.runs == 0))).size:
             if s.phase == MEMBER and s.member >= 0 and not (self.any_age or s.ranked):  # noise may show later
-                s = s._replace(phase=PROBE, member=-1, before=s.best)
+                s = s._replace(phase=AGAIN, member=-1, before=s.best)
                 return s, move_by(variable, s.incumbent - variable.value)
             s = s._replace(member=int(unused[0]))
             if not (self.any_age and math.isnan(s.best)):
