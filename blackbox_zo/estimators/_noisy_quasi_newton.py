@@ -178,14 +178,14 @@ class NoisyQuasiNewton(Estimator):
         k, d = free.size, variable.size
         at_x = np.append(s.values, values[: max(0, REPEATS - len(s.values))])
         at_x = at_x[np.isfinite(at_x)]
-        if not at_x.size:
-            return s._replace(reason=1)
+        if not at_x.size or not k:
+            return s._replace(reason=2 if at_x.size else 1)
         at, h = values[-2 * k :].reshape(2, k), queries.scale[-2 * k :].reshape(2, k)
         value, error = float(at_x.mean()), float(at_x.std(ddof=1)) if at_x.size > 1 else 0.0
         seen = float(np.nanmax(at) - np.nanmin(at)) if np.isfinite(at).any() else 0.0
         if seen <= PLAIN * error:
             wider = min(WIDER * s.radius, s.reach)
-            return s._replace(values=at_x, radius=wider, reason=0 if wider > s.radius and k else 2)
+            return s._replace(values=at_x, radius=wider, reason=0 if wider > s.radius else 2)
         error = max(error, ROUNDING * seen)
         slope, curvature, p = separable(h, at - value, 2 * s.radius)
         g, far, diagonal = np.zeros(d), np.zeros(d), np.ones(d)

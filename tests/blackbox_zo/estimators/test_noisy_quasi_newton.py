@@ -129,6 +129,14 @@ def test_a_variable_that_cannot_move_is_left_alone() -> None:
     np.testing.assert_allclose(search.variable.x[1:], 1.0, atol=0.2)
 
 
+def test_where_nothing_can_move_it_is_over() -> None:
+    search = searched(lambda x: float(x @ x), np.ones(2), 50, 0.01, bounds=[(1, 1), (1, 1)])
+    assert bz.NoisyQuasiNewton().over(search.state, search.variable)
+    rng = np.random.default_rng(0)
+    r = bz.minimize(lambda x: float(x @ x) + rng.normal(), np.ones(2), budget=60, bounds=[(1, 1), (1, 1)])
+    assert r.x.tolist() == [1.0, 1.0]
+
+
 def test_the_radius_is_checked() -> None:
     with pytest.raises(ValueError, match="radius"):
         bz.NoisyQuasiNewton(0.0)
