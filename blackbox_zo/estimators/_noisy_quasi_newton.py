@@ -170,7 +170,8 @@ class NoisyQuasiNewton(Estimator):
             return 1
         if s.phase == ALONG:
             return 2 + 2 * variable.size
-        return max(0, REPEATS - len(s.values)) + 2 * _free(variable).size or 1
+        k = _free(variable).size
+        return max(0, REPEATS - len(s.values)) + 2 * k if k else 1
 
     def _opened(self, s: NoisyState, variable: Vector, queries: Queries, values: Floats) -> NoisyState:
         """A diagonal quadratic, and the line search towards its least point."""
