@@ -286,7 +286,7 @@ class Portfolio(Estimator):
             s = s._replace(noise=max(s.noise, gap if gap > rounding else 0.0))
             if s.noise:
                 s = with_centre(s if len(s.centre) else with_centre(s, s.before), value)
-                if len(s.centre) < REPEATS:
+                if len(s.centre) < REPEATS and not math.isnan(value):
                     return s, still(variable)
                 s = s._replace(noise=max(s.noise if feedback.stderr is not None else 0.0, float(s.centre.std(ddof=1))))
         if math.isnan(s.best):
@@ -307,11 +307,10 @@ class Portfolio(Estimator):
         """After a step of a member: where it stands, and whether another goes on."""
         if len(s.centre):
             s = standing(s, variable.value)
-        if self._usable(s).sum() == 1:
+        over = bool(why)
+        if not (over or turn_is_over(s, variable.size)) or self._usable(s).sum() == 1:
             return s, step
-        if why:
-            return self._turn(without(s), variable, why)
-        return self._turn(s, variable, "its turn was over") if turn_is_over(s, variable.size) else (s, step)
+        return self._turn(without(s) if over else s, variable, why or "its turn was over")
 
     def _turn(self, s: PortfolioState, variable: Vector, why: str) -> tuple[PortfolioState, Step]:
         """Under noise: the present member stops, and another begins at x, or goes on from where it stands."""
