@@ -15,7 +15,7 @@ from blackbox_zo._typing import override
 from blackbox_zo.feedback import Values
 from blackbox_zo.oracle import Answers, Part, gather, parts_of
 from blackbox_zo.proposal import Proposal
-from blackbox_zo.workers._cancel import Cancelled, CancelScope, current
+from blackbox_zo.workers._cancel import Cancelled, CancelScope, current, next_of
 from blackbox_zo.wrappers import Wrapper
 
 __all__ = ["Timeout"]
@@ -64,7 +64,7 @@ class Timeout(Wrapper):
             with outer.heard(lambda: arrived.put(Cancelled())):
                 while waiting:
                     try:
-                        entry = arrived.get(timeout=max(min(own, outer.deadline) - time.monotonic(), 0.0))
+                        entry = next_of(arrived, min(own, outer.deadline))
                     except queue.Empty:
                         if outer.deadline < own:
                             raise Cancelled from None

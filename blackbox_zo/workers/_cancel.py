@@ -17,7 +17,11 @@ from contextvars import ContextVar, Token
 from multiprocessing.connection import Connection, Pipe
 from typing import TypeVar
 
-__all__ = ["CancelScope", "Cancelled", "current", "woken"]
+__all__ = ["LOOK", "CancelScope", "Cancelled", "current", "next_of", "woken"]
+
+LOOK = 0.5
+"""Longest wait of `next_of` in seconds. Python looks for signals, then waits: a signal that comes in between is heard
+only after the wait."""
 
 T = TypeVar("T")
 
@@ -63,9 +67,8 @@ class CancelScope:
         Raises:
             Cancelled: The scope was cancelled, or its deadline has passed.
         """
-        left = None if math.isinf(self.deadline) else max(0.0, self.deadline - time.monotonic())
         try:
-            found = came.get(timeout=left)
+            found = next_of(came, self.deadline)
         except queue.Empty:
             found = None
         if found is None:
@@ -106,6 +109,21 @@ _current: ContextVar[CancelScope | None] = ContextVar("scope", default=None)
 def current() -> CancelScope | None:
     """The innermost enclosing `CancelScope`, or None."""
     return _current.get()
+
+
+def next_of(came: queue.SimpleQueue[T], deadline: float) -> T:
+    """The next item of a queue; signals are heard while it waits.
+
+    Raises:
+        queue.Empty: There was none until the deadline.
+    """
+    while True:
+        left = max(0.0, deadline - time.monotonic())
+        try:
+            return came.get(timeout=min(left, LOOK))
+        except queue.Empty:
+            if left <= LOOK:
+                raise
 
 
 @contextlib.contextmanager

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from blackbox_zo._paths import expanded
 from blackbox_zo._stop import Stop
 from blackbox_zo.errors import OracleError, StopRun
+from blackbox_zo.workers._cancel import LOOK
 from oracles.options import BadInput, told
 
 if TYPE_CHECKING:
@@ -162,7 +163,8 @@ def _serve(parsed: Mapping[str, argparse.Namespace], kind: Kind, shared: Any) ->
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join()
+            while thread.is_alive():  # a signal is heard between two waits
+                thread.join(LOOK)
     except KeyboardInterrupt:
         interrupted = True
     finally:
