@@ -35,6 +35,10 @@ MANY = 100
 SEVERAL = 700
 """Above this dimension a budget is often smaller than the 2 d queries with which `QuasiNewton` opens."""
 
+LOOSE, SMALL, ALONE, LARGE = 0.05, 0.1, 0.003, 10.0
+"""When x0 says that an element has another scale: see `unit_of`. A random start has a single small element by chance,
+and by that many queries would be lost, as a short unit is a narrow view; several are no chance."""
+
 DENSE = 1000
 """Up to this dimension d × d numbers are kept."""
 
@@ -114,12 +118,26 @@ def answered_singly(start: Vector, estimator: Estimator) -> Estimator:
 
 
 def unit_of(start: Vector) -> Floats:
-    """The unit of each element, shape (d,): half the distance of its bounds if it has two.
+    """The unit of each element, shape (d,): half the distance of its bounds if it has two, else 1, unless x0 says more.
 
-    Else it is 1 where x0 is between 0.01 and 100 or is 0, as variables are often scaled so, and |x0| where that is
-    smaller or larger, since 1 would then be far too long or too short a move.
+    Let s be |x0|, or the distance to the nearer bound where that is less; 0 says nothing. s is small if it is at most
+    0.05 of half the distance of the bounds, or 0.1 without two bounds, where an |x0| above 10 is large. If two elements
+    and a third of all are small or large, that is no accident: bounds are loose, or x is on another scale. Then the
+    unit of the small ones is s. Else only of those with s at most 0.003 of what it would be. That of large ones is
+    |x0|.
     """
-    width, size = (start.upper - start.lower) / 2.0, np.abs(start.flat)
-    free = np.where((size > 0) & ((size < 0.01) | (size > 100.0)), size, 1.0)
-    out: Floats = np.where(np.isfinite(width) & (width > 0), width, free)
+    half = (start.upper - start.lower) / 2.0
+    bounded, size = np.isfinite(half), np.abs(start.flat)
+    usual = np.where(bounded & (half > 0), half, 1.0)
+    s = np.minimum(_positive(size), _positive(np.minimum(start.flat - start.lower, start.upper - start.flat)))
+    large = ~bounded & (size > LARGE)
+    small = (half > 0) & (s <= np.where(bounded, LOOSE, SMALL) * usual)
+    if (small | large).sum() < max(2, small.size / 3):
+        small = (half > 0) & (s <= ALONE * usual)
+    out: Floats = np.where(small, s, np.where(large, size, usual))
     return out
+
+
+def _positive(distance: Floats) -> Floats:
+    """Distances, infinite where they are 0."""
+    return np.where(distance > 0.0, distance, np.inf)

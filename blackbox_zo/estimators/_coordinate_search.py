@@ -27,6 +27,10 @@ ROUNDING = 5e-16
 COUPLED = 0.05
 """How far what f gains for a joint move may be from the sum over single coordinates, as a share of the sum of sizes."""
 
+DOMINATED = 2.0
+"""Where the largest size is more than so many times the sum of the others, the share is of that many times the others:
+a joint move then gains what that one gains, whether f is separable or not."""
+
 IDLE = 50
 """Rounds without a gain after which it is over."""
 
@@ -70,9 +74,10 @@ class CoordinateSearch(Estimator):
     """A global search along all coordinates at once, for separable functions `f(x) = sum_i f_i(x_i)`.
 
     Each round asks about one place along each coordinate, d queries: first half the way to the farther end of its
-    interval, then both ends; then in turn the middle of the easiest interval between places (STEP; Swarzberg, Seront &
-    Bersini 1994), which finds the best of many minima, and the least point of the parabola at the best place, which
-    makes it exact. One more query is where all coordinates are at their best; x moves there.
+    interval, but no further than `radius`, then both ends; then in turn the middle of the easiest interval between
+    places (STEP; Swarzberg, Seront & Bersini 1994), which finds the best of many minima, and the least point of the
+    parabola at the best place, which makes it exact. One more query is where all coordinates are at their best; x moves
+    there.
 
     If f is separable, that query gains the sum of what the coordinates gained alone. After the first round such a query
     is made in any case, half the way along all coordinates at once. So most functions that are not separable have shown
@@ -82,8 +87,8 @@ class CoordinateSearch(Estimator):
     The estimate is minus the move, for `SGD(1.0)`. It keeps two numbers for each query.
 
     Args:
-        radius: How far from x the ends are where there is no bound, positive, in units of the variable. The span
-            doubles as long as its end is the best place.
+        radius: How far from x the ends are where there is no bound, and how far the first round goes at most, positive,
+            in units of the variable. Without a bound the span doubles as long as its end is the best place.
 
     Raises:
         ValueError: `radius` is not positive.
@@ -147,7 +152,8 @@ class CoordinateSearch(Estimator):
         down, up = np.maximum(low, s.places[:, 0] - reach), np.minimum(high, s.places[:, 0] + reach)
         above = up - s.places[:, 0] >= s.places[:, 0] - down
         out: Floats = np.where(above == (m < 3), up, down)
-        return 0.5 * (s.places[:, 0] + out) if m == 1 else out
+        way = out - s.places[:, 0]
+        return out if m > 1 else s.places[:, 0] + np.clip(0.5 * way, -self.radius, self.radius)
 
     # ----------------------------------------------------------------------------------------------------- answering
 
@@ -186,7 +192,9 @@ class CoordinateSearch(Estimator):
     ) -> tuple[CoordinateState, Step]:
         """After the joint move: whether its parts explain what it gained, and the move to the best point known."""
         parts = s.rises[:, -1] if _opening(s) else _best(s)[1]
-        slack = COUPLED * float(np.abs(parts).sum()) + 64 * ROUNDING * abs(s.value) * variable.size
+        sizes = np.abs(parts)
+        total, most = float(sizes.sum()), float(sizes.max())
+        slack = COUPLED * min(total, DOMINATED * (total - most)) + 64 * ROUNDING * (abs(s.value) + total)
         gap = abs(value - s.value - float(parts.sum()))  # NaN or infinite after a failure
         separable = gap <= slack or (_opening(s) and not math.isfinite(gap))  # where an end failed, later rounds tell
         alone = _alone(s, variable)

@@ -36,11 +36,9 @@ FADES = 0.9
 COUNTS = 1e-3
 """That is judged while the promise is at least so large, as a share of the differences seen in the opening."""
 
-
-def error_of(s: TrustRegionState) -> float:
-    """Error of a value."""
-    return max(ROUNDING * abs(s.value), s.noise)
-
+DROWNS = 1e8
+"""A value above the best by so many times the differences within the model counts as failed: in sums with it, these
+would be lost to rounding."""
 
 STRETCH = 3.0
 """How much longer than the shortest an axis may become at once."""
@@ -53,6 +51,11 @@ AGE = 0.5
 
 POISED = 0.03
 """Where a point would add less than this to what the others determine, it takes the place of another."""
+
+
+def error_of(s: TrustRegionState) -> float:
+    """Error of a value."""
+    return max(ROUNDING * abs(s.value), s.noise)
 
 
 def absorbed(s: TrustRegionState, x: Floats, value: float, most: int) -> TrustRegionState:
@@ -80,7 +83,7 @@ def absorbed(s: TrustRegionState, x: Floats, value: float, most: int) -> TrustRe
 
 def judged(s: TrustRegionState, x: Floats, value: float, most: int) -> tuple[TrustRegionState, bool]:
     """After the answer to a trial: the model, the radius, whether the step was poor, and whether all were."""
-    if not math.isfinite(value):
+    if not math.isfinite(value) or value - s.value > DROWNS * float(np.ptp(s.model.values)):
         delta = 0.25 * s.delta
         return s._replace(delta=delta, rho=min(s.rho, delta)), False
     if s.phase == GEOMETRY:
@@ -99,6 +102,9 @@ def judged(s: TrustRegionState, x: Floats, value: float, most: int) -> tuple[Tru
         delta = s.rho
     surplus = FADES * s.surplus + max(s.value - value, 0.0) - KEPT * s.predicted
     rugged = surplus < 0.0 and s.judged + 1 >= x.size and s.predicted > COUNTS * s.spread
+    # Long steps on a smooth function that grows fast fail too, but short ones change little: less and less beside what
+    # the opening saw, as the square of their length
+    rugged = rugged and abs(s.value - value) > s.spread * (length / s.radius) ** 2
     reason = REASONS.index(RUGGED) if rugged else 0
     s = s._replace(delta=delta, surplus=surplus, judged=s.judged + 1, reason=reason)
     return absorbed(s, x, value, most), ratio <= 0.1

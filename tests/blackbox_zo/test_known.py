@@ -68,8 +68,8 @@ def test_known_values_cost_nothing_and_the_search_begins_at_the_best() -> None:
 
 def test_x0_is_asked_and_the_first_member_begins_at_the_better_known_point() -> None:
     near = TARGET + 1e-3
-    result, seen = asked(x0=np.full(3, 50.0), known=[(near, bowl(near))], budget=20)
-    assert np.array_equal(seen[0], np.full(3, 50.0)) and np.array_equal(seen[1], seen[0])
+    result, seen = asked(x0=np.full(3, 9.0), known=[(near, bowl(near))], budget=20)
+    assert np.array_equal(seen[0], np.full(3, 9.0)) and np.array_equal(seen[1], seen[0])
     assert max(np.abs(x - TARGET).max() for x in seen[2:]) < 1.01  # the first moves are of one unit
     assert result.fun < 1e-5
 

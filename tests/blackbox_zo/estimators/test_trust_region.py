@@ -49,6 +49,27 @@ def test_the_unit_of_f_does_not_matter(factor: float) -> None:
     assert search.best.value < 1e-9 * factor
 
 
+def test_a_value_beside_which_others_are_rounding_is_no_part_of_the_model() -> None:
+    """The first long step meets a wall of 1e250."""
+
+    def f(x: Floats) -> float:
+        return float(((x - [40.0, 1.0]) ** 2).sum() + (1e250 if x[0] > 41.5 else 0.0))
+
+    search, _ = searched(f, np.zeros(2), bz.TrustRegion(), 60)
+    assert search.best.value < 1e-8
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_smooth_function_that_grows_fast_is_not_rugged(seed: int) -> None:
+    """The opening spans a factor of 1e5, and the first steps gain next to nothing of what is promised."""
+
+    def f(x: Floats) -> float:
+        return float(np.cosh(12 * (x - 0.3)).sum() + (x[0] * x[1] - x[2]) ** 2) - 3.0
+
+    search, _ = searched(f, np.random.default_rng(seed).uniform(0.0, 1.0, 3), bz.TrustRegion(1.0), 100)
+    assert search.best.value < 0.1
+
+
 def test_an_optimum_on_bounds_is_found_exactly_and_no_query_is_outside() -> None:
     seen = []
 
