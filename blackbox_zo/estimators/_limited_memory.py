@@ -1,0 +1,99 @@
+"""The BFGS matrix of the last few moves, for dimensions where d × d numbers are too many."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from blackbox_zo._typing import Bools, Floats
+from blackbox_zo.estimators._bfgs import damped, within
+
+__all__ = ["Pairs"]
+
+
+class Pairs(NamedTuple):
+    """B of the last moves s and what the gradient changed along each, y: as an array the same as `Whole`.
+
+    The diagonal D, k moves S and changes Y, each scaled so that s'y = 1, make (Byrd, Nocedal & Schnabel 1994, the compact
+    form; Nocedal & Wright 2006, section 7.2)
+
+        B = D + Y Y' - Z Z',  Z = (D S + Y L') J'^-1,  J J' = S' D S + L L',
+
+    L the part of S'Y below its diagonal. It keeps (2 k + 1) d numbers, and a step takes O(k² d) operations.
+
+    Attributes:
+        diagonal: D, positive, shape (d,); (0,) while no curvature is known.
+        s: The moves, the oldest first, shape (k, d).
+        y: The changes, damped and scaled with B as `updated` says, shape (k, d).
+        most: Most pairs.
+    """
+
+    diagonal: Floats
+    s: Floats
+    y: Floats
+    most: int
+
+    @classmethod
+    def of(cls, diagonal: Floats, most: int) -> Pairs:
+        """From the diagonal, positive, shape (d,)."""
+        none = np.zeros((0, diagonal.size))
+        return cls(diagonal, none, none, most)
+
+    @property
+    def known(self) -> bool:
+        """Whether a curvature is known."""
+        return self.diagonal.size > 0
+
+    def updated(self, s: Floats, y: Floats) -> Pairs:
+        """After one more move; of more than `most` the oldest is forgotten. See `updated`."""
+        if (found := damped(s, y, self._times(s))) is None:
+            return self
+        scale, y, sy, _ = found
+        root = np.sqrt(sy)
+        older = slice(max(0, len(self.s) + 1 - self.most), None)
+        # B times c is the matrix of c D, S / √c and √c Y
+        moves = np.concatenate((self.s[older] / np.sqrt(scale), s[None, :] / root))
+        changes = np.concatenate((self.y[older] * np.sqrt(scale), y[None, :] / root))
+        after = Pairs(self.diagonal * scale, moves, changes, self.most)
+        return after if after._factors() is not None else Pairs.of(after.diagonal, self.most)
+
+    def step(self, g: Floats, low: Bools, high: Bools) -> Floats:
+        """See `newton_step`."""
+        v, sign = self._sum()
+
+        def solved(free: Bools) -> Floats:  # by the formula of Sherman, Morrison and Woodbury
+            d, rows, part = self.diagonal[free], v[:, free], -g[free]
+            scaled = rows / d
+            small = np.diag(sign) + scaled @ rows.T
+            try:
+                p: Floats = part / d - np.linalg.solve(small, scaled @ part) @ scaled
+            except np.linalg.LinAlgError:
+                return part / float(d.mean())
+            return p if np.isfinite(p).all() else part / float(d.mean())
+
+        if not (low.any() or high.any()):
+            return solved(np.ones(g.size, dtype=np.bool_))
+        return within(solved, g, low, high)
+
+    def _times(self, x: Floats) -> Floats:
+        """Bx, shape (d,)."""
+        v, sign = self._sum()
+        out: Floats = self.diagonal * x + (sign * (v @ x)) @ v
+        return out
+
+    def _sum(self) -> tuple[Floats, Floats]:
+        """Rows v, shape (2 k, d), and signs with which B is D + sum of sign v v'."""
+        factors = self._factors()
+        assert factors is not None  # else `updated` had left the pairs out
+        below, j = factors
+        z = np.linalg.solve(j, self.s * self.diagonal + below @ self.y)
+        return np.concatenate((self.y, z)), np.repeat((1.0, -1.0), len(self.s))
+
+    def _factors(self) -> tuple[Floats, Floats] | None:
+        """L and J, shapes (k, k); None where rounding leaves none."""
+        below = np.tril(self.s @ self.y.T, -1)
+        try:
+            return below, np.linalg.cholesky((self.s * self.diagonal) @ self.s.T + below @ below.T)
+        except np.linalg.LinAlgError:
+            return None
