@@ -30,13 +30,13 @@ MODELLED = 20
 """Up to this dimension a full quadratic is cheap enough to fit at every step."""
 
 MANY = 100
-"""Above this dimension the queries may not suffice for one gradient."""
+"""Above this dimension the queries may not suffice for one gradient. An array of more elements has them all of a kind."""
 
 SEVERAL = 700
 """Above this dimension a budget is often smaller than the 2 d queries with which `QuasiNewton` opens."""
 
-DENSE = 1000
-"""Up to this dimension d × d numbers are kept."""
+SWEEPS = 3
+"""So often each coordinate has its difference taken before whole gradients, of which the first gains the least."""
 
 
 def auto(
@@ -76,9 +76,7 @@ def _local(d: int) -> tuple[Estimator, ...]:
         return CoordinateSearch(), TrustRegion(0.2) if d <= FEW else QuasiNewton(0.2), NoisyQuasiNewton(0.2)
     if d <= SEVERAL:
         return QuasiNewton(0.2), NoisyQuasiNewton(0.2)
-    if d <= DENSE:
-        return BlockDescent(0.2, sweeps=1), QuasiNewton(0.2)
-    return (BlockDescent(0.2),)
+    return BlockDescent(0.2, sweeps=SWEEPS), QuasiNewton(0.2), BlockDescent(0.2)
 
 
 def check_stopping(estimator: Estimator) -> None:
@@ -117,9 +115,14 @@ def unit_of(start: Vector) -> Floats:
     """The unit of each element, shape (d,): half the distance of its bounds if it has two.
 
     Else it is 1 where x0 is between 0.01 and 100 or is 0, as variables are often scaled so, and |x0| where that is
-    smaller or larger, since 1 would then be far too long or too short a move.
+    smaller or larger, since 1 would then be far too long or too short a move. Of an array of more than 100 elements it
+    is the median of |x0| that counts: some of so many are small by chance.
     """
     width, size = (start.upper - start.lower) / 2.0, np.abs(start.flat)
+    ends = np.cumsum([block.size for block in start.treedef.blocks])
+    for part in np.split(size, ends[:-1]):  # views
+        if part.size > MANY:
+            part[:] = np.median(part)
     free = np.where((size > 0) & ((size < 0.01) | (size > 100.0)), size, 1.0)
     out: Floats = np.where(np.isfinite(width) & (width > 0), width, free)
     return out

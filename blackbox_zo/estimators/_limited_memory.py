@@ -11,6 +11,9 @@ from blackbox_zo.estimators._bfgs import damped, within
 
 __all__ = ["Pairs"]
 
+NEARER = 0.9
+"""The diagonal is kept while the cosine of y and Ds is at least this share of that of y and s."""
+
 
 class Pairs(NamedTuple):
     """B of the last moves s and what the gradient changed along each, y: as an array the same as `Whole`.
@@ -47,6 +50,8 @@ class Pairs(NamedTuple):
 
     def updated(self, s: Floats, y: Floats) -> Pairs:
         """After one more move; of more than `most` the oldest is forgotten. See `updated`."""
+        if self._misled(s, y):
+            self = Pairs.of(np.full(s.size, float(s @ y) / float(s @ s)), self.most)
         if (found := damped(s, y, self._times(s))) is None:
             return self
         scale, y, sy, _ = found
@@ -57,6 +62,11 @@ class Pairs(NamedTuple):
         changes = np.concatenate((self.y[older] * np.sqrt(scale), y[None, :] / root))
         after = Pairs(self.diagonal * scale, moves, changes, self.most)
         return after if after._factors() is not None else Pairs.of(after.diagonal, self.most)
+
+    def _misled(self, s: Floats, y: Floats) -> bool:
+        """Whether y is clearly nearer in direction to s than to Ds."""
+        ds, norm = self.diagonal * s, np.linalg.norm
+        return 0 < float(ds @ y) / float(norm(ds)) < NEARER * float(s @ y) / float(norm(s))
 
     def step(self, g: Floats, low: Bools, high: Bools) -> Floats:
         """See `newton_step`."""

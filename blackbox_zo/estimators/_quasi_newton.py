@@ -184,7 +184,7 @@ class QuasiNewton(Estimator):
             gained = line.start - value
             trusted = line.tries > 1 or gained > 0.9 * s.predicted
             held = float(np.abs(move).max()) >= 1.999 * s.radius
-            if not trusted:
+            if not (trusted or isinstance(s.matrix, Pairs)):
                 s = s._replace(matrix=self._matrix(variable.size))
             if line.tries == 1 and gained > 0 and not (trusted and held):
                 line = line._replace(over=True)  # it is the least point already, or the quadratic misleads
@@ -204,7 +204,7 @@ class QuasiNewton(Estimator):
             if s.central:
                 return self._again(s, variable, line.value, 2), line.move
             s = s._replace(central=True)
-        return self._at_new_x(s, variable, np.zeros(0) if first else line.move), line.move
+        return self._at_new_x(s, variable, np.zeros(0) if first and isinstance(s.matrix, Whole) else line.move), line.move
 
     def _at_new_x(self, s: QuasiNewtonState, variable: Vector, moved: Floats) -> QuasiNewtonState:
         """The gradient is to be asked; after a move of which the opening was the start, there is none before it."""
