@@ -30,7 +30,7 @@ MODELLED = 20
 """Up to this dimension a full quadratic is cheap enough to fit at every step."""
 
 MANY = 100
-"""Above this dimension the queries may not suffice for one gradient. An array of more elements has them all of a kind."""
+"""Above this dimension the queries may not suffice for one gradient, and the elements of an array are of a kind."""
 
 SEVERAL = 700
 """Above this dimension a budget is often smaller than the 2 d queries with which `QuasiNewton` opens."""

@@ -155,9 +155,7 @@ class BlockDescent(Estimator):
             return state, still
         return state, Step(Coordinates(variable.blocks, axes), -line.move)
 
-    def _differenced(
-        self, s: BlockState, variable: Vector, axes: Ints, h: Floats, values: Floats
-    ) -> BlockState:
+    def _differenced(self, s: BlockState, variable: Vector, axes: Ints, h: Floats, values: Floats) -> BlockState:
         """The gradient of the block, and the line down it."""
         if math.isnan(s.value):
             value, values, h = float(values[0]), values[1:], h[1:]

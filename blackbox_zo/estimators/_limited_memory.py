@@ -16,14 +16,17 @@ NEARER = 0.9
 
 
 class Pairs(NamedTuple):
-    """B of the last moves s and what the gradient changed along each, y: as an array the same as `Whole`.
+    """B of the last moves s, along each of which the gradient changed by y: as an array the same as `Whole`.
 
-    The diagonal D, k moves S and changes Y, each scaled so that s'y = 1, make (Byrd, Nocedal & Schnabel 1994, the compact
-    form; Nocedal & Wright 2006, section 7.2)
+    The diagonal D, k moves S and changes Y, each scaled so that s'y = 1, make (Byrd, Nocedal & Schnabel 1994; Nocedal &
+    Wright 2006, section 7.2)
 
         B = D + Y Y' - Z Z',  Z = (D S + Y L') J'^-1,  J J' = S' D S + L L',
 
     L the part of S'Y below its diagonal. It keeps (2 k + 1) d numbers, and a step takes O(k² d) operations.
+
+    So few moves do not mend a wrong D. Where a change y is clearly nearer in direction to its s than to D s, B begins
+    anew with a multiple of the identity.
 
     Attributes:
         diagonal: D, positive, shape (d,); (0,) while no curvature is known.
@@ -50,23 +53,22 @@ class Pairs(NamedTuple):
 
     def updated(self, s: Floats, y: Floats) -> Pairs:
         """After one more move; of more than `most` the oldest is forgotten. See `updated`."""
-        if self._misled(s, y):
-            self = Pairs.of(np.full(s.size, float(s @ y) / float(s @ s)), self.most)
-        if (found := damped(s, y, self._times(s))) is None:
-            return self
+        b = Pairs.of(np.full(s.size, float(s @ y) / float(s @ s)), self.most) if self._misled(s, y) else self
+        if (found := damped(s, y, b._times(s))) is None:
+            return b
         scale, y, sy, _ = found
-        root = np.sqrt(sy)
-        older = slice(max(0, len(self.s) + 1 - self.most), None)
-        # B times c is the matrix of c D, S / √c and √c Y
-        moves = np.concatenate((self.s[older] / np.sqrt(scale), s[None, :] / root))
-        changes = np.concatenate((self.y[older] * np.sqrt(scale), y[None, :] / root))
-        after = Pairs(self.diagonal * scale, moves, changes, self.most)
-        return after if after._factors() is not None else Pairs.of(after.diagonal, self.most)
+        root, older = np.sqrt(sy), slice(max(0, len(b.s) + 1 - b.most), None)
+        # c B is made of c D, S / √c and √c Y
+        moves = np.concatenate((b.s[older] / np.sqrt(scale), s[None, :] / root))
+        changes = np.concatenate((b.y[older] * np.sqrt(scale), y[None, :] / root))
+        after = Pairs(b.diagonal * scale, moves, changes, b.most)
+        return after if after._factors() is not None else Pairs.of(after.diagonal, b.most)
 
     def _misled(self, s: Floats, y: Floats) -> bool:
         """Whether y is clearly nearer in direction to s than to Ds."""
         ds, norm = self.diagonal * s, np.linalg.norm
-        return 0 < float(ds @ y) / float(norm(ds)) < NEARER * float(s @ y) / float(norm(s))
+        along = float(s @ y) / float(norm(s))
+        return along > 0 and float(ds @ y) / float(norm(ds)) < NEARER * along
 
     def step(self, g: Floats, low: Bools, high: Bools) -> Floats:
         """See `newton_step`."""

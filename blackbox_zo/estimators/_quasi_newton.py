@@ -25,7 +25,7 @@ from blackbox_zo.variables import Variable, Vector
 
 __all__ = ["QuasiNewton"]
 
-WHOLE = 1000
+WHOLE = 700
 """Up to this dimension B is an array of d × d numbers."""
 
 PAIRS = 20
@@ -48,24 +48,24 @@ class QuasiNewton(Estimator):
 
     It opens with central differences at `radius`: a gradient and the diagonal of a Hessian over a wide span, which
     small ruggedness does not deceive. If the step to the least point of that quadratic gains what it promised, the
-    diagonal is the first B; else the first move's curvature is. Then forward differences of d queries alternate with
-    line searches of a few. B is scaled down where it proves too large (see `updated`), so one too-steep direction does
-    not shorten the steps in all others. Where a line search fails, differences become central; where it fails again, or
-    gains no more than the values' rounding, the search is over. So it is where a line gains next to nothing of what B
-    promised, which tells rugged functions from ill-conditioned ones. Used alone, it then opens again, at a tenth of
-    the radius.
+    diagonal is the first B; else the first move's curvature is. Where B is of few moves, each of them judges the
+    diagonal (see `Pairs`). Then forward differences of d queries alternate with line searches of a few. B is scaled
+    down where it proves too large (see `updated`), so one too-steep direction does not shorten the steps in all others.
+    Where a line search fails, differences become central; where it fails again, or gains no more than the values'
+    rounding, the search is over. So it is where a line gains next to nothing of what B promised, which tells rugged
+    functions from ill-conditioned ones. Used alone, it then opens again, at a tenth of the radius.
 
     The interval of the differences is `2 sqrt(e / L)` (Gill et al. 1983; Nocedal & Wright 2006, section 8.1), e the
     error of f and L the curvature along recent moves. Where values come in coarse steps, so that differences vanish, it
     widens. A failed query is asked on the other side of x.
 
-    The estimate is minus the move, for `SGD(1.0)`. It keeps d × d numbers, or with `pairs` so many times 2 d; d queries
-    are then asked in parts, a few dozen or hundreds a step.
+    The estimate is minus the move, for `SGD(1.0)`. It keeps d × d numbers, or 2 d for each pair. Where d queries would
+    take much memory written out, a step asks a part of them, 64 coordinates or more.
 
     Args:
         radius: Half the span of the first differences, positive, in units of the variable.
-        pairs: B is made of so many of the last moves (limited-memory BFGS; Byrd, Nocedal & Schnabel 1994). By default it
-            is made of all moves up to 1,000 dimensions, and of 20 above.
+        pairs: B is made of so many of the last moves (limited-memory BFGS; Byrd, Nocedal & Schnabel 1994). By default
+            it is made of all moves up to 700 dimensions, and of 20 above.
 
     Raises:
         ValueError: An argument is out of its range.
@@ -180,18 +180,19 @@ class QuasiNewton(Estimator):
     ) -> tuple[QuasiNewtonState, Floats | None]:
         """One more trial of the line search, and the move at its end."""
         line = s.line.told(value, move)
-        if not math.isnan(s.predicted):  # the opening's step
+        first, lasting = not math.isnan(s.predicted), isinstance(s.matrix, Pairs)
+        if first:  # the opening's step
             gained = line.start - value
             trusted = line.tries > 1 or gained > 0.9 * s.predicted
             held = float(np.abs(move).max()) >= 1.999 * s.radius
-            if not (trusted or isinstance(s.matrix, Pairs)):
+            if not (trusted or lasting):
                 s = s._replace(matrix=self._matrix(variable.size))
             if line.tries == 1 and gained > 0 and not (trusted and held):
                 line = line._replace(over=True)  # it is the least point already, or the quadratic misleads
         s = s._replace(line=line)
         if not line.over:
             return s, None
-        gain, first = line.start - line.value, not math.isnan(s.predicted)
+        gain = line.start - line.value
         promised = -0.5 * line.slope
         poor = gain < KEPT * promised and promised > COUNTS * s.spread
         if poor and not first and (gain > 0 or s.failures):
@@ -204,7 +205,7 @@ class QuasiNewton(Estimator):
             if s.central:
                 return self._again(s, variable, line.value, 2), line.move
             s = s._replace(central=True)
-        return self._at_new_x(s, variable, np.zeros(0) if first and isinstance(s.matrix, Whole) else line.move), line.move
+        return self._at_new_x(s, variable, np.zeros(0) if first and not lasting else line.move), line.move
 
     def _at_new_x(self, s: QuasiNewtonState, variable: Vector, moved: Floats) -> QuasiNewtonState:
         """The gradient is to be asked; after a move of which the opening was the start, there is none before it."""
