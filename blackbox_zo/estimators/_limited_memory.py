@@ -74,15 +74,17 @@ class Pairs(NamedTuple):
         """See `newton_step`."""
         v, sign = self._sum()
 
-        def solved(free: Bools) -> Floats:  # by the formula of Sherman, Morrison and Woodbury
-            d, rows, part = self.diagonal[free], v[:, free], -g[free]
-            scaled = rows / d
-            small = np.diag(sign) + scaled @ rows.T
+        def solved(free: Bools) -> Floats:
+            # B in units of D^(1/2) is the identity but for the span of v, of which q is a basis
+            root, part = np.sqrt(self.diagonal[free]), -g[free]
+            q, r = np.linalg.qr((v[:, free] / root).T)
+            w, inner = part / root, np.eye(len(r)) + (r * sign) @ r.T
+            along = q.T @ w
             try:
-                p: Floats = part / d - np.linalg.solve(small, scaled @ part) @ scaled
+                p: Floats = (w + q @ (np.linalg.solve(inner, along) - along)) / root
             except np.linalg.LinAlgError:
-                return part / float(d.mean())
-            return p if np.isfinite(p).all() else part / float(d.mean())
+                return part / float(self.diagonal.mean())
+            return p if np.isfinite(p).all() else part / float(self.diagonal.mean())
 
         if not (low.any() or high.any()):
             return solved(np.ones(g.size, dtype=np.bool_))

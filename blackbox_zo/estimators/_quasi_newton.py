@@ -169,7 +169,7 @@ class QuasiNewton(Estimator):
         if not math.isnan(s.line.value):
             line = line._replace(value=s.line.value, move=s.line.move)
         most = float(np.abs(bend).max())
-        diagonal = np.abs(bend) + np.where(bend > 0, 0.0, 1e-12 * most)
+        diagonal = np.abs(bend) + np.where(bend > 0, 0.0, 1e-12 * most) if most > 0 else UNKNOWN
         return s._replace(
             phase=LINE, line=line, predicted=-float(g @ p + 0.5 * bend @ (p * p)), spread=s.spread - line.value,
             matrix=self._matrix(variable.size, diagonal), bend=np.zeros(0), curvature=most,
