@@ -106,8 +106,9 @@ class Pairs(NamedTuple):
 
     def _factors(self) -> tuple[Floats, Floats] | None:
         """L and J, shapes (k, k); None where rounding leaves none."""
-        below = np.tril(self.s @ self.y.T, -1)
+        below: Floats = np.tril(self.s @ self.y.T, -1)
         try:
-            return below, np.linalg.cholesky((self.s * self.diagonal) @ self.s.T + below @ below.T)
+            j: Floats = np.linalg.cholesky((self.s * self.diagonal) @ self.s.T + below @ below.T)
         except np.linalg.LinAlgError:
             return None
+        return below, j

@@ -75,7 +75,8 @@ def test_it_is_bfgs_on_its_diagonal_with_the_pairs_that_are_left(seed: int) -> N
 
 def test_a_diagonal_that_misleads_gives_way_and_one_that_helps_stays() -> None:
     rng = np.random.default_rng(0)
-    right, s = np.geomspace(1.0, 1e4, 30), rng.standard_normal(30)
+    right: Floats = np.geomspace(1.0, 1e4, 30)
+    s = rng.standard_normal(30)
     kept = Pairs.of(right, 5).updated(s, right * s)
     np.testing.assert_array_equal(kept.diagonal, right)
     wrong, other = right[::-1].copy(), rng.standard_normal(30)
