@@ -33,10 +33,10 @@ MANY = 100
 """Above this dimension the queries may not suffice for one gradient, and the elements of an array are of a kind."""
 
 SEVERAL = 700
-"""Above this dimension a budget is often smaller than the 2 d queries with which `QuasiNewton` opens."""
+"""Above this dimension a budget is often smaller than the few d queries from which on whole gradients gain more."""
 
 SWEEPS = 3
-"""So often each coordinate has its difference taken before whole gradients, of which the first gains the least."""
+"""Sweeps of blocks before whole gradients: the first 3 d queries gain more by blocks, on all functions looked at."""
 
 
 def auto(
@@ -46,8 +46,8 @@ def auto(
 
     A search along all coordinates comes first, which is over after d + 2 queries unless the function is separable; then
     a quasi-Newton method, up to 7 dimensions a trust region with a quadratic model in its place. Above 100 dimensions
-    the quasi-Newton method is first, above 700 after a sweep of descent in blocks of coordinates, and above 1,000 such
-    descent in its place. Under noise a quasi-Newton method for noise stands for all of these up to 700 dimensions. Then
+    the quasi-Newton method is first, and above 700 it comes after three sweeps of descent in blocks of coordinates,
+    which go on after it. Under noise a quasi-Newton method for noise stands for all of these up to 700 dimensions. Then
     comes a CMA-ES, with a quadratic model up to 20 dimensions and a diagonal covariance above 100. Then all restart,
     the CMA-ES with ever larger populations and with smaller radii. Where there are finitely many points, it is the
     CMA-ES alone. Where answers are rankings, it is `OrdinalSurrogate` up to 20 dimensions, then the CMA-ES. The unit,

@@ -99,7 +99,8 @@ def minimize(
         steps: Most steps, those of a resumed run included; each is one move. None for no limit.
         measures: Functions to evaluate between steps; see `Measure`.
         unit: The unit of movement, a positive number or one per element; radii and moves are in it. By default 1; with
-            "auto" half the distance of two bounds, else the size of x0 where that is below 0.01 or above 100.
+            "auto" half the distance of two bounds, else the size of x0 (of large arrays the median) where that is below
+            0.01 or above 100.
         args: More arguments for `fun`, after x.
         known: Points that somebody else has measured, as pairs (x, value), x in the structure of x0. They cost no
             budget. A value of NaN is a point that is known to fail. See `Search.tell_known`.

@@ -9,7 +9,7 @@ from typing import final
 import numpy as np
 
 from blackbox_zo._checks import check_at_least, check_positive
-from blackbox_zo._typing import Floats, override
+from blackbox_zo._typing import Floats, Ints, override
 from blackbox_zo.estimators._base import Estimator, vector_of
 from blackbox_zo.estimators._bfgs import Whole
 from blackbox_zo.estimators._limited_memory import Pairs
@@ -33,6 +33,8 @@ PAIRS = 20
 
 UNKNOWN: Floats = np.zeros(0)
 UNKNOWN.flags.writeable = False
+
+NO_COORDINATE: Ints = np.zeros(0, dtype=np.intp)
 
 KEPT = 0.003
 """Where a line gains a smaller share of what B promises, f is no quadratic at this scale."""
@@ -90,8 +92,8 @@ class QuasiNewton(Estimator):
         none = np.zeros(variable.size)
         line = Line(none, 0.0, 0.0, 0.0, math.nan, none, math.nan, 0, 4.0, True)
         return QuasiNewtonState(
-            OPENING, value, none, none, free(variable), none, self._matrix(variable.size), line, np.zeros(0), radius,
-            10.0 * radius, math.nan, math.nan, math.nan, 1.0, 1.0, False, math.nan, 0, 0, 0,
+            OPENING, value, none, none, free(variable), NO_COORDINATE, none, self._matrix(variable.size), line,
+            np.zeros(0), radius, 10.0 * radius, math.nan, math.nan, math.nan, 1.0, 1.0, False, math.nan, 0, 0, 0,
         )  # fmt: skip
 
     def _matrix(self, d: int, diagonal: Floats = UNKNOWN) -> Whole | Pairs:
@@ -224,18 +226,20 @@ class QuasiNewton(Estimator):
     def _differenced(self, s: QuasiNewtonState, variable: Vector, queries: Queries, values: Floats) -> QuasiNewtonState:
         """More of the gradient; when it is whole, B and the next direction."""
         some, gradient = part(s), s.gradient.copy()
-        gradient[some] = slopes(s, queries.scale[: some.size], values)
-        s = s._replace(gradient=gradient, wanted=s.wanted[some.size :])
+        slope = slopes(s, queries.scale[: some.size], values)
+        without = np.isnan(slope)
+        gradient[some] = np.where(without, 0.0, slope)
+        failed = np.concatenate((s.failed, some[without]))
+        s = s._replace(gradient=gradient, wanted=s.wanted[some.size :], failed=failed)
         if s.wanted.size:
             return s
-        if s.side > 0 and not gradient.any():  # NaN counts as a slope
+        if s.side > 0 and not (failed.size or gradient.any()):
             every = free(variable)
             if float(np.abs(interval(s, variable, every)).max()) >= 0.25 * s.radius:
                 return self._again(s, variable, s.value, 1)
             return s._replace(widened=30.0 * s.widened, wanted=every)
-        if (failed := np.isnan(gradient)).any() and s.side > 0:
-            return s._replace(wanted=np.flatnonzero(failed), side=-1.0)
-        return self._aimed(s._replace(gradient=np.where(failed, 0.0, gradient)), variable)
+        s = s._replace(failed=NO_COORDINATE)
+        return s._replace(wanted=failed, side=-1.0) if failed.size and s.side > 0 else self._aimed(s, variable)
 
     def _aimed(self, s: QuasiNewtonState, variable: Vector) -> QuasiNewtonState:
         """B with the last move, and the next line."""

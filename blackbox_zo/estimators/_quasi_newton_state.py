@@ -21,10 +21,11 @@ class QuasiNewtonState(NamedTuple):
     Attributes:
         phase: What the next queries are for.
         value: f(x); NaN before the first answer.
-        gradient: g at x, 0 where it is not known yet, NaN where a query for it failed, shape (d,).
+        gradient: g at x, 0 where it is not known yet, shape (d,).
         bend: In the opening, the second derivative along each coordinate, 0 where it is not known yet, shape (d,);
             then (0,).
         wanted: The coordinates whose differences are still to be asked, shape (k,).
+        failed: Those of which it failed at this x, on the present side of it, shape (f,).
         before: The gradient before the last move, shape (d,).
         matrix: B.
         line: The line search, if that is the phase. In the opening its direction is the step so far, and its value and
@@ -49,6 +50,7 @@ class QuasiNewtonState(NamedTuple):
     gradient: Floats
     bend: Floats
     wanted: Ints
+    failed: Ints
     before: Floats
     matrix: Whole | Pairs
     line: Line

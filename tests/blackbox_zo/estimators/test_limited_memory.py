@@ -75,7 +75,7 @@ def test_it_is_bfgs_on_its_diagonal_with_the_pairs_that_are_left(seed: int) -> N
 
 def test_a_diagonal_that_misleads_gives_way_and_one_that_helps_stays() -> None:
     rng = np.random.default_rng(0)
-    right: Floats = np.geomspace(1.0, 1e4, 30)
+    right = np.asarray(np.geomspace(1.0, 1e4, 30), dtype=np.float64)
     s = rng.standard_normal(30)
     kept = Pairs.of(right, 5).updated(s, right * s)
     np.testing.assert_array_equal(kept.diagonal, right)
@@ -114,23 +114,22 @@ def test_with_enough_pairs_the_search_is_that_with_the_whole_matrix() -> None:
 @pytest.mark.parametrize("fails", [False, True])
 @pytest.mark.parametrize("pairs", [None, 5])
 def test_asking_in_parts_changes_nothing(monkeypatch: Any, pairs: int | None, fails: bool) -> None:
-    """To the bit, whether queries fail at an upper side or not, within bounds."""
+    """To the bit, within bounds, and where 100 of the differences fail upwards and are asked downwards."""
     d = 150
     x0 = np.random.default_rng(0).uniform(-1.4, 0.85, d)
 
-    def f(x: Floats) -> float:
-        return math.nan if fails and (x > 0.9).any() else rosenbrock(x)
-
     def course() -> tuple[list[float], list[int]]:
-        search, sizes = bz.Search(bz.Vector(x0, (-1.5, 0.95)), bz.QuasiNewton(pairs=pairs)), []
-        at = []
-        while search.moves < 200 and search.nfev < 2500:
-            before, p = search.x, search.ask()
+        search = bz.Search(bz.Vector(x0, (-1.5, 0.95)), bz.QuasiNewton(pairs=pairs))
+        values, sizes = [], []
+        while search.nfev < 2500:
+            x, p = search.x, search.ask()
+            found = np.array([rosenbrock(point) for point in p.points])
+            up = (p.points[:, :100] > x[:100]).any(axis=1) & ((p.points != x).sum(axis=1) == 1)
+            search.tell(p, bz.Values(np.where(up & fails, math.nan, found)))
             sizes.append(p.n)
-            search.tell(p, bz.Values([f(x) for x in p.points]))
-            if (search.x != before).any():
-                at.append(f(search.x))
-        return at, sizes
+            if (search.x != x).any():
+                values.append(rosenbrock(search.x))
+        return values, sizes
 
     whole, at_once = course()
     monkeypatch.setattr(_quasi_newton_queries, "AT_ONCE", 1)
@@ -138,6 +137,7 @@ def test_asking_in_parts_changes_nothing(monkeypatch: Any, pairs: int | None, fa
     assert parts == whole
     assert len(whole) > 5 and whole[-1] < 0.5 * whole[0]
     assert max(at_once) == 2 * d + 1 and max(few) == 2 * 64 + 1
+    assert (100 in at_once) is fails
 
 
 def test_it_keeps_and_asks_a_multiple_of_d_numbers() -> None:
@@ -163,6 +163,14 @@ def quadratic(d: int, condition: float, seed: int = 0) -> tuple[Any, Floats, Flo
     rng = np.random.default_rng(seed)
     best, weights = rng.uniform(-4, 4, d), rng.permutation(np.geomspace(1.0, condition, d))
     return (lambda x: float(weights @ (x - best) ** 2)), best, rng.uniform(-4, 4, d)
+
+
+def test_three_sweeps_of_blocks_come_before_whole_gradients() -> None:
+    x0 = np.random.default_rng(0).uniform(-2, 2, 1000)
+    members = [run.member for run in bz.minimize(rosenbrock, x0, budget=3000).trace]
+    assert members == ["BlockDescent"]
+    later = bz.minimize(rosenbrock, x0, budget=5000).trace
+    assert [(run.member, run.queries > 3000) for run in later] == [("BlockDescent", True), ("QuasiNewton", False)]
 
 
 def test_bounds_that_are_active_in_2000_dimensions() -> None:
