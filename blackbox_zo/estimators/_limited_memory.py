@@ -108,7 +108,8 @@ class Pairs(NamedTuple):
         """L and J, shapes (k, k); None where rounding leaves none."""
         below: Floats = np.tril(self.s @ self.y.T, -1)
         try:
-            j: Floats = np.linalg.cholesky((self.s * self.diagonal) @ self.s.T + below @ below.T)
+            square = (self.s * self.diagonal) @ self.s.T + below @ below.T
+            j = np.asarray(np.linalg.cholesky(square), dtype=np.float64)
         except np.linalg.LinAlgError:
             return None
         return below, j
