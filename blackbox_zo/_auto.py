@@ -30,17 +30,17 @@ MODELLED = 20
 """Up to this dimension a full quadratic is cheap enough to fit at every step."""
 
 MANY = 100
-"""Above this dimension the queries may not suffice for one gradient."""
+"""Above this dimension the queries may not suffice for one gradient, and the elements of an array are of a kind."""
 
 SEVERAL = 700
-"""Above this dimension a budget is often smaller than the 2 d queries with which `QuasiNewton` opens."""
+"""Above this dimension a budget is often smaller than the few d queries from which on whole gradients gain more."""
 
 LOOSE, SMALL, ALONE, LARGE = 0.05, 0.1, 0.003, 10.0
 """When x0 says that an element has another scale: see `unit_of`. A random start has a single small element by chance,
 and by that many queries would be lost, as a short unit is a narrow view; several are no chance."""
 
-DENSE = 1000
-"""Up to this dimension d × d numbers are kept."""
+SWEEPS = 3
+"""Sweeps of blocks before whole gradients: the first 3 d queries gain more by blocks, on all functions looked at."""
 
 
 def auto(
@@ -50,8 +50,8 @@ def auto(
 
     A search along all coordinates comes first, which is over after d + 2 queries unless the function is separable; then
     a quasi-Newton method, up to 7 dimensions a trust region with a quadratic model in its place. Above 100 dimensions
-    the quasi-Newton method is first, above 700 after a sweep of descent in blocks of coordinates, and above 1,000 such
-    descent in its place. Under noise a quasi-Newton method for noise stands for all of these up to 700 dimensions. Then
+    the quasi-Newton method is first, and above 700 it comes after three sweeps of descent in blocks of coordinates,
+    which go on after it. Under noise a quasi-Newton method for noise stands for all of these up to 700 dimensions. Then
     comes a CMA-ES, with a quadratic model up to 20 dimensions and a diagonal covariance above 100. Then all restart,
     the CMA-ES with ever larger populations and with smaller radii. Where there are finitely many points, it is the
     CMA-ES alone. Where answers are rankings, it is `OrdinalSurrogate` up to 20 dimensions, then the CMA-ES. The unit,
@@ -80,9 +80,7 @@ def _local(d: int) -> tuple[Estimator, ...]:
         return CoordinateSearch(), TrustRegion(0.2) if d <= FEW else QuasiNewton(0.2), NoisyQuasiNewton(0.2)
     if d <= SEVERAL:
         return QuasiNewton(0.2), NoisyQuasiNewton(0.2)
-    if d <= DENSE:
-        return BlockDescent(0.2, sweeps=1), QuasiNewton(0.2)
-    return (BlockDescent(0.2),)
+    return BlockDescent(0.2, sweeps=SWEEPS), QuasiNewton(0.2), BlockDescent(0.2)
 
 
 def check_stopping(estimator: Estimator) -> None:
@@ -124,20 +122,20 @@ def unit_of(start: Vector) -> Floats:
     0.05 of half the distance of the bounds, or 0.1 without two bounds, where an |x0| above 10 is large. If two elements
     and a third of all are small or large, that is no accident: bounds are loose, or x is on another scale. Then the
     unit of the small ones is s. Else only of those with s at most 0.003 of what it would be. That of large ones is
-    |x0|.
+    |x0|. Of an array of more than 100 elements it is the medians of s and |x0| that count: some of so many are small by
+    chance.
     """
     half = (start.upper - start.lower) / 2.0
-    bounded, size = np.isfinite(half), np.abs(start.flat)
-    usual = np.where(bounded & (half > 0), half, 1.0)
-    s = np.minimum(_positive(size), _positive(np.minimum(start.flat - start.lower, start.upper - start.flat)))
+    bounded, usual = np.isfinite(half), np.where(np.isfinite(half) & (half > 0), half, 1.0)
+    size, near = np.abs(start.flat), np.minimum(start.flat - start.lower, start.upper - start.flat)
+    ends = np.cumsum([block.size for block in start.treedef.blocks])
+    for part in (*np.split(size, ends[:-1]), *np.split(near, ends[:-1])):  # views
+        if part.size > MANY:
+            part[:] = np.median(part)
+    s = np.minimum(np.where(size > 0.0, size, np.inf), np.where(near > 0.0, near, np.inf))
     large = ~bounded & (size > LARGE)
     small = (half > 0) & (s <= np.where(bounded, LOOSE, SMALL) * usual)
     if (small | large).sum() < max(2, small.size / 3):
         small = (half > 0) & (s <= ALONE * usual)
     out: Floats = np.where(small, s, np.where(large, size, usual))
     return out
-
-
-def _positive(distance: Floats) -> Floats:
-    """Distances, infinite where they are 0."""
-    return np.where(distance > 0.0, distance, np.inf)

@@ -2,11 +2,42 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import NamedTuple
+
 import numpy as np
 
 from blackbox_zo._typing import Bools, Floats
 
-__all__ = ["newton_step", "stretched", "updated"]
+__all__ = ["Whole", "damped", "newton_step", "stretched", "updated", "within"]
+
+
+class Whole(NamedTuple):
+    """B as an array; `Pairs` is the same of the last moves alone.
+
+    Attributes:
+        b: B, symmetric positive definite, shape (d, d); (0, 0) while no curvature is known.
+    """
+
+    b: Floats
+
+    @classmethod
+    def of(cls, diagonal: Floats) -> Whole:
+        """From the diagonal, positive, shape (d,)."""
+        return cls(np.diag(diagonal))
+
+    @property
+    def known(self) -> bool:
+        """Whether a curvature is known."""
+        return self.b.size > 0
+
+    def updated(self, s: Floats, y: Floats) -> Whole:
+        """See `updated`."""
+        return Whole(updated(self.b, s, y))
+
+    def step(self, g: Floats, low: Bools, high: Bools) -> Floats:
+        """See `newton_step`."""
+        return newton_step(self.b, g, low, high)
 
 
 def updated(b: Floats, s: Floats, y: Floats) -> Floats:
@@ -21,19 +52,35 @@ def updated(b: Floats, s: Floats, y: Floats) -> Floats:
         s: Shape (d,).
         y: Shape (d,).
     """
-    sy, bs = float(s @ y), b @ s
-    sbs = float(s @ bs)
-    if not (sbs > 0 and np.isfinite(sy) and np.isfinite(sbs)):
+    bs = b @ s
+    if (found := damped(s, y, bs)) is None:
         return b
+    scale, y, sy, sbs = found
+    if scale < 1.0:
+        b, bs = b * scale, bs * scale
+    out: Floats = b + np.outer(y / sy, y) - np.outer(bs / sbs, bs)
+    return out
+
+
+def damped(s: Floats, y: Floats, bs: Floats) -> tuple[float, Floats, float, float] | None:
+    """By what B is to be scaled, then y damped, s'y, and s'Bs of the scaled B; None where they tell nothing.
+
+    Args:
+        s: Shape (d,).
+        y: Shape (d,).
+        bs: Bs, shape (d,).
+    """
+    sy, sbs, scale = float(s @ y), float(s @ bs), 1.0
+    if not (sbs > 0 and np.isfinite(sy) and np.isfinite(sbs)):
+        return None
     if 0 < sy < sbs:
         scale = max(sy / sbs, 1e-6)
-        b, bs, sbs = b * scale, bs * scale, sbs * scale
+        bs, sbs = bs * scale, sbs * scale
     if sy < 0.2 * sbs:
         theta = 0.8 * sbs / (sbs - sy)
         y = theta * y + (1 - theta) * bs
         sy = float(s @ y)
-    out: Floats = b + np.outer(y / sy, y) - np.outer(bs / sbs, bs)
-    return out
+    return scale, y, sy, sbs
 
 
 def stretched(b: Floats, p: Floats, curvature: float) -> Floats:
@@ -62,13 +109,25 @@ def newton_step(b: Floats, g: Floats, low: Bools, high: Bools) -> Floats:
         low: Which coordinates are at their lower bound, shape (d,).
         high: And at the upper one.
     """
-    free = ~((low & (g >= 0)) | (high & (g <= 0)))
-    p = np.zeros(g.size)
     if not (low.any() or high.any()):
         return _solved(b, g)
+    return within(lambda free: _solved(b[np.ix_(free, free)], g[free]), g, low, high)
+
+
+def within(solved: Callable[[Bools], Floats], g: Floats, low: Bools, high: Bools) -> Floats:
+    """The step over the coordinates that are not held at a bound, shape (d,); see `newton_step`.
+
+    Args:
+        solved: From those that are free, shape (d,), to the step over these.
+        g: The gradient, shape (d,).
+        low: Which coordinates are at their lower bound, shape (d,).
+        high: And at the upper one.
+    """
+    free = ~((low & (g >= 0)) | (high & (g <= 0)))
+    p = np.zeros(g.size)
     while free.any():
         p[:] = 0.0
-        p[free] = _solved(b[np.ix_(free, free)], g[free])
+        p[free] = solved(free)
         across = free & ((low & (p < 0)) | (high & (p > 0)))
         if not across.any():
             return p

@@ -145,7 +145,7 @@ class BlockDescent(Estimator):
             return state, still
         state = state._replace(turn=state.turn + 1)
         if state.phase == DIFFERENCES:
-            return self._differenced(state, variable, queries.scale, feedback.values), still
+            return self._differenced(state, variable, axes, queries.scale, feedback.values), still
         line = state.line.told(float(feedback.values[0]), queries.directions.rows[0][axes])
         if not line.over:
             return state._replace(line=line), still
@@ -155,7 +155,7 @@ class BlockDescent(Estimator):
             return state, still
         return state, Step(Coordinates(variable.blocks, axes), -line.move)
 
-    def _differenced(self, s: BlockState, variable: Vector, h: Floats, values: Floats) -> BlockState:
+    def _differenced(self, s: BlockState, variable: Vector, axes: Ints, h: Floats, values: Floats) -> BlockState:
         """The gradient of the block, and the line down it."""
         if math.isnan(s.value):
             value, values, h = float(values[0]), values[1:], h[1:]
@@ -163,6 +163,8 @@ class BlockDescent(Estimator):
                 return s._replace(idle=s.idle + 1)
             s = s._replace(value=value)
         g = np.nan_to_num((values - s.value) / h, nan=0.0)
+        x, low, high = (of[axes] for of in (variable.value, *variable.box))
+        g[((x <= low) & (g > 0)) | ((x >= high) & (g < 0))] = 0.0  # held at a bound
         norm = float(np.linalg.norm(g))
         if norm == 0.0:
             return self._turned(s, s.line, 0.0)
@@ -175,15 +177,12 @@ class BlockDescent(Estimator):
         """The next block; with what this one has shown of the curvature."""
         curvature, interval = s.curvature, s.interval
         if gain > 0:
-            step = float(np.linalg.norm(line.move))
-            share = step / float(np.linalg.norm(line.direction))
-            bend = 2 * (line.value - line.start - line.slope * share) / (step * step)
+            p, move = line.direction, line.move  # the move may have been cut off by bounds
+            bend = 2 * (line.value - line.start - line.slope * float(p @ move) / float(p @ p)) / float(move @ move)
             if bend > 0:
                 curvature = bend
                 interval = 2 * math.sqrt(1e-15 * max(abs(line.value), 1e-300) / bend)
                 interval = min(max(interval, 1e-9 * self.radius), 1e-2 * self.radius)
-        elif line.tries:
-            curvature = 4 * curvature if curvature > 0 else curvature
         return s._replace(
             phase=DIFFERENCES, block=s.block + 1, curvature=curvature, interval=interval,
             value=line.value if gain > 0 else s.value, idle=0 if gain > 0 else s.idle + 1,

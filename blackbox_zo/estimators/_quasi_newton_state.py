@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from blackbox_zo._typing import Floats, Ints
+from blackbox_zo.estimators._bfgs import Whole
+from blackbox_zo.estimators._limited_memory import Pairs
 from blackbox_zo.estimators._parabola_search import Line
 
 __all__ = ["CENTRAL", "FORWARD", "LINE", "OPENING", "REASONS", "QuasiNewtonState"]
@@ -20,16 +22,20 @@ class QuasiNewtonState(NamedTuple):
         phase: What the next queries are for.
         value: f(x); NaN before the first answer.
         gradient: g at x, 0 where it is not known yet, shape (d,).
-        wanted: The coordinates whose differences are asked, shape (k,).
+        bend: In the opening, the second derivative along each coordinate, 0 where it is not known yet, shape (d,);
+            then (0,).
+        wanted: The coordinates whose differences are still to be asked, shape (k,).
+        failed: Those of which it failed at this x, on the present side of it, shape (f,).
         before: The gradient before the last move, shape (d,).
-        matrix: B, shape (d, d); (0, 0) while no curvature is known.
-        line: The line search, if that is the phase.
+        matrix: B.
+        line: The line search, if that is the phase. In the opening its direction is the step so far, and its value and
+            move are those of the best point so far.
         moved: The last move, shape (d,).
         radius: Half the span of the opening's differences, and the length of a step without a known curvature.
         reach: The longest step, as the largest change of a coordinate.
         curvature: The largest second derivative along recent moves; NaN before.
         scale: The magnitude of the values seen in the opening.
-        spread: The difference between the highest and the lowest of them.
+        spread: The difference between the highest and the lowest of them; in the opening, between the highest and f(x).
         widened: Factor on the interval of the differences, where values are coarser than their rounding.
         side: 1, or -1 if the differences that failed are asked on the other side of x.
         central: Whether gradients are from central differences.
@@ -42,9 +48,11 @@ class QuasiNewtonState(NamedTuple):
     phase: int
     value: float
     gradient: Floats
+    bend: Floats
     wanted: Ints
+    failed: Ints
     before: Floats
-    matrix: Floats
+    matrix: Whole | Pairs
     line: Line
     moved: Floats
     radius: float

@@ -25,8 +25,7 @@ def test_the_members_by_dimension() -> None:
     assert names(8) == names(20) == ["CoordinateSearch", "QuasiNewton", noise, order, *es]
     assert names(21) == names(100) == ["CoordinateSearch", "QuasiNewton", noise, *es]
     assert names(101) == names(700) == ["QuasiNewton", noise, *es]
-    assert names(701) == names(1000) == ["BlockDescent", "QuasiNewton", *es]
-    assert names(1001) == ["BlockDescent", *es]
+    assert names(701) == names(5000) == ["BlockDescent", "QuasiNewton", "BlockDescent", *es]
 
 
 @pytest.mark.parametrize(
@@ -46,6 +45,14 @@ def test_the_members_by_dimension() -> None:
         ([1e-6, 1e4], (-5, 1e5), [1e-6, 50002.5]),
         ([1e-6, 1e4], [(0, None), (None, 1e5)], [1e-6, 1e4]),
         ([1e-6, 1e4, 7.0], [(None, None), (0, 3e4), (7, 7)], [1e-6, 1.5e4, 1]),
+        ([np.linspace(-3, 3, 500), 1e-6], None, [1.0] * 500 + [1e-6]),
+        ([np.linspace(-3e-4, 3e-4, 101), 5.0], None, [1.5e-4] * 101 + [1.0]),
+        (
+            np.linspace(-3e-4, 3e-4, 100),
+            [(-1, 1)] + [(None, None)] * 99,
+            np.abs(np.linspace(-3e-4, 3e-4, 100)),
+        ),
+        ([np.zeros(200), 0.001], None, [1.0] * 200 + [0.001]),
     ],
 )
 def test_the_unit_of_each_element(x0: Any, bounds: Any, unit: Any) -> None:

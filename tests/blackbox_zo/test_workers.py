@@ -260,6 +260,8 @@ def test_one_killed_between_two_steps_is_replaced(oracle: Make) -> None:
     assert isinstance(asked._pool, Pool)
     for worker in asked._pool.workers:
         os.kill(worker.process.pid, signal.SIGKILL)
+    for worker in asked._pool.workers:  # a query that two dying workers get one after the other has failed
+        worker.process.wait(60)
     assert ask(asked).values.tolist() == sums()
 
 

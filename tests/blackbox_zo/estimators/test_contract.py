@@ -112,6 +112,7 @@ ROWS = [
     Row(TWO, order_only=False),
     Row(bz.ConsensusBased(0.5, 20, noise="isotropic"), budget=2000),
     Row(bz.ConsensusBased(0.2, 20, alpha=30.0, scheme="hopping")),
+    Row(bz.QuasiNewton(0.2, pairs=3), shift_invariant=False),
 ]
 
 

@@ -129,6 +129,17 @@ def test_it_says_why_it_is_over(f: Callable[[Floats], float], why: str) -> None:
     assert queries < 1000
 
 
+def test_where_no_curvature_is_seen_the_first_move_shows_it() -> None:
+    """Each upper side fails, so that the opening sees slopes alone."""
+
+    def f(x: Floats) -> float:
+        return math.nan if (x > 0.5).any() else float((x - 0.4) @ (x - 0.4) + x[0] * x[1])
+
+    for pairs in (None, 4):
+        search, _ = searched(f, np.full(3, 0.5), bz.QuasiNewton(pairs=pairs), 40)
+        assert search.best.value - f(np.array([0.8 / 3, 0.8 / 3, 0.4])) < 1e-6
+
+
 @pytest.mark.parametrize("shift", [0.0, 1e4])
 def test_a_sharp_function_is_left_early_and_an_ill_conditioned_one_is_not(shift: float) -> None:
     """By what lines gain of what B promises, wherever the zero of f is."""
@@ -196,6 +207,24 @@ def test_blocks_never_make_x_worse() -> None:
         assert f(search.x) <= last
         last = f(search.x)
     assert last < 0.01 * f(np.ones(12))
+
+
+def test_blocks_on_which_nothing_depends_do_not_shorten_the_steps_in_others() -> None:
+    d = 700
+    search, _ = searched(
+        lambda x: float((x[0] - 3) ** 2 + (x[-1] - 3) ** 2), np.zeros(d), bz.BlockDescent(size=1, sweeps=1), 2 * d
+    )
+    assert search.best.value < 1e-3
+
+
+def test_coordinates_that_are_held_at_a_bound_leave_the_line_to_the_others() -> None:
+    """One steep coordinate is held: the other goes to its least point in one sweep."""
+
+    def f(x: Floats) -> float:
+        return float(1e3 * x[0] + (x[1] - 0.7) ** 2)
+
+    search, _ = searched(f, np.zeros(2), bz.BlockDescent(sweeps=1), 20, bounds=[(0.0, 1.0), (-1.0, 1.0)])
+    np.testing.assert_allclose(search.best.x, [0.0, 0.7], atol=1e-3)
 
 
 # ------------------------------------------------------------------------------------------- parts
