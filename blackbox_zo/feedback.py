@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from blackbox_zo._checks import all_finite
 from blackbox_zo._number import floats
 from blackbox_zo._typing import Counts, Floats, Ints
 from blackbox_zo.errors import TellError
@@ -64,10 +65,10 @@ class Values:
         return self
 
     @classmethod
-    def one(cls, value: float) -> Values:
-        """The answer to one query, in a fifth of the time."""
-        usable = math.isfinite(value)
-        return cls.checked(np.array([value if usable else math.nan]), 0 if usable else 1)
+    def of(cls, values: list[float]) -> Values:
+        """The same from a list of floats, in a fifth of the time."""
+        array = np.array(values)
+        return cls.checked(array, 0) if all_finite(array) else cls(array)
 
     @property
     def n(self) -> int:
