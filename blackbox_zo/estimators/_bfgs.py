@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
+from blackbox_zo._checks import all_finite, any_true
 from blackbox_zo._typing import Bools, Floats
 
 __all__ = ["newton_step", "stretched", "updated"]
@@ -23,7 +26,7 @@ def updated(b: Floats, s: Floats, y: Floats) -> Floats:
     """
     sy, bs = float(s @ y), b @ s
     sbs = float(s @ bs)
-    if not (sbs > 0 and np.isfinite(sy) and np.isfinite(sbs)):
+    if not (sbs > 0 and math.isfinite(sy) and math.isfinite(sbs)):
         return b
     if 0 < sy < sbs:
         scale = max(sy / sbs, 1e-6)
@@ -32,7 +35,7 @@ def updated(b: Floats, s: Floats, y: Floats) -> Floats:
         theta = 0.8 * sbs / (sbs - sy)
         y = theta * y + (1 - theta) * bs
         sy = float(s @ y)
-    out: Floats = b + np.outer(y / sy, y) - np.outer(bs / sbs, bs)
+    out: Floats = b + (y / sy)[:, None] * y - (bs / sbs)[:, None] * bs  # `np.outer` takes four times as long
     return out
 
 
@@ -62,10 +65,10 @@ def newton_step(b: Floats, g: Floats, low: Bools, high: Bools) -> Floats:
         low: Which coordinates are at their lower bound, shape (d,).
         high: And at the upper one.
     """
+    if not (any_true(low) or any_true(high)):
+        return _solved(b, g)
     free = ~((low & (g >= 0)) | (high & (g <= 0)))
     p = np.zeros(g.size)
-    if not (low.any() or high.any()):
-        return _solved(b, g)
     while free.any():
         p[:] = 0.0
         p[free] = _solved(b[np.ix_(free, free)], g[free])
@@ -77,9 +80,9 @@ def newton_step(b: Floats, g: Floats, low: Bools, high: Bools) -> Floats:
 
 
 def _solved(b: Floats, g: Floats) -> Floats:
-    mean = float(np.trace(b)) / len(g) or 1.0
+    mean = float(b.trace()) / len(g) or 1.0
     try:
         p: Floats = np.asarray(np.linalg.solve(b, -g), dtype=np.float64)
     except np.linalg.LinAlgError:
         return -g / mean
-    return p if np.isfinite(p).all() else -g / mean
+    return p if all_finite(p) else -g / mean
