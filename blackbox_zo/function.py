@@ -137,7 +137,10 @@ class FunctionOracle(Stoppable):
         return gather(proposal, self.parts(proposal))
 
     def parts(self, proposal: Proposal) -> Iterator[Part]:
-        """See `Oracle.parts`: one part per call of `fun`; of calls that are very short, several in one."""
+        """See `Oracle.parts`: one part per call of `fun`; of calls that are very short, several in one.
+
+        With a journal, calls in this process are one part each, so that a process that is killed loses no answer.
+        """
         return again(self._parts_once, proposal, self.retries) if self.retries else self._parts_once(proposal)
 
     def _parts_once(self, proposal: Proposal) -> Iterator[Part]:
@@ -155,8 +158,9 @@ class FunctionOracle(Stoppable):
             yield from self._here(proposal)
 
     def _here(self, proposal: Proposal) -> Iterator[Part]:
-        """Calls in this process; the answers of those that are very short come together."""
+        """Calls in this process; without a journal, which is to miss none, answers of very short ones come together."""
         ids, first, values, begun = proposal.ids, 0, list[float](), time.monotonic()
+        wait = 0.0 if proposal.moment.learning.journaled else CHUNK
         for i in range(len(ids)):
             x = proposal.tree(i)
             self.calls += 1
@@ -170,7 +174,7 @@ class FunctionOracle(Stoppable):
                     raise
                 yield self._part(proposal, [(np.array([i]), Raised(error))])
                 first, values = i + 1, []
-            if values and time.monotonic() > begun + CHUNK:
+            if values and time.monotonic() >= begun + wait:
                 yield ids[first : i + 1], Values.of(values)
                 first, values, begun = i + 1, [], time.monotonic()
         if values:

@@ -9,6 +9,7 @@ from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -152,6 +153,13 @@ def test_answers_of_very_short_calls_come_together_and_others_at_once() -> None:
 
     long = list(FunctionOracle(slow).parts(asked))
     assert [ids.tolist() for ids, _ in long] == [[i] for i in asked.ids]
+
+
+def test_with_a_journal_each_answer_is_told_at_once(tmp_path: Path) -> None:
+    """So that a process that is killed loses none."""
+    with bz.Search(np.zeros(2), bz.RankBased(0.1, 4), journal=tmp_path / "run.jsonl") as search:
+        asked = search.ask()
+        assert [ids.tolist() for ids, _ in FunctionOracle(total).parts(asked)] == [[i] for i in asked.ids]
 
 
 @pytest.mark.parametrize("raised", [ZeroDivisionError, KeyboardInterrupt])
