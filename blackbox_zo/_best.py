@@ -105,5 +105,5 @@ class BestSoFar:
 
     def _keep(self, pending: Open, position: int, value: float) -> None:
         if isinstance(self.variable, Vector):
-            self._x = self.variable.outside(pending.queries.take(np.array([position])).points())[0]
+            self._x = self.variable.outside(pending.queries.take(slice(position, position + 1)).points())[0]
         self._value, self._id = value, position + pending.first_id

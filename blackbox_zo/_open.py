@@ -60,7 +60,7 @@ class Open:
         self.values.fill(np.nan)
         self.stderr: Floats | None = None
         self.rankings: list[tuple[Ints, Ranking]] = []
-        self.learnt = moment.told = dict[str, dict[int, Any]]()
+        self.learnt = moment.told
         self.told_as: type[Feedback] | None = None
 
     def copy(self) -> Open:

@@ -54,16 +54,16 @@ class Past:
             return
         self.seen += 1
         self._steps.append((queries, values))
-        self._size += _cost(queries)
+        self._size += self._cost(queries)
         while self._size > MEMORY:
-            self._size -= _cost(self._steps.popleft()[0])
+            self._size -= self._cost(self._steps.popleft()[0])
 
     def forget(self, seen: int) -> None:
         """Drop the newest steps, so that `seen` are left."""
         while self.seen > seen:
             self.seen -= 1
             if self._steps:
-                self._size -= _cost(self._steps.pop()[0])
+                self._size -= self._cost(self._steps.pop()[0])
 
     def all(self) -> tuple[Floats, Floats]:
         """Points in the coordinates of the variable, shape (n, d), and their values, shape (n,): known ones first."""
@@ -102,13 +102,13 @@ class Past:
         assert self.variable is not None
         return self.variable.coordinates(self.variable.inside(points))
 
+    def _cost(self, queries: Queries) -> int:
+        assert self.variable is not None
+        return (queries.n + 1) * self.variable.size + OBJECTS
+
     def value_at(self, point: Floats) -> float:
         """The newest known value at a point in the coordinates of the variable; NaN if there is none."""
         return self._at.get(_place(point), np.nan)
-
-
-def _cost(queries: Queries) -> int:
-    return (queries.n + 1) * queries.directions.size + OBJECTS
 
 
 def _place(point: Floats) -> bytes:

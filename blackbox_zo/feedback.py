@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from blackbox_zo._checks import all_finite, all_true
 from blackbox_zo._number import floats
 from blackbox_zo._typing import Counts, Floats, Ints
 from blackbox_zo.errors import TellError
@@ -64,10 +65,10 @@ class Values:
         return self
 
     @classmethod
-    def one(cls, value: float) -> Values:
-        """The answer to one query, in a fifth of the time."""
-        usable = math.isfinite(value)
-        return cls.checked(np.array([value if usable else math.nan]), 0 if usable else 1)
+    def of(cls, values: list[float]) -> Values:
+        """The same from a list of floats, in a fifth of the time."""
+        array = np.array(values)
+        return cls.checked(array, 0) if all_finite(array) else cls(array)
 
     @property
     def n(self) -> int:
@@ -81,18 +82,19 @@ class Values:
             n_ranked: Rank only this many of the best (more if the last place is shared); None for all.
         """
         order = np.argsort(self.values, kind="stable")  # NaNs come last
-        ordered = self.values[order]
-        above = np.empty(len(order), dtype=np.intp)
-        above[:1] = 0
-        np.cumsum(ordered[1:] > ordered[:-1], out=above[1:])
-        level = np.empty_like(above)
+        ordered, n = self.values[order], len(order)
+        rises = ordered[1:] > ordered[:-1]
+        level = np.empty(n, dtype=np.intp)
+        if n_ranked is None and n and not self.n_failed and all_true(rises):  # the graph is known in closed form
+            level[order] = np.arange(n)
+            ranking = Ranking.from_levels(level)
+            ranking.__dict__["graph"] = (2 * level - (n - 1), n * (n - 1) // 2)
+            return ranking
+        above = np.zeros(n, dtype=np.intp)
+        np.cumsum(rises, out=above[1:])
         level[order] = above
         if self.n_failed:
             level[np.isnan(self.values)] = above[-1] + 1
-        elif n_ranked is None and above[-1:] == len(above) - 1:  # no ties: the graph is known in closed form
-            ranking = Ranking.from_levels(level)
-            ranking.__dict__["graph"] = (2 * level - above[-1], len(above) * (len(above) - 1) // 2)
-            return ranking
         if n_ranked is not None and n_ranked < len(level):
             level = np.minimum(level, np.sort(level)[n_ranked - 1] + 1)
         return Ranking.from_levels(level)
@@ -160,7 +162,7 @@ class Ranking:
             TellError: `weights` has another shape, or is not positive and finite.
         """
         self = cls.__new__(cls)
-        self.levels = np.atleast_2d(levels)
+        self.levels = levels[None] if levels.ndim == 1 else np.atleast_2d(levels)
         if not len(self.levels):  # one part that says nothing, so that n is kept wherever it goes
             self.levels, weights = np.full((1, self.n), -1, dtype=np.intp), None
         elif weights is not None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
+from contextlib import suppress
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -24,6 +26,7 @@ from blackbox_zo.workers._function import function_workers
 from blackbox_zo.workers._outcomes import Lost, Raised
 from blackbox_zo.workers._pool import Pool
 from blackbox_zo.workers._remote import Call, Remote
+from blackbox_zo.workers._sharing import CHUNK
 
 __all__ = ["FunctionOracle"]
 
@@ -134,7 +137,10 @@ class FunctionOracle(Stoppable):
         return gather(proposal, self.parts(proposal))
 
     def parts(self, proposal: Proposal) -> Iterator[Part]:
-        """See `Oracle.parts`: one part per call of `fun`; of calls that are very short, several in one."""
+        """See `Oracle.parts`: one part per call of `fun`; of calls that are very short, several in one.
+
+        With a journal, calls in this process are one part each, so that a process that is killed loses no answer.
+        """
         return again(self._parts_once, proposal, self.retries) if self.retries else self._parts_once(proposal)
 
     def _parts_once(self, proposal: Proposal) -> Iterator[Part]:
@@ -143,19 +149,36 @@ class FunctionOracle(Stoppable):
         elif self.vectorized:
             self.calls += proposal.n
             yield self._part(proposal, [(np.arange(proposal.n), _tried(lambda: self.fun(_writable(proposal.trees()))))])
-        else:
+        elif self.stopper is not None:
             for i in range(proposal.n):
                 x = proposal.tree(i)
                 self.calls += 1
-                if self.stopper is not None:
-                    yield self._part(proposal, [(np.array([i]), self._heard_here(proposal, i, x))])
-                    continue
-                try:
-                    answer = Values.one(number(self.fun(x)))
-                except Exception as error:
-                    yield self._part(proposal, [(np.array([i]), Raised(error))])
-                else:
-                    yield proposal.ids[i : i + 1], answer
+                yield self._part(proposal, [(np.array([i]), self._heard_here(proposal, i, x))])
+        else:
+            yield from self._here(proposal)
+
+    def _here(self, proposal: Proposal) -> Iterator[Part]:
+        """Calls in this process; without a journal, which is to miss none, answers of very short ones come together."""
+        ids, first, values, begun = proposal.ids, 0, list[float](), time.monotonic()
+        wait = 0.0 if proposal.moment.learning.journaled else CHUNK
+        for i in range(len(ids)):
+            x = proposal.tree(i)
+            self.calls += 1
+            try:
+                values.append(number(self.fun(x)))
+            except BaseException as error:  # what was answered before comes first
+                if values:
+                    with suppress(GeneratorExit):
+                        yield ids[first:i], Values.of(values)
+                if not isinstance(error, Exception):
+                    raise
+                yield self._part(proposal, [(np.array([i]), Raised(error))])
+                first, values = i + 1, []
+            if values and time.monotonic() >= begun + wait:
+                yield ids[first : i + 1], Values.of(values)
+                first, values, begun = i + 1, [], time.monotonic()
+        if values:
+            yield (ids[first:] if first else ids), Values.of(values)
 
     @override
     def stream(self, ask: Callable[[], Proposal | None]) -> Iterator[Answered]:

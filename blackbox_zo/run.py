@@ -389,11 +389,8 @@ class Run:
             tally = self._tallies[proposal.step]
             tally.left -= part.n
             if isinstance(part, Values):
-                if part.n == 1 and not part.n_failed:
-                    tally.total, tally.count = tally.total + float(part.values[0]), tally.count + 1
-                else:
-                    usable = part.values if not part.n_failed else part.values[np.isfinite(part.values)]
-                    tally.total, tally.count = tally.total + float(np.add.reduce(usable)), tally.count + usable.size
+                usable = part.values if not part.n_failed else part.values[np.isfinite(part.values)]
+                tally.total, tally.count = sum(usable.tolist(), tally.total), tally.count + usable.size
                 if part.n_failed and self.first_failure is None:
                     self._note_failure(ids, part, int(np.argmax(np.isnan(part.values))))
             elif part.info is not None and self.first_failure is None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 
+from blackbox_zo._checks import all_finite, any_true
 from blackbox_zo._typing import Bools, Floats
 
 __all__ = ["Whole", "damped", "newton_step", "stretched", "updated", "within"]
@@ -58,7 +60,7 @@ def updated(b: Floats, s: Floats, y: Floats) -> Floats:
     scale, y, sy, sbs = found
     if scale < 1.0:
         b, bs = b * scale, bs * scale
-    out: Floats = b + np.outer(y / sy, y) - np.outer(bs / sbs, bs)
+    out: Floats = b + (y / sy)[:, None] * y - (bs / sbs)[:, None] * bs  # `np.outer` takes four times as long
     return out
 
 
@@ -71,7 +73,7 @@ def damped(s: Floats, y: Floats, bs: Floats) -> tuple[float, Floats, float, floa
         bs: Bs, shape (d,).
     """
     sy, sbs, scale = float(s @ y), float(s @ bs), 1.0
-    if not (sbs > 0 and np.isfinite(sy) and np.isfinite(sbs)):
+    if not (sbs > 0 and math.isfinite(sy) and math.isfinite(sbs)):
         return None
     if 0 < sy < sbs:
         scale = max(sy / sbs, 1e-6)
@@ -109,7 +111,7 @@ def newton_step(b: Floats, g: Floats, low: Bools, high: Bools) -> Floats:
         low: Which coordinates are at their lower bound, shape (d,).
         high: And at the upper one.
     """
-    if not (low.any() or high.any()):
+    if not (any_true(low) or any_true(high)):
         return _solved(b, g)
     return within(lambda free: _solved(b[np.ix_(free, free)], g[free]), g, low, high)
 
@@ -136,9 +138,9 @@ def within(solved: Callable[[Bools], Floats], g: Floats, low: Bools, high: Bools
 
 
 def _solved(b: Floats, g: Floats) -> Floats:
-    mean = float(np.trace(b)) / len(g) or 1.0
+    mean = float(b.trace()) / len(g) or 1.0
     try:
         p: Floats = np.asarray(np.linalg.solve(b, -g), dtype=np.float64)
     except np.linalg.LinAlgError:
         return -g / mean
-    return p if np.isfinite(p).all() else -g / mean
+    return p if all_finite(p) else -g / mean

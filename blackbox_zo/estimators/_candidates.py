@@ -43,12 +43,9 @@ class Candidates(Dense):
     ) -> None:  # fmt: skip
         self.fitted, self.z, self._asked = fitted, z, asked
         self.y, self.bounds, self.places, self.radius = y, bounds, places, radius
-        self.x, rows = variable.value, y
-        if bounds is not None:
-            rows = bounds.into(bounds.back(variable.value) + radius * y)
-            rows -= variable.value
-            rows /= radius
-        super().__init__(variable.blocks, rows)
+        y.flags.writeable = False
+        self.x = variable.value
+        super().__init__(variable.blocks, y if bounds is None else bounds.steps(variable.value, y, radius))
 
     @cached_property
     def asked(self) -> Floats:

@@ -7,8 +7,9 @@ from typing import Literal, final
 
 import numpy as np
 
+from blackbox_zo._checks import any_true
 from blackbox_zo._typing import Floats, override
-from blackbox_zo.directions import Dense, Gaussian
+from blackbox_zo.directions import Dense, Directions, Gaussian
 from blackbox_zo.estimators._base import Estimator, vector_of
 from blackbox_zo.estimators._candidates import Candidates
 from blackbox_zo.estimators._cma_constants import Constants, all_ranks, constants, recombination
@@ -134,12 +135,9 @@ class EvolutionStrategy(Estimator):
         if not surrogate:
             return self.drawn(state, variable, key, n, fitted=False)
         if len(surrogate.y):  # of the generation that is being asked
-            bounds = self._bounds(variable)
-            drawn = Candidates(variable, surrogate.y, state.radius, bounds, NOWHERE)
+            drawn = Candidates(variable, surrogate.y, state.radius, self._bounds(variable), NOWHERE)
         else:
-            new = self.drawn(state, variable, key, n, fitted=True).directions
-            assert isinstance(new, Candidates)
-            drawn = new
+            drawn = self._candidates(state, variable, Gaussian(variable.blocks, n, key), fitted=True)
         which = to_ask(surrogate, drawn)
         tag = (state.generation, len(surrogate.asked))
         return Queries(drawn, which, np.full(len(which), state.radius), variable.value, tag)
@@ -149,18 +147,21 @@ class EvolutionStrategy(Estimator):
 
     def drawn(self, state: EvolutionState, variable: Vector, key: Key, n: int, *, fitted: bool) -> Queries:
         """`x + sigma y`, y ~ N(0, C) (eqs. (38)-(40)), n points; with `fitted` the first is where a model is least."""
-        seeded = Gaussian(variable.blocks, n, key)
-        queries = Queries(seeded, np.arange(n), np.full(n, state.radius), variable.value)
-        if kind(state) == "isotropic" and not self.adapt_radius:
-            return queries
-        y: Floats = seeded.draw()
+        seeded: Directions = Gaussian(variable.blocks, n, key)
+        if kind(state) != "isotropic" or self.adapt_radius:
+            seeded = self._candidates(state, variable, seeded, fitted=fitted)
+        return Queries(seeded, np.arange(n), np.full(n, state.radius), variable.value)
+
+    def _candidates(self, state: EvolutionState, variable: Vector, seeded: Directions, *, fitted: bool) -> Candidates:
+        """What `drawn` asks about, from the draws of N(0, I)."""
+        n, y, covariance = seeded.k, seeded.draw(), kind(state)
         z, places = y, NOWHERE
-        if kind(state) == "low-rank":
+        if covariance == "low-rank":
             y = shaped(state, y.copy())
-        elif kind(state) != "isotropic":
+        elif covariance != "isotropic":
             y *= state.lengths
-        if kind(state) == "full":
-            y = y @ state.axes.T
+        if covariance == "full":
+            y = y.dot(state.axes.T)
         bounds = self._bounds(variable)
         if state.line.size:
             places = along(n, state.generation)
@@ -169,11 +170,10 @@ class EvolutionStrategy(Estimator):
         least = minimiser(state, variable, bounds) if fitted else None
         if least is not None:
             y[0] = least
-        drawn = Candidates(
+        return Candidates(
             variable, y, state.radius, bounds, places, fitted=least is not None,
-            z=z if kind(state) == "low-rank" else None,
+            z=z if covariance == "low-rank" else None,
         )  # fmt: skip
-        return Queries(drawn, queries.index, queries.scale, variable.value)
 
     @override
     def inform(self, state: EvolutionState, variable: Variable, points: Floats, values: Floats) -> EvolutionState:
@@ -207,7 +207,7 @@ class EvolutionStrategy(Estimator):
         normals = expected_normals(ranking)
         if normals is not None:  # equal ones differ by rounding
             ranking = Values(-normals.round(9)).ranking()
-        if not ranking.net_losses().any():
+        if not any_true(ranking.net_losses()):
             plateau = isinstance(feedback, Values) and feedback.n_failed < feedback.n
             if plateau and self.adapt_radius:
                 state = wider(state, constants(variable.size, drawn.k, kind(state)))
@@ -279,7 +279,7 @@ class EvolutionStrategy(Estimator):
             y, y_w = y * (sigma / s.radius), y_w * (sigma / s.radius)
         limits = (1e-16 * self.radius, 1e16 * self.radius)
         if bounds is not None:  # where all of the box is within reach, further out there are but mirror images
-            limits = (limits[0], min(limits[1], float(np.max(bounds.width / (2 * spread(s))))))
+            limits = (limits[0], min(limits[1], float((bounds.width / (2 * spread(s))).max())))
         then, growing = followed(s, c, y_w, limits, change if self.adapt_radius else None)
         if drawn.z is None:
             then = adapted(then, c, w, y, y_w, growing=growing, decompose=not s.rates)

@@ -17,19 +17,21 @@ __all__ = ["adapted", "followed", "spread", "whiten"]
 
 def whiten(s: EvolutionState, y: Floats) -> Floats:
     """`C^(-1/2) y` for one vector or for rows."""
-    if kind(s) == "isotropic":
+    covariance = kind(s)
+    if covariance == "isotropic":
         return y
-    if kind(s) == "diagonal":
+    if covariance == "diagonal":
         return y / s.lengths
-    if kind(s) == "low-rank":
+    if covariance == "low-rank":
         return unshaped(s, y)
-    return ((y @ s.axes) / s.lengths) @ s.axes.T
+    out: Floats = (y.dot(s.axes) / s.lengths).dot(s.axes.T)
+    return out
 
 
 def spread(s: EvolutionState) -> Floats:
     """The standard deviation of each coordinate of y, shape (d,), or (1,) where all are 1."""
     if kind(s) == "full":
-        return np.sqrt(np.diagonal(s.shape))
+        return np.sqrt(s.shape.diagonal())
     return s.lengths if s.lengths.size else np.ones(1)
 
 
@@ -49,7 +51,7 @@ def followed(
     if p_sigma.size:
         p_sigma = (1 - c.c_sigma) * s.path_radius  # eq. (43)
         p_sigma += math.sqrt(c.c_sigma * (2 - c.c_sigma) * c.mu_eff) * whiten(s, y_w)
-        length = math.sqrt(float(p_sigma @ p_sigma))
+        length = math.sqrt(float(p_sigma.dot(p_sigma)))
         expected = math.sqrt(d) * (1 - 1 / (4 * d) + 1 / (21 * d * d))  # E||N(0, I)||
         damped = length / math.sqrt(1 - (1 - c.c_sigma) ** (2 * (s.generation + 1)))
         growing = damped < (1.4 + 2 / (d + 1)) * expected
@@ -78,36 +80,32 @@ def adapted(
     p_c = (1 - c.c_c) * s.path_shape  # eq. (45)
     p_c += (growing * math.sqrt(c.c_c * (2 - c.c_c) * c.mu_eff)) * y_w
     decay = 1 + c.c_1 * (not growing) * c.c_c * (2 - c.c_c) - c.c_1  # eq. (47), but for the weights
-    s = s._replace(path_shape=p_c)
     if kind(s) == "diagonal":
         positive = np.maximum(w, 0.0)
-        return _diagonal(s, c, decay - c.c_mu * float(positive.sum()), positive, y)
-    s = _full(s, c, decay - c.c_mu * float(w.sum()), w, y)
+        return _diagonal(s, c, decay - c.c_mu * float(positive.sum()), positive, y, p_c)
+    shape = _full(s, c, decay - c.c_mu * float(np.add.reduce(w)), w, y, p_c)
     due = s.generation - s.refreshed >= 1 / (10 * y_w.size * (c.c_1 + c.c_mu))
-    return _decomposed(s) if due and decompose else s
+    if not (due and decompose):
+        return s._replace(path_shape=p_c, shape=shape)
+    values, axes = np.linalg.eigh((shape + shape.T) / 2)
+    lengths = np.sqrt(np.maximum(values, 1e-20 * values[-1]))
+    return s._replace(path_shape=p_c, shape=shape, axes=axes, lengths=lengths, refreshed=s.generation)
 
 
-def _diagonal(s: EvolutionState, c: Constants, keep: float, w: Floats, y: Floats) -> EvolutionState:
+def _diagonal(s: EvolutionState, c: Constants, keep: float, w: Floats, y: Floats, p_c: Floats) -> EvolutionState:
     """Eq. (47) for the diagonal alone, without negative weights (Ros & Hansen 2008)."""
     shape = combine(w, y, squared=True)
     shape *= c.c_mu
     shape += keep * s.shape
-    shape += c.c_1 * (s.path_shape * s.path_shape)
-    return s._replace(shape=shape, lengths=np.sqrt(shape), refreshed=s.generation)
+    shape += c.c_1 * (p_c * p_c)
+    return s._replace(path_shape=p_c, shape=shape, lengths=np.sqrt(shape), refreshed=s.generation)
 
 
-def _full(s: EvolutionState, c: Constants, keep: float, w: Floats, y: Floats) -> EvolutionState:
+def _full(s: EvolutionState, c: Constants, keep: float, w: Floats, y: Floats, p_c: Floats) -> Floats:
     """Eqs. (46) and (47)."""
-    d = s.path_shape.size
-    if w.min() < 0:  # eq. (46): long bad steps count by their direction only
+    if np.minimum.reduce(w) < 0:  # eq. (46): long bad steps count by their direction only
         z = whiten(s, y)
         norms = np.einsum("ij,ij->i", z, z) + 1e-300
-        w = np.where(w < 0, w * (d / norms), w)
-    shape = keep * s.shape + c.c_1 * np.outer(s.path_shape, s.path_shape) + c.c_mu * ((y.T * w) @ y)  # eq. (47)
-    return s._replace(shape=shape)
-
-
-def _decomposed(s: EvolutionState) -> EvolutionState:
-    values, axes = np.linalg.eigh((s.shape + s.shape.T) / 2)
-    lengths = np.sqrt(np.maximum(values, 1e-20 * values[-1]))
-    return s._replace(axes=axes, lengths=lengths, refreshed=s.generation)
+        w = np.where(w < 0, w * (p_c.size / norms), w)
+    shape: Floats = keep * s.shape + c.c_1 * (p_c[:, None] * p_c) + c.c_mu * (y.T * w).dot(y)  # eq. (47)
+    return shape

@@ -30,7 +30,7 @@ def minimiser(s: EvolutionState, variable: Vector, bounds: SmoothBounds | None) 
     q = s.surrogate.model.least(x, basis, math.sqrt(d) + 2 * d / (d + 2))  # Hansen 2011, table 1: c_y
     if q is None:
         return None
-    y: Floats = s.axes @ (s.lengths * q)
+    y: Floats = s.axes.dot(s.lengths * q)
     if bounds is not None:
         y = (bounds.back(variable.project(x + s.radius * y)) - bounds.back(x)) / s.radius
     return y

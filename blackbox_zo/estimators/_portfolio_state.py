@@ -153,8 +153,8 @@ def seen(s: PortfolioState, variable: Vector, queries: Queries, values: Floats) 
     s = s._replace(asked=asked, gained=gained, run_best=best)
     if best >= s.best:
         return s
-    which = (values == best).nonzero()[0][:1]
-    return s._replace(best=best, incumbent=variable.project(queries.take(which).points()[0]))
+    first = int((values == best).argmax())
+    return s._replace(best=best, incumbent=variable.project(queries.take(slice(first, first + 1)).points()[0]))
 
 
 def seen_late(s: PortfolioState, variable: Vector, queries: Queries, values: Floats) -> PortfolioState:

@@ -7,6 +7,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
+from blackbox_zo._checks import all_true, any_true
 from blackbox_zo._typing import Floats
 from blackbox_zo.variables import Vector
 
@@ -41,15 +42,16 @@ class SmoothBounds:
         self.margin = np.where(np.isfinite(self.width), self.width / 20, margin)
         self.first, self.last = self.lower - self.margin, self.upper + self.margin
         self._back: tuple[Floats, Floats] = np.empty(0), np.empty(0)
+        self._steps: tuple[Floats, Floats, float, Floats] = *self._back, 0.0, np.empty((0, 0))
         self.low, self.high = self.lower + self.margin, self.upper - self.margin  # between them T(g) = g
 
     def into(self, g: Floats) -> Floats:
         """T(g), shape (…, d)."""
-        if ((g >= self.low) & (g <= self.high)).all():  # the usual case
+        if self._far_inside(g):  # the usual case
             return np.array(g)
         g = self.folded(g)
         near = (g < self.low) | (g > self.high)
-        if near.any():
+        if any_true(near):
             where = np.nonzero(near)
             j, v = where[-1], g[where]
             low = v < self.low[j]
@@ -65,7 +67,7 @@ class SmoothBounds:
         """Points mirrored into the range of `clipped`, where T does not repeat itself; a copy, shape (…, d)."""
         out = np.array(g)
         outside = (out < self.first) | (out > self.last)
-        if outside.any():
+        if any_true(outside):
             where = np.nonzero(outside)
             j, v = where[-1], out[where]
             first, last = self.first[j], self.last[j]
@@ -87,6 +89,19 @@ class SmoothBounds:
         out: Floats = (self.clipped(mean + radius * y) - mean) / radius
         return out
 
+    def steps(self, x: Floats, y: Floats, radius: float) -> Floats:
+        """The displacements of x, in units of a radius, that those of its g by y lead to, shape (k, d); read-only."""
+        last = self._steps
+        if x is last[0] and y is last[1] and radius == last[2]:  # a generation may be asked about in parts
+            return last[3]
+        rows = self.into(self.back(x) + radius * y)
+        rows -= x
+        rows /= radius
+        rows.flags.writeable = False
+        if not (x.flags.writeable or y.flags.writeable):
+            self._steps = x, y, radius, rows
+        return rows
+
     def back(self, x: Floats) -> Floats:
         """The g of `clipped` with T(g) = x, shape (…, d), read-only."""
         if x is self._back[0]:  # x is asked for several times a step
@@ -97,9 +112,13 @@ class SmoothBounds:
             self._back = x, g
         return g
 
+    def _far_inside(self, g: Floats) -> bool:
+        """Whether T(g) = g."""
+        return all_true((g >= self.low) & (g <= self.high))
+
     def _mapped_back(self, x: Floats) -> Floats:
         g = np.array(x)
-        if ((x >= self.low) & (x <= self.high)).all():
+        if self._far_inside(x):
             return g
         low, high = x < self.low, x > self.high
         if low.any():

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from blackbox_zo._typing import Floats
-from blackbox_zo.directions import Dense
+from blackbox_zo._typing import Floats, Ints
+from blackbox_zo.directions import Coordinates, Dense
 from blackbox_zo.steps import Queries, Step
 from blackbox_zo.variables import Vector
 
 __all__ = ["move_by", "one_point", "still"]
+
+FIRST: Ints = np.zeros(1, dtype=np.intp)
+FIRST.flags.writeable = False
 
 
 def one_point(variable: Vector, move: Floats, tag: tuple[int, ...] = ()) -> Queries:
@@ -24,5 +27,5 @@ def move_by(variable: Vector, move: Floats) -> Step:
 
 
 def still(variable: Vector) -> Step:
-    """No move."""
-    return Step(Dense(variable.blocks, np.zeros((1, variable.size))), np.zeros(1))
+    """No move: nothing of the size of x is made for it."""
+    return Step(Coordinates(variable.blocks, FIRST), np.zeros(1))

@@ -92,10 +92,10 @@ def remembered(s: Surrogate, points: Floats, values: Floats, k: int, **others: A
         k: Candidates of a generation.
         others: Other fields to replace.
     """
-    n, most = len(values), 2 * max(coefficients(points.shape[1]), k)
+    most = 2 * max(coefficients(points.shape[1]), k)
     points = np.concatenate((s.points, points))[-most:]
-    values = np.concatenate((s.values, _told(values)))[-most:]
-    return s._replace(points=points, values=values, fresh=s.fresh + n, **others)
+    window = np.concatenate((s.values, _told(values)))[-most:]
+    return s._replace(points=points, values=window, fresh=s.fresh + len(values), **others)
 
 
 def _told(values: Floats) -> Floats:
@@ -164,7 +164,8 @@ def _agreement(s: Surrogate, k: int) -> float:
     """Kendall's tau between the newest answers and the model."""
     n = max(NEWEST, int(min(1.2 * len(s.asked), 0.75 * k)))
     f = s.values[-n:]
+    n = len(f)
     m = s.model.values(s.points[-n:])
     above, higher = f[:, None] > f, m[:, None] > m  # each pair once, and one of two that failed is no higher
-    same, against = np.count_nonzero(above & higher), np.count_nonzero(above & higher.T)
-    return 2.0 * (same - against) / max(len(f) * (len(f) - 1), 1)
+    same, against = int(np.count_nonzero(above & higher)), int(np.count_nonzero(above & higher.T))
+    return 2.0 * (same - against) / max(n * (n - 1), 1)

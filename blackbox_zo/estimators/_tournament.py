@@ -50,8 +50,10 @@ def expected_normals(ranking: Ranking) -> Floats | None:
 
 def contradictory_wins(ranking: Ranking) -> Floats | None:
     """How often i was said to be better than j, by weight, shape (n, n); None where nothing is contradicted."""
+    if len(ranking.levels) < 2:
+        return None
     present = (ranking.levels >= 0).sum(axis=1)
-    if len(ranking.levels) < 2 or present.max() > 2:
+    if present.max() > 2:
         return None
     pairs = ranking.levels[present == 2]
     weights = np.ones(len(pairs)) if ranking.weights is None else ranking.weights[present == 2]

@@ -49,7 +49,8 @@ class SGD(Rule):
 
     @override
     def update(self, state: SGDState, gradient: Step) -> tuple[SGDState, Step]:
-        return SGDState(state.step + 1), gradient.scaled(rate_at(self.learning_rate, state.step))
+        rate = rate_at(self.learning_rate, state.step)
+        return SGDState(state.step + 1), gradient if rate == 1.0 else gradient.scaled(rate)
 
 
 class MomentumState(NamedTuple):

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from blackbox_zo._checks import any_true
 from blackbox_zo._describe import describe
 from blackbox_zo._typing import Bools, Floats, Ints, Tree, override
 from blackbox_zo.directions import Block
@@ -115,7 +116,7 @@ class Vector(Variable):
     def add_(self, step: Step) -> None:
         # Moves at once: an array in memory is small enough
         self.version += 1
-        if not step.shrink and not step.w.any():
+        if not step.shrink and not any_true(step.w):
             return
         z = step.dense()
         if step.shrink:

@@ -161,10 +161,10 @@ def test_values_are_a_copy() -> None:
 
 
 @pytest.mark.parametrize("value", [1.5, -0.0, np.nan, np.inf, -np.inf])
-def test_one_value_is_the_same_by_the_short_way(value: float) -> None:
-    short, long = Values.one(value), Values([value])
+def test_floats_are_the_same_by_the_short_way(value: float) -> None:
+    short, long = Values.of([2.5, value]), Values([2.5, value])
     np.testing.assert_array_equal(short.values, long.values)
-    assert (short.n, short.n_failed, short.stderr, short.info) == (1, long.n_failed, None, None)
+    assert (short.n, short.n_failed, short.stderr, short.info) == (2, long.n_failed, None, None)
 
 
 def test_empty_groups_and_nothing_ranked() -> None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import threading
+import time
 import warnings
+from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -138,6 +141,75 @@ def test_an_exception_is_raised_or_skipped() -> None:
     assert np.isnan(answer.values).all()
     assert answer.info is not None
     assert answer.info[0] == {"error": "ZeroDivisionError: by design"}
+
+
+def test_answers_of_very_short_calls_come_together_and_others_at_once() -> None:
+    short, asked = list(FunctionOracle(total).parts(proposal())), proposal()
+    assert [len(ids) for ids, _ in short] == [4]
+
+    def slow(x: Any) -> float:
+        time.sleep(0.01)
+        return total(x)
+
+    long = list(FunctionOracle(slow).parts(asked))
+    assert [ids.tolist() for ids, _ in long] == [[i] for i in asked.ids]
+
+
+def test_with_a_journal_each_answer_is_told_at_once(tmp_path: Path) -> None:
+    """So that a process that is killed loses none."""
+    with bz.Search(np.zeros(2), bz.RankBased(0.1, 4), journal=tmp_path / "run.jsonl") as search:
+        asked = search.ask()
+        assert [ids.tolist() for ids, _ in FunctionOracle(total).parts(asked)] == [[i] for i in asked.ids]
+
+
+@pytest.mark.parametrize("raised", [ZeroDivisionError, KeyboardInterrupt])
+def test_what_was_answered_before_an_exception_comes_first(raised: type[BaseException]) -> None:
+    calls = []
+
+    def third(x: Any) -> float:
+        calls.append(x)
+        if len(calls) == 3:
+            raise raised("by design")
+        return total(x)
+
+    asked, oracle = proposal(), FunctionOracle(third)
+    parts = oracle.parts(asked)
+    ids, answer = next(parts)
+    assert ids.tolist() == asked.ids[:2].tolist() and isinstance(answer, bz.Values)
+    np.testing.assert_array_equal(answer.values, [total(x) for x in asked.points[:2]])
+    with pytest.raises(raised, match="by design"):
+        next(parts)
+    assert oracle.calls == 3
+
+
+def test_an_interrupt_is_not_lost_where_nobody_asks_on() -> None:
+    def second(x: Any) -> float:
+        calls.append(x)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return total(x)
+
+    calls: list[Any] = []
+    parts = FunctionOracle(second).parts(proposal())
+    assert isinstance(parts, Generator) and len(next(parts)[0]) == 1
+    with pytest.raises(KeyboardInterrupt):
+        parts.close()
+
+
+def test_failures_are_skipped_one_by_one_among_short_calls() -> None:
+    calls: list[Any] = []
+
+    def odd(x: Any) -> float:
+        calls.append(x)
+        if len(calls) % 2:
+            raise ZeroDivisionError("by design")
+        return total(x)
+
+    asked = proposal(5)
+    parts = list(FunctionOracle(odd, on_error="skip").parts(asked))
+    assert np.concatenate([ids for ids, _ in parts]).tolist() == asked.ids.tolist()
+    failed = [part.n_failed for _, part in parts if isinstance(part, bz.Values)]
+    assert failed == [1, 0, 1, 0, 1]
 
 
 def test_the_function_may_write_to_its_argument() -> None:

@@ -69,7 +69,7 @@ def test_members_run_in_order_then_the_one_that_spent_least_restarts() -> None:
     assert all(run.ended for run in r.trace[:-1])
     assert not r.trace[-1].ended
     for before, after in zip(r.trace, r.trace[1:], strict=False):
-        assert after.before == before.after
+        assert after.before == pytest.approx(before.after, rel=1e-12)  # x is asked again, where rounding has moved it
         assert after.after <= after.before
     assert r.fun == min(run.after for run in r.trace) < 3.0  # the global minimum or a local one beside it
 

@@ -64,6 +64,20 @@ def test_what_is_kept_of_the_last_point_is_of_no_other() -> None:
         smooth.back(fixed)[0] = 0.0
 
 
+def test_what_is_kept_of_the_last_steps_is_of_no_others() -> None:
+    smooth, _ = of((-1.0, 1.0))
+    x, y = np.array([[0.9], [0.2]]), np.array([[[0.3], [-0.1]], [[0.2], [0.1]]])
+    changing = y[0].copy()
+    smooth.steps(x[0], changing, 1.0)
+    changing[:] = -0.5  # an array that can change is not kept
+    np.testing.assert_allclose(smooth.steps(x[0], changing, 1.0), -0.5)
+    x.flags.writeable = y.flags.writeable = False
+    places, displacements = list(x), list(y)
+    for i, j, radius in ((0, 0, 1.0), (0, 0, 1.0), (1, 0, 1.0), (1, 1, 1.0), (1, 1, 0.5)):
+        expected = (smooth.into(smooth.back(x[i]) + radius * y[j]) - x[i]) / radius
+        assert bits(smooth.steps(places[i], displacements[j], radius)) == bits(expected)
+
+
 def test_it_is_the_parabola_of_its_formula_and_smooth() -> None:
     smooth, _ = of((-1.0, 1.0))
     a = 0.1

@@ -106,7 +106,7 @@ def test_the_least_point_is_in_the_trust_region_and_least_there(seed: int, limit
         return np.asarray(0.5 * np.einsum("...i,ij,...j->...", x, a, x) + x @ b)
 
     found = fitted(z, q(z), np.zeros(2), np.eye(2)).model.least(np.zeros(2), np.eye(2), limit)
-    assert found is not None and np.linalg.norm(found) <= limit * (1 + 1e-6)
+    assert found is not None and np.linalg.norm(found) <= limit * (1 + 1e-12)
     angle = np.linspace(0, 2 * np.pi, 721)
     disc = np.concatenate([r * limit * np.stack((np.cos(angle), np.sin(angle)), axis=1) for r in np.linspace(0, 1, 41)])
     assert float(q(found)) <= q(disc).min() + 1e-3 * np.ptp(q(disc))
