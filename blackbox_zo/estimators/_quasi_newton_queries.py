@@ -72,7 +72,7 @@ def interval(s: QuasiNewtonState, variable: Vector, which: Ints) -> Floats:
     error = ROUNDING * max(abs(s.value), 1e-9 * s.scale)
     curvature = s.curvature if s.curvature > 0 else max(s.scale, 1e-300) / s.radius**2
     least = (30.0 if s.phase == CENTRAL else 2.0) * math.sqrt(error / curvature) * s.widened
-    h: Floats = np.clip(np.maximum(least, 1e-9 * np.abs(x)), 1e-9 * s.reach, s.radius)
+    h: Floats = np.minimum(np.maximum(np.maximum(least, 1e-9 * np.abs(x)), 1e-9 * s.reach), s.radius)
     if variable.bounded:
         h = np.minimum(h, np.maximum(high - low, 0.0) / 4)
     out: Floats = s.side * np.where(x + h <= high, h, -h)
