@@ -35,7 +35,7 @@ MANY = 100
 SEVERAL = 700
 """Above this dimension a budget is often smaller than the few d queries from which on whole gradients gain more."""
 
-LOOSE, SMALL, ALONE, LARGE = 0.05, 0.1, 0.003, 10.0
+LOOSE, SMALL, ALONE, LARGE = 0.03, 0.1, 1e-4, 10.0
 """When x0 says that an element has another scale: see `unit_of`. A random start has a single small element by chance,
 and by that many queries would be lost, as a short unit is a narrow view; several are no chance."""
 
@@ -119,9 +119,9 @@ def unit_of(start: Vector) -> Floats:
     """The unit of each element, shape (d,): half the distance of its bounds if it has two, else 1, unless x0 says more.
 
     Let s be |x0|, or the distance to the nearer bound where that is less; 0 says nothing. s is small if it is at most
-    0.05 of half the distance of the bounds, or 0.1 without two bounds, where an |x0| above 10 is large. If two elements
+    0.03 of half the distance of the bounds, or 0.1 without two bounds, where an |x0| above 10 is large. If two elements
     and a third of all are small or large, that is no accident: bounds are loose, or x is on another scale. Then the
-    unit of the small ones is s. Else only of those with s at most 0.003 of what it would be. That of large ones is
+    unit of the small ones is s. Else only of those with s at most 1e-4 of what it would be. That of large ones is
     |x0|. Of an array of more than 100 elements it is the medians of s and |x0| that count: some of so many are small by
     chance.
     """
