@@ -15,6 +15,7 @@ from blackbox_zo.estimators._cma_constants import Constants, all_ranks, constant
 from blackbox_zo.estimators._evolution_options import LARGE, check_options, population, step_size
 from blackbox_zo.estimators._evolution_state import EvolutionState, first_state, kind, on_a_path, wider
 from blackbox_zo.estimators._evolution_update import adapted, followed, spread
+from blackbox_zo.estimators._flat_bounds import Bounds
 from blackbox_zo.estimators._learning_rate import first_rates, learnt
 from blackbox_zo.estimators._line_search import LineAnswer, along, line_answer, lines_until, on_the_line
 from blackbox_zo.estimators._low_rank import shaped, with_shape
@@ -147,7 +148,9 @@ class EvolutionStrategy(Estimator):
     def _bounds(self, variable: Vector) -> SmoothBounds | None:
         return smooth_bounds(variable, self.radius / 3) if variable.bounded else None
 
-    def drawn(self, state: EvolutionState, variable: Vector, key: Key, n: int, *, fitted: bool) -> Queries:
+    def drawn(
+        self, state: EvolutionState, variable: Vector, key: Key, n: int, *, fitted: bool, bounds: Bounds | None = None
+    ) -> Queries:
         """`x + sigma y`, y ~ N(0, C) (eqs. (38)-(40)), n points; with `fitted` the first is where a model is least."""
         seeded = Gaussian(variable.blocks, n, key)
         queries = Queries(seeded, np.arange(n), np.full(n, state.radius), variable.value)
@@ -161,7 +164,7 @@ class EvolutionStrategy(Estimator):
             y *= state.lengths
         if kind(state) == "full":
             y = y @ state.axes.T
-        bounds = self._bounds(variable)
+        bounds = bounds or self._bounds(variable)
         if state.line.size:
             places = along(n, state.generation)
             line = on_the_line(places, state.line, state.radius)

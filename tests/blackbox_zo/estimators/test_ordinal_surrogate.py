@@ -178,9 +178,9 @@ def test_no_generation_is_drawn_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     keys: list[bz.Key] = []
     drawn = bz.EvolutionStrategy.drawn
 
-    def spy(self: Any, state: Any, variable: Any, key: bz.Key, n: int, *, fitted: bool) -> bz.Queries:
+    def spy(self: Any, state: Any, variable: Any, key: bz.Key, n: int, **others: Any) -> bz.Queries:
         keys.append(key)
-        return drawn(self, state, variable, key, n, fitted=fitted)
+        return drawn(self, state, variable, key, n, **others)
 
     monkeypatch.setattr(bz.EvolutionStrategy, "drawn", spy)
     steps = [trusted(seed).steps for seed in (1, 2)]
