@@ -27,7 +27,7 @@ from blackbox_zo.variables import Variable, Vector
 
 __all__ = ["OrdinalState", "OrdinalSurrogate"]
 
-TRUST = 0.7
+TRUST = 0.6
 """The model ranks candidates where Kendall's tau between it and the newest answers was so high."""
 
 NEWEST = 30

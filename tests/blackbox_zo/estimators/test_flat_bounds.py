@@ -31,7 +31,7 @@ def reached(f: Any, x0: Floats, budget: int) -> Floats:
     while not search.exhausted:
         proposal = search.ask()
         search.tell(proposal, bz.Values(f(proposal.points)).ranking())
-    return search.x
+    return np.asarray(search.x)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -41,7 +41,8 @@ def test_a_narrow_valley_is_followed_along_a_face(seed: int) -> None:
     axes, least = np.linalg.qr(rng.standard_normal((d, d)))[0], np.where(rng.random(d) < 0.5, 0.95, -0.95)
 
     def f(points: Floats) -> Floats:
-        return np.asarray((np.logspace(0, 6, d) * ((points - least) @ axes) ** 2).sum(axis=-1))
+        out: Floats = (np.logspace(0, 6, d) * ((points - least) @ axes) ** 2).sum(axis=-1)
+        return out
 
     assert f(reached(f, rng.uniform(-0.9, 0.9, d), 150 * d)) < 1e-6
 

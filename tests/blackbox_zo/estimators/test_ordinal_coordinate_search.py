@@ -53,25 +53,25 @@ def test_the_minima_of_an_order() -> None:
 
 
 def test_the_part_of_a_line_where_the_better_half_lies() -> None:
-    assert part(np.arange(7.0), np.array([6, 5, 1, 4, 0, 2, 3])) == (1.0, 6.0)
-    assert part(np.arange(4.0), np.array([0, 1, 2, 3])) == (0.0, 2.0)
+    assert part(np.array([0.0, 1, 2, 3, 4, 5, 6]), np.array([6, 5, 1, 4, 0, 2, 3])) == (1.0, 6.0)
+    assert part(np.array([0.0, 1, 2, 3]), np.array([0, 1, 2, 3])) == (0.0, 2.0)
 
 
 def test_rivals_are_halved_down_to_one() -> None:
-    rivals = np.arange(9.0).reshape(3, 3)
+    rivals = np.array([[0.0, 1, 2], [3, 4, 5], [6, 7, 8]])
     assert halved(rivals, np.array([2, 0, 1])).tolist() == [[3, 4, 5]]
 
 
 def test_intervals_keep_the_minimum_of_a_function_of_one() -> None:
     rng = np.random.default_rng(0)
     least = rng.uniform(0, 1, 50)
-    low, x, high = np.zeros(50), np.full(50, 0.3), np.ones(50)
+    line: tuple[Floats, Floats, Floats] = (np.zeros(50), np.full(50, 0.3), np.ones(50))
     for _ in range(40):
-        place = sections(low, x, high)
-        better = np.abs(place - least) < np.abs(x - least)
-        low, x, high = narrowed(low, x, high, place, better, ~better)
-        assert ((low <= least) & (least <= high)).all()
-    assert (high - low).max() < 1e-7
+        place = sections(*line)
+        better = np.abs(place - least) < np.abs(line[1] - least)
+        line = narrowed(*line, place, better, ~better)
+        assert ((line[0] <= least) & (least <= line[2])).all()
+    assert (line[2] - line[0]).max() < 1e-7
 
 
 # ------------------------------------------------------------------------------------------- separable functions
