@@ -3,7 +3,7 @@
 On bbob, from the same starts and seeds. The targets are those that the run with values reached within 100 d queries,
 but for those that the start has reached already; one that the run with rankings does not reach within 300 d counts as
 infinite. The run with rankings sees the order of the points of a step, and nothing else. `EvolutionStrategy` is what
-"auto" did with rankings before it had a model of them.
+"auto" did with rankings before it had a model of them, and no search along coordinates.
 Run: OMP_NUM_THREADS=1 python benchmarks/rankings_only.py; needs the extra bbob.
 """
 

@@ -40,6 +40,7 @@ from blackbox_zo.estimators import Estimator as Estimator
 from blackbox_zo.estimators import EvolutionStrategy as EvolutionStrategy
 from blackbox_zo.estimators import Nevergrad as Nevergrad
 from blackbox_zo.estimators import NoisyQuasiNewton as NoisyQuasiNewton
+from blackbox_zo.estimators import OrdinalCoordinateSearch as OrdinalCoordinateSearch
 from blackbox_zo.estimators import OrdinalSurrogate as OrdinalSurrogate
 from blackbox_zo.estimators import Portfolio as Portfolio
 from blackbox_zo.estimators import PreferenceGP as PreferenceGP

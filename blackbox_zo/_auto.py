@@ -14,6 +14,7 @@ from blackbox_zo.estimators import (
     Estimator,
     EvolutionStrategy,
     NoisyQuasiNewton,
+    OrdinalCoordinateSearch,
     OrdinalSurrogate,
     Portfolio,
     QuasiNewton,
@@ -54,8 +55,8 @@ def auto(
     which go on after it. Under noise a quasi-Newton method for noise stands for all of these up to 700 dimensions. Then
     comes a CMA-ES, with a quadratic model up to 20 dimensions and a diagonal covariance above 100. Then all restart,
     the CMA-ES with ever larger populations and with smaller radii. Where there are finitely many points, it is the
-    CMA-ES alone. Where answers are rankings, it is `OrdinalSurrogate` up to 20 dimensions, then the CMA-ES. The unit,
-    if none is given, is that of `unit_of`.
+    CMA-ES alone. Where answers are rankings, it is `OrdinalCoordinateSearch` and then `OrdinalSurrogate` up to 20
+    dimensions, above them the CMA-ES. The unit, if none is given, is that of `unit_of`.
 
     With `asynchronous` it is the CMA-ES and its restarts: the others ask one point after another, and would leave
     workers idle. With `stopping`, too, and the CMA-ES has no model: the value of a query that was stopped says how it
@@ -70,7 +71,9 @@ def auto(
         return start, population
     if stopping:
         return start, Portfolio((population, population), growth=(2.0, 0.0))
-    local = _local(start.size) + (OrdinalSurrogate(0.3),) * (start.size <= MODELLED)
+    local = _local(start.size)
+    if start.size <= MODELLED:
+        local += (OrdinalCoordinateSearch(), OrdinalSurrogate(0.3))
     return start, Portfolio((*local, population, population), growth=(*(1.0 for _ in local), 2.0, 0.0))
 
 

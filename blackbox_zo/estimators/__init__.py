@@ -10,6 +10,7 @@ from blackbox_zo.estimators._coordinatewise import Coordinatewise as Coordinatew
 from blackbox_zo.estimators._evolution_strategy import EvolutionStrategy as EvolutionStrategy
 from blackbox_zo.estimators._nevergrad import Nevergrad as Nevergrad
 from blackbox_zo.estimators._noisy_quasi_newton import NoisyQuasiNewton as NoisyQuasiNewton
+from blackbox_zo.estimators._ordinal_coordinate_search import OrdinalCoordinateSearch as OrdinalCoordinateSearch
 from blackbox_zo.estimators._ordinal_surrogate import OrdinalSurrogate as OrdinalSurrogate
 from blackbox_zo.estimators._pgpe import PGPE as PGPE
 from blackbox_zo.estimators._portfolio import Portfolio as Portfolio

@@ -7,7 +7,7 @@ from typing import final
 
 from blackbox_zo._typing import Floats
 from blackbox_zo.directions import Dense
-from blackbox_zo.estimators._smooth_bounds import SmoothBounds
+from blackbox_zo.estimators._flat_bounds import Bounds
 from blackbox_zo.variables import Vector
 
 __all__ = ["Candidates"]
@@ -38,7 +38,7 @@ class Candidates(Dense):
     """
 
     def __init__(
-        self, variable: Vector, y: Floats, radius: float, bounds: SmoothBounds | None, places: Floats, *,
+        self, variable: Vector, y: Floats, radius: float, bounds: Bounds | None, places: Floats, *,
         fitted: bool = False, z: Floats | None = None, asked: Floats | None = None,
     ) -> None:  # fmt: skip
         self.fitted, self.z, self._asked = fitted, z, asked

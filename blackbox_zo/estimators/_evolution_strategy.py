@@ -16,6 +16,7 @@ from blackbox_zo.estimators._cma_constants import Constants, all_ranks, constant
 from blackbox_zo.estimators._evolution_options import LARGE, check_options, population, step_size
 from blackbox_zo.estimators._evolution_state import EvolutionState, first_state, kind, on_a_path, wider
 from blackbox_zo.estimators._evolution_update import adapted, followed, spread
+from blackbox_zo.estimators._flat_bounds import Bounds
 from blackbox_zo.estimators._learning_rate import first_rates, learnt
 from blackbox_zo.estimators._line_search import LineAnswer, along, line_answer, lines_until, on_the_line
 from blackbox_zo.estimators._low_rank import shaped, with_shape
@@ -137,7 +138,7 @@ class EvolutionStrategy(Estimator):
         if len(surrogate.y):  # of the generation that is being asked
             drawn = Candidates(variable, surrogate.y, state.radius, self._bounds(variable), NOWHERE)
         else:
-            drawn = self._candidates(state, variable, Gaussian(variable.blocks, n, key), fitted=True)
+            drawn = self._candidates(state, variable, Gaussian(variable.blocks, n, key), None, fitted=True)
         which = to_ask(surrogate, drawn)
         tag = (state.generation, len(surrogate.asked))
         return Queries(drawn, which, np.full(len(which), state.radius), variable.value, tag)
@@ -145,14 +146,18 @@ class EvolutionStrategy(Estimator):
     def _bounds(self, variable: Vector) -> SmoothBounds | None:
         return smooth_bounds(variable, self.radius / 3) if variable.bounded else None
 
-    def drawn(self, state: EvolutionState, variable: Vector, key: Key, n: int, *, fitted: bool) -> Queries:
+    def drawn(
+        self, state: EvolutionState, variable: Vector, key: Key, n: int, *, fitted: bool, bounds: Bounds | None = None
+    ) -> Queries:
         """`x + sigma y`, y ~ N(0, C) (eqs. (38)-(40)), n points; with `fitted` the first is where a model is least."""
         seeded: Directions = Gaussian(variable.blocks, n, key)
         if kind(state) != "isotropic" or self.adapt_radius:
-            seeded = self._candidates(state, variable, seeded, fitted=fitted)
+            seeded = self._candidates(state, variable, seeded, bounds, fitted=fitted)
         return Queries(seeded, np.arange(n), np.full(n, state.radius), variable.value)
 
-    def _candidates(self, state: EvolutionState, variable: Vector, seeded: Directions, *, fitted: bool) -> Candidates:
+    def _candidates(
+        self, state: EvolutionState, variable: Vector, seeded: Directions, bounds: Bounds | None, *, fitted: bool
+    ) -> Candidates:
         """What `drawn` asks about, from the draws of N(0, I)."""
         n, y, covariance = seeded.k, seeded.draw(), kind(state)
         z, places = y, NOWHERE
@@ -162,7 +167,7 @@ class EvolutionStrategy(Estimator):
             y *= state.lengths
         if covariance == "full":
             y = y.dot(state.axes.T)
-        bounds = self._bounds(variable)
+        bounds = bounds or self._bounds(variable)
         if state.line.size:
             places = along(n, state.generation)
             line = on_the_line(places, state.line, state.radius)

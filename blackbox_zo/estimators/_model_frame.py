@@ -6,7 +6,7 @@ import math
 
 from blackbox_zo._typing import Floats
 from blackbox_zo.estimators._evolution_state import EvolutionState
-from blackbox_zo.estimators._smooth_bounds import SmoothBounds
+from blackbox_zo.estimators._flat_bounds import Bounds
 from blackbox_zo.variables import Vector
 
 __all__ = ["frame", "minimiser"]
@@ -18,7 +18,7 @@ def frame(s: EvolutionState) -> Floats:
     return out
 
 
-def minimiser(s: EvolutionState, variable: Vector, bounds: SmoothBounds | None) -> Floats | None:
+def minimiser(s: EvolutionState, variable: Vector, bounds: Bounds | None) -> Floats | None:
     """Where the model is least, as a displacement from the mean in units of sigma, shape (d,); None without a model.
 
     The model is of f(x), not of f(T(g)): of a quadratic f it is then exact up to the bounds.

@@ -91,7 +91,8 @@ class Portfolio(Estimator):
     unless no other is left.
 
     A member that raises, or whose points or moves are not finite, is dropped with a warning, and the others go on.
-    Only members that accept the answers take part. Where these are rankings, nothing restarts.
+    Only members that accept the answers take part. Where these are rankings, nothing restarts, and only a member that
+    looks `everywhere` is followed by the next.
 
     If the members are `Asynchronous`, so is the portfolio: nothing waits for an answer. x0 is asked by the first two
     steps, but the first member begins at once; if the first 30 queries fail, it jumps. Answers to a run that is over
@@ -255,6 +256,9 @@ class Portfolio(Estimator):
         state = with_inner(state, after)
         if state.noise and not self.any_age:
             return self._under_noise(state, variable, step, why)
+        if state.ranked and why and member.everywhere:  # the next goes on from where it ends
+            there = variable.at(variable.value - step.dense())
+            return self._next(state._replace(incumbent=there.value), variable, why)
         if state.noise or state.ranked:  # the values of two runs cannot be compared
             return state, step
         n = member.population(variable.size) if isinstance(member, Asynchronous) else queries.directions.k

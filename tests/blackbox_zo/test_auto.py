@@ -20,9 +20,9 @@ def names(d: int) -> list[str]:
 
 def test_the_members_by_dimension() -> None:
     es = ["EvolutionStrategy"] * 2
-    noise, order = "NoisyQuasiNewton", "OrdinalSurrogate"
-    assert names(1) == names(7) == ["CoordinateSearch", "TrustRegion", noise, order, *es]
-    assert names(8) == names(20) == ["CoordinateSearch", "QuasiNewton", noise, order, *es]
+    noise, order = "NoisyQuasiNewton", ["OrdinalCoordinateSearch", "OrdinalSurrogate"]
+    assert names(1) == names(7) == ["CoordinateSearch", "TrustRegion", noise, *order, *es]
+    assert names(8) == names(20) == ["CoordinateSearch", "QuasiNewton", noise, *order, *es]
     assert names(21) == names(100) == ["CoordinateSearch", "QuasiNewton", noise, *es]
     assert names(101) == names(700) == ["QuasiNewton", noise, *es]
     assert names(701) == names(5000) == ["BlockDescent", "QuasiNewton", "BlockDescent", *es]

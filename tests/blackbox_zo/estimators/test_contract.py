@@ -76,6 +76,7 @@ ROWS = [
     Row(bz.PreferenceGP(0.5, 6, n_ranked=1, history=12), budget=120),
     Row(bz.Surrogate(0.1, 3, 20), budget=150),
     Row(bz.Surrogate(0.1, 2, 9, noise=1e-4), bz.SGD(0.1), budget=150),
+    Row(bz.OrdinalCoordinateSearch(), shift_invariant=False),
     Row(bz.OrdinalSurrogate(0.5), budget=300),
     Row(bz.OrdinalSurrogate(0.5, 2), budget=600),
     Row(bz.EvolutionStrategy(0.5)),
@@ -293,5 +294,11 @@ def waits(estimator: bz.Estimator) -> bool:
 
 
 DETERMINED = (
-    bz.QuasiNewton | bz.NoisyQuasiNewton | bz.TrustRegion | bz.BlockDescent | bz.CoordinateSearch | bz.Portfolio
+    bz.QuasiNewton
+    | bz.NoisyQuasiNewton
+    | bz.TrustRegion
+    | bz.BlockDescent
+    | bz.CoordinateSearch
+    | bz.OrdinalCoordinateSearch
+    | bz.Portfolio
 )

@@ -178,9 +178,9 @@ def test_no_generation_is_drawn_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     keys: list[bz.Key] = []
     drawn = bz.EvolutionStrategy.drawn
 
-    def spy(self: Any, state: Any, variable: Any, key: bz.Key, n: int, *, fitted: bool) -> bz.Queries:
+    def spy(self: Any, state: Any, variable: Any, key: bz.Key, n: int, **others: Any) -> bz.Queries:
         keys.append(key)
-        return drawn(self, state, variable, key, n, fitted=fitted)
+        return drawn(self, state, variable, key, n, **others)
 
     monkeypatch.setattr(bz.EvolutionStrategy, "drawn", spy)
     steps = [trusted(seed).steps for seed in (1, 2)]
@@ -198,12 +198,15 @@ def test_duels_are_trusted_after_many_of_them() -> None:
 
 
 def test_answers_of_two_people_who_name_the_best_three() -> None:
-    search = bz.Search(np.full(3, 2.0), bz.OrdinalSurrogate(0.5, 8), seed=1)
-    for _ in range(40):
-        p = search.ask()
-        each = bz.Values(sphere(p.points)).ranking(3)
-        search.tell(p, bz.Ranking.join([(np.arange(8), each), (np.arange(8), each)], 8))
-    assert sphere(search.x) < 1e-8
+    found = []
+    for seed in range(1, 6):
+        search = bz.Search(np.full(3, 2.0), bz.OrdinalSurrogate(0.5, 8), seed=seed)
+        for _ in range(40):
+            p = search.ask()
+            each = bz.Values(sphere(p.points)).ranking(3)
+            search.tell(p, bz.Ranking.join([(np.arange(8), each), (np.arange(8), each)], 8))
+        found.append(float(sphere(search.x)))
+    assert np.median(found) < 1e-8
 
 
 def test_a_resumed_run_repeats_the_generations_without_answers(tmp_path: Any) -> None:
