@@ -43,6 +43,10 @@ class FlatBounds:
         out: Floats = (self.into(x + radius * y) - x) / radius
         return out
 
+    def steps(self, x: Floats, y: Floats, radius: float) -> Floats:
+        """The same as `short`."""
+        return self.short(x, y, radius)
+
     def back(self, x: Floats) -> Floats:
         """Points of the box are their own."""
         return x
