@@ -124,9 +124,9 @@ def unit_of(start: Vector) -> Floats:
     Let s be |x0|, or the distance to the nearer bound where that is less; 0 says nothing. s is small if it is at most
     0.03 of half the distance of the bounds, or 0.1 without two bounds, where an |x0| above 10 is large. If two elements
     and a third of all are small or large, that is no accident: bounds are loose, or x is on another scale. Then the
-    unit of the small ones is s. Else only of those with s at most 1e-4 of what it would be. That of large ones is
-    |x0|. Of an array of more than 100 elements it is the medians of s and |x0| that count: some of so many are small by
-    chance.
+    unit of the small ones is s. Else only of those with s at most 1e-4 of what it would be, and between two bounds |x0|
+    then does not count. The unit of large ones is |x0|. Of an array of more than 100 elements it is the medians of the
+    distances and of |x0| that count: some of so many are small by chance.
     """
     half = (start.upper - start.lower) / 2.0
     bounded, usual = np.isfinite(half), np.where(np.isfinite(half) & (half > 0), half, 1.0)
@@ -135,10 +135,11 @@ def unit_of(start: Vector) -> Floats:
     for part in (*np.split(size, ends[:-1]), *np.split(near, ends[:-1])):  # views
         if part.size > MANY:
             part[:] = np.median(part)
-    s = np.minimum(np.where(size > 0.0, size, np.inf), np.where(near > 0.0, near, np.inf))
+    near = np.where(near > 0.0, near, np.inf)
+    s = np.minimum(np.where(size > 0.0, size, np.inf), near)
     large = ~bounded & (size > LARGE)
     small = (half > 0) & (s <= np.where(bounded, LOOSE, SMALL) * usual)
     if (small | large).sum() < max(2, small.size / 3):
-        small = (half > 0) & (s <= ALONE * usual)
+        small = (half > 0) & (np.where(bounded, near, s) <= ALONE * usual)
     out: Floats = np.where(small, s, np.where(large, size, usual))
     return out

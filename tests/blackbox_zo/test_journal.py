@@ -601,4 +601,4 @@ def test_an_estimator_is_shown_as_it_would_be_typed() -> None:
     for estimator in (one, two, bz.Portfolio((one,))):
         typed = spell(describe(estimator))
         assert eval(typed, vars(bz)) == estimator
-    assert "members=(QuasiNewton(radius=0.2), EvolutionStrategy(" in spell(describe(two))
+    assert "members=(QuasiNewton(radius=0.2, pairs=None), EvolutionStrategy(" in spell(describe(two))
