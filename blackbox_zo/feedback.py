@@ -162,7 +162,8 @@ class Ranking:
             TellError: `weights` has another shape, or is not positive and finite.
         """
         self = cls.__new__(cls)
-        self.levels = levels[None] if levels.ndim == 1 else np.atleast_2d(levels)
+        levels = np.asarray(levels)
+        self.levels = levels[None] if levels.ndim == 1 else np.atleast_2d(levels)  # the first in half the time
         if not len(self.levels):  # one part that says nothing, so that n is kept wherever it goes
             self.levels, weights = np.full((1, self.n), -1, dtype=np.intp), None
         elif weights is not None:

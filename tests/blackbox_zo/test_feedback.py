@@ -264,6 +264,11 @@ def test_weights_of_one_are_none() -> None:
     assert ranking.weights is None and ranking.net_losses().dtype == np.intp
 
 
+@pytest.mark.parametrize("levels", [[1, 0, 2], [[1, 0, 2], [0, 0, 1]]])
+def test_places_may_be_given_as_lists(levels: Any) -> None:
+    np.testing.assert_array_equal(Ranking.from_levels(levels).levels, np.atleast_2d(levels))
+
+
 def test_join_keeps_weights() -> None:
     weighted, plain = Ranking.from_levels(np.array([[0, 1], [1, 0]]), [0.5, 2.0]), Ranking([1], 2)
     joined = Ranking.join([(np.array([3, 0]), weighted), (np.array([1, 2]), plain)], 4)
