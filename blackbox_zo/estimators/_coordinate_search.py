@@ -13,7 +13,7 @@ from blackbox_zo._typing import Floats, Ints, override
 from blackbox_zo.directions import Coordinates
 from blackbox_zo.estimators._base import Estimator, vector_of
 from blackbox_zo.estimators._interval_search import next_places
-from blackbox_zo.estimators._stages import move_by, one_point, still
+from blackbox_zo.estimators._stages import move_by, one_point, still, towards
 from blackbox_zo.feedback import Feedback, Values
 from blackbox_zo.randomness import Key
 from blackbox_zo.steps import Queries, Step
@@ -133,9 +133,9 @@ class CoordinateSearch(Estimator):
         variable = vector_of(self, variable)
         if state.phase == JOINT:
             at = state.places[:, -1] if _opening(state) else _best(state)[0]
-            return one_point(variable, _towards(at, variable), (state.turn,))
+            return one_point(variable, towards(at, variable), (state.turn,))
         index: Ints = np.arange(variable.size)
-        scale = _towards(self._places(state, variable), variable)
+        scale = towards(self._places(state, variable), variable)
         if math.isnan(state.value):
             index, scale = np.concatenate(([0], index)), np.concatenate(([0.0], scale))
         axes = Coordinates(variable.blocks, np.arange(variable.size))
@@ -236,12 +236,5 @@ def _alone(s: CoordinateState, variable: Vector) -> tuple[Floats, float]:
     i = int(np.argmin(last))
     move = np.zeros(variable.size)
     if last[i] < 0.0:
-        move[i] = _towards(s.places[:, -1], variable)[i]
+        move[i] = towards(s.places[:, -1], variable)[i]
     return move, s.value + float(last[i])
-
-
-def _towards(to: Floats, variable: Vector) -> Floats:
-    """From x to a place; past a bound by rounding, so that clipping leads onto the bound exactly."""
-    low, high = variable.box
-    out: Floats = (to - variable.value) * np.where((to == low) | (to == high), 1.0 + 1e-15, 1.0)
-    return out

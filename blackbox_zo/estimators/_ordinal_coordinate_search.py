@@ -27,7 +27,7 @@ from blackbox_zo.estimators._ordinal_coordinates import (
     worse,
 )
 from blackbox_zo.estimators._ordinal_line import brackets, halved, minima, narrowed, sections
-from blackbox_zo.estimators._stages import move_by, still
+from blackbox_zo.estimators._stages import move_by, still, towards
 from blackbox_zo.feedback import Feedback, Ranking
 from blackbox_zo.randomness import Key
 from blackbox_zo.steps import Queries, Step
@@ -130,7 +130,7 @@ class OrdinalCoordinateSearch(Estimator):
             places = line(state, x)
             points = np.tile(x, (len(places), 1))
             points[:, state.axis] = places
-        n, rows = len(points), _towards(points, variable)
+        n, rows = len(points), towards(points, variable)
         return Queries(Dense(variable.blocks, rows), np.arange(n), np.ones(n), x, (state.turn,))
 
     def _places(self, s: OrdinalCoordinates, variable: Vector) -> Floats:
@@ -223,13 +223,6 @@ class OrdinalCoordinateSearch(Estimator):
         return s, _to(variable, then)
 
 
-def _towards(points: Floats, variable: Vector) -> Floats:
-    """From x to points; past a bound by rounding, so that clipping leads onto the bound exactly."""
-    low, high = variable.box
-    out: Floats = (points - variable.value) * np.where((points == low) | (points == high), 1.0 + 1e-15, 1.0)
-    return out
-
-
 def _to(variable: Vector, point: Floats) -> Step:
     """The move to a point."""
-    return move_by(variable, _towards(point, variable))
+    return move_by(variable, towards(point, variable))

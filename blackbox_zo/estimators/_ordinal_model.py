@@ -11,7 +11,7 @@ from blackbox_zo._typing import Floats, Ints
 from blackbox_zo.estimators._quadratic_model import UNKNOWN, Quadratic, coefficients
 from blackbox_zo.feedback import Ranking
 
-__all__ = ["Pairs", "agreement", "neighbours", "no_pairs", "ordinal"]
+__all__ = ["RankedPairs", "agreement", "neighbours", "no_pairs", "ordinal"]
 
 LENGTH = 6.0
 """How long the difference of two points' features is made: the larger, the harder a comparison counts."""
@@ -26,7 +26,7 @@ NEWTON = 15
 """Most steps of Newton's method."""
 
 
-class Pairs(NamedTuple):
+class RankedPairs(NamedTuple):
     """Points that were compared, the newest last.
 
     Attributes:
@@ -39,20 +39,20 @@ class Pairs(NamedTuple):
     worse: Floats
     weight: Floats
 
-    def plus(self, points: Floats, ranking: Ranking, most: int) -> Pairs:
+    def plus(self, points: Floats, ranking: Ranking, most: int) -> RankedPairs:
         """With the neighbours in a ranking of points, shape (n, d); the newest are kept, at least `most`."""
         i, j, weight = neighbours(ranking)
         old = slice(max(0, len(self.weight) - most), None)
-        return Pairs(
+        return RankedPairs(
             np.concatenate((self.better[old], points[i])),
             np.concatenate((self.worse[old], points[j])),
             np.concatenate((self.weight[old], weight)),
         )
 
 
-def no_pairs(d: int) -> Pairs:
+def no_pairs(d: int) -> RankedPairs:
     """Before the first answer."""
-    return Pairs(np.empty((0, d)), np.empty((0, d)), np.empty(0))
+    return RankedPairs(np.empty((0, d)), np.empty((0, d)), np.empty(0))
 
 
 def neighbours(ranking: Ranking) -> tuple[Ints, Ints, Floats]:
@@ -86,7 +86,7 @@ def agreement(ranking: Ranking, values: Floats) -> tuple[float, float]:
     return agree / 2, total / 2
 
 
-def ordinal(pairs: Pairs, centre: Floats, whiten: Floats) -> Quadratic:
+def ordinal(pairs: RankedPairs, centre: Floats, whiten: Floats) -> Quadratic:
     """The quadratic that is most likely to have been compared so (Bradley & Terry 1952), with a sphere as its prior.
 
     A comparison tells of the order alone, so the model tells of it alone, too. The difference of two points' features

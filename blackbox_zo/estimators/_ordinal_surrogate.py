@@ -16,7 +16,7 @@ from blackbox_zo.estimators._evolution_strategy import EvolutionStrategy
 from blackbox_zo.estimators._flat_bounds import FlatBounds
 from blackbox_zo.estimators._model_fit import UNFITTED
 from blackbox_zo.estimators._model_frame import frame
-from blackbox_zo.estimators._ordinal_model import Pairs, agreement, no_pairs, ordinal
+from blackbox_zo.estimators._ordinal_model import RankedPairs, agreement, no_pairs, ordinal
 from blackbox_zo.estimators._quadratic_model import UNKNOWN, Quadratic, coefficients
 from blackbox_zo.estimators._stages import move_by
 from blackbox_zo.estimators._surrogate_ranking import first_surrogate
@@ -54,7 +54,7 @@ class OrdinalState(NamedTuple):
     """
 
     inner: EvolutionState
-    pairs: Pairs
+    pairs: RankedPairs
     model: Quadratic
     foretold: Floats
 

@@ -9,7 +9,7 @@ from blackbox_zo.directions import Coordinates, Dense
 from blackbox_zo.steps import Queries, Step
 from blackbox_zo.variables import Vector
 
-__all__ = ["move_by", "one_point", "still"]
+__all__ = ["move_by", "one_point", "still", "towards"]
 
 FIRST: Ints = np.zeros(1, dtype=np.intp)
 FIRST.flags.writeable = False
@@ -29,3 +29,10 @@ def move_by(variable: Vector, move: Floats) -> Step:
 def still(variable: Vector) -> Step:
     """No move: nothing of the size of x is made for it."""
     return Step(Coordinates(variable.blocks, FIRST), np.zeros(1))
+
+
+def towards(points: Floats, variable: Vector) -> Floats:
+    """From x to points, shape (…, d); past a bound by rounding, so that clipping leads onto the bound exactly."""
+    low, high = variable.box
+    out: Floats = (points - variable.value) * np.where((points == low) | (points == high), 1.0 + 1e-15, 1.0)
+    return out

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 import blackbox_zo as bz
 from blackbox_zo._typing import Floats
-from blackbox_zo.estimators._coordinate_search import _towards
 from blackbox_zo.estimators._interval_search import easiest, next_places, parabola
+from blackbox_zo.estimators._stages import towards
 
 BOX = (-5.0, 5.5)
 
@@ -241,7 +241,7 @@ def test_moves_to_bounds_are_exact(low: float, width: float, part: float) -> Non
     high = low + width
     x = bz.Vector([low + part * (high - low)], bounds=(low, high))
     for bound in (low, high):
-        assert x.project(x.value + _towards(np.array([bound]), x))[0] == bound
+        assert x.project(x.value + towards(np.array([bound]), x))[0] == bound
 
 
 def test_one_coordinate_that_outweighs_all_others_hides_no_coupling() -> None:
