@@ -50,6 +50,10 @@ class Queries:
         """Some of the points, with the same directions."""
         return Queries(self.directions, self.index[which], self.scale[which], self.origin, self.tag)
 
+    def farther(self, factor: float) -> Queries:
+        """Points in the same directions, so many times as far away."""
+        return Queries(self.directions, self.index, self.scale * factor, self.origin, self.tag)
+
     def tagged(self, tag: tuple[int, ...]) -> Queries:
         """The same points under another tag."""
         return Queries(self.directions, self.index, self.scale, self.origin, tag)

@@ -7,7 +7,7 @@ displaces it. A linear map under a low-rank direction reads its weight once for 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import torch
@@ -15,10 +15,12 @@ from torch.overrides import TorchFunctionMode
 
 from blackbox_zo._typing import override
 from blackbox_zo.modules._displaced import Displacements
+from blackbox_zo.modules._layout import keeps_batch_first, row_numbers_of
 from blackbox_zo.modules._rules import ACTIVATIONS, NAMED, RULES, is_plain
 from blackbox_zo.modules._scratch import leaves, reads_only_metadata, refuse_noise, replaced
 from blackbox_zo.modules._stacking import (
     Family,
+    Place,
     Unstackable,
     cat,
     is_marked,
@@ -47,23 +49,30 @@ class Batched(TorchFunctionMode):
     Args:
         displacements: The step's.
         rows: How many examples each query sees.
+
+    Attributes:
+        guessed: Whether a size decided which rows belong to which query: an operation may have moved the batch to
+            another axis, or the model made a tensor (a mask, say) with as many rows. The answer is then to be compared
+            with that of `Scratch`.
     """
 
     def __init__(self, displacements: Displacements, rows: int) -> None:
         super().__init__()
         self.displacements, self.rows, self.n = displacements, rows, displacements.n
+        self.guessed = False
         self._runs = _runs(displacements.queries.index.tolist())
         self._groups: dict[int, list[tuple[list[int], int, int]]] = {}
 
-    def stack(self, batch: Any, which: torch.Tensor, size: int) -> Any:
+    def stack(self, batch: Any, which: torch.Tensor, size: int, shared: Collection[Place] = ()) -> Any:
         """Rows of a batch for each query in turn, as inputs of the model.
 
         Args:
             batch: Tensors and lists in dicts, tuples and lists.
             which: Row numbers, those of query 0 first, shape (n * rows,).
             size: The number of examples of the batch; tensors and lists with as many entries are taken from.
+            shared: Tensors and lists that are not.
         """
-        return take_rows(batch, which, size, mark)
+        return take_rows(batch, which, size, mark, shared)
 
     def groups(self, rank: int) -> list[tuple[list[int], int, int]]:
         """(directions, start, stop) for runs of queries, as many along each direction, of at most `COLUMNS` columns."""
@@ -87,25 +96,36 @@ class Batched(TorchFunctionMode):
         kwargs = kwargs or {}
         if reads_only_metadata(func):
             return func(*args, **kwargs)
-        of = self.displacements.of
-        displaced = follows = False
+        of, touched = self.displacements.of, self.displacements.touched
+        displaced, certain, stacked, others = False, True, [], []
         for t in leaves((args, kwargs)):
-            if id(t) in of or type(t) is Family:
+            if id(t) in of:
+                displaced = True
+                touched.add(id(t))
+            elif type(t) is Family:
                 displaced = True
             elif is_marked(t):
-                follows = True
+                stacked.append(t)
+                certain = certain and t._zo_stacked  # type: ignore[attr-defined]
+            else:
+                others.append(t)
         if not displaced:
-            if follows and func in ACTIVATIONS and is_plain(args, kwargs) and (x := args[0]).is_contiguous():
-                return mark(ACTIVATIONS[func](x, leased(x.numel(), 1, x).view(x.shape), **kwargs))
+            if stacked and func in ACTIVATIONS and is_plain(args, kwargs) and (x := args[0]).is_contiguous():
+                return mark(ACTIVATIONS[func](x, leased(x.numel(), 1, x).view(x.shape), **kwargs), certain)
             refuse_noise(func, args, kwargs)
             out = func(*args, **kwargs)
-            if follows:
-                mark_all(args[0] if out is None and args else out)  # `x[…] = y` gives nothing back
+            if stacked:
+                into = args[0] if out is None and args else out  # `x[…] = y` gives nothing back
+                mark_all(into, certain and keeps_batch_first(func, args, kwargs, stacked, into, self.n))
+            else:
+                self._note_made(func, args, kwargs, others, out)
             return out
         rule = RULES.get(func)
         if rule is not None and kwargs.keys() <= NAMED:
             out = rule(self, *args, **kwargs)
             if out is not NotImplemented:
+                if type(out) is Family:
+                    self._note_made(func, args, kwargs, others, out)
                 return out
         refuse_noise(func, args, kwargs)
         return self._each(func, args, kwargs)
@@ -114,6 +134,7 @@ class Batched(TorchFunctionMode):
         """Whether a tensor's first axis is the stacked batch (or that axis with others merged into it)."""
         if not is_marked(t) or not t.dim():
             return False
+        self.guessed = self.guessed or not t._zo_stacked  # type: ignore[attr-defined]
         if t.shape[0] % (self.n * self.rows) or not t.shape[0]:
             raise Unstackable(
                 f"A value of shape {tuple(t.shape)} made from the batch meets a searched parameter, but its first axis "
@@ -138,16 +159,44 @@ class Batched(TorchFunctionMode):
                 return value.view(self.n, len(value) // self.n, *value.shape[1:])[i]  # never a copy: `x += w` is seen
 
             outs.append(func(*replaced(args, one), **replaced(kwargs, one)))
-        join: Callable[[list[torch.Tensor]], Any] = cat if stacked else Family.of
-        return joined(outs, join)
+        if stacked:
+            out = joined(outs, cat)
+            members = [t for t in leaves((args, kwargs)) if is_marked(t)]
+            if not keeps_batch_first(func, args, kwargs, members, out, self.n):
+                mark_all(out, certain=False)
+            return out
+        out = joined(outs, Family.of)
+        others = [t for t in leaves((args, kwargs)) if id(t) not in self.displacements.of]
+        self._note_made(func, args, kwargs, others, out)
+        return out
 
     def _has_the_batch(self, t: torch.Tensor, stacked: list[torch.Tensor]) -> bool:
-        """Whether a value is to be cut by query: stacked, or made in the stacked batch's shape (say a mask)."""
+        """Whether a value is to be cut by query: stacked, or made by the model in the stacked batch's shape.
+
+        A parameter, a buffer or a constant is never cut, whatever its size. What the model makes is cut by a guess.
+        """
         if any(t is s for s in stacked):
             return True
-        if isinstance(t, torch.nn.Parameter):
+        if not stacked or t.dim() != stacked[0].dim() or t.shape[0] != self.n * self.rows:
             return False
-        return bool(stacked) and t.dim() == stacked[0].dim() and t.shape[0] == self.n * self.rows
+        if not hasattr(t, "_zo_made"):
+            return False
+        self.guessed = True
+        return True
+
+    def _note_made(self, func: Any, args: Any, kwargs: Any, others: list[torch.Tensor], out: Any) -> None:
+        """Note which tensors have as many rows as the batch by a number that the model gave, not by their contents."""
+        if isinstance(out, tuple | list):
+            for t in out:
+                self._note_made(func, args, kwargs, others, t)
+            return
+        if not isinstance(out, torch.Tensor) or not out.dim() or out.shape[0] != self.n * self.rows:
+            return
+        if any(t.dim() and t.shape[0] == out.shape[0] and not hasattr(t, "_zo_made") for t in others):
+            return
+        out._zo_made = True  # type: ignore[attr-defined]
+        if row_numbers_of(func, args, kwargs, out, bool(args) and hasattr(args[0], "_zo_row_numbers")):
+            out._zo_row_numbers = True  # type: ignore[attr-defined]
 
     def _refuse(self, func: Any, args: Any, kwargs: Any) -> None:
         """Refuse operations that could give all queries the result of one."""

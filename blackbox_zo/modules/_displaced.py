@@ -224,9 +224,13 @@ class Displacements:
     Args:
         module: The variable.
         queries: The queries; their origin must be where the module stands.
+        touched: Where to note them; None means a set of its own.
+
+    Attributes:
+        touched: The ids of the parameters that an operation has used, of those in `of`.
     """
 
-    def __init__(self, module: Module, queries: Queries) -> None:
+    def __init__(self, module: Module, queries: Queries, touched: set[int] | None = None) -> None:
         if queries.origin != module.version:
             raise RuntimeError(
                 f"These queries start from the weights after {queries.origin} moves, but the module has made "
@@ -235,6 +239,7 @@ class Displacements:
         self.module, self.queries, self.n = module, queries, queries.n
         self.buffers, self.heap = Buffers(), Heap()
         self.of: dict[int, Displaced] = {}
+        self.touched: set[int] = set() if touched is None else touched
         self._along: dict[torch.device, torch.Tensor] = {}
         shared = _Shared(queries, {})
         for block in module.blocks:
@@ -252,4 +257,4 @@ class Displacements:
 
     def take(self, which: slice) -> Displacements:
         """Some of the queries."""
-        return Displacements(self.module, self.queries.take(which))
+        return Displacements(self.module, self.queries.take(which), self.touched)

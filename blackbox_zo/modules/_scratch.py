@@ -38,9 +38,10 @@ class Scratch(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run one operation, displaced."""
         kwargs = kwargs or {}
-        of = self.displacements.of
+        of, touched = self.displacements.of, self.displacements.touched
         found = of.get(id(args[1])) if len(args) > 1 else None
         if found is not None:
+            touched.add(id(args[1]))
             if func is F.linear and len(found.block.shape) == 2:
                 return self._linear(found, *args, **kwargs)
             if func is F.embedding and _plain_embedding(args, kwargs):
@@ -54,12 +55,16 @@ class Scratch(TorchFunctionMode):
 
         def one(leaf: Any) -> Any:
             hit = of.get(id(leaf))
-            return leaf if hit is None else hit.whole(self.i, buffers)
+            if hit is None:
+                return leaf
+            touched.add(id(leaf))
+            return hit.whole(self.i, buffers)
 
         return func(*replaced(args, one), **replaced(kwargs, one))
 
     def _linear(self, w: Displaced, x: torch.Tensor, weight: Any, bias: torch.Tensor | None = None) -> torch.Tensor:
         if bias is not None and (hit := self.displacements.of.get(id(bias))) is not None:
+            self.displacements.touched.add(id(bias))
             bias = hit.whole(self.i, self.displacements.buffers)
         return linear(w, self.i, x, bias, self.displacements)
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Collection
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
 
 from blackbox_zo._buffers import empty
 
-__all__ = ["Family", "Unstackable", "cat", "is_marked", "joined", "leased", "mark", "mark_all", "take_rows"]
+__all__ = [
+    "Family", "Place", "Unstackable", "cat", "is_marked", "joined", "leased", "mark", "mark_all", "take_rows",
+]  # fmt: skip
 
 LARGE = 1 << 21
 """Elements from which memory is leased; smaller blocks the allocator itself uses again."""
@@ -36,9 +38,9 @@ class Family(torch.Tensor):
         return out
 
 
-def mark(t: torch.Tensor) -> torch.Tensor:
-    """Note that a tensor's first axis is the stacked batch."""
-    t._zo_stacked = True  # type: ignore[attr-defined]
+def mark(t: torch.Tensor, certain: bool = True) -> torch.Tensor:
+    """Note that a tensor's first axis is the stacked batch, or may be."""
+    t._zo_stacked = certain  # type: ignore[attr-defined]
     return t
 
 
@@ -47,34 +49,49 @@ def is_marked(t: torch.Tensor) -> bool:
     return hasattr(t, "_zo_stacked")
 
 
-def mark_all(out: Any) -> None:
+def mark_all(out: Any, certain: bool = True) -> None:
     """Mark all tensors that an operation gave."""
     if isinstance(out, torch.Tensor):
-        mark(out)
+        mark(out, certain)
     elif isinstance(out, tuple | list):
         for t in out:
-            mark_all(t)
+            mark_all(t, certain)
 
 
-def take_rows(batch: Any, which: torch.Tensor, size: int, then: Callable[[torch.Tensor], torch.Tensor]) -> Any:
-    """Rows `which` of every tensor and list of a batch that has `size`; each tensor taken goes through `then`."""
+Place: TypeAlias = tuple[Any, ...]
+"""Where a tensor or list is in a batch: keys and numbers, from the outside in."""
 
-    def one(value: Any) -> Any:
+
+def take_rows(
+    batch: Any,
+    which: torch.Tensor,
+    size: int,
+    then: Callable[[torch.Tensor], torch.Tensor],
+    shared: Collection[Place] = (),
+) -> Any:
+    """Rows `which` of every tensor and list of a batch that has `size`; each tensor taken goes through `then`.
+
+    What is `shared` has no row for each example, whatever its size, and stays whole.
+    """
+
+    def one(value: Any, place: Place) -> Any:
+        if place in shared:
+            return value
         if isinstance(value, torch.Tensor):
             return then(value[which.to(value.device)]) if value.dim() and value.shape[0] == size else value
         inner = getattr(value, "data", None)
         if isinstance(inner, dict) and not isinstance(value, dict):  # transformers' BatchEncoding
-            return type(value)({k: one(v) for k, v in inner.items()})
+            return type(value)({k: one(v, (*place, k)) for k, v in inner.items()})
         if isinstance(value, dict):
-            return {k: one(v) for k, v in value.items()}
+            return {k: one(v, (*place, k)) for k, v in value.items()}
         if isinstance(value, list) and len(value) == size and not any(isinstance(v, torch.Tensor) for v in value):
             return [value[i] for i in which.tolist()]
         if isinstance(value, tuple | list):
-            parts = [one(v) for v in value]
+            parts = [one(v, (*place, i)) for i, v in enumerate(value)]
             return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
         return value
 
-    return one(batch)
+    return one(batch, ())
 
 
 def leased(rows: int, columns: int, like: torch.Tensor) -> torch.Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,7 +13,7 @@ from torch.overrides import TorchFunctionMode
 from blackbox_zo._typing import override
 from blackbox_zo.modules._devices import is_coarse
 from blackbox_zo.modules._scratch import leaves
-from blackbox_zo.modules._stacking import mark, take_rows
+from blackbox_zo.modules._stacking import Place, mark, take_rows
 from oracles.llm._passes import is_out_of_memory
 
 __all__ = ["Features", "Trunk", "is_faithful", "like"]
@@ -171,11 +171,16 @@ def like(output: Any, hidden: torch.Tensor) -> Any:
 
 @torch.no_grad()
 def is_faithful(
-    features: Features, model: torch.nn.Module, loss: Callable[..., Any], batch: Any, most: int = 2
+    features: Features,
+    model: torch.nn.Module,
+    loss: Callable[..., Any],
+    batch: Any,
+    most: int = 2,
+    shared: Collection[Place] = (),
 ) -> bool:
     """Whether the features and the whole model give the same loss on at most two examples."""
     rows = torch.arange(min(most, 2, len(features.hidden)))
-    part = take_rows(batch, rows, len(features.hidden), lambda t: t)
+    part = take_rows(batch, rows, len(features.hidden), lambda t: t, shared)
     loss(model, part)  # the first call of a loss may run the model an extra time, for a check of its own
     runs = 0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, TypeAlias
 
@@ -13,15 +14,18 @@ from blackbox_zo._typing import Floats, override
 from blackbox_zo.errors import OracleError
 from blackbox_zo.feedback import Feedback, Values
 from blackbox_zo.modules import Module
-from blackbox_zo.modules._devices import is_coarse
 from blackbox_zo.modules._displaced import Displacements
 from blackbox_zo.modules._stacking import Unstackable
 from blackbox_zo.oracle import Oracle
 from blackbox_zo.proposal import Proposal
+from oracles.llm._eager import eagerly, uncompiled
 from oracles.llm._features import Features
-from oracles.llm._passes import Passes, batch_size, is_out_of_memory, on_device_of
+from oracles.llm._ownership import Owned, Ownership
+from oracles.llm._passes import Passes, is_out_of_memory, on_device_of
+from oracles.llm._reach import Reached
 from oracles.llm._reuse import FeatureCache
-from oracles.llm._sweeps import BatchedSweep, Part, ScratchSweep, Sweep
+from oracles.llm._sweeps import Part, ScratchSweep, Sweep
+from oracles.llm._trial import Disagreement, Trial
 
 __all__ = ["Batches", "Loss", "LossOracle", "nine_digits"]
 
@@ -62,6 +66,8 @@ class LossOracle(Oracle):
         reuse: Whether to run the layers below the lowest searched one once for all queries of a step. "keep" also
             caches their output for each example from step to step (up to 2 GiB); batches then need a tensor
             "example_id" of shape (B,).
+        examples: Names of the batch's tensors and lists that hold a row for each example; all others are shared by all
+            rows. None finds out in the first step, by evaluating the batch in another order.
 
     Attributes:
         sweep: The sweep in use; `reason` says why "auto" fell back on "scratch".
@@ -96,6 +102,7 @@ class LossOracle(Oracle):
         *,
         micro_batch: int | None = None,
         reuse: bool | Literal["keep"] = True,
+        examples: Sequence[str] | None = None,
     ) -> None:
         if sweep not in ("auto", "batched", "scratch"):
             raise ValueError(f"`LossOracle(sweep=...)` must be 'auto', 'batched' or 'scratch', got {sweep!r}.")
@@ -112,10 +119,14 @@ class LossOracle(Oracle):
         self.model, self.batches, self.loss = model, batches, loss
         self.sweep, self.directions_per = sweep, directions_per
         self.passes = Passes(micro_batch)
+        self.ownership = Ownership(model, loss, self.passes, examples)
+        self.reached = Reached(model)
         self.features = FeatureCache(model, loss, keep=reuse == "keep") if reuse else None
         self.forwards = 0
         self.reason = ""
         self._tried: set[str] = set()
+        self._proven: set[Any] = set()
+        self._changes = False
 
     # ------------------------------------------------------------------------------------------------- answering
 
@@ -147,21 +158,19 @@ class LossOracle(Oracle):
 
     @torch.no_grad()
     def values(self, displacements: Displacements, batch: Any) -> Floats:
-        """The mean loss of a batch at each query, shape (n,)."""
-        size, n = batch_size(batch), displacements.n
-        rows = torch.arange(size, device="cpu").expand(n, size)  # also under `torch.set_default_device`
-        if self.directions_per == "example":
-            rows = self._shares(displacements, size)
-        features = None
-        if self.features is not None:
+        """The mean loss of a batch at each query, shape (n,).
+
+        Raises:
+            OracleError: No query changes the loss, or no operation uses a searched parameter.
+        """
+        with eagerly():
+            owned = self.ownership.of(batch)
             searched = {key: hit.block.name for key, hit in displacements.of.items()}
-            features = self.features.of(searched, batch, self._moving(displacements.module), self.passes)
-        sweep = self._sweep(displacements, batch, features)
-        means: Floats = self._losses(sweep, displacements, batch, rows, features).mean(axis=1)
-        at_x = displacements.queries.scale == 0.0
-        if self.directions_per == "example" and at_x.any():  # one-sided differences, each on its own share
-            each = self._losses(self._scratch, None, batch, rows.new_tensor(range(size))[None], features)[0]
-            means = np.where(at_x, 0.0, means - each[rows.numpy()].mean(axis=1)) + each.mean()
+            features = None
+            if self.features is not None and not owned.mixes:
+                features = self.features.of(searched, batch, self._moving(displacements.module), self.passes, owned)
+            means = self._means(displacements, batch, owned, features)
+            self._check_reach(displacements, searched, means, batch, owned)
         return means
 
     def _moving(self, module: Module) -> dict[int, str]:
@@ -170,7 +179,7 @@ class LossOracle(Oracle):
 
     def _displacements(self, proposal: Proposal) -> Displacements:
         variable = proposal.variable
-        if not isinstance(variable, Module) or variable.model is not self.model:
+        if not isinstance(variable, Module) or uncompiled(variable.model) is not uncompiled(self.model):
             raise TypeError(
                 "`LossOracle` evaluates its own model: search a `bz.Module` of that model, "
                 f"not {'another model' if isinstance(variable, Module) else 'a ' + type(variable).__name__}."
@@ -218,6 +227,67 @@ class LossOracle(Oracle):
 
     # ------------------------------------------------------------------------------------------------- sweeps
 
+    def _means(self, displacements: Displacements, batch: Any, owned: Owned, features: Features | None) -> Floats:
+        """The mean loss at each query, by the sweep in use; "auto" falls back on scratch at any trouble."""
+        size, n = owned.size, displacements.n
+        rows = torch.arange(size, device="cpu").expand(n, size)  # also under `torch.set_default_device`
+        if self.directions_per == "example":
+            rows = self._shares(displacements, size)
+
+        def by(sweep: Sweep) -> Floats:
+            means: Floats = self._losses(sweep, displacements, batch, rows, features, owned).mean(axis=1)
+            at_x = displacements.queries.scale == 0.0
+            if self.directions_per == "example" and at_x.any():  # one-sided differences, each on its own share
+                every = rows.new_tensor(range(size))[None]
+                each = self._losses(self._scratch, None, batch, every, features, owned)[0]
+                means = np.where(at_x, 0.0, means - each[rows.numpy()].mean(axis=1)) + each.mean()
+            return means
+
+        if owned.mixes:
+            self._refuse_parts(owned)
+        reason = self._why_scratch(displacements, owned)
+        if self.sweep == "batched" and owned.mixes:
+            raise OracleError(f"{owned.mixes} Use sweep='scratch'.")
+        if reason is not None:
+            self.reason = reason
+            if owned.mixes:
+                self.sweep = "scratch"
+            return by(self._scratch)
+        try:
+            return by(Trial(self))
+        except Exception as error:
+            if is_out_of_memory(error):
+                raise
+            means = by(self._scratch)  # an error of the loss itself is raised here again
+            known = isinstance(error, Unstackable | Disagreement)
+            said = "" if known else "One forward pass for all queries fails, but one pass per query succeeds: "
+            if self.sweep == "batched":
+                raise OracleError(f"{said}{error}") from error
+            self.sweep, self.reason = "scratch", f"{said}{error}"
+            return means
+
+    def _why_scratch(self, displacements: Displacements, owned: Owned) -> str | None:
+        """Why the step goes by scratch; None if it does not."""
+        if self.sweep == "scratch":
+            return owned.mixes or self.reason
+        if self.sweep == "batched":
+            return None
+        if owned.mixes:
+            return owned.mixes
+        if not all(hit.factors is not None or hit.small for hit in displacements.of.values()):
+            return "The directions do not have low rank, so each query needs its own weights."
+        return None
+
+    def _refuse_parts(self, owned: Owned) -> None:
+        """A loss that mixes rows has one value for the whole batch, which nothing may divide."""
+        if self.directions_per == "example":
+            raise ValueError(f"{owned.mixes} `directions_per='example'` needs a loss of each example by itself.")
+        if self.passes.limit is not None and self.passes.limit < owned.size:
+            raise ValueError(
+                f"{owned.mixes} The result would then depend on `micro_batch={self.passes.limit}`: give the loss the whole "
+                f"batch of {owned.size} (`micro_batch=None`, or a smaller batch), or make it one of each example by itself."
+            )
+
     def _losses(
         self,
         sweep: Sweep,
@@ -225,86 +295,75 @@ class LossOracle(Oracle):
         batch: Any,
         rows: torch.Tensor,
         features: Features | None,
+        owned: Owned,
     ) -> Floats:
         """The losses of the rows (n, m) that each query sees, same shape; passes shrink when memory runs out."""
-        size, (n, m) = batch_size(batch), rows.shape
+        n, m = rows.shape
 
         def work(most: int) -> Floats:
             out = np.empty((n, m))
+            if owned.mixes:
+                most = max(most, m) if self.passes.limit is None else most
+                if most < m:
+                    self._refuse_parts(owned)
             for which, part in self.passes.plan(n, m, most, sweep.together):
                 taken = rows[which, part]
                 self.passes.used = taken.numel()
-                out[which, part] = sweep(Part(batch, size, taken, features), displacements, which)
+                out[which, part] = sweep(Part(batch, owned, taken, features), displacements, which)
                 self.forwards += taken.numel()
             return out
 
-        return self.passes.fit(batch if features is None else features.inputs(batch), size, work)
+        return self.passes.fit(batch if features is None else features.inputs(batch), owned.size, work)
 
     @property
     def _scratch(self) -> Sweep:
         return ScratchSweep(self.model, self.loss)
 
-    def _sweep(self, displacements: Displacements, batch: Any, features: Features | None) -> Sweep:
-        """The sweep to use, after a trial on a few examples."""
-        low_rank = all(hit.factors is not None or hit.small for hit in displacements.of.values())
-        if self.sweep == "auto" and not low_rank:
-            self.reason = "The directions do not have low rank, so each query needs its own weights."
-        if self.sweep == "scratch" or (self.sweep == "auto" and not low_rank):
-            return self._scratch
-        batched = BatchedSweep(self.model, self.loss)
-        hits = displacements.of.values()
-        searched = {hit.block.name + (" by factors" if hit.factors is not None else "") for hit in hits}
-        if not searched <= self._tried:
-            size = batch_size(batch)
-            try:
-                known = self.passes.fit(
-                    batch, size, lambda most: self._check(batched, displacements, batch, features, most)
-                )
-            except (Unstackable, _Disagreement) as error:
-                if self.sweep == "batched":
-                    raise OracleError(str(error)) from None
-                self.sweep, self.reason = "scratch", str(error)
-                return self._scratch
-            if known:
-                self._tried |= searched
-        return batched
+    # ------------------------------------------------------------------------------------------------- reach
 
-    def _check(
-        self, batched: Sweep, displacements: Displacements, batch: Any, features: Features | None, most: int
-    ) -> bool:
-        """Compare with scratch on two examples and four queries, or as many as fit; False if a loss is not finite.
+    def _check_reach(
+        self, displacements: Displacements, searched: dict[int, str], means: Floats, batch: Any, owned: Owned
+    ) -> None:
+        """End the run where queries do not reach the model, and say where the loss is flat.
 
         Raises:
-            Unstackable: The model cannot run stacked.
-            _Disagreement: The losses differ by more than rounding.
+            OracleError: See `values`.
         """
-        size, some = batch_size(batch), slice(0, min(displacements.n, 4, most))
-        rows = torch.arange(min(size, 2, max(1, most // some.stop)), device="cpu").expand(some.stop, -1)
-        self.passes.used = rows.shape[1]
-        want = self._scratch(Part(batch, size, rows), displacements, some)
-        self.passes.used = rows.numel()
-        try:
-            got = batched(Part(batch, size, rows, features), displacements, some)
-        except Unstackable:
-            raise
-        except Exception as error:
-            if is_out_of_memory(error):
-                raise
-            raise Unstackable(
-                f"One forward pass for all queries fails, but one pass per query succeeds: {error}"
-            ) from error
-        if not np.isfinite(want).all():
-            return False
-        exact = not is_coarse(next(self.model.parameters()))
-        spread, largest = float(np.ptp(want, axis=0).max()), float(np.abs(want).max())
-        allowed = 0.02 * spread + 1e-5 * largest if exact else 0.5 * spread + 0.02 * largest
-        away = float(np.abs(got - want).max())
-        if not away <= allowed:
-            raise _Disagreement(
-                f"One forward pass for all queries gives losses that differ by {away:.1e} from those of one pass per "
-                "query. Does the loss of an example depend on other rows?"
+        if not np.isfinite(means).all():
+            return
+        conditional = self.reached.check(searched, displacements.touched)
+        if conditional:
+            more = f" and {len(conditional) - 1} more" if len(conditional) > 1 else ""
+            warnings.warn(
+                f"No operation used {conditional[0]!r}{more} on this batch, as where an expert is not chosen; the search "
+                "moves them at random until one does.", stacklevel=2,
+            )  # fmt: skip
+        if self._changes or len(means) < 2:
+            return
+        along = displacements.queries.index
+        groups = [means] if self.directions_per == "step" else [means[along == j] for j in set(along.tolist())]
+        if any(len(group) < 2 or np.ptp(group) > 1e-7 * np.abs(group).max() for group in groups):
+            self._changes = True
+            return
+        part = Part(batch, owned, torch.arange(owned.size)[None])
+        at_x = self._scratch(part)
+        for times in (1e2, 1e4, 1e6):
+            far = displacements.queries.farther(times)
+            which = int(np.argmax(np.abs(far.scale)))
+            if not np.array_equal(self._scratch(part, Displacements(displacements.module, far), slice(which, which + 1)), at_x):
+                break
+        else:
+            names = list(searched.values())
+            raise OracleError(
+                f"All {len(means)} queries have the same loss, even a million times farther away: nothing that is searched has "
+                f"an effect on it ({', '.join(map(repr, names[:3]))}{' …' if len(names) > 3 else ''}). Is the loss constant, "
+                "does it read cached values, or is another factor zero, as lora_B is at first?"
             )
-        return True
+        self._changes = True
+        warnings.warn(
+            f"All {len(means)} queries have the same loss, so this step learns nothing; {times:g} times farther away it "
+            "changes. Use a larger radius, more examples, or a loss that is not constant in between.", stacklevel=2,
+        )  # fmt: skip
 
     # ------------------------------------------------------------------------------------------------- per example
 
@@ -317,10 +376,6 @@ class LossOracle(Oracle):
                 f"{size}. Use `n_directions={size}`, one per example, or another divisor."
             )
         return torch.arange(size, device="cpu").view(k, -1)[displacements.along(torch.device("cpu"))]
-
-
-class _Disagreement(RuntimeError):
-    """Two sweeps give different losses."""
 
 
 def nine_digits(values: Floats) -> Floats:

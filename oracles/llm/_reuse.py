@@ -8,8 +8,9 @@ from typing import Any
 
 import torch
 
-from blackbox_zo.modules._stacking import take_rows
+from blackbox_zo.modules._stacking import Place, take_rows
 from oracles.llm._features import Features, Trunk, is_faithful, like
+from oracles.llm._ownership import Owned
 from oracles.llm._passes import Passes, batch_size
 
 __all__ = ["FeatureCache"]
@@ -34,6 +35,7 @@ class FeatureCache:
         self.structure: Any = None
         self.bytes = 0
         self._tried, self._ends = False, True
+        self.shared: frozenset[Place] = frozenset()
 
     def of(
         self,
@@ -41,6 +43,7 @@ class FeatureCache:
         batch: Any,
         moving: Mapping[int, str] | None = None,
         passes: Passes | None = None,
+        owned: Owned | None = None,
     ) -> Features | None:
         """The features of a batch below all searched parameters; None if they cannot be reused.
 
@@ -49,13 +52,16 @@ class FeatureCache:
             batch: The batch.
             moving: The same for the parameters that any step may move; None means `searched`.
             passes: Limits the examples in a pass; None means no limit.
+            owned: What the examples of the batch own; None means everything of its size.
 
         Raises:
             ValueError: `keep` is true, but the batch has no "example_id".
         """
         if self.trunk is None or not self.trunk.layers:
             return None
-        passes, size, trunk = passes or Passes(2**31), batch_size(batch), self.trunk
+        owned = owned or Owned(batch_size(batch))
+        passes, size, trunk = passes or Passes(2**31), owned.size, self.trunk
+        self.shared = owned.shared
 
         def cut_below(names: Mapping[int, str]) -> int:
             return passes.fit(batch, size, lambda _: trunk.cut(names, lambda: self._run(batch, size, slice(1))))
@@ -88,7 +94,7 @@ class FeatureCache:
         held = [self.rows.get(key) for key in keys]
         missing = [i for i, row in enumerate(held) if row is None]
         if missing:
-            part = batch if len(missing) == size else take_rows(batch, torch.tensor(missing), size, lambda t: t)
+            part = batch if len(missing) == size else take_rows(batch, torch.tensor(missing), size, lambda t: t, self.shared)
             made = make(part, len(missing))
             if made is None or made.last != last:  # `_make` found that the last tokens are not enough
                 return made if len(missing) == size else make(batch, size)
@@ -104,7 +110,7 @@ class FeatureCache:
         """Run the loss on some rows."""
         if rows.start is None and rows.stop >= size:
             return self.loss(self.model, batch)
-        return self.loss(self.model, take_rows(batch, torch.arange(size)[rows], size, lambda t: t))
+        return self.loss(self.model, take_rows(batch, torch.arange(size)[rows], size, lambda t: t, self.shared))
 
     def _last(self, batch: Any) -> int | None:
         """Number of last tokens that the loss needs, if it says so: above the stack, tokens no longer interact."""
@@ -131,7 +137,7 @@ class FeatureCache:
             found = Features(trunk, cut, like(found.output, hidden), last)
         if not self._tried:
             passes.used = min(most, 2)
-            self._tried = is_faithful(found, self.model, self.loss, batch, passes.used)
+            self._tried = is_faithful(found, self.model, self.loss, batch, passes.used, self.shared)
             if not self._tried and last is not None:
                 self._ends = False
                 return self._make(trunk, cut, batch, size, most, passes, None)

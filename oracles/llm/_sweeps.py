@@ -17,8 +17,10 @@ from blackbox_zo.modules._displaced import Displacements
 from blackbox_zo.modules._scratch import Scratch
 from blackbox_zo.modules._stacking import Family, Unstackable, take_rows
 from oracles.llm._features import Features
+from oracles.llm._ownership import Owned
+from oracles.llm._per_example import per_example
 
-__all__ = ["BatchedSweep", "Part", "ScratchSweep", "Sweep", "per_example"]
+__all__ = ["BatchedSweep", "Part", "ScratchSweep", "Sweep"]
 
 
 @dataclass(frozen=True)
@@ -27,13 +29,13 @@ class Part:
 
     Attributes:
         batch: The batch.
-        size: Its number of examples.
+        owned: Its number of examples, and what all of them share.
         rows: Indices of the examples that each query sees, shape (queries, rows per query).
         features: The output of the lowest layers, if it is reused.
     """
 
     batch: Any
-    size: int
+    owned: Owned
     rows: torch.Tensor
     features: Features | None = None
 
@@ -41,6 +43,20 @@ class Part:
     def inputs(self) -> Any:
         """The batch, cut to the tokens that the features cover."""
         return self.batch if self.features is None else self.features.inputs(self.batch)
+
+    def of_query(self, i: int) -> Part:
+        """The examples of one query, with no layer reused."""
+        return Part(self.batch, self.owned, self.rows[i : i + 1])
+
+    def map(self, see: Callable[[torch.Tensor], Any]) -> None:
+        """Show each tensor of the inputs that is cut by rows."""
+        take_rows(self.inputs, torch.arange(0), self.owned.size, see, self.owned.shared)
+
+    def taken(self, rows: torch.Tensor) -> Any:
+        """Some rows of the inputs; the inputs themselves if that is all of them in order."""
+        if len(rows) == self.owned.size and self.owned.mixes:
+            return self.inputs
+        return take_rows(self.inputs, rows, self.owned.size, lambda t: t, self.owned.shared)
 
     def instead(self, rows: torch.Tensor) -> AbstractContextManager[None]:
         """Within the context, the lowest layers return the features of these rows."""
@@ -84,7 +100,7 @@ class ScratchSweep(Sweep):
         out = np.empty(part.rows.shape)
         for place, i in enumerate(range(which.start, which.stop)):
             rows = part.rows[place]
-            taken = take_rows(part.inputs, rows, part.size, lambda t: t)
+            taken = part.taken(rows)
             under: AbstractContextManager[Any] = nullcontext() if displacements is None else Scratch(displacements, i)
             with part.instead(rows), under:
                 values = self.loss(self.model, taken)
@@ -96,6 +112,9 @@ class BatchedSweep(Sweep):
     """One forward pass for all queries."""
 
     together = True
+    guessed = False
+    """Whether the latest answer rests on a size that may coincide; see `Batched`."""
+
     _newest: tuple[Displacements, slice, Displacements] | None = None
 
     @override
@@ -105,9 +124,10 @@ class BatchedSweep(Sweep):
         some = self._some(displacements, which)
         rows = part.rows.reshape(-1)
         mode = Batched(some, part.rows.shape[1])
-        stacked = mode.stack(part.inputs, rows, part.size)
+        stacked = mode.stack(part.inputs, rows, part.owned.size, part.owned.shared)
         with part.instead(rows), mode:
             values = self.loss(self.model, stacked)
+        self.guessed = mode.guessed or not getattr(values, "_zo_stacked", False)
         if type(values) is Family:
             raise Unstackable("`loss(model, batch)` depends on the searched parameters but not on the batch's rows.")
         return per_example(values, len(rows), mean_too=False).reshape(part.rows.shape)
@@ -120,26 +140,3 @@ class BatchedSweep(Sweep):
         if newest is None or newest[0] is not displacements or newest[1] != which:
             newest = self._newest = displacements, which, displacements.take(which)
         return newest[2]
-
-
-def per_example(values: Any, count: int, mean_too: bool) -> Floats:
-    """The values of a loss in fp64, shape (count,).
-
-    Raises:
-        TypeError: The loss returned another shape.
-    """
-    if not isinstance(values, torch.Tensor):
-        raise TypeError(f"`loss(model, batch)` must return a tensor with one value per example, got {values!r:.60}.")
-    flat = values.detach().double().cpu().numpy()
-    if flat.shape == (count,):
-        return np.asarray(flat)
-    if mean_too and flat.ndim == 0:
-        return np.full(count, float(flat))
-    if flat.ndim == 0:
-        raise Unstackable(
-            "`loss(model, batch)` returned one number for the whole batch. Return one value per example, shape (B,), "
-            "or use sweep='scratch'."
-        )
-    raise TypeError(
-        f"`loss(model, batch)` returned shape {flat.shape} for {count} examples; it must be one value per example."
-    )

@@ -48,6 +48,8 @@ def test_the_result_does_not_depend_on_the_micro_batch(micro_batch: int | None, 
     )
     assert max(runs.rows) <= (micro_batch or 24)
     assert oracle.forwards == 24
+    runs.rows.clear()  # the first step also tries what is relied on later
+    answered(oracle, proposal)
     if sweep == "scratch":  # each run displaces the weights anew, so it has all rows that fit
         assert len(runs.rows) == 4 * -(-6 // min(micro_batch or 6, 6))
 
@@ -57,7 +59,9 @@ def test_auto_takes_one_run_for_all_queries_where_directions_are_of_low_rank() -
         model = CASES["llama"].make()
         runs = Runs(loss)
         oracle = LossOracle(model, [texts()], runs, reuse=False)
-        for step in (0, 1):
+        answered(oracle, ask(model, estimator))  # the first step also tries what is relied on later
+        runs.rows.clear()
+        for step in (1, 2):
             answered(oracle, ask(model, estimator, seed=step))
         assert max(runs.rows) == rows and runs.rows[-1] == rows and oracle.sweep == "auto"
         assert runs.rows.count(rows) == (2 if rows == 24 else 8)
