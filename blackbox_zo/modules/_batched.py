@@ -7,7 +7,7 @@ displaces it. A linear map under a low-rank direction reads its weight once for 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from typing import Any
 
 import torch

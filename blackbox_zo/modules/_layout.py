@@ -9,33 +9,43 @@ import torch
 
 __all__ = ["keeps_batch_first", "row_numbers_of"]
 
-_ELEMENTWISE = frozenset("""
-    add add_ sub sub_ mul mul_ div div_ true_divide floor_divide remainder fmod pow rsub lerp addcmul addcdiv copy_ fill_
-    __add__ __radd__ __iadd__ __sub__ __rsub__ __isub__ __mul__ __rmul__ __imul__ __truediv__ __rtruediv__ __itruediv__
-    __div__ __rdiv__ __idiv__ __floordiv__ __rfloordiv__ __mod__ __neg__ __pow__ __rpow__ __and__ __or__ __xor__ __rand__
-    __ror__ __invert__ __abs__ __eq__ __ne__ __lt__ __le__ __gt__ __ge__ eq ne lt le gt ge neg exp log log1p expm1 sqrt rsqrt
-    square abs sin cos tan tanh sigmoid relu relu_ relu6 gelu silu softplus mish elu leaky_relu hardswish hardsigmoid
-    hardtanh selu celu logsigmoid softsign reciprocal sign clamp clamp_ clamp_min clamp_max clip minimum maximum where
-    masked_fill masked_fill_ logical_and logical_or logical_not logical_xor bitwise_and bitwise_or bitwise_not isfinite isnan
-    isinf nan_to_num to float double half bfloat16 long int bool type type_as contiguous clone detach dropout round floor
-    ceil erf zeros_like ones_like empty_like full_like rand_like requires_grad_ tril triu lgamma xlogy sqrt_ exp_
-    mse_loss l1_loss smooth_l1_loss huber_loss binary_cross_entropy_with_logits binary_cross_entropy kl_div
-""".split())
+_ELEMENTWISE = frozenset(
+    """
+    add add_ sub sub_ mul mul_ div div_ true_divide floor_divide remainder fmod pow rsub lerp addcmul addcdiv
+    copy_ fill_ __add__ __radd__ __iadd__ __sub__ __rsub__ __isub__ __mul__ __rmul__ __imul__ __truediv__
+    __rtruediv__ __itruediv__ __div__ __rdiv__ __idiv__ __floordiv__ __rfloordiv__ __mod__ __neg__ __pow__
+    __rpow__ __and__ __or__ __xor__ __rand__ __ror__ __invert__ __abs__ __eq__ __ne__ __lt__ __le__ __gt__
+    __ge__ eq ne lt le gt ge neg exp log log1p expm1 sqrt rsqrt square abs sin cos tan tanh sigmoid relu relu_
+    relu6 gelu silu softplus mish elu leaky_relu hardswish hardsigmoid hardtanh selu celu logsigmoid softsign
+    reciprocal sign clamp clamp_ clamp_min clamp_max clip minimum maximum where masked_fill masked_fill_
+    logical_and logical_or logical_not logical_xor bitwise_and bitwise_or bitwise_not isfinite isnan isinf
+    nan_to_num to float double half bfloat16 long int bool type type_as contiguous clone detach dropout round
+    floor ceil erf zeros_like ones_like empty_like full_like rand_like requires_grad_ tril triu lgamma xlogy
+    sqrt_ exp_ mse_loss l1_loss smooth_l1_loss huber_loss binary_cross_entropy_with_logits binary_cross_entropy
+    kl_div
+    """.split()
+)
 """Elementwise with broadcasting. The batch stays first where every stacked argument has as many axes as the result."""
 
-_OF_THE_FIRST = frozenset("""
-    linear embedding layer_norm rms_norm group_norm batch_norm instance_norm scaled_dot_product_attention conv1d conv2d
-    conv3d conv_transpose1d conv_transpose2d conv_transpose3d max_pool1d max_pool2d avg_pool1d avg_pool2d
+_OF_THE_FIRST = frozenset(
+    """
+    linear embedding layer_norm rms_norm group_norm batch_norm instance_norm scaled_dot_product_attention conv1d
+    conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d max_pool1d max_pool2d avg_pool1d avg_pool2d
     adaptive_avg_pool1d adaptive_avg_pool2d adaptive_max_pool1d interpolate pad one_hot cross_entropy nll_loss
     new_zeros new_ones new_empty new_full
-""".split())
+    """.split()
+)
 """Functions of the first argument's rows, one by one."""
 
 _ALONG = {  # where the axis is among the arguments
-    **dict.fromkeys("""sum mean prod softmax log_softmax logsumexp max min argmax argmin amax amin any all cumsum cumprod std
-    var unbind select narrow index_select gather take_along_dim scatter scatter_ index_add flip unflatten glu sort argsort
-    squeeze index_fill cummax""".split(), 1),
-    **dict.fromkeys("norm topk roll repeat_interleave chunk split tensor_split normalize diff cosine_similarity".split(), 2),
+    **dict.fromkeys("""
+    sum mean prod softmax log_softmax logsumexp max min argmax argmin amax amin any all cumsum cumprod std var
+    unbind select narrow index_select gather take_along_dim scatter scatter_ index_add flip unflatten glu sort
+    argsort squeeze index_fill cummax
+    """.split(), 1),
+    **dict.fromkeys("""
+    norm topk roll repeat_interleave chunk split tensor_split normalize diff cosine_similarity
+    """.split(), 2),
 }  # fmt: skip
 _ALONG_BY_DEFAULT = {
     "sort": -1, "argsort": -1, "topk": -1, "glu": -1, "normalize": 1, "diff": -1, "cosine_similarity": 1, "chunk": 0,
@@ -66,7 +76,7 @@ def keeps_batch_first(func: Any, args: Any, kwargs: Any, stacked: list[torch.Ten
         return False
     if name in _ELEMENTWISE:
         return all(t.dim() == first.dim() for t in stacked)
-    x = args[0] if args else None
+    x: Any = args[0] if args else None
     mine = any(t is x for t in stacked)
     if name in _OF_THE_FIRST:
         return mine and first.shape[0] == stacked[0].shape[0]
@@ -81,7 +91,7 @@ def keeps_batch_first(func: Any, args: Any, kwargs: Any, stacked: list[torch.Ten
         given = _axes(args, kwargs, _ALONG[name], _ALONG_BY_DEFAULT.get(name))
         return given is not None and all(axis % x.dim() for axis in given)
     if name in _SAME_ROWS:
-        return first.dim() == x.dim() and first.shape[0] == x.shape[0]
+        return bool(first.dim() == x.dim() and first.shape[0] == x.shape[0])
     if name == "__get__":
         return getattr(getattr(func, "__self__", None), "__name__", "") in _PROPERTIES and x.dim() > 2
     return False
@@ -140,8 +150,8 @@ def _matmul(args: Any, kwargs: Any, stacked: list[torch.Tensor], out: torch.Tens
     a, b = args
     of_a, of_b = any(t is a for t in stacked), any(t is b for t in stacked)
     if of_a and of_b:
-        return a.dim() == b.dim() > 2
-    return a.dim() >= max(2, b.dim()) if of_a else b.dim() > 2 and b.dim() >= a.dim()
+        return bool(a.dim() == b.dim() > 2)
+    return bool(a.dim() >= max(2, b.dim()) if of_a else b.dim() > 2 and b.dim() >= a.dim())
 
 
 def _addmm(args: Any, kwargs: Any, stacked: list[torch.Tensor], out: torch.Tensor) -> bool:
@@ -176,7 +186,7 @@ def _getitem(args: Any, kwargs: Any, stacked: list[torch.Tensor], out: torch.Ten
         tensors = [i for i in index if isinstance(i, torch.Tensor | list)]
         return len(tensors) < 2 or _adjacent(index)  # apart from each other, their axes would come first
     if head is Ellipsis:
-        return args[0].dim() > len([i for i in index if i is not None and i is not Ellipsis])
+        return int(args[0].dim()) > len([i for i in index if i is not None and i is not Ellipsis])
     return isinstance(head, torch.Tensor) and hasattr(head, "_zo_row_numbers") and out.shape[0] == args[0].shape[0]
 
 

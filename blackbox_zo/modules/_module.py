@@ -16,7 +16,7 @@ from blackbox_zo._typing import override
 from blackbox_zo.directions import Block
 from blackbox_zo.modules._masks import Mask, make_mask
 from blackbox_zo.modules._moves import Moved, move
-from blackbox_zo.modules._select import Select, select_parameters
+from blackbox_zo.modules._select import Select, plain_name, select_parameters
 from blackbox_zo.steps import Step
 from blackbox_zo.variables import Variable
 
@@ -120,7 +120,7 @@ class Module(Variable):
         h.update(repr([(b.name, b.shape, self.units[b.name]) for b in self.blocks]).encode())
         h.update(repr((sorted(self.undecayed), self.rounding)).encode())
         h.update(repr([(n, m.describe()) for n, m in self.masks.items()]).encode())
-        tensors = [(n, p) for n, p in self.model.named_parameters() if not p.is_meta]
+        tensors = [(plain_name(n), p) for n, p in self.model.named_parameters() if not p.is_meta]
         with ThreadPoolExecutor(2) as pool:  # hashing lets other threads run
             for digest in pool.map(lambda item: _digest(*item), tensors):
                 h.update(digest)

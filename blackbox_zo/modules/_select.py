@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 import torch
 
-__all__ = ["Select", "select_parameters"]
+__all__ = ["Select", "plain_name", "select_parameters"]
 
 Select: TypeAlias = str | Sequence[str] | Callable[[str, torch.nn.Parameter], bool]
 
@@ -29,7 +29,7 @@ def select_parameters(model: torch.nn.Module, select: Select) -> dict[str, torch
     """
     if not isinstance(model, torch.nn.Module):
         raise TypeError(f"`Module(model)` needs a torch.nn.Module, got {model!r:.60}.")
-    everything = {n: p for n, p in model.named_parameters() if p.is_floating_point()}
+    everything = {plain_name(n): p for n, p in model.named_parameters() if p.is_floating_point()}
     if isinstance(select, str):
         found, what = _by_pattern(everything, select), repr(select)
     elif callable(select):
@@ -51,6 +51,11 @@ def select_parameters(model: torch.nn.Module, select: Select) -> dict[str, torch
     return found
 
 
+def plain_name(name: str) -> str:
+    """The name of a parameter without what `torch.compile` puts into it."""
+    return name.replace("_orig_mod.", "")
+
+
 def _by_pattern(everything: dict[str, torch.nn.Parameter], select: str) -> dict[str, torch.nn.Parameter]:
     if select == "all":
         return {n: p for n, p in everything.items() if p.requires_grad}
@@ -65,10 +70,10 @@ def _by_name(
     model: torch.nn.Module, everything: dict[str, torch.nn.Parameter], names: Sequence[str]
 ) -> dict[str, torch.nn.Parameter]:
     first = {id(p): n for n, p in everything.items()}
-    aliases = {n: first.get(id(p)) for n, p in model.named_parameters(remove_duplicate=False)}
+    aliases = {plain_name(n): first.get(id(p)) for n, p in model.named_parameters(remove_duplicate=False)}
     wanted = set()
     for name in names:
-        known = aliases.get(name)
+        known = aliases.get(plain_name(name))
         if known is None:
             close = [n for n in everything if name.split(".")[-1] == n.split(".")[-1]][:3]
             hint = f" Did you mean {', '.join(map(repr, close))}?" if close else ""

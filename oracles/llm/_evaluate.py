@@ -12,8 +12,8 @@ from blackbox_zo.modules import Module
 from blackbox_zo.modules._stacking import take_rows
 from oracles.llm._features import Features, is_faithful
 from oracles.llm._passes import Passes, batch_size, on_device_of
-from oracles.llm._reuse import FeatureCache
 from oracles.llm._per_example import per_example
+from oracles.llm._reuse import FeatureCache
 
 __all__ = ["Evaluator", "Measures", "evaluate"]
 

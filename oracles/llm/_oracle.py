@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, TypeAlias
 
@@ -126,7 +125,6 @@ class LossOracle(Oracle):
         self.reason = ""
         self._tried: set[str] = set()
         self._proven: set[Any] = set()
-        self._changes = False
 
     # ------------------------------------------------------------------------------------------------- answering
 
@@ -170,8 +168,18 @@ class LossOracle(Oracle):
             if self.features is not None and not owned.mixes:
                 features = self.features.of(searched, batch, self._moving(displacements.module), self.passes, owned)
             means = self._means(displacements, batch, owned, features)
-            self._check_reach(displacements, searched, means, batch, owned)
+            self._check_reach(displacements, means, Part(batch, owned, torch.arange(owned.size)[None]))
         return means
+
+    def _check_reach(self, displacements: Displacements, means: Floats, part: Part) -> None:
+        """End the run if queries do not reach the model, and say if the loss is flat."""
+        if not np.isfinite(means).all():
+            return
+        self.reached.check(displacements)
+        along = displacements.queries.index
+        groups = [means] if self.directions_per == "step" else [means[along == j] for j in set(along.tolist())]
+        if not self.reached.changes(groups):
+            self.reached.look_farther(displacements, self._scratch, part)
 
     def _moving(self, module: Module) -> dict[int, str]:
         """Names of all searched parameters, by the id of the tensor."""
@@ -259,6 +267,7 @@ class LossOracle(Oracle):
             if is_out_of_memory(error):
                 raise
             means = by(self._scratch)  # an error of the loss itself is raised here again
+            self.reached.check(displacements)
             known = isinstance(error, Unstackable | Disagreement)
             said = "" if known else "One forward pass for all queries fails, but one pass per query succeeds: "
             if self.sweep == "batched":
@@ -284,8 +293,8 @@ class LossOracle(Oracle):
             raise ValueError(f"{owned.mixes} `directions_per='example'` needs a loss of each example by itself.")
         if self.passes.limit is not None and self.passes.limit < owned.size:
             raise ValueError(
-                f"{owned.mixes} The result would then depend on `micro_batch={self.passes.limit}`: give the loss the whole "
-                f"batch of {owned.size} (`micro_batch=None`, or a smaller batch), or make it one of each example by itself."
+                f"{owned.mixes} The result would then depend on `micro_batch={self.passes.limit}`: give the loss the "
+                f"whole batch of {owned.size} (`micro_batch=None`), or make it a loss of each example by itself."
             )
 
     def _losses(
@@ -318,52 +327,6 @@ class LossOracle(Oracle):
     @property
     def _scratch(self) -> Sweep:
         return ScratchSweep(self.model, self.loss)
-
-    # ------------------------------------------------------------------------------------------------- reach
-
-    def _check_reach(
-        self, displacements: Displacements, searched: dict[int, str], means: Floats, batch: Any, owned: Owned
-    ) -> None:
-        """End the run where queries do not reach the model, and say where the loss is flat.
-
-        Raises:
-            OracleError: See `values`.
-        """
-        if not np.isfinite(means).all():
-            return
-        conditional = self.reached.check(searched, displacements.touched)
-        if conditional:
-            more = f" and {len(conditional) - 1} more" if len(conditional) > 1 else ""
-            warnings.warn(
-                f"No operation used {conditional[0]!r}{more} on this batch, as where an expert is not chosen; the search "
-                "moves them at random until one does.", stacklevel=2,
-            )  # fmt: skip
-        if self._changes or len(means) < 2:
-            return
-        along = displacements.queries.index
-        groups = [means] if self.directions_per == "step" else [means[along == j] for j in set(along.tolist())]
-        if any(len(group) < 2 or np.ptp(group) > 1e-7 * np.abs(group).max() for group in groups):
-            self._changes = True
-            return
-        part = Part(batch, owned, torch.arange(owned.size)[None])
-        at_x = self._scratch(part)
-        for times in (1e2, 1e4, 1e6):
-            far = displacements.queries.farther(times)
-            which = int(np.argmax(np.abs(far.scale)))
-            if not np.array_equal(self._scratch(part, Displacements(displacements.module, far), slice(which, which + 1)), at_x):
-                break
-        else:
-            names = list(searched.values())
-            raise OracleError(
-                f"All {len(means)} queries have the same loss, even a million times farther away: nothing that is searched has "
-                f"an effect on it ({', '.join(map(repr, names[:3]))}{' …' if len(names) > 3 else ''}). Is the loss constant, "
-                "does it read cached values, or is another factor zero, as lora_B is at first?"
-            )
-        self._changes = True
-        warnings.warn(
-            f"All {len(means)} queries have the same loss, so this step learns nothing; {times:g} times farther away it "
-            "changes. Use a larger radius, more examples, or a loss that is not constant in between.", stacklevel=2,
-        )  # fmt: skip
 
     # ------------------------------------------------------------------------------------------------- per example
 

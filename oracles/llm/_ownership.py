@@ -1,8 +1,9 @@
-"""What each example of a batch owns: found by running the loss on rearranged batches, never by a size that coincides."""
+"""What each example of a batch owns: found by running the loss on rearranged batches, not by a coincidence of size."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -61,6 +62,7 @@ class Ownership:
         self, model: torch.nn.Module, loss: Callable[..., Any], passes: Passes, examples: Sequence[str] | None = None
     ) -> None:
         self.model, self.loss, self.passes, self.examples = model, loss, passes, examples
+        self._sizes: dict[Any, int] = {}
         self._found: dict[Any, Owned] = {}
         self._undecided: dict[Any, int] = {}
         self._shared: set[Place] = set()
@@ -74,22 +76,20 @@ class Ownership:
                 whether a tensor is shared.
         """
         leaves = list(_leaves(batch))
-        size = self._size(leaves, batch)
+        shapes = tuple((p, len(v), getattr(v, "dtype", None)) for p, v in leaves)
+        size = self._sizes.get(shapes)
+        if size is None:
+            size = self._sizes[shapes] = self._size(leaves, batch)
         self._shared |= {place for place, value in leaves if len(value) != size}
-        key = size, tuple((p, len(v), getattr(v, "dtype", None)) for p, v in leaves), self._mode()
+        key = size, shapes, self._mode()
         known, again = self._found.get(key), self._undecided.get(key)
-        if again is not None:  # where the order of a tensor made no difference so far, it may later: at steps 2, 4, 8, …
+        if (
+            again is not None
+        ):  # where the order of a tensor made no difference so far, it may later: at steps 2, 4, 8, …
             self._undecided[key] = again + 1
         if known is None or (again is not None and not again & (again - 1)):
-            with torch.no_grad(), _Quiet():
-                try:
-                    known, final, undecided = self._find(batch, leaves, size)
-                except (RuntimeError, ValueError, IndexError) as error:
-                    lengths = {_named(p): len(v) for p, v in leaves}
-                    if len(set(lengths.values())) > 1:
-                        said = ", ".join(f"{name} has {length}" for name, length in lengths.items())
-                        error.add_note(f"The batch's tensors have different lengths: {said}.")
-                    raise
+            with torch.no_grad(), _Quiet(), _noting(leaves):
+                known, final, undecided = self._find(batch, leaves, size)
             if final:
                 self._found[key] = known
             if not undecided:
@@ -109,7 +109,7 @@ class Ownership:
             absent = [name for name in self.examples if name not in by_name]
             if absent:
                 raise ValueError(
-                    f"`LossOracle(examples=...)` names {absent[0]!r}, but the batch has {', '.join(map(repr, by_name))}."
+                    f"`LossOracle(examples=...)` names {absent[0]!r}; the batch has {', '.join(map(repr, by_name))}."
                 )
             mine = {name: by_name[name] for name in self.examples}
         else:
@@ -121,12 +121,20 @@ class Ownership:
         if len(set(lengths.values())) > 1:
             said = ", ".join(f"{name!r} has {length}" for name, length in lengths.items())
             raise ValueError(f"The batch's tensors disagree about the number of examples: {said}.")
-        return next(iter(lengths.values())) if lengths else len(leaves[0][1])
+        if lengths:
+            return next(iter(lengths.values()))
+        size = len(leaves[0][1])
+        others = {len(value) for _, value in leaves}
+        if len(others) > 1:  # a loss with a value for each example knows how many there are
+            with torch.no_grad(), _Quiet(), _noting(leaves):
+                values = self._run(batch)
+            size = len(values) if values.ndim == 1 and len(values) in others else size
+        return size
 
     # ------------------------------------------------------------------------------------------------- by the loss
 
     def _find(self, batch: Any, leaves: list[tuple[Place, Any]], size: int) -> tuple[Owned, bool, bool]:
-        """The ownership, whether it is final (not so where the loss is NaN), and whether a tensor made no difference."""
+        """The ownership, whether it is final (not if the loss is NaN), and whether a tensor made no difference."""
         undecided = False
         open_ = self._open(leaves, size)
         if self.examples is not None:
@@ -139,17 +147,17 @@ class Ownership:
             if most < size:
                 open_ = [place for place in open_ if self._is_ambiguous(batch, place, size, shared, most)]
             if open_ and size > 1:
-                found = self._reordered(batch, leaves, open_, size, shared)
+                found = self._reordered(batch, open_, size, shared)
                 if found is None:
                     return Owned(size, shared), False, False
-                size, shared, mixes, undecided = found
+                shared, mixes, undecided = found
                 if mixes:
                     return Owned(size, shared, mixes), True, False
         except Exception as error:
             if is_out_of_memory(error) and open_:
                 error.add_note(
-                    f"The whole batch was evaluated to find out whether {_named(open_[0])} holds a row for each example. "
-                    "Say so with `LossOracle(examples=[…])`, the names of all that do."
+                    f"The whole batch was evaluated to find out whether {_named(open_[0])} holds a row for each "
+                    "example. Say so with `LossOracle(examples=[…])`, the names of all that do."
                 )
             raise
         while True:
@@ -181,17 +189,13 @@ class Ownership:
         return not values.ndim or len(values) in (1, len(rows))
 
     def _reordered(
-        self, batch: Any, leaves: list[tuple[Place, Any]], open_: list[Place], size: int, shared: frozenset[Place]
-    ) -> tuple[int, frozenset[Place], str, bool] | None:
+        self, batch: Any, open_: list[Place], size: int, shared: frozenset[Place]
+    ) -> tuple[frozenset[Place], str, bool] | None:
         """The ownership by which the loss follows a reordered batch; None where the loss is not finite.
 
-        Beside the size, what is shared, and why rows are mixed, it says whether the order of a tensor made no difference.
+        Beside what is shared and why rows are mixed, it says whether a tensor made no difference.
         """
         want = self._run(batch)
-        if want.ndim == 1 and len(want) != size and any(len(v) == len(want) for _, v in leaves):
-            size = len(want)  # the loss has a value for each example, so it knows how many there are
-            open_ = [p for p, v in leaves if len(v) == size and p[-1:] not in _KNOWN]
-            shared = frozenset()
         if not np.isfinite(want).all():
             return None
         order = torch.arange(size - 1, -1, -1)
@@ -209,11 +213,15 @@ class Ownership:
         fits = next((whole for whole in tries if follows(whole)), None)
         if fits is None:
             names = ", ".join(_named(p) for p in open_)
-            return size, shared, (
-                "The loss does not follow the examples when they are reordered: it depends on other rows of the batch, or "
-                f"it is not clear which of {names} hold a row for each example (say so with `examples=[…]`)."
+            return shared, (
+                "The loss does not follow the examples when they are reordered: it depends on other rows of the batch, "
+                f"or it is not clear which of {names} hold a row for each example (say so with `examples=[…]`)."
             ), False  # fmt: skip
-        return size, fits, "", any(follows(fits | {p}) for p in open_ if p not in fits)
+        if fits != shared:
+            return fits, "", False
+        idle = [p for p in open_ if follows(fits | {p})]  # in any order: the rows are equal, or the loss ignores them
+        some = max(1, size // 2)
+        return fits | {p for p in idle if self._is_ambiguous(batch, p, size, fits, some)}, "", bool(idle)
 
     def _apart(self, batch: Any, size: int, shared: frozenset[Place], most: int) -> tuple[str, bool]:
         """Why rows cannot be evaluated apart from each other, and whether that could be found out."""
@@ -244,7 +252,8 @@ class Ownership:
                         f"by {away:.1e} from theirs among {most}."
                     ), True
                 return (
-                    f"The loss of the batch is not the mean over its rows: it differs by {away:.1e} from the mean of its parts."
+                    f"The loss of the batch is not the mean over its rows: it differs by {away:.1e} from the mean of "
+                    "its parts."
                 ), True
         return "", True
 
@@ -262,7 +271,9 @@ class Ownership:
         taken = batch if rows is None else take_rows(batch, rows, size, lambda t: t, shared)
         values = self.loss(self.model, taken)
         if not isinstance(values, torch.Tensor):
-            raise TypeError(f"`loss(model, batch)` must return a tensor with one value per example, got {values!r:.60}.")
+            raise TypeError(
+                f"`loss(model, batch)` must return a tensor with one value per example, got {values!r:.60}."
+            )
         return np.asarray(values.detach().double().cpu().numpy())
 
 
@@ -276,6 +287,19 @@ class _Quiet(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         refuse_noise(func, args, kwargs or {})
         return func(*args, **(kwargs or {}))
+
+
+@contextmanager
+def _noting(leaves: list[tuple[Place, Any]]) -> Iterator[None]:
+    """Within the context, errors have a note if the tensors of the batch have different lengths."""
+    try:
+        yield
+    except (RuntimeError, ValueError, IndexError) as error:
+        lengths = {_named(p): len(v) for p, v in leaves}
+        if len(set(lengths.values())) > 1:
+            said = ", ".join(f"{name} has {length}" for name, length in lengths.items())
+            error.add_note(f"The batch's tensors have different lengths: {said}.")
+        raise
 
 
 def _named(place: Place) -> str:

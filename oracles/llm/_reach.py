@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterable
 
+import numpy as np
 import torch
 
+from blackbox_zo._typing import Floats
 from blackbox_zo.errors import OracleError
+from blackbox_zo.modules._displaced import Displacements
+from blackbox_zo.modules._select import plain_name
+from oracles.llm._sweeps import Part, Sweep
 
 __all__ = ["Reached", "unreachable"]
 
 
 class Reached:
-    """Which searched parameters the model's operations have used so far.
+    """Checks that queries have an effect.
 
-    A parameter that none has used while its query was evaluated has no effect: the search would move it at random. That
-    ends the run, unless the same parameter of a sibling was used (expert 3 where expert 5 was not), which is said once.
+    A parameter that no operation has used while its query was evaluated has none: the search would move it at random.
+    That ends the run, unless the same parameter of a sibling was used (expert 3 where expert 5 was not), which is said
+    once. So does a loss that is the same for all queries however far they go.
 
     Args:
         model: The model.
@@ -24,44 +31,82 @@ class Reached:
 
     def __init__(self, model: torch.nn.Module) -> None:
         self.model = model
-        self.used: set[int] = set()
-        self.conditional: set[str] = set()
+        self._used: set[int] = set()
+        self._conditional: set[str] = set()
+        self._changes = False
 
-    def check(self, searched: Mapping[int, str], used: set[int]) -> list[str]:
-        """Note what a step has used.
-
-        Args:
-            searched: Names of the parameters that the step displaces, by the id of the parameter.
-            used: The ids of those that an operation has used.
-
-        Returns:
-            Names of parameters that are used at times only, as far as they have not been returned before.
+    def check(self, displacements: Displacements) -> None:
+        """Note what a step has used, and warn of parameters that are used at times only.
 
         Raises:
             OracleError: No operation has used a parameter, nor the same one of a sibling.
         """
-        self.used |= used
-        idle = {key: name for key, name in searched.items() if key not in self.used}
+        self._used |= displacements.touched
+        idle = {key: hit.block.name for key, hit in displacements.of.items() if key not in self._used}
         if not idle:
-            return []
+            return
         here = {id(p) for p in self.model.parameters()}
-        kinds = {re.sub(r"\.\d+\.", ".#.", name) for key, name in searched.items() if key in self.used}
-        alone = [n for key, n in idle.items() if key not in here or re.sub(r"\.\d+\.", ".#.", n) not in kinds]
+        kinds = {_kind(hit.block.name) for key, hit in displacements.of.items() if key in self._used}
+        alone = [name for key, name in idle.items() if key not in here or _kind(name) not in kinds]
         if alone:
-            raise OracleError(unreachable(self.model, alone, len(searched)))
-        new = [name for name in idle.values() if name not in self.conditional]
-        self.conditional.update(new)
-        return new
+            raise OracleError(unreachable(self.model, alone, len(displacements.of)))
+        new = [name for name in idle.values() if name not in self._conditional]
+        self._conditional.update(new)
+        if new:
+            warnings.warn(
+                f"No operation used {_listed(new)} on this batch, as where an expert is not chosen. The search moves "
+                "such parameters at random until one does.",
+                stacklevel=4,
+            )
+
+    def changes(self, groups: Iterable[Floats]) -> bool:
+        """Whether a step or an earlier one had different losses within one of some groups of queries."""
+        if not self._changes:
+            sized = [group for group in groups if len(group) > 1]
+            self._changes = not sized or any(np.ptp(group) > 1e-7 * np.abs(group).max() for group in sized)
+        return self._changes
+
+    def look_farther(self, displacements: Displacements, scratch: Sweep, part: Part) -> None:
+        """Ask farther away, where all queries of a step had the same loss, and warn if it changes there.
+
+        Raises:
+            OracleError: It does not.
+        """
+        at_x = scratch(part)
+        for times in (1e2, 1e4, 1e6):
+            queries = displacements.queries.farther(times)
+            i = int(np.argmax(np.abs(queries.scale)))
+            moved = scratch(part, Displacements(displacements.module, queries), slice(i, i + 1))
+            if not np.array_equal(moved, at_x):
+                self._changes = True
+                warnings.warn(
+                    f"All {queries.n} queries have the same loss, so this step learns nothing; {times:g} times farther "
+                    "away it changes. Use a larger radius, more examples, or a loss that is not constant in between.",
+                    stacklevel=4,
+                )
+                return
+        raise OracleError(
+            f"All {displacements.n} queries have the same loss, even a million times farther away: nothing that is "
+            f"searched has an effect on it ({_listed([hit.block.name for hit in displacements.of.values()])}). Is the "
+            "loss constant, does it read cached values, or is another factor zero, as lora_B is at first?"
+        )
+
+
+def _kind(name: str) -> str:
+    return re.sub(r"\.\d+\.", ".#.", name)
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(map(repr, names[:3])) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def unreachable(model: torch.nn.Module, names: list[str], searched: int) -> str:
     """Why queries do not reach some parameters of a model, in words."""
-    shown = ", ".join(map(repr, names[:3])) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-    said = f"No operation used {shown} while the queries were evaluated, so they cannot be searched"
-    present = dict(model.named_parameters(remove_duplicate=False))
+    said = f"No operation used {_listed(names)} while the queries were evaluated, so they cannot be searched"
+    present = {plain_name(n) for n, _ in model.named_parameters(remove_duplicate=False)}
     owner = _module_of(model, names[0])
     if names[0] not in present or owner is None:
-        return f"{said}: the model has no such parameter any more. Make the `bz.Module` after the last change to the model."
+        return f"{said}: the model no longer has them. Make the `bz.Module` after the last change to the model."
     if any(isinstance(m, torch.jit.ScriptModule) for m in (model, *_above(model, names[0]))):
         return f"{said}: TorchScript runs its operations out of Python's sight. Give the model before `torch.jit`."
     merged = any(getattr(m, "merged", False) is True for m in _above(model, names[0]))
@@ -73,8 +118,8 @@ def unreachable(model: torch.nn.Module, names: list[str], searched: int) -> str:
             "cached at an earlier forward pass? Make the `bz.Module` after the last change, and clear the cache."
         )
     return (
-        f"{said}. If the loss does not need them, leave them out of `bz.Module(select=...)`. Otherwise they were replaced "
-        "after `bz.Module(...)`, or their values are cached at the first forward pass."
+        f"{said}. If the loss does not need them, leave them out of `bz.Module(select=...)`. Otherwise they were "
+        "replaced after `bz.Module(...)`, or their values are cached at the first forward pass."
     )
 
 

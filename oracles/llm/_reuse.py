@@ -94,7 +94,11 @@ class FeatureCache:
         held = [self.rows.get(key) for key in keys]
         missing = [i for i, row in enumerate(held) if row is None]
         if missing:
-            part = batch if len(missing) == size else take_rows(batch, torch.tensor(missing), size, lambda t: t, self.shared)
+            part = (
+                batch
+                if len(missing) == size
+                else take_rows(batch, torch.tensor(missing), size, lambda t: t, self.shared)
+            )
             made = make(part, len(missing))
             if made is None or made.last != last:  # `_make` found that the last tokens are not enough
                 return made if len(missing) == size else make(batch, size)
