@@ -191,6 +191,7 @@ def test_saved_and_exported_weights_are_those_of_the_run(here: Path, capsys: pyt
         (("--text", "text"), ("--distribution", "gaussian", "--directions", "2"), {"loss"}),
     ],
 )
+@pytest.mark.filterwarnings("ignore:All .* queries have the same loss:UserWarning")  # so it is at this radius
 def test_each_task_and_method_runs_and_can_be_exported(
     here: Path, task: tuple[str, ...], more: tuple[str, ...], measures: set[str], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -50,7 +50,7 @@ def replaced(part: int) -> tuple[Any, bz.Module]:
 
 
 def traced() -> tuple[Any, bz.Module]:
-    model = torch.jit.trace(net(), regression()["x"])
+    model: Any = torch.jit.trace(net(), regression()["x"])  # type: ignore[no-untyped-call]
     return model, bz.Module(model)
 
 
