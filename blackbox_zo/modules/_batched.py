@@ -17,7 +17,7 @@ from blackbox_zo._typing import override
 from blackbox_zo.modules._displaced import Displacements
 from blackbox_zo.modules._layout import keeps_batch_first, row_numbers_of
 from blackbox_zo.modules._rules import ACTIVATIONS, NAMED, RULES, is_plain
-from blackbox_zo.modules._scratch import leaves, reads_only_metadata, refuse_noise, replaced
+from blackbox_zo.modules._scratch import leaves_of, reads_only_metadata, refuse_noise, replaced
 from blackbox_zo.modules._stacking import (
     Family,
     Place,
@@ -98,7 +98,7 @@ class Batched(TorchFunctionMode):
             return func(*args, **kwargs)
         of, touched = self.displacements.of, self.displacements.touched
         displaced, certain, stacked, others = False, True, [], []
-        for t in leaves((args, kwargs)):
+        for t in leaves_of(args, kwargs):
             if id(t) in of:
                 displaced = True
                 touched.add(id(t))
@@ -144,7 +144,7 @@ class Batched(TorchFunctionMode):
 
     def _each(self, func: Any, args: Any, kwargs: Any) -> Any:
         """Any operation, once per query on its rows and its values."""
-        stacked = [t for t in leaves((args, kwargs)) if is_marked(t) and self.is_stacked(t)]
+        stacked = [t for t in leaves_of(args, kwargs) if is_marked(t) and self.is_stacked(t)]
         self._refuse(func, args, kwargs)
         outs = []
         for i in range(self.n):
@@ -161,12 +161,12 @@ class Batched(TorchFunctionMode):
             outs.append(func(*replaced(args, one), **replaced(kwargs, one)))
         if stacked:
             out = joined(outs, cat)
-            members = [t for t in leaves((args, kwargs)) if is_marked(t)]
+            members = [t for t in leaves_of(args, kwargs) if is_marked(t)]
             if not keeps_batch_first(func, args, kwargs, members, out, self.n):
                 mark_all(out, certain=False)
             return out
         out = joined(outs, Family.of)
-        others = [t for t in leaves((args, kwargs)) if id(t) not in self.displacements.of]
+        others = [t for t in leaves_of(args, kwargs) if id(t) not in self.displacements.of]
         self._note_made(func, args, kwargs, others, out)
         return out
 

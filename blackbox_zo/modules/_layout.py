@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from functools import partial
+from typing import Any, TypeAlias
 
 import torch
 
@@ -70,31 +71,76 @@ def keeps_batch_first(func: Any, args: Any, kwargs: Any, stacked: list[torch.Ten
     Returns:
         False where the operation is unknown, too.
     """
-    name = getattr(func, "__name__", "")
     first = out[0] if isinstance(out, tuple | list) and out else out
     if not isinstance(first, torch.Tensor) or not first.dim():
         return False
+    rule = _of.get(func)
+    if rule is None:
+        rule = _of[func] = _rule_of(func)
+    return rule(args, kwargs, stacked, first, n)
+
+
+_Rule: TypeAlias = Callable[[Any, Any, list[torch.Tensor], torch.Tensor, int], bool]
+_of: dict[Any, _Rule] = {}
+"""The rule of each operation that has been met."""
+
+
+def _rule_of(func: Any) -> _Rule:
+    name = getattr(func, "__name__", "")
     if name in _ELEMENTWISE:
-        return all(t.dim() == first.dim() for t in stacked)
-    x: Any = args[0] if args else None
-    mine = any(t is x for t in stacked)
+        return _elementwise
     if name in _OF_THE_FIRST:
-        return mine and first.shape[0] == stacked[0].shape[0]
+        return _of_the_first
     if name in _RESHAPES:
-        return mine and first.shape[0] % n == 0
-    rule = _RULES.get(name)
-    if rule is not None:
-        return rule(args, kwargs, stacked, first)
-    if not mine:
-        return False
+        return _reshape
+    if name in _RULES:
+        return _RULES[name]
     if name in _ALONG:
-        given = _axes(args, kwargs, _ALONG[name], _ALONG_BY_DEFAULT.get(name))
-        return given is not None and all(axis % x.dim() for axis in given)
+        return partial(_along, _ALONG[name], _ALONG_BY_DEFAULT.get(name))
     if name in _SAME_ROWS:
-        return bool(first.dim() == x.dim() and first.shape[0] == x.shape[0])
-    if name == "__get__":
-        return getattr(getattr(func, "__self__", None), "__name__", "") in _PROPERTIES and x.dim() > 2
+        return _same_rows
+    if name == "__get__" and getattr(getattr(func, "__self__", None), "__name__", "") in _PROPERTIES:
+        return _property
+    return _unknown
+
+
+def _unknown(args: Any, kwargs: Any, stacked: list[torch.Tensor], out: torch.Tensor, n: int) -> bool:
     return False
+
+
+def _elementwise(args: Any, kwargs: Any, stacked: list[torch.Tensor], out: torch.Tensor, n: int) -> bool:
+    dim = out.dim()
+    return all([t.dim() == dim for t in stacked])
+
+
+def _is_first(args: Any, stacked: list[torch.Tensor]) -> bool:
+    x = args[0] if args else None
+    return any([t is x for t in stacked])
+
+
+def _of_the_first(args: Any, kwargs: Any, stacked: list[torch.Tensor], out: torch.Tensor, n: int) -> bool:
+    return _is_first(args, stacked) and out.shape[0] == stacked[0].shape[0]
+
+
+def _reshape(args: Any, kwargs: Any, stacked: list[torch.Tensor], out: torch.Tensor, n: int) -> bool:
+    return _is_first(args, stacked) and out.shape[0] % n == 0
+
+
+def _along(
+    place: int, default: int | None, args: Any, kwargs: Any, stacked: list[torch.Tensor], out: torch.Tensor, n: int
+) -> bool:
+    if not _is_first(args, stacked):
+        return False
+    axes, dim = _axes(args, kwargs, place, default), args[0].dim()
+    return axes is not None and all([axis % dim for axis in axes])
+
+
+def _same_rows(args: Any, kwargs: Any, stacked: list[torch.Tensor], out: torch.Tensor, n: int) -> bool:
+    return _is_first(args, stacked) and out.dim() == args[0].dim() and out.shape[0] == args[0].shape[0]
+
+
+def _property(args: Any, kwargs: Any, stacked: list[torch.Tensor], out: torch.Tensor, n: int) -> bool:
+    return _is_first(args, stacked) and args[0].dim() > 2
 
 
 def row_numbers_of(func: Any, args: Any, kwargs: Any, out: Any, known: bool) -> bool:
@@ -133,18 +179,18 @@ def _axes(args: Any, kwargs: Any, place: int, default: int | None) -> tuple[int,
     return axes or None
 
 
-def _transpose(args: Any, kwargs: Any, stacked: list[torch.Tensor], out: torch.Tensor) -> bool:
+def _transpose(args: Any, kwargs: Any, stacked: list[torch.Tensor], out: torch.Tensor, n: int) -> bool:
     x = args[0]
     given = [*args[1:], *kwargs.values()]
     return len(given) == 2 and all(isinstance(a, int) and a % x.dim() for a in given)
 
 
-def _permute(args: Any, kwargs: Any, stacked: list[torch.Tensor], out: torch.Tensor) -> bool:
+def _permute(args: Any, kwargs: Any, stacked: list[torch.Tensor], out: torch.Tensor, n: int) -> bool:
     given = kwargs.get("dims", args[1] if len(args) == 2 and isinstance(args[1], tuple | list) else args[1:])
     return bool(given) and given[0] % len(given) == 0
 
 
-def _matmul(args: Any, kwargs: Any, stacked: list[torch.Tensor], out: torch.Tensor) -> bool:
+def _matmul(args: Any, kwargs: Any, stacked: list[torch.Tensor], out: torch.Tensor, n: int) -> bool:
     if len(args) != 2:
         return False
     a, b = args
@@ -154,30 +200,30 @@ def _matmul(args: Any, kwargs: Any, stacked: list[torch.Tensor], out: torch.Tens
     return bool(a.dim() >= max(2, b.dim()) if of_a else b.dim() > 2 and b.dim() >= a.dim())
 
 
-def _addmm(args: Any, kwargs: Any, stacked: list[torch.Tensor], out: torch.Tensor) -> bool:
+def _addmm(args: Any, kwargs: Any, stacked: list[torch.Tensor], out: torch.Tensor, n: int) -> bool:
     return len(args) == 3 and any(t is args[1] for t in stacked) and not any(t is args[2] for t in stacked)
 
 
-def _baddbmm(args: Any, kwargs: Any, stacked: list[torch.Tensor], out: torch.Tensor) -> bool:
+def _baddbmm(args: Any, kwargs: Any, stacked: list[torch.Tensor], out: torch.Tensor, n: int) -> bool:
     return all(t.dim() == 3 for t in stacked)
 
 
-def _unsqueeze(args: Any, kwargs: Any, stacked: list[torch.Tensor], out: torch.Tensor) -> bool:
+def _unsqueeze(args: Any, kwargs: Any, stacked: list[torch.Tensor], out: torch.Tensor, n: int) -> bool:
     axes = _axes(args, kwargs, 1, None)
     return axes is not None and bool(axes[0] % out.dim())
 
 
-def _cat(args: Any, kwargs: Any, stacked: list[torch.Tensor], out: torch.Tensor) -> bool:
+def _cat(args: Any, kwargs: Any, stacked: list[torch.Tensor], out: torch.Tensor, n: int) -> bool:
     axes = _axes(args, kwargs, 1, 0)
     return axes is not None and all(t.dim() == out.dim() and axes[0] % t.dim() for t in stacked)
 
 
-def _stack(args: Any, kwargs: Any, stacked: list[torch.Tensor], out: torch.Tensor) -> bool:
+def _stack(args: Any, kwargs: Any, stacked: list[torch.Tensor], out: torch.Tensor, n: int) -> bool:
     axes = _axes(args, kwargs, 1, 0)
     return axes is not None and bool(axes[0] % out.dim())
 
 
-def _getitem(args: Any, kwargs: Any, stacked: list[torch.Tensor], out: torch.Tensor) -> bool:
+def _getitem(args: Any, kwargs: Any, stacked: list[torch.Tensor], out: torch.Tensor, n: int) -> bool:
     index = args[1] if isinstance(args[1], tuple) else (args[1],)
     head = index[0] if index else Ellipsis
     if isinstance(head, slice):
@@ -195,11 +241,11 @@ def _adjacent(index: tuple[Any, ...]) -> bool:
     return places == list(range(places[0], places[0] + len(places)))
 
 
-def _written(args: Any, kwargs: Any, stacked: list[torch.Tensor], out: torch.Tensor) -> bool:
+def _written(args: Any, kwargs: Any, stacked: list[torch.Tensor], out: torch.Tensor, n: int) -> bool:
     return any(t is args[0] for t in stacked)  # a tensor that was not stacked may take rows anywhere
 
 
-_RULES: dict[str, Callable[[Any, Any, list[torch.Tensor], torch.Tensor], bool]] = {
+_RULES: dict[str, _Rule] = {
     **dict.fromkeys(("transpose", "swapaxes", "swapdims", "transpose_"), _transpose),
     **dict.fromkeys(("permute",), _permute),
     **dict.fromkeys(("matmul", "__matmul__", "bmm", "mm"), _matmul),

@@ -12,7 +12,7 @@ from torch.overrides import TorchFunctionMode
 
 from blackbox_zo._typing import override
 from blackbox_zo.modules._devices import is_coarse
-from blackbox_zo.modules._scratch import leaves
+from blackbox_zo.modules._scratch import leaves_of
 from blackbox_zo.modules._stacking import Place, mark, take_rows
 from oracles.llm._passes import is_out_of_memory
 
@@ -68,7 +68,7 @@ class Trunk:
             @override
             def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
                 if not ended:
-                    used.update(id(t) for t in leaves((args, kwargs or {})) if isinstance(t, torch.nn.Parameter))
+                    used.update(id(t) for t in leaves_of(args, kwargs or {}) if isinstance(t, torch.nn.Parameter))
                 return func(*args, **(kwargs or {}))
 
         def end(*_: Any) -> None:
