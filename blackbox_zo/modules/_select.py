@@ -29,7 +29,7 @@ def select_parameters(model: torch.nn.Module, select: Select) -> dict[str, torch
     """
     if not isinstance(model, torch.nn.Module):
         raise TypeError(f"`Module(model)` needs a torch.nn.Module, got {model!r:.60}.")
-    everything = {plain_name(n): p for n, p in model.named_parameters() if p.is_floating_point()}
+    everything = {plain_name(n): p for n, p in model.named_parameters() if p.is_floating_point() and p.numel()}
     if isinstance(select, str):
         found, what = _by_pattern(everything, select), repr(select)
     elif callable(select):

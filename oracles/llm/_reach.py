@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ import torch
 from blackbox_zo._typing import Floats
 from blackbox_zo.errors import OracleError
 from blackbox_zo.modules._displaced import Displacements
+from blackbox_zo.modules._scratch import leaves
 from blackbox_zo.modules._select import plain_name
 from oracles.llm._sweeps import Part, Sweep
 
@@ -23,7 +25,8 @@ class Reached:
 
     A parameter that no operation has used while its query was evaluated has none: the search would move it at random.
     That ends the run, unless the same parameter of a sibling was used (expert 3 where expert 5 was not), which is said
-    once. So does a loss that is the same for all queries however far they go.
+    once. So does a loss that is the same for all queries however far they go, if the model's output is, too. If only
+    the loss is, as where no answer is right, that is said, and the tenth such step ends the run.
 
     Args:
         model: The model.
@@ -34,6 +37,7 @@ class Reached:
         self._used: set[int] = set()
         self._conditional: set[str] = set()
         self._changes = False
+        self._flat = 0
 
     def check(self, displacements: Displacements) -> None:
         """Note what a step has used, and warn of parameters that are used at times only.
@@ -67,29 +71,63 @@ class Reached:
         return self._changes
 
     def look_farther(self, displacements: Displacements, scratch: Sweep, part: Part) -> None:
-        """Ask farther away, where all queries of a step had the same loss, and warn if it changes there.
+        """Ask farther away, where all queries of a step had the same loss, and warn if something changes there.
 
         Raises:
-            OracleError: It does not.
+            OracleError: Nothing does, not even the model's output, or this was the tenth step of this kind.
         """
-        at_x = scratch(part)
+        at_x, output = self._seen(scratch, part)
+        self._flat += 1
         for times in (1e2, 1e4, 1e6):
             queries = displacements.queries.farther(times)
             i = int(np.argmax(np.abs(queries.scale)))
-            moved = scratch(part, Displacements(displacements.module, queries), slice(i, i + 1))
-            if not np.array_equal(moved, at_x):
-                self._changes = True
-                warnings.warn(
-                    f"All {queries.n} queries have the same loss, so this step learns nothing; {times:g} times farther "
-                    "away it changes. Use a larger radius, more examples, or a loss that is not constant in between.",
-                    stacklevel=4,
+            away, moved = self._seen(scratch, part, Displacements(displacements.module, queries), slice(i, i + 1))
+            said = f"All {queries.n} queries have the same loss, so this step learns nothing"
+            if not np.array_equal(away, at_x):
+                self._warn(
+                    f"{said}; {times:g} times farther away it changes. Use a larger radius, more examples, or a loss "
+                    "that is not constant in between."
                 )
                 return
+        if _differ(output, moved):
+            self._warn(
+                f"{said}, although the model's output changes. The loss is constant, or the same for all that the "
+                "model gives on this batch; use more examples, or a loss that grades them."
+            )
+            return
         raise OracleError(
             f"All {displacements.n} queries have the same loss, even a million times farther away: nothing that is "
             f"searched has an effect on it ({_listed([hit.block.name for hit in displacements.of.values()])}). Is the "
             "loss constant, does it read cached values, or is another factor zero, as lora_B is at first?"
         )
+
+    def _warn(self, said: str) -> None:
+        if self._flat >= PATIENCE:
+            raise OracleError(f"In {PATIENCE} steps no query had another loss than the others. {said}")
+        if self._flat == 1:
+            warnings.warn(said, stacklevel=5)
+
+    def _seen(self, scratch: Sweep, part: Part, *displaced: Any) -> tuple[Floats, list[torch.Tensor]]:
+        """The losses, and what the model gave at its last call."""
+        found: list[torch.Tensor] = []
+
+        def note(module: Any, args: Any, output: Any) -> None:
+            found[:] = leaves(list(output.values()) if isinstance(output, Mapping) else [output])
+
+        handle = self.model.register_forward_hook(note)
+        try:
+            return scratch(part, *displaced), found
+        finally:
+            handle.remove()
+
+
+PATIENCE = 10
+"""Steps in which no query has another loss than the others, after which the run ends."""
+
+
+def _differ(a: list[torch.Tensor], b: list[torch.Tensor]) -> bool:
+    """Whether two outputs of a model differ."""
+    return len(a) != len(b) or any(x.shape != y.shape or not torch.equal(x, y) for x, y in zip(a, b, strict=True))
 
 
 def _kind(name: str) -> str:

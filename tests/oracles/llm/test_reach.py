@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -119,14 +120,48 @@ def test_an_expert_that_is_not_chosen_is_named_once() -> None:
     list(search.run(oracle, steps=2))  # a second warning would be an error
 
 
+class Zero(nn.Linear):
+    """Multiplies by what is not searched, and 0."""
+
+    def __init__(self) -> None:
+        super().__init__(4, 1)
+        self.times = nn.Parameter(torch.zeros(()), requires_grad=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x) * self.times
+
+
 @SWEEPS
-def test_a_loss_that_nothing_changes_ends_the_run(sweep: Any) -> None:
-    model = net()
-    oracle = LossOracle(model, [regression()], lambda m, b: squares(m, b) * 0 + 1, sweep)
+def test_a_model_that_nothing_changes_ends_the_run(sweep: Any) -> None:
+    model = Zero()
+    oracle = LossOracle(model, [regression()], squares, sweep)
     for per, k in (("step", 2), ("example", 12)):
         oracle.directions_per = per  # type: ignore[assignment]
         with pytest.raises(bz.OracleError, match=r"All \d+ queries have the same loss, even a million times farther"):
             oracle.answer(ask(model, RV(1e-3, k, "lowrank")))
+
+
+@SWEEPS
+def test_a_loss_that_nothing_changes_is_said_to_be_constant_and_ends_the_run_in_the_end(sweep: Any) -> None:
+    """The same might be a reward that no answer has earned yet."""
+    model, right = net(), {"is": False}
+
+    def of(model: Any, batch: Any) -> torch.Tensor:
+        return squares(model, batch) * right["is"] + 1
+
+    oracle = LossOracle(model, [regression()], of, sweep)
+    search = bz.Search(bz.Module(model), RV(0.1, 2, "lowrank"), bz.SGD(1e-3))
+    with pytest.warns(UserWarning, match="although the model's output changes. The loss is constant, or"):
+        next(search.run(oracle, steps=1))
+    right["is"] = True
+    list(search.run(oracle, steps=1))
+    right["is"] = False
+    list(search.run(oracle, steps=12))  # it has changed once
+    search = bz.Search(bz.Module(net()), RV(0.1, 2, "lowrank"), bz.SGD(1e-3))
+    with pytest.raises(bz.OracleError, match="In 10 steps no query had another loss"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        list(search.run(LossOracle(search.variable.model, [regression()], of, sweep), steps=10))
+    assert search.moves == 9
 
 
 def test_half_of_an_adapter_that_begins_at_zero_is_no_search() -> None:
