@@ -160,7 +160,7 @@ def test_a_loss_that_nothing_changes_is_said_to_be_constant_and_ends_the_run_in_
     search = bz.Search(bz.Module(net()), RV(0.1, 2, "lowrank"), bz.SGD(1e-3))
     with pytest.raises(bz.OracleError, match="In 10 steps no query had another loss"), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        list(search.run(LossOracle(search.variable.model, [regression()], of, sweep), steps=10))
+        list(search.run(LossOracle(search.variable.x, [regression()], of, sweep), steps=10))
     assert search.moves == 9
 
 
