@@ -13,8 +13,9 @@ from blackbox_zo.modules._devices import sent
 from blackbox_zo.modules._heap import Heap
 from blackbox_zo.modules._masks import Mask
 from blackbox_zo.modules._module import Module
-from blackbox_zo.modules._signs import Small, factors_of, rows_of
+from blackbox_zo.modules._signs import Small, factors_of, rows_of, signs_of
 from blackbox_zo.modules._tensors import Buffers, add_direction_, grains, row_chunks
+from blackbox_zo.randomness import SignTable
 from blackbox_zo.steps import Queries
 
 __all__ = ["Displaced", "Displacements"]
@@ -36,6 +37,7 @@ class _Shared:
         self._displaced: dict[tuple[torch.dtype, torch.device], dict[str, torch.Tensor]] = {}
         self._matrix: dict[torch.device, torch.Tensor] = {}
         self._small: dict[torch.device, Small] = {}
+        self._along: dict[tuple[SignTable, torch.device, torch.dtype], torch.Tensor] = {}
         self._far: dict[tuple[float, torch.dtype, torch.device], torch.Tensor] = {}
 
     def matrix(self, device: torch.device) -> torch.Tensor:
@@ -51,6 +53,19 @@ class _Shared:
             far = (self.queries.scale * times).astype(np.float32)
             self._far[place] = sent(far, like.device).to(like.dtype)
         return self._far[place]
+
+    def along(self, table: SignTable, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
+        """The signs of a table for each query, times how far it goes, shape (n, total)."""
+        place = table, device, dtype
+        if place not in self._along:
+            signs = signs_of(table, device, dtype)
+            chosen = (
+                signs.expand(self.queries.n, -1)
+                if len(signs) == 1
+                else signs[torch.tensor(self.queries.index, device=device)]
+            )
+            self._along[place] = chosen * self.far(self.queries.directions.factor_scale, signs)[:, None]
+        return self._along[place]
 
     def small(self, device: torch.device) -> Small:
         """`C U` in the small blocks that are drawn together."""
@@ -113,6 +128,22 @@ class Displaced:
         found = factors_of(self.directions, self.block, self.p.device, dtype)
         assert found is not None
         return found
+
+    def factors_along(self, which: int, dtype: torch.dtype) -> torch.Tensor:
+        """One of the factors for each query, times how far it goes, shape (n, r, rows or columns).
+
+        Args:
+            which: 0 for A, 1 for B.
+            dtype: Its type.
+        """
+        place = self.directions.factor_table(self.block)
+        if place is not None and self.unit == 1.0:
+            table, a, b, rank = place
+            factors = self.shared.along(table, self.p.device, dtype)[:, b if which else a]
+            return factors.view(len(self.index), rank, -1)
+        factor = self.factors_in(dtype)[which]
+        chosen = factor.expand(len(self.index), -1, -1) if len(factor) == 1 else factor[self.index]
+        return chosen * self.far_on(chosen)[:, None, None]
 
     @cached_property
     def far(self) -> Floats:

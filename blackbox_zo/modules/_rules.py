@@ -51,8 +51,7 @@ def _linear(mode: Stacked, x: Any, weight: Any, bias: Any = None) -> Any:
         return cat(outs)
     if torch.is_autocast_enabled(x.device.type):
         return NotImplemented
-    out, into = w.factors_in(x.dtype)
-    return _product(mode, w, x, weight.t(), into, out, bias, b)
+    return _product(mode, w, x, weight.t(), 1, bias, b)
 
 
 def _addmm(mode: Stacked, bias: Any, x: Any, weight: Any, *, beta: Any = 1, alpha: Any = 1) -> Any:
@@ -61,19 +60,11 @@ def _addmm(mode: Stacked, bias: Any, x: Any, weight: Any, *, beta: Any = 1, alph
     w, b = mode.displacements.of.get(id(weight)), _of(mode, bias)
     if w is None or w.factors is None or not mode.is_stacked(x) or bias.dim() != 1:
         return NotImplemented
-    into, out = w.factors_in(x.dtype)  # W is (in, out), so A is along the input
-    return _product(mode, w, x, weight, into, out, bias, b)
+    return _product(mode, w, x, weight, 0, bias, b)  # W is (in, out), so A is along the input
 
 
 def _product(
-    mode: Stacked,
-    w: Displaced,
-    x: torch.Tensor,
-    weight: torch.Tensor,
-    into: torch.Tensor,
-    out: torch.Tensor,
-    bias: Any,
-    b: Displaced | None,
+    mode: Stacked, w: Displaced, x: torch.Tensor, weight: torch.Tensor, into: int, bias: Any, b: Displaced | None
 ) -> torch.Tensor:
     """`x_i (W + into_i' out_i) + bias_i`.
 
@@ -85,34 +76,38 @@ def _product(
         w: The weight's displacement.
         x: Stacked, (…, in).
         weight: (in, out).
-        into: (k, r, in), of the type of x.
-        out: (k, r, out), likewise.
+        into: Which of the factors is along the input.
         bias: (out,) or none.
         b: The same, if it is searched.
     """
-    x2, size, (k, r, _) = x.reshape(-1, x.shape[-1]), out.shape[-1], into.shape
-    each = len(x2) // mode.n
-    out = out.expand(mode.n, -1, -1) if k == 1 else out[mode.displacements.along(x.device)]
-    if bias is not None:
-        last = bias.detach()[None, None].expand(mode.n, 1, size) if b is None else b.stacked[:, None]
+    x2, columns, n = x.reshape(-1, x.shape[-1]), weight.shape[1], mode.n
+    inner, out = w.factors_in(x.dtype)[into], w.factors_along(1 - into, x.dtype)  # (k, r, in), (n, r, out)
+    (k, r, _), rows = inner.shape, len(x2)
+    if bias is None:
+        t = torch.empty(rows, r, dtype=x.dtype, device=x.device)
+    else:
+        last = bias.detach()[None, None].expand(n, 1, columns) if b is None else b.stacked[:, None]
         out = torch.cat([out, last.to(out.dtype)], 1)
-    t = torch.ones(mode.n, each, out.shape[1], dtype=x.dtype, device=x.device)
-    torch.mul(_along(mode, x2, into), w.far_on(x)[:, None, None], out=t[..., :r])
-    mode.displacements.heap.will_make(len(x2) * size, x)
-    y = leased(len(x2), size, x)
-    torch.bmm(t, out, out=y.view(mode.n, -1, size))
+        t = torch.ones(rows, r + 1, dtype=x.dtype, device=x.device)
+    if k == 1:
+        torch.mm(x2, inner[0].t(), out=t[:, :r])
+    else:
+        t[:, :r] = _along(mode, x2, inner)
+    mode.displacements.heap.will_make(rows * columns, x)
+    y = leased(rows, columns, x)
+    torch.bmm(t.view(n, -1, t.shape[1]), out, out=y.view(n, -1, columns))
     y.addmm_(x2, weight)
-    return mark(y.view(*x.shape[:-1], size))
+    return mark(y.view(*x.shape[:-1], columns))
 
 
 def _along(mode: Stacked, x: torch.Tensor, into: torch.Tensor) -> torch.Tensor:
-    """`x_i into_i'`, shape (n, rows each, r): products of a few directions at a time, of which the diagonal counts."""
+    """`x_i into_i'`, shape (rows, r): products of a few directions at a time, of which the diagonal counts."""
     r, each = into.shape[1], len(x) // mode.n
     parts = []
     for js, start, stop in mode.groups(r):
         some = into[js[0] : js[-1] + 1] if js[-1] - js[0] == len(js) - 1 else into[js]  # a list would be sent
         y = F.linear(x[start * each : stop * each], some.flatten(0, 1)).view(len(js), -1, len(js), r)
-        parts.append(y.diagonal(dim1=0, dim2=2).permute(2, 0, 1).reshape(stop - start, each, r))
+        parts.append(y.diagonal(dim1=0, dim2=2).permute(2, 0, 1).reshape(-1, r))
     return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 

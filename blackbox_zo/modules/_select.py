@@ -8,6 +8,8 @@ from typing import TypeAlias
 
 import torch
 
+from blackbox_zo.modules._kinds import integers_said, is_made, refuse
+
 __all__ = ["Select", "plain_name", "select_parameters"]
 
 Select: TypeAlias = str | Sequence[str] | Callable[[str, torch.nn.Parameter], bool]
@@ -29,6 +31,9 @@ def select_parameters(model: torch.nn.Module, select: Select) -> dict[str, torch
     """
     if not isinstance(model, torch.nn.Module):
         raise TypeError(f"`Module(model)` needs a torch.nn.Module, got {model!r:.60}.")
+    lazy = next((n for n, p in model.named_parameters() if not is_made(p)), None)
+    if lazy is not None:
+        raise ValueError(f"Parameter {lazy!r} has no shape yet: run the model once, so that its lazy layers are made.")
     everything = {plain_name(n): p for n, p in model.named_parameters() if p.is_floating_point() and p.numel()}
     if isinstance(select, str):
         found, what = _by_pattern(everything, select), repr(select)
@@ -42,12 +47,9 @@ def select_parameters(model: torch.nn.Module, select: Select) -> dict[str, torch
             f"function of (name, parameter), got {select!r:.60}."
         )
     if not found:
-        raise ValueError(_nothing(everything, select, what))
+        raise ValueError(_nothing(everything, select, what) + integers_said(model))
     for name, p in found.items():
-        if p.is_meta:
-            raise ValueError(f"Parameter {name!r} is on the meta device: the model's weights have not been loaded.")
-        if not p.is_contiguous():
-            raise ValueError(f"Parameter {name!r} is not contiguous; assign `p.data = p.data.contiguous()` first.")
+        refuse(model, name, p)
     return found
 
 
@@ -75,6 +77,10 @@ def _by_name(
     for name in names:
         known = aliases.get(plain_name(name))
         if known is None:
+            if name in aliases:
+                raise ValueError(
+                    f"`Module(select=...)` names {name!r}, which cannot be searched.{integers_said(model)}"
+                )
             close = [n for n in everything if name.split(".")[-1] == n.split(".")[-1]][:3]
             hint = f" Did you mean {', '.join(map(repr, close))}?" if close else ""
             raise ValueError(f"`Module(select=...)` names {name!r}, which is not a parameter of this model.{hint}")
