@@ -41,7 +41,7 @@ def refuse(model: torch.nn.Module, name: str, p: torch.nn.Parameter) -> None:
 
 def is_made(p: torch.nn.Parameter) -> bool:
     """Whether a parameter has a shape; those of lazy layers get one when the model first runs."""
-    return not isinstance(p, torch.nn.parameter.UninitializedTensorMixin)
+    return not isinstance(p, torch.nn.parameter.UninitializedParameter)
 
 
 def integers_said(model: torch.nn.Module) -> str:

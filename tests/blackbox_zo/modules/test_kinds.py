@@ -27,7 +27,7 @@ class Packed(torch.Tensor):
 
 def packed() -> Any:
     model = two()
-    model[0].weight = nn.Parameter(model[0].weight.detach().as_subclass(Packed))  # type: ignore[arg-type]
+    model[0].weight = nn.Parameter(model[0].weight.detach().as_subclass(Packed))
     return model
 
 
@@ -63,7 +63,7 @@ def transposed() -> Any:
     ("make", "words"),
     [
         (float8, r"'0.weight' is float8_e4m3fn, whose numbers are too coarse to search. Convert it"),
-        (packed, r"'0.weight' is a Packed, not a plain tensor, .* select other parameters"),
+        (packed, r"'0.weight' is a Packed, not a plain tensor, .* or select others"),
         (offloaded, r"'0.weight' is offloaded by accelerate: .* Load the model without offloading"),
         (offloaded_within, r"'0.weight' is offloaded by accelerate: "),
         (lazy, r"'0.weight' has no shape yet: run the model once"),
