@@ -115,7 +115,7 @@ def test_whole_numbers_are_left_alone() -> None:
     net.register_parameter("steps", nn.Parameter(torch.zeros(3, dtype=torch.int64), requires_grad=False))
     assert list(Module(net, r".").parameters) == ["weight", "bias"]
     with pytest.raises(
-        ValueError, match="names 'steps', which cannot be searched. 1 parameters, such as 'steps', hold integers"
+        ValueError, match=r"names 'steps', which cannot be searched. 1 parameters, such as 'steps', hold integers"
     ):
         Module(net, ["steps"])
 
