@@ -15,10 +15,13 @@ from torch.overrides import TorchFunctionMode
 
 from blackbox_zo._typing import override
 from blackbox_zo.modules._displaced import Displacements
-from blackbox_zo.modules._layout import keeps_batch_first, row_numbers_of
+from blackbox_zo.modules._layout import keeps_batch_first, picks_by_contents, row_numbers_of
 from blackbox_zo.modules._rules import ACTIVATIONS, NAMED, RULES, is_plain
 from blackbox_zo.modules._scratch import leaves_of, reads_only_metadata, refuse_noise, replaced
 from blackbox_zo.modules._stacking import (
+    CERTAIN,
+    GUESSED,
+    PICKED,
     Family,
     Place,
     Unstackable,
@@ -97,7 +100,7 @@ class Batched(TorchFunctionMode):
         if reads_only_metadata(func):
             return func(*args, **kwargs)
         of, touched = self.displacements.of, self.displacements.touched
-        displaced, certain, stacked, others = False, True, [], []
+        displaced, certain, stacked, others = False, CERTAIN, [], []
         for t in leaves_of(args, kwargs):
             if id(t) in of:
                 displaced = True
@@ -106,7 +109,7 @@ class Batched(TorchFunctionMode):
                 displaced = True
             elif is_marked(t):
                 stacked.append(t)
-                certain = certain and t._zo_stacked  # type: ignore[attr-defined]
+                certain = min(certain, t._zo_stacked)  # type: ignore[attr-defined]
             else:
                 others.append(t)
         if not displaced:
@@ -116,7 +119,9 @@ class Batched(TorchFunctionMode):
             out = func(*args, **kwargs)
             if stacked:
                 into = args[0] if out is None and args else out  # `x[…] = y` gives nothing back
-                mark_all(into, certain and keeps_batch_first(func, args, kwargs, stacked, into, self.n))
+                if not keeps_batch_first(func, args, kwargs, stacked, into, self.n):
+                    certain = min(certain, PICKED if picks_by_contents(func) else GUESSED)
+                mark_all(into, certain)
             else:
                 self._note_made(func, args, kwargs, others, out)
             return out
@@ -134,7 +139,13 @@ class Batched(TorchFunctionMode):
         """Whether a tensor's first axis is the stacked batch (or that axis with others merged into it)."""
         if not is_marked(t) or not t.dim():
             return False
-        self.guessed = self.guessed or not t._zo_stacked  # type: ignore[attr-defined]
+        certain: int = t._zo_stacked  # type: ignore[attr-defined]
+        if certain == PICKED:
+            raise Unstackable(
+                f"Rows of the batch, picked by their contents, meet a searched parameter (shape {tuple(t.shape)}): "
+                "which query each belongs to is not known. Use sweep='scratch' for this model."
+            )
+        self.guessed = self.guessed or certain < CERTAIN
         if t.shape[0] % (self.n * self.rows) or not t.shape[0]:
             raise Unstackable(
                 f"A value of shape {tuple(t.shape)} made from the batch meets a searched parameter, but its first axis "
@@ -163,7 +174,7 @@ class Batched(TorchFunctionMode):
             out = joined(outs, cat)
             members = [t for t in leaves_of(args, kwargs) if is_marked(t)]
             if not keeps_batch_first(func, args, kwargs, members, out, self.n):
-                mark_all(out, certain=False)
+                mark_all(out, PICKED if picks_by_contents(func) else GUESSED)
             return out
         out = joined(outs, Family.of)
         others = [t for t in leaves_of(args, kwargs) if id(t) not in self.displacements.of]

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 import torch
 
-__all__ = ["keeps_batch_first", "row_numbers_of"]
+__all__ = ["keeps_batch_first", "picks_by_contents", "row_numbers_of"]
 
 _ELEMENTWISE = frozenset(
     """
@@ -141,6 +141,20 @@ def _same_rows(args: Any, kwargs: Any, stacked: list[torch.Tensor], out: torch.T
 
 def _property(args: Any, kwargs: Any, stacked: list[torch.Tensor], out: torch.Tensor, n: int) -> bool:
     return _is_first(args, stacked) and args[0].dim() > 2
+
+
+def picks_by_contents(func: Any) -> bool:
+    """Whether an operation that does not keep the batch first may order rows by their contents, anew in each pass."""
+    return getattr(func, "__name__", "") in _BY_CONTENTS
+
+
+_BY_CONTENTS = frozenset(
+    """
+    __getitem__ index_select gather take take_along_dim scatter scatter_ scatter_add scatter_add_ index_add index_add_
+    index_put index_put_ index_copy index_copy_ masked_select masked_scatter masked_scatter_ sort argsort topk nonzero
+    unique where repeat_interleave __setitem__
+    """.split()
+)
 
 
 def row_numbers_of(func: Any, args: Any, kwargs: Any, out: Any, known: bool) -> bool:

@@ -11,7 +11,8 @@ import torch
 from blackbox_zo._buffers import empty
 
 __all__ = [
-    "Family", "Place", "Unstackable", "cat", "is_marked", "joined", "leased", "mark", "mark_all", "take_rows",
+    "CERTAIN", "GUESSED", "PICKED", "Family", "Place", "Unstackable", "cat", "is_marked", "joined", "leased", "mark",
+    "mark_all", "take_rows",
 ]  # fmt: skip
 
 LARGE = 1 << 21
@@ -38,8 +39,13 @@ class Family(torch.Tensor):
         return out
 
 
-def mark(t: torch.Tensor, certain: bool = True) -> torch.Tensor:
-    """Note that a tensor's first axis is the stacked batch, or may be."""
+PICKED, GUESSED, CERTAIN = 0, 1, 2
+"""How well it is known that a tensor's first axis is the stacked batch: its rows were picked by their contents; an
+operation may have moved the axis, which the shapes decide; it certainly is."""
+
+
+def mark(t: torch.Tensor, certain: int = CERTAIN) -> torch.Tensor:
+    """Note that a tensor was made from the stacked batch, and how well its first axis is known."""
     t._zo_stacked = certain  # type: ignore[attr-defined]
     return t
 
@@ -49,7 +55,7 @@ def is_marked(t: torch.Tensor) -> bool:
     return hasattr(t, "_zo_stacked")
 
 
-def mark_all(out: Any, certain: bool = True) -> None:
+def mark_all(out: Any, certain: int = CERTAIN) -> None:
     """Mark all tensors that an operation gave."""
     if isinstance(out, torch.Tensor):
         mark(out, certain)

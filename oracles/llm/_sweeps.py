@@ -15,7 +15,7 @@ from blackbox_zo._typing import Floats, override
 from blackbox_zo.modules._batched import Batched
 from blackbox_zo.modules._displaced import Displacements
 from blackbox_zo.modules._scratch import Scratch
-from blackbox_zo.modules._stacking import Family, Unstackable, take_rows
+from blackbox_zo.modules._stacking import CERTAIN, Family, Unstackable, take_rows
 from oracles.llm._features import Features
 from oracles.llm._ownership import Owned
 from oracles.llm._per_example import per_example
@@ -127,7 +127,7 @@ class BatchedSweep(Sweep):
         stacked = mode.stack(part.inputs, rows, part.owned.size, part.owned.shared)
         with part.instead(rows), mode:
             values = self.loss(self.model, stacked)
-        self.guessed = mode.guessed or not getattr(values, "_zo_stacked", False)
+        self.guessed = mode.guessed or getattr(values, "_zo_stacked", 0) < CERTAIN
         if type(values) is Family:
             raise Unstackable("`loss(model, batch)` depends on the searched parameters but not on the batch's rows.")
         return per_example(values, len(rows), mean_too=False).reshape(part.rows.shape)

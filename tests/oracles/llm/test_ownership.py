@@ -74,6 +74,21 @@ def test_a_tensor_whose_order_makes_no_difference_at_first_is_looked_at_again() 
         search.tell(proposal, oracle.answer(proposal))
 
 
+def test_rows_that_do_not_differ_at_first_may_later() -> None:
+    """A weight for each example, all 1 at first."""
+
+    def of(model: Any, batch: Any) -> torch.Tensor:
+        return nn.functional.cross_entropy(model(batch["x"]), batch["y"], reduction="none") * batch["w"].sum(-1)  # type: ignore[no-any-return]
+
+    model, one = classes(), {"x": X, "y": torch.arange(16), "w": torch.ones(16, 1)}
+    oracle = LossOracle(model, [one, {**one, "w": torch.rand(16, 1)}], of, micro_batch=5)
+    search = bz.Search(bz.Module(model), RV(0.05, 2, "lowrank"), bz.SGD(1e-3))
+    for step in range(3):
+        proposal = search.ask()
+        check(oracle, proposal, oracle.batch(step), of)
+        search.tell(proposal, oracle.answer(proposal))
+
+
 def test_examples_can_be_declared() -> None:
     model = classes()
     check(LossOracle(model, [BATCH], weighted, micro_batch=3, examples=["x", "y"]), ask(model), BATCH, weighted)
@@ -199,3 +214,55 @@ def test_a_size_at_which_the_model_cannot_be_stacked_may_come_late() -> None:
         check(oracle, proposal, oracle.batch(step), squares)
         search.tell(proposal, oracle.answer(proposal))
         assert oracle.sweep == sweep
+
+
+def test_a_size_that_coincides_may_come_late() -> None:
+    """With 4 rows, 8 queries are 32; with 8 they are as many as the places that the model makes."""
+
+    class Grid(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.w = nn.Parameter(torch.randn(4, 4))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            places = torch.linspace(0, 1, 256).sin().view(64, 4)
+            return torch.einsum("bd,de,pe->bp", x, self.w, places).logsumexp(1)
+
+    def loss(model: Any, batch: Any) -> torch.Tensor:
+        return model(batch["x"])  # type: ignore[no-any-return]
+
+    model = made(Grid)()
+    batches = [{"x": X[:4]}, {"x": X[:8]}, {"x": X[:4]}]
+    oracle = LossOracle(model, batches, loss)
+    search = bz.Search(bz.Module(model), RV(0.05, 4, "lowrank"), bz.SGD(1e-3))
+    for step in range(3):
+        proposal = search.ask()
+        check(oracle, proposal, batches[step], loss)
+        search.tell(proposal, oracle.answer(proposal))
+        assert (oracle.sweep == "scratch") == (step > 0)
+
+
+@pytest.mark.parametrize("way", ["index", "index_select", "sort"])
+def test_rows_picked_by_their_contents_are_never_guessed_at(way: str) -> None:
+    """Sorted at first, the rows stay where they are; a pass of the same shapes then mixes them."""
+
+    class Sorting(nn.Linear):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            order = x[:, 0].argsort()
+            ordered = {"index": lambda: x[order], "index_select": lambda: x.index_select(0, order),
+                       "sort": lambda: x.sort(0)[0]}[way]()  # fmt: skip
+            z = super().forward(ordered)
+            return z if way == "sort" else z[order.argsort()]
+
+    def loss(model: Any, batch: Any) -> torch.Tensor:
+        return model(batch["x"])[:, 0].square()  # type: ignore[no-any-return]
+
+    one = torch.ones(1, 4)
+    model = made(lambda: Sorting(4, 1))()
+    oracle = LossOracle(model, [{"x": one}, {"x": 2 * one}], loss)
+    search = bz.Search(bz.Module(model), RV(0.05, 4, "lowrank"), bz.SGD(1e-3))
+    for step in range(2):
+        proposal = search.ask()
+        check(oracle, proposal, oracle.batch(step), loss)
+        search.tell(proposal, oracle.answer(proposal))
+    assert oracle.sweep == "scratch" and "picked by their contents" in oracle.reason
