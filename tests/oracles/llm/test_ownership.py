@@ -226,7 +226,7 @@ def test_a_size_that_coincides_may_come_late() -> None:
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             places = torch.linspace(0, 1, 256).sin().view(64, 4)
-            return torch.einsum("bd,de,pe->bp", x, self.w, places).logsumexp(1)
+            return torch.einsum("bd,de,pe->bp", x, self.w, places).square().sum(1)
 
     def loss(model: Any, batch: Any) -> torch.Tensor:
         return model(batch["x"])  # type: ignore[no-any-return]
