@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from blackbox_zo._checks import check_choice
@@ -13,10 +13,7 @@ from oracles.llm._rows import RowError, is_nothing
 from oracles.llm._tables import rows_of
 from oracles.llm._tokens import continuation, fitting, pad_token, tokens_of, with_start
 
-__all__ = ["CONVERSATIONS", "asked", "chat", "columns_of", "ended", "prompt_completion"]
-
-CONVERSATIONS = ("messages", "conversations")
-"""Names of the field that holds a conversation."""
+__all__ = ["asked", "chat", "ended", "prompt_completion"]
 
 _SHORTEN = "shorten its text, or leave the row out"
 
@@ -63,14 +60,28 @@ def chat(
 
 
 def asked(rows: Any, tokenizer: Any, field: str = "messages", max_length: int | None = None) -> Examples:
-    """Examples for `Generation`: conversations up to the assistant's last turn, which is the reference."""
+    """Examples for `Generation`: what comes before the assistant's last turn or the completion, which is the reference.
+
+    Args:
+        rows: As in `chat`, or as in `prompt_completion`.
+        tokenizer: The model's tokenizer.
+        field: The field with the conversation, or "prompt".
+        max_length: Maximum number of tokens of the prompt; None takes the tokenizer's own limit.
+    """
     tokens, references = [], []
     for i, row in enumerate(rows_of(rows)):
-        *before, last = _spoken(row, field, i)
-        if not before:
+        if field == "prompt":
+            prompt, said = _pair(row, i)
+            before, last = (messages_of(prompt, "prompt", i), said[-1]) if isinstance(prompt, list) else (None, said)
+        else:
+            *before, last = _spoken(row, field, i)
+        if before is None:
+            tokens += with_start(tokenizer, [prompt])
+        elif not before:
             raise RowError(i, ": nothing comes before the assistant's turn; leave the row out.")
-        tokens.append(tokens_of(tokenizer, Rendered(tokenizer, row, i)(before, asking=True)))
-        references.append(last.get("content") or "")
+        else:
+            tokens.append(tokens_of(tokenizer, Rendered(tokenizer, row, i)(before, asking=True)))
+        references.append((last if isinstance(last, str) else last.get("content") or "").strip())
     return Examples(fitting(tokens, tokenizer, max_length, _SHORTEN), pad_token(tokenizer), reference=references)
 
 
@@ -93,17 +104,14 @@ def prompt_completion(rows: Any, tokenizer: Any, max_length: int | None = None, 
     """
     tokens, labels = [], []
     for i, row in enumerate(rows_of(rows)):
-        prompt, said = (of_conversation(_field(row, name, i)) for name in ("prompt", "completion"))
+        prompt, said = _pair(row, i)
         if isinstance(prompt, list):
-            said = [{"role": "assistant", "content": said}] if isinstance(said, str) else said
-            before, after = messages_of(prompt, "prompt", i), messages_of(said, "completion", i)
-            render, messages = Rendered(tokenizer, row, i), before + after
+            before = messages_of(prompt, "prompt", i)
+            render, messages = Rendered(tokenizer, row, i), before + said
             text = render(messages)
             found, target = _scored(tokenizer, text, [(render.answer_from(messages, len(before), text), len(text))])
         else:
-            before_text, after_text = _plain(prompt, "prompt", i), _plain(said, "completion", i)
-            start = with_start(tokenizer, [before_text])[0]
-            answer = continuation(tokenizer, before_text, after_text)
+            start, answer = with_start(tokenizer, [prompt])[0], continuation(tokenizer, prompt, said)
             answer = ended(tokenizer, answer) if eos else answer
             found, target = start + answer, [UNSCORED] * len(start) + answer
         tokens.append(found)
@@ -136,6 +144,15 @@ def _field(row: Mapping[str, Any], name: str, index: int) -> Any:
     if isinstance(value, str | float | None) and (trouble := is_nothing(value)):
         raise RowError(index, f": field {name!r} {trouble}.")
     return value
+
+
+def _pair(row: Mapping[str, Any], index: int) -> tuple[Any, Any]:
+    """The prompt and the completion of a row: both texts, or both messages."""
+    prompt, said = (of_conversation(_field(row, name, index)) for name in ("prompt", "completion"))
+    if not isinstance(prompt, list):
+        return _plain(prompt, "prompt", index), _plain(said, "completion", index)
+    said = [{"role": "assistant", "content": said}] if isinstance(said, str) else said
+    return prompt, messages_of(said, "completion", index)
 
 
 def _plain(value: Any, name: str, index: int) -> str:
@@ -187,10 +204,3 @@ def _scored(tokenizer: Any, text: str, spans: Spans) -> tuple[list[int], list[in
             labels += part if scored else [UNSCORED] * len(part)
             at = max(at, upto)
     return tokens, labels
-
-
-def columns_of(rows: Sequence[Mapping[str, Any]]) -> str:
-    """What rows are to be learnt as, by the names of their fields: a field of `CONVERSATIONS`, "prompt", or ""."""
-    names = set(rows[0]) if rows else set()
-    field = next((name for name in CONVERSATIONS if name in names), "")
-    return field or ("prompt" if {"prompt", "completion"} <= names else "")

@@ -99,6 +99,8 @@ class Rendered:
     def __call__(self, messages: list[dict[str, Any]], asking: bool = False) -> str:
         """The text of a conversation; if `asking`, up to where the assistant's next turn begins."""
         tools = self.row.get("tools")
+        if _in_parts(self.tokenizer):
+            messages = [_split(one) for one in messages]
         try:
             return str(
                 self.tokenizer.apply_chat_template(
@@ -134,7 +136,15 @@ class Rendered:
         end = end_of(content, text, start)
         if not end:
             raise self.changing()
-        return end + common(alone[end_of(content, alone, start) :], text[end:])
+        mark = end + common(alone[end_of(content, alone, start) :], text[end:])
+        return max(end, self._whole_tokens(text, mark))
+
+    def _whole_tokens(self, text: str, end: int) -> int:
+        """The last place up to `end` that is not inside a token: two marks that differ may begin alike."""
+        if not self.tokenizer.is_fast:
+            return end
+        places = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
+        return int(next((a for a, b in places if a < end < b), end))
 
     def ends(self, messages: list[dict[str, Any]], start: int, text: str) -> bool:
         """Whether the template marks the end of the last turn, which begins at `start`."""
@@ -148,6 +158,35 @@ class Rendered:
             ": the chat template writes earlier turns in another way once later ones follow, so the assistant's turns "
             "cannot be found; split the conversation, or learn its last turn only (`turns='last'`, --turns last).",
         )
+
+
+def _split(message: dict[str, Any]) -> dict[str, Any]:
+    """A message whose content is a list of one part."""
+    content = message.get("content")
+    return {**message, "content": [{"type": "text", "text": content}]} if isinstance(content, str) else message
+
+
+def _in_parts(tokenizer: Any) -> bool:
+    """Whether a chat template reads content in parts only, as those of models that also see do; others take a text."""
+    template = str(tokenizer.chat_template)
+    if template not in _known:
+        _known[template] = not _tells(tokenizer, lambda one: one) and _tells(tokenizer, _split)
+    return _known[template]
+
+
+_known: dict[str, bool] = {}
+"""What `_in_parts` has found, by template."""
+
+
+def _tells(tokenizer: Any, form: Any) -> bool:
+    """Whether what a template writes depends on what is said."""
+    try:
+        a, b = (
+            tokenizer.apply_chat_template([form({"role": "user", "content": said})], tokenize=False) for said in "ab"
+        )
+    except Exception:
+        return False
+    return bool(a != b)
 
 
 def common(a: str, b: str) -> int:

@@ -14,7 +14,7 @@ from typing import Any, final
 from blackbox_zo._paths import expanded
 from oracles.llm._tables import parquet
 
-__all__ = ["RowError", "Template", "is_nothing", "read_rows"]
+__all__ = ["RowError", "Template", "field_to_learn", "is_nothing", "read_rows", "unescaped"]
 
 _PIECE = re.compile(r"\{\{|\}\}|\{([^{}:]*)(?::([^{}]*))?\}|[{}]")
 _LIMIT = re.compile(r"[1-9][0-9]*t?")
@@ -110,6 +110,17 @@ def _named(names: list[str], values: list[str], where: str) -> dict[str, Any]:
     if len(values) != len(names):
         raise ValueError(f"{where} has {len(values)} fields, but the first line names {len(names)}: {names}.")
     return dict(zip(names, values, strict=True))
+
+
+def field_to_learn(row: Mapping[str, Any]) -> str:
+    """The field, by trl's names, that says what a row is: that of a conversation, "prompt", or "" for none."""
+    found = next((name for name in ("messages", "conversations") if name in row), "")
+    return found or ("prompt" if "prompt" in row and "completion" in row else "")
+
+
+def unescaped(text: str) -> str:
+    r"""A text as it is typed in a shell, with `\n`, `\t`, `\r` and `\\` as in Python; other backslashes are kept."""
+    return re.sub(r"\\([ntr\\])", lambda found: {"n": "\n", "t": "\t", "r": "\r"}.get(found[1], "\\"), text)
 
 
 @final

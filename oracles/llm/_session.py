@@ -85,6 +85,7 @@ class TuningSession(Session):
         every = sum(p.numel() for p in self.model.parameters())
         rows = f"{len(self.task.train):,} rows to learn from, {len(self.task.validation):,} to validate on"
         yield f"{self.chosen.model_name}: {searched:,} of {every:,} parameters searched; {rows}{_place(self.model)}"
+        yield from self.task.notes
 
     @override
     def run(self, observers: Sequence[Observer], stop: Stop) -> Run:
@@ -175,7 +176,7 @@ def _context(model: Any, tokenizer: Any) -> int:
 def _problem(chosen: Settings, task: Task, size: int) -> dict[str, Any]:
     """The problem, which is equal for two runs if one may continue the other's journal."""
     given: argparse.Namespace = chosen.given
-    typed = ("dtype", "template", "answer", "text", "objective", "mask", "no_decay")
+    typed = ("dtype", "template", "answer", "text", "turns", "no_eos", "objective", "mask", "no_decay")
     rows = {"train": task.train, "validation": task.validation}
     return {
         "model": chosen.model_name,
@@ -196,4 +197,6 @@ def _settings(chosen: Settings, model: Any) -> dict[str, Any]:
     kept: dict[str, Any] = {name: getattr(given, name) for name in ("model", "steps", "sweep", "reuse", "micro_batch")}
     kept |= {"data": str(given.data), "eval_every": chosen.eval_every, "lr_schedule": given.lr_schedule}
     kept["device"] = model.device.type
+    if given.chat_template is not None:
+        kept["chat_template"] = given.chat_template.read_text(encoding="utf-8")
     return {**kept, "local": Path(given.model).expanduser().exists()}

@@ -93,6 +93,7 @@ class FineTuneKind(Kind):
         model, tokenizer = load(base, dtype)
         with told():
             module = replay(reader, model, given.step)
+        tokenizer.chat_template = (header.get("settings") or {}).get("chat_template") or tokenizer.chat_template
         save(model, tokenizer, given.output)
         yield f"{given.output}: {base} after step {module.version} of {reader.path}"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from blackbox_zo._paths import expanded
+from oracles.llm._rows import unescaped
 from oracles.llm._settings import OBJECTIVES, RATES
 from oracles.options import SEED, Table, count, option, positive, whole
 
@@ -11,7 +12,8 @@ __all__ = ["EXAMPLE", "OPTIONS"]
 EXAMPLE = """examples:
   blackbox-zo finetune --model DIR --data train.jsonl --template '{text:57t} All in all, it was' \\
       --labels great,terrible --values pos,neg --steps 500 --journal run.jsonl --save tuned
-  blackbox-zo finetune --model DIR --data qa.jsonl --template 'Q: {question} A:' --answer ' {answer}' --objective f1
+  blackbox-zo finetune --model DIR --data qa.jsonl --template 'Q: {question}\\nA:' --answer ' {answer}' --objective f1
+  blackbox-zo finetune --model DIR --data chats.jsonl --steps 500 --journal run.jsonl
 
 default learning rates (few: any --select other than all and top):
 """ + "\n".join(
@@ -21,10 +23,13 @@ default learning rates (few: any --select other than all and top):
 OPTIONS: Table = {
     "task": (
         option("--model", "a folder, a hub id, a .gguf file, or package:NAME", required=True, decides=True),
-        option("--data", "training data: .jsonl, .json, .csv or .tsv", expanded, required=True, metavar="FILE"),
+        option(
+            "--data", "training data: .jsonl, .json, .csv, .tsv or .parquet; rows with the fields messages, or prompt "
+            "and completion, say themselves what is to be learnt", expanded, required=True, metavar="FILE",
+        ),
         option(
             "--template", "the prompt; {name} stands for a field, {name:57} for its first 57 characters, {name:57t} "
-            "for its first 57 tokens", metavar="TEXT", decides=True,
+            "for its first 57 tokens; \\n is a new line, \\t a tab", unescaped, metavar="TEXT", decides=True,
         ),
         option(
             "--labels", "classify: predict one of these words, each a single token, after the template",
@@ -37,12 +42,24 @@ OPTIONS: Table = {
         option("--label-field", "field that holds the class; default label", metavar="NAME"),
         option(
             "--answer", "learn to write this template, such as ' {answer}', after --template",
-            metavar="TEXT", decides=True,
+            unescaped, metavar="TEXT", decides=True,
         ),
         option("--text", "language modelling on the whole text of a field", metavar="FIELD", decides=True),
         option(
+            "--turns", "of the field messages, learn all turns of the assistant or the last; default all",
+            choices=("all", "last"), decides=True,
+        ),
+        option(
+            "--chat-template", "a file with the chat template, in Jinja, in place of the tokenizer's own",
+            expanded, metavar="FILE",
+        ),
+        option(
+            "--no-eos", "do not add the end-of-text token to what is learnt (a model then does not learn to stop)",
+            action="store_true", decides=True,
+        ),
+        option(
             "--objective", "with --labels: labels (cross-entropy over the labels), loss (over the vocabulary) or "
-            "accuracy; with --answer: loss, or exact-match or f1 of the generated text; default: the first",
+            "accuracy; else loss, or, except with --text, exact-match or f1 of the generated text; default: the first",
             choices=OBJECTIVES, decides=True,
         ),
         option(

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
+from torch.utils.data import DataLoader, TensorDataset
 
 from oracles.llm import Completion, Examples, chat, prompt_completion
 from oracles.llm._chat import asked
+from oracles.llm._messages import _split
 from tests.oracles.llm.helpers import llama, tokenizer
 
 CHATML = (
@@ -30,6 +33,14 @@ BARE = (
     "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
     "{% if add_generation_prompt %}assistant: {% endif %}"
 )
+PARTS = (  # as those of models that also see
+    "{% for m in messages %}{{ m.role }}:{% for p in m.content %}{% if p.type == 'text' %}{{ p.text }}{% endif %}"
+    "{% endfor %}<|im_end|>{% endfor %}{% if add_generation_prompt %}assistant:{% endif %}"
+)
+RETURNS = (  # as GPT-OSS's: the end of the last turn has another mark, which begins alike
+    "{% for m in messages %}{{ m.role }}:{{ m.content }}{% if loop.last and m.role == 'assistant' %}<|im_end|>"
+    "{% else %}<|im_start|>{% endif %}{% endfor %}{% if add_generation_prompt %}assistant:{% endif %}"
+)
 TURNS = [
     {"role": "system", "content": "Be short."},
     {"role": "user", "content": "What is it?"},
@@ -49,7 +60,7 @@ def talking(template: str | None = CHATML, **special: Any) -> Any:
 def parts(examples: Examples, tok: Any, i: int = 0) -> list[str]:
     """What is scored of an example, each run of scored tokens as a text."""
     assert examples.labels is not None
-    out, run = [], list[int]()
+    out, run = list[list[int]](), list[int]()
     for token, label in zip(examples.tokens[i], examples.labels[i], strict=True):
         assert label in (-100, token)
         if label == -100:
@@ -68,6 +79,8 @@ def parts(examples: Examples, tok: Any, i: int = 0) -> list[str]:
         (CHATML, TURNS[2:], ["It was good.<|im_end|>\n"]),  # nothing comes before the first
         (THINKING, TURNS, ["The cat<|im_end|>\n", "<think>\n\n</think>\n\nIt was good.<|im_end|>\n"]),
         (LLAMA2, TURNS[1:], [" The cat<end>", " It was good.<end>"]),
+        (PARTS, TURNS, ["The cat<|im_end|>", "It was good.<|im_end|>"]),
+        (RETURNS, TURNS, ["The cat", "It was good.<|im_end|>"]),
         (BARE, TURNS[:3], ["The cat\n<end>"]),  # the template marks no end
     ],
 )
@@ -78,14 +91,15 @@ def test_the_turns_of_the_assistant_are_scored(
     rows = [{"messages": messages}]
     examples = chat(rows, tok)
     assert parts(examples, tok) == scored
-    text = tok.apply_chat_template(messages[:-1] if messages[-1]["role"] == "user" else messages, tokenize=False)
+    shown = [_split(one) if template == PARTS else one for one in messages]
+    text = tok.apply_chat_template(shown[:-1] if shown[-1]["role"] == "user" else shown, tokenize=False)
     assert tok.decode(examples.tokens[0]) == text + ("<end>" if template == BARE else "")
     last = chat(rows, tok, turns="last")
     assert parts(last, tok) == scored[-1:] and last.tokens == examples.tokens
     prompt = asked(rows, tok)
     upto = next(i for i in range(len(messages) - 1, -1, -1) if messages[i]["role"] == "assistant")
     assert prompt.tokens == [
-        tok.apply_chat_template(messages[:upto], add_generation_prompt=True, tokenize=True, return_dict=False)
+        tok.apply_chat_template(shown[:upto], add_generation_prompt=True, tokenize=True, return_dict=False)
     ]
     assert prompt.reference == [messages[upto]["content"]]
 
@@ -140,8 +154,7 @@ def test_other_forms_of_messages_are_read() -> None:
     assert chat([{"messages": json.dumps(TURNS)}], tok) == want  # from a table of text
     split = [{"role": m["role"], "content": [{"type": "text", "text": m["content"]}], "name": None} for m in TURNS]
     assert chat([{"messages": split}], tok) == want
-    import pandas
-
+    pandas: Any = pytest.importorskip("pandas")
     assert chat(pandas.DataFrame({"messages": [TURNS]}), tok) == want
 
 
@@ -208,10 +221,11 @@ def test_a_pair_that_is_none_is_named(row: dict[str, Any], message: str) -> None
 
 
 def test_a_template_that_is_missing_or_refuses_is_named() -> None:
-    for make in (
+    makes: list[Callable[[Any], Examples]] = [
         lambda tok: chat([{"messages": TURNS}], tok),
         lambda tok: prompt_completion([{"prompt": TURNS[:2], "completion": TURNS[2:3]}], tok),
-    ):
+    ]
+    for make in makes:
         with pytest.raises(ValueError, match=r"has no chat template.* set `tokenizer.chat_template`"):
             make(talking(None))
         with pytest.raises(ValueError, match=r"rows\[0\]: the chat template refuses .* System role not supported"):
@@ -236,7 +250,7 @@ def test_what_is_no_rows_is_named() -> None:
     for rows, message in (
         ("chats.jsonl", "read it with `read_rows`"),
         ({"train": [], "test": []}, r"with the keys 'train', 'test'; give one of its parts"),
-        (torch.utils.data.DataLoader([1]), "A `DataLoader` gives batches"),
+        (DataLoader(TensorDataset(torch.zeros(1))), "A `DataLoader` gives batches"),
         ([["x"]], r"rows\[0\] must be a mapping"),
     ):
         with pytest.raises(TypeError, match=message):
