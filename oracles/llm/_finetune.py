@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -41,7 +41,7 @@ class Tuning:
         batch_size: Examples per step.
         module: The searched parameters.
         estimator: The estimator.
-        validation: Examples for the measures.
+        validation: Examples, or batches, for the measures.
         measures: As in `evaluate`.
         evaluate_every: Steps between validations.
         seed: Seed of the directions and the order of the examples.
@@ -72,7 +72,7 @@ class Tuning:
         batch_size: int = 16,
         module: Module | str = "all",
         estimator: Estimator | None = None,
-        validation: Examples | None = None,
+        validation: Examples | Iterable[Any] | None = None,
         measures: Measures | None = None,
         evaluate_every: int = 0,
         seed: int = 0,
@@ -101,7 +101,8 @@ class Tuning:
                 if callable(wanted)
                 else {name: _Stoppable(self, measure) for name, measure in wanted.items()}
             )
-            evaluator = Evaluator(model, validation.batches(16), found, variable)
+            held_out = validation.batches(16) if isinstance(validation, Examples) else validation
+            evaluator = Evaluator(model, held_out, found, variable)
             self.measures = [
                 Measure(VALIDATION, lambda _: evaluator() if numbers is None else numbers(evaluator()), evaluate_every)
             ]
@@ -201,7 +202,7 @@ def finetune(
             - `batch_size=16`: examples per step, if `train` is `Examples`;
             - `module="all"`: the searched parameters: a `Module` of the model, or its argument `select`;
             - `estimator`: by default one low-rank direction per example, radius 1e-3;
-            - `validation`: examples for the measures;
+            - `validation`: examples, or batches, for the measures;
             - `measures`: as in `evaluate`; by default the loss alone;
             - `evaluate_every=0`: steps between validations; 0 validates only before the first step and after the last;
             - `seed=0`: seed of the directions and the order of the examples;

@@ -333,6 +333,20 @@ def test_a_batch_is_padded_on_the_left() -> None:
     assert set(Examples([[5]], 3).batch([0])) == {"input_ids", "attention_mask", "example_id"}
 
 
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"label": [1]}, r"`Examples\(label=...\)` has 1 entries for 2 examples"),
+        ({"labels": [[5]]}, r"`Examples\(labels=...\)` has 1 entries for 2 examples"),
+        ({"reference": ["a"] * 3}, r"`Examples\(reference=...\)` has 3 entries for 2 examples"),
+        ({"labels": [[5], [6]]}, r"`Examples\(labels=...\)` has 1 for the 2 tokens of example 1"),
+    ],
+)
+def test_examples_whose_columns_differ_in_length_are_refused(columns: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Examples([[5], [6, 7]], 0, **columns)
+
+
 def test_batches_in_order_have_all_examples() -> None:
     batches = examples_of(7).batches(3)
     assert [b["label"].tolist() for b in batches] == [[0, 1, 2], [3, 4, 5], [6]]
