@@ -9,7 +9,8 @@ from typing import Any, Literal
 
 import torch
 
-from blackbox_zo._describe import rebuild
+from blackbox_zo._describe import describe, rebuild
+from blackbox_zo._horizon import recorded_rule
 from blackbox_zo._replay import find_public
 from blackbox_zo._stop import Stop
 from blackbox_zo.errors import JournalError
@@ -37,7 +38,9 @@ class Tuning:
         model: As in `finetune`, like the other arguments.
         train: Examples or batches.
         loss: Maps (model, batch) to one value per example.
-        rule: The rule.
+        rule: The rule. If the journal's run goes by the same one, but its schedule ends at another step, the run goes
+            on with the given one from where it is: the learning rate of step t is from then on what the new schedule
+            has at t. The states of the rule, such as moments, go on.
         batch_size: Examples per step.
         module: The searched parameters.
         estimator: The estimator.
@@ -106,7 +109,16 @@ class Tuning:
             self.measures = [
                 Measure(VALIDATION, lambda _: evaluator() if numbers is None else numbers(evaluator()), evaluate_every)
             ]
-        self.search = Search(variable, estimator, rule, seed=seed, journal=journal)
+        if journal is not None and not isinstance(journal, Journal):
+            journal = Journal(journal)
+        self._rule = rule
+        goes_by = rule if journal is None else recorded_rule(journal.path, rule)
+        self.search = Search(variable, estimator, goes_by, seed=seed, journal=journal)
+
+    @property
+    def rescheduled(self) -> bool:
+        """Whether the learning rates from now on are others than those that the journal's run has gone by."""
+        return bool(describe(self.search.rule) != describe(self._rule))
 
     def run(
         self,
@@ -128,6 +140,8 @@ class Tuning:
         """
         self._stop = stop
         left = max(0, steps - self.search.moves)
+        if left and self.rescheduled:
+            self.search.reschedule(self._rule)
         return Run(
             self.search, self.oracle, steps=left, patience=patience, time_limit=time_limit, measures=self.measures,
             observers=observers, stop=stop,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias, cast
 
 import numpy as np
 import torch
@@ -115,12 +115,13 @@ class LossOracle(Oracle):
             raise ValueError(f"`LossOracle(micro_batch=...)` must be at least 1, got {micro_batch}.")
         if reuse not in (True, False, "keep"):
             raise ValueError(f"`LossOracle(reuse=...)` must be True, False or 'keep', got {reuse!r}.")
-        batches = as_batches(batches)
+        batches = cast(Sequence[Any] | Callable[[int], Any], as_batches(batches))
         if not callable(batches) and not len(batches):
             raise ValueError("`LossOracle(batches=...)` is empty; give at least one batch.")
         if not callable(loss):
             raise TypeError(f"`LossOracle(loss=...)` must be a function of (model, batch), got {loss!r:.60}.")
-        self.model, self.batches, self.loss = model, batches, loss
+        self.model, self.loss = model, loss
+        self.batches: Sequence[Any] | Callable[[int], Any] = batches
         self.sweep, self.directions_per = sweep, directions_per
         self.passes = Passes(micro_batch)
         self.ownership = Ownership(model, loss, self.passes, examples)

@@ -86,6 +86,9 @@ class TuningSession(Session):
         rows = f"{len(self.task.train):,} rows to learn from, {len(self.task.validation):,} to validate on"
         yield f"{self.chosen.model_name}: {searched:,} of {every:,} parameters searched; {rows}{_place(self.model)}"
         yield from self.task.notes
+        if self.tuning.rescheduled and self.begun_at < self.given.steps:
+            kind, end = self.given.lr_schedule, self.given.steps
+            yield f"From step {self.begun_at} on, the learning rate is that of a {kind} schedule over {end} steps."
 
     @override
     def run(self, observers: Sequence[Observer], stop: Stop) -> Run:

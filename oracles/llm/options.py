@@ -88,7 +88,9 @@ OPTIONS: Table = {
         ),
         option("--lr", "learning rate; defaults are listed below", positive, metavar="X"),
         option(
-            "--lr-schedule", "default cosine with --select top, else constant", choices=("constant", "linear", "cosine")
+            "--lr-schedule", "from --lr to 0 at --steps; a run that goes on with other --steps has the rates of the "
+            "new schedule from there on; default cosine with --select top, else constant",
+            choices=("constant", "linear", "cosine"),
         ),
         option("--radius", "perturbation radius; default 0.01 with --select top, else 0.001", positive, metavar="X"),
         option("--directions", "directions per step; default: one per example", whole, metavar="N"),

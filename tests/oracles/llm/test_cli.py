@@ -390,7 +390,7 @@ def test_a_journal_of_another_run_is_refused_by_name(here: Path, capsys: pytest.
     refused("its --batch-size is 16, here it is 8", "--batch-size", "8")
     refused("its --dtype is 'float32', here it is 'bfloat16'", "--dtype", "bfloat16")
     refused("its --seed is 0, here it is 1", "--seed", "1")
-    refused("--lr-schedule with --steps, --weight-decay, --clip) is SGD(learning_rate=0.0001), here", "--lr", "0.5")
+    refused("--lr-schedule, --weight-decay, --clip) is SGD(learning_rate=0.0001), here", "--lr", "0.5")
     refused("estimator (--directions, --distribution, --difference, --radius", "--radius", "0.5")
     refused("its --select is 'all', here it is 'norm'", "--select", "norm")
     refused("its --mask is None, here it is 0.5", "--mask", "0.5")

@@ -181,3 +181,45 @@ def test_a_dataset_has_rows() -> None:
     assert classification(flat, tok, "{text}", ["great", "terrible"], values=values).label == [0, 1] * 10
     with pytest.raises(TypeError, match=r"with the keys 'train'; give one of its parts"):
         chat(datasets.DatasetDict({"train": made}), tok)
+
+
+# ------------------------------------------------------------------------------------------ more steps than planned
+
+
+LABELS = ("--template", "{text}", "--labels", "great,terrible", "--values", "pos,neg", "--optimizer", "adam")
+
+
+def saved(folder: Path) -> bytes:
+    return (folder / "model.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "linear"])
+def test_a_schedule_is_extended(here: Path, schedule: str, capsys: pytest.CaptureFixture[str]) -> None:
+    write(here / "rows.jsonl", LABELLED)
+    more = (*LABELS, "--lr-schedule", schedule, "--lr", "1e-2")
+    first = ["finetune", "--model", "tiny", "--data", "rows.jsonl", *FEW[2:4], *more, "--steps", "6"]
+    assert main([*first, "--journal", "run.jsonl", "--save", "six"]) == 0
+    (here / "six").rename(here / "after-6")
+    assert main(["resume", "run.jsonl", "--steps", "10", "--time-limit", "1e-9"]) == 0  # interrupted at once
+    assert (
+        f"From step 6 on, the learning rate is that of a {schedule} schedule over 10 steps." in capsys.readouterr().err
+    )
+    assert main(["resume", "run.jsonl", "--save", "ten", "--quiet"]) == 0  # it knows by now how far it goes
+    assert "10 of 10 steps" in capsys.readouterr().out
+    assert saved(here / "after-6") != saved(here / "ten")  # the first schedule ended at a rate of 0
+    changed = [line for line in (here / "run.jsonl").read_text().splitlines() if '"change"' in line]
+    assert len(changed) == 1 and json.loads(changed[0])["steps"] == 6
+    for step, name in (("6", "after-6"), ("10", "ten")):
+        assert main(["export", "run.jsonl", "-o", f"again-{step}", "--step", step]) == 0
+        assert saved(here / f"again-{step}") == saved(here / name)
+    assert main(["watch", "run.jsonl", "--last", "99"]) == main(["report", "run.jsonl"]) == 0
+    assert "after 6 steps the learning rate changed" in capsys.readouterr().out
+
+
+def test_without_more_steps_nothing_changes(here: Path) -> None:
+    write(here / "rows.jsonl", LABELLED)
+    more = (*LABELS, "--lr-schedule", "cosine", "--steps", "6", "--journal", "run.jsonl", "--save", "out")
+    assert run(*more) == 0
+    before = (here / "run.jsonl").read_bytes(), saved(here / "out")
+    assert main(["resume", "run.jsonl", "--quiet"]) == main(["resume", "run.jsonl", "--steps", "3", "--quiet"]) == 0
+    assert before == ((here / "run.jsonl").read_bytes(), saved(here / "out"))
