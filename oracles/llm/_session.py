@@ -16,6 +16,7 @@ from blackbox_zo.run import Observer, Run
 from oracles.kind import Kind, Session
 from oracles.llm._finetune import Tuning
 from oracles.llm._folders import save
+from oracles.llm._room import there
 from oracles.llm._settings import Settings
 from oracles.llm._tally import Pace, TuningTally, memory
 from oracles.llm._task import Task, fingerprint, task_of
@@ -146,9 +147,10 @@ def _place(model: Any) -> str:
     """Where the model runs, if there is a choice."""
     import torch
 
-    if not torch.cuda.is_available():
-        return ""
-    return f"; on {torch.cuda.get_device_name()}" if model.device.type == "cuda" else "; on the CPU"
+    if model.device.type == "cpu":
+        return "; on the CPU" if len(there()) > 1 else ""
+    card = f", {torch.cuda.get_device_name(model.device)}" if model.device.type == "cuda" else ""
+    return f"; on {model.device}{card}"
 
 
 def load(name: str, dtype: str, device: str = "cpu") -> tuple[Any, Any]:

@@ -16,7 +16,7 @@ from oracles.llm._folders import check_target, save
 from oracles.llm._page import page_of
 from oracles.llm._settings import settings_of
 from oracles.llm._tally import TuningTally
-from oracles.llm.options import EXAMPLE, OPTIONS
+from oracles.llm.options import EXAMPLE, OPTIONS, device
 from oracles.options import BadInput, Table, option, told
 from oracles.page import Page
 
@@ -41,7 +41,14 @@ class FineTuneKind(Kind):
             option(
                 "--dtype",
                 "finetune runs: dtype of the weights; default: the one named in the journal",
-                choices=("float32", "bfloat16"),
+                choices=("float32", "bfloat16", "float16"),
+            ),
+            option(
+                "--device",
+                "finetune runs: where the moves are replayed; default: on an accelerator if the run was on one and "
+                "there is one here, else cpu",
+                device,
+                metavar="DEVICE",
             ),
         )
     }
@@ -92,7 +99,8 @@ class FineTuneKind(Kind):
         from oracles.llm._finetune import replay
         from oracles.llm._session import load
 
-        model, tokenizer = load(base, dtype)
+        there = (header.get("settings") or {}).get("device", "cpu")
+        model, tokenizer = load(base, dtype, given.device or ("cpu" if there == "cpu" else "auto"))
         with told():
             module = replay(reader, model, given.step)
         tokenizer.chat_template = (header.get("settings") or {}).get("chat_template") or tokenizer.chat_template

@@ -1,7 +1,7 @@
 """Losses of a causal language model on a batch, one value per example: lower is better.
 
 A batch is a dict of tensors and lists with the B examples along the first axis. Each value depends on its own example
-only, so batches may be stacked, and examples padded on either side.
+only, so batches may be stacked, and examples padded on either side. Tensors on the CPU are moved to the model's device.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from oracles.llm._generation import Generation as Generation
 from oracles.llm._generation import exact_match as exact_match
 from oracles.llm._generation import f1 as f1
 from oracles.llm._head import scores_of
+from oracles.llm._passes import on_device_of
 
 __all__ = ["Accuracy", "Completion", "Generation", "LabelWords", "exact_match", "f1"]
 
@@ -61,6 +62,7 @@ class LabelWords:
         return self._loss_and_scores(model, batch)[0]
 
     def _loss_and_scores(self, model: Any, batch: Mapping[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
+        batch = on_device_of(model, batch)
         label = _labels(batch, len(self.token_ids))
         if self.over == "labels":
             scores = self.scores(model, batch)
@@ -71,6 +73,7 @@ class LabelWords:
 
     def measures(self, model: Any, batch: Mapping[str, Any]) -> dict[str, torch.Tensor]:
         """`loss` and `accuracy`, (B,) each. Accuracy is 1 or 0, or NaN if the loss is not finite."""
+        batch = on_device_of(model, batch)
         loss, scores = self._loss_and_scores(model, batch)
         right = scores.argmax(-1) == batch["label"]
         return {"loss": loss, "accuracy": torch.where(loss.isfinite(), right.float(), torch.nan)}
@@ -84,6 +87,7 @@ class LabelWords:
 
     def scores(self, model: Any, batch: Mapping[str, Any]) -> torch.Tensor:
         """The logits of the classes' words, (B, number of classes). `label` is not needed."""
+        batch = on_device_of(model, batch)
         return scores_of(model, self.token_ids, lambda: _next_token(model, batch))
 
     def predict(self, model: Any, batch: Mapping[str, Any]) -> torch.Tensor:
@@ -104,6 +108,7 @@ class Accuracy:
 
     def __call__(self, model: Any, batch: Mapping[str, Any]) -> torch.Tensor:
         """The losses, (B,). Raises the same errors as `LabelWords`."""
+        batch = on_device_of(model, batch)
         label = _labels(batch, len(self.words.token_ids))
         return (self.words.predict(model, batch) != label).float()
 
@@ -128,7 +133,7 @@ class Completion:
         Raises:
             ValueError: The batch lacks a field, or its fields differ in length.
         """
-        ids, mask, labels = _fields(model, batch, "input_ids", "attention_mask", "labels")
+        ids, mask, labels = _fields(model, on_device_of(model, batch), "input_ids", "attention_mask", "labels")
         targets = labels[:, 1:]
         counted = (targets != UNSCORED) & (mask[:, :-1] == 1)
         first = _first(counted)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import argparse
+import re
+
 from blackbox_zo._paths import expanded
 from oracles.llm._rows import unescaped
 from oracles.llm._settings import OBJECTIVES, RATES
 from oracles.options import SEED, Table, count, option, positive, whole
 
-__all__ = ["EXAMPLE", "OPTIONS"]
+__all__ = ["EXAMPLE", "OPTIONS", "device"]
 
 EXAMPLE = """examples:
   blackbox-zo finetune --model DIR --data train.jsonl --template '{text:57t} All in all, it was' \\
@@ -19,6 +22,14 @@ default learning rates (few: any --select other than all and top):
 """ + "\n".join(
     f"  {optimizer:<8}  {select:<3}  {rate:g}" for optimizer, rates in RATES.items() for select, rate in rates.items()
 )
+
+
+def device(text: str) -> str:
+    """The name of a device of torch, or "auto"; whether it is there is seen once torch is loaded."""
+    if re.fullmatch(r"[a-z]+(:[0-9]+)?", text) is None:
+        raise argparse.ArgumentTypeError(f"must be auto, cpu, cuda, cuda:1, mps or another device, got {text!r}")
+    return text
+
 
 OPTIONS: Table = {
     "task": (
@@ -136,10 +147,14 @@ OPTIONS: Table = {
         ),
         option("--micro-batch", "maximum examples per forward pass", whole, metavar="N"),
         option(
-            "--device", "where the model runs; default: cuda if there is a card with room for it, else cpu",
-            choices=("cpu", "cuda"),
+            "--device", "where the model runs: cpu, cuda, cuda:1, mps or another device of torch; default auto: the "
+            "accelerator with the most memory free, if there is room for the model on it, else cpu",
+            device, metavar="DEVICE",
         ),
-        option("--dtype", "dtype of the weights", choices=("float32", "bfloat16"), default="float32", decides=True),
+        option(
+            "--dtype", "dtype of the weights", choices=("float32", "bfloat16", "float16"), default="float32",
+            decides=True,
+        ),
     ),
     "validation and output": (
         option(
