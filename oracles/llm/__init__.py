@@ -20,6 +20,7 @@ if _TYPE_CHECKING:
     from oracles.llm.data import prompts as prompts
     from oracles.llm.data import read_rows as read_rows
     from oracles.llm.data import text as text
+    from oracles.llm.data import tokenised as tokenised
     from oracles.llm.losses import Accuracy as Accuracy
     from oracles.llm.losses import Completion as Completion
     from oracles.llm.losses import Generation as Generation
@@ -39,7 +40,7 @@ else:
         "_oracle": ("LossOracle",),
         "data": (
             *("Examples", "Template", "chat", "classification", "completion", "label_tokens"),
-            *("prompt_completion", "prompts", "read_rows", "text"),
+            *("prompt_completion", "prompts", "read_rows", "text", "tokenised"),
         ),
         "losses": ("Accuracy", "Completion", "Generation", "LabelWords", "exact_match", "f1"),
         "models": ("load_model",),

@@ -104,8 +104,7 @@ class Tuning:
                 if callable(wanted)
                 else {name: _Stoppable(self, measure) for name, measure in wanted.items()}
             )
-            held_out = validation.batches(16) if isinstance(validation, Examples) else validation
-            evaluator = Evaluator(model, held_out, found, variable)
+            evaluator = Evaluator(model, validation, found, variable)
             self.measures = [
                 Measure(VALIDATION, lambda _: evaluator() if numbers is None else numbers(evaluator()), evaluate_every)
             ]

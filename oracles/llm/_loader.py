@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, IterableDataset
 
+from oracles.llm._examples import Examples
+
 __all__ = ["LoaderBatches", "as_batches"]
 
 _GENERATOR = "`DataLoader(..., shuffle=True, generator=torch.Generator().manual_seed(0))`"
@@ -34,6 +36,8 @@ def as_batches(batches: Any) -> Any:
         raise TypeError(
             f"`batches` must be a list of batches, a function of the step or a `DataLoader`, not `{kind}`; {advice}."
         )
+    if isinstance(batches, Examples):
+        raise TypeError("`batches` are `Examples`; say how many a step takes, `examples.shuffled(16)`.")
     if not callable(batches) and not (hasattr(batches, "__len__") and hasattr(batches, "__getitem__")):
         raise TypeError(
             "`batches` must be a list of batches, a function from the step to one, or a `DataLoader`, so that a step "

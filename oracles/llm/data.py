@@ -30,6 +30,7 @@ __all__ = [
     "prompts",
     "read_rows",
     "text",
+    "tokenised",
 ]
 
 Rows = Sequence[Mapping[str, Any]]
@@ -67,6 +68,8 @@ def classification(
         value = _required(row, label_field, i)
         if trouble := is_nothing(value):
             raise RowError(i, f": field {label_field!r} {trouble}.")
+        if isinstance(value, float) and value.is_integer():  # whole numbers beside nulls in a table
+            value = int(value)
         if str(value).strip() not in names:
             raise RowError(
                 i,
@@ -162,6 +165,45 @@ def prompts(
     references = [_required(row, reference_field, i) for i, row in enumerate(rows)]
     tokens = _prompt_tokens(rows, tokenizer, template, max_length)
     return Examples(tokens, pad_token(tokenizer), reference=references)
+
+
+def tokenised(rows: Rows, tokenizer: Any, max_length: int | None = None) -> Examples:
+    """Examples for `Completion`: rows that are tokenised already, such as a dataset that was prepared for a Trainer.
+
+    Args:
+        rows: The rows: `input_ids`; also `attention_mask`, of which places with 0 are left out; and what is scored:
+            `labels`, -100 where not, else the places where all of `completion_mask` and `assistant_masks` are 1, else
+            all.
+        tokenizer: The model's tokenizer, for the padding token.
+        max_length: Maximum number of tokens; None takes the tokenizer's own limit.
+
+    Raises:
+        ValueError: A row lacks `input_ids`, is too long, has columns that differ in length, or has no scored token.
+    """
+    rows, tokens, labels = rows_of(rows), [], []
+    for i, row in enumerate(rows):
+        ids = [int(t) for t in _required(row, "input_ids", i)]
+        masks = [list(row[name]) for name in ("completion_mask", "assistant_masks") if row.get(name) is not None]
+        wanted = row.get("labels")
+        targets = [t if all(mask[j : j + 1] == [1] for mask in masks) else UNSCORED for j, t in enumerate(ids)]
+        targets = targets if wanted is None else [int(t) for t in wanted]
+        kept = [int(on) for on in row["attention_mask"]] if row.get("attention_mask") is not None else [1] * len(ids)
+        if any(len(column) != len(ids) for column in (targets, kept, *masks)):
+            raise RowError(i, f" has {len(ids)} `input_ids`, but another number of labels or of places in a mask.")
+        ids, targets = ([x for x, on in zip(column, kept, strict=True) if on] for column in (ids, targets))
+        if all(t == UNSCORED for t in targets[1:]):
+            raise RowError(
+                i,
+                f": no token is scored, as its labels are {UNSCORED} after the first. Was its answer cut off, or empty? "
+                "Allow more tokens when tokenising, or leave the row out.",
+            )
+        tokens.append(ids)
+        labels.append(targets)
+    return Examples(
+        fitting(tokens, tokenizer, max_length, "cut it when tokenising, or leave it out"),
+        pad_token(tokenizer),
+        labels=labels,
+    )
 
 
 def _texts(rows: Rows, tokenizer: Any, template: Template | str) -> list[str]:

@@ -21,7 +21,7 @@ from torch.utils.data import (
 )
 
 import blackbox_zo as bz
-from oracles.llm import Completion, LossOracle, evaluate, finetune
+from oracles.llm import Completion, Examples, LossOracle, evaluate, finetune
 from oracles.llm._loader import LoaderBatches
 from tests.oracles.llm.helpers import llama
 from tests.oracles.llm.test_losses import MODELS, answers
@@ -183,6 +183,7 @@ class Stream(IterableDataset[int]):
         (DataLoader(Noisy()), "gives another batch for the same indices each time"),
         (DataLoader(Stream()), r"iterable dataset.*`list\(loader\)`"),
         (DataLoader(Rows(1), batch_size=2, drop_last=True), "has no batches"),
+        (Examples([[5]], 0), r"`batches` are `Examples`; say how many a step takes, `examples.shuffled\(16\)`"),
         (iter([1]), "got a `list_iterator`. Of an iterator, give `list"),
         ({"x": torch.ones(2)}, "not `dict`; if it is one batch, give a list of it"),
     ],
@@ -195,6 +196,13 @@ def test_batches_that_a_step_cannot_name_are_refused(loader: Any, message: str) 
     with pytest.raises((ValueError, TypeError), match=message):
         LossOracle(model, loader, loss)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+@torch.no_grad()
+def test_examples_can_be_measured_on() -> None:
+    examples = Examples([[5, 6, 7], [8, 9]], 0, labels=[[-100, 6, 7], [-100, 9]])
+    want = Completion()(MODELS["llama"], examples.batch([0, 1])).mean()
+    assert evaluate(MODELS["llama"], examples, {"loss": Completion()})["loss"] == pytest.approx(float(want))
 
 
 def test_a_loader_that_shuffles_can_be_measured_on() -> None:

@@ -209,6 +209,8 @@ def test_classification() -> None:
         [{"text": "x", "y": "1"}, {"text": "x", "y": 0}], TOKENIZER, "{text}", ["a", "b"], "y", values=[0, 1]
     )
     assert own.label == [1, 0]
+    floats = data.classification([{"text": "x", "y": 1.0}], TOKENIZER, "{text}", ["a", "b"], "y", values=[0, 1])
+    assert floats.label == [1]
 
 
 def test_completion_counts_the_answer() -> None:
@@ -231,6 +233,26 @@ def test_text_counts_all_but_the_first() -> None:
     assert examples.tokens == [found] and examples.labels == [[-100, *found[1:]]]
     assert data.text(ROWS[:1], TOKENIZER, eos=False).tokens == [found[:-1]]
     assert data.text(ROWS[:1], TOKENIZER, "text:2t").tokens == [found[:2]]  # cut off, so it has no end
+
+
+def test_tokenised_rows_are_taken_as_they_are() -> None:
+    rows: list[dict[str, Any]] = [
+        {"input_ids": [5, 6, 7], "labels": [-100, -100, 7]},
+        {"input_ids": [0, 5, 6, 7], "attention_mask": [0, 1, 1, 1], "completion_mask": [0, 0, 0, 1], "labels": None},
+        {"input_ids": [5, 6]},
+    ]
+    examples = data.tokenised(rows, TOKENIZER)
+    assert examples.tokens == [[5, 6, 7], [5, 6, 7], [5, 6]]
+    assert examples.labels == [[-100, -100, 7], [-100, -100, 7], [5, 6]]
+    for row, message in (
+        ({"text": "x"}, "rows.1.: field 'input_ids' is missing"),
+        ({"input_ids": [5, 6], "labels": [5]}, "has 2 `input_ids`, but another number of labels"),
+        ({"input_ids": [5, 6], "completion_mask": [1]}, "has 2 `input_ids`, but another number of labels"),
+        ({"input_ids": [5, 6], "labels": [5, -100]}, "no token is scored.* cut off, or empty"),
+        ({"input_ids": [5] * 9}, "has 9 tokens, more than the limit of 8"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            data.tokenised([rows[0], row], TOKENIZER, 8)
 
 
 def test_prompts_keep_any_reference() -> None:
