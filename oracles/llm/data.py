@@ -194,7 +194,7 @@ def tokenised(rows: Rows, tokenizer: Any, max_length: int | None = None) -> Exam
         if all(t == UNSCORED for t in targets[1:]):
             raise RowError(
                 i,
-                f": no token is scored, as its labels are {UNSCORED} after the first. Was its answer cut off, or empty? "
+                f": no token is scored, as its labels are {UNSCORED} after the first. Was its answer cut off? "
                 "Allow more tokens when tokenising, or leave the row out.",
             )
         tokens.append(ids)
