@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,6 +87,12 @@ class Tuning:
         reuse: bool | Literal["keep"] = True,
         numbers: Callable[[Mapping[str, float]], Mapping[str, float]] | None = None,
     ) -> None:
+        if isinstance(train, Examples) and train.label and len(train) > 1 and len(set(train.label)) == 1:
+            warnings.warn(
+                f"All {len(train)} examples to learn from have one class, {train.label[0]}; there is nothing to tell "
+                "apart. Add examples of the others.",
+                stacklevel=2,
+            )
         variable = module if isinstance(module, Module) else Module(model, module)
         estimator = estimator or RandomVector(1e-3, batch_size, "lowrank")
         batches = train.shuffled(batch_size, seed) if isinstance(train, Examples) else train

@@ -21,7 +21,7 @@ from torch.utils.data import (
 )
 
 import blackbox_zo as bz
-from oracles.llm import Completion, Examples, LossOracle, evaluate, finetune
+from oracles.llm import Completion, Examples, LabelWords, LossOracle, evaluate, finetune
 from oracles.llm._loader import LoaderBatches
 from tests.oracles.llm.helpers import llama
 from tests.oracles.llm.test_losses import MODELS, answers
@@ -162,6 +162,12 @@ def test_a_run_on_a_loader_goes_on_as_if_never_ended(tmp_path: Any) -> None:
     run(5, "a")
     both = zip(run(9, "a"), run(9, "b"), strict=True)
     assert all(torch.equal(a, b) for a, b in both)
+
+
+def test_examples_of_one_class_are_said() -> None:
+    model, one = llama(), Examples([[5, 6], [7, 8]], 0, label=[1, 1])
+    with pytest.warns(UserWarning, match="All 2 examples to learn from have one class, 1; there is nothing to tell"):
+        finetune(model, one, LabelWords((5, 6)), steps=1, rule=bz.SGD(1e-3), batch_size=2)
 
 
 class Noisy(Rows):
