@@ -130,7 +130,9 @@ def _happened(engine: Engine, line: Known | Changed, rebuilt: Callable[[Any], An
     try:
         if engine.steps != line.steps:
             raise ValueError(f"it came after {line.steps} steps, not {engine.steps}")
-        if isinstance(line, Changed):
+        if isinstance(line, Changed) and line.keeps:
+            engine.reschedule(rebuilt(line.rule))
+        elif isinstance(line, Changed):
             engine.go_on(engine.ready(rebuilt(line.estimator), rebuilt(line.rule)))
         else:
             engine.inform(np.array(line.points), np.array(line.values))

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from blackbox_zo._describe import describe
+from blackbox_zo._describe import describe, spell
+from blackbox_zo._horizon import without_rates
 from blackbox_zo._known import check_feedback, check_method, known_values
 from blackbox_zo._standing import Standing
 from blackbox_zo._typing import Tree
@@ -94,6 +95,39 @@ class Steered(Standing):
         described = describe(estimator), describe(rule)
         self._happened(change_line(*described, engine.steps, self._asked_besides(-1)))
         engine.go_on(method)
+
+    def reschedule(self, rule: Rule) -> None:
+        """Go on at other learning rates, for instance those of a schedule over more steps.
+
+        Unlike after `change`, the search stays where it is, and the states of estimator and rule go on, such as moments
+        and the number of moves, at which a schedule is read. The journal has the new rule, so a replay gives the same
+        bits.
+
+        Args:
+            rule: The rule, equal to the present one in everything but `learning_rate`.
+
+        Raises:
+            ValueError: It differs in something else.
+            JournalLocked: A later search has taken the journal over.
+            OSError: The journal cannot be written.
+
+        Example:
+            >>> import blackbox_zo as bz, numpy as np
+            >>> s = bz.Search(np.ones(3), bz.RandomVector(0.1), bz.SGD(bz.Cosine(0.1, 0.0, 100)))
+            >>> s.reschedule(bz.SGD(bz.Cosine(0.1, 0.0, 200)))
+            >>> s.rule.learning_rate.steps
+            200
+        """
+        engine, described = self._engine, describe(rule)
+        if without_rates(described) != without_rates(describe(engine.rule)):
+            raise ValueError(
+                f"`reschedule` changes learning rates only: the rule is {spell(describe(engine.rule))}, here it is "
+                f"{spell(described)}. Use `change` for another method."
+            )
+        self._happened(
+            change_line(describe(engine.estimator), described, engine.steps, self._asked_besides(-1), keeps=True)
+        )
+        engine.reschedule(rule)
 
     def _happened(self, line: str) -> None:
         """Write a line of its own kind."""

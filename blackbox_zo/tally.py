@@ -61,6 +61,8 @@ class Tally:
 
     def event(self, line: Known | Changed) -> str:
         """Describe what happened between answers, in one line."""
+        if isinstance(line, Changed) and line.keeps:
+            return f"after {line.steps} steps the learning rate changed: {spell(line.rule)}"
         if isinstance(line, Changed):
             return f"after {line.steps} steps the method changed to {spell(line.estimator)}"
         good = [v for v in line.values if v == v]

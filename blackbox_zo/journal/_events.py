@@ -41,6 +41,7 @@ class Changed(NamedTuple):
         steps: Number of steps asked before.
         asked: Other steps asked since the previous line; see `Answers.asked`.
         number: Number of the line in the file, from 1.
+        keeps: Whether only learning rates changed, so that the states of estimator and rule go on.
     """
 
     estimator: Any
@@ -48,6 +49,7 @@ class Changed(NamedTuple):
     steps: int
     asked: Asked = ()
     number: int = 0
+    keeps: bool = False
 
 
 def known_line(points: Floats, values: Floats, steps: int, asked: Asked) -> str:
@@ -56,9 +58,10 @@ def known_line(points: Floats, values: Floats, steps: int, asked: Asked) -> str:
     return _line("known", [[point, None if value != value else value] for point, value in pairs], steps, asked)
 
 
-def change_line(estimator: Any, rule: Any, steps: int, asked: Asked) -> str:
+def change_line(estimator: Any, rule: Any, steps: int, asked: Asked, keeps: bool = False) -> str:
     """The line of a change of method, from the descriptions of the new one."""
-    return _line("change", {"estimator": estimator, "rule": rule}, steps, asked)
+    what = {"estimator": estimator, "rule": rule, **({"keeps": True} if keeps else {})}
+    return _line("change", what, steps, asked)
 
 
 def _line(kind: str, what: Any, steps: int, asked: Asked) -> str:
@@ -78,7 +81,7 @@ def event_of(entry: Mapping[str, Any], number: int) -> Known | Changed | None:
     asked = [(int(s), int(at), int(done)) for s, at, done in entry.get("asked", ())]
     if "change" in entry:
         what = entry["change"]
-        return Changed(what["estimator"], what["rule"], int(entry["steps"]), asked, number)
+        return Changed(what["estimator"], what["rule"], int(entry["steps"]), asked, number, bool(what.get("keeps")))
     points = [[float(v) for v in point] for point, _ in entry["known"]]
     values = [math.nan if value is None else float(value) for _, value in entry["known"]]
     return Known(points, values, int(entry["steps"]), asked, number)

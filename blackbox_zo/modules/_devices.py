@@ -18,6 +18,8 @@ __all__ = ["full_precision", "is_coarse", "sent", "uses_tf32", "weights_of"]
 def sent(array: np.ndarray[Any, Any], device: torch.device) -> torch.Tensor:
     """An array as a tensor on a device. To CUDA through pinned memory: from any other, a copy waits for what runs."""
     tensor = torch.from_numpy(array)
+    if device.type == "mps" and tensor.dtype is torch.float64:  # which it does not have
+        tensor = tensor.float()
     if device.type != "cuda":
         return tensor.to(device)
     return tensor.pin_memory().to(device, non_blocking=True)

@@ -12,12 +12,15 @@ if _TYPE_CHECKING:
     from oracles.llm._oracle import LossOracle as LossOracle
     from oracles.llm.data import Examples as Examples
     from oracles.llm.data import Template as Template
+    from oracles.llm.data import chat as chat
     from oracles.llm.data import classification as classification
     from oracles.llm.data import completion as completion
     from oracles.llm.data import label_tokens as label_tokens
+    from oracles.llm.data import prompt_completion as prompt_completion
     from oracles.llm.data import prompts as prompts
     from oracles.llm.data import read_rows as read_rows
     from oracles.llm.data import text as text
+    from oracles.llm.data import tokenised as tokenised
     from oracles.llm.losses import Accuracy as Accuracy
     from oracles.llm.losses import Completion as Completion
     from oracles.llm.losses import Generation as Generation
@@ -36,8 +39,8 @@ else:
         "_hybrid": ("HybridOracle",),
         "_oracle": ("LossOracle",),
         "data": (
-            *("Examples", "Template", "classification", "completion", "label_tokens"),
-            *("prompts", "read_rows", "text"),
+            *("Examples", "Template", "chat", "classification", "completion", "label_tokens"),
+            *("prompt_completion", "prompts", "read_rows", "text", "tokenised"),
         ),
         "losses": ("Accuracy", "Completion", "Generation", "LabelWords", "exact_match", "f1"),
         "models": ("load_model",),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
 from typing import Any
 
@@ -10,6 +10,7 @@ import torch
 
 from blackbox_zo.modules import Module
 from blackbox_zo.modules._stacking import take_rows
+from oracles.llm._examples import Examples
 from oracles.llm._features import Features, is_faithful
 from oracles.llm._passes import Passes, batch_size, on_device_of
 from oracles.llm._per_example import per_example
@@ -33,9 +34,14 @@ class Evaluator:
     """
 
     def __init__(
-        self, model: torch.nn.Module, batches: Sequence[Any], measures: Measures, module: Module | None = None
+        self,
+        model: torch.nn.Module,
+        batches: Iterable[Any] | Examples,
+        measures: Measures,
+        module: Module | None = None,
     ) -> None:
-        self.model, self.batches = model, batches
+        batches = batches.batches(16) if isinstance(batches, Examples) else batches
+        self.model, self.batches = model, list(batches)  # a `DataLoader` may shuffle, and features are kept by number
         self.runs = [measures] if callable(measures) else [_named(n, measure) for n, measure in measures.items()]
         self.searched = {} if module is None else {id(p): name for name, p in module.parameters.items()}
         self.caches = [FeatureCache(model, _first(self.runs[0]), keep=False) for _ in batches]
@@ -90,12 +96,12 @@ def _first(run: Callable[[torch.nn.Module, Any], Mapping[str, torch.Tensor]]) ->
     return lambda model, batch: next(iter(run(model, batch).values()))
 
 
-def evaluate(model: torch.nn.Module, batches: Sequence[Any], measures: Measures) -> dict[str, float]:
+def evaluate(model: torch.nn.Module, batches: Iterable[Any] | Examples, measures: Measures) -> dict[str, float]:
     """The mean of each measure over all examples of some batches.
 
     Args:
         model: The model; evaluated with dropout off.
-        batches: What to measure on, such as `Examples.batches(16)`.
+        batches: What to measure on: batches, such as a `DataLoader`, or `Examples`.
         measures: Functions of (model, batch) by name, each returning one value per example; or one function that
             returns several such values by name.
 

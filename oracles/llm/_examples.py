@@ -28,6 +28,9 @@ class Examples:
         label: The class of each example, for `LabelWords`.
         labels: The target tokens of each example, for `Completion`: one per token, -100 where the loss ignores it.
         reference: The reference of each example, for `Generation`.
+
+    Raises:
+        ValueError: There is not one target for each example, or not one of `labels` for each token.
     """
 
     tokens: Sequence[Sequence[int]]
@@ -35,6 +38,17 @@ class Examples:
     label: Sequence[int] | None = None
     labels: Sequence[Sequence[int]] | None = None
     reference: Sequence[Any] | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("label", "labels", "reference"):
+            column = getattr(self, name)
+            if column is not None and len(column) != len(self.tokens):
+                raise ValueError(f"`Examples({name}=...)` has {len(column)} entries for {len(self.tokens)} examples.")
+        for i, (tokens, labels) in enumerate(zip(self.tokens, self.labels or (), strict=False)):
+            if len(tokens) != len(labels):
+                raise ValueError(
+                    f"`Examples(labels=...)` has {len(labels)} for the {len(tokens)} tokens of example {i}."
+                )
 
     def __len__(self) -> int:
         return len(self.tokens)

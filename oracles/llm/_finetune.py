@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
-from blackbox_zo._describe import rebuild
+from blackbox_zo._describe import describe, rebuild
+from blackbox_zo._horizon import recorded_rule
 from blackbox_zo._replay import find_public
 from blackbox_zo._stop import Stop
 from blackbox_zo.errors import JournalError
@@ -37,11 +39,13 @@ class Tuning:
         model: As in `finetune`, like the other arguments.
         train: Examples or batches.
         loss: Maps (model, batch) to one value per example.
-        rule: The rule.
+        rule: The rule. If the journal's run goes by the same one, but its schedule ends at another step, the run goes
+            on with the given one from where it is: the learning rate of step t is from then on what the new schedule
+            has at t. The states of the rule, such as moments, go on.
         batch_size: Examples per step.
         module: The searched parameters.
         estimator: The estimator.
-        validation: Examples for the measures.
+        validation: Examples, or batches, for the measures.
         measures: As in `evaluate`.
         evaluate_every: Steps between validations.
         seed: Seed of the directions and the order of the examples.
@@ -72,7 +76,7 @@ class Tuning:
         batch_size: int = 16,
         module: Module | str = "all",
         estimator: Estimator | None = None,
-        validation: Examples | None = None,
+        validation: Examples | Iterable[Any] | None = None,
         measures: Measures | None = None,
         evaluate_every: int = 0,
         seed: int = 0,
@@ -83,6 +87,12 @@ class Tuning:
         reuse: bool | Literal["keep"] = True,
         numbers: Callable[[Mapping[str, float]], Mapping[str, float]] | None = None,
     ) -> None:
+        if isinstance(train, Examples) and train.label and len(train) > 1 and len(set(train.label)) == 1:
+            warnings.warn(
+                f"All {len(train)} examples to learn from have one class, {train.label[0]}; there is nothing to tell "
+                "apart. Add examples of the others.",
+                stacklevel=2,
+            )
         variable = module if isinstance(module, Module) else Module(model, module)
         estimator = estimator or RandomVector(1e-3, batch_size, "lowrank")
         batches = train.shuffled(batch_size, seed) if isinstance(train, Examples) else train
@@ -101,11 +111,20 @@ class Tuning:
                 if callable(wanted)
                 else {name: _Stoppable(self, measure) for name, measure in wanted.items()}
             )
-            evaluator = Evaluator(model, validation.batches(16), found, variable)
+            evaluator = Evaluator(model, validation, found, variable)
             self.measures = [
                 Measure(VALIDATION, lambda _: evaluator() if numbers is None else numbers(evaluator()), evaluate_every)
             ]
-        self.search = Search(variable, estimator, rule, seed=seed, journal=journal)
+        if journal is not None and not isinstance(journal, Journal):
+            journal = Journal(journal)
+        self._rule = rule
+        goes_by = rule if journal is None else recorded_rule(journal.path, rule)
+        self.search = Search(variable, estimator, goes_by, seed=seed, journal=journal)
+
+    @property
+    def rescheduled(self) -> bool:
+        """Whether the learning rates from now on are others than those that the journal's run has gone by."""
+        return bool(describe(self.search.rule) != describe(self._rule))
 
     def run(
         self,
@@ -127,6 +146,8 @@ class Tuning:
         """
         self._stop = stop
         left = max(0, steps - self.search.moves)
+        if left and self.rescheduled:
+            self.search.reschedule(self._rule)
         return Run(
             self.search, self.oracle, steps=left, patience=patience, time_limit=time_limit, measures=self.measures,
             observers=observers, stop=stop,
@@ -201,7 +222,7 @@ def finetune(
             - `batch_size=16`: examples per step, if `train` is `Examples`;
             - `module="all"`: the searched parameters: a `Module` of the model, or its argument `select`;
             - `estimator`: by default one low-rank direction per example, radius 1e-3;
-            - `validation`: examples for the measures;
+            - `validation`: examples, or batches, for the measures;
             - `measures`: as in `evaluate`; by default the loss alone;
             - `evaluate_every=0`: steps between validations; 0 validates only before the first step and after the last;
             - `seed=0`: seed of the directions and the order of the examples;

@@ -12,6 +12,7 @@ from typing import Any, final
 import torch
 
 from blackbox_zo._checks import check_at_least
+from oracles.llm._passes import on_device_of
 from oracles.llm._tokens import pad_token
 
 __all__ = ["Generation", "exact_match", "f1"]
@@ -63,6 +64,7 @@ class Generation:
 
     def texts(self, model: Any, batch: Mapping[str, Any]) -> list[str]:
         """The generated text after each prompt."""
+        batch = on_device_of(model, batch)
         ids, mask = batch["input_ids"], batch["attention_mask"]
         if not bool((mask[:, -1] == 1).all()):
             raise ValueError("`Generation` appends to the last column, so prompts must be padded on the left.")

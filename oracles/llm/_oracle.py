@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias, cast
 
 import numpy as np
 import torch
+from torch.utils.data import DataLoader
 
 from blackbox_zo._typing import Floats, override
 from blackbox_zo.errors import OracleError
@@ -17,8 +18,10 @@ from blackbox_zo.modules._displaced import Displacements
 from blackbox_zo.modules._stacking import Unstackable
 from blackbox_zo.oracle import Oracle
 from blackbox_zo.proposal import Proposal
+from oracles.llm._batches import NOTHING_SCORED, scores_something
 from oracles.llm._eager import eagerly, uncompiled
 from oracles.llm._features import Features
+from oracles.llm._loader import as_batches
 from oracles.llm._ownership import Owned, Ownership
 from oracles.llm._passes import Passes, is_out_of_memory, on_device_of
 from oracles.llm._reach import Reached
@@ -29,7 +32,7 @@ from oracles.llm._trial import Disagreement, Trial
 __all__ = ["Batches", "Loss", "LossOracle", "nine_digits"]
 
 Loss: TypeAlias = Callable[[torch.nn.Module, Any], torch.Tensor]
-Batches: TypeAlias = Sequence[Any] | Callable[[int], Any]
+Batches: TypeAlias = Sequence[Any] | Callable[[int], Any] | DataLoader[Any]
 
 NOT_FINITE = "the loss is NaN or infinite; use a smaller learning rate or radius, or fp32"
 
@@ -50,9 +53,10 @@ class LossOracle(Oracle):
 
     Args:
         model: The model whose parameters the search's `Module` holds. In evaluation mode, or without dropout.
-        batches: A sequence of batches, used in turn, or a function from the step number to a batch. A batch is a dict
-            or tuple of tensors (and lists) with the examples along the first axis; tensors on the CPU are moved to the
-            model's device.
+        batches: A sequence of batches, used in turn, a function from the step number to a batch, or a `DataLoader`, of
+            which a step's batch is a function of its number, too: where it shuffles it needs a generator, whose seed
+            and the number of the pass over the data give the order. A batch is a dict or tuple of tensors (and lists)
+            with the examples along the first axis; tensors on the CPU are moved to the model's device.
         loss: A function of (model, batch) that returns one value per example, shape (B,), each of its own row alone.
             It need not be differentiable. Only "scratch" accepts a scalar, the mean over the batch.
         sweep: "batched" evaluates all queries in one forward pass, "scratch" uses one pass per query. "auto" takes
@@ -111,11 +115,13 @@ class LossOracle(Oracle):
             raise ValueError(f"`LossOracle(micro_batch=...)` must be at least 1, got {micro_batch}.")
         if reuse not in (True, False, "keep"):
             raise ValueError(f"`LossOracle(reuse=...)` must be True, False or 'keep', got {reuse!r}.")
+        batches = cast(Sequence[Any] | Callable[[int], Any], as_batches(batches))
         if not callable(batches) and not len(batches):
             raise ValueError("`LossOracle(batches=...)` is empty; give at least one batch.")
         if not callable(loss):
             raise TypeError(f"`LossOracle(loss=...)` must be a function of (model, batch), got {loss!r:.60}.")
-        self.model, self.batches, self.loss = model, batches, loss
+        self.model, self.loss = model, loss
+        self.batches: Sequence[Any] | Callable[[int], Any] = batches
         self.sweep, self.directions_per = sweep, directions_per
         self.passes = Passes(micro_batch)
         self.ownership = Ownership(model, loss, self.passes, examples)
@@ -140,8 +146,10 @@ class LossOracle(Oracle):
         """
         self._adopt(self._chosen(proposal.state(self)))
         tried, sweep = set(self._tried), self.sweep
-        displacements = self._displacements(proposal)
-        values = self.values(displacements, self.batch(proposal.step))
+        displacements, batch = self._displacements(proposal), self.batch(proposal.step)
+        if not scores_something(batch):
+            return Values(np.full(proposal.n, np.nan), info=[{"error": NOTHING_SCORED}] * proposal.n)
+        values = self.values(displacements, batch)
         if self._tried != tried or self.sweep != sweep:
             found = {"tried": sorted(self._tried - tried), "sweep": self.sweep, "reason": self.reason}
             proposal.learn(self, int(proposal.ids[0]), found)

@@ -274,7 +274,7 @@ class Ownership:
             raise TypeError(
                 f"`loss(model, batch)` must return a tensor with one value per example, got {values!r:.60}."
             )
-        return np.asarray(values.detach().double().cpu().numpy())
+        return np.asarray(values.detach().cpu().double().numpy())
 
 
 _KNOWN = {(name,) for name in _BY_EXAMPLE}

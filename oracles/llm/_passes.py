@@ -126,7 +126,8 @@ def _values(batch: Any) -> Iterator[Any]:
 
 def on_device_of(model: torch.nn.Module, batch: Any) -> Any:
     """A batch whose tensors on the CPU are moved to the model's device; those on another device stay where they are."""
-    device = next((p.device for p in model.parameters() if not p.is_meta), torch.device("cpu"))
+    parameters = getattr(model, "parameters", tuple)  # a loss may be called with anything that is like a model
+    device = next((p.device for p in parameters() if not p.is_meta), torch.device("cpu"))
     if device.type == "cpu":
         return batch
 

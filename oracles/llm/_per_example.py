@@ -21,7 +21,7 @@ def per_example(values: Any, count: int, mean_too: bool) -> Floats:
     """
     if not isinstance(values, torch.Tensor):
         raise TypeError(f"`loss(model, batch)` must return a tensor with one value per example, got {values!r:.60}.")
-    flat = values.detach().double().cpu().numpy()
+    flat = values.detach().cpu().double().numpy()  # MPS has no fp64
     if flat.shape == (count,):
         return np.asarray(flat)
     if mean_too and flat.ndim == 0:

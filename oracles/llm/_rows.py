@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any, final
 
 from blackbox_zo._paths import expanded
+from oracles.llm._tables import parquet
 
-__all__ = ["RowError", "Template", "read_rows"]
+__all__ = ["RowError", "Template", "field_to_learn", "is_nothing", "read_rows", "unescaped"]
 
 _PIECE = re.compile(r"\{\{|\}\}|\{([^{}:]*)(?::([^{}]*))?\}|[{}]")
 _LIMIT = re.compile(r"[1-9][0-9]*t?")
@@ -37,14 +38,15 @@ def read_rows(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
 
     Args:
         path: A .jsonl file with one object per line, a .json file with a list of objects, or a .csv or .tsv file whose
-            first line names the fields. Encoded in UTF-8.
+            first line names the fields, all encoded in UTF-8; or a .parquet file, which needs pyarrow or fastparquet.
 
     Raises:
         FileNotFoundError: The file does not exist.
         ValueError: The file has another extension, is empty, is not UTF-8, or has a malformed line or row.
+        ModuleNotFoundError: It is a .parquet file, and no package that reads it is installed.
     """
     path = expanded(path)
-    readers = {".jsonl": _jsonl, ".json": _json, ".csv": _csv, ".tsv": _csv}
+    readers = {".jsonl": _jsonl, ".json": _json, ".csv": _csv, ".tsv": _csv, ".parquet": parquet}
     reader = readers.get(path.suffix.lower())
     if reader is None:
         raise ValueError(f"File {str(path)!r}: the name must end in {', '.join(readers)}.")
@@ -110,6 +112,17 @@ def _named(names: list[str], values: list[str], where: str) -> dict[str, Any]:
     return dict(zip(names, values, strict=True))
 
 
+def field_to_learn(row: Mapping[str, Any]) -> str:
+    """The field, by trl's names, that says what a row is: that of a conversation, "prompt", or "" for none."""
+    found = next((name for name in ("messages", "conversations") if name in row), "")
+    return found or ("prompt" if "prompt" in row and "completion" in row else "")
+
+
+def unescaped(text: str) -> str:
+    r"""A text as it is typed in a shell, with `\n`, `\t`, `\r` and `\\` as in Python; other backslashes are kept."""
+    return re.sub(r"\\([ntr\\])", lambda found: {"n": "\n", "t": "\t", "r": "\r"}.get(found[1], "\\"), text)
+
+
 @final
 @dataclass(frozen=True)
 class Template:
@@ -173,19 +186,32 @@ class Template:
             index: Index of the row, for error messages.
 
         Raises:
-            ValueError: A field is missing, null, or neither text nor a number; or a limit in tokens has no tokenizer.
+            ValueError: A field is missing, null or empty, or neither text nor a number; or a limit in tokens has no
+                tokenizer.
         """
         parts = [text + _cut(self._value(row, name, index), limit, tokenizer) for text, name, limit in self._pieces]
         return "".join(parts) + self.tail
 
+    def uncut(self, row: Mapping[str, Any]) -> str:
+        """A row whose fields can be filled in, filled in without their limits."""
+        return "".join(text + str(row[name]) for text, name, _ in self._pieces) + self.tail
+
     def _value(self, row: Mapping[str, Any], name: str, index: int) -> str:
         value = row.get(name)
-        if value is None:
-            trouble = "is null" if name in row else f"is missing; the row has {', '.join(map(repr, row))}"
+        if trouble := is_nothing(value):
+            if name not in row:
+                trouble = f"is missing; the row has {', '.join(map(repr, row))}"
             raise RowError(index, f": field {name!r} of the template {self.text!r} {trouble}.")
         if not isinstance(value, str | int | float):
             raise RowError(index, f": field {name!r} must be text or a number, got {value!r:.80}.")
         return str(value)
+
+
+def is_nothing(value: Any) -> str:
+    """What is wrong with a field that holds nothing, "" if it holds something. In CSV, what is null is empty."""
+    if value is None or value != value:  # NaN is what pandas makes of null
+        return "is null; leave the row out"
+    return "is empty; leave the row out" if isinstance(value, str) and not value.strip() else ""
 
 
 def _cut(value: str, limit: str, tokenizer: Any) -> str:

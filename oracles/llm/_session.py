@@ -16,6 +16,7 @@ from blackbox_zo.run import Observer, Run
 from oracles.kind import Kind, Session
 from oracles.llm._finetune import Tuning
 from oracles.llm._folders import save
+from oracles.llm._room import there
 from oracles.llm._settings import Settings
 from oracles.llm._tally import Pace, TuningTally, memory
 from oracles.llm._task import Task, fingerprint, task_of
@@ -85,6 +86,10 @@ class TuningSession(Session):
         every = sum(p.numel() for p in self.model.parameters())
         rows = f"{len(self.task.train):,} rows to learn from, {len(self.task.validation):,} to validate on"
         yield f"{self.chosen.model_name}: {searched:,} of {every:,} parameters searched; {rows}{_place(self.model)}"
+        yield from self.task.notes
+        if self.tuning.rescheduled and self.begun_at < self.given.steps:
+            kind, end = self.given.lr_schedule, self.given.steps
+            yield f"From step {self.begun_at} on, the learning rate is that of a {kind} schedule over {end} steps."
 
     @override
     def run(self, observers: Sequence[Observer], stop: Stop) -> Run:
@@ -142,9 +147,10 @@ def _place(model: Any) -> str:
     """Where the model runs, if there is a choice."""
     import torch
 
-    if not torch.cuda.is_available():
-        return ""
-    return f"; on {torch.cuda.get_device_name()}" if model.device.type == "cuda" else "; on the CPU"
+    if model.device.type == "cpu":
+        return "; on the CPU" if len(there()) > 1 else ""
+    card = f", {torch.cuda.get_device_name(model.device)}" if model.device.type == "cuda" else ""
+    return f"; on {model.device}{card}"
 
 
 def load(name: str, dtype: str, device: str = "cpu") -> tuple[Any, Any]:
@@ -175,7 +181,7 @@ def _context(model: Any, tokenizer: Any) -> int:
 def _problem(chosen: Settings, task: Task, size: int) -> dict[str, Any]:
     """The problem, which is equal for two runs if one may continue the other's journal."""
     given: argparse.Namespace = chosen.given
-    typed = ("dtype", "template", "answer", "text", "objective", "mask", "no_decay")
+    typed = ("dtype", "template", "answer", "text", "turns", "no_eos", "objective", "mask", "no_decay")
     rows = {"train": task.train, "validation": task.validation}
     return {
         "model": chosen.model_name,
@@ -196,4 +202,6 @@ def _settings(chosen: Settings, model: Any) -> dict[str, Any]:
     kept: dict[str, Any] = {name: getattr(given, name) for name in ("model", "steps", "sweep", "reuse", "micro_batch")}
     kept |= {"data": str(given.data), "eval_every": chosen.eval_every, "lr_schedule": given.lr_schedule}
     kept["device"] = model.device.type
+    if given.chat_template is not None:
+        kept["chat_template"] = given.chat_template.read_text(encoding="utf-8")
     return {**kept, "local": Path(given.model).expanduser().exists()}

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from blackbox_zo.estimators import RandomVector
 from blackbox_zo.rules import SGD, Adam, ClipScalar, Cosine, Linear, Momentum, Rule, Schedule, WeightDecay, chain
 from oracles.llm._folders import check_target
+from oracles.llm._rows import field_to_learn, read_rows
 from oracles.options import BadInput, told
 
 __all__ = ["OBJECTIVES", "RATES", "Settings", "settings_of"]
@@ -32,7 +33,12 @@ DEFAULTS: dict[str, dict[str, Any]] = {
 OBJECTIVES = ("labels", "loss", "accuracy", "exact-match", "f1")
 """All choices of --objective."""
 
-_FITTING = {"labels": OBJECTIVES[:3], "answer": ("loss", "exact-match", "f1"), "text": ("loss",)}
+_WRITTEN = ("loss", "exact-match", "f1")
+
+_FITTING = {"labels": OBJECTIVES[:3], "answer": _WRITTEN, "text": ("loss",), "messages": _WRITTEN, "prompt": _WRITTEN}
+
+_GIVEN = {"messages": "rows with messages", "prompt": "rows with prompt and completion"}
+"""What says the kind of the examples where no option does."""
 
 _MEMORY = 20
 """Number of estimates that --optimizer momentum keeps; the truncation omits 12 % of the velocity."""
@@ -46,14 +52,16 @@ class Settings:
 
     Attributes:
         given: The options, completed by `DEFAULTS`.
-        learns: Kind of the examples: "labels", "answer" or "text".
+        learns: Kind of the examples: "labels", "answer", "text", "messages" or "prompt" (and completion).
+        field: With "messages", the field that holds them.
         labels: The words of the classes, with "labels".
         values: Values in the data for these labels.
         select: The parameters to tune.
     """
 
     given: argparse.Namespace
-    learns: Literal["labels", "answer", "text"]
+    learns: Literal["labels", "answer", "text", "messages", "prompt"]
+    field: str
     labels: tuple[str, ...]
     values: tuple[str, ...]
     select: str
@@ -148,10 +156,10 @@ def settings_of(given: argparse.Namespace) -> Settings:
         BadInput: They conflict, or a path cannot be written.
     """
     named = [name for name in ("labels", "answer", "text") if getattr(given, name) is not None]
-    if len(named) != 1:
-        have = "none" if not named else " and ".join(f"--{name}" for name in named)
-        raise BadInput(f"Give one of --labels, --answer and --text, got {have}.")
-    learns: Any = named[0]
+    if len(named) > 1:
+        raise BadInput(f"Give one of --labels, --answer and --text, got {' and '.join(f'--{n}' for n in named)}.")
+    field = "" if named else _field_of(given)
+    learns: Any = named[0] if named else "prompt" if field == "prompt" else "messages"
     given.objective = given.objective or _FITTING[learns][0]
     _check_task(given, learns)
     _check_method(given)
@@ -166,7 +174,24 @@ def settings_of(given: argparse.Namespace) -> Settings:
     for name, value in DEFAULTS.get(select, DEFAULTS[""]).items():
         if getattr(given, name) is None:
             setattr(given, name, value)
-    return Settings(given, learns, labels, values, select)
+    return Settings(given, learns, field, labels, values, select)
+
+
+def _field_of(given: argparse.Namespace) -> str:
+    """The field that says what is to be learnt, where no option does."""
+    why = "Give one of --labels, --answer and --text, got none"
+    if given.template is not None:
+        raise BadInput(f"{why}.")
+    try:
+        row = read_rows(given.data)[0]
+    except (ValueError, OSError, ModuleNotFoundError) as error:
+        raise BadInput(str(error)) from error
+    if field := field_to_learn(row):
+        return field
+    raise BadInput(
+        f"{why}. Only rows with the field messages, or prompt and completion, need none of them; those of "
+        f"{str(given.data)!r} have {', '.join(map(repr, row))}."
+    )
 
 
 def _words(text: str | None, option: str) -> tuple[str, ...]:
@@ -179,15 +204,22 @@ def _words(text: str | None, option: str) -> tuple[str, ...]:
 def _check_task(given: argparse.Namespace, learns: str) -> None:
     if given.objective not in _FITTING[learns]:
         raise BadInput(
-            f"--objective {given.objective} does not go with --{learns}, which takes {', '.join(_FITTING[learns])}."
+            f"--objective {given.objective} does not go with {_GIVEN.get(learns, f'--{learns}')}, which takes "
+            f"{', '.join(_FITTING[learns])}."
         )
     if learns == "text" and given.template is not None:
         raise BadInput("--text uses a field as it is; remove --template.")
-    if learns != "text" and given.template is None:
+    if learns in ("labels", "answer") and given.template is None:
         raise BadInput(f"--{learns} needs a prompt; add --template, such as '{{text}} All in all, it was'.")
     for name, option in (("values", "--values"), ("label_field", "--label-field")):
         if getattr(given, name) is not None and learns != "labels":
             raise BadInput(f"{option} goes with --labels only.")
+    if given.turns is not None and learns != "messages":
+        raise BadInput("--turns goes with rows of messages only.")
+    if given.no_eos and learns in ("labels", "messages"):
+        raise BadInput("--no-eos goes with --answer, --text, and rows of prompt and completion only.")
+    if given.chat_template is not None and learns not in _GIVEN:
+        raise BadInput(f"--chat-template goes with rows of messages only, not with --{learns}, which uses no template.")
     if given.max_new_tokens is not None and given.objective not in ("exact-match", "f1"):
         raise BadInput(
             "--max-new-tokens goes with --objective exact-match or f1 only; other objectives generate no text."

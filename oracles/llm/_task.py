@@ -13,9 +13,21 @@ from typing import Any
 import torch
 
 from blackbox_zo.randomness import Key
+from oracles.llm._chat import asked
 from oracles.llm._rows import RowError
 from oracles.llm._settings import Settings
-from oracles.llm.data import Examples, Template, classification, completion, label_tokens, prompts, read_rows, text
+from oracles.llm.data import (
+    Examples,
+    Template,
+    chat,
+    classification,
+    completion,
+    label_tokens,
+    prompt_completion,
+    prompts,
+    read_rows,
+    text,
+)
 from oracles.llm.losses import Accuracy, Completion, Generation, LabelWords, exact_match, f1
 from oracles.options import BadInput
 
@@ -40,6 +52,7 @@ class Task:
         loss: The objective, which is minimised.
         measures: The validation measures: maps a model and a batch to values by name.
         score: The measure, higher is better, that is one minus the loss; empty if there is none.
+        notes: What to say about the data before the run.
     """
 
     train: Examples
@@ -47,6 +60,7 @@ class Task:
     loss: Loss
     measures: Callable[[torch.nn.Module, Any], Mapping[str, torch.Tensor]]
     score: str
+    notes: tuple[str, ...] = ()
 
     def numbers(self, measured: Mapping[str, float]) -> dict[str, float]:
         """The measures to show."""
@@ -66,6 +80,9 @@ def task_of(settings: Settings, tokenizer: Any, context: int) -> Task:
     """
     given = settings.given
     most = context - settings.max_new_tokens
+    if given.chat_template is not None:
+        with _about(given.chat_template):
+            tokenizer.chat_template = _read(given.chat_template)
     with _about(given.data):
         if settings.learns == "labels":
             words = label_tokens(tokenizer, settings.labels, given.template)
@@ -75,6 +92,7 @@ def task_of(settings: Settings, tokenizer: Any, context: int) -> Task:
             train, validation = everything, _examples(settings, read_rows(given.validation), tokenizer, most)
     else:
         train, validation = _held_out(everything, given.seed, given.data)
+    notes = tuple(_classes(settings, train, validation)) if settings.learns == "labels" else ()
     if settings.generates:
         score = exact_match if given.objective == "exact-match" else f1
         loss: Loss = Generation(tokenizer, score, settings.max_new_tokens)
@@ -84,7 +102,29 @@ def task_of(settings: Settings, tokenizer: Any, context: int) -> Task:
         return Task(train, validation, Completion(), _alone(Completion()), "")
     over = LabelWords(words, "labels" if given.objective == "labels" else "vocabulary")
     loss = Accuracy(over) if given.objective == "accuracy" else over
-    return Task(train, validation, loss, over.measures, "")
+    return Task(train, validation, loss, over.measures, "", notes)
+
+
+def _classes(settings: Settings, train: Examples, validation: Examples) -> Iterator[str]:
+    """Notes on classes without rows.
+
+    Raises:
+        BadInput: All rows to learn from have one class.
+    """
+    field, names = settings.given.label_field or "label", settings.values or settings.labels
+    for rows, where, examples in (
+        (len(train), "to learn from", train),
+        (len(validation), "to validate on", validation),
+    ):
+        missing = sorted(set(range(len(names))) - set(examples.label or ()))
+        if len(missing) == len(names) - 1:
+            only = next(name for i, name in enumerate(names) if i not in missing)
+            said = f"All {rows} rows {where} have one class: field {field!r} is {only!r}"
+            if examples is train:
+                raise BadInput(f"{said}. There is nothing to tell apart; add rows of the others, or check --values.")
+            yield f"{said}; their accuracy says little."
+        elif missing:
+            yield f"No row {where} has the class {', '.join(repr(names[i]) for i in missing)}."
 
 
 def _alone(loss: Loss) -> Callable[[torch.nn.Module, Any], Mapping[str, torch.Tensor]]:
@@ -102,16 +142,23 @@ def fingerprint(examples: Examples) -> str:
 
 def _examples(settings: Settings, rows: list[dict[str, Any]], tokenizer: Any, most: int) -> Examples:
     given = settings.given
+    eos = not given.no_eos
+    if settings.learns in ("messages", "prompt") and settings.generates:
+        return asked(rows, tokenizer, settings.field, most)
+    if settings.learns == "messages":
+        return chat(rows, tokenizer, settings.field, given.turns or "all", most)
+    if settings.learns == "prompt":
+        return prompt_completion(rows, tokenizer, most, eos)
     if settings.learns == "text":
-        return text(rows, tokenizer, given.text, most)
+        return text(rows, tokenizer, given.text, most, eos)
     if settings.learns == "labels":
         field, values = given.label_field or "label", settings.values or settings.labels
         return classification(rows, tokenizer, given.template, settings.labels, field, most, values)
     if not settings.generates:
-        return completion(rows, tokenizer, given.template, given.answer, most)
+        return completion(rows, tokenizer, given.template, given.answer, most, eos)
     answer = Template(given.answer)
-    asked = [{**row, _REFERENCE: _reference(answer, row, tokenizer, i)} for i, row in enumerate(rows)]
-    return prompts(asked, tokenizer, given.template, _REFERENCE, most)
+    wanted = [{**row, _REFERENCE: _reference(answer, row, tokenizer, i)} for i, row in enumerate(rows)]
+    return prompts(wanted, tokenizer, given.template, _REFERENCE, most)
 
 
 def _reference(answer: Template, row: Mapping[str, Any], tokenizer: Any, index: int) -> str | list[str]:
@@ -134,6 +181,12 @@ def _held_out(examples: Examples, seed: int, path: Path) -> tuple[Examples, Exam
     return examples.pick(order[:first]), examples.pick(order[first:])
 
 
+def _read(path: Path) -> str:
+    if not path.is_file():
+        raise BadInput(f"--chat-template {str(path)!r} does not exist; check the path.")
+    return path.read_text(encoding="utf-8")
+
+
 @contextmanager
 def _about(path: Path) -> Iterator[None]:
     """Inside this block, turn a ValueError about the user's data into `BadInput`."""
@@ -141,5 +194,5 @@ def _about(path: Path) -> Iterator[None]:
         yield
     except RowError as error:
         raise BadInput(f"Row {error.row + 1} of {str(path)!r}{error.trouble}") from error
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, FileNotFoundError, ModuleNotFoundError) as error:
         raise BadInput(str(error)) from error

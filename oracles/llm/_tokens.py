@@ -80,7 +80,12 @@ def _start(tokenizer: Any) -> list[int]:
     return next((full[:i] for i in range(len(full)) if full[i : i + len(bare)] == bare), [])
 
 
-def fitting(tokens: list[list[int]], tokenizer: Any, max_length: int | None) -> list[list[int]]:
+def fitting(
+    tokens: list[list[int]],
+    tokenizer: Any,
+    max_length: int | None,
+    advice: str = "cut its field in the template, as `{text:57t}` does after 57 tokens",
+) -> list[list[int]]:
     """Return `tokens` if no list is longer than `max_length` (default: the tokenizer's own limit).
 
     Raises:
@@ -91,8 +96,7 @@ def fitting(tokens: list[list[int]], tokenizer: Any, max_length: int | None) -> 
         if len(ids) > most:
             raise RowError(
                 i,
-                f" has {len(ids)} tokens, more than the limit of {most} (`max_length`); cut its field in the template, "
-                "as `{text:57t}` does after 57 tokens.",
+                f" has {len(ids)} tokens, more than the limit of {most} (`max_length`); {advice}.",
             )
         if not ids:
             raise RowError(i, " has no tokens; leave it out.")

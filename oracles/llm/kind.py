@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, final
 
+from blackbox_zo._horizon import recorded_horizon
 from blackbox_zo._typing import override
 from blackbox_zo.journal import JournalReader
 from blackbox_zo.tally import Tally
@@ -15,7 +16,7 @@ from oracles.llm._folders import check_target, save
 from oracles.llm._page import page_of
 from oracles.llm._settings import settings_of
 from oracles.llm._tally import TuningTally
-from oracles.llm.options import EXAMPLE, OPTIONS
+from oracles.llm.options import EXAMPLE, OPTIONS, device
 from oracles.options import BadInput, Table, option, told
 from oracles.page import Page
 
@@ -40,7 +41,14 @@ class FineTuneKind(Kind):
             option(
                 "--dtype",
                 "finetune runs: dtype of the weights; default: the one named in the journal",
-                choices=("float32", "bfloat16"),
+                choices=("float32", "bfloat16", "float16"),
+            ),
+            option(
+                "--device",
+                "finetune runs: where the moves are replayed; default: on an accelerator if the run was on one and "
+                "there is one here, else cpu",
+                device,
+                metavar="DEVICE",
             ),
         )
     }
@@ -48,7 +56,7 @@ class FineTuneKind(Kind):
         "train": "set of training rows (--data, --validation)",
         "validation": "set of validation rows (--data, --validation)",
         "estimator": "estimator (--directions, --distribution, --difference, --radius, --rank, --blocks)",
-        "rule": "rule (--optimizer, --lr, --lr-schedule with --steps, --weight-decay, --clip)",
+        "rule": "rule (--optimizer, --lr, --lr-schedule, --weight-decay, --clip)",
         "dimension": "number of searched parameters (--model, --select)",
         "start": "digest of the initial weights (--model)",
     }
@@ -56,6 +64,7 @@ class FineTuneKind(Kind):
     @override
     def open(self, given: argparse.Namespace, settings: dict[str, Any]) -> Session:
         """A model, its task, and a search over its parameters."""
+        given.steps = _horizon(given) or given.steps
         chosen = settings_of(given)
         from oracles.llm._session import TuningSession
 
@@ -90,11 +99,21 @@ class FineTuneKind(Kind):
         from oracles.llm._finetune import replay
         from oracles.llm._session import load
 
-        model, tokenizer = load(base, dtype)
+        there = (header.get("settings") or {}).get("device", "cpu")
+        model, tokenizer = load(base, dtype, given.device or ("cpu" if there == "cpu" else "auto"))
         with told():
             module = replay(reader, model, given.step)
+        tokenizer.chat_template = (header.get("settings") or {}).get("chat_template") or tokenizer.chat_template
         save(model, tokenizer, given.output)
         yield f"{given.output}: {base} after step {module.version} of {reader.path}"
+
+
+def _horizon(given: argparse.Namespace) -> int | None:
+    """Where the schedule of a resumed run ends, if it was extended and no --steps is typed now; else None."""
+    words = ((given.header or {}).get("settings") or {}).get("arguments")
+    if words is None or any(word.partition("=")[0] == "--steps" for word in given.typed[len(words) :]):
+        return None
+    return recorded_horizon(given.journal)
 
 
 def _base(header: Mapping[str, Any]) -> str:

@@ -1,12 +1,13 @@
 """Losses of a causal language model on a batch, one value per example: lower is better.
 
 A batch is a dict of tensors and lists with the B examples along the first axis. Each value depends on its own example
-only, so batches may be stacked, and examples padded on either side.
+only, so batches may be stacked, and examples padded on either side. Tensors on the CPU are moved to the model's device.
 """
 
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, final
@@ -14,11 +15,13 @@ from typing import Any, final
 import torch
 
 from blackbox_zo._checks import check_choice
+from oracles.llm._batches import check_same
 from oracles.llm._examples import UNSCORED
 from oracles.llm._generation import Generation as Generation
 from oracles.llm._generation import exact_match as exact_match
 from oracles.llm._generation import f1 as f1
 from oracles.llm._head import scores_of
+from oracles.llm._passes import on_device_of
 
 __all__ = ["Accuracy", "Completion", "Generation", "LabelWords", "exact_match", "f1"]
 
@@ -59,6 +62,7 @@ class LabelWords:
         return self._loss_and_scores(model, batch)[0]
 
     def _loss_and_scores(self, model: Any, batch: Mapping[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
+        batch = on_device_of(model, batch)
         label = _labels(batch, len(self.token_ids))
         if self.over == "labels":
             scores = self.scores(model, batch)
@@ -69,6 +73,7 @@ class LabelWords:
 
     def measures(self, model: Any, batch: Mapping[str, Any]) -> dict[str, torch.Tensor]:
         """`loss` and `accuracy`, (B,) each. Accuracy is 1 or 0, or NaN if the loss is not finite."""
+        batch = on_device_of(model, batch)
         loss, scores = self._loss_and_scores(model, batch)
         right = scores.argmax(-1) == batch["label"]
         return {"loss": loss, "accuracy": torch.where(loss.isfinite(), right.float(), torch.nan)}
@@ -82,6 +87,7 @@ class LabelWords:
 
     def scores(self, model: Any, batch: Mapping[str, Any]) -> torch.Tensor:
         """The logits of the classes' words, (B, number of classes). `label` is not needed."""
+        batch = on_device_of(model, batch)
         return scores_of(model, self.token_ids, lambda: _next_token(model, batch))
 
     def predict(self, model: Any, batch: Mapping[str, Any]) -> torch.Tensor:
@@ -102,6 +108,7 @@ class Accuracy:
 
     def __call__(self, model: Any, batch: Mapping[str, Any]) -> torch.Tensor:
         """The losses, (B,). Raises the same errors as `LabelWords`."""
+        batch = on_device_of(model, batch)
         label = _labels(batch, len(self.words.token_ids))
         return (self.words.predict(model, batch) != label).float()
 
@@ -116,36 +123,40 @@ class Completion:
     """Cross-entropy of chosen tokens, such as an answer, or of a whole text, averaged over the scored tokens.
 
     A batch has `input_ids`, `attention_mask` and `labels`, (B, T). The label at t is the token at t, predicted from the
-    tokens before it, or -100 if it is not scored. The first token of a text is never scored.
+    tokens before it, or -100 if it is not scored. The first token of a text is never scored. An example without a
+    scored token counts as no loss: its value is 0, whatever the weights, and a warning says so.
     """
 
     def __call__(self, model: Any, batch: Mapping[str, Any]) -> torch.Tensor:
         """The losses, (B,).
 
         Raises:
-            ValueError: An example has no scored token, or the batch lacks a field.
+            ValueError: The batch lacks a field, or its fields differ in length.
         """
-        ids, mask, labels = _fields(model, batch, "input_ids", "attention_mask", "labels")
+        ids, mask, labels = _fields(model, on_device_of(model, batch), "input_ids", "attention_mask", "labels")
         targets = labels[:, 1:]
         counted = (targets != UNSCORED) & (mask[:, :-1] == 1)
         first = _first(counted)
         z = _logits(model, ids[:, :-1], mask[:, :-1], counted.shape[1] - first)
         targets, counted = targets[:, first:], counted[:, first:]
         losses = _cross_entropy(z, targets.clamp(min=0))
-        return torch.where(counted, losses, 0.0).sum(1) / counted.sum(1)
+        return torch.where(counted, losses, 0.0).sum(1) / counted.sum(1).clamp(min=1)
 
 
 def _first(counted: torch.Tensor) -> int:
-    """The first column of (B, T) in which any example has a scored token."""
+    """The first column of (B, T) in which any example has a scored token; the last one if there is none."""
     width = counted.shape[1]
+    if not width:
+        raise ValueError("Every example of the batch has one token; `Completion` needs a second one, to score.")
     columns = torch.arange(width, device=counted.device)
-    starts = torch.where(counted, columns, width).amin(1).tolist() if width else [0] * len(counted)
+    starts = torch.where(counted, columns, width).amin(1).tolist()
     if width in starts:
-        raise ValueError(
-            f"Example {starts.index(width)} of the batch has no scored token: its `labels` are {UNSCORED} "
-            "everywhere after its first token. Give it an answer, or leave it out."
+        warnings.warn(
+            f"An example has no scored token: its `labels` are {UNSCORED} everywhere after its first token. It counts "
+            "as no loss. Was its answer cut off, or empty? Allow more tokens, cut the prompt instead, or leave it out.",
+            stacklevel=3,
         )
-    return int(min(starts))
+    return int(min([*starts, width - 1]))
 
 
 def _next_token(model: Any, batch: Mapping[str, Any]) -> torch.Tensor:
@@ -204,6 +215,7 @@ def _labels(batch: Mapping[str, Any], classes: int) -> torch.Tensor:
 def _fields(model: Any, batch: Mapping[str, Any], *names: str) -> list[torch.Tensor]:
     """Fields of (B, T). If the model puts tokens before the text, padding moves to the right, not between the two."""
     fields = [_field(batch, name) for name in names]
+    check_same(dict(zip(names, fields, strict=True)))
     if not _places_itself(model):
         return fields
     order = _field(batch, "attention_mask").argsort(dim=1, descending=True, stable=True)

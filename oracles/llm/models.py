@@ -14,6 +14,7 @@ from typing import Any
 
 from blackbox_zo._checks import check_choice
 from oracles._files import appearing_folder
+from oracles.llm._room import chosen_device, need_of
 
 __all__ = ["cache_folder", "converted", "gguf_in_package", "load_model", "once"]
 
@@ -32,8 +33,9 @@ def load_model(name: str | os.PathLike[str], dtype: str = "float32", device: str
         name: A folder written by `save_pretrained`, a hub id, a path that ends in .gguf, or "package:NAME", the
             .gguf file inside an installed Python package.
         dtype: Type of the weights: "float32", "bfloat16", "float16" or "float64".
-        device: Device of the model: any that torch has, such as "cuda"; or "auto": "cuda" if a card has room for the
-            model, else "cpu".
+        device: Device of the model: any that torch has, such as "cuda:1", "mps" or "cpu"; or "auto": the accelerator
+            with the most memory free, if that is enough for the model and a step, else the CPU. The weights are read
+            straight to it.
 
     Returns:
         The model and the tokenizer, both of transformers.
@@ -41,53 +43,34 @@ def load_model(name: str | os.PathLike[str], dtype: str = "float32", device: str
     Raises:
         FileNotFoundError: The path does not exist, or the folder holds no model.
         ValueError: The file is not a GGUF file, the hub has no such model, `dtype` is not one of the four, or there
-            is no CUDA card.
+            is no such device, or it has too little memory. That is said before any weights are read.
         ModuleNotFoundError: The package is not installed.
     """
     check_choice("load_model", _DTYPES, dtype=dtype)
-    _check_device(device)
-    model, tokenizer = _found(name, dtype)
-    return model.to(_fitting(model) if device == "auto" else device), tokenizer
+    chosen_device(device, None)  # before a model is fetched or converted
+    return _found(name, dtype, device)
 
 
-def _check_device(device: str) -> None:
-    import torch
-
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise ValueError(f"Device {device!r}: torch finds no CUDA card here; use 'cpu' or 'auto'.")
-
-
-def _fitting(model: Any) -> str:
-    """A card, if there is one with room for the model and half as much again for activations; else the CPU."""
-    import torch
-
-    if not torch.cuda.is_available():
-        return "cpu"
-    size = sum(t.numel() * t.element_size() for t in (*model.parameters(), *model.buffers()))
-    free, _ = torch.cuda.mem_get_info()
-    return "cuda" if 1.5 * size <= free else "cpu"
-
-
-def _found(name: str | os.PathLike[str], dtype: str) -> tuple[Any, Any]:
+def _found(name: str | os.PathLike[str], dtype: str, device: str) -> tuple[Any, Any]:
     text = os.fspath(name)
     if text.startswith("package:"):
-        return _load(str(converted(gguf_in_package(text.removeprefix("package:")))), dtype)
+        return _load(str(converted(gguf_in_package(text.removeprefix("package:")))), dtype, device)
     path = Path(text).expanduser()
     if path.suffix == ".gguf":
-        return _load(str(converted(path)), dtype)
+        return _load(str(converted(path)), dtype, device)
     if path.is_dir():
         if not any((path / config).is_file() for config in ("config.json", "adapter_config.json")):
             raise FileNotFoundError(
                 f"Model {text!r} is a folder without config.json; "
                 "give a folder written by `save_pretrained` of a model and of its tokenizer."
             )
-        return _load(str(path), dtype)
+        return _load(str(path), dtype, device)
     if path.is_file():
         raise ValueError(f"Model {text!r} is a file, but not a .gguf file; give the model's folder.")
     if isinstance(name, os.PathLike) or _is_path(text):
         raise FileNotFoundError(f"Model {text!r} does not exist; check the path.")
     try:
-        return _load(text, dtype)
+        return _load(text, dtype, device)
     except OSError as error:
         reason = str(error).strip().partition("\n")[0]
         raise ValueError(
@@ -183,14 +166,16 @@ def _convert(gguf: Path, folder: Path) -> None:
         tokenizer.save_pretrained(folder)
 
 
-def _load(name: str, dtype: str) -> tuple[Any, Any]:
+def _load(name: str, dtype: str, device: str) -> tuple[Any, Any]:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     auto: Any = AutoModelForCausalLM
     with _quiet() if Path(name).is_dir() else contextlib.nullcontext():  # a download may show its progress
         tokenizer = AutoTokenizer.from_pretrained(name)
-        model = auto.from_pretrained(name, dtype=getattr(torch, dtype))
+        device = chosen_device(device, need_of(name, dtype))
+        where = {} if device == "cpu" else {"device_map": {"": device}}  # the weights never are on the CPU
+        model = auto.from_pretrained(name, dtype=getattr(torch, dtype), **where)
     return model.eval(), tokenizer
 
 

@@ -2,29 +2,45 @@
 
 from __future__ import annotations
 
+import argparse
+import re
+
 from blackbox_zo._paths import expanded
+from oracles.llm._rows import unescaped
 from oracles.llm._settings import OBJECTIVES, RATES
 from oracles.options import SEED, Table, count, option, positive, whole
 
-__all__ = ["EXAMPLE", "OPTIONS"]
+__all__ = ["EXAMPLE", "OPTIONS", "device"]
 
 EXAMPLE = """examples:
   blackbox-zo finetune --model DIR --data train.jsonl --template '{text:57t} All in all, it was' \\
       --labels great,terrible --values pos,neg --steps 500 --journal run.jsonl --save tuned
-  blackbox-zo finetune --model DIR --data qa.jsonl --template 'Q: {question} A:' --answer ' {answer}' --objective f1
+  blackbox-zo finetune --model DIR --data qa.jsonl --template 'Q: {question}\\nA:' --answer ' {answer}' --objective f1
+  blackbox-zo finetune --model DIR --data chats.jsonl --steps 500 --journal run.jsonl
 
 default learning rates (few: any --select other than all and top):
 """ + "\n".join(
     f"  {optimizer:<8}  {select:<3}  {rate:g}" for optimizer, rates in RATES.items() for select, rate in rates.items()
 )
 
+
+def device(text: str) -> str:
+    """The name of a device of torch, or "auto"; whether it is there is seen once torch is loaded."""
+    if re.fullmatch(r"[a-z]+(:[0-9]+)?", text) is None:
+        raise argparse.ArgumentTypeError(f"must be auto, cpu, cuda, cuda:1, mps or another device, got {text!r}")
+    return text
+
+
 OPTIONS: Table = {
     "task": (
         option("--model", "a folder, a hub id, a .gguf file, or package:NAME", required=True, decides=True),
-        option("--data", "training data: .jsonl, .json, .csv or .tsv", expanded, required=True, metavar="FILE"),
+        option(
+            "--data", "training data: .jsonl, .json, .csv, .tsv or .parquet; rows with the fields messages, or prompt "
+            "and completion, say themselves what is to be learnt", expanded, required=True, metavar="FILE",
+        ),
         option(
             "--template", "the prompt; {name} stands for a field, {name:57} for its first 57 characters, {name:57t} "
-            "for its first 57 tokens", metavar="TEXT", decides=True,
+            "for its first 57 tokens; \\n is a new line, \\t a tab", unescaped, metavar="TEXT", decides=True,
         ),
         option(
             "--labels", "classify: predict one of these words, each a single token, after the template",
@@ -37,12 +53,24 @@ OPTIONS: Table = {
         option("--label-field", "field that holds the class; default label", metavar="NAME"),
         option(
             "--answer", "learn to write this template, such as ' {answer}', after --template",
-            metavar="TEXT", decides=True,
+            unescaped, metavar="TEXT", decides=True,
         ),
         option("--text", "language modelling on the whole text of a field", metavar="FIELD", decides=True),
         option(
+            "--turns", "of the field messages, learn all turns of the assistant or the last; default all",
+            choices=("all", "last"), decides=True,
+        ),
+        option(
+            "--chat-template", "a file with the chat template, in Jinja, in place of the tokenizer's own",
+            expanded, metavar="FILE",
+        ),
+        option(
+            "--no-eos", "do not add the end-of-text token to what is learnt (a model then does not learn to stop)",
+            action="store_true", decides=True,
+        ),
+        option(
             "--objective", "with --labels: labels (cross-entropy over the labels), loss (over the vocabulary) or "
-            "accuracy; with --answer: loss, or exact-match or f1 of the generated text; default: the first",
+            "accuracy; else loss, or, except with --text, exact-match or f1 of the generated text; default: the first",
             choices=OBJECTIVES, decides=True,
         ),
         option(
@@ -71,7 +99,9 @@ OPTIONS: Table = {
         ),
         option("--lr", "learning rate; defaults are listed below", positive, metavar="X"),
         option(
-            "--lr-schedule", "default cosine with --select top, else constant", choices=("constant", "linear", "cosine")
+            "--lr-schedule", "from --lr to 0 at --steps; a run that goes on with other --steps has the rates of the "
+            "new schedule from there on; default cosine with --select top, else constant",
+            choices=("constant", "linear", "cosine"),
         ),
         option("--radius", "perturbation radius; default 0.01 with --select top, else 0.001", positive, metavar="X"),
         option("--directions", "directions per step; default: one per example", whole, metavar="N"),
@@ -117,10 +147,14 @@ OPTIONS: Table = {
         ),
         option("--micro-batch", "maximum examples per forward pass", whole, metavar="N"),
         option(
-            "--device", "where the model runs; default: cuda if there is a card with room for it, else cpu",
-            choices=("cpu", "cuda"),
+            "--device", "where the model runs: cpu, cuda, cuda:1, mps or another device of torch; default auto: the "
+            "accelerator with the most memory free, if there is room for the model on it, else cpu",
+            device, metavar="DEVICE",
         ),
-        option("--dtype", "dtype of the weights", choices=("float32", "bfloat16"), default="float32", decides=True),
+        option(
+            "--dtype", "dtype of the weights", choices=("float32", "bfloat16", "float16"), default="float32",
+            decides=True,
+        ),
     ),
     "validation and output": (
         option(

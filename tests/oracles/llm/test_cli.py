@@ -390,7 +390,7 @@ def test_a_journal_of_another_run_is_refused_by_name(here: Path, capsys: pytest.
     refused("its --batch-size is 16, here it is 8", "--batch-size", "8")
     refused("its --dtype is 'float32', here it is 'bfloat16'", "--dtype", "bfloat16")
     refused("its --seed is 0, here it is 1", "--seed", "1")
-    refused("--lr-schedule with --steps, --weight-decay, --clip) is SGD(learning_rate=0.0001), here", "--lr", "0.5")
+    refused("--lr-schedule, --weight-decay, --clip) is SGD(learning_rate=0.0001), here", "--lr", "0.5")
     refused("estimator (--directions, --distribution, --difference, --radius", "--radius", "0.5")
     refused("its --select is 'all', here it is 'norm'", "--select", "norm")
     refused("its --mask is None, here it is 0.5", "--mask", "0.5")
@@ -695,17 +695,3 @@ def test_the_page_of_a_run_from_python(here: Path, capsys: pytest.CaptureFixture
         assert code_of(["export", f"{name}.jsonl", "-o", "new"]) == 2
         assert "does not name the run's base model; give it with --model" in capsys.readouterr().err
     assert capsys.readouterr().err == ""
-
-
-def test_where_the_model_runs(here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """Said where torch sees a card, and kept in the journal, which another device may go on with."""
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert code_of(typed("--device", "cuda")) == 2
-    assert "Device 'cuda': torch finds no CUDA card here" in capsys.readouterr().err
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (0, 1 << 40))
-    assert code_of(typed("--steps", "1", "--journal", "run.jsonl", "--quiet")) == 0
-    assert read(here / "run.jsonl")[0]["settings"]["device"] == "cpu"
-    assert code_of(typed("--steps", "1", "--device", "cpu")) == 0
-    captured = capsys.readouterr()
-    assert "12 to validate on; on the CPU\n" in captured.out + captured.err

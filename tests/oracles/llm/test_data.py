@@ -70,7 +70,7 @@ def test_rows_are_read(tmp_path: Path, name: str, text: str) -> None:
         ("a.csv", 'a,b\n1,"2\n', "Line 2 of .* cannot be read"),
         ("a.csv", b"a\n\xff\n", "is not UTF-8 text"),
         ("a.jsonl", b'{"a": "\xff"}\n', "is not UTF-8 text"),
-        ("a.txt", "a", r"must end in \.jsonl, \.json, \.csv, \.tsv"),
+        ("a.txt", "a", r"must end in \.jsonl, \.json, \.csv, \.tsv, \.parquet"),
     ],
 )
 def test_what_is_no_table_is_refused(tmp_path: Path, name: str, text: str | bytes, message: str) -> None:
@@ -92,7 +92,7 @@ def test_a_template_is_filled() -> None:
     assert template.fill({"a": 1.5, "b": "abcdef", "c": 0}) == "{1.5} abc: 1.5 {x}"
 
 
-@given(st.text(max_size=40), st.integers(1, 12))
+@given(st.text(max_size=40).filter(str.strip), st.integers(1, 12))
 def test_a_limit_in_tokens_is_the_longest_beginning_that_fits(value: str, most: int) -> None:
     cut = Template(f"{{t:{most}t}}").fill({"t": value}, TOKENIZER)
     assert value.startswith(cut)
@@ -139,6 +139,8 @@ def test_a_template_that_means_nothing_is_refused(text: str, message: str) -> No
     [
         ({"b": 1, "c": 2}, r"rows\[7\]: field 'a' of the template '{a}' is missing; the row has 'b', 'c'"),
         ({"a": None}, r"rows\[7\]: field 'a' .* is null"),
+        ({"a": float("nan")}, r"rows\[7\]: field 'a' .* is null"),
+        ({"a": " \n"}, r"rows\[7\]: field 'a' .* is empty; leave the row out"),
         ({"a": ["x"]}, r"rows\[7\]: field 'a' must be text or a number, got \['x'\]"),
     ],
 )
@@ -207,25 +209,50 @@ def test_classification() -> None:
         [{"text": "x", "y": "1"}, {"text": "x", "y": 0}], TOKENIZER, "{text}", ["a", "b"], "y", values=[0, 1]
     )
     assert own.label == [1, 0]
+    floats = data.classification([{"text": "x", "y": 1.0}], TOKENIZER, "{text}", ["a", "b"], "y", values=[0, 1])
+    assert floats.label == [1]
 
 
 def test_completion_counts_the_answer() -> None:
     rows = [{"q": "What is it?", "answer": "The cat"}, {"q": "It", "answer": "was<end>"}]
     examples = data.completion(rows, TOKENIZER, "{q}")
-    assert examples.tokens == [ids("What is it? The cat"), ids("It was<end>")]
-    assert examples.labels == [[-100] * len(ids("What is it?")) + ids(" The cat"), [-100, *ids(" was"), 0]]
+    assert examples.tokens == [ids("What is it? The cat<end>"), ids("It was<end>")]
+    assert examples.labels == [[-100] * len(ids("What is it?")) + ids(" The cat<end>"), [-100, *ids(" was"), 0]]
+    assert data.completion(rows[:1], TOKENIZER, "{q}", eos=False).tokens == [ids("What is it? The cat")]
+    assert data.completion(rows[:1], TOKENIZER, "{q}", " {answer:3}").tokens == [ids("What is it? The")]  # cut off
 
 
 def test_completion_keeps_the_prompt_when_both_would_merge() -> None:
     examples = data.completion([{"q": "It w", "answer": "as"}], TOKENIZER, "{q}", "{answer}")
-    assert examples.tokens == [ids("It w") + ids("as")] != [ids("It was")]
+    assert examples.tokens == [ids("It w") + ids("as") + [0]] != [[*ids("It was"), 0]]
 
 
 def test_text_counts_all_but_the_first() -> None:
-    found = ids("The cat sat.")
+    found = ids("The cat sat.<end>")
     examples = data.text(ROWS[:1], TOKENIZER)
     assert examples.tokens == [found] and examples.labels == [[-100, *found[1:]]]
-    assert data.text(ROWS[:1], TOKENIZER, "text:2t").tokens == [found[:2]]
+    assert data.text(ROWS[:1], TOKENIZER, eos=False).tokens == [found[:-1]]
+    assert data.text(ROWS[:1], TOKENIZER, "text:2t").tokens == [found[:2]]  # cut off, so it has no end
+
+
+def test_tokenised_rows_are_taken_as_they_are() -> None:
+    rows: list[dict[str, Any]] = [
+        {"input_ids": [5, 6, 7], "labels": [-100, -100, 7]},
+        {"input_ids": [0, 5, 6, 7], "attention_mask": [0, 1, 1, 1], "completion_mask": [0, 0, 0, 1], "labels": None},
+        {"input_ids": [5, 6]},
+    ]
+    examples = data.tokenised(rows, TOKENIZER)
+    assert examples.tokens == [[5, 6, 7], [5, 6, 7], [5, 6]]
+    assert examples.labels == [[-100, -100, 7], [-100, -100, 7], [5, 6]]
+    for row, message in (
+        ({"text": "x"}, "rows.1.: field 'input_ids' is missing"),
+        ({"input_ids": [5, 6], "labels": [5]}, "has 2 `input_ids`, but another number of labels"),
+        ({"input_ids": [5, 6], "completion_mask": [1]}, "has 2 `input_ids`, but another number of labels"),
+        ({"input_ids": [5, 6], "labels": [5, -100]}, "no token is scored.* cut off"),
+        ({"input_ids": [5] * 9}, "has 9 tokens, more than the limit of 8"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            data.tokenised([rows[0], row], TOKENIZER, 8)
 
 
 def test_prompts_keep_any_reference() -> None:
@@ -244,7 +271,7 @@ def test_what_the_tokenizer_puts_at_the_ends() -> None:
     tok.backend_tokenizer.post_processor = ends
     assert tok("It")["input_ids"] == [a, *ids("It"), z]
     assert data.prompts([{"q": "It", "answer": 1}], tok, "{q}").tokens == [[a, *ids("It")]]
-    assert data.completion([{"q": "It", "answer": "was"}], tok, "{q}").tokens == [[a, *ids("It was")]]
+    assert data.completion([{"q": "It", "answer": "was"}], tok, "{q}").tokens == [[a, *ids("It was<end>")]]
 
 
 def test_the_pad_token_is_the_tokenizers_or_the_end_of_text() -> None:
@@ -272,16 +299,24 @@ def test_the_pad_token_is_the_tokenizers_or_the_end_of_text() -> None:
             r"rows\[0\] has 4 tokens, more than the limit of 3 \(`max_length`\); cut its field .* `{text:57t}`",
         ),
         (lambda: data.text([{"text": "It It"}, {"text": "It"}], TOKENIZER), r"rows\[1\]: field 'text' has 1 tokens"),
-        (lambda: data.text([{"text": ""}], TOKENIZER), r"rows\[0\] has no token"),
-        (lambda: data.text(ROWS, TOKENIZER, max_length=1), r"rows\[0\] has 4 tokens"),
-        (lambda: data.completion([{"q": "It", "a": ""}], TOKENIZER, "{q}", "{a}"), r"rows\[0\]: the answer is empty"),
+        (lambda: data.text([{"text": ""}], TOKENIZER), r"rows\[0\]: field 'text' of .* is empty; leave the row out"),
+        (lambda: data.text(ROWS, TOKENIZER, max_length=1), r"rows\[0\] has 5 tokens"),
+        (lambda: data.completion([{"q": "It"}], TOKENIZER, "{q}", ""), r"rows\[0\]: the answer is empty"),
         (
-            lambda: data.completion([{"q": "", "answer": "x"}], TOKENIZER, "{q}"),
+            lambda: data.completion([{"q": "It", "a": " "}], TOKENIZER, "{q}", "{a}"),
+            r"rows\[0\]: field 'a' .* is empty",
+        ),
+        (
+            lambda: data.completion([{"answer": "x"}], TOKENIZER, ""),
             r"rows\[0\]: the text before the answer is empty",
         ),
         (
+            lambda: data.classification([{"text": "x", "label": ""}], TOKENIZER, "{text}", ["great", "terrible"]),
+            r"rows\[0\]: field 'label' is empty",
+        ),
+        (
             lambda: data.completion([{"q": "It", "answer": "It was"}], TOKENIZER, "{q}", max_length=2),
-            r"rows\[0\] has 3 tokens, more than the limit of 2",
+            r"rows\[0\] has 4 tokens, more than the limit of 2",
         ),
         (
             lambda: data.prompts([{"q": "It"}], TOKENIZER, "{q}"),
@@ -299,7 +334,7 @@ def test_without_a_limit_the_tokenizers_own_counts() -> None:
     short = tokenizer(model_max_length=3)
     with pytest.raises(ValueError, match="more than the limit of 3"):
         data.text(ROWS, short)
-    assert len(data.text(ROWS, short, max_length=4)) == 2
+    assert len(data.text(ROWS, short, max_length=5)) == 2
 
 
 # -------------------------------------------------------------------------------------------------------- batches
@@ -318,6 +353,20 @@ def test_a_batch_is_padded_on_the_left() -> None:
     assert batch["label"].tolist() == [2, 0] and batch["example_id"].tolist() == [2, 0]
     assert batch["reference"] == ["c", "a"]
     assert set(Examples([[5]], 3).batch([0])) == {"input_ids", "attention_mask", "example_id"}
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"label": [1]}, r"`Examples\(label=...\)` has 1 entries for 2 examples"),
+        ({"labels": [[5]]}, r"`Examples\(labels=...\)` has 1 entries for 2 examples"),
+        ({"reference": ["a"] * 3}, r"`Examples\(reference=...\)` has 3 entries for 2 examples"),
+        ({"labels": [[5], [6]]}, r"`Examples\(labels=...\)` has 1 for the 2 tokens of example 1"),
+    ],
+)
+def test_examples_whose_columns_differ_in_length_are_refused(columns: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Examples([[5], [6, 7]], 0, **columns)
 
 
 def test_batches_in_order_have_all_examples() -> None:

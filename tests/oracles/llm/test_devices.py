@@ -13,7 +13,7 @@ from torch import nn
 from transformers import BatchEncoding
 
 from blackbox_zo._typing import override
-from oracles.llm import LossOracle
+from oracles.llm import Accuracy, Completion, Generation, LabelWords, LossOracle, exact_match
 from oracles.llm._evaluate import Evaluator
 from oracles.llm._features import is_faithful
 from oracles.llm._passes import is_out_of_memory, on_device_of
@@ -63,6 +63,20 @@ def test_an_oracle_and_an_evaluation_ask_on_the_models_device() -> None:
     assert LossOracle(Far(), lambda step: batch(), loss, reuse=False).batch(3)["x"].is_meta
     assert Evaluator(Far(), [batch()], {"loss": loss})() == {"loss": 0.0}
     assert seen == ["meta"]
+
+
+def test_losses_move_a_batch_when_they_are_called_alone() -> None:
+    """The first look at a value fails then, since "meta" has none."""
+    ones = torch.ones(2, 3, dtype=torch.long)
+    given = {"input_ids": ones, "attention_mask": ones, "labels": ones, "label": ones[:, 0] * 0}
+    words = LabelWords((1, 2))
+    for call in (words, words.measures, words.scores, words.predict, Accuracy(words), Completion(), texts):
+        with pytest.raises((NotImplementedError, RuntimeError), match="meta"):
+            call(Far(), given)
+
+
+def texts(model: Any, batch: Any) -> Any:
+    return Generation(None, exact_match).texts(model, batch)
 
 
 @pytest.mark.parametrize("text", ["CUDA out of memory.", "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `x`"])

@@ -323,16 +323,6 @@ def test_an_example_without_tokens_is_named() -> None:
         LabelWords(WORDS)(MODELS["llama"], batch)
 
 
-def test_an_example_without_an_answer_is_named() -> None:
-    batch = answers("left", [1, 1, 1, 1])
-    batch["labels"][1] = -100
-    with pytest.raises(ValueError, match="Example 1 of the batch has no scored token"):
-        Completion()(MODELS["llama"], batch)
-    one = {name: value[:, -1:] for name, value in answers("left", [1, 1, 1, 1]).items()}
-    with pytest.raises(ValueError, match="Example 0 of the batch has no scored token"):
-        Completion()(MODELS["llama"], one)
-
-
 def test_bad_generation_is_refused() -> None:
     tok = tokenizer()
     with pytest.raises(ValueError, match=r"`Generation\(max_new_tokens=...\)` must be a whole number"):

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from oracles.llm import models
-from oracles.llm.models import _fitting, cache_folder, converted, gguf_in_package, load_model, once
+from oracles.llm.models import cache_folder, converted, gguf_in_package, load_model, once
 from tests.oracles.llm.helpers import llama, tokenizer
 
 
@@ -241,23 +241,6 @@ def test_a_model_goes_to_the_device_asked_for(tmp_path: Path) -> None:
     folder = saved(tmp_path / "model")
     assert load_model(folder)[0].device.type == "cpu"
     assert load_model(folder, device="meta")[0].device.type == "meta"
-
-
-@pytest.mark.parametrize(("card", "free", "there"), [(False, 0, "cpu"), (True, 1.4, "cpu"), (True, 1.6, "cuda")])
-def test_a_card_is_taken_if_there_is_room_on_it(
-    monkeypatch: pytest.MonkeyPatch, card: bool, free: float, there: str
-) -> None:
-    model = torch.nn.Linear(9, 11)
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: card)
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (int(free * 4 * 110), 1 << 40))
-    assert _fitting(model) == there
-
-
-def test_a_card_that_is_not_there_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(ValueError, match="Device 'cuda': torch finds no CUDA card here; use 'cpu' or 'auto'"):
-        load_model(tmp_path, device="cuda")
-    assert load_model(saved(tmp_path / "model"), device="auto")[0].device.type == "cpu"
 
 
 def test_a_name_that_the_hub_does_not_know_says_so() -> None:
