@@ -15,6 +15,7 @@ from blackbox_zo._stop import Stop
 from blackbox_zo.errors import JournalError
 from blackbox_zo.estimators import Estimator, RandomVector
 from blackbox_zo.journal import Journal, JournalReader, read_journal
+from blackbox_zo.journal._header import same_start
 from blackbox_zo.measure import Measure
 from blackbox_zo.modules import Module
 from blackbox_zo.observers import Callback, display
@@ -252,7 +253,7 @@ def replay(journal: str | Path | JournalReader, model: torch.nn.Module, steps: i
     if isinstance(arguments["select"], tuple):
         arguments["select"] = list(arguments["select"])
     module = Module(model, **arguments)
-    if module.fingerprint() != header["start"]:
+    if not same_start(header["start"], module.fingerprint()):
         raise JournalError(f"Journal '{journal}' started from weights other than this model's. Give its base model.")
     estimator, rule = (rebuild(header[name], find_public) for name in ("estimator", "rule"))
     search = Search(module, estimator, rule, seed=header["seed"], max_staleness=header["max_staleness"])
