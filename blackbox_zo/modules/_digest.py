@@ -23,9 +23,9 @@ def of_parameters(model: torch.nn.Module) -> Iterator[bytes]:
 def of_buffers(model: torch.nn.Module) -> Iterator[bytes]:
     """The digest of each buffer, in order.
 
-    Buffers that are saved with the model, and whole numbers, count bit by bit. Floating-point buffers that are not saved
-    (rotary frequencies, tables of positions) are computed again at each load, and another device rounds them otherwise:
-    of these, shape and norm to three digits count.
+    Buffers that are saved with the model, and whole numbers, count bit by bit. Floating-point buffers that are not
+    saved (rotary frequencies, tables of positions) are computed again at each load, and another device rounds them
+    otherwise: of these, shape and norm to three digits count.
     """
     for name, buffer, saved in _buffers(model):
         yield _exact(name, buffer) if saved or not buffer.is_floating_point() else _rounded(name, buffer)
