@@ -101,10 +101,11 @@ def bert(kind: Any, **more: Any) -> Any:
 
 
 def bidirectional() -> dict[str, Any]:
+    rembert: Any = RemBertForCausalLM(RemBertConfig(**SIZES, input_embedding_size=16))
     return {
         "BertForMaskedLM": bert(BertForMaskedLM),
         "BertLMHeadModel": bert(BertLMHeadModel),
-        "RemBertForCausalLM": RemBertForCausalLM(RemBertConfig(**SIZES, input_embedding_size=16)).eval(),
+        "RemBertForCausalLM": rembert.eval(),
     }
 
 
