@@ -36,9 +36,10 @@ SIZES: Any = {
 def t5() -> Any:
     torch.manual_seed(0)
     config = T5Config(
-        vocab_size=VOCABULARY, d_model=16, d_kv=4, d_ff=24, num_layers=1, num_heads=4, decoder_start_token_id=0,
-        pad_token_id=0, eos_token_id=None, initializer_factor=8.0,
+        vocab_size=VOCABULARY, d_model=16, d_kv=4, d_ff=24, num_layers=1, num_heads=4, initializer_factor=8.0,
+        pad_token_id=0, eos_token_id=None,
     )  # fmt: skip
+    config.decoder_start_token_id = 0
     made: Any = T5ForConditionalGeneration(config)
     return made.eval()
 
@@ -121,8 +122,8 @@ def test_next_tokens_are_asked_of_causal_models_alone(loss: Any) -> None:
     for model, name in ((t5(), "T5ForConditionalGeneration"), (bart(), "BartForConditionalGeneration")):
         with pytest.raises(ValueError, match=f"but {name} has an encoder and a decoder"):
             loss(model, SCORED)
-    decoder: Any = BartForCausalLM(bart().config).eval()
-    for model in (llama(), gpt2(), decoder, bert(BertLMHeadModel, is_decoder=True)):
+    decoder: Any = BartForCausalLM(bart().config)
+    for model in (llama(), gpt2(), decoder.eval(), bert(BertLMHeadModel, is_decoder=True)):
         assert loss(model, SCORED).shape == (3,)
 
 

@@ -113,7 +113,8 @@ def test_a_loss_function_of_ones_own_is_minimised(tmp_path: Path) -> None:
         z, y = outputs.logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten()
         losses = F.cross_entropy(z, y, reduction="none")
         counted: torch.Tensor = (y != -100) * losses * (1 - (-losses).exp())
-        return counted.sum() / num_items_in_batch
+        total: torch.Tensor = counted.sum() / num_items_in_batch
+        return total
 
     trainer = made(tmp_path, llama(), options={"compute_loss_func": focal}, gradient_accumulation_steps=2)
     trainer.args.per_device_train_batch_size = 4
