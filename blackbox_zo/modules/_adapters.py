@@ -72,7 +72,7 @@ def _trainable(
 
 
 def _parts(model: torch.nn.Module) -> Iterator[Any]:
-    """The layers of peft: those with LoRA matrices, and those that train a copy of a module, or some tokens, beside them."""
+    """The layers of peft: with LoRA matrices, or with a trained copy of a module, or of some tokens, beside them."""
     tuners, beside = sys.modules.get("peft.tuners.tuners_utils"), sys.modules.get("peft.utils.other")
     if tuners is None or beside is None:  # nobody has imported peft, so the model has no layer of it
         return

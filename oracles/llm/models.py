@@ -14,6 +14,7 @@ from typing import Any
 
 from blackbox_zo._checks import check_choice
 from oracles._files import appearing_folder
+from oracles.llm._adapters import base_name, is_adapter, load_adapter
 
 __all__ = ["cache_folder", "converted", "gguf_in_package", "load_model", "once"]
 
@@ -29,20 +30,20 @@ def load_model(name: str | os.PathLike[str], dtype: str = "float32", device: str
     precision.
 
     Args:
-        name: A folder written by `save_pretrained`, a hub id, a path that ends in .gguf, or "package:NAME", the
-            .gguf file inside an installed Python package.
+        name: A folder written by `save_pretrained`, of a model or of an adapter of peft, which names its base; a hub
+            id; a path that ends in .gguf; or "package:NAME", the .gguf file inside an installed Python package.
         dtype: Type of the weights: "float32", "bfloat16", "float16" or "float64".
         device: Device of the model: any that torch has, such as "cuda"; or "auto": "cuda" if a card has room for the
             model, else "cpu".
 
     Returns:
-        The model and the tokenizer, both of transformers.
+        The model and the tokenizer, both of transformers; the model of peft for an adapter, which alone requires grad.
 
     Raises:
         FileNotFoundError: The path does not exist, or the folder holds no model.
-        ValueError: The file is not a GGUF file, the hub has no such model, `dtype` is not one of the four, or there
-            is no CUDA card.
-        ModuleNotFoundError: The package is not installed.
+        ValueError: The file is not a GGUF file, the hub has no such model, the adapter is of another base model,
+            `dtype` is not one of the four, or there is no CUDA card.
+        ModuleNotFoundError: The package is not installed, or peft for an adapter.
     """
     check_choice("load_model", _DTYPES, dtype=dtype)
     _check_device(device)
@@ -76,7 +77,10 @@ def _found(name: str | os.PathLike[str], dtype: str) -> tuple[Any, Any]:
     if path.suffix == ".gguf":
         return _load(str(converted(path)), dtype)
     if path.is_dir():
-        if not any((path / config).is_file() for config in ("config.json", "adapter_config.json")):
+        if is_adapter(path):
+            model, tokenizer = _found(base_name(path), dtype)
+            return load_adapter(path, model), _tokenizer_in(path) or tokenizer
+        if not (path / "config.json").is_file():
             raise FileNotFoundError(
                 f"Model {text!r} is a folder without config.json; "
                 "give a folder written by `save_pretrained` of a model and of its tokenizer."
@@ -192,6 +196,13 @@ def _load(name: str, dtype: str) -> tuple[Any, Any]:
         tokenizer = AutoTokenizer.from_pretrained(name)
         model = auto.from_pretrained(name, dtype=getattr(torch, dtype))
     return model.eval(), tokenizer
+
+
+def _tokenizer_in(folder: Path) -> Any:
+    """The tokenizer beside an adapter, if there is one."""
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(str(folder)) if (folder / "tokenizer_config.json").is_file() else None
 
 
 @contextlib.contextmanager

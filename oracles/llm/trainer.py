@@ -14,12 +14,13 @@ import blackbox_zo as bz
 from blackbox_zo._typing import override
 from blackbox_zo.modules import Module
 from blackbox_zo.modules._displaced import Displacements
+from oracles.llm._adapters import unsaved
 from oracles.llm._oracle import LossOracle
 from oracles.llm._trainer_arguments import ZOTrainingArguments as ZOTrainingArguments
 from oracles.llm._trainer_arguments import estimator_of, rule_of
 from oracles.llm._trainer_loss import ModelLoss
 from oracles.llm._trainer_objective import GivenObjective, Objective, TrainersObjective, another_objective
-from oracles.llm._trainer_step import StepUnderWay, TrainerRate, ZOOptimizer, evaluating
+from oracles.llm._trainer_step import StepUnderWay, TrainerRate, ZOOptimizer, evaluating, flags_of
 
 __all__ = ["ZOTrainer", "ZOTrainingArguments"]
 
@@ -157,7 +158,13 @@ class ZOTrainer(Trainer):
         return not isinstance(variable, Module) or any(now.get(n) is not p for n, p in variable.parameters.items())
 
     def _variable(self) -> Module:
-        return bz.Module(self.model, self.args.select, no_decay=self.args.no_decay)
+        variable = bz.Module(self.model, self.args.select, no_decay=self.args.no_decay)
+        if self.args.save_strategy != "no" and (lost := unsaved(self.model, variable.parameters)):
+            raise ValueError(
+                f"`select={self.args.select!r}` trains {lost!r}, which is no part of the model's adapter, and "
+                "checkpoints hold the adapter alone. Select 'lora', merge the adapter, or use `save_strategy='no'`."
+            )
+        return variable
 
     def _start(self) -> None:
         """Make the loss, the oracle, the optimiser and the search."""
@@ -173,7 +180,7 @@ class ZOTrainer(Trainer):
         self._rate = TrainerRate(self.optimizer)
         rule = rule_of(args, self._rate)
         self.search = bz.Search(variable, estimator_of(args), rule, seed=args.seed, journal=self._journal())
-        self._step, self._trained = None, _flags(self.model)
+        self._step, self._trained = None, flags_of(self.model)
 
     def _journal(self) -> Path | None:
         """The path of the journal.
@@ -220,7 +227,7 @@ class ZOTrainer(Trainer):
     def _ask(self, search: bz.Search) -> StepUnderWay:
         variable = search.variable
         assert isinstance(variable, Module)
-        now = _flags(self.model)
+        now = flags_of(self.model)
         changed = next((n for n in {**self._trained, **now} if self._trained.get(n) != now.get(n)), None)
         if changed is not None:
             raise RuntimeError(
@@ -291,8 +298,3 @@ class ZOTrainer(Trainer):
         weights = {f"x/{name}": value for name, value in self.search.variable.state().items()}
         self.search.load_state_dict({**state, **weights})
         self._step = None
-
-
-def _flags(model: torch.nn.Module) -> dict[str, tuple[int, bool]]:
-    """Which tensor each parameter is, and whether it trains."""
-    return {name: (id(p), p.requires_grad) for name, p in model.named_parameters()}

@@ -484,6 +484,15 @@ def test_an_adapter_alone_is_trained(tmp_path: Path, select: str) -> None:
     assert {p.name for p in (tmp_path / "saved").iterdir()} >= {"adapter_model.safetensors", "adapter_config.json"}
 
 
+def test_weights_that_no_checkpoint_holds_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(
+        ValueError, match=r"`select='norm'` trains '.*norm\.weight', which is no part of the .* adapter"
+    ):
+        trainer(tmp_path, lora(llama()), select="norm", save_strategy="steps")
+    trainer(tmp_path, lora(llama()), select="lora", save_strategy="steps")
+    trainer(tmp_path, lora(llama()), select="norm")
+
+
 def test_selected_layers_alone_are_trained(tmp_path: Path) -> None:
     model = llama()
     before = weights(model)
