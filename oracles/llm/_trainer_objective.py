@@ -68,9 +68,13 @@ class TrainersObjective(Objective):
 
     def __init__(self, trainer: Any, oracle: LossOracle) -> None:
         self.trainer, self.oracle = trainer, oracle
-        self.foreign = another_objective(trainer) or _another_model(trainer.model)
         self.own_mode: bool | None = None if self.foreign else False
         self.split = dict[tuple[Any, ...], bool]()
+
+    @property
+    def foreign(self) -> str:
+        """Why the loss may have other parts than its examples' own; empty if nothing says so now."""
+        return another_objective(self.trainer) or _another_model(self.trainer.model)
 
     @override
     def add(self, step: StepUnderWay, inputs: Mapping[str, Any], num_items: Any) -> None:
@@ -103,9 +107,11 @@ class TrainersObjective(Objective):
 
     def _splits(self, step: StepUnderWay, inputs: Mapping[str, Any], num_items: Any) -> bool:
         """Whether the loss has one value per example; tried again for every new kind of batch."""
-        key = (_kind(inputs), num_items is None, self.trainer.current_gradient_accumulation_steps)
+        foreign, config = self.foreign, getattr(_outermost(self.trainer.model)[-1], "config", None)
+        parts = (num_items is None, self.trainer.current_gradient_accumulation_steps)
+        key = (foreign, _kind(inputs), *parts, *(getattr(config, name, None) for name in _TERMS))
         if key not in self.split:
-            reason = self.foreign or self._differs(step, inputs, num_items)
+            reason = foreign or self._differs(step, inputs, num_items)
             if reason is None:
                 return False
             if reason:
@@ -137,6 +143,8 @@ class TrainersObjective(Objective):
                 return f"the model also has {beside}"
             if not np.isfinite(want):
                 return None
+            if not isinstance(inputs.get("labels"), torch.Tensor):
+                return "the batch has no `labels`, whose scores would be its examples' own"
             try:
                 share = self._share(inputs, num_items)
                 got = float(loss(self.trainer.model, inputs).double().sum()) / share if share else np.nan
@@ -230,6 +238,10 @@ def _another_model(model: Any) -> str:
     if "_loss_function" in vars(base):
         return f"the `loss_function` of {type(base).__name__} is replaced"
     return ""
+
+
+_TERMS = ("output_router_logits", "router_aux_loss_coef", "problem_type", "use_return_dict")
+"""Settings of a model that change its loss, perhaps in the middle of a run."""
 
 
 def _outermost(model: Any) -> list[Any]:
