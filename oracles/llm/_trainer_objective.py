@@ -136,20 +136,21 @@ class TrainersObjective(Objective):
         loss = self.oracle.loss
         assert isinstance(loss, ModelLoss)
         with _same_noise(self.trainer.model) as again, Scratch(step.displacements, 0):
-            want, out = self._computed(inputs, num_items, return_outputs=True)
-            again()  # a resumed run, which tries again, must not find other noise
-            beside = _other_losses(out)
-            if beside:
-                return f"the model also has {beside}"
-            if not np.isfinite(want):
-                return None
-            if not isinstance(inputs.get("labels"), torch.Tensor):
-                return "the batch has no `labels`, whose scores would be its examples' own"
             try:
-                share = self._share(inputs, num_items)
-                got = float(loss(self.trainer.model, inputs).double().sum()) / share if share else np.nan
-            except (ValueError, AttributeError) as error:
-                return str(error).rstrip(".")
+                want, out = self._computed(inputs, num_items, return_outputs=True)
+                if beside := _other_losses(out):
+                    return f"the model also has {beside}"
+                if not np.isfinite(want):
+                    return None
+                if not isinstance(inputs.get("labels"), torch.Tensor):
+                    return "the batch has no `labels`, whose scores would be its examples' own"
+                try:
+                    share = self._share(inputs, num_items)
+                    got = float(loss(self.trainer.model, inputs).double().sum()) / share if share else np.nan
+                except (ValueError, AttributeError) as error:
+                    return str(error).rstrip(".")
+            finally:
+                again()  # a resumed run, which compares again, must not find other noise
         if not abs(got - want) <= 1e-5 * abs(want) + 1e-6:
             return f"`compute_loss` gives {want:.7g}, and the sum of the examples' own losses is {got:.7g}"
         return ""

@@ -153,9 +153,10 @@ class ZOTrainer(Trainer):
         return self.optimizer  # type: ignore[no-any-return]
 
     def _is_stale(self, variable: bz.Variable) -> bool:
-        """Whether the model or its parameters have been replaced."""
+        """Whether the model or its parameters have been replaced, frozen or unfrozen since the search began."""
         now = dict(self.model.named_parameters())
-        return not isinstance(variable, Module) or any(now.get(n) is not p for n, p in variable.parameters.items())
+        replaced = not isinstance(variable, Module) or any(now.get(n) is not p for n, p in variable.parameters.items())
+        return replaced or self._trained != flags_of(self.model)
 
     def _variable(self) -> Module:
         variable = bz.Module(self.model, self.args.select, no_decay=self.args.no_decay)
@@ -211,9 +212,8 @@ class ZOTrainer(Trainer):
             RuntimeError: `create_optimizer` was overridden, or a parameter was replaced or frozen during training.
         """
         if self.search is None:
-            raise RuntimeError(
-                f"`{type(self).__name__}.create_optimizer` does not call that of `ZOTrainer`, which begins the search."
-            )
+            name = type(self).__name__
+            raise RuntimeError(f"`{name}.create_optimizer` does not call that of `ZOTrainer`, which begins the search.")
         inputs = self._prepare_inputs(inputs)
         with torch.no_grad(), evaluating(self.model):
             step = self._step = self._step or self._ask(self.search)
