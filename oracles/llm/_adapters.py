@@ -180,8 +180,6 @@ def load_adapter(folder: Path, base: Any) -> Any:
     apart = [*sorted(mine - theirs), *sorted(name for name in theirs - mine if name not in kept)]
     if apart:
         raise ValueError(f"{where}: {apart[0]!r} is in one of them alone.")
-    if prompts:
-        model.prompt_encoder.requires_grad_(True)
     _keep_base(model, now)
     return model.eval()
 

@@ -14,6 +14,8 @@ from transformers import (
     BertConfig,
     BertForMaskedLM,
     BertLMHeadModel,
+    DebertaV2Config,
+    DebertaV2ForMaskedLM,
     RemBertConfig,
     RemBertForCausalLM,
     T5Config,
@@ -106,6 +108,7 @@ def bidirectional() -> dict[str, Any]:
     return {
         "BertForMaskedLM": bert(BertForMaskedLM),
         "BertLMHeadModel": bert(BertLMHeadModel),
+        "DebertaV2ForMaskedLM": DebertaV2ForMaskedLM(DebertaV2Config(**SIZES)),
         "RemBertForCausalLM": rembert.eval(),
     }
 

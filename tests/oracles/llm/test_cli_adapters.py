@@ -129,6 +129,7 @@ def kept(kind: str, folder: Path, base: str = "tiny", **more: Any) -> Any:
     model: Any = AutoModelForCausalLM.from_pretrained(folder / base)
     configs: dict[str, Any] = {
         "lora": lambda: peft.LoraConfig(r=2, target_modules=["q_proj"], modules_to_save=["norm"], **more),
+        "few": lambda: peft.LoraConfig(r=2, target_modules=["q_proj"]),
         "ia3": lambda: peft.IA3Config(target_modules=["k_proj"], feedforward_modules=[], task_type="CAUSAL_LM"),
         "prompt": lambda: peft.PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=3),
         "prefix": lambda: peft.PrefixTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=3),
@@ -186,8 +187,9 @@ def bad_base(here: Path, kind: str) -> None:
 def test_an_adapter_of_another_base_is_refused(here: Path, kind: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(*LORA, "--save", "mine", steps=1) == 0  # with a sketch of its base
     kept("lora", here)
+    kept("few", here)
     bad_base(here, kind)
-    for folder in ("mine", "lora") if kind != "same" else ("mine",):
+    for folder in ("mine", "lora", "few") if kind != "same" else ("mine",):
         capsys.readouterr()
         assert code_of(typed("--model", folder, "--steps", "2", "--quiet", "--journal", "run.jsonl")) == 2
         err = capsys.readouterr().err
