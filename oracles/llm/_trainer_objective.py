@@ -6,7 +6,7 @@ import copy
 import random
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, final
 
 import numpy as np
@@ -14,7 +14,9 @@ import torch
 import transformers.trainer
 
 from blackbox_zo._typing import Floats, override
+from blackbox_zo.modules._displaced import Displacements
 from blackbox_zo.modules._scratch import Scratch
+from oracles.llm._eager import eagerly, uncompiled
 from oracles.llm._oracle import LossOracle
 from oracles.llm._passes import batch_size, is_out_of_memory
 from oracles.llm._trainer_loss import ModelLoss
@@ -78,7 +80,8 @@ class TrainersObjective(Objective):
 
     @override
     def add(self, step: StepUnderWay, inputs: Mapping[str, Any], num_items: Any) -> None:
-        # Raises ValueError if one value per example is needed, but there is one number per batch
+        # Raises ValueError if one value per example is needed, but there is one number per batch, and OracleError as
+        # `LossOracle.values` does
         step.weight = 1.0
         if self.own_mode is None:
             self.own_mode = self._may_train(step, inputs, num_items)
@@ -92,7 +95,7 @@ class TrainersObjective(Objective):
     def _may_train(self, step: StepUnderWay, inputs: Mapping[str, Any], num_items: Any) -> bool:
         """Whether the model itself can be in training mode, which the user's code may ask; its layers never are."""
         self.own_mode = True
-        with _same_noise(self.trainer.model) as again, Scratch(step.displacements, 0):
+        with _same_noise(self.trainer.model) as again, eagerly(), Scratch(step.displacements, 0):
             try:
                 self._computed(inputs, num_items)
             except RuntimeError as error:
@@ -135,7 +138,7 @@ class TrainersObjective(Objective):
         """Why the Trainer's loss is not the sum over examples, under the first query; None if it is not finite."""
         loss = self.oracle.loss
         assert isinstance(loss, ModelLoss)
-        with _same_noise(self.trainer.model) as again, Scratch(step.displacements, 0):
+        with _same_noise(self.trainer.model) as again, eagerly(), Scratch(step.displacements, 0):
             try:
                 want, out = self._computed(inputs, num_items, return_outputs=True)
                 if beside := _other_losses(out):
@@ -175,13 +178,20 @@ class TrainersObjective(Objective):
 
     def _whole(self, step: StepUnderWay, inputs: Mapping[str, Any], num_items: Any) -> Floats:
         """The Trainer's loss at each query, each under the same noise, if it makes any of its own."""
-        out = np.empty(len(step.sums))
-        with _same_noise(self.trainer.model) as again:
-            for i in range(len(out)):
+        with _same_noise(self.trainer.model) as again, eagerly():
+
+            def at(_: Any = None, displacements: Displacements | None = None, which: slice = slice(0, 1)) -> Floats:
                 again()
-                with Scratch(step.displacements, i):
-                    out[i] = self._computed(inputs, num_items)[0]
                 self.oracle.forwards += batch_size(inputs)
+                with nullcontext() if displacements is None else Scratch(displacements, which.start):
+                    return np.array([self._computed(inputs, num_items)[0]])
+
+            out = np.concatenate([at(None, step.displacements, slice(i, i + 1)) for i in range(len(step.sums))])
+            if np.isfinite(out).all():
+                self.oracle.reached.check(step.displacements)
+                if not self.oracle.reached.changes([out]):
+                    sweep: Any = at
+                    self.oracle.reached.look_farther(step.displacements, sweep, sweep)
         return out
 
     def _computed(self, inputs: Any, num_items: Any, return_outputs: bool = False) -> tuple[float, Any]:
@@ -231,7 +241,7 @@ def another_objective(trainer: Any) -> str:
 
 def _another_model(model: Any) -> str:
     """Why a model may add something to its loss; empty for the models of transformers as they are."""
-    base = _outermost(model)[-1]
+    base: Any = uncompiled(_outermost(model)[-1])
     if not type(base).__module__.startswith("transformers.models."):
         return f"{type(base).__name__} is not one of transformers' own models"
     if any(part._forward_hooks or part._forward_pre_hooks or "forward" in vars(part) for part in _outermost(model)):

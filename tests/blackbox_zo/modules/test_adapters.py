@@ -80,6 +80,15 @@ def test_inactive_and_frozen_adapters_stay_where_they_are() -> None:
         assert all(torch.equal(p, model.get_parameter(n)) for n, p in before.items()) and before
 
 
+def test_an_inactive_adapter_that_is_not_frozen_stays_too() -> None:
+    model = peft.get_peft_model(llama(), lora(), "one")
+    model.add_adapter("two", lora())
+    for name, p in model.named_parameters():
+        if ".two." in name:
+            p.requires_grad_(True)
+    assert names(model) == {name for name in trainable(model) if ".one." in name}
+
+
 def test_several_active_adapters_are_all_searched() -> None:
     model = peft.PeftMixedModel(llama(), lora(), "one")
     model.add_adapter("two", lora(target_modules=["v_proj"]))

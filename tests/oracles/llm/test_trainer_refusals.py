@@ -9,6 +9,7 @@ import pytest
 import torch
 from transformers import Trainer, TrainerCallback
 
+import blackbox_zo as bz
 from oracles.llm import ZOTrainer
 from tests.oracles.llm.test_trainer import llama, same, weights
 from tests.oracles.llm.test_trainer_objective import InBatch, made
@@ -97,3 +98,27 @@ def test_a_model_that_is_changed_between_runs_is_trained_as_it_is(tmp_path: Path
     before = model.lm_head.weight.clone()
     trainer.train()
     assert torch.equal(before, model.lm_head.weight) and "lm_head.weight" not in trainer.search.variable.parameters
+
+
+class Constant(ZOTrainer):
+    """A loss in which the model has no part."""
+
+    def compute_loss(self, *_: Any, **__: Any) -> Any:
+        return torch.tensor(1.0)
+
+
+class Flat(ZOTrainer):
+    """A loss that the model's output does not change."""
+
+    def compute_loss(self, model: Any, inputs: Any, *_: Any, **__: Any) -> Any:
+        return (model(input_ids=inputs["input_ids"]).logits.mean() > 1e9).float()
+
+
+def test_a_loss_that_no_query_changes_is_said(tmp_path: Path) -> None:
+    with pytest.raises(bz.OracleError, match=r"No operation used 'model\.embed_tokens\.weight'"):
+        made(tmp_path, llama(), Constant, journal=None).train()
+    with (
+        pytest.warns(UserWarning, match="All 8 queries have the same loss"),
+        pytest.raises(bz.OracleError, match="In 10 steps no query had another loss than the others"),
+    ):
+        made(tmp_path, llama(), Flat, journal=None, max_steps=20).train()
