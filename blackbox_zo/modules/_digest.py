@@ -28,7 +28,8 @@ def of_buffers(model: torch.nn.Module) -> Iterator[bytes]:
     otherwise: of these, shape and norm to three digits count.
     """
     for name, buffer, saved in _buffers(model):
-        yield _exact(name, buffer) if saved or not buffer.is_floating_point() else _rounded(name, buffer)
+        computed = not saved and (buffer.is_floating_point() or buffer.is_complex())
+        yield _rounded(name, buffer) if computed else _exact(name, buffer)
 
 
 def _buffers(model: torch.nn.Module) -> Iterator[tuple[str, torch.Tensor, bool]]:
@@ -48,5 +49,6 @@ def _exact(name: str, t: torch.Tensor) -> bytes:
 
 
 def _rounded(name: str, t: torch.Tensor) -> bytes:
+    t = torch.view_as_real(t) if t.is_complex() else t
     norm = float(torch.linalg.vector_norm(t.detach().cpu().double()))
     return hashlib.blake2b(f"{name}|{tuple(t.shape)}|{norm:.2e}".encode(), digest_size=16).digest()
