@@ -19,7 +19,7 @@ if sys.platform != "win32":
 
 from blackbox_zo._paths import expanded
 
-__all__ = ["appearing", "appearing_folder", "write"]
+__all__ = ["appearing", "appearing_folder", "trial_folder", "write"]
 
 
 @contextlib.contextmanager
@@ -88,6 +88,21 @@ def appearing_folder(path: str | os.PathLike[str], last: str | None = None) -> I
             _flush(whole)
     with contextlib.suppress(OSError):
         _flush(whole.parent)
+
+
+@contextlib.contextmanager
+def trial_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield a new, empty folder next to `path`, deleted at the end: to try what will be written there.
+
+    Raises:
+        OSError: Nothing can be written there; the message names `path`.
+    """
+    path = expanded(path)
+    whole = Path(os.path.realpath(path))
+    with _naming(path, whole), _partial(whole, folder=True) as partial:
+        if whole.exists() and not os.access(whole, os.W_OK):
+            raise PermissionError(errno.EACCES, "")
+        yield partial
 
 
 def write(path: str | os.PathLike[str], data: str | bytes) -> None:

@@ -19,6 +19,8 @@ def lazy(package: str, modules: Mapping[str, str], extra: str = "all") -> Callab
     """
 
     def find(name: str) -> Any:
+        if name == "__all__":  # `from package import *`
+            return list(modules)
         if name not in modules:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
         try:

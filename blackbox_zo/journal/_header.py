@@ -9,7 +9,7 @@ from typing import Any
 from blackbox_zo._describe import spell
 from blackbox_zo.errors import JournalError
 
-__all__ = ["compare"]
+__all__ = ["compare", "same_start"]
 
 _CHANGE = ", or change the method: `change=True`, or `blackbox-zo resume FILE --method NAME`"
 
@@ -26,7 +26,7 @@ def compare(found: dict[str, Any], mine: dict[str, Any], path: Path, names: Mapp
             )
     for name in ("seed", "problem", "estimator", "rule", "dimension", "start", "max_staleness"):
         theirs, ours = found.get(name), mine.get(name)
-        if theirs == ours:
+        if theirs == ours or (name == "start" and same_start(theirs, ours)):
             continue
         called = names.get(name, name)
         whole, owner = {"start": ("variable", "variable's "), "problem": ("problem", "")}.get(name, ("", ""))
@@ -40,6 +40,14 @@ def compare(found: dict[str, Any], mine: dict[str, Any], path: Path, names: Mapp
             f"its {called} is {_spelt(theirs):.200}, here it is {_spelt(ours):.200}. "
             f"Use another file, or the same arguments as before{_CHANGE if name in ('estimator', 'rule') else ''}."
         )
+
+
+def same_start(recorded: Any, now: Any) -> bool:
+    """Whether a recorded fingerprint is that of this start.
+
+    Journals that say nothing of a model's buffers, after "+", were written before these counted.
+    """
+    return bool(recorded == now or (isinstance(now, str) and "+" in now and recorded == now.partition("+")[0]))
 
 
 def _spelt(entry: Any) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -14,9 +13,10 @@ import torch
 from blackbox_zo._describe import describe
 from blackbox_zo._typing import override
 from blackbox_zo.directions import Block
+from blackbox_zo.modules._digest import of_buffers, of_parameters
 from blackbox_zo.modules._masks import Mask, make_mask
 from blackbox_zo.modules._moves import Moved, move
-from blackbox_zo.modules._select import Select, plain_name, select_parameters
+from blackbox_zo.modules._select import Select, select_parameters
 from blackbox_zo.steps import Step
 from blackbox_zo.variables import Variable
 
@@ -34,8 +34,10 @@ class Module(Variable):
     Args:
         model: Any module. It is neither patched nor wrapped.
         select: Which parameters: "all" (those that require grad); "top" (the norm after the last layer of a
-            language model); "lora", "bias", "prefix"; a regular expression that
-            is searched for in their names; a list of names; or a function of (name, parameter).
+            language model); "lora" (what trains with the active adapters of peft: their matrices, `modules_to_save`,
+            and the biases and tokens that they save); "prefix" (the virtual tokens of the active adapter); "bias"; a
+            regular expression that is searched for in their names, of frozen ones too; a list of names; or a function
+            of (name, parameter).
         mask: Which of their elements to perturb and move. A fraction in (0, 1) selects the smallest absolute values of
             each matrix, by a threshold that is fixed now and compared with the present weights at every use
             (Sparse-MeZO, Liu et al. 2024). Or a function of (name, tensor), or tensors by name.
@@ -115,16 +117,19 @@ class Module(Variable):
 
     @override
     def fingerprint(self) -> str:
-        """A short digest of all the model's weights and of what is selected; takes about a second per gigabyte."""
+        """A short digest of all the model's weights, of what is selected, and after "+" of its buffers, if it has any.
+
+        Buffers that are saved with the model (running statistics, quantised codes, masks) count bit by bit, those that
+        each load computes again to three digits. It takes about a second per gigabyte.
+        """
         h = hashlib.blake2b(digest_size=8)
         h.update(repr([(b.name, b.shape, self.units[b.name]) for b in self.blocks]).encode())
         h.update(repr((sorted(self.undecayed), self.rounding)).encode())
         h.update(repr([(n, m.describe()) for n, m in self.masks.items()]).encode())
-        tensors = [(plain_name(n), p) for n, p in self.model.named_parameters() if not p.is_meta]
-        with ThreadPoolExecutor(2) as pool:  # hashing lets other threads run
-            for digest in pool.map(lambda item: _digest(*item), tensors):
-                h.update(digest)
-        return h.hexdigest()
+        for digest in of_parameters(self.model):
+            h.update(digest)
+        buffers = b"".join(of_buffers(self.model))
+        return h.hexdigest() + (f"+{hashlib.blake2b(buffers, digest_size=8).hexdigest()}" if buffers else "")
 
     @override
     def describe(self) -> dict[str, Any]:
@@ -159,12 +164,6 @@ def _bits(p: torch.Tensor) -> np.ndarray[Any, Any]:
     """The parameter as an array; 16-bit types, which numpy lacks in part, as int16."""
     t = p.detach().cpu().contiguous()
     return (t.view(torch.int16) if t.element_size() == 2 else t).numpy()
-
-
-def _digest(name: str, p: torch.Tensor) -> bytes:
-    h = hashlib.blake2b(f"{name}|{tuple(p.shape)}|{p.dtype}|".encode(), digest_size=16)
-    h.update(_bits(p).data if p.dim() else _bits(p).tobytes())
-    return h.digest()
 
 
 def _units(parameters: Mapping[str, Any], unit: float | Mapping[str, float]) -> dict[str, float]:

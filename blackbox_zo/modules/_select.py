@@ -8,6 +8,7 @@ from typing import TypeAlias
 
 import torch
 
+from blackbox_zo.modules._adapters import lora_parameters, prefix_parameters
 from blackbox_zo.modules._kinds import integers_said, is_made, refuse
 
 __all__ = ["Select", "plain_name", "select_parameters"]
@@ -15,11 +16,11 @@ __all__ = ["Select", "plain_name", "select_parameters"]
 Select: TypeAlias = str | Sequence[str] | Callable[[str, torch.nn.Parameter], bool]
 
 _PRESETS = {
-    "lora": r"(^|\.)lora_",
     "bias": r"(^|[._])bias$",
-    "prefix": r"prompt_encoder|prompt_embeddings|prefix",
     "top": r"(?i)^(?!.*\.\d+\.)(?!.*embed).*(norm|ln_f)[^.]*\.(weight|bias)$",
 }
+
+_ADAPTERS = {"lora": lora_parameters, "prefix": prefix_parameters}
 
 
 def select_parameters(model: torch.nn.Module, select: Select) -> dict[str, torch.nn.Parameter]:
@@ -27,7 +28,8 @@ def select_parameters(model: torch.nn.Module, select: Select) -> dict[str, torch
 
     Raises:
         TypeError: `select` is of another type, or `model` is not a module.
-        ValueError: Nothing matches, a listed name does not exist, or a pattern is not a regular expression.
+        ValueError: Nothing matches, an adapter is frozen, a listed name does not exist, or a pattern is not a regular
+            expression.
     """
     if not isinstance(model, torch.nn.Module):
         raise TypeError(f"`Module(model)` needs a torch.nn.Module, got {model!r:.60}.")
@@ -35,7 +37,9 @@ def select_parameters(model: torch.nn.Module, select: Select) -> dict[str, torch
     if lazy is not None:
         raise ValueError(f"Parameter {lazy!r} has no shape yet: run the model once, so that its lazy layers are made.")
     everything = {plain_name(n): p for n, p in model.named_parameters() if p.is_floating_point() and p.numel()}
-    if isinstance(select, str):
+    if isinstance(select, str) and select in _ADAPTERS:
+        found, what = _ADAPTERS[select](model, everything), repr(select)
+    elif isinstance(select, str):
         found, what = _by_pattern(everything, select), repr(select)
     elif callable(select):
         found, what = {n: p for n, p in everything.items() if select(n, p)}, "the function"
@@ -95,6 +99,8 @@ def _nothing(everything: dict[str, torch.nn.Parameter], select: Select, what: st
         return "`Module(select='all')`: no parameter requires grad. Call `model.requires_grad_()`, or select by name."
     if select == "top":
         what += " (a norm after the last layer); select 'all', or by name"
+    if select == "lora":
+        what += " (make an adapter by `peft.get_peft_model`)"
     some = list(everything)
     shown = ", ".join(repr(n) for n in (some if len(some) <= 4 else [*some[:2], *some[-2:]]))
     return f"`Module(select=...)`: no trainable parameter matches {what}. The model's {len(some)} are {shown} …"

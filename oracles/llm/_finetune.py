@@ -17,6 +17,7 @@ from blackbox_zo._stop import Stop
 from blackbox_zo.errors import JournalError
 from blackbox_zo.estimators import Estimator, RandomVector
 from blackbox_zo.journal import Journal, JournalReader, read_journal
+from blackbox_zo.journal._header import same_start
 from blackbox_zo.measure import Measure
 from blackbox_zo.modules import Module
 from blackbox_zo.observers import Callback, display
@@ -24,6 +25,7 @@ from blackbox_zo.rules import Rule
 from blackbox_zo.run import Ended, Observer, Report, Run
 from blackbox_zo.search import Search
 from blackbox_zo.tally import StepTally
+from oracles.llm._adapters import adapted_as
 from oracles.llm._evaluate import Evaluator, Measures
 from oracles.llm._examples import Examples
 from oracles.llm._oracle import Batches, Loss, LossOracle
@@ -254,11 +256,12 @@ def replay(journal: str | Path | JournalReader, model: torch.nn.Module, steps: i
 
     Args:
         journal: The journal of the run, or a reader of it. It is only read.
-        model: The model with the weights that the run began with. They are changed in place.
+        model: The model with the weights that the run began with. They are changed in place. If the run made an
+            adapter (`--select lora`), the adapter is made again.
         steps: Number of moves to replay; None replays all.
 
     Returns:
-        The model's `Module`.
+        The `Module`, whose `model` has the weights.
 
     Raises:
         JournalError: The model's weights are not those that the run began with, or the run has fewer moves.
@@ -272,8 +275,8 @@ def replay(journal: str | Path | JournalReader, model: torch.nn.Module, steps: i
     arguments = {name: rebuild(value, _none) for name, value in described.items() if name != "name"}
     if isinstance(arguments["select"], tuple):
         arguments["select"] = list(arguments["select"])
-    module = Module(model, **arguments)
-    if module.fingerprint() != header["start"]:
+    module = Module(adapted_as(model, header), **arguments)
+    if not same_start(header["start"], module.fingerprint()):
         raise JournalError(f"Journal '{journal}' started from weights other than this model's. Give its base model.")
     estimator, rule = (rebuild(header[name], find_public) for name in ("estimator", "rule"))
     search = Search(module, estimator, rule, seed=header["seed"], max_staleness=header["max_staleness"])

@@ -1,14 +1,19 @@
-"""Where weights are written: never over a base model, never half a folder."""
+"""Where weights are written: never over a base model, never half a folder; and saving is tried before training."""
 
 from __future__ import annotations
 
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from oracles._files import appearing_folder
+from oracles._files import appearing_folder, trial_folder
+from oracles.llm._adapters import BASE_FILE, CONFIG_FILE, is_adapted, unsaved
 from oracles.options import BadInput
 
-__all__ = ["check_target", "save"]
+__all__ = ["check_kept", "check_target", "save", "try_saving"]
 
 
 def check_target(folder: Path, option: str, model: str) -> None:
@@ -28,24 +33,94 @@ def check_target(folder: Path, option: str, model: str) -> None:
         raise BadInput(f"{option} {str(folder)!r} holds something other than a model; name a new folder.")
 
 
+def check_kept(model: Any, parameters: Mapping[str, Any], select: str) -> None:
+    """Refuse to search weights that are not saved with a model's adapter.
+
+    Raises:
+        BadInput: They are not.
+    """
+    name = unsaved(model, parameters)
+    if name:
+        raise BadInput(
+            f"--select {select} searches {name!r}, which is no part of the model's adapter, and the adapter alone is "
+            "saved. Use --select all, or merge the adapter into its base first (peft's `merge_and_unload`)."
+        )
+
+
+def try_saving(model: Any, tokenizer: Any, folder: Path, option: str) -> None:
+    """Try to save a model and its tokenizer beside a folder, which stays as it is.
+
+    A whole model is tried without its numbers, but there must be room for them.
+
+    Raises:
+        BadInput: They cannot be saved there.
+    """
+    other = CONFIG_FILE if not is_adapted(model) else "config.json"
+    if (folder / other).is_file():
+        here, there = ("an adapter", "a whole model") if is_adapted(model) else ("a whole model", "an adapter")
+        raise BadInput(f"{option} {str(folder)!r} holds {there}, and {here} is to be saved; name another folder.")
+    try:
+        with trial_folder(folder) as partial:
+            _try_weights(model, partial, folder)
+            tokenizer.save_pretrained(partial)
+    except Exception as error:  # whatever transformers, peft and safetensors raise
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise BadInput(f"{option} {str(folder)!r}: the model cannot be saved: {reason}") from error
+
+
+def _try_weights(model: Any, partial: Path, folder: Path) -> None:
+    if is_adapted(model):
+        _save_weights(model, partial)
+        return
+    size = sum(t.numel() * t.element_size() for t in model.state_dict().values() if hasattr(t, "element_size"))
+    free = shutil.disk_usage(partial).free
+    if size > free:
+        raise OSError(f"it takes {size / 1e9:.1f} GB, but {free / 1e9:.1f} GB are free in '{folder.absolute().parent}'")
+    hollow = {n: t[:0] if getattr(t, "dim", int)() else t for n, t in model.state_dict().items()}
+    with _quiet():
+        try:
+            model.save_pretrained(partial / "hollow", state_dict=hollow)
+        except Exception:  # models whose weights are converted as they are saved need the numbers
+            model.save_pretrained(partial / "whole")
+
+
 def save(model: Any, tokenizer: Any, folder: Path) -> None:
-    """Write a model and its tokenizer; an older model in the folder is replaced once everything is written."""
+    """Write a model and its tokenizer; an older model in the folder is replaced once everything is written.
+
+    Of a model with an adapter, the adapter alone is written.
+    """
     from safetensors import SafetensorError
+
+    last = CONFIG_FILE if is_adapted(model) else "config.json"  # it marks a complete model
+    try:
+        with appearing_folder(folder, last=last) as partial:
+            _save_weights(model, partial)
+            tokenizer.save_pretrained(partial)
+    except SafetensorError as error:  # a full disk, for example
+        raise OSError(f"{str(folder)!r} cannot be written: {error}") from error
+
+
+def _save_weights(model: Any, folder: Path) -> None:
+    with _quiet():
+        model.save_pretrained(folder)
+    if (base := getattr(model, "base_sketch", None)) is not None and is_adapted(model):
+        (folder / BASE_FILE).write_text(json.dumps(base))
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Within the context, transformers shows no progress bars."""
     from transformers.utils import logging as untyped
 
     logging: Any = untyped
     drawn = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:
-        with appearing_folder(folder, last="config.json") as partial:  # `config.json` marks a complete model
-            model.save_pretrained(partial)
-            tokenizer.save_pretrained(partial)
-    except SafetensorError as error:  # a full disk, for example
-        raise OSError(f"{str(folder)!r} cannot be written: {error}") from error
+        yield
     finally:
         if drawn:
             logging.enable_progress_bar()
 
 
 def _is_model(folder: Path) -> bool:
-    return any((folder / name).is_file() for name in ("config.json", "adapter_config.json"))
+    return any((folder / name).is_file() for name in ("config.json", CONFIG_FILE))

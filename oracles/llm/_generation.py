@@ -12,6 +12,7 @@ from typing import Any, final
 import torch
 
 from blackbox_zo._checks import check_at_least
+from oracles.llm._causal import check_generates, is_encoder_decoder
 from oracles.llm._passes import on_device_of
 from oracles.llm._tokens import pad_token
 
@@ -23,7 +24,10 @@ __all__ = ["Generation", "exact_match", "f1"]
 class Generation:
     """1 - score of the text that the model generates greedily after each prompt.
 
-    A batch has `input_ids` and `attention_mask`, (B, T), padded on the left, and `reference`, a list of B.
+    A causal model goes on with the prompt; an encoder-decoder model reads it, and writes from its start token.
+
+    A batch has `input_ids` and `attention_mask`, (B, T), and `reference`, a list of B. The prompts of a causal model
+    are padded on the left.
 
     Args:
         tokenizer: Decodes the new tokens; special tokens and surrounding white space are removed.
@@ -50,7 +54,8 @@ class Generation:
         """The losses, (B,).
 
         Raises:
-            ValueError: The prompts are padded on the right, or the batch lacks `reference`, or has not B references.
+            ValueError: The prompts of a causal model are padded on the right, the batch lacks `reference`, or has not B
+                references, or the model cannot write text.
             RuntimeError: The score failed; the message quotes the text.
         """
         references = batch.get("reference")
@@ -64,10 +69,14 @@ class Generation:
 
     def texts(self, model: Any, batch: Mapping[str, Any]) -> list[str]:
         """The generated text after each prompt."""
+        check_generates(model)
         batch = on_device_of(model, batch)
-        ids, mask = batch["input_ids"], batch["attention_mask"]
-        if not bool((mask[:, -1] == 1).all()):
+        ids, mask, encodes = batch["input_ids"], batch["attention_mask"], is_encoder_decoder(model)
+        if not encodes and not bool((mask[:, -1] == 1).all()):
             raise ValueError("`Generation` appends to the last column, so prompts must be padded on the left.")
+        if encodes:  # places count from the left, so the padding goes to the right
+            order = mask.argsort(dim=1, descending=True, stable=True)
+            ids, mask = ids.gather(1, order), mask.gather(1, order)
         new = model.generate(
             input_ids=ids,
             attention_mask=mask,
@@ -75,7 +84,8 @@ class Generation:
             do_sample=False,
             use_cache=True,
             pad_token_id=pad_token(self.tokenizer),
-        )[:, ids.shape[1] :]
+        )
+        new = new[:, 1 if encodes else ids.shape[1] :]  # after the decoder's start token, or after the prompt
         return [self._cut(self.tokenizer.decode(row, skip_special_tokens=True)) for row in new.tolist()]
 
     def _cut(self, text: str) -> str:

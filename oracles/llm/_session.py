@@ -14,8 +14,10 @@ from blackbox_zo._typing import override
 from blackbox_zo.modules import Module
 from blackbox_zo.run import Observer, Run
 from oracles.kind import Kind, Session
+from oracles.llm._adapters import adapted, has_adapter
+from oracles.llm._causal import check_causal, check_generates
 from oracles.llm._finetune import Tuning
-from oracles.llm._folders import save
+from oracles.llm._folders import check_kept, save, try_saving
 from oracles.llm._room import there
 from oracles.llm._settings import Settings
 from oracles.llm._tally import Pace, TuningTally, memory
@@ -53,10 +55,20 @@ class TuningSession(Session):
         self.task = task_of(chosen, self.tokenizer, _context(self.model, self.tokenizer))
         size = min(given.batch_size, len(self.task.train))
         self.tally = TuningTally(given.steps)
+        _check_fits(self.model, chosen)
+        self.adapter: dict[str, Any] = {}
         try:
+            if chosen.select == "lora" and not has_adapter(self.model):
+                self.model, self.adapter = adapted(self.model, chosen.lora, given.seed)
             module = Module(self.model, chosen.select, given.mask, no_decay=given.no_decay)
         except ValueError as error:
             raise BadInput(f"--select {chosen.select!r}: {error}") from error
+        except ModuleNotFoundError as error:  # peft
+            raise BadInput(str(error)) from error
+        if given.save is not None or given.journal is not None:
+            check_kept(self.model, module.parameters, chosen.select)
+        if given.save is not None:
+            try_saving(self.model, self.tokenizer, given.save, "--save")
         self.tuning = Tuning(
             self.model,
             self.task.train,
@@ -69,7 +81,9 @@ class TuningSession(Session):
             measures=self.task.measures,
             evaluate_every=chosen.eval_every,
             seed=given.seed,
-            journal=self.journal(_problem(chosen, self.task, size), settings | _settings(chosen, self.model)),
+            journal=self.journal(
+                _problem(chosen, self.task, size) | self.adapter, settings | _settings(chosen, self.model)
+            ),
             sweep=given.sweep,
             directions_per=chosen.directions_per(size),
             micro_batch=given.micro_batch,
@@ -141,6 +155,13 @@ def _check_there(given: argparse.Namespace) -> None:
     before = (given.header or {}).get("settings") or {}
     if before.get("model") == given.model and before.get("local") and not Path(given.model).expanduser().exists():
         raise BadInput(f"The model {given.model!r} is no longer in folder '{Path.cwd()}'; restore it.")
+
+
+def _check_fits(model: Any, chosen: Settings) -> None:
+    try:
+        (check_generates if chosen.generates else check_causal)(model)
+    except ValueError as error:
+        raise BadInput(f"--model {chosen.given.model!r}: {error}") from error
 
 
 def _place(model: Any) -> str:

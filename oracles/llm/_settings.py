@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from blackbox_zo.estimators import RandomVector
 from blackbox_zo.rules import SGD, Adam, ClipScalar, Cosine, Linear, Momentum, Rule, Schedule, WeightDecay, chain
+from oracles.llm._adapters import default_select, is_adapter
 from oracles.llm._folders import check_target
 from oracles.llm._rows import field_to_learn, read_rows
 from oracles.options import BadInput, told
@@ -65,6 +66,13 @@ class Settings:
     labels: tuple[str, ...]
     values: tuple[str, ...]
     select: str
+
+    @property
+    def lora(self) -> dict[str, Any]:
+        """The arguments of a new adapter, without those that are left to its defaults."""
+        targets = _words(self.given.lora_targets, "--lora-targets")
+        told = {"rank": self.given.lora_rank, "alpha": self.given.lora_alpha, "targets": list(targets) or None}
+        return {name: value for name, value in told.items() if value is not None}
 
     @property
     def generates(self) -> bool:
@@ -170,7 +178,12 @@ def settings_of(given: argparse.Namespace) -> Settings:
         raise BadInput(f"--labels must be two or more words, such as great,terrible, got {given.labels!r}.")
     if values and len(values) != len(labels):
         raise BadInput(f"--values must have one value for each of the {len(labels)} of --labels, got {len(values)}.")
-    select = given.select or ("top" if learns == "labels" and not given.mezo and not given.blocks else "all")
+    select = (
+        given.select
+        or default_select(given.model)
+        or ("top" if learns == "labels" and not given.mezo and not given.blocks else "all")
+    )
+    _check_adapter(given, select)
     for name, value in DEFAULTS.get(select, DEFAULTS[""]).items():
         if getattr(given, name) is None:
             setattr(given, name, value)
@@ -228,6 +241,15 @@ def _check_task(given: argparse.Namespace, learns: str) -> None:
         raise BadInput(
             f"--sweep batched cannot generate text, which --objective {given.objective} needs; use --sweep scratch."
         )
+
+
+def _check_adapter(given: argparse.Namespace, select: str) -> None:
+    for name in ("lora_rank", "lora_alpha", "lora_targets"):
+        option = f"--{name.replace('_', '-')}"
+        if getattr(given, name) is not None and select != "lora":
+            raise BadInput(f"{option} goes with --select lora only, which makes an adapter.")
+        if getattr(given, name) is not None and is_adapter(Path(given.model).expanduser()):
+            raise BadInput(f"{option} is for a new adapter, but {given.model!r} is one; remove the option.")
 
 
 def _check_method(given: argparse.Namespace) -> None:

@@ -27,7 +27,6 @@ _REFUSED = {
     "fp16": "load the model with `dtype=torch.bfloat16` instead; no second copy in fp32 is needed",
     "bf16": "load the model with `dtype=torch.bfloat16` instead; no second copy in fp32 is needed",
     "max_grad_norm": "there is no gradient to clip; use `clip_scalar`",
-    "label_smoothing_factor": "give `ZOTrainer(compute_per_example_loss=...)` a loss that smooths",
     "neftune_noise_alpha": "all queries of a step must see the same inputs; leave it off",
     "auto_find_batch_size": "batches are split automatically when memory runs out; leave it off",
 }

@@ -2,69 +2,19 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, final
 
 import torch
 from torch.nn import functional as F
 
-from blackbox_zo._typing import override
-from blackbox_zo.modules._stacking import take_rows
 from oracles.llm._examples import UNSCORED
-from oracles.llm._passes import batch_size
 
-__all__ = ["GivenLoss", "ModelLoss", "TrainerLoss"]
-
-
-class TrainerLoss(ABC):
-    """A loss with one value per example. The loss of a step is the sum of the values over the sum of the weights."""
-
-    @abstractmethod
-    def __call__(self, model: Any, inputs: Mapping[str, Any]) -> torch.Tensor:
-        """The values, (B,)."""
-
-    @abstractmethod
-    def weight(self, inputs: Mapping[str, Any]) -> float:
-        """The weight of a batch."""
-
-    @abstractmethod
-    def check(self, model: Any, inputs: Mapping[str, Any]) -> None:
-        """Try the loss on the first examples of a batch.
-
-        Raises:
-            ValueError: It differs from the model's own loss.
-        """
+__all__ = ["ModelLoss"]
 
 
 @final
-class GivenLoss(TrainerLoss):
-    """The user's loss, averaged over examples.
-
-    Args:
-        function: A function of (model, inputs) that returns values of shape (B,).
-    """
-
-    def __init__(self, function: Callable[[Any, Any], torch.Tensor]) -> None:
-        self.function = function
-
-    @override
-    def __call__(self, model: Any, inputs: Mapping[str, Any]) -> torch.Tensor:
-        return self.function(model, inputs)
-
-    @override
-    def weight(self, inputs: Mapping[str, Any]) -> float:
-        # The number of examples
-        return batch_size(inputs)
-
-    @override
-    def check(self, model: Any, inputs: Mapping[str, Any]) -> None:
-        # Nothing to compare with
-        pass
-
-
-@final
-class ModelLoss(TrainerLoss):
+class ModelLoss:
     """The model's own loss: cross-entropy summed over the labels of an example (tokens or a class), or squared error.
 
     Divided by the number of labels other than -100, the sum over a batch is the loss that the model computes itself:
@@ -82,9 +32,12 @@ class ModelLoss(TrainerLoss):
         problem = getattr(config, "problem_type", None)
         self.regression = problem == "regression" or (problem is None and getattr(config, "num_labels", 2) == 1)
 
-    @override
     def __call__(self, model: Any, inputs: Mapping[str, Any]) -> torch.Tensor:
-        # Raises ValueError if there are no labels or the logits do not match them
+        """The values, (B,).
+
+        Raises:
+            ValueError: There are no labels, or the logits do not match them.
+        """
         labels = _labels(inputs)
         logits: torch.Tensor = model(**{k: v for k, v in inputs.items() if k != "labels" or self.encodes}).logits
         z = logits.to(torch.promote_types(logits.dtype, torch.float32))
@@ -112,31 +65,18 @@ class ModelLoss(TrainerLoss):
         )
         return losses.view(len(labels), -1).sum(1)
 
-    @override
+    def counts(self, inputs: Mapping[str, Any]) -> bool:
+        """Whether the loss is a mean over the labels that are scored, not over examples."""
+        return self._scores_classes(_labels(inputs))
+
     def weight(self, inputs: Mapping[str, Any]) -> float:
-        # The number of labels that are scored
+        """The number of labels that are scored."""
         labels = _labels(inputs)
         if not self._scores_classes(labels):
             return len(labels)
         if labels.dim() == 2 and self.shifts:
             labels = labels[:, 1:]
         return int((labels != UNSCORED).sum())
-
-    @torch.no_grad()
-    @override
-    def check(self, model: Any, inputs: Mapping[str, Any]) -> None:
-        size = batch_size(inputs)
-        part = take_rows(dict(inputs), torch.arange(min(2, size)), size, lambda t: t)
-        want, weight = model(**part).loss, self.weight(part)
-        if want is None or not weight:
-            return
-        got = float(self(model, part).sum()) / weight
-        if abs(got - float(want)) > 0.01 * abs(float(want)) + 1e-4:
-            raise ValueError(
-                f"The loss of {type(model).__name__} on two examples is {float(want):.6g}, but the cross-entropy or "
-                f"squared error of its logits is {got:.6g}. Give `ZOTrainer(compute_per_example_loss=...)` a function "
-                "of (model, inputs) with one value per example."
-            )
 
 
 _IN_PLACE = ("ForMaskedLM", "ForTokenClassification")

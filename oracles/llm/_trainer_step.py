@@ -15,7 +15,7 @@ from blackbox_zo._typing import Floats, override
 from blackbox_zo.modules._displaced import Displacements
 from oracles.llm._oracle import nine_digits
 
-__all__ = ["StepUnderWay", "TrainerRate", "ZOOptimizer", "evaluating"]
+__all__ = ["StepUnderWay", "TrainerRate", "ZOOptimizer", "evaluating", "flags_of"]
 
 
 @final
@@ -88,3 +88,8 @@ def evaluating(model: torch.nn.Module) -> Iterator[None]:
     finally:
         for part in training:
             part.training = True
+
+
+def flags_of(model: torch.nn.Module) -> dict[str, tuple[int, bool]]:
+    """Which tensor each parameter is, and whether it trains."""
+    return {name: (id(p), p.requires_grad) for name, p in model.named_parameters()}

@@ -12,7 +12,8 @@ from blackbox_zo._typing import override
 from blackbox_zo.journal import JournalReader
 from blackbox_zo.tally import Tally
 from oracles.kind import Kind, Session
-from oracles.llm._folders import check_target, save
+from oracles.llm._adapters import adapted_as
+from oracles.llm._folders import check_kept, check_target, save, try_saving
 from oracles.llm._page import page_of
 from oracles.llm._settings import settings_of
 from oracles.llm._tally import TuningTally
@@ -59,6 +60,9 @@ class FineTuneKind(Kind):
         "rule": "rule (--optimizer, --lr, --lr-schedule, --weight-decay, --clip)",
         "dimension": "number of searched parameters (--model, --select)",
         "start": "digest of the initial weights (--model)",
+        "lora_rank": "adapter (--select lora, --lora-rank)",
+        "lora_alpha": "adapter (--select lora, --lora-alpha)",
+        "lora_targets": "adapter (--select lora, --lora-targets)",
     }
 
     @override
@@ -101,9 +105,15 @@ class FineTuneKind(Kind):
 
         there = (header.get("settings") or {}).get("device", "cpu")
         model, tokenizer = load(base, dtype, given.device or ("cpu" if there == "cpu" else "auto"))
+        tokenizer.chat_template = (header.get("settings") or {}).get("chat_template") or tokenizer.chat_template
+        try:
+            model = adapted_as(model, header)
+        except (ValueError, ModuleNotFoundError) as error:
+            raise BadInput(f"The run's adapter cannot be made again: {error}") from error
+        try_saving(model, tokenizer, given.output, "--output")
         with told():
             module = replay(reader, model, given.step)
-        tokenizer.chat_template = (header.get("settings") or {}).get("chat_template") or tokenizer.chat_template
+        check_kept(model, module.parameters, str(module.describe()["select"]))
         save(model, tokenizer, given.output)
         yield f"{given.output}: {base} after step {module.version} of {reader.path}"
 

@@ -16,6 +16,7 @@ import torch
 
 from blackbox_zo._checks import check_choice
 from oracles.llm._batches import check_same
+from oracles.llm._causal import check_causal
 from oracles.llm._examples import UNSCORED
 from oracles.llm._generation import Generation as Generation
 from oracles.llm._generation import exact_match as exact_match
@@ -57,7 +58,8 @@ class LabelWords:
         """The losses, (B,).
 
         Raises:
-            ValueError: A label is out of range, an example has no tokens, or the batch lacks a field.
+            ValueError: A label is out of range, an example has no tokens, the batch lacks a field, or the model is no
+                causal language model.
         """
         return self._loss_and_scores(model, batch)[0]
 
@@ -131,7 +133,7 @@ class Completion:
         """The losses, (B,).
 
         Raises:
-            ValueError: The batch lacks a field, or its fields differ in length.
+            ValueError: The batch lacks a field, its fields differ in length, or the model is no causal language model.
         """
         ids, mask, labels = _fields(model, on_device_of(model, batch), "input_ids", "attention_mask", "labels")
         targets = labels[:, 1:]
@@ -179,6 +181,7 @@ def _ends(mask: torch.Tensor) -> torch.Tensor:
 
 def _logits(model: Any, ids: torch.Tensor, mask: torch.Tensor, keep: int) -> torch.Tensor:
     """The logits at the last `keep` columns, (B, keep, V), in fp32 or better."""
+    check_causal(model)
     accepted, inputs = _accepted(model), {"input_ids": ids.contiguous(), "attention_mask": mask.contiguous()}
     if "position_ids" in accepted and not _places_itself(model):
         inputs["position_ids"] = (mask.cumsum(1) - 1).clamp(min=0)  # positions must not count the padding

@@ -14,6 +14,7 @@ from typing import Any
 
 from blackbox_zo._checks import check_choice
 from oracles._files import appearing_folder
+from oracles.llm._adapters import base_name, is_adapter, load_adapter
 from oracles.llm._room import chosen_device, need_of
 
 __all__ = ["cache_folder", "converted", "gguf_in_package", "load_model", "once"]
@@ -30,21 +31,22 @@ def load_model(name: str | os.PathLike[str], dtype: str = "float32", device: str
     precision.
 
     Args:
-        name: A folder written by `save_pretrained`, a hub id, a path that ends in .gguf, or "package:NAME", the
-            .gguf file inside an installed Python package.
+        name: A folder written by `save_pretrained`, of a model or of an adapter of peft, which names its base; a hub
+            id; a path that ends in .gguf; or "package:NAME", the .gguf file inside an installed Python package.
         dtype: Type of the weights: "float32", "bfloat16", "float16" or "float64".
         device: Device of the model: any that torch has, such as "cuda:1", "mps" or "cpu"; or "auto": the accelerator
             with the most memory free, if that is enough for the model and a step, else the CPU. The weights are read
             straight to it.
 
     Returns:
-        The model and the tokenizer, both of transformers.
+        The model and the tokenizer, both of transformers; the model of peft for an adapter, which alone requires grad.
 
     Raises:
         FileNotFoundError: The path does not exist, or the folder holds no model.
-        ValueError: The file is not a GGUF file, the hub has no such model, `dtype` is not one of the four, or there
-            is no such device, or it has too little memory. That is said before any weights are read.
-        ModuleNotFoundError: The package is not installed.
+        ValueError: The file is not a GGUF file, the hub has no such model, the adapter is of another base model,
+            `dtype` is not one of the four, or there is no such device, or it has too little memory. That is said
+            before any weights are read.
+        ModuleNotFoundError: The package is not installed, or peft for an adapter.
     """
     check_choice("load_model", _DTYPES, dtype=dtype)
     chosen_device(device, None)  # before a model is fetched or converted
@@ -59,7 +61,10 @@ def _found(name: str | os.PathLike[str], dtype: str, device: str) -> tuple[Any, 
     if path.suffix == ".gguf":
         return _load(str(converted(path)), dtype, device)
     if path.is_dir():
-        if not any((path / config).is_file() for config in ("config.json", "adapter_config.json")):
+        if is_adapter(path):
+            model, tokenizer = _found(base_name(path), dtype, device)
+            return load_adapter(path, model), _tokenizer_in(path) or tokenizer
+        if not (path / "config.json").is_file():
             raise FileNotFoundError(
                 f"Model {text!r} is a folder without config.json; "
                 "give a folder written by `save_pretrained` of a model and of its tokenizer."
@@ -177,6 +182,13 @@ def _load(name: str, dtype: str, device: str) -> tuple[Any, Any]:
         where = {} if device == "cpu" else {"device_map": {"": device}}  # the weights never are on the CPU
         model = auto.from_pretrained(name, dtype=getattr(torch, dtype), **where)
     return model.eval(), tokenizer
+
+
+def _tokenizer_in(folder: Path) -> Any:
+    """The tokenizer beside an adapter, if there is one."""
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(str(folder)) if (folder / "tokenizer_config.json").is_file() else None
 
 
 @contextlib.contextmanager

@@ -33,7 +33,10 @@ def device(text: str) -> str:
 
 OPTIONS: Table = {
     "task": (
-        option("--model", "a folder, a hub id, a .gguf file, or package:NAME", required=True, decides=True),
+        option(
+            "--model", "a folder, of a model or of an adapter, a hub id, a .gguf file, or package:NAME",
+            required=True, decides=True,
+        ),
         option(
             "--data", "training data: .jsonl, .json, .csv, .tsv or .parquet; rows with the fields messages, or prompt "
             "and completion, say themselves what is to be learnt", expanded, required=True, metavar="FILE",
@@ -90,8 +93,18 @@ OPTIONS: Table = {
         ),
         option(
             "--select", "parameters to tune: top (the norm after the last layer; the layers below run once per "
-            "example), all, lora, bias, prefix, or a regular expression; default top with --labels, else all",
+            "example), all, lora (an adapter, made for a plain model), bias, prefix, or a regular expression; default "
+            "top with --labels, else all, which for an adapter's folder is the adapter",
             metavar="WHICH", decides=True,
+        ),
+        option(
+            "--lora-rank", "rank of the adapter that --select lora makes for a plain model; default 8",
+            whole, metavar="N",
+        ),
+        option("--lora-alpha", "its scale, over the rank; default 8, as in peft", positive, metavar="X"),
+        option(
+            "--lora-targets", "the layers that it adapts, such as q_proj,v_proj; default: those that peft takes for "
+            "this kind of model, or all linear ones", metavar="A,B",
         ),
         option(
             "--optimizer", "default adam with --select top, else sgd; adam stores two moments per tuned parameter",

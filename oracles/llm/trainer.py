@@ -14,12 +14,13 @@ import blackbox_zo as bz
 from blackbox_zo._typing import override
 from blackbox_zo.modules import Module
 from blackbox_zo.modules._displaced import Displacements
+from oracles.llm._adapters import unsaved
 from oracles.llm._oracle import LossOracle
-from oracles.llm._passes import batch_size
 from oracles.llm._trainer_arguments import ZOTrainingArguments as ZOTrainingArguments
 from oracles.llm._trainer_arguments import estimator_of, rule_of
-from oracles.llm._trainer_loss import GivenLoss, ModelLoss, TrainerLoss
-from oracles.llm._trainer_step import StepUnderWay, TrainerRate, ZOOptimizer, evaluating
+from oracles.llm._trainer_loss import ModelLoss
+from oracles.llm._trainer_objective import GivenObjective, Objective, TrainersObjective, another_objective
+from oracles.llm._trainer_step import StepUnderWay, TrainerRate, ZOOptimizer, evaluating, flags_of
 
 __all__ = ["ZOTrainer", "ZOTrainingArguments"]
 
@@ -37,6 +38,12 @@ class ZOTrainer(Trainer):
     A step asks `blackbox_zo.Search` for queries and answers them with the loss over all micro-batches of the step, by
     forward passes in evaluation mode. The weights move in `optimizer.step()`. The model's class is not patched.
 
+    What `compute_loss` returns is minimised: your own, if you override it or give `compute_loss_func` or
+    `label_smoothing_factor`, and the model's, with its router's or any other term. Where it is proved to be the mean
+    cross-entropy or squared error of transformers' own models, one forward pass can answer all queries; otherwise
+    `compute_loss` is called once a query, under the same noise each time, and `oracle.reason` says why. There,
+    `model.training` is True as in any training step, though all layers are in evaluation mode.
+
     A checkpoint also holds `zo_state.npz`; a run resumed from it continues as if it had never stopped. A step
     without any finite loss moves nothing; `zo_bad_steps` in the logs counts them, and ten in a row end the run.
 
@@ -44,9 +51,9 @@ class ZOTrainer(Trainer):
         model: See `Trainer`.
         args: `ZOTrainingArguments`.
         *rest: See `Trainer`.
-        compute_per_example_loss: Maps (model, inputs) to one value per example, shape (B,), each of its own row alone.
-            None takes the model's own loss, the mean over all scored labels. Evaluation always reports the model's own.
-        **options: See `Trainer`; `optimizers`, `optimizer_cls_and_kwargs` and `compute_loss_func` are refused.
+        compute_per_example_loss: Maps (model, inputs) to one value per example, shape (B,), each of its own row alone,
+            of which the mean is minimised in place of `compute_loss`. Evaluation still reports `compute_loss`.
+        **options: See `Trainer`; `optimizers` and `optimizer_cls_and_kwargs` are refused.
 
     Attributes:
         search: The search; None before the first `train()`. `search.close()` closes its journal.
@@ -54,7 +61,8 @@ class ZOTrainer(Trainer):
 
     Raises:
         TypeError: `args` are not `ZOTrainingArguments`.
-        ValueError: No parameter is selected, there are several devices, or an argument is not supported.
+        ValueError: No parameter is selected, there are several devices, an argument is not supported, two losses are
+            given, or another Trainer's `training_step` would be left out.
 
     Example:
         >>> import tempfile, transformers
@@ -92,10 +100,10 @@ class ZOTrainer(Trainer):
                 f"got {compute_per_example_loss!r:.60}."
             )
         super().__init__(model, args, *rest, **options)
+        self._given = compute_per_example_loss
         self._refuse()
         self.search: bz.Search | None = None
         self.oracle: LossOracle | None = None
-        self._given = compute_per_example_loss
         self._step: StepUnderWay | None = None
         if model is not None:
             self._variable()
@@ -119,8 +127,19 @@ class ZOTrainer(Trainer):
                     f"`ZOTrainer` makes its own {name}; leave out `optimizers` and `optimizer_cls_and_kwargs`, and use "
                     "`learning_rate` and `lr_scheduler_type`."
                 )
-        if self.compute_loss_func is not None:
-            raise ValueError("`ZOTrainer(compute_loss_func=...)` gives one loss; use `compute_per_example_loss`.")
+        another = another_objective(self)
+        if self._given is not None and another:
+            raise ValueError(
+                f"`ZOTrainer` has two losses to minimise: `compute_per_example_loss`, and {another}. Give one of them."
+            )
+        for owner in type(self).__mro__[type(self).__mro__.index(ZOTrainer) + 1 :]:
+            if owner is Trainer:
+                break
+            for name in {"training_step", "create_optimizer"} & vars(owner).keys():
+                raise ValueError(
+                    f"`{owner.__name__}.{name}` would never be called: `ZOTrainer` has its own. Leave "
+                    f"{owner.__name__} out, or move what it does into `compute_loss`."
+                )
 
     # ------------------------------------------------------------------------------------------------- the search
 
@@ -134,27 +153,35 @@ class ZOTrainer(Trainer):
         return self.optimizer  # type: ignore[no-any-return]
 
     def _is_stale(self, variable: bz.Variable) -> bool:
-        """Whether the model or its parameters have been replaced."""
+        """Whether the model or its parameters have been replaced, frozen or unfrozen since the search began."""
         now = dict(self.model.named_parameters())
-        return not isinstance(variable, Module) or any(now.get(n) is not p for n, p in variable.parameters.items())
+        replaced = not isinstance(variable, Module) or any(now.get(n) is not p for n, p in variable.parameters.items())
+        return replaced or self._trained != flags_of(self.model)
 
     def _variable(self) -> Module:
-        return bz.Module(self.model, self.args.select, no_decay=self.args.no_decay)
+        variable = bz.Module(self.model, self.args.select, no_decay=self.args.no_decay)
+        if self.args.save_strategy != "no" and (lost := unsaved(self.model, variable.parameters)):
+            raise ValueError(
+                f"`select={self.args.select!r}` trains {lost!r}, which is no part of the model's adapter, and "
+                "checkpoints hold the adapter alone. Select 'lora', merge the adapter, or use `save_strategy='no'`."
+            )
+        return variable
 
     def _start(self) -> None:
         """Make the loss, the oracle, the optimiser and the search."""
         args, variable = self.args, self._variable()
         if self.search is not None:
             self.search.close()
-        self._loss: TrainerLoss = ModelLoss(self.model) if self._given is None else GivenLoss(self._given)
         sweep: Any = args.sweep
         directions_per: Any = args.directions_per
-        self.oracle = LossOracle(self.model, [()], self._loss, sweep, directions_per)
+        self.oracle = LossOracle(self.model, [()], self._given or ModelLoss(self.model), sweep, directions_per)
+        given = self._given is not None
+        self._objective: Objective = GivenObjective(self.oracle) if given else TrainersObjective(self, self.oracle)
         self.optimizer = ZOOptimizer(variable.parameters.values(), args.learning_rate, self._move)
         self._rate = TrainerRate(self.optimizer)
         rule = rule_of(args, self._rate)
         self.search = bz.Search(variable, estimator_of(args), rule, seed=args.seed, journal=self._journal())
-        self._step, self._checked = None, False
+        self._step, self._trained = None, flags_of(self.model)
 
     def _journal(self) -> Path | None:
         """The path of the journal.
@@ -180,16 +207,17 @@ class ZOTrainer(Trainer):
 
         Returns:
             The step's mean loss at its last micro-batch, 0 before.
+
+        Raises:
+            RuntimeError: `create_optimizer` was overridden, or a parameter was replaced or frozen during training.
         """
-        assert self.search is not None and self.oracle is not None
+        if self.search is None:
+            name = type(self).__name__
+            raise RuntimeError(f"`{name}.create_optimizer` does not call that of `ZOTrainer`, which begins the search.")
         inputs = self._prepare_inputs(inputs)
         with torch.no_grad(), evaluating(self.model):
-            if not self._checked:
-                self._loss.check(self.model, inputs)
-                self._checked = True
             step = self._step = self._step or self._ask(self.search)
-            step.sums += self.oracle.values(step.displacements, inputs) * batch_size(inputs)
-            step.weight += self._loss.weight(inputs)
+            self._objective.add(step, inputs, num_items_in_batch)
         mean = 0.0
         if self.accelerator.sync_gradients:
             values = step.values()
@@ -199,6 +227,13 @@ class ZOTrainer(Trainer):
     def _ask(self, search: bz.Search) -> StepUnderWay:
         variable = search.variable
         assert isinstance(variable, Module)
+        now = flags_of(self.model)
+        changed = next((n for n in {**self._trained, **now} if self._trained.get(n) != now.get(n)), None)
+        if changed is not None:
+            raise RuntimeError(
+                f"Parameter {changed!r} was replaced, frozen or unfrozen during training, by a callback perhaps. "
+                "`ZOTrainer` moves the parameters that it began with: change the model before `train`."
+            )
         proposal = search.ask()
         return StepUnderWay(proposal, Displacements(variable, proposal.queries), np.zeros(proposal.queries.n))
 
@@ -207,10 +242,14 @@ class ZOTrainer(Trainer):
 
         Raises:
             OracleError: Ten steps in a row had no finite loss.
+            RuntimeError: `training_step` was overridden, and no query was answered.
         """
         step, self._step = self._step, None
-        if step is None or self.search is None or self.oracle is None:
-            return
+        if step is None or self.search is None:
+            raise RuntimeError(
+                f"`{type(self).__name__}.training_step` does not call that of `ZOTrainer`, so no query was answered "
+                "and nothing can move. Call it, or override `compute_loss` instead."
+            )
         self.search.tell(step.proposal, bz.Values(step.values()))
         if self.search.barren >= PATIENCE:
             raise bz.OracleError(
