@@ -72,7 +72,10 @@ class Session(ABC):
         if self.given.journal is None:
             return None
         problem = {"kind": self.kind.name, **problem}
-        return Journal(self.given.journal, problem, settings, see=self.tally.see, names=self.kind.names)
+        return Journal(
+            self.given.journal, problem, settings, see=self.tally.see, names=self.kind.names,
+            snapshot_every=self.given.snapshot_every,
+        )  # fmt: skip
 
     def close(self) -> None:
         """Release processes and files."""
