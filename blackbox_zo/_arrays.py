@@ -1,15 +1,18 @@
 """Arrays in a safetensors file: written and read one at a time, each with a checksum.
 
-The package `safetensors` needs all arrays in the memory of the host at once, and keeps no checksums. These files are plain
-safetensors, which it reads.
+The package `safetensors` needs all arrays in the memory of the host at once, and keeps no checksums. These files are
+plain safetensors, which it reads.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import os
+import threading
 import zlib
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -44,7 +47,7 @@ class Array(NamedTuple):
     @property
     def nbytes(self) -> int:
         """Its size in bytes."""
-        return int(np.prod(self.shape, dtype=np.int64)) * np.dtype(KINDS[self.kind]).itemsize
+        return math.prod(self.shape) * int(np.dtype(KINDS[self.kind]).itemsize)
 
 
 def array_of(array: Any) -> Array:
@@ -87,7 +90,7 @@ def write_arrays(path: Path, arrays: Mapping[str, Array], more: Mapping[str, Any
             flat = np.ascontiguousarray(arrays[name].get()).reshape(-1).view(np.uint8)
             if flat.nbytes != arrays[name].nbytes:
                 raise ValueError(f"the array {name!r} has {flat.nbytes} bytes, not {arrays[name].nbytes}")
-            sums.append(zlib.crc32(flat))
+            sums.append(zlib.crc32(flat.data))
             file.write(flat.data)
         file.seek(8 + text.index(marker.encode()) + len(marker))
         file.write("".join(f"{s:08x}" for s in sums).encode())
@@ -110,7 +113,7 @@ class StoredArrays(Mapping[str, Any]):
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        self.path, self._lock = path, threading.Lock()
         self._file = path.open("rb")
         try:
             self._begin()
@@ -144,19 +147,34 @@ class StoredArrays(Mapping[str, Any]):
 
         Raises:
             ValueError: One is wrong.
+            OSError: The file cannot be read.
         """
-        chunk = memoryview(bytearray(_CHUNK))
-        for (name, entry), wanted in zip(self._entries.items(), self._sums[1:], strict=True):
-            begin, end = entry["data_offsets"]
-            self._file.seek(self._data + begin)
-            found, left = 0, end - begin
-            while left:
-                n = self._file.readinto(chunk[: min(left, _CHUNK)])
-                if not n:
-                    raise ValueError("it is incomplete")
-                found, left = zlib.crc32(chunk[:n], found), left - n
-            if found != wanted:
-                raise ValueError(f"the checksum of {name!r} is wrong")
+        with ThreadPoolExecutor(2) as pool:  # checksums let other threads run
+            for name, found, wanted in zip(self, pool.map(self._sum, self), self._sums[1:], strict=True):
+                if found != wanted:
+                    raise ValueError(f"the checksum of {name!r} is wrong")
+
+    def _sum(self, name: str) -> int:
+        begin, end = self._entries[name]["data_offsets"]
+        chunk, found = memoryview(bytearray(min(_CHUNK, end - begin))), 0
+        for at in range(begin, end, _CHUNK):
+            part = chunk[: min(_CHUNK, end - at)]
+            self._fill(part, at)
+            found = zlib.crc32(part, found)
+        return found
+
+    def _fill(self, out: memoryview, at: int) -> None:
+        """Read the bytes of the arrays from one on."""
+        if not hasattr(os, "preadv"):  # Windows and older macOS: the place is that of the file
+            with self._lock:
+                self._file.seek(self._data + at)
+                n = self._file.readinto(out)
+        else:
+            n = 0
+            while n < len(out) and (more := os.preadv(self._file.fileno(), [out[n:]], self._data + at + n)):
+                n += more
+        if n < len(out):
+            raise ValueError(f"{str(self.path)!r} was shortened while it was read")
 
     def kind(self, name: str) -> tuple[str, tuple[int, ...]]:
         """Kind and shape of an array.
@@ -167,21 +185,25 @@ class StoredArrays(Mapping[str, Any]):
         entry = self._entries[name]
         return entry["dtype"], tuple(entry["shape"])
 
-    def into(self, name: str, out: Any) -> None:
-        """Read an array into another of the same size, which is contiguous.
+    def into(self, places: Mapping[str, Any]) -> None:
+        """Read arrays into others of the same sizes, which are contiguous.
 
         Raises:
             ValueError: The file has been shortened.
+            OSError: It cannot be read.
         """
-        flat = out.reshape(-1).view(np.uint8)
-        self._file.seek(self._data + self._entries[name]["data_offsets"][0])
-        if self._file.readinto(flat.data) != flat.nbytes:
-            raise ValueError(f"{str(self.path)!r} was shortened while it was read")
+
+        def read(name: str) -> None:
+            self._fill(places[name].reshape(-1).view(np.uint8).data, self._entries[name]["data_offsets"][0])
+
+        with ThreadPoolExecutor(2) as pool:
+            for _ in pool.map(read, places):
+                pass
 
     def __getitem__(self, name: str) -> Any:
         kind, shape = self.kind(name)
         out = np.empty(shape, dtype=KINDS[kind])
-        self.into(name, out)
+        self.into({name: out})
         return out
 
     def __iter__(self) -> Iterator[str]:

@@ -59,7 +59,12 @@ def _saved(engine: Engine, name: str, step: int, pending: Open) -> dict[str, Any
     """The state of an open step."""
     if pending.begun != engine.begun:
         raise ValueError(f"Step {step} was asked by an earlier method and cannot be saved; tell its answers first.")
-    out: dict[str, Any] = {"version": pending.version, "ended": pending.ended, "first_id": pending.first_id, "n": pending.queries.n}
+    out: dict[str, Any] = {
+        "version": pending.version,
+        "ended": pending.ended,
+        "first_id": pending.first_id,
+        "n": pending.queries.n,
+    }
     if engine.variable.dense:
         out["origin"] = pending.queries.origin.copy()
     elif pending.version != engine.variable.version:

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from blackbox_zo import _checkpoint
-from blackbox_zo._engine import Snapshot
 from blackbox_zo._describe import describe
+from blackbox_zo._engine import Snapshot
 from blackbox_zo._known import tries_of
 from blackbox_zo._replay import known_as, replay
 from blackbox_zo._snapshot import Keeper, begin_from
@@ -37,9 +37,7 @@ class Saved(Steered):
                 self._tries += tries_of(line.info)
             yield line
 
-    def _begin_from(
-        self, snapshots: Snapshots, rebuilt: Callable[[Any], Any], most: int | None = None
-    ) -> Mark | None:
+    def _begin_from(self, snapshots: Snapshots, rebuilt: Callable[[Any], Any], most: int | None = None) -> Mark | None:
         """Begin from the newest snapshot that can be used; return its place in the journal."""
         found = begin_from(self._engine, snapshots, rebuilt, most)
         if found is None:

@@ -7,7 +7,6 @@ cut short by the budget, which may be another after a resume.
 
 from __future__ import annotations
 
-import json
 import time
 import warnings
 from collections.abc import Callable, Mapping
@@ -16,10 +15,10 @@ from typing import Any
 import numpy as np
 
 from blackbox_zo import _checkpoint
+from blackbox_zo._arrays import Array, StoredArrays, array_of
 from blackbox_zo._describe import describe
 from blackbox_zo._engine import Engine
 from blackbox_zo.journal import Journal
-from blackbox_zo._arrays import Array, StoredArrays, array_of
 from blackbox_zo.journal._snapshots import Mark, Snapshots
 
 __all__ = ["Keeper", "begin_from"]

@@ -96,29 +96,29 @@ class Snapshots:
         Args:
             most: Number of moves from which on they are passed over without a word; None for none.
         """
-        stored = list[tuple[int, StoredArrays]]()
-        for moves, path in self.found().items():
-            if most is not None and moves > most:
-                continue
-            try:
-                stored.append((moves, StoredArrays(path)))
-            except FileNotFoundError:  # a run at work has just deleted it
-                continue
-            except (ValueError, OSError) as error:
-                self.doubt(path, f"is damaged ({error})")
-        stored = [(m, s) for m, s in stored if self._of_this_run(s)]
-        self.mine = {moves: s.path for moves, s in stored}
-        try:
-            for _, each in reversed(stored):
+        self.mine = {}
+        with contextlib.ExitStack() as stack:
+            stored = list[StoredArrays]()
+            for moves, path in self.found().items():
+                if most is not None and moves > most:
+                    continue
+                try:
+                    each = stack.enter_context(StoredArrays(path))
+                except FileNotFoundError:  # a run at work has just deleted it
+                    continue
+                except (ValueError, OSError) as error:
+                    self.doubt(path, f"is damaged ({error})")
+                    continue
+                if self._of_this_run(each):
+                    stored.append(each)
+                    self.mine[moves] = path
+            for each in reversed(stored):
                 try:
                     each.check()
                 except (ValueError, OSError) as error:
                     self.doubt(each.path, f"is damaged ({error})")
                     continue
                 yield each
-        finally:
-            for _, each in stored:
-                each.close()
 
     def _of_this_run(self, stored: StoredArrays) -> bool:
         """Whether the journal begins with the lines that a snapshot was taken after."""
@@ -134,7 +134,6 @@ class Snapshots:
                 self.doubt(stored.path, "is newer than the journal, which is an earlier copy or was shortened")
             else:
                 self.doubt(stored.path, "is of another run: the journal holds other answers")
-        stored.close()
         return False
 
     def doubt(self, path: Path, why: str) -> None:

@@ -162,9 +162,7 @@ class Module(Variable):
         kinds = {name: _KINDS.get(p.dtype) for name, p in self.parameters.items()}
         if wrong := next((name for name, kind in kinds.items() if kind is None), None):
             raise TypeError(f"its parameter {wrong!r} is of type {self.parameters[wrong].dtype}")
-        return {
-            name: Array(str(kinds[name]), tuple(p.shape), partial(_bits, p)) for name, p in self.parameters.items()
-        }
+        return {name: Array(str(kinds[name]), tuple(p.shape), partial(_bits, p)) for name, p in self.parameters.items()}
 
     @torch.no_grad()
     @override
@@ -172,9 +170,10 @@ class Module(Variable):
         for name, p in self.parameters.items():
             if name not in stored or stored.kind(name) != (_KINDS.get(p.dtype), tuple(p.shape)):
                 raise ValueError(f"it has no parameter {name!r} of this model's shape and type")
+        here = {name: p for name, p in self.parameters.items() if p.device.type == "cpu"}
+        stored.into({name: _bits(p) for name, p in here.items()})
         for name, p in self.parameters.items():
-            if p.device.type == "cpu":
-                stored.into(name, _bits(p))
+            if name in here:
                 p.view(-1)[:0].zero_()  # tells torch, and who remembers what p was, that it has changed
             else:
                 p.copy_(torch.from_numpy(stored[name]).view(p.dtype).view(p.shape))

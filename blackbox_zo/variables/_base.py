@@ -6,8 +6,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from blackbox_zo.directions import Block
 from blackbox_zo._arrays import Array, StoredArrays, array_of
+from blackbox_zo.directions import Block
 from blackbox_zo.steps import Step
 
 __all__ = ["Variable"]
