@@ -2,8 +2,8 @@
 
 The run is MeZO's: one Gaussian direction a step, two values. Its journal and its snapshots are those of a search that
 was asked and told so often; no forward is made, as neither a resume nor an export makes one. In all steps but the last
-ten the two values are equal, so that the weights do not move: a move takes seconds, and neither the journal nor the last
-snapshot is any shorter for it.
+ten the two values are equal, so that the weights do not move: a move takes seconds, and neither the journal nor the
+last snapshot is any shorter for it.
 
 Each figure is a process of its own with everything imported, from the start of loading to where the next step could be
 taken, or the weights be written; files are in the page cache. Without snapshots every move is replayed: some are timed,

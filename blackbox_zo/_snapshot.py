@@ -1,8 +1,8 @@
 """Snapshots of a search beside its journal: when one is due, what is in it, and how a search begins from one.
 
 A snapshot is where a replay of the journal up to some line would lead, to the last bit. So it is taken right after an
-answer was recorded, and never contains what the journal does not determine: a step that was asked since, or one that was
-cut short by the budget, which may be another after a resume.
+answer was recorded, and never contains what the journal does not determine: a step that was asked since, or one that
+was cut short by the budget, which may be another after a resume.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ LEAST = 10.0
 """Seconds that a replay may take before a snapshot is taken that nobody asked for."""
 
 TIMES = 20
-"""How much longer a replay must take than writing a snapshot: so writing costs at most a twentieth of the moves' time."""
+"""How much longer a replay must take than writing a snapshot: writing costs at most a twentieth of the moves' time."""
 
 AT_END = 1.0
 """Seconds of a replay that are worth a snapshot when a search is closed, if writing it takes no longer."""

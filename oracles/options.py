@@ -14,8 +14,8 @@ from blackbox_zo._paths import expanded
 from blackbox_zo.errors import JournalError
 
 __all__ = [
-    "SEED", "BadInput", "Option", "Table", "add_options", "auto_or_count", "check_file", "count", "finite", "integer", "named",
-    "names_of", "option", "positive", "seconds", "told", "whole", "whole_number",
+    "SEED", "BadInput", "Option", "Table", "add_options", "auto_or_count", "check_file", "count", "finite", "integer",
+    "named", "names_of", "option", "positive", "seconds", "told", "whole", "whole_number",
 ]  # fmt: skip
 
 
