@@ -98,6 +98,10 @@ def write_arrays(path: Path, arrays: Mapping[str, Array], more: Mapping[str, Any
         os.fsync(file.fileno())
 
 
+class _DamagedError(ValueError):
+    """How a file is damaged."""
+
+
 class StoredArrays(Mapping[str, Any]):
     """The arrays of a file, each read when it is asked for. Close it, or use `with`.
 
@@ -117,18 +121,17 @@ class StoredArrays(Mapping[str, Any]):
         self._file = path.open("rb")
         try:
             self._begin()
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except BaseException as error:
             self.close()
-            raise ValueError(f"{type(error).__name__}: {error}") from None
-        except BaseException:
-            self.close()
-            raise
+            if isinstance(error, _DamagedError) or not isinstance(error, ValueError | LookupError | TypeError):
+                raise
+            raise _DamagedError("its header is damaged") from None
 
     def _begin(self) -> None:
         whole = os.fstat(self._file.fileno()).st_size
         length = int.from_bytes(self._file.read(8), "little")
         if length > whole:
-            raise ValueError("its header is incomplete")
+            raise _DamagedError("its header is incomplete")
         text = self._file.read(length)
         header = json.loads(text)
         meta = header.pop("__metadata__")
@@ -136,11 +139,11 @@ class StoredArrays(Mapping[str, Any]):
         self._sums = [int(sums[i : i + 8], 16) for i in range(0, len(sums), 8)]
         blank = text.replace(sums.encode(), b"0" * len(sums), 1)
         if zlib.crc32(blank) != self._sums[0]:
-            raise ValueError("the checksum of its header is wrong")
+            raise _DamagedError("the checksum of its header is wrong")
         self.more: Any = json.loads(meta["more"])
         self._data, self._entries = 8 + length, dict[str, Any](header)
         if whole != self._data + max((e["data_offsets"][1] for e in header.values()), default=0):
-            raise ValueError("it is incomplete")
+            raise _DamagedError("it is incomplete")
 
     def check(self) -> None:
         """Compare all checksums.
@@ -152,7 +155,7 @@ class StoredArrays(Mapping[str, Any]):
         with ThreadPoolExecutor(2) as pool:  # checksums let other threads run
             for name, found, wanted in zip(self, pool.map(self._sum, self), self._sums[1:], strict=True):
                 if found != wanted:
-                    raise ValueError(f"the checksum of {name!r} is wrong")
+                    raise _DamagedError(f"the checksum of {name!r} is wrong")
 
     def _sum(self, name: str) -> int:
         begin, end = self._entries[name]["data_offsets"]
@@ -174,7 +177,7 @@ class StoredArrays(Mapping[str, Any]):
             while n < len(out) and (more := os.preadv(self._file.fileno(), [out[n:]], self._data + at + n)):
                 n += more
         if n < len(out):
-            raise ValueError(f"{str(self.path)!r} was shortened while it was read")
+            raise _DamagedError(f"{str(self.path)!r} was shortened while it was read")
 
     def kind(self, name: str) -> tuple[str, tuple[int, ...]]:
         """Kind and shape of an array.

@@ -71,47 +71,53 @@ class Keeper:
         cost = 8 * size / SPEED if self._cost is None else self._cost
         return self.spent >= (cost if closing else TIMES * cost)
 
-    def take(self, recorded: int, tries: int) -> None:
+    def take(self, recorded: int, tries: int, closing: bool = False) -> None:
         """Take one; if the disk fails, a warning says so, and the run goes on, as the journal has all.
 
         Args:
             recorded: Number of steps that the journal determines; later ones are left out.
             tries: Tries of queries beyond the first.
+            closing: Whether there will be no other.
         """
         begun = time.perf_counter()
         engine, snapshots = self.engine, self.journal.snapshots
         engine.variable.settle()
         try:
             arrays, more = contents(engine, recorded)
-        except ValueError:  # an open step cannot be saved now; after the next step perhaps
+        except ValueError as error:  # an open step cannot be saved now; after the next step perhaps
+            if closing and self.every != "auto":
+                self._warn("open", f"No snapshot could be taken after move {engine.variable.version}: {error}")
             return
         except TypeError as error:
             self.every = 0
-            self._warn(f"No snapshots can be taken of this search: {error}. A resume replays its journal.")
+            self._warn("kind", f"No snapshots can be taken of this search: {error}. A resume replays its journal.")
             return
         moves, size = engine.variable.version, sum(array.nbytes for array in arrays.values())
         if self.every == "auto" and not snapshots.room(size):
             self.last, self.spent = moves, 0.0
             self._warn(
+                "room",
                 f"No snapshot was taken after move {moves}: it takes {size / 1e9:.2g} GB, and the disk of "
                 f"'{snapshots.path}' has no room for four. A resume replays the journal. Make room, or give "
-                "`snapshot_every`, on the command line --snapshot-every: a number of moves, or 0 for none."
+                "`snapshot_every`, on the command line --snapshot-every: a number of moves, or 0 for none.",
             )
             return
         try:
             snapshots.write(moves, arrays, {**more, "tries": tries}, self.journal.mark())
+            self._trouble = ""
         except OSError as error:
             self._warn(
+                f"disk {error.errno}",
                 f"The snapshot after move {moves} could not be written ({error.strerror or error}). The run goes on; "
-                "its journal has every answer, and a resume replays it from the last snapshot."
+                "its journal has every answer, and a resume replays it from the last snapshot.",
             )
         self.last, self.spent, self._cost = moves, 0.0, time.perf_counter() - begun
 
-    def _warn(self, text: str) -> None:
-        kind = text.partition(":")[0].partition("(")[0].rstrip("0123456789 ")
-        if kind != self._trouble:
+    def _warn(self, trouble: str, text: str) -> None:
+        """Say something once, until a snapshot was written again."""
+        if trouble != self._trouble:
+            self._trouble = trouble
             warnings.warn(text, stacklevel=4)
-        self._trouble = kind
 
 
 def contents(engine: Engine, recorded: int) -> tuple[dict[str, Array], dict[str, Any]]:

@@ -298,10 +298,12 @@ class Search(Saved):
         """Flush and close the journal; take a snapshot first, if one is worth its while: see `Journal`."""
         if self._journal is not None and self._journal.use.turn == self._turn:
             self._journal.use.kept = False
-            if self._keeper is not None and self._keeper.due(closing=True):
-                self._keeper.take(self._recorded, self._tries)
-            self._keeper = None
-            self._journal.close()
+            keeper, self._keeper = self._keeper, None
+            try:
+                if keeper is not None and keeper.due(closing=True):
+                    keeper.take(self._recorded, self._tries, closing=True)
+            finally:
+                self._journal.close()
 
     def __enter__(self) -> Search:
         if self._journal is not None:
