@@ -74,7 +74,7 @@ class Session(ABC):
         problem = {"kind": self.kind.name, **problem}
         return Journal(
             self.given.journal, problem, settings, see=self.tally.see, names=self.kind.names,
-            snapshot_every=self.given.snapshot_every,
+            see_last=self.tally.lines, snapshot_every=self.given.snapshot_every,
         )  # fmt: skip
 
     def close(self) -> None:

@@ -51,6 +51,8 @@ class Journal:
         see: Called with each line already in the file when a search opens it.
         names: The user's names for entries of `problem` or of the header, such as command-line options; used in the
             message that says how a run differs.
+        see_last: How many lines before a snapshot `see` needs, besides the measures, if a search begins from one; None
+            for all.
         snapshot_every: Moves between two snapshots of the search beside the file, from which a resume and an export
             start instead of replaying every move; the last two are kept. "auto" takes one whenever the replay since the
             last would take ten seconds, and twenty times as long as writing one, if the disk has room for four. 0 takes
@@ -68,13 +70,15 @@ class Journal:
         see: Callable[[Line], object] | None = None,
         names: Mapping[str, str] | None = None,
         *,
+        see_last: int | None = None,
         snapshot_every: int | Literal["auto"] = "auto",
     ) -> None:
         self._fd = -1  # set first: `__del__` reads it even if the path is invalid
         if not isinstance(path, str | os.PathLike):
             raise TypeError(f"`journal` must be the path of a file, got {path!r:.60}.")
         self.path = expanded(path)
-        self.problem, self.settings, self.see, self.names = problem, settings, see, names or {}
+        self.problem, self.settings, self.names = problem, settings, names or {}
+        self.see, self.see_last = see, see_last
         if snapshot_every != "auto":
             check_at_least("Journal", 0, snapshot_every=snapshot_every)
         self.snapshot_every: int | Literal["auto"] = snapshot_every
@@ -185,10 +189,10 @@ class Journal:
         """The lines already in the file, as `open` returns them.
 
         Args:
-            after: Leave out the answers before this place. `see` is called with them all the same.
+            after: Leave out the answers before this place. `see` is called with them all the same, see `see_last`.
         """
         reader = JournalReader(self.path)
-        yield from reader.after(after, self.see)
+        yield from reader.after(after, self.see, self.see_last)
         self._size = reader.good
         if os.fstat(self._fd).st_size > self._size:
             os.ftruncate(self._fd, self._size)

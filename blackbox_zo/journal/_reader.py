@@ -67,17 +67,22 @@ class JournalReader:
             file.seek(self._begin)
             yield from self._lines(file)
 
-    def after(self, place: Mark | None, see: Callable[[Line], object] | None = None) -> Iterator[Line]:
+    def after(
+        self, place: Mark | None, see: Callable[[Line], object] | None = None, last: int | None = None
+    ) -> Iterator[Line]:
         """The lines after a place, and the measures before it.
 
         Args:
             place: The place; None for the beginning.
             see: Called with each line, those before the place too.
+            last: How many of those before the place `see` needs, besides the measures; None for all. Others are not
+                parsed.
         """
         self.good, self._number = self._begin, 1
         with self.path.open("rb") as file:
             if place is not None:
-                for line in self._until(file, place.size, brief=see is None):
+                first = place.lines if see is None else 0 if last is None else place.lines - last
+                for line in self._until(file, place.size, first):
                     if see is not None:
                         see(line)
                     if isinstance(line, Measured):
@@ -89,14 +94,14 @@ class JournalReader:
                     see(line)
                 yield line
 
-    def _until(self, file: BinaryIO, size: int, *, brief: bool) -> Iterator[Line]:
-        """The lines in the first so many bytes: if `brief` measures alone, as others are not parsed."""
+    def _until(self, file: BinaryIO, size: int, first: int) -> Iterator[Line]:
+        """The lines in the first so many bytes: the measures, and those beyond a number."""
         file.seek(self.good)
         for line in file:
             if self.good >= size:
                 return
             self._number += 1
-            if not brief or line.startswith(_MEASURE):
+            if self._number > first or line.startswith(_MEASURE):
                 parsed = self._parsed(line[:-1], file)
                 if parsed is not None:
                     yield parsed

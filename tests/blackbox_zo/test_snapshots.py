@@ -391,3 +391,18 @@ def test_a_state_that_no_file_holds_is_told_once_and_the_journal_is_enough(tmp_p
     assert moves_of(path) == []
     with search(path, 0) as again:
         assert again.state_of(oracle) == 20
+
+
+def test_who_needs_few_lines_sees_the_measures_and_the_newest(tmp_path: Path) -> None:
+    path, centre = tmp_path / "run.jsonl", bz.Measure("centre", lambda s: f(s.x), every=4)
+    with search(path, 20) as s:
+        bz.Run(s, ORACLE, steps=22, measures=[centre]).to_the_end()
+    at(path, 22).unlink()
+    numbers = list[int]()
+    journal = bz.Journal(path, see=lambda line: numbers.append(line.number), see_last=3)
+    with bz.Search(np.linspace(-1.0, 1.0, 4), METHOD, seed=1, journal=journal) as again:
+        assert again.moves == 22 and [m.step for m in again.measured] == [0, 4, 8, 12, 16, 20, 22]
+    every = list(bz.read_journal(path))
+    snapshot = next(i for i, line in enumerate(every) if isinstance(line, bz.Measured) and line.step == 20)
+    wanted = [line.number for i, line in enumerate(every) if isinstance(line, bz.Measured) or i >= snapshot - 3]
+    assert numbers == wanted

@@ -172,8 +172,8 @@ def test_snapshots_need_a_journal(here: Path, capsys: pytest.CaptureFixture[str]
 
 def test_a_copied_journal_is_exported_without_its_snapshots_and_with_them(here: Path) -> None:
     assert code_of(typed("--journal", "run.jsonl", "--snapshot-every", "5", *FEW)) == 0
-    for file in here.glob("run.jsonl*"):
-        shutil.copy(file, here / file.name.replace("run", "copy"))
+    for found in here.glob("run.jsonl*"):
+        shutil.copy(found, here / found.name.replace("run", "copy"))
     for file in ("run.jsonl", "copy.jsonl"):
         assert code_of(["export", file, "-o", f"of-{file}"]) == 0
     assert weights(here / "of-run.jsonl") == weights(here / "of-copy.jsonl")
