@@ -107,6 +107,8 @@ class Tuning:
             self.measures = [
                 Measure(VALIDATION, lambda _: evaluator() if numbers is None else numbers(evaluator()), evaluate_every)
             ]
+        if isinstance(journal, Journal) and snapshot_every != "auto":
+            raise ValueError("`snapshot_every` is said by the `Journal` that was given: `Journal(snapshot_every=...)`.")
         if isinstance(journal, str | Path):
             journal = Journal(journal, snapshot_every=snapshot_every)
         self.search = Search(variable, estimator, rule, seed=seed, journal=journal)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import signal
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ import blackbox_zo as bz
 from blackbox_zo.journal._snapshots import Snapshots
 from blackbox_zo.modules import _module
 from oracles.llm import finetune, replay
-from tests.oracles.helpers import wait_for
+from tests.oracles.helpers import arguments, wait_for
 from tests.oracles.llm.helpers import llama
 from tests.oracles.llm.test_cli import code_of, environment, here, made, one_thread, steps_in, typed, weights
 from tests.oracles.llm.test_resume import EXAMPLES, WORDS
@@ -114,6 +113,13 @@ def test_the_weights_of_a_damaged_snapshot_never_reach_the_model(tmp_path: Path,
     assert moved == [4, 5] and bits(model) == bits(run.model)
 
 
+def test_an_interval_that_would_be_passed_over_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"said by the `Journal` that was given"):
+        tune(bz.Journal(tmp_path / "run.jsonl"), 4, 2)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="snapshot_every"):
+        tune(tmp_path / "run.jsonl", 4, -1)
+
+
 def test_remembered_features_are_forgotten_when_a_snapshot_is_loaded() -> None:
     """Whoever compares versions of tensors sees that they have changed."""
     model = llama()
@@ -132,7 +138,7 @@ def test_killed_and_resumed_from_a_snapshot_is_as_if_never_killed(here: Path) ->
     assert code_of(typed("--journal", "whole.jsonl", "--save", "whole", *FEW)) == 0
     assert moves_of(here / "whole.jsonl") == []  # a replay takes no ten seconds
     command = typed("--journal", "run.jsonl", "--save", "saved", "--snapshot-every", "3", *FEW)
-    process = subprocess.Popen([sys.executable, "-m", "oracles.cli.main", *command], env=environment(), cwd=here)
+    process = subprocess.Popen(arguments(*command), env=environment(), cwd=here)
     wait_for(lambda: (here / "run.jsonl").exists() and steps_in(here / "run.jsonl") >= 7)
     process.send_signal(signal.SIGKILL)
     assert process.wait(30) == -signal.SIGKILL
@@ -150,13 +156,25 @@ def test_a_signal_takes_a_snapshot_that_is_worth_it(here: Path) -> None:
     command = typed(
         "--journal", "run.jsonl", "--snapshot-every", "500", "--steps", "500", "--batch-size", "4", "--quiet"
     )
-    process = subprocess.Popen([sys.executable, "-m", "oracles.cli.main", *command], env=environment(), cwd=here)
+    process = subprocess.Popen(arguments(*command), env=environment(), cwd=here)
     wait_for(lambda: (here / "run.jsonl").exists() and steps_in(here / "run.jsonl") >= 5)
     process.send_signal(signal.SIGTERM)
     assert process.wait(30) == 128 + signal.SIGTERM
     (moves,) = moves_of(here / "run.jsonl")
     model = llama()
     assert replay("run.jsonl", model).version == moves
+
+
+def test_a_damaged_snapshot_is_told_in_a_line_of_its_own(here: Path) -> None:
+    assert code_of(typed("--journal", "run.jsonl", "--snapshot-every", "5", *FEW)) == 0
+    newest = Snapshots(here / "run.jsonl").found()[12]
+    newest.write_bytes(newest.read_bytes()[:-1])
+    command = arguments("export", "run.jsonl", "-o", "out")
+    done = subprocess.run(command, env=environment(), cwd=here, capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and "after step 12 of run.jsonl" in done.stdout
+    said = [line for line in done.stderr.splitlines() if "snapshot" in line]
+    assert len(said) == 1 and said[0].startswith("blackbox-zo: Snapshot '")
+    assert "run.jsonl.snapshot-12.safetensors' is damaged (it is incomplete)." in said[0]
 
 
 @pytest.mark.parametrize("every", ["-1", "often", "1.5"])
