@@ -406,3 +406,16 @@ def test_who_needs_few_lines_sees_the_measures_and_the_newest(tmp_path: Path) ->
     snapshot = next(i for i, line in enumerate(every) if isinstance(line, bz.Measured) and line.step == 20)
     wanted = [line.number for i, line in enumerate(every) if isinstance(line, bz.Measured) or i >= snapshot - 3]
     assert numbers == wanted
+
+
+def test_a_smaller_budget_cuts_what_is_open_as_without_a_snapshot(tmp_path: Path) -> None:
+    handed = []
+    for every in (0, 1):
+        path = tmp_path / f"{every}.jsonl"
+        with search(path, every) as s:
+            first, *_ = [s.ask() for _ in range(3)]
+            s.tell(first, bz.Values([f(x) for x in first.points]))
+        with search(path, every, budget=10) as s:  # 4 are answered, and 8 are open
+            handed.append([s.ask().ids.tolist(), s.ask().ids.tolist()])
+    assert handed[0] == [[4, 5, 6, 7], [8, 9]]
+    assert handed[0] == handed[1] and (tmp_path / "1.jsonl.snapshot-1.safetensors").exists()
