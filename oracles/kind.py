@@ -95,8 +95,8 @@ class Kind(ABC):
         extra: Extra to install for it: `pip install 'blackbox-zo[EXTRA]'`.
         journaled: Whether a journal records its runs; if not, they have a store of their own.
         record: The option that names the record of a run.
-        options: The command's own options; `--journal`, `--snapshot-every`, `--report`, `--time-limit` and `--quiet` exist
-            already.
+        options: The command's own options; `--journal`, `--snapshot-every`, `--report`, `--time-limit` and `--quiet`
+            exist already.
         report_options: Options of `report` that only this kind has.
         export_options: Options of `export` that only this kind has.
         decided: Names for entries of the problem that more than one option determines.
