@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -20,16 +20,23 @@ FORMAT = 2
 """Version of the layout. 2 added what oracles learn, and the count of barren steps."""
 
 
-def save(engine: Engine) -> dict[str, Any]:
-    """The state of an engine; of open proposals, the answers so far and what is needed to sample them again."""
+def save(engine: Engine, steps: int | None = None) -> dict[str, Any]:
+    """The state of an engine; of open proposals, the answers so far and what is needed to sample them again.
+
+    Args:
+        engine: The engine.
+        steps: Leave out x, and the steps from this one on, which nobody has answered; None for the whole state.
+    """
     (x, value, query), learning = engine.best.found, engine.learning
+    held = {step: pending for step, pending in engine.open.items() if steps is None or step < steps}
+    asked = engine.asked - sum(p.queries.n for step, p in engine.open.items() if step not in held)
     out: dict[str, Any] = {
         "format": FORMAT,
-        **{f"x/{name}": array for name, array in engine.variable.state().items()},
+        **({f"x/{name}": array for name, array in engine.variable.state().items()} if steps is None else {}),
         "version": engine.variable.version,
         "seed": engine.seed,
-        "step": engine.steps,
-        "asked": engine.asked,
+        "step": engine.steps if steps is None else min(engine.steps, steps),
+        "asked": asked,
         "nfev": engine.nfev,
         "failed": engine.failed,
         "barren": engine.barren,
@@ -43,7 +50,7 @@ def save(engine: Engine) -> dict[str, Any]:
         **pack("rule", engine.rule_state),
         **learning.save("oracle", learning.states),
     }
-    for step, pending in engine.open.items():
+    for step, pending in held.items():
         out.update(_saved(engine, f"open/{step}", step, pending))
     return out
 
@@ -52,7 +59,12 @@ def _saved(engine: Engine, name: str, step: int, pending: Open) -> dict[str, Any
     """The state of an open step."""
     if pending.begun != engine.begun:
         raise ValueError(f"Step {step} was asked by an earlier method and cannot be saved; tell its answers first.")
-    out: dict[str, Any] = {"version": pending.version, "first_id": pending.first_id, "n": pending.queries.n}
+    out: dict[str, Any] = {
+        "version": pending.version,
+        "ended": pending.ended,
+        "first_id": pending.first_id,
+        "n": pending.queries.n,
+    }
     if engine.variable.dense:
         out["origin"] = pending.queries.origin.copy()
     elif pending.version != engine.variable.version:
@@ -73,8 +85,17 @@ def _saved(engine: Engine, name: str, step: int, pending: Open) -> dict[str, Any
     return {f"{name}/{key}": value for key, value in out.items()}
 
 
-def load(engine: Engine, state: Mapping[str, Any]) -> None:
-    """Load a state from `save` into an engine that was made with the same arguments."""
+def load(engine: Engine, state: Mapping[str, Any], put: Callable[[int], None] | None = None) -> None:
+    """Load a state from `save` into an engine that was made with the same arguments.
+
+    Args:
+        engine: The engine.
+        state: The state.
+        put: Sets x, and the number of moves, once the rest is known to fit; None for the x in `state`.
+
+    Raises:
+        ValueError: The state does not fit.
+    """
     if "format" not in state or int(state["format"]) != FORMAT:
         raise ValueError(
             f"The state has format {state.get('format')}, this search {FORMAT}; load it with the version that saved it."
@@ -82,9 +103,13 @@ def load(engine: Engine, state: Mapping[str, Any]) -> None:
     if int(state["seed"]) != engine.seed:
         raise ValueError(f"The state has seed {state['seed']}, this search {engine.seed}; they must agree.")
     x = {name[2:]: value for name, value in state.items() if name.startswith("x/")}
-    engine.variable.load(x, int(state["version"]))
+    if put is None:
+        engine.variable.load(x, int(state["version"]))
     estimator_state = unpack("estimator", engine.state, state)
     rule_state = unpack("rule", engine.rule_state, state)
+    if put is not None:
+        put(int(state["version"]))
+        x = engine.variable.state() if engine.variable.dense else {}
     engine.state, engine.rule_state = estimator_state, rule_state
     engine.learning.states = engine.learning.load("oracle", state)
     engine.steps, engine.asked = int(state["step"]), int(state["asked"])
@@ -115,6 +140,7 @@ def _reopen(engine: Engine, step: int, mine: dict[str, Any]) -> None:
         engine.learning.states = engine.learning.load("oracle", mine)
     queries = engine.sample(step)
     pending = engine.hold(step, queries.take(slice(int(mine["n"]))), int(mine["first_id"]))
+    pending.ended = int(mine.get("ended", pending.ended))
     pending.values = np.array(mine["values"])
     pending.waiting = np.array(mine["waiting"])
     if "stderr" in mine:

@@ -46,6 +46,7 @@ class Engine:
         barren: Number of complete steps without a usable answer since the last one with an answer.
         barren_steps: Total number of complete steps without a usable answer.
         several: Whether the first step asks several starts.
+        cut: Whether the budget cut a step short.
         begun: How often a method has begun: at first, after several starts, and with each change.
         past: The answers so far, and the values that were known.
         doubt: Whether answers disagree with known values.
@@ -62,6 +63,7 @@ class Engine:
         self.open: dict[int, Open] = {}
         self.best = BestSoFar(variable)
         self.steps = self.asked = self.nfev = self.failed = self.barren = self.barren_steps = self.begun = 0
+        self.cut = False
         self.several = isinstance(variable, Vector) and len(variable.starts) > 0
         self.past, self.doubt = Past(variable if isinstance(variable, Vector) else None), Doubt()
 
@@ -70,7 +72,7 @@ class Engine:
         step = self.steps
         queries = self.sample(step)
         if self.budget is not None and self.asked + queries.n > self.budget:
-            queries = queries.take(slice(self.budget - self.asked))
+            queries, self.cut = queries.take(slice(self.budget - self.asked)), True
         self.hold(step, queries, self.asked)
         self.steps += 1
         self.asked += queries.n

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -10,7 +12,7 @@ from blackbox_zo._typing import Floats
 from blackbox_zo.steps import Queries
 from blackbox_zo.variables import Vector
 
-__all__ = ["Doubt", "Past"]
+__all__ = ["Doubt", "Past", "Written"]
 
 MEMORY = 1 << 23
 """Numbers that the kept points may take, written out: 64 MiB. Of a larger step nothing is kept."""
@@ -23,6 +25,21 @@ ROUNDED = 0.01
 
 ENOUGH = 5
 """Answers at one point that tell how noisy they are."""
+
+
+class Written(NamedTuple):
+    """The points of a step, written out, shape (n, d)."""
+
+    rows: Floats
+
+    @property
+    def n(self) -> int:
+        """Number of points."""
+        return len(self.rows)
+
+    def points(self) -> Floats:
+        """See `Queries.points`."""
+        return self.rows
 
 
 class Past:
@@ -40,7 +57,7 @@ class Past:
     def __init__(self, variable: Vector | None) -> None:
         self.variable = variable
         self.seen = 0
-        self._steps: deque[tuple[Queries, Floats]] = deque()
+        self._steps: deque[tuple[Queries | Written, Floats]] = deque()
         self._size = 0
         d = 0 if variable is None else variable.lower.size
         self.known: Floats = np.empty((0, d))
@@ -48,7 +65,7 @@ class Past:
         self._told: set[bytes] = set()
         self._at: dict[bytes, float] = {}
 
-    def keep(self, queries: Queries, values: Floats) -> None:
+    def keep(self, queries: Queries | Written, values: Floats) -> None:
         """Keep a step that was answered in full; its points are computed when they are needed."""
         if self.variable is None:
             return
@@ -102,7 +119,29 @@ class Past:
         assert self.variable is not None
         return self.variable.coordinates(self.variable.inside(points))
 
-    def _cost(self, queries: Queries) -> int:
+    def save(self) -> dict[str, Any]:
+        """The steps that are kept, as arrays, for a snapshot."""
+        if self.variable is None:
+            return {}
+        points = [np.empty((0, self.variable.size)), *(queries.points() for queries, _ in self._steps)]
+        return {
+            "past/points": np.concatenate(points),
+            "past/values": np.concatenate([np.empty(0), *(values for _, values in self._steps)]),
+            "past/sizes": np.array([queries.n for queries, _ in self._steps], dtype=np.int64),
+            "past/seen": self.seen,
+        }
+
+    def load(self, saved: Mapping[str, Any]) -> None:
+        """Take the steps that were saved; what is known is told apart."""
+        if self.variable is None:
+            return
+        a = 0
+        for n in saved["past/sizes"].tolist():
+            self.keep(Written(saved["past/points"][a : a + n]), saved["past/values"][a : a + n])
+            a += n
+        self.seen = int(saved["past/seen"])
+
+    def _cost(self, queries: Queries | Written) -> int:
         assert self.variable is not None
         return (queries.n + 1) * self.variable.size + OBJECTS
 
@@ -132,6 +171,17 @@ class Doubt:
     def __init__(self) -> None:
         self.found: tuple[Floats, float, float] | None = None
         self._answers: dict[bytes, list[float]] = {}
+
+    def save(self) -> Any:
+        """All of it, as JSON."""
+        found = None if self.found is None else [self.found[0].tolist(), *self.found[1:]]
+        return [found, {place.hex(): answers for place, answers in self._answers.items()}]
+
+    def load(self, saved: Any) -> None:
+        """Take what was saved."""
+        found, answers = saved
+        self.found = None if found is None else (np.array(found[0]), *found[1:])
+        self._answers = {bytes.fromhex(place): list(values) for place, values in answers.items()}
 
     def compare(self, past: Past, points: Floats, values: Floats, stderr: Floats | None) -> None:
         """Compare answers, shape (n,), at points in the coordinates of the variable, with what is known."""

@@ -71,11 +71,11 @@ def replay(
     rebuilt: Callable[[Any], Any] | None = None,
     see: Callable[[Answers, Floats], None] | None = None,
 ) -> None:
-    """Feed recorded answers to a fresh engine, asking each step after as many moves as when it was first asked.
+    """Feed recorded answers to an engine, asking each step after as many moves as when it was first asked.
 
     Args:
-        engine: A fresh engine, as at the start of the journal.
-        lines: Lines of the journal, in order; measures are skipped.
+        engine: A fresh engine, as at the start of the journal, or one that stands after some of its lines.
+        lines: The other lines of the journal, in order; measures are skipped.
         moves: Stop after this many moves; None replays all.
         rebuilt: From the description of an estimator or a rule to it, for changes of method; None for `known_as`.
         see: Called with each line and the points it answers, shape (m, d), before it is told.
@@ -84,19 +84,20 @@ def replay(
         JournalError: A line does not fit the run.
     """
     told = list(_together(lines, keep=see is not None))
-    answered = sum(len(t.ids) for t in told if isinstance(t, _Told))
+    answered = engine.nfev + sum(len(t.ids) for t in told if isinstance(t, _Told))
     if engine.budget is not None and answered > engine.budget:
         raise JournalError(
             f"The journal holds {answered} answers, more than budget={engine.budget}. Give a larger budget."
         )
-    asked_at = _asked_at(told)
+    first = engine.steps
+    asked_at = _asked_at(told, first)
     events = deque(t for t in told if not isinstance(t, _Told))
     for t in told:
         if moves is not None and engine.variable.version >= moves:
             return
-        until = events[0].steps if events else len(asked_at)  # later steps were asked after the next event
-        while engine.steps < min(until, len(asked_at)):
-            at, ended = asked_at[engine.steps]
+        until = events[0].steps if events else first + len(asked_at)  # later steps were asked after the next event
+        while engine.steps < min(until, first + len(asked_at)):
+            at, ended = asked_at[engine.steps - first]
             if at > engine.variable.version or ended > engine.steps - len(engine.open):
                 break
             engine.begin()
@@ -198,8 +199,8 @@ def _line_of(t: _Told, wrong: Any) -> int:
     return first.number + (int(np.argmax(wrong)) if wrong.any() and len(first.ids) == 1 else 0)
 
 
-def _asked_at(told: list[_Told | Known | Changed]) -> list[_Asked]:
-    """When each step was asked, by its number; a step without a record takes the time of the next."""
+def _asked_at(told: list[_Told | Known | Changed], first: int) -> list[_Asked]:
+    """When each step from the first on was asked; a step without a record takes the time of the next."""
     found: dict[int, _Asked] = {}
     for t in told:
         if isinstance(t, _Told):
@@ -207,9 +208,9 @@ def _asked_at(told: list[_Told | Known | Changed]) -> list[_Asked]:
         for step, at, ended in t.besides if isinstance(t, _Told) else t.asked:
             found.setdefault(step, (at, ended))
     later: _Asked = -1, -1
-    out = [later] * (max(found, default=-1) + 1)
-    for step in range(len(out) - 1, -1, -1):
-        later = out[step] = found.get(step, later)
+    out = [later] * (max(found, default=-1) + 1 - first)
+    for i in range(len(out) - 1, -1, -1):
+        later = out[i] = found.get(first + i, later)
     return out
 
 

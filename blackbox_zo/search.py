@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import warnings
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -18,6 +19,7 @@ from blackbox_zo._methods import Given, recorded
 from blackbox_zo._open import Open, asked_again, belongs, cannot_use, positions_of
 from blackbox_zo._replay import header_of, replay
 from blackbox_zo._saved import Saved
+from blackbox_zo._snapshot import Keeper
 from blackbox_zo._typing import Ints, Tree
 from blackbox_zo.errors import BudgetExhausted, FeedbackError, OracleError, TellError
 from blackbox_zo.estimators import Estimator
@@ -88,6 +90,7 @@ class Search(Saved):
         self._unhanded: deque[int] = deque()
         self._measured: list[Measured] = []
         self._journal: Journal | None = None
+        self._keeper: Keeper | None = None
         self._recorded = self._tries = 0  # steps recorded in the journal, and tries beyond the first
         if journal is not None:
             self._journal = journal if isinstance(journal, Journal) else Journal(journal)
@@ -97,9 +100,13 @@ class Search(Saved):
         if self._journal is not None:
             lines = self._journal.open(header_of(self._engine))
             self._turn = self._journal.use.turn
+            self._keeper = Keeper(self._engine, self._journal)
             try:
+                if then is not None:
+                    lines = self._journal.read(self._begin_from(self._journal.snapshots, given.rebuilt))
+                begun = time.perf_counter()
                 replay(self._engine, self._without_measures(lines), rebuilt=given.rebuilt)
-                self._recorded = self._engine.steps
+                self._recorded, self._keeper.spent = self._engine.steps, time.perf_counter() - begun
                 if given.changes:
                     self.change(*given.method)
             except BaseException:
@@ -135,7 +142,10 @@ class Search(Saved):
             raise BudgetExhausted(
                 f"All {engine.budget} queries of the budget have been handed out. Give a larger budget."
             )
+        begun = time.perf_counter()
         step = engine.begin()
+        if self._keeper is not None:
+            self._keeper.spent += time.perf_counter() - begun
         if len(engine.open) > 1 and not (repeats or self._repeated or engine.estimator.any_age):
             if again := asked_again(engine.open, engine.estimator):
                 self._repeated = True
@@ -211,8 +221,18 @@ class Search(Saved):
             for name, found in learnt.items():
                 pending.learnt.setdefault(name, {}).update(found)
         self._tries += tries_of(feedback.info)
-        if engine.take(proposal.step, pending, positions, feedback) and self._journal is not None:
-            self._journal.sync()
+        if self._keeper is None or self._journal is None:
+            engine.take(proposal.step, pending, positions, feedback)
+        else:
+            keeper, begun = self._keeper, time.perf_counter()
+            keeper.whole = False
+            done = engine.take(proposal.step, pending, positions, feedback)
+            keeper.whole = True
+            keeper.spent += time.perf_counter() - begun
+            if done:
+                self._journal.sync()
+            if done and keeper.due():
+                keeper.take(self._recorded, self._tries)
         if engine.doubt.found is not None and not self._doubted and self.doubt is not None:
             self._doubted = True
             warnings.warn(doubtful(*self.doubt), stacklevel=2)
@@ -275,10 +295,15 @@ class Search(Saved):
             raise OracleError(run.message)
 
     def close(self) -> None:
-        """Flush and close the journal."""
+        """Flush and close the journal; take a snapshot first, if one is worth its while: see `Journal`."""
         if self._journal is not None and self._journal.use.turn == self._turn:
             self._journal.use.kept = False
-            self._journal.close()
+            keeper, self._keeper = self._keeper, None
+            try:
+                if keeper is not None and keeper.due(closing=True):
+                    keeper.take(self._recorded, self._tries, closing=True)
+            finally:
+                self._journal.close()
 
     def __enter__(self) -> Search:
         if self._journal is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from blackbox_zo._describe import spell
 from blackbox_zo._typing import override
@@ -29,6 +29,8 @@ class Tally:
     """
 
     unit = "queries"
+    lines: ClassVar[int | None] = None
+    """How many of the newest lines it needs, besides measures, if a run is resumed from a snapshot; None for all."""
 
     def __init__(self, total: int | None, *, maximize: bool = False) -> None:
         self.total, self.maximize = total, maximize

@@ -72,7 +72,10 @@ class Session(ABC):
         if self.given.journal is None:
             return None
         problem = {"kind": self.kind.name, **problem}
-        return Journal(self.given.journal, problem, settings, see=self.tally.see, names=self.kind.names)
+        return Journal(
+            self.given.journal, problem, settings, see=self.tally.see, names=self.kind.names,
+            see_last=self.tally.lines, snapshot_every=self.given.snapshot_every,
+        )  # fmt: skip
 
     def close(self) -> None:
         """Release processes and files."""
@@ -92,7 +95,8 @@ class Kind(ABC):
         extra: Extra to install for it: `pip install 'blackbox-zo[EXTRA]'`.
         journaled: Whether a journal records its runs; if not, they have a store of their own.
         record: The option that names the record of a run.
-        options: The command's own options; `--journal`, `--report`, `--time-limit` and `--quiet` already exist.
+        options: The command's own options; `--journal`, `--snapshot-every`, `--report`, `--time-limit` and `--quiet`
+            exist already.
         report_options: Options of `report` that only this kind has.
         export_options: Options of `export` that only this kind has.
         decided: Names for entries of the problem that more than one option determines.

@@ -8,14 +8,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, Literal, TypeAlias, TypeVar
 
 from blackbox_zo._paths import expanded
 from blackbox_zo.errors import JournalError
 
 __all__ = [
-    "SEED", "BadInput", "Option", "Table", "add_options", "check_file", "count", "finite", "integer", "named",
-    "names_of", "option", "positive", "seconds", "told", "whole", "whole_number",
+    "SEED", "BadInput", "Option", "Table", "add_options", "auto_or_count", "check_file", "count", "finite", "integer",
+    "named", "names_of", "option", "positive", "seconds", "told", "whole", "whole_number",
 ]  # fmt: skip
 
 
@@ -122,6 +122,11 @@ def whole(text: str) -> int:
 def count(text: str) -> int:
     """A whole number, 0 or more."""
     return _number(text, int, lambda n: n >= 0, "whole number of at least 0")
+
+
+def auto_or_count(text: str) -> int | Literal["auto"]:
+    """The word auto, or a whole number, 0 or more."""
+    return "auto" if text == "auto" else _number(text, int, lambda n: n >= 0, "whole number of at least 0, or auto")
 
 
 def named(text: str) -> str:

@@ -11,9 +11,9 @@ import threading
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from blackbox_zo._checks import check_at_least
 from blackbox_zo._describe import describe
 from blackbox_zo._paths import expanded
 from blackbox_zo._version import __version__
@@ -21,6 +21,7 @@ from blackbox_zo.errors import JournalError, JournalLocked
 from blackbox_zo.journal._header import compare
 from blackbox_zo.journal._lock import Use, lock
 from blackbox_zo.journal._reader import JournalReader, parsed_header
+from blackbox_zo.journal._snapshots import Mark, Prefix, Snapshots, flush_folder
 from blackbox_zo.journal.lines import FORMAT, Line
 
 __all__ = ["Journal"]
@@ -50,6 +51,15 @@ class Journal:
         see: Called with each line already in the file when a search opens it.
         names: The user's names for entries of `problem` or of the header, such as command-line options; used in the
             message that says how a run differs.
+        see_last: How many lines before a snapshot `see` needs, besides the measures, if a search begins from one; None
+            for all.
+        snapshot_every: Moves between two snapshots of the search beside the file, from which a resume and an export
+            start instead of replaying every move; the last two are kept. "auto" takes one whenever the replay since the
+            last would take ten seconds, and twenty times as long as writing one, if the disk has room for four. 0 takes
+            none. A snapshot takes as much disk as x, so all take up to three times that while one is written.
+
+    Raises:
+        ValueError: `snapshot_every` is neither "auto" nor a whole number of at least 0.
     """
 
     def __init__(
@@ -59,14 +69,22 @@ class Journal:
         settings: dict[str, Any] | None = None,
         see: Callable[[Line], object] | None = None,
         names: Mapping[str, str] | None = None,
+        *,
+        see_last: int | None = None,
+        snapshot_every: int | Literal["auto"] = "auto",
     ) -> None:
         self._fd = -1  # set first: `__del__` reads it even if the path is invalid
         if not isinstance(path, str | os.PathLike):
             raise TypeError(f"`journal` must be the path of a file, got {path!r:.60}.")
         self.path = expanded(path)
-        self.problem, self.settings, self.see, self.names = problem, settings, see, names or {}
+        self.problem, self.settings, self.names = problem, settings, names or {}
+        self.see, self.see_last = see, see_last
+        if snapshot_every != "auto":
+            check_at_least("Journal", 0, snapshot_every=snapshot_every)
+        self.snapshot_every: int | Literal["auto"] = snapshot_every
         self._size, self._torn = 0, False
         self._absolute = self.path.absolute()
+        self._prefix, self.snapshots = Prefix(self._absolute), Snapshots(self._absolute)
         self._failed: OSError | None = None
         self._syncing: Future[None] | None = None
         self._thread: ThreadPoolExecutor | None = None
@@ -121,10 +139,12 @@ class Journal:
             os.close(fd)
             raise
         self._fd, self._failed = fd, None
+        self._prefix, self.snapshots = Prefix(self._absolute), Snapshots(self._absolute)
+        self.snapshots.tidy()
         self.use.here()
         _open_journals.add(self)
         if found is not None:
-            return self._read()
+            return self.read()
         try:
             self._size = 0
             self.write(json.dumps({**header, **({"settings": self.settings} if self.settings else {})}) + "\n")
@@ -132,7 +152,7 @@ class Journal:
             if self._failed is not None:
                 raise self._failed
             if new:
-                _flush_folder(self._absolute.parent)
+                flush_folder(self._absolute.parent)
         except BaseException:
             with contextlib.suppress(OSError):
                 self.close()
@@ -165,12 +185,14 @@ class Journal:
             )
         self.use.here()
 
-    def _read(self) -> Iterator[Line]:
+    def read(self, after: Mark | None = None) -> Iterator[Line]:
+        """The lines already in the file, as `open` returns them.
+
+        Args:
+            after: Leave out the answers before this place. `see` is called with them all the same, see `see_last`.
+        """
         reader = JournalReader(self.path)
-        for line in reader:
-            if self.see is not None:
-                self.see(line)
-            yield line
+        yield from reader.after(after, self.see, self.see_last)
         self._size = reader.good
         if os.fstat(self._fd).st_size > self._size:
             os.ftruncate(self._fd, self._size)
@@ -210,6 +232,21 @@ class Journal:
                 return
             self._flushing = True
         self._syncing = self._thread.submit(self._flush_dirty)
+
+    def mark(self) -> Mark:
+        """The present end of the file, which is on the disk up to there.
+
+        Raises:
+            OSError: The file could not be flushed, now or earlier.
+        """
+        if self._failed is None:
+            self._flush()
+        if self._failed is not None:
+            raise self._failed
+        found = self._prefix.upto(self._size)
+        if found is None:
+            raise self._refusal(errno.ENOENT, "another program has shortened it")
+        return found
 
     def _flush_dirty(self) -> None:
         while True:
@@ -268,16 +305,6 @@ class Journal:
     def __del__(self) -> None:
         with contextlib.suppress(OSError):
             self.close()
-
-
-def _flush_folder(folder: Path) -> None:
-    """Make the name of a new file survive a power cut; where folders cannot be flushed, the system must do so."""
-    with contextlib.suppress(OSError):
-        fd = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)
 
 
 _open_journals: weakref.WeakSet[Journal] = weakref.WeakSet()

@@ -5,18 +5,22 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from blackbox_zo._paths import expanded
 from blackbox_zo.errors import JournalError
+from blackbox_zo.journal._snapshots import Mark
 from blackbox_zo.journal.lines import READABLE, Answers, Line, Measured, parse_line
 
 __all__ = ["JournalReader", "parsed_header", "read_header", "read_journal"]
 
 _CHUNK = 1 << 20
 """Bytes read at a time."""
+
+_MEASURE = b'{"measure": '
+"""How the line of a measure begins."""
 
 
 class JournalReader:
@@ -62,6 +66,46 @@ class JournalReader:
         with self.path.open("rb") as file:
             file.seek(self._begin)
             yield from self._lines(file)
+
+    def after(
+        self, place: Mark | None, see: Callable[[Line], object] | None = None, last: int | None = None
+    ) -> Iterator[Line]:
+        """The lines after a place, and the measures before it.
+
+        Args:
+            place: The place; None for the beginning.
+            see: Called with each line, those before the place too.
+            last: How many of those before the place `see` needs, besides the measures; None for all. Others are not
+                parsed.
+        """
+        self.good, self._number = self._begin, 1
+        with self.path.open("rb") as file:
+            if place is not None:
+                first = place.lines if see is None else 0 if last is None else place.lines - last
+                for line in self._until(file, place.size, first):
+                    if see is not None:
+                        see(line)
+                    if isinstance(line, Measured):
+                        yield line
+                self.good, self._number = place.size, place.lines
+            file.seek(self.good)
+            for line in self._lines(file):
+                if see is not None:
+                    see(line)
+                yield line
+
+    def _until(self, file: BinaryIO, size: int, first: int) -> Iterator[Line]:
+        """The lines in the first so many bytes: the measures, and those beyond a number."""
+        file.seek(self.good)
+        for line in file:
+            if self.good >= size:
+                return
+            self._number += 1
+            if self._number > first or line.startswith(_MEASURE):
+                parsed = self._parsed(line[:-1], file)
+                if parsed is not None:
+                    yield parsed
+            self.good += len(line)
 
     def follow(self, seconds: float = 0.2) -> Iterator[Line | None]:
         """Yield every line, then new lines as they are appended; never ends by itself.

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import copy
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 
+from blackbox_zo._arrays import StoredArrays, write_arrays
 from blackbox_zo._typing import Floats
 from blackbox_zo.directions import Dense, Gaussian
 from blackbox_zo.randomness import Key
@@ -68,6 +71,7 @@ def check_variable(
     sizes = [block.size for block in v.blocks]
     require(v.size == sum(sizes), f"`{name}.size` is {v.size}, but its blocks have {sizes} elements.")
     _check_moves(make, read, name, tolerance)
+    _check_kept(make, read, name)
     if isinstance(v, Vector):
         for far in (1.0, 1e3, -1e3):
             _check_vector(make, far)
@@ -115,6 +119,22 @@ def _check_moves(make: Callable[[], Variable], read: Callable[[Variable], Floats
         "it. Apply pending moves in order, and forget them when they are done.",
     )
     require(lazy.version == eager.version, f"`{name}.settle` changes `version`; only `add_` does.")
+
+
+def _check_kept(make: Callable[[], Variable], read: Callable[[Variable], Floats], name: str) -> None:
+    v, other = make(), make()
+    for number in range(2):
+        v.add_(_step(v, number))
+    v.settle()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "x")
+        write_arrays(path, v.arrays(), {})
+        with StoredArrays(path) as stored:
+            other.read(stored, v.version)
+    require(
+        same(np.array(read(other)), np.array(read(v))) and other.version == v.version,
+        f"A `{name}` that was saved by `arrays` and loaded by `read` differs.",
+    )
 
 
 def _inside(v: Variable, z: Floats) -> Floats:

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+from blackbox_zo._arrays import Array, StoredArrays, array_of
 from blackbox_zo.directions import Block
 from blackbox_zo.steps import Step
 
@@ -67,3 +68,15 @@ class Variable(ABC):
         Raises:
             ValueError: The state is of another variable.
         """
+
+    def arrays(self) -> Mapping[str, Array]:
+        """X as the arrays of a snapshot, each made when it is written: by default those of `state`."""
+        return {name: array_of(array) for name, array in self.state().items()}
+
+    def read(self, stored: StoredArrays, version: int) -> None:
+        """Set x from the arrays of a snapshot, and the number of moves.
+
+        Raises:
+            ValueError: The snapshot is of another variable.
+        """
+        self.load({name: stored[name] for name in self.state()}, version)

@@ -20,7 +20,7 @@ from blackbox_zo.observers import Counted, display
 from blackbox_zo.tally import Tally
 from oracles.cli.report import check_output, write
 from oracles.kind import Kind, Session
-from oracles.options import BadInput, Table, add_options, check_file, option, seconds
+from oracles.options import BadInput, Table, add_options, auto_or_count, check_file, option, seconds
 
 __all__ = ["add_run", "perform"]
 
@@ -32,6 +32,16 @@ _RUN: Table = {
             "record every answer; if the file already holds this run, continue it",
             expanded,
             metavar="FILE",
+        ),
+        option(
+            "--snapshot-every",
+            "save the state beside the journal every N moves of x, from which resume and export start instead of "
+            "replaying every move; the last two are kept, so they take twice the disk of a model's searched weights, "
+            "three times while one is written; auto: when a replay would take ten seconds and twenty times as long as "
+            "writing, if the disk has room for four; 0: never; default auto",
+            auto_or_count,
+            metavar="N",
+            default="auto",
         ),
         option("--report", "write a report at the end: an .html or .png file", expanded, metavar="FILE"),
         option("--time-limit", "stop after this many seconds", seconds, metavar="S"),
@@ -92,6 +102,8 @@ def perform(kind: Kind, given: argparse.Namespace, kinds: Sequence[Kind]) -> int
     """
     if kind.journaled:
         check_file(given.journal, "--journal")
+    if kind.journaled and given.journal is None and given.snapshot_every not in ("auto", 0):
+        raise BadInput("--snapshot-every saves the state beside the journal; add --journal FILE.")
     if kind.journaled and given.report is not None:
         if given.journal is None:
             raise BadInput("--report is drawn from the journal; add --journal FILE.")

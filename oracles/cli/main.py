@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 
 from blackbox_zo import __version__
@@ -43,6 +44,7 @@ def main(arguments: Sequence[str] | None = None, kinds: Sequence[Kind] = KINDS) 
         studies.add(commands, ranking, parsers[ranking.name])
     typed = sys.argv[1:] if arguments is None else list(arguments)
     given = parser.parse_args(typed, argparse.Namespace(typed=typed[1:]))
+    format_before, warnings.formatwarning = warnings.formatwarning, _plain
     try:
         code = int(given.command(given))
         sys.stdout.flush()
@@ -61,6 +63,15 @@ def main(arguments: Sequence[str] | None = None, kinds: Sequence[Kind] = KINDS) 
     except KeyboardInterrupt:
         print("blackbox-zo: interrupted.", file=sys.stderr)
         return 130
+    finally:
+        warnings.formatwarning = format_before
+
+
+def _plain(message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None) -> str:
+    """A warning to a user, without the line of code that gave it; one to a programmer as Python writes it."""
+    if category is UserWarning:
+        return f"blackbox-zo: {message}\n"
+    return f"{filename}:{lineno}: {category.__name__}: {message}\n"
 
 
 if __name__ == "__main__":

@@ -52,6 +52,7 @@ class Tuning:
         evaluate_every: Steps between validations.
         seed: Seed of the directions and the order of the examples.
         journal: A path or a `Journal`.
+        snapshot_every: Moves between two snapshots beside the journal; see `Journal`.
         sweep: See `LossOracle`.
         directions_per: See `LossOracle`.
         micro_batch: See `LossOracle`.
@@ -83,6 +84,7 @@ class Tuning:
         evaluate_every: int = 0,
         seed: int = 0,
         journal: str | Path | Journal | None = None,
+        snapshot_every: int | Literal["auto"] = "auto",
         sweep: Literal["auto", "batched", "scratch"] = "auto",
         directions_per: Literal["step", "example"] | None = None,
         micro_batch: int | None = None,
@@ -117,8 +119,10 @@ class Tuning:
             self.measures = [
                 Measure(VALIDATION, lambda _: evaluator() if numbers is None else numbers(evaluator()), evaluate_every)
             ]
-        if journal is not None and not isinstance(journal, Journal):
-            journal = Journal(journal)
+        if isinstance(journal, Journal) and snapshot_every != "auto":
+            raise ValueError("`snapshot_every` is said by the `Journal` that was given: `Journal(snapshot_every=...)`.")
+        if isinstance(journal, str | Path):
+            journal = Journal(journal, snapshot_every=snapshot_every)
         self._rule = rule
         goes_by = rule if journal is None else recorded_rule(journal.path, rule)
         self.search = Search(variable, estimator, goes_by, seed=seed, journal=journal)
@@ -229,6 +233,8 @@ def finetune(
             - `evaluate_every=0`: steps between validations; 0 validates only before the first step and after the last;
             - `seed=0`: seed of the directions and the order of the examples;
             - `journal`: a path; if it already holds this run, the run continues from its last step, bit for bit;
+            - `snapshot_every="auto"`: moves between two snapshots beside the journal, from which a resume and `replay`
+              start; see `Journal`;
             - `sweep`, `micro_batch`, `reuse`: see `LossOracle`;
             - `directions_per`: see `LossOracle`; by default "example" if there is one direction per example, else
               "step".
@@ -252,7 +258,9 @@ def finetune(
 
 
 def replay(journal: str | Path | JournalReader, model: torch.nn.Module, steps: int | None = None) -> Module:
-    """Give a base model the weights of a run after some step, from the journal alone.
+    """Give a base model the weights of a run after some step, from the journal and the snapshots beside it.
+
+    The newest snapshot that is early enough is loaded, and only the moves after it are made again.
 
     Args:
         journal: The journal of the run, or a reader of it. It is only read.

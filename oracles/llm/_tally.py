@@ -29,10 +29,17 @@ class TuningTally(StepTally):
         pace: The speed of the run, as text; empty if the run is read from a journal.
     """
 
+    lines = 50 * _LATEST  # so that `_latest` is right if a step has at most 50
+
     def __init__(self, total: int | None) -> None:
         super().__init__(total)
         self.barren, self.pace = 0, ""
         self._latest: deque[float] = deque(maxlen=_LATEST)
+
+    @override
+    def begin(self, run: Run) -> None:
+        super().begin(run)
+        self.failed, self.barren = run.search.failed, run.search.barren_steps
 
     @override
     def complete(self) -> None:

@@ -41,7 +41,8 @@ class _Session(Session):
         settings["save"] = None if given.save is None else str(given.save.absolute())
         if given.journal is not None:
             try:
-                self.training.record(given.journal, settings, see=self.tally.see, names=kind.names)
+                more = {"see": self.tally.see, "names": kind.names, "snapshot_every": given.snapshot_every}
+                self.training.record(given.journal, settings, **more)
             except BaseException:
                 self.training.close()
                 raise

@@ -96,7 +96,7 @@ class Side:
             self.oracle = RankOnly(self.outer)
         self.search = bz.Search(
             np.linspace(-1.0, 1.0, 4), machine.row.estimator, machine.row.rule, seed=6, budget=machine.budget,
-            journal=journal, max_staleness=2,
+            journal=machine.opened(journal), max_staleness=2,
         )  # fmt: skip
         self.open: dict[int, bz.Proposal] = {}
 
@@ -169,6 +169,13 @@ class Durable(RuleBasedStateMachine):
         self.path = self.new_path()
         self.broken = Side(self, self.path if journaled else None)
         self.twin = Side(self)
+
+    def opened(self, path: Path | None) -> Path | bz.Journal | None:
+        """What a search gets for the path of its journal."""
+        return path
+
+    def carry(self, before: Path) -> None:
+        """What else a killed run leaves beside its journal."""
 
     def new_path(self) -> Path:
         return Path(self.folder.name) / f"{next(self.names)}.jsonl"
@@ -247,8 +254,9 @@ class Durable(RuleBasedStateMachine):
         if lines and not whole:
             self.forget(json.loads(lines[-1]))
             lines[-1] = lines[-1][: int(torn * (len(lines[-1]) - 1))]
-        self.path = self.new_path()
+        before, self.path = self.path, self.new_path()
         self.path.write_bytes(b"".join([header, *lines]))
+        self.carry(before)
         self.broken.search.close()  # the file that it had is not looked at again
         self.broken = Side(self, self.path)
         self.log = kept(self.log)
