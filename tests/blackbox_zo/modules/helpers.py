@@ -132,7 +132,7 @@ LANGUAGE = {
     "neox": Case(of("GPTNeoXForCausalLM", "GPTNeoXConfig", **SIZE | PLAIN), text, logits),
     "bloom": Case(of("BloomForCausalLM", "BloomConfig", **BLOOM), text, logits),
     "falcon": Case(of("FalconForCausalLM", "FalconConfig", **SIZE | PLAIN), text, logits),
-    "mixtral": Case(of("MixtralForCausalLM", "MixtralConfig", **MIXTRAL), text, logits, stacks=False),
+    "mixtral": Case(of("MixtralForCausalLM", "MixtralConfig", **MIXTRAL), text, logits),
     "t5": Case(of("T5ForConditionalGeneration", "T5Config", **T5), pairs, logits),
     "bert": Case(of("BertModel", "BertConfig", **SIZE, initializer_range=0.2), text, hidden),
 }
