@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
 import pytest
+import torch
 
 import blackbox_zo as bz
 from blackbox_zo.modules import Module
 from blackbox_zo.modules import _indexed as indexed
 from blackbox_zo.modules import _parts as parts
+from blackbox_zo.modules._batched import Batched
+from blackbox_zo.modules._displaced import Displacements
 from blackbox_zo.modules._stacking import Unstackable
 
 from .experts import ALONE, IMPLEMENTED, MIXTURES, OWN, RANKS, low_rank_four, made_by
@@ -72,3 +78,51 @@ def test_what_is_not_transformers_experts_is_refused(name: str) -> None:
     module = Module(case.make())
     with pytest.raises(Unstackable):
         swept(case, module, queries_of(module, bz.LowRank), case.inputs(), "batched")
+
+
+@pytest.mark.parametrize("select", ["gate_up_proj", r"experts\.down_proj$", "bias", "down_proj_bias", "router", "norm"])
+def test_some_of_the_parameters(select: str) -> None:
+    case = MIXTURES["gpt-oss"]
+    module, inputs = Module(made_by("gpt-oss", "eager"), select), case.inputs()
+    queries = queries_of(module, low_rank_four)
+    found = swept(case, module, queries, inputs, "batched")
+    assert_exact(found, reference(case, module, queries, inputs), tolerance=1e-5, effect=1e-5)
+
+
+@pytest.mark.parametrize("change", ["a subclass", "a parameter more", "a forward of its own", "a mask"])
+def test_what_is_not_known_is_left_to_itself(change: str) -> None:
+    case = MIXTURES["qwen3"]
+    model = made_by("qwen3", "eager")
+    experts = model.model.layers[0].mlp.experts
+    if change == "a subclass":
+        plain = type(experts)
+        experts.__class__ = type("Other", (plain,), {"forward": lambda self, *args: 2.0 * plain.forward(self, *args)})
+    if change == "a parameter more":
+        experts.scale = torch.nn.Parameter(torch.ones(1))
+    if change == "a forward of its own":
+        experts.forward = partial(type(experts).forward, experts)
+    module = Module(model, mask=0.5 if change == "a mask" else None)
+    with pytest.raises(Unstackable):
+        swept(case, module, queries_of(module, bz.LowRank), case.inputs(), "batched")
+    assert ("forward" in vars(experts)) == (change == "a forward of its own")
+
+
+def test_only_the_thread_of_the_pass_is_routed() -> None:
+    case = MIXTURES["qwen3"]
+    model, inputs = made_by("qwen3", "eager"), case.inputs()
+    module = Module(model)
+    mode = Batched(Displacements(module, queries_of(module, bz.LowRank)), 3)
+    plain = case.run(model, inputs)
+    with mode, ThreadPoolExecutor(1) as pool:
+        assert "forward" in vars(model.model.layers[0].mlp.experts)
+        other = pool.submit(case.run, model, inputs).result()
+    assert torch.equal(other, plain)
+    assert torch.equal(case.run(model, inputs), plain)
+
+
+def test_the_model_is_as_before_after_an_error() -> None:
+    model = made_by("qwen3", "eager")
+    module = Module(model)
+    with pytest.raises(ZeroDivisionError), Batched(Displacements(module, queries_of(module, bz.LowRank)), 3):
+        raise ZeroDivisionError
+    assert not any("forward" in vars(part) for part in model.modules())
