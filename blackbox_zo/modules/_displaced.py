@@ -32,6 +32,9 @@ __all__ = ["Displaced", "Displacements"]
 LARGE = 1 << 16
 """Elements from which a parameter is displaced chunk by chunk rather than once for all queries."""
 
+NEAR = 1 << 10
+"""Elements between two rows of a table from which they are drawn apart."""
+
 MOST = 4 * CHUNK
 """Elements that are displaced at once."""
 
@@ -276,9 +279,12 @@ class Displaced:
         width = self.block.size // self.block.shape[0]
         unique, where = torch.unique(flat, return_inverse=True)
         rows = np.empty((len(unique), width), dtype=np.float32)
-        for place, row in enumerate(unique.tolist()):
-            u = self.directions.part(self.block, int(self.index[i]), row * width, (row + 1) * width)
-            rows[place] = u * self.far[i]
+        numbers, j = unique.cpu().numpy(), int(self.index[i])
+        for near in np.split(np.arange(len(numbers)), 1 + np.flatnonzero(np.diff(numbers) > max(1, NEAR // width))):
+            if len(near):
+                first, last = int(numbers[near[0]]), int(numbers[near[-1]]) + 1
+                u = self.directions.part(self.block, j, first * width, last * width).reshape(-1, width)
+                rows[near] = u[numbers[near] - first] * self.far[i]
         found = sent(rows, self.p.device)
         if self.mask is not None:
             table = self.p.view(-1)
