@@ -9,6 +9,7 @@ import torch
 
 from blackbox_zo._typing import override
 from blackbox_zo.modules._displaced import Displaced
+from blackbox_zo.modules._operations import reads_only_metadata, replaced
 from blackbox_zo.modules._tensors import Buffers, row_chunks
 from blackbox_zo.randomness import TILE
 
@@ -88,8 +89,6 @@ class View(torch.Tensor):
     @override
     def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Any operation outside its query's pass: on the values."""
-        from blackbox_zo.modules._scratch import reads_only_metadata, replaced  # the modes import this module
-
         reads = reads_only_metadata(func)
 
         def one(t: torch.Tensor) -> torch.Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from functools import cache
 from typing import Any
 
@@ -13,21 +13,16 @@ from torch.overrides import TorchFunctionMode
 from blackbox_zo._typing import override
 from blackbox_zo.modules._displaced import Displaced, Displacements
 from blackbox_zo.modules._indexed import in_parts
+from blackbox_zo.modules._operations import reads_only_metadata, replaced
 from blackbox_zo.modules._parts import Part, View
 from blackbox_zo.modules._tensors import Buffers
 
 __all__ = ["Scratch", "leaves", "leaves_of", "linear", "reads_only_metadata", "refuse_noise", "replaced"]
 
-_READ = frozenset({
-    "size", "dim", "numel", "nelement", "element_size", "is_floating_point", "is_contiguous", "stride", "__len__",
-    "ndimension", "is_complex", "storage_offset", "data_ptr", "get_device",
-})  # fmt: skip
 _NOISY = frozenset({
     "scaled_dot_product_attention", "multi_head_attention_forward", "rrelu", "lstm", "gru", "rnn_tanh", "rnn_relu",
     "batch_norm", "instance_norm",
 })  # fmt: skip
-_KEEP_VALUE = frozenset({"T", "mT", "H", "mH", "data", "real", "imag", "grad"})
-
 _LOOKED_INTO = frozenset({tuple, list, dict})
 
 
@@ -153,21 +148,6 @@ def uses(of: dict[int, Displaced], values: Iterable[Any]) -> bool:
     return False
 
 
-def replaced(tree: Any, one: Callable[[Any], Any]) -> Any:
-    """Arguments with each tensor put through `one`; looks into tuples, lists and dicts."""
-    if isinstance(tree, torch.Tensor):
-        return one(tree)
-    if isinstance(tree, tuple | list):
-        return (
-            type(tree)(*[replaced(t, one) for t in tree])
-            if hasattr(tree, "_fields")
-            else type(tree)(replaced(t, one) for t in tree)
-        )
-    if isinstance(tree, dict):
-        return {k: replaced(v, one) for k, v in tree.items()}
-    return tree
-
-
 def leaves_of(args: Any, kwargs: Any) -> list[torch.Tensor]:
     """All tensors among the arguments of an operation."""
     found: list[torch.Tensor] = []
@@ -188,15 +168,6 @@ def leaves(tree: Any) -> list[torch.Tensor]:
         elif isinstance(value, tuple | list | dict):
             found += leaves(value)
     return found
-
-
-@cache
-def reads_only_metadata(func: Any) -> bool:
-    """Whether an operation looks at shape, type and the like alone, so that no displaced value need be made."""
-    name = getattr(func, "__name__", "")
-    if name == "__get__":
-        return getattr(getattr(func, "__self__", None), "__name__", "") not in _KEEP_VALUE
-    return name in _READ
 
 
 @cache
