@@ -61,9 +61,9 @@ def _is_known(part: torch.nn.Module) -> bool:
 
 
 def _can_route(part: torch.nn.Module, displacements: Displacements) -> bool:
-    """Whether its searched parameters have factors, and there are any."""
+    """Whether all of its searched parameters have factors; routing may depend on the query where none is searched."""
     hits = [hit for p in part.parameters() if (hit := displacements.of.get(id(p))) is not None]
-    return bool(hits) and all(hit.factors is not None for hit in hits)
+    return all(hit.factors is not None for hit in hits)
 
 
 class _Forward:
