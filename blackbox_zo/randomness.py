@@ -18,7 +18,7 @@ import numpy as np
 from blackbox_zo._buffers import empty
 from blackbox_zo._typing import Floats, Signs, Words
 
-__all__ = ["TILE", "Key", "SignTable", "add_normals", "normals", "signs"]
+__all__ = ["TILE", "Key", "SignTable", "Tiles", "add_normals", "normals", "signs"]
 
 TILE = 1 << 15
 """Elements drawn from one hashed state. To read one element, at most this many are drawn."""
@@ -86,15 +86,56 @@ def normals(key: Key, name: str, k: int, size: int) -> Floats:
     return out
 
 
-def normals_between(key: Key, name: str, row: int, size: int, start: int, stop: int) -> Floats:
-    """Elements `start` to `stop` of row `row` of `normals`, shape (stop - start,), from the tiles that hold them."""
+class Tiles:
+    """The newest tile of each of the newest few blocks that parts were drawn of.
+
+    Parts that follow one another, such as an expert's rows or a word's, begin in the tile where the last one ended.
+    """
+
+    def __init__(self) -> None:
+        self._kept: tuple[tuple[tuple[str, int, int], Floats], ...] = ()
+
+    def get(self, place: tuple[str, int, int]) -> Floats | None:
+        """The tile that was kept for a block's name, row and column, or None."""
+        return next((tile for key, tile in self._kept if key == place), None)
+
+    def keep(self, place: tuple[str, int, int], tile: Floats) -> None:
+        """Keep a tile, in place of that of the same block or else of the oldest; replaced at once, so threads may."""
+        others = tuple(entry for entry in self._kept if entry[0][0] != place[0])
+        self._kept = (*others[-3:], (place, tile))
+
+
+def normals_between(
+    key: Key, name: str, row: int, size: int, start: int, stop: int, tiles: Tiles | None = None
+) -> Floats:
+    """Elements `start` to `stop` of row `row` of `normals`, shape (stop - start,), from the tiles that hold them.
+
+    A tile that is used in part is kept in `tiles`, and what is there is not drawn again.
+    """
+    tiles = tiles or Tiles()
     if size <= TILE:
         per_tile = max(1, TILE // max(size, 1))
-        first = row - row % per_tile
-        return normals_tile(key, name, first, (row - first + 1) * size)[(row - first) * size :][start:stop]
-    columns = range(start - start % TILE, stop, TILE)
-    tiles = [normals_tile(key, name, row, min(TILE, size - column), column) for column in columns]
-    return np.concatenate(tiles)[start - columns.start :][: stop - start] if tiles else np.empty(0)
+        first, place = row - row % per_tile, (name, row, 0)
+        tile = tiles.get(place)
+        if tile is None:
+            tile = normals_tile(key, name, first, (row - first + 1) * size)[(row - first) * size :]
+            if stop - start == size:
+                return tile
+            tiles.keep(place, tile)
+        return tile[start:stop].copy()
+    out = np.empty(stop - start)
+    for column in range(start - start % TILE, stop, TILE):
+        end = min(column + TILE, size)
+        a, b, place = max(start, column), min(stop, end), (name, row, column)
+        here, kept = out[a - start : b - start], tiles.get(place)
+        if kept is None and (a, b) == (column, end):
+            _normal.fill(here, key.digest(name, row, column))
+            continue
+        if kept is None:
+            kept = normals_tile(key, name, row, end - column, column)
+            tiles.keep(place, kept)
+        here[:] = kept[a - column : b - column]
+    return out
 
 
 def normals_tile(key: Key, name: str, row: int, count: int, column: int = 0) -> Floats:

@@ -25,6 +25,7 @@ class Gaussian(Directions):
     def __init__(self, blocks: tuple[Block, ...], k: int, key: randomness.Key) -> None:
         super().__init__(blocks, k)
         self.key = key
+        self._tiles = randomness.Tiles()
 
     @override
     def at(self, key: randomness.Key) -> Gaussian:
@@ -37,7 +38,7 @@ class Gaussian(Directions):
     @override
     def part(self, block: Block, j: int, start: int, stop: int) -> Floats:
         # Only the tiles that hold these elements are drawn
-        return randomness.normals_between(self.key, block.name, j, block.size, start, stop)
+        return randomness.normals_between(self.key, block.name, j, block.size, start, stop, self._tiles)
 
     @override
     def draw(self) -> Floats:

@@ -15,6 +15,7 @@ from torch.overrides import TorchFunctionMode
 
 from blackbox_zo._typing import override
 from blackbox_zo.modules._displaced import Displacements
+from blackbox_zo.modules._experts import routed
 from blackbox_zo.modules._layout import keeps_batch_first, picks_by_contents, row_numbers_of
 from blackbox_zo.modules._rules import ACTIVATIONS, NAMED, RULES, is_plain
 from blackbox_zo.modules._scratch import leaves_of, reads_only_metadata, refuse_noise, replaced
@@ -90,6 +91,20 @@ class Batched(TorchFunctionMode):
                 out.append(([j], start, stop))
             self._groups[rank] = out
         return self._groups[rank]
+
+    @override
+    def __enter__(self) -> Batched:
+        """Mixtures of experts run for all queries at once, too."""
+        self._experts = routed(self)
+        self._experts.__enter__()
+        super().__enter__()  # type: ignore[no-untyped-call]
+        return self
+
+    @override
+    def __exit__(self, *error: Any) -> None:
+        """Leave the model as it was."""
+        super().__exit__(*error)  # type: ignore[no-untyped-call]
+        self._experts.__exit__(None, None, None)
 
     # ------------------------------------------------------------------------------------------ every operation
 

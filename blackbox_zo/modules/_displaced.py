@@ -14,7 +14,16 @@ from blackbox_zo.modules._heap import Heap
 from blackbox_zo.modules._masks import Mask
 from blackbox_zo.modules._module import Module
 from blackbox_zo.modules._signs import Small, factors_of, rows_of, signs_of
-from blackbox_zo.modules._tensors import Buffers, add_direction_, grains, row_chunks
+from blackbox_zo.modules._tensors import (
+    CHUNK,
+    GPU_CHUNK,
+    GRAIN,
+    Buffers,
+    add_direction_,
+    grains,
+    rectangles,
+    row_chunks,
+)
 from blackbox_zo.randomness import SignTable
 from blackbox_zo.steps import Queries
 
@@ -22,6 +31,12 @@ __all__ = ["Displaced", "Displacements"]
 
 LARGE = 1 << 16
 """Elements from which a parameter is displaced chunk by chunk rather than once for all queries."""
+
+NEAR = 1 << 10
+"""Elements between two rows of a table from which they are drawn apart."""
+
+MOST = 4 * CHUNK
+"""Elements that are displaced at once."""
 
 
 class _Shared:
@@ -112,11 +127,13 @@ class Displaced:
     def __init__(self, block: Block, p: torch.Tensor, shared: _Shared, unit: float, mask: Mask | None) -> None:
         self.block, self.p, self.shared, self.unit, self.mask = block, p.detach(), shared, unit, mask
         self.directions, self.index = shared.queries.directions, shared.queries.index
+        self.first = int(self.p.storage_offset())
+        self.small = block.size < LARGE and len(block.shape) < 2  # all queries' values are kept at once
 
     @property
-    def small(self) -> bool:
-        """Whether all queries' values are kept at once."""
-        return self.block.size < LARGE and len(self.block.shape) < 2
+    def shape(self) -> tuple[int, ...]:
+        """Of the parameter."""
+        return self.block.shape
 
     @cached_property
     def factors(self) -> tuple[torch.Tensor, torch.Tensor] | None:
@@ -186,27 +203,56 @@ class Displaced:
     def rows(self, i: int, a: int, b: int, scratch: Buffers) -> torch.Tensor:
         """Rows a … b of `w + c_i u_i`, shape (b - a, …), in scratch memory that the next call overwrites."""
         width = self.block.size // max(1, self.block.shape[0] if self.block.shape else 1)
-        part = self.p.view(-1)[a * width : b * width]
-        out = scratch.get("value", part.numel(), torch.float32, self.p.device)
-        if self.factors is not None:
-            left, right = (f[self.index[i]] for f in self.factors)
-            far = float(self.far[i])
-            w = part.view(b - a, width)
-            if w.dtype is not torch.float32:
-                w = out[: part.numel()].view(b - a, width).copy_(w)
-            torch.addmm(w, left[:, a:b].t(), right, alpha=far, out=out[: part.numel()].view(b - a, width))
-        else:
-            other = scratch.get("direction", part.numel(), torch.float32, self.p.device)
-            self._add(out, other, part, i, a * width)
-        value = out[: part.numel()]
-        if self.p.dtype is not torch.float32:
-            low = scratch.get("low", part.numel(), self.p.dtype, self.p.device)[: part.numel()]
-            value = low.copy_(value)
+        value = self.between(i, a * width, b * width, scratch)
         return value.view(b - a, *self.block.shape[1:]) if self.block.shape else value.view(())
+
+    def between(self, i: int, start: int, stop: int, scratch: Buffers) -> torch.Tensor:
+        """Elements `start` … `stop` of `w + c_i u_i`, flat, in scratch memory that the next call overwrites."""
+        what = "value" if self.p.dtype is torch.float32 else "low"
+        out = scratch.get(what, stop - start, self.p.dtype, self.p.device)[: stop - start]
+        return self.fill_(out, i, start, scratch)
+
+    def fill_(self, out: torch.Tensor, i: int, start: int, scratch: Buffers) -> torch.Tensor:
+        """Write elements `start` … `start + out.numel()` of `w + c_i u_i` to `out`, flat and of the parameter's type.
+
+        No other element is made, but for the beginning of a word of sign bits.
+        """
+        stop, exact = start + out.numel(), self.p.dtype is torch.float32
+        if not out.numel():
+            return out
+        if self.small:
+            return out.copy_(self.stacked[i].reshape(-1)[start:stop])
+        if exact and (self.factors is not None or (start % GRAIN == 0 and out.numel() <= MOST)):
+            self._write(out, i, start, scratch)
+            return out
+        step = MOST if self.p.device.type == "cpu" else max(MOST, GPU_CHUNK)
+        for a in range(start - start % GRAIN, stop, step):
+            b, lead = min(a + step, stop), max(start - a, 0)
+            wide = scratch.get("wide", b - a, torch.float32, self.p.device)[: b - a]
+            self._write(wide, i, a, scratch)
+            out[a + lead - start : b - start] = wide[lead:]
+        return out
+
+    def _write(self, out: torch.Tensor, i: int, start: int, scratch: Buffers) -> None:
+        """`fill_` in fp32; without factors, from a multiple of `GRAIN`."""
+        part = self.p.view(-1)[start : start + out.numel()]
+        if self.factors is None:
+            other = scratch.get("direction", part.numel(), torch.float32, self.p.device)
+            self._add(out, other, part, i, start)
+            return
+        left, right = (f[self.index[i]] for f in self.factors)
+        far, width = float(self.far[i]), right.shape[1]
+        for a, b, c, d in rectangles(start, start + out.numel(), width):
+            first = a * width + c - start
+            place = slice(first, first + (b - a) * (d - c))
+            w, value = part[place].view(b - a, d - c), out[place].view(b - a, d - c)
+            if w.dtype is not torch.float32:
+                w = value.copy_(w)
+            torch.addmm(w, left[:, a:b].t(), right[:, c:d], alpha=far, out=value)
 
     def _add(self, out: torch.Tensor, other: torch.Tensor, part: torch.Tensor, i: int, start: int) -> None:
         """`out = part + c_i u_i`."""
-        value, j, scale = out[: part.numel()], int(self.index[i]), float(self.far[i])
+        value, j, scale = out, int(self.index[i]), float(self.far[i])
         if self.mask is None:
             add_direction_(value, self.directions, self.block, j, scale, start, other, part)
             return
@@ -220,11 +266,7 @@ class Displaced:
         if self.small:
             return self.stacked[i]
         out = torch.empty_like(self.p)
-        for a, b in self.chunks():
-            if self.block.shape:
-                out[a:b] = self.rows(i, a, b, scratch)
-            else:
-                out.copy_(self.rows(i, a, b, scratch))
+        self.fill_(out.view(-1), i, 0, scratch)
         return out
 
     def looked_up(self, i: int, ids: torch.Tensor) -> torch.Tensor:
@@ -237,9 +279,12 @@ class Displaced:
         width = self.block.size // self.block.shape[0]
         unique, where = torch.unique(flat, return_inverse=True)
         rows = np.empty((len(unique), width), dtype=np.float32)
-        for place, row in enumerate(unique.tolist()):
-            u = self.directions.part(self.block, int(self.index[i]), row * width, (row + 1) * width)
-            rows[place] = u * self.far[i]
+        numbers, j = unique.cpu().numpy(), int(self.index[i])
+        for near in np.split(np.arange(len(numbers)), 1 + np.flatnonzero(np.diff(numbers) > max(1, NEAR // width))):
+            if len(near):
+                first, last = int(numbers[near[0]]), int(numbers[near[-1]]) + 1
+                u = self.directions.part(self.block, j, first * width, last * width).reshape(-1, width)
+                rows[near] = u[numbers[near] - first] * self.far[i]
         found = sent(rows, self.p.device)
         if self.mask is not None:
             table = self.p.view(-1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterable
 from functools import cache
 from typing import Any
 
@@ -12,23 +12,27 @@ from torch.overrides import TorchFunctionMode
 
 from blackbox_zo._typing import override
 from blackbox_zo.modules._displaced import Displaced, Displacements
+from blackbox_zo.modules._indexed import in_parts
+from blackbox_zo.modules._operations import reads_only_metadata, replaced
+from blackbox_zo.modules._parts import Part, View
+from blackbox_zo.modules._tensors import Buffers
 
 __all__ = ["Scratch", "leaves", "leaves_of", "linear", "reads_only_metadata", "refuse_noise", "replaced"]
 
-_READ = frozenset({"size", "dim", "numel", "nelement", "element_size", "is_floating_point", "is_contiguous", "stride"})
 _NOISY = frozenset({
     "scaled_dot_product_attention", "multi_head_attention_forward", "rrelu", "lstm", "gru", "rnn_tanh", "rnn_relu",
     "batch_norm", "instance_norm",
 })  # fmt: skip
-_KEEP_VALUE = frozenset({"T", "mT", "H", "mH", "data", "real", "imag", "grad"})
+_LOOKED_INTO = frozenset({tuple, list, dict})
 
 
 class Scratch(TorchFunctionMode):
     """Inside it, every torch operation sees the parameters as one query displaces them.
 
     The model itself is untouched: an operation that is given a searched parameter gets `w + c u` in its place. Linear
-    maps and embeddings make only the rows they are working on, other operations the whole parameter for as long as it
-    is used. Works for any module whose parameters are used through torch's Python functions.
+    maps and embeddings make only the rows they are working on, and a view of a parameter (an expert's matrix, say) is
+    made only where it is used, see `in_parts`; other operations make the whole parameter for as long as it is used.
+    Works for any module whose parameters are used through torch's Python functions.
 
     Args:
         displacements: The step's.
@@ -38,47 +42,84 @@ class Scratch(TorchFunctionMode):
     def __init__(self, displacements: Displacements, i: int) -> None:
         super().__init__()
         self.displacements, self.i = displacements, i
+        self.runs: dict[int, tuple[int, torch.Tensor]] = {}
 
     @override
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run one operation, displaced."""
+        of = self.displacements.of
+        for arg in args:  # most operations have nothing to do with a parameter, and are many
+            if type(arg) is View or id(arg) in of:
+                if reads_only_metadata(func):
+                    return func(*args, **(kwargs or {}))
+                found = in_parts(self, func, args, kwargs or {})
+                if found is not NotImplemented:
+                    return found
+                break
+            if type(arg) in _LOOKED_INTO:
+                break
+        else:
+            if not kwargs and not _may_be_noisy(func):
+                return func(*args)
         kwargs = kwargs or {}
-        of, touched = self.displacements.of, self.displacements.touched
+        if not (uses(of, args) or (kwargs and uses(of, kwargs.values()))):
+            refuse_noise(func, args, kwargs)
+            return func(*args, **kwargs)
+        if reads_only_metadata(func):
+            return func(*args, **kwargs)
         found = of.get(id(args[1])) if len(args) > 1 else None
         if found is not None:
-            touched.add(id(args[1]))
+            self.displacements.touched.add(id(args[1]))
             if func is F.linear and len(found.block.shape) == 2:
-                return self._linear(found, *args, **kwargs)
+                bias = args[2] if len(args) > 2 else kwargs.get("bias")
+                return self.linear(found, args[0], bias)
             if func is F.embedding and _plain_embedding(args, kwargs):
                 y = func(*args, **kwargs)
                 y += found.looked_up(self.i, args[0]).to(y.dtype)
                 return y
-        if reads_only_metadata(func):
-            return func(*args, **kwargs)
         refuse_noise(func, args, kwargs)
-        buffers = self.displacements.buffers
+        return func(*replaced(args, self.value), **replaced(kwargs, self.value))
 
-        def one(leaf: Any) -> Any:
-            hit = of.get(id(leaf))
-            if hit is None:
-                return leaf
-            touched.add(id(leaf))
-            return hit.whole(self.i, buffers)
+    @property
+    def buffers(self) -> Buffers:
+        """The step's scratch memory."""
+        return self.displacements.buffers
 
-        return func(*replaced(args, one), **replaced(kwargs, one))
+    def displaced(self, t: Any) -> Displaced | View | None:
+        """The searched parameter that a tensor is, or itself if it is a view of one, or neither.
 
-    def _linear(self, w: Displaced, x: torch.Tensor, weight: Any, bias: torch.Tensor | None = None) -> torch.Tensor:
-        if bias is not None and (hit := self.displacements.of.get(id(bias))) is not None:
-            self.displacements.touched.add(id(bias))
-            bias = hit.whole(self.i, self.displacements.buffers)
-        return linear(w, self.i, x, bias, self.displacements)
+        Raises:
+            RuntimeError: A view was made under another query.
+        """
+        if type(t) is not View:
+            hit = self.displacements.of.get(id(t))
+            if hit is not None:
+                self.displacements.touched.add(id(t))
+            return hit
+        if t.query is not self:
+            raise RuntimeError(
+                f"The model keeps a part of {t.source.block.name!r} from one forward pass to the next, which would "
+                "give a query the weights of another. Empty that cache, or leave this parameter out of `select`."
+            )
+        return t
+
+    def linear(self, w: Displaced | Part, x: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+        """`F.linear` with this query's weight."""
+        return linear(w, self.i, x, self.value(bias), self.displacements)
+
+    def value(self, t: Any) -> Any:
+        """What an operation is given in place of a tensor."""
+        hit = self.displaced(t)
+        if hit is None:
+            return t
+        return hit.made() if isinstance(hit, View) else hit.whole(self.i, self.buffers)
 
 
 def linear(
-    w: Displaced, i: int, x: torch.Tensor, bias: torch.Tensor | None, displacements: Displacements
+    w: Displaced | Part, i: int, x: torch.Tensor, bias: torch.Tensor | None, displacements: Displacements
 ) -> torch.Tensor:
     """`F.linear` with query i's weight, which exists only a run of rows at a time."""
-    rows = w.block.shape[0]
+    rows = w.shape[0]
     flat = x.reshape(-1, x.shape[-1])
     if torch.is_autocast_enabled(x.device.type):
         return F.linear(x, w.whole(i, displacements.buffers), bias)
@@ -95,19 +136,16 @@ def linear(
     return y.view(*x.shape[:-1], rows)
 
 
-def replaced(tree: Any, one: Callable[[Any], Any]) -> Any:
-    """Arguments with each tensor put through `one`; looks into tuples, lists and dicts."""
-    if isinstance(tree, torch.Tensor):
-        return one(tree)
-    if isinstance(tree, tuple | list):
-        return (
-            type(tree)(*[replaced(t, one) for t in tree])
-            if hasattr(tree, "_fields")
-            else type(tree)(replaced(t, one) for t in tree)
-        )
-    if isinstance(tree, dict):
-        return {k: replaced(v, one) for k, v in tree.items()}
-    return tree
+def uses(of: dict[int, Displaced], values: Iterable[Any]) -> bool:
+    """Whether a searched parameter, or a view of one, is among the arguments of an operation."""
+    for value in values:
+        if id(value) in of or type(value) is View:
+            return True
+        if isinstance(value, tuple | list) and uses(of, value):
+            return True
+        if isinstance(value, dict) and uses(of, value.values()):
+            return True
+    return False
 
 
 def leaves_of(args: Any, kwargs: Any) -> list[torch.Tensor]:
@@ -130,15 +168,6 @@ def leaves(tree: Any) -> list[torch.Tensor]:
         elif isinstance(value, tuple | list | dict):
             found += leaves(value)
     return found
-
-
-@cache
-def reads_only_metadata(func: Any) -> bool:
-    """Whether an operation looks at shape, type and the like alone, so that no displaced value need be made."""
-    name = getattr(func, "__name__", "")
-    if name == "__get__":
-        return getattr(getattr(func, "__self__", None), "__name__", "") not in _KEEP_VALUE
-    return name in _READ
 
 
 @cache

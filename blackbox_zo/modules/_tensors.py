@@ -14,11 +14,12 @@ import torch
 from blackbox_zo.directions import Block, Directions
 from blackbox_zo.modules._devices import sent
 from blackbox_zo.modules._signs import spread, words_on_device
+from blackbox_zo.randomness import TILE
 
 if TYPE_CHECKING:
     from blackbox_zo._typing import Words
 
-__all__ = ["Buffers", "add_direction_", "grains", "row_chunks"]
+__all__ = ["Buffers", "add_direction_", "grains", "rectangles", "row_chunks"]
 
 GRAIN = 64
 """Chunks start at multiples of this many elements: one word of sign bits."""
@@ -49,6 +50,16 @@ def row_chunks(shape: tuple[int, ...], tokens: int = 0, device: torch.device | N
     runs = -(-rows * width // most)
     step = max(1, -(-rows // (runs * multiple))) * multiple if runs else max(1, rows)
     return [(a, min(a + step, rows)) for a in range(0, rows, step)]
+
+
+def rectangles(start: int, stop: int, width: int) -> list[tuple[int, int, int, int]]:
+    """Elements `start` … `stop` of a matrix so many columns wide, as at most three (row, row, column, column)."""
+    a, b = -(-start // width), stop // width
+    if a > b:  # inside one row
+        return [(b, b + 1, start - b * width, stop - b * width)]
+    out = [(a - 1, a, start - (a - 1) * width, width)] if start < a * width else []
+    out += [(a, b, 0, width)] if a < b else []
+    return [*out, (b, b + 1, 0, stop - b * width)] if stop > b * width else out
 
 
 def grains(sizes: list[int]) -> tuple[list[tuple[int, int]], int]:
@@ -86,9 +97,13 @@ def add_direction_(
     words = _words(directions, block, j, start, stop, out.device)
     if words is not None:
         torch.add(base, spread(words, scratch, scale)[: out.numel()], out=out)
-    else:
-        u = directions.part(block, j, start, stop)
-        torch.add(base, sent((u * scale).astype(np.float32), out.device), out=out)
+        return
+    step = TILE if out.device.type == "cpu" else max(1, out.numel())  # a tile stays in the cache
+    for a in range(0, out.numel(), step):
+        b = min(a + step, out.numel())
+        u = directions.part(block, j, start + a, start + b)
+        low = np.multiply(u, scale, out=np.empty(len(u), np.float32), casting="same_kind")
+        torch.add(base[a:b], sent(low, out.device), out=out[a:b])
 
 
 def _words(

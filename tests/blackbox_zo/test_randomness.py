@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import threading
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -14,6 +15,8 @@ from blackbox_zo.randomness import (
     TILE,
     Key,
     SignTable,
+    Tiles,
+    _normal,
     add_normals,
     combine,
     halves_of,
@@ -240,6 +243,27 @@ def test_some_normals_are_those_of_the_whole(size: int, row: int) -> None:
         (min(TILE, size - 1), size),
     ):
         assert bits(normals_between(Key(2, 7), "w", row, size, start, stop)) == bits(whole[start:stop])
+
+
+@pytest.mark.parametrize("size", [TILE // 4, 5 * TILE])
+def test_parts_that_follow_one_another_draw_each_tile_once(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn, fill = list[bytes](), _normal.fill
+
+    def counted(out: Floats, digest: bytes) -> None:
+        drawn.append(digest)
+        fill(out, digest)
+
+    monkeypatch.setattr(_normal, "fill", counted)
+    key, tiles, edges = Key(2, 7), Tiles(), [*range(0, size, TILE // 3 + 1), size]
+    parts = []
+    for a, b in pairwise(edges):
+        for name in ("a", "b", "c", "d"):  # as where layers or an expert's matrices take turns
+            part = normals_between(key, name, 0, size, a, b, tiles)
+            if name == "c":
+                parts.append(part.copy())
+            part *= 0.0  # what was given is the caller's own
+    assert len(drawn) == len(set(drawn)) == 4 * max(1, size // TILE)
+    assert bits(np.concatenate(parts)) == bits(normals(key, "c", 1, size)[0])
 
 
 def test_signs_are_balanced_and_independent() -> None:

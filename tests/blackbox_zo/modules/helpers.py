@@ -47,12 +47,14 @@ class Case:
         inputs: A batch for it.
         run: From model and batch to a tensor with the examples along its first axis.
         stacks: Whether it can run stacked.
+        by_factors: Whether only under directions of low rank.
     """
 
     make: Callable[[], Any]
     inputs: Callable[[], Any]
     run: Callable[[Any, Any], torch.Tensor]
     stacks: bool = True
+    by_factors: bool = False
 
 
 def text(mask: bool = True, size: int = 3) -> dict[str, torch.Tensor]:
@@ -132,7 +134,7 @@ LANGUAGE = {
     "neox": Case(of("GPTNeoXForCausalLM", "GPTNeoXConfig", **SIZE | PLAIN), text, logits),
     "bloom": Case(of("BloomForCausalLM", "BloomConfig", **BLOOM), text, logits),
     "falcon": Case(of("FalconForCausalLM", "FalconConfig", **SIZE | PLAIN), text, logits),
-    "mixtral": Case(of("MixtralForCausalLM", "MixtralConfig", **MIXTRAL), text, logits, stacks=False),
+    "mixtral": Case(of("MixtralForCausalLM", "MixtralConfig", **MIXTRAL), text, logits, by_factors=True),
     "t5": Case(of("T5ForConditionalGeneration", "T5Config", **T5), pairs, logits),
     "bert": Case(of("BertModel", "BertConfig", **SIZE, initializer_range=0.2), text, hidden),
 }
