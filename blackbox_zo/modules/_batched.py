@@ -135,7 +135,7 @@ class Batched(TorchFunctionMode):
             if stacked:
                 into = args[0] if out is None and args else out  # `x[…] = y` gives nothing back
                 if not keeps_batch_first(func, args, kwargs, stacked, into, self.n):
-                    certain = min(certain, PICKED if picks_by_contents(func) else GUESSED)
+                    certain = min(certain, PICKED if picks_by_contents(func, args) else GUESSED)
                 mark_all(into, certain)
             else:
                 self._note_made(func, args, kwargs, others, out)
@@ -189,7 +189,7 @@ class Batched(TorchFunctionMode):
             out = joined(outs, cat)
             members = [t for t in leaves_of(args, kwargs) if is_marked(t)]
             if not keeps_batch_first(func, args, kwargs, members, out, self.n):
-                mark_all(out, PICKED if picks_by_contents(func) else GUESSED)
+                mark_all(out, PICKED if picks_by_contents(func, args) else GUESSED)
             return out
         out = joined(outs, Family.of)
         others = [t for t in leaves_of(args, kwargs) if id(t) not in self.displacements.of]

@@ -143,16 +143,20 @@ def _property(args: Any, kwargs: Any, stacked: list[torch.Tensor], out: torch.Te
     return _is_first(args, stacked) and args[0].dim() > 2
 
 
-def picks_by_contents(func: Any) -> bool:
+def picks_by_contents(func: Any, args: Any) -> bool:
     """Whether an operation that does not keep the batch first may order rows by their contents, anew in each pass."""
-    return getattr(func, "__name__", "") in _BY_CONTENTS
+    name = getattr(func, "__name__", "")
+    if name in ("__getitem__", "__setitem__"):
+        index = args[1] if isinstance(args[1], tuple) else (args[1],)
+        return any(isinstance(part, torch.Tensor | list) for part in index)
+    return name in _BY_CONTENTS
 
 
 _BY_CONTENTS = frozenset(
     """
-    __getitem__ index_select gather take take_along_dim scatter scatter_ scatter_add scatter_add_ index_add index_add_
+    index_select gather take take_along_dim scatter scatter_ scatter_add scatter_add_ index_add index_add_
     index_put index_put_ index_copy index_copy_ masked_select masked_scatter masked_scatter_ sort argsort topk nonzero
-    unique where repeat_interleave __setitem__
+    unique where repeat_interleave
     """.split()
 )
 
