@@ -50,7 +50,7 @@ def here(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def typed(*more: str, reward: str = "judge.py:score") -> list[str]:
     task = ["--model", "tiny", "--data", "rows.jsonl", "--template", "{q}", "--reward", reward, "--max-new-tokens", "4"]
-    return ["finetune", *task, "--quiet", *more]
+    return ["finetune", *task, "--radius", "0.1", "--lr", "1e-4", "--quiet", *more]
 
 
 def test_a_reward_is_learnt_and_shown_with_the_off_task_check(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
