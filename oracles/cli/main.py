@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Sequence
 
 from blackbox_zo import __version__
-from blackbox_zo.errors import JournalError, OracleError
+from blackbox_zo.errors import JournalError, MeasureError, OracleError
 from oracles.cli import answers, bench, export, report, resume, watch
 from oracles.cli._perform import add_run
 from oracles.cli.kinds import KINDS
@@ -57,7 +57,7 @@ def main(arguments: Sequence[str] | None = None, kinds: Sequence[Kind] = KINDS) 
         extra = f": pip install 'blackbox-zo[{kind.extra}]'" if kind is not None else ""
         print(f"blackbox-zo: this needs {error.name}, which is not installed{extra}", file=sys.stderr)
         return 2
-    except (BadInput, JournalError, OracleError, OSError) as error:
+    except (BadInput, JournalError, MeasureError, OracleError, OSError) as error:
         print(f"blackbox-zo: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

@@ -9,6 +9,7 @@ if _TYPE_CHECKING:
     from oracles.llm._finetune import finetune as finetune
     from oracles.llm._finetune import replay as replay
     from oracles.llm._hybrid import HybridOracle as HybridOracle
+    from oracles.llm._off_task import OffTask as OffTask
     from oracles.llm._oracle import LossOracle as LossOracle
     from oracles.llm.data import Examples as Examples
     from oracles.llm.data import Template as Template
@@ -25,6 +26,7 @@ if _TYPE_CHECKING:
     from oracles.llm.losses import Completion as Completion
     from oracles.llm.losses import Generation as Generation
     from oracles.llm.losses import LabelWords as LabelWords
+    from oracles.llm.losses import Reward as Reward
     from oracles.llm.losses import exact_match as exact_match
     from oracles.llm.losses import f1 as f1
     from oracles.llm.models import load_model as load_model
@@ -37,12 +39,13 @@ else:
         "_evaluate": ("evaluate",),
         "_finetune": ("FineTune", "Tuning", "finetune", "replay"),
         "_hybrid": ("HybridOracle",),
+        "_off_task": ("OffTask",),
         "_oracle": ("LossOracle",),
         "data": (
             *("Examples", "Template", "chat", "classification", "completion", "label_tokens"),
             *("prompt_completion", "prompts", "read_rows", "text", "tokenised"),
         ),
-        "losses": ("Accuracy", "Completion", "Generation", "LabelWords", "exact_match", "f1"),
+        "losses": ("Accuracy", "Completion", "Generation", "LabelWords", "Reward", "exact_match", "f1"),
         "models": ("load_model",),
         "trainer": ("ZOTrainer", "ZOTrainingArguments"),
     }

@@ -14,6 +14,7 @@ from oracles.llm._examples import Examples
 from oracles.llm._features import Features, is_faithful
 from oracles.llm._passes import Passes, batch_size, on_device_of
 from oracles.llm._per_example import per_example
+from oracles.llm._prompts import SharedPrompts, shorter
 from oracles.llm._reuse import FeatureCache
 
 __all__ = ["Evaluator", "Measures", "evaluate"]
@@ -45,6 +46,8 @@ class Evaluator:
         self.runs = [measures] if callable(measures) else [_named(n, measure) for n, measure in measures.items()]
         self.searched = {} if module is None else {id(p): name for name, p in module.parameters.items()}
         self.caches = [FeatureCache(model, _first(self.runs[0]), keep=False) for _ in batches]
+        writer = _writer(measures)
+        self.prompts = None if writer is None else SharedPrompts(model, writer, keep=True)
         self.kept: dict[int, Features | None] = {}
         self.usable: dict[int, bool] = {}
 
@@ -57,7 +60,9 @@ class Evaluator:
         try:
             for number, given in enumerate(self.batches):
                 batch = on_device_of(self.model, given)
-                if number not in self.kept:
+                if self.prompts is not None:
+                    batch = self.prompts.add(self.searched, self.searched, batch, Passes(None))
+                elif number not in self.kept:
                     self.kept[number] = self.caches[number].of(self.searched, batch)
                 for which in range(len(self.runs)):
                     for name, total in self._sums(which, batch, self._usable(which, number, batch)).items():
@@ -69,7 +74,7 @@ class Evaluator:
 
     def _usable(self, which: int, number: int, batch: Any) -> Features | None:
         """The features, if the measure is the same with them; not so if it generates, running the layers repeatedly."""
-        features = self.kept[number]
+        features = self.kept.get(number)
         if features is not None and which not in self.usable:
             self.usable[which] = is_faithful(features, self.model, _first(self.runs[which]), batch)
         return features if self.usable.get(which) else None
@@ -78,7 +83,7 @@ class Evaluator:
         """The sum over a batch of each value of one measure function."""
         size, sums = batch_size(batch), dict[str, float]()
         passes = Passes(None)
-        for _, some in passes.plan(1, size, passes.examples(batch, size)):
+        for _, some in passes.plan(1, size, passes.examples(shorter(batch), size)):
             rows = torch.arange(some.start, some.stop)
             part = take_rows(batch, rows, size, lambda t: t)
             with nullcontext() if features is None else features.instead(rows):
@@ -90,6 +95,14 @@ class Evaluator:
 
 def _named(name: str, measure: Measure) -> Callable[[torch.nn.Module, Any], Mapping[str, torch.Tensor]]:
     return lambda model, batch: {name: measure(model, batch)}
+
+
+def _writer(measures: Measures) -> Any:
+    """The loss that generates, if the first measure is one or a method of one; its layers run once a token."""
+    first = measures if callable(measures) else next(iter(measures.values()), None)
+    first = getattr(first, "_function", first)  # of a `Tuning`
+    owner = getattr(first, "__self__", first)
+    return owner if getattr(owner, "generates", False) else None
 
 
 def _first(run: Callable[[torch.nn.Module, Any], Mapping[str, torch.Tensor]]) -> Measure:

@@ -28,6 +28,8 @@ class Examples:
         label: The class of each example, for `LabelWords`.
         labels: The target tokens of each example, for `Completion`: one per token, -100 where the loss ignores it.
         reference: The reference of each example, for `Generation`.
+        prompt: The text of each example, for `Reward`.
+        row: The row of each example, for `Reward`.
 
     Raises:
         ValueError: There is not one target for each example, or not one of `labels` for each token.
@@ -38,6 +40,8 @@ class Examples:
     label: Sequence[int] | None = None
     labels: Sequence[Sequence[int]] | None = None
     reference: Sequence[Any] | None = None
+    prompt: Sequence[str] | None = None
+    row: Sequence[Any] | None = None
 
     def __post_init__(self) -> None:
         for name in ("label", "labels", "reference"):
@@ -58,7 +62,7 @@ class Examples:
 
         Returns:
             `input_ids` and `attention_mask`, (B, T), and `example_id`, (B,); where the examples have them, also
-            `label`, (B,), `labels`, (B, T), and `reference`, a list of B.
+            `label`, (B,), `labels`, (B, T), and `reference`, `prompt` and `row`, lists of B.
         """
         chosen = [int(i) for i in indices]
         tokens = [self.tokens[i] for i in chosen]
@@ -71,8 +75,9 @@ class Examples:
             batch["label"] = torch.tensor([self.label[i] for i in chosen])
         if self.labels is not None:
             batch["labels"] = _left([self.labels[i] for i in chosen], UNSCORED)
-        if self.reference is not None:
-            batch["reference"] = [self.reference[i] for i in chosen]
+        for name in ("reference", "prompt", "row"):
+            if (column := getattr(self, name)) is not None:
+                batch[name] = [column[i] for i in chosen]
         return batch
 
     def batches(self, batch_size: int) -> list[dict[str, Any]]:
@@ -87,7 +92,7 @@ class Examples:
     def pick(self, indices: Iterable[int]) -> Examples:
         """The examples at these indices, as a new object."""
         chosen = [int(i) for i in indices]
-        columns = ("tokens", "label", "labels", "reference")
+        columns = ("tokens", "label", "labels", "reference", "prompt", "row")
         parts: dict[str, Any] = {c: [v[i] for i in chosen] for c in columns if (v := getattr(self, c)) is not None}
         return replace(self, **parts)
 

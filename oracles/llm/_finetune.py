@@ -28,6 +28,7 @@ from blackbox_zo.tally import StepTally
 from oracles.llm._adapters import adapted_as
 from oracles.llm._evaluate import Evaluator, Measures
 from oracles.llm._examples import Examples
+from oracles.llm._off_task import OFF_TASK, OffTask
 from oracles.llm._oracle import Batches, Loss, LossOracle
 from oracles.llm._validations import VALIDATION, validations
 
@@ -58,6 +59,7 @@ class Tuning:
         micro_batch: See `LossOracle`.
         reuse: See `LossOracle`.
         numbers: Maps the results of `evaluate` to the ones to record; None records all.
+        off_task: Texts on which the drift from the start model is measured, as often as `validation`; see `OffTask`.
 
     Attributes:
         search: The search. Close it at the end.
@@ -90,6 +92,7 @@ class Tuning:
         micro_batch: int | None = None,
         reuse: bool | Literal["keep"] = True,
         numbers: Callable[[Mapping[str, float]], Mapping[str, float]] | None = None,
+        off_task: Examples | None = None,
     ) -> None:
         if isinstance(train, Examples) and train.label and len(train) > 1 and len(set(train.label)) == 1:
             warnings.warn(
@@ -119,6 +122,8 @@ class Tuning:
             self.measures = [
                 Measure(VALIDATION, lambda _: evaluator() if numbers is None else numbers(evaluator()), evaluate_every)
             ]
+        if off_task is not None:  # before a journal moves the weights
+            self.measures.append(Measure(OFF_TASK, _Stoppable(self, OffTask(model, off_task)), evaluate_every))
         if isinstance(journal, Journal) and snapshot_every != "auto":
             raise ValueError("`snapshot_every` is said by the `Journal` that was given: `Journal(snapshot_every=...)`.")
         if isinstance(journal, str | Path):
@@ -161,18 +166,18 @@ class Tuning:
 
 
 class _Stoppable:
-    """A function of a model and a batch that lets the run of a `Tuning` stop before each call.
+    """A function, of a model and a batch for instance, that lets the run of a `Tuning` stop before each call.
 
     All other attributes, such as `last_tokens`, are those of the function.
     """
 
-    def __init__(self, tuning: Tuning, function: Callable[[torch.nn.Module, Any], Any]) -> None:
+    def __init__(self, tuning: Tuning, function: Callable[..., Any]) -> None:
         self._tuning, self._function = tuning, function
 
-    def __call__(self, model: torch.nn.Module, batch: Any) -> Any:
+    def __call__(self, *given: Any) -> Any:
         if self._tuning._stop is not None:
             self._tuning._stop.check()
-        return self._function(model, batch)
+        return self._function(*given)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):  # during copying there is no function yet
@@ -203,6 +208,11 @@ class FineTune:
         """(step, measures) of each validation of the whole run, before and after resumes."""
         return [(m.step, m.values) for m in validations(self.search.measured)]
 
+    @property
+    def off_task(self) -> list[tuple[int, Mapping[str, float]]]:
+        """(step, `kl` and `perplexity`) of each off-task check; empty without `off_task`."""
+        return [(m.step, m.values) for m in self.search.measured if m.name == OFF_TASK and m.values]
+
 
 def finetune(
     model: torch.nn.Module,
@@ -230,6 +240,7 @@ def finetune(
             - `estimator`: by default one low-rank direction per example, radius 1e-3;
             - `validation`: examples, or batches, for the measures;
             - `measures`: as in `evaluate`; by default the loss alone;
+            - `off_task`: texts on which the drift from the start model is measured, as often; see `OffTask`;
             - `evaluate_every=0`: steps between validations; 0 validates only before the first step and after the last;
             - `seed=0`: seed of the directions and the order of the examples;
             - `journal`: a path; if it already holds this run, the run continues from its last step, bit for bit;

@@ -7,13 +7,14 @@ import string
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, final
+from typing import Any, ClassVar, final
 
 import torch
 
 from blackbox_zo._checks import check_at_least
 from oracles.llm._causal import check_generates, is_encoder_decoder
 from oracles.llm._passes import on_device_of
+from oracles.llm._prompts import past_of
 from oracles.llm._tokens import pad_token
 
 __all__ = ["Generation", "exact_match", "f1"]
@@ -45,6 +46,9 @@ class Generation:
     max_new_tokens: int = 8
     stop: str | None = None
 
+    generates: ClassVar[bool] = True
+    """The layers run once a token, so their output cannot be reused; prompts can (see `SharedPrompts`)."""
+
     def __post_init__(self) -> None:
         check_at_least("Generation", 1, max_new_tokens=self.max_new_tokens)
         if self.stop == "":
@@ -67,8 +71,8 @@ class Generation:
         losses = [1.0 - self._scored(*pair) for pair in zip(self.texts(model, batch), references, strict=True)]
         return torch.tensor(losses, device=batch["input_ids"].device)
 
-    def texts(self, model: Any, batch: Mapping[str, Any]) -> list[str]:
-        """The generated text after each prompt."""
+    def texts(self, model: Any, batch: Mapping[str, Any], **more: Any) -> list[str]:
+        """The generated text after each prompt; `more` goes to `model.generate`."""
         check_generates(model)
         batch = on_device_of(model, batch)
         ids, mask, encodes = batch["input_ids"], batch["attention_mask"], is_encoder_decoder(model)
@@ -84,6 +88,8 @@ class Generation:
             do_sample=False,
             use_cache=True,
             pad_token_id=pad_token(self.tokenizer),
+            **past_of(batch),
+            **more,
         )
         new = new[:, 1 if encodes else ids.shape[1] :]  # after the decoder's start token, or after the prompt
         return [self._cut(self.tokenizer.decode(row, skip_special_tokens=True)) for row in new.tolist()]

@@ -24,6 +24,7 @@ from oracles.llm._features import Features
 from oracles.llm._loader import as_batches
 from oracles.llm._ownership import Owned, Ownership
 from oracles.llm._passes import Passes, is_out_of_memory, on_device_of
+from oracles.llm._prompts import SharedPrompts, shorter
 from oracles.llm._reach import Reached
 from oracles.llm._reuse import FeatureCache
 from oracles.llm._sweeps import Part, ScratchSweep, Sweep
@@ -43,6 +44,13 @@ class Chosen(NamedTuple):
     sweep: Any
     tried: tuple[str, ...]
     reason: str = ""
+
+
+class Answers(NamedTuple):
+    """The value of each query, shape (n,), and why a query has failed."""
+
+    values: Floats
+    why: Callable[[int], str]
 
 
 class LossOracle(Oracle):
@@ -126,7 +134,9 @@ class LossOracle(Oracle):
         self.passes = Passes(micro_batch)
         self.ownership = Ownership(model, loss, self.passes, examples)
         self.reached = Reached(model)
-        self.features = FeatureCache(model, loss, keep=reuse == "keep") if reuse else None
+        generates = bool(getattr(loss, "generates", False))
+        self.features = FeatureCache(model, loss, keep=reuse == "keep") if reuse and not generates else None
+        self.prompts = SharedPrompts(model, loss, keep=reuse == "keep") if reuse and generates else None
         self.forwards = 0
         self.reason = ""
         self._tried: set[str] = set()
@@ -149,18 +159,19 @@ class LossOracle(Oracle):
         displacements, batch = self._displacements(proposal), self.batch(proposal.step)
         if not scores_something(batch):
             return Values(np.full(proposal.n, np.nan), info=[{"error": NOTHING_SCORED}] * proposal.n)
-        values = self.values(displacements, batch)
+        values, why = self._answers(displacements, batch)
         if self._tried != tried or self.sweep != sweep:
             found = {"tried": sorted(self._tried - tried), "sweep": self.sweep, "reason": self.reason}
             proposal.learn(self, int(proposal.ids[0]), found)
         failed = ~np.isfinite(values)
-        info = [{"error": NOT_FINITE} if f else None for f in failed.tolist()] if failed.any() else None
+        info = [{"error": why(i)} if f else None for i, f in enumerate(failed.tolist())] if failed.any() else None
         return Values(nine_digits(values), info=info)
 
     def batch(self, step: int) -> Any:
         """The batch of a step, on the model's device."""
         batch = self.batches(step) if callable(self.batches) else self.batches[step % len(self.batches)]
-        return on_device_of(self.model, batch)
+        prepare = getattr(self.loss, "prepare", None)  # of a `Reward`
+        return on_device_of(self.model, batch if prepare is None else prepare(batch, step))
 
     @torch.no_grad()
     def values(self, displacements: Displacements, batch: Any) -> Floats:
@@ -169,15 +180,21 @@ class LossOracle(Oracle):
         Raises:
             OracleError: No query changes the loss, or no operation uses a searched parameter.
         """
+        return self._answers(displacements, batch).values
+
+    def _answers(self, displacements: Displacements, batch: Any) -> Answers:
         with eagerly():
-            owned = self.ownership.of(batch)
+            known = hasattr(self.loss, "prepare")  # of a `Reward`, which has given each row its own
+            owned = Owned(len(batch["input_ids"])) if known else self.ownership.of(batch)
             searched = {key: hit.block.name for key, hit in displacements.of.items()}
-            features = None
+            features, moving = None, self._moving(displacements.module)
             if self.features is not None and not owned.mixes:
-                features = self.features.of(searched, batch, self._moving(displacements.module), self.passes, owned)
-            means = self._means(displacements, batch, owned, features)
-            self._check_reach(displacements, means, Part(batch, owned, torch.arange(owned.size)[None]))
-        return means
+                features = self.features.of(searched, batch, moving, self.passes, owned)
+            if self.prompts is not None:
+                batch = self.prompts.add(searched, moving, batch, self.passes)
+            found = self._means(displacements, batch, owned, features)
+            self._check_reach(displacements, found.values, Part(batch, owned, torch.arange(owned.size)[None]))
+        return found
 
     def _check_reach(self, displacements: Displacements, means: Floats, part: Part) -> None:
         """End the run if queries do not reach the model, and say if the loss is flat."""
@@ -243,21 +260,34 @@ class LossOracle(Oracle):
 
     # ------------------------------------------------------------------------------------------------- sweeps
 
-    def _means(self, displacements: Displacements, batch: Any, owned: Owned, features: Features | None) -> Floats:
+    def _means(self, displacements: Displacements, batch: Any, owned: Owned, features: Features | None) -> Answers:
         """The mean loss at each query, by the sweep in use; "auto" falls back on scratch at any trouble."""
         size, n = owned.size, displacements.n
         rows = torch.arange(size, device="cpu").expand(n, size)  # also under `torch.set_default_device`
         if self.directions_per == "example":
             rows = self._shares(displacements, size)
+            if getattr(self.loss, "group_relative", False) and (displacements.queries.scale == 0.0).any():
+                raise ValueError(
+                    "`Reward(group_relative=True)` with `directions_per='example'` needs central differences: the "
+                    "query at x sees all prompts, the others their own. Use difference='central', or one direction for "
+                    "the whole batch, directions_per='step'."
+                )
 
-        def by(sweep: Sweep) -> Floats:
-            means: Floats = self._losses(sweep, displacements, batch, rows, features, owned).mean(axis=1)
+        def by(sweep: Sweep) -> Answers:
+            losses = self._losses(sweep, displacements, batch, rows, features, owned)
+            over_queries = getattr(self.loss, "over_queries", None)  # of a `Reward`
+            means: Floats = losses.mean(axis=1) if over_queries is None else over_queries(losses, rows, batch)
             at_x = displacements.queries.scale == 0.0
             if self.directions_per == "example" and at_x.any():  # one-sided differences, each on its own share
                 every = rows.new_tensor(range(size))[None]
                 each = self._losses(self._scratch, None, batch, every, features, owned)[0]
                 means = np.where(at_x, 0.0, means - each[rows.numpy()].mean(axis=1)) + each.mean()
-            return means
+
+            def why(i: int) -> str:
+                bad, says = np.flatnonzero(~np.isfinite(losses[i])), getattr(self.loss, "trouble", None)
+                return NOT_FINITE if says is None or not len(bad) else str(says(batch, int(rows[i, bad[0]])))
+
+            return Answers(means, why)
 
         if owned.mixes:
             self._refuse_parts(owned)
@@ -274,14 +304,14 @@ class LossOracle(Oracle):
         except Exception as error:
             if is_out_of_memory(error):
                 raise
-            means = by(self._scratch)  # an error of the loss itself is raised here again
+            found = by(self._scratch)  # an error of the loss itself is raised here again
             self.reached.check(displacements)
             known = isinstance(error, Unstackable | Disagreement)
             said = "" if known else "One forward pass for all queries fails, but one pass per query succeeds: "
             if self.sweep == "batched":
                 raise OracleError(f"{said}{error}") from error
             self.sweep, self.reason = "scratch", f"{said}{error}"
-            return means
+            return found
 
     def _why_scratch(self, displacements: Displacements, owned: Owned) -> str | None:
         """Why the step goes by scratch; None if it does not."""
@@ -330,7 +360,8 @@ class LossOracle(Oracle):
                 self.forwards += taken.numel()
             return out
 
-        return self.passes.fit(batch if features is None else features.inputs(batch), owned.size, work)
+        read = shorter(batch) if features is None else features.inputs(batch)
+        return self.passes.fit(read, owned.size, work)
 
     @property
     def _scratch(self) -> Sweep:

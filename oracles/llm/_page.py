@@ -12,7 +12,7 @@ import numpy as np
 
 from blackbox_zo._typing import Floats
 from blackbox_zo.journal import JournalReader, Measured
-from oracles.llm._validations import VALIDATION, best_step, deciding, shown, validations
+from oracles.llm._validations import PLAIN, VALIDATION, best_step, deciding, shown, validations
 from oracles.page import Chart, Commands, Facts, Layer, Page, Section
 from oracles.recorded import Recorded
 from oracles.sections import library, method, of_total, spelt
@@ -20,7 +20,12 @@ from oracles.words import span
 
 __all__ = ["page_of"]
 
-_LOSSES = {"accuracy": "1 - accuracy", "exact-match": "1 - share of exact matches", "f1": "1 - F1"}
+_LOSSES = {
+    "accuracy": "1 - accuracy",
+    "exact-match": "1 - share of exact matches",
+    "f1": "1 - F1",
+    "reward": "minus reward",
+}
 
 _FEWEST, _POINTS = 5, 400
 """Minimum number of losses for a running median; maximum number of its points."""
@@ -136,7 +141,7 @@ def _chart(run: _Tuned, measure: str, name: str) -> Chart | None:
     found = [m for m in run.measured if m.name == measure and name in m.values]
     if len(found) < 2:
         return None
-    per_cent = measure == VALIDATION and name != "loss"
+    per_cent = measure == VALIDATION and name not in PLAIN
     steps = np.array([m.step for m in found], dtype=np.float64)
     values = np.array([m.values[name] for m in found]) * (100 if per_cent else 1)
     title = name if measure in (VALIDATION, name) else f"{measure}: {name}"
@@ -145,7 +150,7 @@ def _chart(run: _Tuned, measure: str, name: str) -> Chart | None:
     if best >= 0:
         layers.append(Layer(steps[steps == best], values[steps == best], "best", "ring", "ink"))
     y = f"{name}, %" if per_cent else name
-    return Chart("step", y, layers, title=title, maximize=per_cent, linear=True, compared=title)
+    return Chart("step", y, layers, title=title, maximize=per_cent or name == "reward", linear=True, compared=title)
 
 
 def _commands(run: _Tuned) -> list[tuple[str, str]]:

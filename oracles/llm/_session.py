@@ -18,6 +18,7 @@ from oracles.llm._adapters import adapted, has_adapter
 from oracles.llm._causal import check_causal, check_generates
 from oracles.llm._finetune import Tuning
 from oracles.llm._folders import check_kept, save, try_saving
+from oracles.llm._off_task import OFF_TASK
 from oracles.llm._room import there
 from oracles.llm._settings import Settings
 from oracles.llm._tally import Pace, TuningTally, memory
@@ -89,6 +90,7 @@ class TuningSession(Session):
             micro_batch=given.micro_batch,
             reuse=given.reuse,
             numbers=self.task.numbers,
+            off_task=self.task.off_task,
         )
         self.search = self.tuning.search
         self.begun_at = self.search.moves
@@ -139,6 +141,11 @@ class TuningSession(Session):
         yield f"{'validation':<12}{'zero-shot':>12}{f'after step {last.step}':>20}"
         for name, value in last.values.items():
             yield f"  {name:<10}{first.values.get(name, math.nan):>12.4f}{value:>20.4f}"
+        checks = [m.values for m in self.search.measured if m.name == OFF_TASK and m.values]
+        if len(checks) > 1:
+            yield "off-task"
+            for name, value in checks[-1].items():
+                yield f"  {name:<10}{checks[0][name]:>12.4f}{value:>20.4f}"
 
     def _exports(self, step: int) -> Iterator[str]:
         """Commands that export weights that were not saved."""
@@ -210,11 +217,22 @@ def _problem(chosen: Settings, task: Task, size: int) -> dict[str, Any]:
         "labels": list(chosen.labels) or None,
         "values": list(chosen.values) or None,
         "max_new_tokens": chosen.max_new_tokens or None,
+        **_generated(chosen),
         "batch_size": size,
         "directions_per": chosen.directions_per(size),
         "select": chosen.select,
         **{name: {"rows": len(found), "digest": fingerprint(found)} for name, found in rows.items()},
     }
+
+
+def _generated(chosen: Settings) -> dict[str, Any]:
+    """What decides generated text and its reward, besides its length; empty if no text is generated."""
+    given = chosen.given
+    found: dict[str, Any] = {"stop": given.stop} if chosen.generates else {}
+    if chosen.learns == "reward":
+        found |= {"reward": given.reward, "samples": chosen.samples, "temperature": chosen.temperature}
+        found["group_relative"] = bool(given.group_relative)
+    return found
 
 
 def _settings(chosen: Settings, model: Any) -> dict[str, Any]:
@@ -225,4 +243,5 @@ def _settings(chosen: Settings, model: Any) -> dict[str, Any]:
     kept["device"] = model.device.type
     if given.chat_template is not None:
         kept["chat_template"] = given.chat_template.read_text(encoding="utf-8")
+    kept |= {} if given.off_task is None else {"off_task": str(given.off_task)}
     return {**kept, "local": Path(given.model).expanduser().exists()}

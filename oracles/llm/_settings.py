@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from blackbox_zo.estimators import RandomVector
 from blackbox_zo.rules import SGD, Adam, ClipScalar, Cosine, Linear, Momentum, Rule, Schedule, WeightDecay, chain
+from oracles._imported import imported
 from oracles.llm._adapters import default_select, is_adapter
 from oracles.llm._folders import check_target
 from oracles.llm._rows import field_to_learn, read_rows
@@ -36,10 +38,20 @@ OBJECTIVES = ("labels", "loss", "accuracy", "exact-match", "f1")
 
 _WRITTEN = ("loss", "exact-match", "f1")
 
-_FITTING = {"labels": OBJECTIVES[:3], "answer": _WRITTEN, "text": ("loss",), "messages": _WRITTEN, "prompt": _WRITTEN}
+_FITTING = {
+    "labels": OBJECTIVES[:3],
+    "answer": _WRITTEN,
+    "text": ("loss",),
+    "messages": _WRITTEN,
+    "prompt": _WRITTEN,
+    "reward": ("reward",),
+}
 
 _GIVEN = {"messages": "rows with messages", "prompt": "rows with prompt and completion"}
 """What says the kind of the examples where no option does."""
+
+_GENERATING = {"exact-match": 8, "f1": 8, "reward": 16}
+"""Objectives that score generated text, and the default of --max-new-tokens."""
 
 _MEMORY = 20
 """Number of estimates that --optimizer momentum keeps; the truncation omits 12 % of the velocity."""
@@ -53,19 +65,21 @@ class Settings:
 
     Attributes:
         given: The options, completed by `DEFAULTS`.
-        learns: Kind of the examples: "labels", "answer", "text", "messages" or "prompt" (and completion).
+        learns: Kind of the examples: "labels", "answer", "text", "messages", "prompt" (and completion) or "reward".
         field: With "messages", the field that holds them.
         labels: The words of the classes, with "labels".
         values: Values in the data for these labels.
         select: The parameters to tune.
+        reward: The function that --reward names.
     """
 
     given: argparse.Namespace
-    learns: Literal["labels", "answer", "text", "messages", "prompt"]
+    learns: Literal["labels", "answer", "text", "messages", "prompt", "reward"]
     field: str
     labels: tuple[str, ...]
     values: tuple[str, ...]
     select: str
+    reward: Callable[..., Any] | None = None
 
     @property
     def lora(self) -> dict[str, Any]:
@@ -77,12 +91,22 @@ class Settings:
     @property
     def generates(self) -> bool:
         """Whether the objective scores generated text."""
-        return self.given.objective in ("exact-match", "f1")
+        return self.given.objective in _GENERATING
 
     @property
     def max_new_tokens(self) -> int:
         """Maximum number of generated tokens; 0 if none are."""
-        return (self.given.max_new_tokens or 8) if self.generates else 0
+        return (self.given.max_new_tokens or _GENERATING[self.given.objective]) if self.generates else 0
+
+    @property
+    def samples(self) -> int:
+        """Completions of each prompt."""
+        return int(self.given.samples or 1)
+
+    @property
+    def temperature(self) -> float:
+        """Temperature of the samples; 0 is greedy."""
+        return float(self.given.temperature or (1.0 if self.samples > 1 else 0.0))
 
     @property
     def model_name(self) -> str:
@@ -163,9 +187,11 @@ def settings_of(given: argparse.Namespace) -> Settings:
     Raises:
         BadInput: They conflict, or a path cannot be written.
     """
-    named = [name for name in ("labels", "answer", "text") if getattr(given, name) is not None]
+    named = [name for name in ("labels", "answer", "text", "reward") if getattr(given, name) is not None]
     if len(named) > 1:
-        raise BadInput(f"Give one of --labels, --answer and --text, got {' and '.join(f'--{n}' for n in named)}.")
+        raise BadInput(
+            f"Give one of --labels, --answer, --text and --reward, got {' and '.join(f'--{n}' for n in named)}."
+        )
     field = "" if named else _field_of(given)
     learns: Any = named[0] if named else "prompt" if field == "prompt" else "messages"
     given.objective = given.objective or _FITTING[learns][0]
@@ -187,12 +213,13 @@ def settings_of(given: argparse.Namespace) -> Settings:
     for name, value in DEFAULTS.get(select, DEFAULTS[""]).items():
         if getattr(given, name) is None:
             setattr(given, name, value)
-    return Settings(given, learns, field, labels, values, select)
+    reward = None if given.reward is None else imported(given.reward, "--reward")
+    return Settings(given, learns, field, labels, values, select, reward)
 
 
 def _field_of(given: argparse.Namespace) -> str:
     """The field that says what is to be learnt, where no option does."""
-    why = "Give one of --labels, --answer and --text, got none"
+    why = "Give one of --labels, --answer, --text and --reward, got none"
     if given.template is not None:
         raise BadInput(f"{why}.")
     try:
@@ -233,14 +260,22 @@ def _check_task(given: argparse.Namespace, learns: str) -> None:
         raise BadInput("--no-eos goes with --answer, --text, and rows of prompt and completion only.")
     if given.chat_template is not None and learns not in _GIVEN:
         raise BadInput(f"--chat-template goes with rows of messages only, not with --{learns}, which uses no template.")
-    if given.max_new_tokens is not None and given.objective not in ("exact-match", "f1"):
-        raise BadInput(
-            "--max-new-tokens goes with --objective exact-match or f1 only; other objectives generate no text."
-        )
-    if given.sweep == "batched" and given.objective in ("exact-match", "f1"):
-        raise BadInput(
-            f"--sweep batched cannot generate text, which --objective {given.objective} needs; use --sweep scratch."
-        )
+    if given.objective not in _GENERATING:
+        for name in ("max_new_tokens", "stop"):
+            if getattr(given, name) is not None:
+                raise BadInput(
+                    f"--{name.replace('_', '-')} goes with --reward and --objective exact-match or f1 only; other "
+                    "objectives generate no text."
+                )
+    if given.stop == "":
+        raise BadInput("--stop is empty; give the text to stop at, or leave it out.")
+    for name in ("samples", "temperature", "group_relative"):
+        if getattr(given, name) not in (None, False) and learns != "reward":
+            raise BadInput(f"--{name.replace('_', '-')} goes with --reward only.")
+    if given.off_task_field is not None and given.off_task is None:
+        raise BadInput("--off-task-field goes with --off-task only.")
+    if given.group_relative and given.difference == "forward" and given.directions_per != "step":
+        raise BadInput("--group-relative with --difference forward needs --directions-per step.")
 
 
 def _check_adapter(given: argparse.Namespace, select: str) -> None:

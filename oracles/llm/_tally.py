@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable
 
 from blackbox_zo._typing import override
-from blackbox_zo.journal import Measured
+from blackbox_zo.journal import Line, Measured
 from blackbox_zo.run import Observer, Report, Run
 from blackbox_zo.tally import StepTally
 from oracles.llm._validations import in_words
@@ -19,7 +19,7 @@ _LATEST = 20
 
 
 class TuningTally(StepTally):
-    """The mean loss of the latest steps, and the latest validation.
+    """The mean loss of the latest steps, and the latest of each measure, such as the validation.
 
     Args:
         total: Planned number of steps; None if unknown.
@@ -34,6 +34,7 @@ class TuningTally(StepTally):
     def __init__(self, total: int | None) -> None:
         super().__init__(total)
         self.barren, self.pace = 0, ""
+        self._measures: dict[str, Measured] = {}
         self._latest: deque[float] = deque(maxlen=_LATEST)
 
     @override
@@ -50,6 +51,12 @@ class TuningTally(StepTally):
             self.barren += 1
 
     @override
+    def see(self, line: Line) -> None:
+        super().see(line)
+        if isinstance(line, Measured):
+            self._measures[line.name] = line
+
+    @override
     def measure(self, line: Measured) -> str:
         of = f"/{self.total}" if self.total and self.done <= self.total else ""
         return f"step {line.step}{of}: {line.name} {f'failed: {line.error}' if line.error else in_words(line.values)}"
@@ -59,7 +66,7 @@ class TuningTally(StepTally):
         parts = [f"loss {sum(self._latest) / len(self._latest):.4f}"] if self._latest else []
         parts += [f"{self.barren} steps without a finite loss"] * bool(self.barren)
         parts += [self.pace] * bool(self.pace)
-        parts += [f"validation {in_words(self.measured)}"] * bool(self.measured)
+        parts += [f"{name} {in_words(line.values)}" for name, line in self._measures.items() if line.values]
         return ", ".join(parts) or "no step yet"
 
 

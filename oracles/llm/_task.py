@@ -14,6 +14,7 @@ import torch
 
 from blackbox_zo.randomness import Key
 from oracles.llm._chat import asked
+from oracles.llm._evaluate import Measures
 from oracles.llm._rows import RowError
 from oracles.llm._settings import Settings
 from oracles.llm.data import (
@@ -28,7 +29,7 @@ from oracles.llm.data import (
     read_rows,
     text,
 )
-from oracles.llm.losses import Accuracy, Completion, Generation, LabelWords, exact_match, f1
+from oracles.llm.losses import Accuracy, Completion, Generation, LabelWords, Reward, exact_match, f1
 from oracles.options import BadInput
 
 __all__ = ["Task", "fingerprint", "task_of"]
@@ -37,6 +38,9 @@ Loss = Callable[[torch.nn.Module, Any], torch.Tensor]
 
 _SHARE, _MOST = 10, 400
 """One row in `_SHARE` is held out for validation, at most `_MOST`."""
+
+_OFF_TASK_ROWS = 64
+"""Maximum number of rows of the off-task check."""
 
 _REFERENCE = ""
 """Name of a field that no data file has."""
@@ -53,14 +57,16 @@ class Task:
         measures: The validation measures: maps a model and a batch to values by name.
         score: The measure, higher is better, that is one minus the loss; empty if there is none.
         notes: What to say about the data before the run.
+        off_task: Texts of the off-task check, if it was asked for.
     """
 
     train: Examples
     validation: Examples
     loss: Loss
-    measures: Callable[[torch.nn.Module, Any], Mapping[str, torch.Tensor]]
+    measures: Measures
     score: str
     notes: tuple[str, ...] = ()
+    off_task: Examples | None = None
 
     def numbers(self, measured: Mapping[str, float]) -> dict[str, float]:
         """The measures to show."""
@@ -93,16 +99,24 @@ def task_of(settings: Settings, tokenizer: Any, context: int) -> Task:
     else:
         train, validation = _held_out(everything, given.seed, given.data)
     notes = tuple(_classes(settings, train, validation)) if settings.learns == "labels" else ()
+    off_task = _off_task(given, tokenizer, context)
+    if settings.learns == "reward":
+        assert settings.reward is not None
+        reward = Reward(
+            settings.reward, tokenizer, settings.max_new_tokens, given.stop, settings.samples, settings.temperature,
+            given.seed, given.group_relative,
+        )  # fmt: skip
+        return Task(train, validation, reward, reward.measures, "", (), off_task)
     if settings.generates:
         score = exact_match if given.objective == "exact-match" else f1
-        loss: Loss = Generation(tokenizer, score, settings.max_new_tokens)
+        loss: Loss = Generation(tokenizer, score, settings.max_new_tokens, given.stop)
         name = "accuracy" if given.objective == "exact-match" else "f1"
-        return Task(train, validation, loss, _alone(loss), name)
+        return Task(train, validation, loss, {"loss": loss}, name, (), off_task)
     if settings.learns != "labels":
-        return Task(train, validation, Completion(), _alone(Completion()), "")
+        return Task(train, validation, Completion(), {"loss": Completion()}, "", (), off_task)
     over = LabelWords(words, "labels" if given.objective == "labels" else "vocabulary")
     loss = Accuracy(over) if given.objective == "accuracy" else over
-    return Task(train, validation, loss, over.measures, "", notes)
+    return Task(train, validation, loss, over.measures, "", notes, off_task)
 
 
 def _classes(settings: Settings, train: Examples, validation: Examples) -> Iterator[str]:
@@ -127,14 +141,18 @@ def _classes(settings: Settings, train: Examples, validation: Examples) -> Itera
             yield f"No row {where} has the class {', '.join(repr(names[i]) for i in missing)}."
 
 
-def _alone(loss: Loss) -> Callable[[torch.nn.Module, Any], Mapping[str, torch.Tensor]]:
-    return lambda model, batch: {"loss": loss(model, batch)}
+def _off_task(given: Any, tokenizer: Any, context: int) -> Examples | None:
+    if given.off_task is None:
+        return None
+    with _about(given.off_task):
+        return text(read_rows(given.off_task)[:_OFF_TASK_ROWS], tokenizer, given.off_task_field or "text", context)
 
 
 def fingerprint(examples: Examples) -> str:
     """A short digest of examples, as the model sees them, in order."""
     h = hashlib.blake2b(digest_size=8)
     columns = [c for c in (examples.label, examples.labels, examples.reference) if c is not None]
+    columns += [examples.row] if examples.row is not None and not columns else []  # all that a reward sees
     for row in zip(examples.tokens, *columns, strict=True):
         h.update(json.dumps(row, default=str).encode())
     return h.hexdigest()
@@ -154,6 +172,8 @@ def _examples(settings: Settings, rows: list[dict[str, Any]], tokenizer: Any, mo
     if settings.learns == "labels":
         field, values = given.label_field or "label", settings.values or settings.labels
         return classification(rows, tokenizer, given.template, settings.labels, field, most, values)
+    if settings.learns == "reward":
+        return prompts(rows, tokenizer, given.template, None, most)
     if not settings.generates:
         return completion(rows, tokenizer, given.template, given.answer, most, eos)
     answer = Template(given.answer)

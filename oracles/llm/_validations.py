@@ -7,10 +7,13 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from blackbox_zo.journal import Measured
 
-__all__ = ["VALIDATION", "best_step", "deciding", "in_words", "shown", "validations"]
+__all__ = ["PLAIN", "VALIDATION", "best_step", "deciding", "in_words", "shown", "validations"]
 
 VALIDATION = "validation"
 """The name of the measure of the validation examples."""
+
+PLAIN = ("loss", "reward")
+"""Numbers that are no shares, and are not shown in per cent."""
 
 
 def validations(measured: Iterable[Measured]) -> list[Measured]:
@@ -40,7 +43,7 @@ def in_words(values: Mapping[str, float]) -> str:
 
 
 def shown(name: str, value: float) -> str:
-    """A number as a report shows it: a loss as it is, others in per cent."""
+    """A number as a report shows it: a loss or a reward as it is, others in per cent."""
     if not math.isfinite(value):
         return "–"
-    return f"{value:.4f}" if name == "loss" else f"{100 * value:.1f}\u00a0%"
+    return f"{value:.4f}" if name in PLAIN else f"{100 * value:.1f}\u00a0%"

@@ -146,25 +146,29 @@ def prompts(
     rows: Rows,
     tokenizer: Any,
     template: Template | str,
-    reference_field: str = "answer",
+    reference_field: str | None = "answer",
     max_length: int | None = None,
 ) -> Examples:
-    """Examples for `Generation`: the filled template, and the reference for the generated text.
+    """Examples for `Generation` and `Reward`: the filled template, the row, and a reference for the generated text.
 
     Args:
         rows: The rows.
         tokenizer: The model's tokenizer.
         template: The prompt.
-        reference_field: The field with the reference, of any type that the score accepts.
+        reference_field: The field with the reference, of any type that the score accepts; None for no reference, which
+            a `Reward` does not need.
         max_length: Maximum number of tokens of the prompt; None takes the tokenizer's own limit.
 
     Raises:
         ValueError: A row lacks a field or is too long.
     """
     rows = rows_of(rows)
-    references = [_required(row, reference_field, i) for i, row in enumerate(rows)]
-    tokens = _prompt_tokens(rows, tokenizer, template, max_length)
-    return Examples(tokens, pad_token(tokenizer), reference=references)
+    references = None
+    if reference_field is not None:
+        references = [_required(row, reference_field, i) for i, row in enumerate(rows)]
+    filled = _texts(rows, tokenizer, template)
+    tokens = fitting(with_start(tokenizer, filled), tokenizer, max_length)
+    return Examples(tokens, pad_token(tokenizer), reference=references, prompt=filled, row=list(rows))
 
 
 def tokenised(rows: Rows, tokenizer: Any, max_length: int | None = None) -> Examples:

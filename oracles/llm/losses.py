@@ -23,8 +23,9 @@ from oracles.llm._generation import exact_match as exact_match
 from oracles.llm._generation import f1 as f1
 from oracles.llm._head import scores_of
 from oracles.llm._passes import on_device_of
+from oracles.llm._reward import Reward as Reward
 
-__all__ = ["Accuracy", "Completion", "Generation", "LabelWords", "exact_match", "f1"]
+__all__ = ["Accuracy", "Completion", "Generation", "LabelWords", "Reward", "exact_match", "f1"]
 
 
 @final
@@ -143,6 +144,14 @@ class Completion:
         targets, counted = targets[:, first:], counted[:, first:]
         losses = _cross_entropy(z, targets.clamp(min=0))
         return torch.where(counted, losses, 0.0).sum(1) / counted.sum(1).clamp(min=1)
+
+
+def next_tokens(model: Any, batch: Mapping[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
+    """The logits of every token but the first of each text, (tokens, V), and these tokens, (tokens,)."""
+    ids, mask = _fields(model, batch, "input_ids", "attention_mask")
+    z = _logits(model, ids[:, :-1], mask[:, :-1], ids.shape[1] - 1)
+    scored = (mask[:, :-1] == 1) & (mask[:, 1:] == 1)
+    return z[scored], ids[:, 1:][scored]
 
 
 def _first(counted: torch.Tensor) -> int:

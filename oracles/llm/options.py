@@ -16,6 +16,8 @@ EXAMPLE = """examples:
   blackbox-zo finetune --model DIR --data train.jsonl --template '{text:57t} All in all, it was' \\
       --labels great,terrible --values pos,neg --steps 500 --journal run.jsonl --save tuned
   blackbox-zo finetune --model DIR --data qa.jsonl --template 'Q: {question}\\nA:' --answer ' {answer}' --objective f1
+  blackbox-zo finetune --model DIR --data qa.jsonl --template 'Q: {question} A:' --reward judge.py:score \\
+      --samples 4 --temperature 1 --group-relative --off-task other.jsonl
   blackbox-zo finetune --model DIR --data chats.jsonl --steps 500 --journal run.jsonl
 
 default learning rates (few: any --select other than all and top):
@@ -77,13 +79,41 @@ OPTIONS: Table = {
             choices=OBJECTIVES, decides=True,
         ),
         option(
-            "--max-new-tokens", "maximum number of generated tokens, for exact-match and f1; default 8",
+            "--reward", "generate after --template and maximise what this function returns: FILE.py:FUNCTION or "
+            "MODULE:FUNCTION, called with (prompts, completions, rows), it returns a number for each completion",
+            metavar="FUNCTION", decides=True,
+        ),
+        option("--samples", "with --reward: completions of each prompt; default 1", whole, metavar="N", decides=True),
+        option(
+            "--temperature", "with --reward: sample with this temperature; default: 1 with several --samples, else "
+            "generate greedily",
+            positive, metavar="X", decides=True,
+        ),
+        option(
+            "--group-relative", "with --reward: compare rewards within each prompt, as GRPO does",
+            action="store_true", decides=True,
+        ),
+        option(
+            "--max-new-tokens", "maximum number of generated tokens; default 8 for exact-match and f1, 16 with "
+            "--reward",
             whole, metavar="N", decides=True,
+        ),
+        option(
+            "--stop", "generated text ends before the first occurrence of this text; \\n is a line break",
+            unescaped, metavar="TEXT", decides=True,
         ),
         option(
             "--validation", "validation data; default: hold out a tenth of --data, at most 400 rows",
             expanded, metavar="FILE",
         ),
+    ),
+    "off-task check": (
+        option(
+            "--off-task", "rows of another kind, on whose texts the KL divergence from the start model and the "
+            "perplexity are measured with each validation; at most the first 64 rows are used",
+            expanded, metavar="FILE",
+        ),
+        option("--off-task-field", "field of --off-task with the text; default text", metavar="FIELD"),
     ),
     "method": (
         option("--steps", "total steps", whole, default=500, metavar="N"),
