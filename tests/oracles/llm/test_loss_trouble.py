@@ -78,14 +78,14 @@ class OfItsSize(nn.Module):
         return self.layer(x) + self.rows[: len(x)]  # type: ignore[no-any-return]
 
 
-@pytest.mark.parametrize("name", ["mixtral", "lstm", "encoder layer", "of its size"])
+@pytest.mark.parametrize("name", ["lstm", "encoder layer", "of its size"])
 def test_models_that_cannot_be_stacked_go_by_scratch(name: str) -> None:
     case = CASES.get(name)
     model = case.make() if case else made(OfItsSize)()
-    batch = {**texts(3), "x": case.inputs() if case and name != "mixtral" else torch.ones(3, 4)}
+    batch = {**texts(3), "x": case.inputs() if case else torch.ones(3, 4)}
 
     def of(model: Any, batch: Any) -> torch.Tensor:
-        return loss(model, batch) if name == "mixtral" else model(batch["x"]).flatten(1).square().mean(1)
+        return model(batch["x"]).flatten(1).square().mean(1)  # type: ignore[no-any-return]
 
     proposal = ask(model)
     oracle = LossOracle(model, [batch], of)
