@@ -76,7 +76,7 @@ class TuningSession(Session):
             self.task.loss,
             batch_size=given.batch_size,
             module=module,
-            estimator=chosen.estimator(size),
+            estimator=chosen.estimator(size, module),
             rule=chosen.rule(size),
             validation=self.task.validation,
             measures=self.task.measures,

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from blackbox_zo.estimators import RandomVector
 from blackbox_zo.rules import SGD, Adam, ClipScalar, Cosine, Linear, Momentum, Rule, Schedule, WeightDecay, chain
@@ -16,6 +17,9 @@ from oracles.llm._adapters import default_select, is_adapter
 from oracles.llm._folders import check_target
 from oracles.llm._rows import field_to_learn, read_rows
 from oracles.options import BadInput, told
+
+if TYPE_CHECKING:
+    from blackbox_zo.modules import Module
 
 __all__ = ["OBJECTIVES", "RATES", "Settings", "settings_of"]
 
@@ -52,6 +56,9 @@ _GIVEN = {"messages": "rows with messages", "prompt": "rows with prompt and comp
 
 _GENERATING = {"exact-match": 8, "f1": 8, "reward": 16}
 """Objectives that score generated text, and the default of --max-new-tokens."""
+
+_WITHOUT_GRADIENT = ("accuracy", *_GENERATING)
+"""Objectives that are flat near x: their default radius is a tenth of the weights' own size."""
 
 _MEMORY = 20
 """Number of estimates that --optimizer momentum keeps; the truncation omits 12 % of the velocity."""
@@ -146,12 +153,12 @@ class Settings:
         wanted = self.given.directions_per or ("example" if k == size > 1 else "step")
         return "example" if wanted == "example" else "step"
 
-    def estimator(self, size: int) -> RandomVector:
-        """The estimator for steps of `size` examples."""
+    def estimator(self, size: int, module: Module) -> RandomVector:
+        """The estimator for steps of `size` examples, over the parameters of `module`."""
         given = self.given
         with told():
             return RandomVector(
-                given.radius,
+                given.radius or (1e-3 if given.mezo else _tenth(module)),
                 self.directions(size),
                 "gaussian" if given.mezo else given.distribution or "lowrank",
                 given.difference or "central",
@@ -211,10 +218,16 @@ def settings_of(given: argparse.Namespace) -> Settings:
     )
     _check_adapter(given, select)
     for name, value in DEFAULTS.get(select, DEFAULTS[""]).items():
-        if getattr(given, name) is None:
+        if getattr(given, name) is None and not (name == "radius" and given.objective in _WITHOUT_GRADIENT):
             setattr(given, name, value)
     reward = None if given.reward is None else imported(given.reward, "--reward")
     return Settings(given, learns, field, labels, values, select, reward)
+
+
+def _tenth(module: Module) -> float:
+    """A tenth of the root mean square of the searched parameters, to one digit, so that a rounding changes nothing."""
+    squares = sum(float(p.detach().double().square().sum()) for p in module.parameters.values())
+    return float(f"{0.1 * math.sqrt(squares / module.size):.0e}") or 1e-3
 
 
 def _field_of(given: argparse.Namespace) -> str:

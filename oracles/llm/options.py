@@ -146,7 +146,11 @@ OPTIONS: Table = {
             "new schedule from there on; default cosine with --select top, else constant",
             choices=("constant", "linear", "cosine"),
         ),
-        option("--radius", "perturbation radius; default 0.01 with --select top, else 0.001", positive, metavar="X"),
+        option(
+            "--radius", "perturbation radius; default 0.01 with --select top, else 0.001; with objectives that have no "
+            "gradient (accuracy, exact-match, f1, --reward) a tenth of the weights' root mean square", positive,
+            metavar="X",
+        ),
         option("--directions", "directions per step; default: one per example", whole, metavar="N"),
         option(
             "--directions-per", "example: evaluate each direction on its own share of the batch, for the cost of one "

@@ -147,3 +147,15 @@ def test_nan_rewards_are_failures_and_ten_steps_of_them_end_the_run(
     code = main(typed("--steps", "20", "--journal", "run.jsonl", reward="judge.py:nan"))
     said = capsys.readouterr()
     assert code != 0 and "the reward of the answer to '" in said.out + said.err
+
+
+@pytest.mark.filterwarnings("ignore:All .* queries have the same loss:UserWarning")  # a few short texts
+@pytest.mark.parametrize(("more", "radius"), [((), 0.03), (("--select", "top"), 0.1), (("--radius", "0.2"), 0.2)])
+def test_the_default_radius_is_a_tenth_of_the_weights(here: Path, more: tuple[str, ...], radius: float) -> None:
+    """Those of the tiny model have a standard deviation of 0.3, its norms are 1."""
+    task = ["--model", "tiny", "--data", "rows.jsonl", "--template", "{q}", "--reward", "judge.py:score", "--quiet"]
+    given = ["finetune", *task, "--max-new-tokens", "2", "--steps", "1", "--journal", "run.jsonl", *more]
+    assert main(given) == 0
+    header, _ = read(here / "run.jsonl")
+    assert header["estimator"]["radius"] == radius
+    assert main(["resume", "run.jsonl", "--steps", "2", "--quiet"]) == 0
