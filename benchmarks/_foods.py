@@ -26,12 +26,12 @@ def words(tokenizer: transformers.PreTrainedTokenizerBase, over: str = "vocabula
     return LabelWords(label_tokens(tokenizer, LABELS, TEMPLATE), over)
 
 
-def reviews(tokenizer: transformers.PreTrainedTokenizerBase) -> tuple[Examples, Examples]:
-    """About 2,300 examples to train on and the first 400 to test on: reviews of at least 57 tokens, cut there."""
+def reviews(tokenizer: transformers.PreTrainedTokenizerBase, test: int | None = 400) -> tuple[Examples, Examples]:
+    """2,300 examples to train on and the first `test` of 576 to test on: reviews of at least 57 tokens, cut there."""
 
     def of(rows: list[dict[str, str]]) -> Examples:
         long = [row for row in rows if len(tokenizer(row["text"], add_special_tokens=False)["input_ids"]) >= LENGTH]
         return classification(long, tokenizer, TEMPLATE, LABELS, values=VALUES)
 
-    train, test = foods()
-    return of(train), of(test).take(400)
+    to_train, to_test = (of(rows) for rows in foods())
+    return to_train, to_test if test is None else to_test.take(test)
