@@ -18,7 +18,7 @@ from _probe import Head, States, logistic
 
 from oracles.llm import Examples
 
-__all__ = ["gradients", "moved"]
+__all__ = ["agreement", "gradients", "moved"]
 
 RADIUS = 0.02
 """Of the noise, ÷ the root mean square of the hidden states before the layer."""
@@ -112,6 +112,25 @@ def moved(
         u = torch.linalg.pinv(found[i]).T  # (width, classes)
         layer.self_attn.o_proj.weight += u @ v[:, i]
     return Head(head.weight, head.bias + fitted.bias), chosen
+
+
+def agreement(net: Any, batch: dict[str, Any], head: Head, first: int) -> list[float]:
+    """Cosines of each example's gradient with the mean of the others', by autograd, averaged: one for each layer.
+
+    Args:
+        net: The model.
+        batch: Some examples.
+        head: Gives the scores; the gradient is of that of the last class.
+        first: The lowest layer.
+    """
+    layers = list(net.model.layers)[first:]
+    zeros = torch.zeros(len(layers), len(batch["input_ids"]), head.weight.shape[1])
+    with torch.no_grad():
+        token = LastToken(net, batch)
+    with torch.enable_grad(), _added(layers, zeros.requires_grad_()):
+        (found,) = torch.autograd.grad((token() @ head.weight[-1]).sum(), zeros)
+    others = found.sum(1, keepdim=True) - found
+    return [round(float(c), 3) for c in torch.cosine_similarity(found, others, dim=-1).mean(1)]
 
 
 def _sizes(layers: list[Any], token: LastToken) -> torch.Tensor:

@@ -25,7 +25,7 @@ from _common import machine
 from _foods import LABELS, TEMPLATE, model, reviews
 from _mezo import MeZO
 from _probe import Head, States, logistic, states, support_vectors
-from _tangents import gradients, moved
+from _tangents import agreement, gradients, moved
 from data import bbc
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
@@ -117,6 +117,12 @@ def frozen(task: Task, fit: Callable[..., Any], of: Callable[[States], Any]) -> 
     z = made.decision_function(of(test))
     times = {"seconds": round(fitting), "seconds of the features": round(train.seconds)}
     return {**scored(z, task.test.label), **chosen, **{k: v for k, v in times.items() if v}}
+
+
+def cosines(task: Task) -> dict[str, float]:
+    """Of an example's gradient with the others', at the output projections, last token; 100 examples."""
+    found = agreement(model()[0], task.train.batch(range(100)), head_of(task), task.first)
+    return {f"layer {task.first + i}": cosine for i, cosine in enumerate(found)}
 
 
 def adamw(task: Task, steps: int) -> dict[str, Any]:
@@ -217,6 +223,7 @@ FIXED: dict[str, Callable[[Task], dict[str, Any]]] = {
     "probe": lambda task: frozen(task, logistic, lambda seen: seen.top),
     "probe of layers": lambda task: frozen(task, logistic, lambda seen: seen.all),
     "SVM of layers": lambda task: frozen(task, support_vectors, lambda seen: seen.all),
+    "cosines": cosines,
     "AdamW": lambda task: adamw(task, 120),
 }
 SEARCHES: dict[str, Callable[[Task, int, float], dict[str, Any]]] = {
