@@ -1,10 +1,11 @@
 """An exact head, and below it the attention's output projections, moved by what passes of the last token say.
 
 The head's scores are a known function of the last hidden state. Noise e_l on the outputs of the projections W_l at the
-last token changes them by about sum_l d_l . e_l. In the upper layers the gradients d_l are nearly the same for all examples, so a
-regression of the changes on the noise gives them. A query costs one token, since keys and values of the earlier tokens
-are kept. With U_l the pseudo-inverse of d_l, moving W_l by U_l V_l adds V_l a_l to the scores, a_l being the input of
-W_l: V_l comes from a logistic regression on the a_l. What the search can learn is what a probe on the a_l can learn.
+last token changes them by about sum_l d_l . e_l. In the upper layers the gradients d_l are nearly the same for all
+examples, so a regression of the changes on the noise gives them. A query costs one token, since keys and values of the
+earlier tokens are kept. With U_l the pseudo-inverse of d_l, moving W_l by U_l V_l adds V_l a_l to the scores, a_l being
+the input of W_l: V_l comes from a logistic regression on the a_l. What the search can learn is what a probe on the a_l
+can learn.
 """
 
 from __future__ import annotations
