@@ -63,6 +63,11 @@ class Line(NamedTuple):
         best = self._replace(tries=tries)
         if value < self.value:
             best = best._replace(value=value, move=move)
+        if value == math.inf and best.value < start:  # a step of which nothing is known moves nothing: towards the best
+            if tries >= MOST:
+                return best._replace(over=True, value=start)
+            alpha = 0.9 if self.direction is not self.move else 0.9 * alpha
+            return best._replace(direction=best.move, alpha=alpha, slope=2.0 * (best.value - start), last=math.nan)
         bend = 2.0 * (value - start - self.slope * alpha)
         least = -self.slope * alpha * alpha / bend if bend > 0 else math.inf  # of the parabola
         if value <= start + 1e-4 * self.slope * alpha:  # Nocedal & Wright 2006, eq. (3.6a)

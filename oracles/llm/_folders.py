@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -65,6 +67,8 @@ def try_saving(model: Any, tokenizer: Any, folder: Path, option: str) -> None:
             tokenizer.save_pretrained(partial)
     except Exception as error:  # whatever transformers, peft and safetensors raise
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        if isinstance(error, OSError) or "os error" in reason:  # safetensors words it, with the system's number
+            raise BadInput(f"{option} {str(folder)!r} cannot be written: {reason}") from error
         raise BadInput(f"{option} {str(folder)!r}: the model cannot be saved: {reason}") from error
 
 
@@ -75,7 +79,10 @@ def _try_weights(model: Any, partial: Path, folder: Path) -> None:
     size = sum(t.numel() * t.element_size() for t in model.state_dict().values() if hasattr(t, "element_size"))
     free = shutil.disk_usage(partial).free
     if size > free:
-        raise OSError(f"it takes {size / 1e9:.1f} GB, but {free / 1e9:.1f} GB are free in '{folder.absolute().parent}'")
+        raise OSError(
+            f"{os.strerror(errno.ENOSPC)}: it takes {size / 1e9:.2g} GB, but {free / 1e9:.2g} GB are free in "
+            f"'{folder.absolute().parent}'"
+        )
     hollow = {n: t[:0] if getattr(t, "dim", int)() else t for n, t in model.state_dict().items()}
     with _quiet():
         try:

@@ -389,7 +389,8 @@ def tuned(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tuned")
     llama().save_pretrained(folder / "tiny")
     tokenizer().save_pretrained(folder / "tiny")
-    (folder / "rows.jsonl").write_text('{"text": "The cat sat.", "label": "pos"}\n' * 8)
+    rows = ('{"text": "The cat sat.", "label": "pos"}\n', '{"text": "It was bad.", "label": "neg"}\n')
+    (folder / "rows.jsonl").write_text("".join(rows) * 4)
     words = ["finetune", "--model", "tiny", "--data", "rows.jsonl", "--template", "{text} What?", "--labels"]
     words += ["great,terrible", "--values", "pos,neg", "--objective", "loss", "--select", "all", "--steps", "1"]
     done = subprocess.run(
