@@ -244,7 +244,7 @@ def test_saving_is_tried_before_the_first_step(
     refused(here, capsys, "--save 'out': the model cannot be saved: this model cannot be saved", "--save", "out")
     monkeypatch.setattr(LlamaForCausalLM, "save_pretrained", real)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(9, 9, 0))
-    refused(here, capsys, "GB, but 0.0 GB are free in", "--save", "out")
+    refused(here, capsys, "GB, but 0 GB are free in", "--save", "out")
 
 
 def test_a_model_that_needs_its_numbers_to_be_saved_is_tried_with_them(here: Path, monkeypatch: Any) -> None:
