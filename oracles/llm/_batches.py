@@ -18,11 +18,11 @@ NOTHING_SCORED = (
 
 
 def scores_something(batch: Any) -> bool:
-    """Whether a batch with `labels`, (B, T), has one that is scored; the first of a row never is."""
+    """Whether a batch with `labels`, (B, T), has one that is scored. Which losses skip the first column is theirs."""
     labels = batch.get("labels") if isinstance(batch, Mapping) else None
     if not isinstance(labels, torch.Tensor) or labels.dim() != 2 or labels.is_floating_point():
         return True
-    return bool((labels[:, 1:] != UNSCORED).any())
+    return bool((labels != UNSCORED).any())
 
 
 def check_same(fields: Mapping[str, torch.Tensor]) -> None:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import torch
 
-__all__ = ["eagerly", "is_compiled", "uncompiled"]
+__all__ = ["eagerly", "uncompiled"]
 
 
 @contextmanager
@@ -25,8 +25,3 @@ def uncompiled(model: torch.nn.Module) -> torch.nn.Module:
     """The model that `torch.compile(model)` wraps; any other model itself."""
     inner = getattr(model, "_orig_mod", model)
     return inner if isinstance(inner, torch.nn.Module) else model
-
-
-def is_compiled(model: torch.nn.Module) -> bool:
-    """Whether the model or a part of it has been compiled."""
-    return any(hasattr(m, "_orig_mod") or getattr(m, "_compiled_call_impl", None) is not None for m in model.modules())

@@ -139,3 +139,17 @@ def test_directions_must_divide_the_batch(k: int, size: int) -> None:
     words = f"shares {size} examples among {k} directions, but {k} does not divide {size}. Use `n_directions={size}`"
     with pytest.raises(ValueError, match=re.escape(words)):
         oracle.answer(ask(model, RV(0.1, k, "lowrank")))
+
+
+def test_labels_of_one_column_are_scored() -> None:
+    """A loss of one's own need not shift them as a causal language model does."""
+
+    def of(model: Any, batch: Any) -> torch.Tensor:
+        return nn.functional.cross_entropy(model(batch["x"]), batch["labels"][:, 0], reduction="none")
+
+    model = made(lambda: nn.Linear(4, 3))()
+    batch = {"x": regression(6)["x"], "labels": torch.arange(6)[:, None] % 3}
+    proposal = ask(model)
+    np.testing.assert_allclose(
+        answered(LossOracle(model, [batch], of), proposal), by_hand(proposal, batch, of).mean(1), rtol=2e-6
+    )
