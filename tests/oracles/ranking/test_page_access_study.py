@@ -13,7 +13,7 @@ from oracles.ranking.renderers.demo import drum
 from oracles.ranking.study import _server
 from tests.oracles.helpers import wait_for
 from tests.oracles.ranking.axe import check, looks
-from tests.oracles.ranking.pages import enter, expect, join, picture, practised, press
+from tests.oracles.ranking.pages import enter, expect, join, picture, practised, press, ready
 from tests.oracles.ranking.people import study
 from tests.oracles.ranking.test_several import Guest
 
@@ -28,7 +28,9 @@ def test_from_practice_to_the_end(tmp_path: Path, page: Any, monkeypatch: pytest
         press(page, "Enter")
         expect(page.locator("#dialog figure")).to_have_count(4)
         looks(page, "practice's dialog")
-        press(page, "Escape", "c")
+        press(page, "Escape")
+        ready(page, 1)
+        press(page, "c")
         expect(page.locator("#rest")).to_be_visible()
         check(page, "break")
         expect(page.locator("#rested")).to_be_visible()
@@ -40,7 +42,7 @@ def test_from_practice_to_the_end(tmp_path: Path, page: Any, monkeypatch: pytest
         looks(page, "all answered")
         bo = Guest(oracle.invite("Bo"))
         for _ in ("practice", "the third round"):
-            bo.answer([], "undecided")
+            assert bo.answer([], "undecided").status == 200
         oracle.revoke(2)
         expect(page.locator(".pick")).to_have_count(2)
         looks(page, "last question")

@@ -105,6 +105,27 @@ def test_ones_own_answers_can_be_looked_at_and_given_back(tmp_path: Path, page: 
     assert not raised
 
 
+def test_until_the_next_round_comes_undo_withdraws_and_nothing_is_sent_twice(tmp_path: Path, page: Any) -> None:
+    with study(tmp_path / "s.db", 1, picture, rounds=2) as (oracle, _, raised):
+        enter(page, oracle.url)
+        press(page, "3", "1")
+        held: list[Any] = []
+        page.route("**/api/round", lambda route: held.append(route))
+        press(page, "Enter")
+        status(page).to_have_text("Saved.")
+        press(page, "Enter")
+        status(page).to_have_text("Saved. The next round is on its way.")
+        press(page, "c", "u")
+        status(page).to_have_text("Undone: answer again.")
+        page.unroute("**/api/round")  # which lets those go that are held
+        expect(page.locator("#submit")).to_be_enabled()
+        assert tray(page) == ["1st 3", "2nd 1"]
+        press(page, "Enter")
+        expect(page.locator("#waiting")).to_be_visible()
+    assert not raised
+    assert [row.kind for row in rows(oracle.store)] == ["rank", "close", "undo", "rank", "close"]
+
+
 def test_an_order_is_not_thrown_away_unasked(tmp_path: Path, page: Any) -> None:
     with study(tmp_path / "s.db", 1, picture) as (oracle, _, _):
         enter(page, oracle.url)

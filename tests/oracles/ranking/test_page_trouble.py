@@ -145,3 +145,15 @@ def test_an_answer_waits_until_its_study_is_served_again(tmp_path: Path, page: A
     finally:
         oracle.close()
         shared.close()
+
+
+def test_a_look_that_is_lost_on_its_way_does_not_stop_the_page(tmp_path: Path, page: Any) -> None:
+    with study(tmp_path / "s.db", 1, picture) as (oracle, _, raised):
+        join(page, oracle.url)
+        lost: list[Any] = []
+        page.route("**/api/round", lambda route: lost.append(route), times=1)
+        page.reload()
+        ready(page, 1)
+        press(page, "c")
+        expect(page.locator("#waiting")).to_be_visible()
+    assert not raised

@@ -34,6 +34,7 @@ def test_practice_says_what_is_right_and_outlives_a_reload_and_an_undo(tmp_path:
             [place, texts[int(key) - 1]] for place, key in zip(("1st", "2nd", "3rd", "4th"), best_first, strict=True)
         ]
         press(page, "Escape", "u")
+        status(page).to_have_text("Undone: answer again.")
         practised(page, 1)
         assert tray(page) == [f"1st {wrong[0]}", f"2nd {wrong[1]}"]
         press(page, "y")
@@ -68,7 +69,9 @@ def test_practice_that_waited_in_the_browser_is_still_told(tmp_path: Path, page:
         page.reload()
         expect(page.locator("#dialog figure")).to_have_count(4)
         expect(page.locator("#dialog-title")).to_have_text("That was right")
-        press(page, "Escape", "c")
+        press(page, "Escape")
+        ready(page, 1)
+        press(page, "c")
 
 
 def test_whoever_skips_all_practice_begins(tmp_path: Path, page: Any) -> None:

@@ -27,7 +27,7 @@ export function submit() {
 /** Answer without an order; one that is half made is not thrown away unasked. A skipped round keeps its own. */
 export async function answer(kind) {
   const { round } = order, ranked = order.groups.flat().length;
-  if (!round || sending()) return;
+  if (!round || sending() || order.sent) return;
   if (kind === "skip" && round.purpose === "final") return say("“Cannot tell” is an answer, too.");
   if (ranked && kind !== "skip") {
     const what = `You have ranked ${ranked === 1 ? "a candidate" : `${ranked} candidates`}.`;
@@ -43,9 +43,7 @@ export function undo() {
 }
 
 export function redo() {
-  if (sending() || again()) return;
-  if (redoable) post("api/redo", {});
-  else say("There is nothing to redo.");
+  if (!sending() && !again()) post("api/redo", {}); // the server says if there is nothing to redo
 }
 
 /** Withdraw an answer, by its number. */

@@ -11,6 +11,7 @@ export const order = {
   tying: false, // whether the next pick shares the last place
   focus: 0, // which card the arrows are at
   began: 0,
+  sent: false, // whether the server has the answer to this round, and a newer one is on its way
   past: [], // earlier `groups` of this round, for undo
   future: [],
 };
@@ -35,7 +36,7 @@ export const spoken = (place) => label(place).replace("=", "tied");
 
 /** Begin with a round, or with none; the order made of it before is there again. */
 export function begin(round) {
-  Object.assign(order, { round, groups: [], tying: false, focus: 0, began: performance.now(), past: [], future: [] });
+  Object.assign(order, { round, groups: [], tying: false, focus: 0, began: performance.now(), sent: false, past: [], future: [] });
   const draft = round && (kept("drafts") || {})[round.round];
   const known = new Set(round ? round.candidates.filter(Boolean).map((c) => c.id) : []);
   if (draft && draft.groups.flat().every((id) => known.has(id))) Object.assign(order, draft);
@@ -47,10 +48,11 @@ function draft(round, value) {
   keep("drafts", drafts);
 }
 
-/** The order of a round was sent: if it comes back, its order does, and undo goes on to the answer before. */
+/** The order of a round was sent: if it comes back, its order does; undo, even at once, withdraws the answer. */
 export function sent(round) {
   const made = (kept("drafts") || {})[round];
   if (made) draft(round, { groups: made.groups, past: [] });
+  if (order.round?.round === round) Object.assign(order, { sent: true, past: [], future: [] });
 }
 
 // ---------------------------------------------------------------------------------------------------- changes
@@ -128,6 +130,7 @@ function step(from, to, text) {
 export function lacking() {
   const { round, groups } = order;
   if (!round) return "There is no round to answer.";
+  if (order.sent) return "Saved. The next round is on its way.";
   if (groups.flat().length < round.needed) return `Rank at least ${round.needed} first.`;
   return round.candidates.every(Boolean) ? "" : "Wait until all candidates are drawn.";
 }

@@ -16,6 +16,7 @@ import { call, flush, hear, onSending, sending } from "./server.js";
 import { onTrayGrab, paintTray } from "./tray.js";
 
 const SOON = 250, DRAWN = 4000, FINISHED = 15000, SLOWEST = 4000; // ms between two looks at the server
+const PATIENCE = 10000; // ms after which a look that was lost on its way is given up
 
 let timer = 0, turn = 0, wait = 1000;
 let state = "running"; // as the server said last
@@ -42,7 +43,7 @@ function buttons() {
 async function refresh() {
   clearTimeout(timer);
   const mine = ++turn;
-  const found = await call("api/round");
+  const found = await call("api/round", undefined, PATIENCE);
   if (mine !== turn) return; // a newer look is under way
   if (found.status === 403) return say(found.error || "Open your link again.", true);
   if (found.status !== 200) {
@@ -71,6 +72,7 @@ async function refresh() {
 
 function showRound(found) {
   const { round } = order, none = found.round === null;
+  order.sent = false;
   $("grid").hidden = none;
   $("dock").classList.toggle("idle", none);
   $("dock").classList.toggle("over", state !== "running");

@@ -3,16 +3,18 @@
 import { meta, newId, pause, say } from "./dom.js";
 import { drop, keep, kept } from "./keep.js";
 
-export async function call(path, body) {
-  const options = body && {
+/** A reply, with its status; 0 if nobody is there, or says nothing for some milliseconds. */
+export async function call(path, body, patience = 0) {
+  const post = body && {
     method: "POST", headers: { "Content-Type": "application/json", "X-CSRF": meta("csrf") }, body: JSON.stringify(body),
   };
+  const options = { ...post, ...(patience && { signal: AbortSignal.timeout(patience) }) };
   try {
     const reply = await fetch(path, options);
     const json = (reply.headers.get("content-type") || "").startsWith("application/json");
     return { status: reply.status, ...(json ? await reply.json() : {}) };
   } catch {
-    return { status: 0 }; // nobody is there
+    return { status: 0 };
   }
 }
 
