@@ -1,6 +1,6 @@
-"""Peak resident memory of a step on a 125M-parameter model ÷ that of the plain forward of the same batch.
+"""Peak resident memory of a step ÷ that of the plain forward of the same batch, on the models of `llm_speed.py`.
 
-    python benchmarks/llm_memory.py [--tokens 1024]
+    python benchmarks/llm_memory.py [--models opt smollm llama] [--tokens 1024]
 
 Each side is a process of its own, whose peak is counted from after the model is made (Linux). A batched run has as many
 examples as the forward, so its queries take turns. AdamW, with a backward pass, is there to compare.
@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 from _common import save
 from _mezo import MeZO
-from llm_speed import LENGTH, loss, model
+from llm_speed import LENGTH, MODELS, loss
 
 import blackbox_zo as bz
 from oracles.llm import LossOracle
@@ -67,12 +67,12 @@ def step_of(side: str, net: torch.nn.Module, batch: dict[str, torch.Tensor]) -> 
     return step
 
 
-def measure(side: str, tokens: int) -> float:
+def measure(side: str, model: str, tokens: int) -> float:
     """MiB."""
     warnings.simplefilter("ignore")
     torch.set_num_threads(2)
-    net, rows = model(), max(1, tokens // LENGTH)
-    batch = {"input_ids": torch.randint(3, 50_000, (rows, LENGTH)), "label": torch.randint(3, 50_000, (rows,))}
+    net, rows = MODELS[model]().eval(), max(1, tokens // LENGTH)
+    batch = {"input_ids": torch.randint(3, 16_000, (rows, LENGTH)), "label": torch.randint(3, 16_000, (rows,))}
     with torch.no_grad():
         step = step_of(side, net, batch)
         Path("/proc/self/clear_refs").write_text("5")
@@ -83,23 +83,21 @@ def measure(side: str, tokens: int) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", nargs="+", default=list(MODELS), choices=list(MODELS))
     parser.add_argument("--tokens", type=int, nargs="+", default=[64, 1024, 2048])
     parser.add_argument("--side", choices=SIDES, help="measure this one alone, here")
     given = parser.parse_args()
     if given.side:
-        print(json.dumps(measure(given.side, given.tokens[0])))
+        print(json.dumps(measure(given.side, given.models[0], given.tokens[0])))
         return
     out: dict[str, object] = {}
-    for tokens in given.tokens:
-        found = {
-            side: float(
-                subprocess.check_output([sys.executable, __file__, "--side", side, "--tokens", str(tokens)], text=True)
-            )
-            for side in SIDES
-        }
-        plain = found["plain forward"]
-        out[str(tokens)] = {side: {"MiB": round(v), "ratio": round(v / plain, 3)} for side, v in found.items()}
-        print(tokens, out[str(tokens)], flush=True)
+    for model in given.models:
+        for tokens in given.tokens:
+            alone = [sys.executable, __file__, "--models", model, "--tokens", str(tokens), "--side"]
+            found = {side: float(subprocess.check_output([*alone, side], text=True)) for side in SIDES}
+            plain, place = found["plain forward"], f"{model}, {tokens} tokens"
+            out[place] = {side: {"MiB": round(v), "ratio": round(v / plain, 3)} for side, v in found.items()}
+            print(place, out[place], flush=True)
     save(__file__, out)
 
 

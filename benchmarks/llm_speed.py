@@ -1,6 +1,6 @@
-"""One step on a 125M-parameter model against two plain forwards of the same batch, all parameters searched.
+"""One step against two plain forwards of the same batch, all parameters searched, on three models of random weights.
 
-    python benchmarks/llm_speed.py [--tokens 64 1024 2048] [--repeats 7]
+    python benchmarks/llm_speed.py [--models opt smollm llama] [--tokens 64 1024 2048] [--repeats 9]
 
 All sides take turns in one process; ratios are of each turn, and the table has their medians.
 """
@@ -11,6 +11,7 @@ import argparse
 import time
 import warnings
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import transformers
@@ -23,9 +24,8 @@ from oracles.llm import LossOracle
 LENGTH = 64
 
 
-def model() -> torch.nn.Module:
-    """OPT-125M's shape with random weights."""
-    torch.manual_seed(0)
+def opt() -> torch.nn.Module:
+    """OPT-125M's shape."""
     config = transformers.OPTConfig(
         hidden_size=768,
         num_hidden_layers=12,
@@ -34,7 +34,36 @@ def model() -> torch.nn.Module:
         word_embed_proj_dim=768,
         max_position_embeddings=2048,
     )
-    return transformers.OPTForCausalLM(config).eval()
+    return transformers.OPTForCausalLM(config)
+
+
+def smollm() -> torch.nn.Module:
+    """SmolLM2-135M's shape: 30 layers of 576."""
+    config = transformers.LlamaConfig(
+        vocab_size=49_152,
+        hidden_size=576,
+        intermediate_size=1536,
+        num_hidden_layers=30,
+        num_attention_heads=9,
+        num_key_value_heads=3,
+        tie_word_embeddings=True,
+    )
+    return transformers.LlamaForCausalLM(config)
+
+
+def llama() -> torch.nn.Module:
+    """A Llama of 45M parameters: 16,000 words, 8 layers of 512."""
+    config = transformers.LlamaConfig(
+        vocab_size=16_000,
+        hidden_size=512,
+        intermediate_size=1536,
+        num_hidden_layers=8,
+        num_attention_heads=8,
+    )
+    return transformers.LlamaForCausalLM(config)
+
+
+MODELS: dict[str, Callable[[], torch.nn.Module]] = {"opt": opt, "smollm": smollm, "llama": llama}
 
 
 def loss(net: torch.nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
@@ -77,11 +106,12 @@ def timed(call: Callable[[], object]) -> float:
 
 
 @torch.no_grad()
-def measure(tokens: int, repeats: int, k: int) -> dict[str, list[float]]:
+def measure(name: str, tokens: int, repeats: int, k: int) -> dict[str, list[float]]:
     """For each side its times divided by those of the plain forwards of the same queries, turn by turn."""
-    net = model()
+    torch.manual_seed(0)
+    net = MODELS[name]().eval()
     rows = max(1, tokens // LENGTH)
-    batch = {"input_ids": torch.randint(3, 50_000, (rows, LENGTH)), "label": torch.randint(3, 50_000, (rows,))}
+    batch = {"input_ids": torch.randint(3, 16_000, (rows, LENGTH)), "label": torch.randint(3, 16_000, (rows,))}
     sides = searches(net, batch, k)
     ratios: dict[str, list[float]] = {name: [] for name in sides}
     seconds: list[float] = []
@@ -97,19 +127,22 @@ def measure(tokens: int, repeats: int, k: int) -> dict[str, list[float]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", nargs="+", default=list(MODELS), choices=list(MODELS))
     parser.add_argument("--tokens", type=int, nargs="+", default=[64, 1024, 2048])
-    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--repeats", type=int, default=9)
     parser.add_argument("--directions", type=int, default=8)
     given = parser.parse_args()
     warnings.simplefilter("ignore")
     torch.set_num_threads(2)
-    out = {}
-    for tokens in given.tokens:
-        found = measure(tokens, given.repeats, given.directions)
-        out[tokens] = {name: {"median": sorted(v)[len(v) // 2], "all": v} for name, v in found.items()}
-        for name, v in out[tokens].items():
-            print(f"{tokens:5d} tokens  {name:32s} {v['median']:.3f}", flush=True)
-    save(__file__, {str(tokens): found for tokens, found in out.items()})
+    out: dict[str, Any] = {}
+    for name in given.models:
+        for tokens in given.tokens:
+            found = measure(name, tokens, given.repeats, given.directions)
+            told = {side: {"median": sorted(v)[len(v) // 2], "all": v} for side, v in found.items()}
+            for side, v in told.items():
+                print(f"{name:8s} {tokens:5d} tokens  {side:32s} {v['median']:.3f}", flush=True)
+            out[f"{name}, {tokens} tokens"] = told
+    save(__file__, out)
 
 
 if __name__ == "__main__":

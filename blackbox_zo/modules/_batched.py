@@ -64,6 +64,7 @@ class Batched(TorchFunctionMode):
         super().__init__()
         self.displacements, self.rows, self.n = displacements, rows, displacements.n
         self.guessed = False
+        self._of = displacements.of
         self._runs = _runs(displacements.queries.index.tolist())
         self._groups: dict[int, list[tuple[list[int], int, int]]] = {}
 
@@ -114,17 +115,17 @@ class Batched(TorchFunctionMode):
         kwargs = kwargs or {}
         if reads_only_metadata(func):
             return func(*args, **kwargs)
-        of, touched = self.displacements.of, self.displacements.touched
-        displaced, certain, stacked, others = False, CERTAIN, [], []
+        of, displaced, certain, stacked, others = self._of, False, CERTAIN, [], []
         for t in leaves_of(args, kwargs):
             if id(t) in of:
                 displaced = True
-                touched.add(id(t))
+                self.displacements.touched.add(id(t))
             elif type(t) is Family:
                 displaced = True
-            elif is_marked(t):
+            elif (known := getattr(t, "_zo_stacked", None)) is not None:
                 stacked.append(t)
-                certain = min(certain, t._zo_stacked)  # type: ignore[attr-defined]
+                if known < certain:
+                    certain = known
             else:
                 others.append(t)
         if not displaced:

@@ -13,14 +13,14 @@ from blackbox_zo.modules._devices import sent
 from blackbox_zo.modules._heap import Heap
 from blackbox_zo.modules._masks import Mask
 from blackbox_zo.modules._module import Module
-from blackbox_zo.modules._signs import Small, factors_of, rows_of, signs_of
+from blackbox_zo.modules._shared import Shared
+from blackbox_zo.modules._signs import factors_of, rows_of
 from blackbox_zo.modules._tensors import (
     CHUNK,
     GPU_CHUNK,
     GRAIN,
     Buffers,
     add_direction_,
-    grains,
     rectangles,
     row_chunks,
 )
@@ -39,80 +39,6 @@ MOST = 4 * CHUNK
 """Elements that are displaced at once."""
 
 
-class _Shared:
-    """The queries of a step, and what is drawn for many small parameters at once.
-
-    Args:
-        queries: The queries.
-        vectors: The small parameters without mask, by name.
-    """
-
-    def __init__(self, queries: Queries, vectors: dict[str, torch.Tensor]) -> None:
-        self.queries, self.vectors = queries, vectors
-        self._displaced: dict[tuple[torch.dtype, torch.device], dict[str, torch.Tensor]] = {}
-        self._matrix: dict[torch.device, torch.Tensor] = {}
-        self._small: dict[torch.device, Small] = {}
-        self._along: dict[tuple[SignTable, torch.device, torch.dtype], torch.Tensor] = {}
-        self._far: dict[tuple[float, torch.dtype, torch.device], torch.Tensor] = {}
-
-    def matrix(self, device: torch.device) -> torch.Tensor:
-        """C, shape (n, k), fp32."""
-        if device not in self._matrix:
-            self._matrix[device] = sent(self.queries.matrix.astype(np.float32), device)
-        return self._matrix[device]
-
-    def far(self, times: float, like: torch.Tensor) -> torch.Tensor:
-        """How far each query goes, times a number, shape (n,), of the type and on the device of `like`."""
-        place = times, like.dtype, like.device
-        if place not in self._far:
-            far = (self.queries.scale * times).astype(np.float32)
-            self._far[place] = sent(far, like.device).to(like.dtype)
-        return self._far[place]
-
-    def along(self, table: SignTable, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
-        """The signs of a table for each query, times how far it goes, shape (n, total)."""
-        place = table, device, dtype
-        if place not in self._along:
-            signs = signs_of(table, device, dtype)
-            chosen = (
-                signs.expand(self.queries.n, -1)
-                if len(signs) == 1
-                else signs[torch.tensor(self.queries.index, device=device)]
-            )
-            self._along[place] = chosen * self.far(self.queries.directions.factor_scale, signs)[:, None]
-        return self._along[place]
-
-    def small(self, device: torch.device) -> Small:
-        """`C U` in the small blocks that are drawn together."""
-        if device not in self._small:
-            self._small[device] = Small(self.queries.directions, self.matrix(device))
-        return self._small[device]
-
-    def vector(self, name: str, p: torch.Tensor) -> torch.Tensor | None:
-        """`w + c_i u_i` of a small parameter without mask and unit, (n, *shape), if it is drawn with others."""
-        place = p.dtype, p.device
-        if place not in self._displaced:
-            self._displaced[place] = self._all(*place)
-        return self._displaced[place].get(name)
-
-    def _all(self, dtype: torch.dtype, device: torch.device) -> dict[str, torch.Tensor]:
-        """All such parameters of a type and device, made in one go: each alone takes the host longer than the card."""
-        small = self.small(device)
-        chosen = {name: p for name, p in self.vectors.items()
-                  if p.dtype is dtype and p.device == device and name in small.starts}  # fmt: skip
-        if small.sums is None or not chosen:
-            return {}
-        spans, total = grains([p.numel() for p in chosen.values()])
-        pieces = [small.sums[:, small.starts[name] :][:, : b - a] for name, (a, b) in zip(chosen, spans, strict=True)]
-        w = torch.zeros(total, dtype=dtype, device=device)
-        torch._foreach_copy_([w[a : a + p.numel()] for p, (a, _) in zip(chosen.values(), spans, strict=True)],
-                             [p.reshape(-1) for p in chosen.values()])  # fmt: skip
-        offsets = torch.cat(pieces, 1)
-        all_ = torch.add(offsets, w, out=torch.empty(offsets.shape, dtype=dtype, device=device))
-        return {name: all_[:, a : a + p.numel()].view(len(all_), *p.shape)
-                for (name, p), (a, _) in zip(chosen.items(), spans, strict=True)}  # fmt: skip
-
-
 class Displaced:
     """One parameter under the n queries of a step.
 
@@ -124,7 +50,7 @@ class Displaced:
         mask: Which elements are searched; None means all.
     """
 
-    def __init__(self, block: Block, p: torch.Tensor, shared: _Shared, unit: float, mask: Mask | None) -> None:
+    def __init__(self, block: Block, p: torch.Tensor, shared: Shared, unit: float, mask: Mask | None) -> None:
         self.block, self.p, self.shared, self.unit, self.mask = block, p.detach(), shared, unit, mask
         self.directions, self.index = shared.queries.directions, shared.queries.index
         self.first = int(self.p.storage_offset())
@@ -136,29 +62,35 @@ class Displaced:
         return self.block.shape
 
     @cached_property
+    def factored(self) -> bool:
+        """Whether each direction has factors in this parameter."""
+        return self._place is not None or self.factors is not None
+
+    @cached_property
+    def _place(self) -> tuple[SignTable, slice, slice, int] | None:
+        return None if self.mask is not None else self.directions.factor_table(self.block)
+
+    @cached_property
     def factors(self) -> tuple[torch.Tensor, torch.Tensor] | None:
         """A (k, r, rows) and B (k, r, columns) where direction j is `A_j' B_j` times a scale; None where it is not."""
         return None if self.mask is not None else factors_of(self.directions, self.block, self.p.device)
 
-    def factors_in(self, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
-        """`factors`, where there are any, in another type."""
-        found = factors_of(self.directions, self.block, self.p.device, dtype)
-        assert found is not None
-        return found
+    def factor(self, which: int, dtype: torch.dtype) -> torch.Tensor:
+        """One of the factors, where there are any: 0 for A, 1 for B; shape (k, r, rows or columns)."""
+        if self._place is not None:
+            table, a, b, rank = self._place
+            signs = self.shared.signs(table, self.p.device, dtype)
+            return signs[:, b if which else a].view(len(signs), rank, -1)
+        assert self.factors is not None
+        return self.factors[which].to(dtype)
 
-    def factors_along(self, which: int, dtype: torch.dtype) -> torch.Tensor:
-        """One of the factors for each query, times how far it goes, shape (n, r, rows or columns).
-
-        Args:
-            which: 0 for A, 1 for B.
-            dtype: Its type.
-        """
-        place = self.directions.factor_table(self.block)
-        if place is not None and self.unit == 1.0:
-            table, a, b, rank = place
-            factors = self.shared.along(table, self.p.device, dtype)[:, b if which else a]
-            return factors.view(len(self.index), rank, -1)
-        factor = self.factors_in(dtype)[which]
+    def factor_along(self, which: int, dtype: torch.dtype) -> torch.Tensor:
+        """The same for each query, times how far it goes, shape (n, r, rows or columns)."""
+        if self._place is not None and self.unit == 1.0:
+            table, a, b, rank = self._place
+            factors = self.shared.along(table, self.p.device, dtype)
+            return factors[:, b if which else a].view(len(factors), rank, -1)
+        factor = self.factor(which, dtype)
         chosen = factor.expand(len(self.index), -1, -1) if len(factor) == 1 else factor[self.index]
         return chosen * self.far_on(chosen)[:, None, None]
 
@@ -173,7 +105,7 @@ class Displaced:
 
     @property
     def _times(self) -> float:
-        return self.unit if self.factors is None else self.unit * self.directions.factor_scale
+        return self.unit * self.directions.factor_scale if self.factored else self.unit
 
     @property
     def offsets(self) -> torch.Tensor:
@@ -317,7 +249,7 @@ class Displacements:
         self.of: dict[int, Displaced] = {}
         self.touched: set[int] = set() if touched is None else touched
         self._along: dict[torch.device, torch.Tensor] = {}
-        shared = _Shared(queries, {})
+        shared = Shared(queries, {})
         for block in module.blocks:
             if queries.directions.touches(block):
                 p, unit = module.parameters[block.name], module.units[block.name]

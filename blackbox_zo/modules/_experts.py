@@ -63,7 +63,7 @@ def _is_known(part: torch.nn.Module) -> bool:
 def _can_route(part: torch.nn.Module, displacements: Displacements) -> bool:
     """Whether all of its searched parameters have factors; routing may depend on the query where none is searched."""
     hits = [hit for p in part.parameters() if (hit := displacements.of.get(id(p))) is not None]
-    return all(hit.factors is not None for hit in hits)
+    return all(hit.factored for hit in hits)
 
 
 class _Forward:
@@ -154,7 +154,7 @@ class _Routes:
         """A bias (E, out) of each place, sorted by expert."""
         out, hit = bias.detach()[self.ids], self.mode.displacements.of.get(id(bias))
         if hit is not None:
-            into = hit.factors_in(out.dtype)[1][self._along(out.device)]  # (n, r, out)
+            into = hit.factor(1, out.dtype)[self._along(out.device)]  # (n, r, out)
             by_query = out.view(self.mode.n, -1, out.shape[-1])
             by_query.baddbmm_(self._far(hit, out).view(self.mode.n, -1, into.shape[1]), into)
         return out.view(-1, out.shape[-1])[self.order]
@@ -165,7 +165,7 @@ class _Routes:
 
     def _far(self, hit: Displaced, like: torch.Tensor) -> torch.Tensor:
         """How far each place goes along each factor, (N, K, r): c_i A[r, e]."""
-        left = hit.factors_in(like.dtype)[0]  # (k, r, E)
+        left = hit.factor(0, like.dtype)  # (k, r, E)
         along = self._along(like.device)[self.queries]
         signs = left[along[:, None], :, self.ids]
         return signs * hit.far_on(like)[self.queries][:, None, None]
@@ -173,7 +173,7 @@ class _Routes:
     def _bases(self, hit: Displaced, like: torch.Tensor) -> Iterator[tuple[torch.Tensor, slice]]:
         """B of each direction, (r, in, out), and the tokens of its queries, which lie together."""
         index, each = self.mode.displacements.queries.index.tolist(), self.shape[0] // self.mode.n
-        into, start = hit.factors_in(like.dtype)[1], 0
+        into, start = hit.factor(1, like.dtype), 0
         for i in range(1, len(index) + 1):
             if i == len(index) or index[i] != index[start]:
                 b = into[index[start]].view(-1, *hit.block.shape[1:])

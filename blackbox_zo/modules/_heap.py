@@ -14,8 +14,8 @@ import torch
 
 __all__ = ["Heap"]
 
-OFTEN = 64 << 20
-"""Bytes of activations after which holes are looked for; that costs less than making them."""
+OFTEN = 256 << 20
+"""Bytes of activations after which holes are given back: what is taken anew costs a fault per page."""
 
 
 class Heap:

@@ -71,7 +71,7 @@ def keeps_batch_first(func: Any, args: Any, kwargs: Any, stacked: list[torch.Ten
     Returns:
         False where the operation is unknown, too.
     """
-    first = out[0] if isinstance(out, tuple | list) and out else out
+    first = out if isinstance(out, torch.Tensor) else out[0] if isinstance(out, tuple | list) and out else None
     if not isinstance(first, torch.Tensor) or not first.dim():
         return False
     rule = _of.get(func)
@@ -110,7 +110,10 @@ def _unknown(args: Any, kwargs: Any, stacked: list[torch.Tensor], out: torch.Ten
 
 def _elementwise(args: Any, kwargs: Any, stacked: list[torch.Tensor], out: torch.Tensor, n: int) -> bool:
     dim = out.dim()
-    return all([t.dim() == dim for t in stacked])
+    for t in stacked:  # a loop, as this is asked hundreds of times in a pass
+        if t.dim() != dim:
+            return False
+    return True
 
 
 def _is_first(args: Any, stacked: list[torch.Tensor]) -> bool:

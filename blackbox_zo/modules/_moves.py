@@ -167,7 +167,7 @@ class _Move:
         block, p, w, directions = item.block, item.p, self.step.w * item.unit, self.step.directions
         product = self._product(item)
         if product is not None:
-            p.view(p.shape[0], -1).addmm_(*product, beta=item.keep)
+            _add_product_(p.view(p.shape[0], -1), *product, item.keep)
             return
         if item.keep != 1.0:
             p.mul_(item.keep)
@@ -180,3 +180,13 @@ class _Move:
             for j in np.flatnonzero(w).tolist():
                 other = self.buffers.get("direction", part.numel(), torch.float32, p.device)
                 add_direction_(part, directions, block, j, float(w[j]), a * width, other)
+
+
+def _add_product_(w: torch.Tensor, a: torch.Tensor, b: torch.Tensor, keep: float) -> None:
+    """`w = keep w + a b`, in place; an outer product is faster by elements, at the speed of the memory."""
+    if a.shape[1] > 1 or w.device.type != "cpu":
+        w.addmm_(a, b, beta=keep)
+        return
+    if keep != 1.0:
+        w.mul_(keep)
+    w.addcmul_(a, b)

@@ -45,7 +45,7 @@ def _linear(mode: Stacked, x: Any, weight: Any, bias: Any = None) -> Any:
         view = y.view(mode.n, -1, y.shape[-1])
         view += b.offsets[:, None].to(y.dtype)
         return mark(y)
-    if w.factors is None:
+    if not w.factored:
         outs = [linear(w, i, part, _member(mode, bias, b, i), mode.displacements)
                 for i, part in enumerate(x.unflatten(0, (mode.n, -1)))]  # fmt: skip
         return cat(outs)
@@ -58,7 +58,7 @@ def _addmm(mode: Stacked, bias: Any, x: Any, weight: Any, *, beta: Any = 1, alph
     if beta != 1 or alpha != 1 or type(x) is Family or type(weight) is Family or type(bias) is Family:
         return NotImplemented
     w, b = mode.displacements.of.get(id(weight)), _of(mode, bias)
-    if w is None or w.factors is None or not mode.is_stacked(x) or bias.dim() != 1:
+    if w is None or not w.factored or not mode.is_stacked(x) or bias.dim() != 1:
         return NotImplemented
     return _product(mode, w, x, weight, 0, bias, b)  # W is (in, out), so A is along the input
 
@@ -81,21 +81,21 @@ def _product(
         b: The same, if it is searched.
     """
     x2, columns, n = x.reshape(-1, x.shape[-1]), weight.shape[1], mode.n
-    inner, out = w.factors_in(x.dtype)[into], w.factors_along(1 - into, x.dtype)  # (k, r, in), (n, r, out)
+    inner, out = w.factor(into, x.dtype), w.factor_along(1 - into, x.dtype)  # (k, r, in), (n, r, out)
     (k, r, _), rows = inner.shape, len(x2)
-    if bias is None:
-        t = torch.empty(rows, r, dtype=x.dtype, device=x.device)
-    else:
-        last = bias.detach()[None, None].expand(n, 1, columns) if b is None else b.stacked[:, None]
-        out = torch.cat([out, last.to(out.dtype)], 1)
-        t = torch.ones(rows, r + 1, dtype=x.dtype, device=x.device)
-    if k == 1:
-        torch.mm(x2, inner[0].t(), out=t[:, :r])
-    else:
-        t[:, :r] = _along(mode, x2, inner)
+    t = torch.mm(x2, inner[0].t()) if k == 1 else _along(mode, x2, inner)
+    last = None if bias is None else (bias.detach()[None, None] if b is None else b.stacked[:, None]).to(x.dtype)
     mode.displacements.heap.will_make(rows * columns, x)
     y = leased(rows, columns, x)
-    torch.bmm(t.view(n, -1, t.shape[1]), out, out=y.view(n, -1, columns))
+    t3, y3 = t.view(n, -1, r), y.view(n, -1, columns)
+    if r > 1 and last is not None:
+        torch.baddbmm(last, t3, out, out=y3)
+    elif r > 1:
+        torch.bmm(t3, out, out=y3)
+    elif last is not None:  # an outer product, which is faster by elements
+        torch.addcmul(last, t3, out, out=y3)
+    else:
+        torch.mul(t3, out, out=y3)
     y.addmm_(x2, weight)
     return mark(y.view(*x.shape[:-1], columns))
 

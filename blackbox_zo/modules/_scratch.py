@@ -24,6 +24,7 @@ _NOISY = frozenset({
     "batch_norm", "instance_norm",
 })  # fmt: skip
 _LOOKED_INTO = frozenset({tuple, list, dict})
+_NESTED = (tuple, list, dict)  # a union would be made anew at each of the thousands of checks of a pass
 
 
 class Scratch(TorchFunctionMode):
@@ -154,7 +155,7 @@ def leaves_of(args: Any, kwargs: Any) -> list[torch.Tensor]:
     for value in args:
         if isinstance(value, torch.Tensor):
             found.append(value)
-        elif isinstance(value, tuple | list | dict):
+        elif isinstance(value, _NESTED):
             found += leaves(value)
     return found + leaves(kwargs) if kwargs else found
 
@@ -165,7 +166,7 @@ def leaves(tree: Any) -> list[torch.Tensor]:
     for value in tree.values() if isinstance(tree, dict) else tree:
         if isinstance(value, torch.Tensor):
             found.append(value)
-        elif isinstance(value, tuple | list | dict):
+        elif isinstance(value, _NESTED):
             found += leaves(value)
     return found
 

@@ -39,6 +39,8 @@ class Family(torch.Tensor):
         return out
 
 
+_SEQUENCES = (tuple, list)
+
 PICKED, GUESSED, CERTAIN = 0, 1, 2
 """How well it is known that a tensor's first axis is the stacked batch: its rows were picked by their contents; an
 operation may have moved the axis, which the shapes decide; it certainly is."""
@@ -59,7 +61,7 @@ def mark_all(out: Any, certain: int = CERTAIN) -> None:
     """Mark all tensors that an operation gave."""
     if isinstance(out, torch.Tensor):
         mark(out, certain)
-    elif isinstance(out, tuple | list):
+    elif isinstance(out, _SEQUENCES):
         for t in out:
             mark_all(t, certain)
 

@@ -54,7 +54,7 @@ class Trial(Sweep):
         got = self.batched(part, displacements, which)
         oracle = self.oracle
         hits = displacements.of.values()
-        searched = {hit.block.name + (" by factors" if hit.factors is not None else "") for hit in hits}
+        searched = {hit.block.name + (" by factors" if hit.factored else "") for hit in hits}
         new = not searched <= oracle._tried
         if not new and not self.batched.guessed:
             return got

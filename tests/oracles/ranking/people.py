@@ -139,9 +139,8 @@ def study(
         thread.join(20)
         assert not thread.is_alive()
     except BaseException as error:
-        error.add_note(
-            f"The study {'runs' if thread.is_alive() else 'is over'}; it raised {raised}; its rows: {rows(oracle.store)}"
-        )
+        state = "runs" if thread.is_alive() else "is over"
+        error.add_note(f"The study {state}; it raised {raised}; its rows: {rows(oracle.store)}")
         raise
     finally:
         oracle.close()
