@@ -14,7 +14,7 @@ from blackbox_zo.modules._heap import Heap
 from blackbox_zo.modules._masks import Mask
 from blackbox_zo.modules._module import Module
 from blackbox_zo.modules._shared import Shared
-from blackbox_zo.modules._signs import factors_of, rows_of
+from blackbox_zo.modules._signs import factors_of, rows_of, signs_of
 from blackbox_zo.modules._tensors import (
     CHUNK,
     GPU_CHUNK,
@@ -79,7 +79,7 @@ class Displaced:
         """One of the factors, where there are any: 0 for A, 1 for B; shape (k, r, rows or columns)."""
         if self._place is not None:
             table, a, b, rank = self._place
-            signs = self.shared.signs(table, self.p.device, dtype)
+            signs = signs_of(table, self.p.device, dtype)
             return signs[:, b if which else a].view(len(signs), rank, -1)
         assert self.factors is not None
         return self.factors[which].to(dtype)

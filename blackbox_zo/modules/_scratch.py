@@ -23,8 +23,8 @@ _NOISY = frozenset({
     "scaled_dot_product_attention", "multi_head_attention_forward", "rrelu", "lstm", "gru", "rnn_tanh", "rnn_relu",
     "batch_norm", "instance_norm",
 })  # fmt: skip
-_LOOKED_INTO = frozenset({tuple, list, dict})
 _NESTED = (tuple, list, dict)  # a union would be made anew at each of the thousands of checks of a pass
+_LOOKED_INTO = frozenset(_NESTED)
 
 
 class Scratch(TorchFunctionMode):

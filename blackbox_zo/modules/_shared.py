@@ -27,7 +27,6 @@ class Shared:
         self._displaced: dict[tuple[torch.dtype, torch.device], dict[str, torch.Tensor]] = {}
         self._matrix: dict[torch.device, torch.Tensor] = {}
         self._small: dict[torch.device, Small] = {}
-        self._signs: dict[tuple[SignTable, torch.device, torch.dtype], torch.Tensor] = {}
         self._along: dict[tuple[SignTable, torch.device, torch.dtype], torch.Tensor] = {}
         self._far: dict[tuple[float, torch.dtype, torch.device], torch.Tensor] = {}
 
@@ -45,18 +44,11 @@ class Shared:
             self._far[place] = sent(far, like.device).to(like.dtype)
         return self._far[place]
 
-    def signs(self, table: SignTable, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
-        """The signs of a table, shape (k, total)."""
-        place = table, device, dtype
-        if place not in self._signs:
-            self._signs[place] = signs_of(table, device, dtype)
-        return self._signs[place]
-
     def along(self, table: SignTable, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
         """The signs of a table for each query, times how far it goes, shape (n, total)."""
         place = table, device, dtype
         if place not in self._along:
-            signs = self.signs(table, device, dtype)
+            signs = signs_of(table, device, dtype)
             chosen = (
                 signs.expand(self.queries.n, -1)
                 if len(signs) == 1
