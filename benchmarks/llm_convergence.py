@@ -4,7 +4,8 @@
 
 Each rate of a grid gets 30 steps of seed 0, and the one with the lowest loss then is taken for all seeds. A run ends at
 the lowest target. The JSON file is written after each run, and runs that it has are not made again. A forward is one
-pass of the step's 16 examples through the whole model, also where a side reuses what lower layers gave.
+pass of 16 examples through the whole model, also where a side reuses what lower layers gave. A step takes two of them:
+"relative" asks 8 examples along 4 directions each, the others 16 examples at both ends of a direction each.
 """
 
 from __future__ import annotations
@@ -64,8 +65,9 @@ def ours(select: str, estimator: bz.RandomVector, rule: Callable[[float], bz.Rul
 
     def start(net: Any, train: Examples, loss: LabelWords, rate: float, seed: int) -> tuple[Any, bz.Module]:
         module = bz.Module(net, select)
-        per = "example" if estimator.n_directions == BATCH else "step"
-        oracle = LossOracle(net, train.shuffled(BATCH, seed), loss, "batched", per, reuse="keep")
+        per = "example" if estimator.n_directions > 1 else "step"
+        size = BATCH if estimator.n_directions == 1 else estimator.n_groups
+        oracle = LossOracle(net, train.shuffled(size, seed), loss, "batched", per, reuse="keep")
         search = bz.Search(module, estimator, rule(rate), seed=seed)
 
         def step(_: int) -> None:
@@ -77,9 +79,14 @@ def ours(select: str, estimator: bz.RandomVector, rule: Callable[[float], bz.Rul
     return start
 
 
+TOP = r"^model\.(layers\.(28|29)\.|norm)"
+RELATIVE = bz.RandomVector(1e-3, 2 * BATCH, "lowrank", "relative", group=4)
 SIDES = {
     "MeZO": Side((3e-5, 1e-4, 3e-4), 5, mezo),
     "all parameters": Side((1e-4, 3e-4, 1e-3), 2, ours("all", bz.RandomVector(1e-3, BATCH, "lowrank"), bz.SGD)),
+    "all parameters, relative": Side((1e-4, 3e-4, 1e-3), 2, ours("all", RELATIVE, bz.SGD)),
+    "top two layers": Side((2e-3, 6e-3, 2e-2), 2, ours(TOP, bz.RandomVector(1e-3, BATCH, "lowrank"), bz.SGD)),
+    "top two layers, relative": Side((2e-3, 6e-3, 2e-2), 2, ours(TOP, RELATIVE, bz.SGD)),
     "final norm": Side(
         (0.1, 0.2, 0.4), 2, ours("top", bz.RandomVector(1e-2, BATCH, "rademacher"), lambda rate: bz.Adam(rate))
     ),

@@ -12,9 +12,14 @@ __all__ = ["describe", "rebuild", "spell"]
 
 
 def describe(thing: Any) -> Any:
-    """A frozen configuration object as JSON: `{"name": "SGD", "learning_rate": 0.1}`."""
+    """A frozen configuration object as JSON: `{"name": "SGD", "learning_rate": 0.1}`.
+
+    A field whose metadata has "since" is left out at its default: journals of versions before that do not have it.
+    """
     if is_dataclass(thing) and not isinstance(thing, type):
-        return {"name": type(thing).__name__, **{f.name: describe(getattr(thing, f.name)) for f in fields(thing)}}
+        values = {f.name: getattr(thing, f.name) for f in fields(thing)}
+        late = {f.name for f in fields(thing) if "since" in f.metadata and values[f.name] == f.default}
+        return {"name": type(thing).__name__, **{k: describe(v) for k, v in values.items() if k not in late}}
     if isinstance(thing, Mapping):
         return {str(k): describe(v) for k, v in thing.items()}
     if isinstance(thing, list | tuple):

@@ -26,6 +26,8 @@ class Queries:
         scale: How far along it, shape (n,).
         origin: The variable's `origin` when the points were chosen: an array (d,), or the number of moves made.
         tag: By what the estimator knows late answers, if it gives its queries one.
+        group: Values of so many directions in a row are compared with each other. An oracle that shares its examples
+            or episodes among directions gives all of a group the same.
     """
 
     directions: Directions
@@ -33,6 +35,7 @@ class Queries:
     scale: Floats
     origin: Any
     tag: tuple[int, ...] = ()
+    group: int = 1
 
     @property
     def n(self) -> int:
@@ -48,15 +51,15 @@ class Queries:
 
     def take(self, which: Ints | slice) -> Queries:
         """Some of the points, with the same directions."""
-        return Queries(self.directions, self.index[which], self.scale[which], self.origin, self.tag)
+        return Queries(self.directions, self.index[which], self.scale[which], self.origin, self.tag, self.group)
 
     def farther(self, factor: float) -> Queries:
         """Points in the same directions, so many times as far away."""
-        return Queries(self.directions, self.index, self.scale * factor, self.origin, self.tag)
+        return Queries(self.directions, self.index, self.scale * factor, self.origin, self.tag, self.group)
 
     def tagged(self, tag: tuple[int, ...]) -> Queries:
         """The same points under another tag."""
-        return Queries(self.directions, self.index, self.scale, self.origin, tag)
+        return Queries(self.directions, self.index, self.scale, self.origin, tag, self.group)
 
     def points(self) -> Floats:
         """The points in the variable's own coordinates, shape (n, d)."""

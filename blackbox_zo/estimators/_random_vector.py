@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Literal, NamedTuple, final
 
@@ -38,7 +38,10 @@ class RandomVector(Estimator):
       (Nesterov & Spokoiny 2017, eq. (30), item 2);
     - forward: `g = c/k sum_j (f(x + mu u_j) - f(x)) / mu u_j`, k + 1 queries (ibid., item 1);
     - residual: `g = c/k sum_j (f(x_t + mu u_j) - F_{t-1}) / mu u_j`, k queries, F the mean value of the step before
-      (the residual feedback of Zhang et al. 2022, for k = 1). The first step gives no estimate.
+      (the residual feedback of Zhang et al. 2022, for k = 1). The first step gives no estimate;
+    - relative: `g = c/k sum_j (f(x + mu u_j) - F_j) / mu u_j`, k queries, F_j the mean value of the other directions of
+      its group (the leave-one-out baseline of Kool et al. 2019). A query more is a direction more, so where directions
+      are many and noise is small, it needs little more than half the queries of central differences.
 
     For "gaussian" the smoothed function is `E f(x + mu u)` (ibid., eq. (21)); for "sphere" and "orthogonal" u in it is
     uniform in the unit ball (Flaxman et al. 2005, lemma 2.1). With "rademacher" and "lowrank" the mean is the
@@ -49,7 +52,9 @@ class RandomVector(Estimator):
         n_directions: k ≥ 1.
         distribution: "gaussian" N(0, I); "sphere", uniform unit vectors; "rademacher", random signs (SPSA);
             "orthogonal", orthonormal unit vectors; "lowrank", signs of rank `rank` for each matrix.
-        difference: "central", "forward" or "residual".
+        difference: "central", "forward", "residual" or "relative".
+        group: For "relative": directions that are compared with each other, at least 2; it must divide k. None for all.
+            An oracle that gives each direction its own examples gives those of a group the same.
         rank: Rank of "lowrank" directions.
         n_blocks: Number of groups of blocks that a step perturbs, drawn at random; None for all. A group is a layer
             (blocks whose names agree up to the first number) or a single block. Layers below the perturbed ones need to
@@ -68,9 +73,10 @@ class RandomVector(Estimator):
     radius: float
     n_directions: int = 1
     distribution: Literal["gaussian", "sphere", "rademacher", "orthogonal", "lowrank"] = "gaussian"
-    difference: Literal["central", "forward", "residual"] = "central"
+    difference: Literal["central", "forward", "residual", "relative"] = "central"
     rank: int = 1
     n_blocks: int | None = None
+    group: int | None = field(default=None, metadata={"since": "0.2"})
 
     def __post_init__(self) -> None:
         check_positive("RandomVector", radius=self.radius)
@@ -79,7 +85,28 @@ class RandomVector(Estimator):
             check_at_least("RandomVector", 1, n_blocks=self.n_blocks)
         choices = ("gaussian", "sphere", "rademacher", "orthogonal", "lowrank")
         check_choice("RandomVector", choices, distribution=self.distribution)
-        check_choice("RandomVector", ("central", "forward", "residual"), difference=self.difference)
+        check_choice("RandomVector", ("central", "forward", "residual", "relative"), difference=self.difference)
+        self._check_group()
+
+    def _check_group(self) -> None:
+        if self.difference == "relative":
+            check_at_least("RandomVector", 2, n_directions=self.n_directions)
+        if self.group is None:
+            return
+        if self.difference != "relative":
+            raise ValueError(f"`RandomVector(group=...)` is for difference='relative', not {self.difference!r}.")
+        check_at_least("RandomVector", 2, group=self.group)
+        if self.n_directions % self.group:
+            raise ValueError(
+                f"`RandomVector(group={self.group})` must divide `n_directions`, which is {self.n_directions}."
+            )
+
+    @property
+    def n_groups(self) -> int:
+        """Groups of directions whose values are compared with each other; without "relative" each is one by itself."""
+        if self.difference != "relative":
+            return self.n_directions
+        return self.n_directions // (self.group or self.n_directions)
 
     @property
     @override
@@ -100,7 +127,8 @@ class RandomVector(Estimator):
     def sample(self, state: RandomVectorState, variable: Variable, key: Key) -> Queries:
         # The two points of a pair are neighbours, so the end of the budget splits at most one pair
         index, scale = plan(self.n_directions, self.radius, self.difference)
-        return Queries(self.directions(variable.blocks, key), index, scale, variable.origin)
+        group = self.n_directions // self.n_groups
+        return Queries(self.directions(variable.blocks, key), index, scale, variable.origin, group=group)
 
     def directions(self, blocks: tuple[Block, ...], key: Key) -> Directions:
         """The k directions of a step."""
@@ -127,7 +155,7 @@ class RandomVector(Estimator):
         # The mean is over the directions without a failed query
         assert isinstance(feedback, Values)
         f = feedback.values
-        difference = differences(f, self.radius, self.difference, state.previous)
+        difference = differences(f, self.radius, self.difference, state.previous, queries.group)
         if self.distribution in ("sphere", "orthogonal"):
             difference *= variable.size  # Flaxman et al. 2005, lemma 2.1
         w = mean_weights(difference, self.n_directions)
@@ -152,15 +180,18 @@ def plan(k: int, radius: float, kind: str) -> tuple[Ints, Floats]:
     return index, scale
 
 
-def differences(f: Floats, radius: float, kind: str, previous: float = np.nan) -> Floats:
+def differences(f: Floats, radius: float, kind: str, previous: float = np.nan, group: int = 1) -> Floats:
     """The difference quotients along each direction, from answers in the order that `sample` asks them.
 
     Args:
         f: Values, NaN where a query failed; may end early.
         radius: The step of the difference.
-        kind: "central", "forward" or "residual".
+        kind: "central", "forward", "residual" or "relative".
         previous: The value that residual feedback compares with.
+        group: Directions that "relative" compares with each other.
     """
+    if kind == "relative":
+        return _less_others(f, group) / radius
     if kind == "central":
         pairs = len(f) // 2
         up, down, gap = f[0 : 2 * pairs : 2], f[1 : 2 * pairs : 2], 2.0 * radius
@@ -170,6 +201,17 @@ def differences(f: Floats, radius: float, kind: str, previous: float = np.nan) -
         up, down, gap = f, np.array([previous]), radius
     quotients: Floats = (up - down) / gap
     return quotients
+
+
+def _less_others(f: Floats, group: int) -> Floats:
+    """Each value less the mean of the others of its group; NaN where there is no other. Failed ones do not count."""
+    padded = np.full(-(-len(f) // group) * group, np.nan)
+    padded[: len(f)] = np.where(np.isfinite(f), f, np.nan)
+    values = padded.reshape(-1, group)
+    count = np.count_nonzero(np.isfinite(values), axis=1, keepdims=True)
+    mean = np.nansum(values, axis=1, keepdims=True) / np.maximum(count, 1)
+    out: Floats = np.where(count > 1, (values - mean) * (count / np.maximum(count - 1, 1)), np.nan)
+    return out.reshape(-1)[: len(f)]
 
 
 def mean_weights(difference: Floats, k: int) -> Floats:

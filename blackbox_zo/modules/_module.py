@@ -35,11 +35,11 @@ class Module(Variable):
 
     Args:
         model: Any module. It is neither patched nor wrapped.
-        select: Which parameters: "all" (those that require grad); "top" (the norm after the last layer of a
-            language model); "lora" (what trains with the active adapters of peft: their matrices, `modules_to_save`,
-            and the biases and tokens that they save); "prefix" (the virtual tokens of the active adapter); "bias"; a
-            regular expression that is searched for in their names, of frozen ones too; a list of names; or a function
-            of (name, parameter).
+        select: Which parameters: "all" (those that require grad); "top" (the norm after the last layer of a language
+            model); "top:2" (that and the last two layers); "lora" (what trains with the active adapters of peft: their
+            matrices, `modules_to_save`, and the biases and tokens that they save); "prefix" (the virtual tokens of the
+            active adapter); "bias"; a regular expression that is searched for in their names, of frozen ones too; a
+            list of names; or a function of (name, parameter).
         mask: Which of their elements to perturb and move. A fraction in (0, 1) selects the smallest absolute values of
             each matrix, by a threshold that is fixed now and compared with the present weights at every use
             (Sparse-MeZO, Liu et al. 2024). Or a function of (name, tensor), or tensors by name.

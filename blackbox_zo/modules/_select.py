@@ -20,6 +20,9 @@ _PRESETS = {
     "top": r"(?i)^(?!.*\.\d+\.)(?!.*embed).*(norm|ln_f)[^.]*\.(weight|bias)$",
 }
 
+_TOP_LAYERS = re.compile(r"top:(\d+)")
+_IN_A_LAYER = re.compile(r"^(.*?)\.(\d+)\.")
+
 _ADAPTERS = {"lora": lora_parameters, "prefix": prefix_parameters}
 
 
@@ -47,8 +50,8 @@ def select_parameters(model: torch.nn.Module, select: Select) -> dict[str, torch
         found, what = _by_name(model, everything, select), "the list"
     else:
         raise TypeError(
-            f"`Module(select=...)` must be 'all', 'top', 'lora', 'bias', 'prefix', a pattern, a list of names or a "
-            f"function of (name, parameter), got {select!r:.60}."
+            "`Module(select=...)` must be 'all', 'top', 'top:2', 'lora', 'bias', 'prefix', a pattern, a list of names "
+            f"or a function of (name, parameter), got {select!r:.60}."
         )
     if not found:
         raise ValueError(_nothing(everything, select, what) + integers_said(model))
@@ -65,11 +68,27 @@ def plain_name(name: str) -> str:
 def _by_pattern(everything: dict[str, torch.nn.Parameter], select: str) -> dict[str, torch.nn.Parameter]:
     if select == "all":
         return {n: p for n, p in everything.items() if p.requires_grad}
+    if layers := _TOP_LAYERS.fullmatch(select):
+        return _last_layers(everything, int(layers[1]))
     try:
         pattern = re.compile(_PRESETS.get(select, select))
     except re.error as error:
         raise ValueError(f"`Module(select={select!r})` is not a regular expression: {error}.") from None
     return {n: p for n, p in everything.items() if pattern.search(n)}
+
+
+def _last_layers(everything: dict[str, torch.nn.Parameter], count: int) -> dict[str, torch.nn.Parameter]:
+    """The last few layers of the last stack of them, and the norm that follows."""
+    stacks: dict[str, dict[str, int]] = {}
+    for name in everything:
+        if place := _IN_A_LAYER.match(name):
+            stacks.setdefault(place[1], {})[name] = int(place[2])
+    stack = list(stacks.values())[-1] if stacks else {}
+    numbers = sorted(set(stack.values()))
+    if not 1 <= count <= len(numbers):
+        raise ValueError(f"`Module(select='top:{count}')` wants {count} layers, but the model has {len(numbers)}.")
+    top = {name for name, number in stack.items() if number >= numbers[-count]}
+    return {n: p for n, p in everything.items() if n in top or re.search(_PRESETS["top"], n)}
 
 
 def _by_name(

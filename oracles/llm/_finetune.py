@@ -105,7 +105,7 @@ class Tuning:
         batches = train.shuffled(batch_size, seed) if isinstance(train, Examples) else train
         if directions_per is None:
             size = min(batch_size, len(train)) if isinstance(train, Examples) else 0
-            directions_per = "example" if getattr(estimator, "n_directions", 1) == size > 1 else "step"
+            directions_per = "example" if getattr(estimator, "n_groups", 1) == size > 1 else "step"
         self.model = model
         self._stop: Stop | None = None
         asked = _Stoppable(self, loss) if callable(loss) else loss
@@ -247,8 +247,8 @@ def finetune(
             - `snapshot_every="auto"`: moves between two snapshots beside the journal, from which a resume and `replay`
               start; see `Journal`;
             - `sweep`, `micro_batch`, `reuse`: see `LossOracle`;
-            - `directions_per`: see `LossOracle`; by default "example" if there is one direction per example, else
-              "step".
+            - `directions_per`: see `LossOracle`; by default "example" if there is one direction, or one group, per
+              example, else "step".
 
     Returns:
         The run, even if it ended early because ten steps in a row had no finite loss; `stopped` then says so.

@@ -71,7 +71,8 @@ class LossOracle(Oracle):
             "batched" if the directions have low rank and a trial on two examples in the first step succeeds.
         directions_per: "step": every query sees the whole batch. "example": direction j of k sees only its own share,
             examples `j B/k` to `(j + 1) B/k`, so all k cost as many forward passes as one direction on the whole batch.
-            They estimate the same gradient with less variance. k must divide B.
+            They estimate the same gradient with less variance. k must divide B. Directions that are compared with each
+            other (`RandomVector(difference="relative", group=m)`) have one share, so k / m must divide B.
         micro_batch: Maximum examples, summed over queries, in one forward pass; None lets the oracle choose. It does
             not affect the result. If memory runs out it is halved, with a warning.
         reuse: Whether to run the layers below the lowest searched one once for all queries of a step. "keep" also
@@ -201,7 +202,7 @@ class LossOracle(Oracle):
         if not np.isfinite(means).all():
             return
         self.reached.check(displacements)
-        along = displacements.queries.index
+        along = displacements.queries.index // displacements.queries.group
         groups = [means] if self.directions_per == "step" else [means[along == j] for j in set(along.tolist())]
         if not self.reached.changes(groups):
             self.reached.look_farther(displacements, self._scratch, part)
@@ -370,14 +371,17 @@ class LossOracle(Oracle):
     # ------------------------------------------------------------------------------------------------- per example
 
     def _shares(self, displacements: Displacements, size: int) -> torch.Tensor:
-        """The rows that each query sees, shape (n, B/k)."""
-        k = displacements.queries.directions.k
+        """The rows that each query sees, shape (n, B / number of shares)."""
+        queries = displacements.queries
+        k, group = -(-queries.directions.k // queries.group), queries.group
         if size % k:
+            each = f" in {k} groups of {group}" if group > 1 else ""
+            one = f"`n_directions={group * size}`, {group}" if group > 1 else f"`n_directions={size}`, one"
             raise ValueError(
-                f"`directions_per='example'` shares {size} examples among {k} directions, but {k} does not divide "
-                f"{size}. Use `n_directions={size}`, one per example, or another divisor."
+                f"`directions_per='example'` shares {size} examples among {queries.directions.k} directions{each}, but "
+                f"{k} does not divide {size}. Use {one} per example, or another divisor."
             )
-        return torch.arange(size, device="cpu").view(k, -1)[displacements.along(torch.device("cpu"))]
+        return torch.arange(size, device="cpu").view(k, -1)[displacements.along(torch.device("cpu")) // group]
 
 
 def nine_digits(values: Floats) -> Floats:

@@ -51,11 +51,12 @@ class ZOTrainingArguments(TrainingArguments):
         n_directions: Directions per step.
         distribution: See `blackbox_zo.RandomVector`, as for `difference` and `rank`.
         rank: Rank of "lowrank" directions.
-        difference: "central", "forward" or "residual".
+        difference: "central", "forward", "residual" or "relative".
+        group: Directions that "relative" compares with each other; None for all.
         select: Which parameters: "all" (those that require grad), "lora", "bias", "prefix", or a regular expression.
         sweep: See `oracles.llm.LossOracle`, as for `directions_per`.
-        directions_per: "step" or "example". With "example" every batch must be a multiple of `n_directions`, so
-            `dataloader_drop_last=True` is needed if the data do not divide evenly.
+        directions_per: "step" or "example". With "example" every batch must be a multiple of `n_directions`, or of the
+            number of groups, so `dataloader_drop_last=True` is needed if the data do not divide evenly.
         momentum_memory: Number of past estimates in the momentum; None turns momentum off.
         momentum: Momentum coefficient, in [0, 1); used with `momentum_memory` only.
         clip_scalar: Largest absolute weight of a direction in an estimate; None does not clip.
@@ -74,7 +75,8 @@ class ZOTrainingArguments(TrainingArguments):
     n_directions: int = _help(1, "Directions per step.")
     distribution: str = _help("lowrank", "gaussian, sphere, rademacher, orthogonal or lowrank.")
     rank: int = _help(1, "Rank of lowrank directions.")
-    difference: str = _help("central", "central, forward or residual.")
+    difference: str = _help("central", "central, forward, residual or relative.")
+    group: int | None = _help(None, "Directions that difference=relative compares with each other; None for all.")
     select: str = _help("all", "Parameters to train: all, lora, bias, prefix, or a regular expression for their names.")
     sweep: str = _help("auto", "auto, batched or scratch.")
     directions_per: str = _help("step", "step or example.")
@@ -113,7 +115,7 @@ def estimator_of(args: ZOTrainingArguments) -> bz.RandomVector:
     """The estimator that the arguments specify."""
     distribution: Any = args.distribution
     difference: Any = args.difference
-    return bz.RandomVector(args.radius, args.n_directions, distribution, difference, args.rank)
+    return bz.RandomVector(args.radius, args.n_directions, distribution, difference, args.rank, group=args.group)
 
 
 def rule_of(args: ZOTrainingArguments, rate: bz.rules.Schedule) -> bz.Rule:

@@ -56,7 +56,7 @@ class FineTuneKind(Kind):
     decided: ClassVar[Mapping[str, str]] = {
         "train": "set of training rows (--data, --validation)",
         "validation": "set of validation rows (--data, --validation)",
-        "estimator": "estimator (--directions, --distribution, --difference, --radius, --rank, --blocks)",
+        "estimator": "estimator (--directions, --distribution, --difference, --group, --radius, --rank, --blocks)",
         "rule": "rule (--optimizer, --lr, --lr-schedule, --weight-decay, --clip)",
         "dimension": "number of searched parameters (--model, --select)",
         "start": "digest of the initial weights (--model)",

@@ -6,8 +6,9 @@ import argparse
 import re
 
 from blackbox_zo._paths import expanded
+from oracles.llm._compatible import GROUP, OBJECTIVES
 from oracles.llm._rows import unescaped
-from oracles.llm._settings import OBJECTIVES, RATES
+from oracles.llm._settings import RATES
 from oracles.options import SEED, Table, count, option, positive, whole
 
 __all__ = ["EXAMPLE", "OPTIONS", "device"]
@@ -20,9 +21,9 @@ EXAMPLE = """examples:
       --samples 4 --temperature 1 --group-relative --off-task other.jsonl
   blackbox-zo finetune --model DIR --data chats.jsonl --steps 500 --journal run.jsonl
 
-default learning rates (few: any --select other than all and top):
+default learning rates (few: any other --select):
 """ + "\n".join(
-    f"  {optimizer:<8}  {select:<3}  {rate:g}" for optimizer, rates in RATES.items() for select, rate in rates.items()
+    f"  {optimizer:<8}  {select:<5}  {rate:g}" for optimizer, rates in RATES.items() for select, rate in rates.items()
 )
 
 
@@ -123,8 +124,9 @@ OPTIONS: Table = {
         ),
         option(
             "--select", "parameters to tune: top (the norm after the last layer; the layers below run once per "
-            "example), all, lora (an adapter, made for a plain model), bias, prefix, or a regular expression; default "
-            "top with --labels, else all, which for an adapter's folder is the adapter",
+            "example), top:2 (that and the last two layers; any number), all, lora (an adapter, made for a plain "
+            "model), bias, prefix, or a regular expression; default top with --labels, else all, which for an adapter's folder "
+            "is the adapter",
             metavar="WHICH", decides=True,
         ),
         option(
@@ -151,11 +153,14 @@ OPTIONS: Table = {
             "gradient (accuracy, exact-match, f1, --reward) a tenth of the weights' root mean square", positive,
             metavar="X",
         ),
-        option("--directions", "directions per step; default: one per example", whole, metavar="N"),
+        option(
+            "--directions", "directions per step; default: one per example, with --difference relative --group each",
+            whole, metavar="N",
+        ),
         option(
             "--directions-per", "example: evaluate each direction on its own share of the batch, for the cost of one "
-            "direction on the whole batch; step: on the whole batch; default: example with one direction per example, "
-            "else step",
+            "direction on the whole batch; step: on the whole batch; default: example with one direction (or --group) "
+            "per example, else step",
             choices=("example", "step"), decides=True,
         ),
         option(
@@ -163,7 +168,12 @@ OPTIONS: Table = {
             choices=("lowrank", "rademacher", "gaussian"),
         ),
         option("--rank", "rank of low-rank directions; default 1", whole, metavar="N"),
-        option("--difference", "finite difference; default central", choices=("central", "forward")),
+        option(
+            "--difference", "central: two queries a direction; forward: one, and one at x; relative: one, which is "
+            "compared with the others of its --group, so an example is worth more directions; default central",
+            choices=("central", "forward", "relative"),
+        ),
+        option("--group", f"directions that --difference relative compares; default {GROUP}", whole, metavar="N"),
         option("--blocks", "tune only N layers in each step, drawn at random", whole, metavar="N"),
         option(
             "--mask", "tune only this fraction of each matrix: its smallest weights",

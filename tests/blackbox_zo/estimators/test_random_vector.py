@@ -13,7 +13,7 @@ from blackbox_zo.estimators._random_vector import RandomVectorState
 from ..helpers import Quadratic, bits, one_step, sphere
 
 DISTRIBUTIONS: tuple[Any, ...] = ("gaussian", "sphere", "rademacher", "orthogonal", "lowrank")
-DIFFERENCES: tuple[Any, ...] = ("central", "forward", "residual")
+DIFFERENCES: tuple[Any, ...] = ("central", "forward", "residual", "relative")
 each = pytest.mark.parametrize("distribution", DISTRIBUTIONS)
 every = pytest.mark.parametrize("difference", DIFFERENCES)
 
@@ -74,6 +74,10 @@ def by_hand(
             quotient = (fun(x + mu * u[j]) - fun(x - mu * u[j])) / (2 * mu)
         elif estimator.difference == "forward":
             quotient = (fun(x + mu * u[j]) - fun(x)) / mu
+        elif estimator.difference == "relative":
+            first = j - j % (estimator.group or k)
+            others = [fun(x + mu * u[i]) for i in range(first, first + (estimator.group or k)) if i != j]
+            quotient = (fun(x + mu * u[j]) - sum(others) / len(others)) / mu
         else:
             quotient = (fun(x + mu * u[j]) - previous) / mu
         for i in range(len(x)):
@@ -83,7 +87,7 @@ def by_hand(
 
 @every
 @each
-@pytest.mark.parametrize("k", [1, 7])
+@pytest.mark.parametrize("k", [2, 7])
 def test_same_as_the_formulas_by_hand(distribution: Any, difference: Any, k: int) -> None:
     estimator, f = bz.RandomVector(0.1, k, distribution, difference), Quadratic(D)
     _, queries, step = one_step(estimator, f, X, state=RandomVectorState(2.0))
@@ -97,7 +101,7 @@ def test_full_orthogonal_frame_is_exact_on_quadratics() -> None:
     np.testing.assert_allclose(step.dense(), f.gradient(FLAT), rtol=1e-10)
 
 
-@pytest.mark.parametrize(("difference", "n"), [("central", 6), ("forward", 4), ("residual", 3)])
+@pytest.mark.parametrize(("difference", "n"), [("central", 6), ("forward", 4), ("residual", 3), ("relative", 3)])
 def test_number_of_queries(difference: Any, n: int) -> None:
     _, queries, _ = one_step(bz.RandomVector(0.1, 3, difference=difference), sphere, FLAT)
     assert queries.n == n
@@ -118,7 +122,66 @@ def test_residual_keeps_its_value_over_a_step_without_answers() -> None:
     assert state.previous == 2.0 and not step.dense().any()
 
 
-@every
+@pytest.mark.parametrize("difference", ["central", "forward", "residual"])
+@each
+def test_one_direction_is_enough(distribution: Any, difference: Any) -> None:
+    estimator, f = bz.RandomVector(0.1, 1, distribution, difference), Quadratic(D)
+    _, queries, step = one_step(estimator, f, X, state=RandomVectorState(2.0))
+    expected = by_hand(estimator, queries.directions.rows, f, FLAT, 2.0)
+    np.testing.assert_allclose(step.dense(), expected, rtol=1e-11, atol=1e-12)
+
+
+@each
+def test_relative_compares_within_groups(distribution: Any) -> None:
+    estimator, f = bz.RandomVector(0.1, 6, distribution, "relative", group=3), Quadratic(D)
+    _, queries, step = one_step(estimator, f, X)
+    assert queries.group == queries.take(slice(2)).group == 3
+    expected = by_hand(estimator, queries.directions.rows, f, FLAT, 0.0)
+    np.testing.assert_allclose(step.dense(), expected, rtol=1e-11, atol=1e-12)
+
+
+def test_relative_does_not_see_what_a_group_has_in_common() -> None:
+    """Groups may be asked about other examples, whose values differ by far more than a direction changes them."""
+    estimator, variable = bz.RandomVector(0.1, 6, difference="relative", group=3), bz.Vector(FLAT)
+    queries = estimator.sample(estimator.start(variable), variable, bz.Key(0, 0))
+    values = sphere(queries.points())
+    steps = [
+        estimator.estimate(estimator.start(variable), variable, queries, bz.Values(values + shift))[1]
+        for shift in (np.zeros(6), np.repeat([1e3, -1e3], 3))
+    ]
+    np.testing.assert_allclose(steps[0].w, steps[1].w, rtol=1e-9)
+
+
+def test_relative_leaves_out_what_has_failed_or_stands_alone() -> None:
+    estimator, variable = bz.RandomVector(0.1, 8, difference="relative", group=4), bz.Vector(FLAT)
+    state = estimator.start(variable)
+    queries = estimator.sample(state, variable, bz.Key(0, 0))
+    values = sphere(queries.points())
+    values[[1, 4, 5, 7]] = np.nan  # of the second group one is left
+    _, step = estimator.estimate(state, variable, queries, bz.Values(values))
+    few = bz.RandomVector(0.1, 3, difference="relative")
+    expected = by_hand(few, queries.directions.rows[[0, 2, 3]], sphere, FLAT, 0.0)
+    np.testing.assert_allclose(step.dense(), expected, rtol=1e-11)
+    _, cut = estimator.estimate(state, variable, queries.take(slice(3)), bz.Values(sphere(queries.points())[:3]))
+    expected = by_hand(few, queries.directions.rows[:3], sphere, FLAT, 0.0)
+    np.testing.assert_allclose(cut.dense(), expected, rtol=1e-11)  # the budget ended in the first group
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"n_directions": 1, "difference": "relative"}, "n_directions"),
+        ({"n_directions": 4, "difference": "relative", "group": 1}, "group"),
+        ({"n_directions": 4, "difference": "relative", "group": 3}, "must divide"),
+        ({"n_directions": 4, "group": 2}, "difference='relative'"),
+    ],
+)
+def test_groups_that_cannot_be(options: Any, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        bz.RandomVector(0.1, **options)
+
+
+@pytest.mark.parametrize("difference", ["central", "forward", "residual"])
 def test_a_failed_query_leaves_its_direction_out_of_the_mean(difference: Any) -> None:
     """The estimate is that of the other directions alone."""
     state, variable = RandomVectorState(1.0), bz.Vector(FLAT)
@@ -185,7 +248,7 @@ nan = float("nan")
         ({"rank": 0}, "`RandomVector(rank=...)` must be a whole number of at least 1, got 0."),
         ({"distribution": "cauchy"}, "`RandomVector(distribution=...)` must be one of 'gaussian', 'sphere',"),
         ({"distribution": "cauchy"}, "got 'cauchy'."),
-        ({"difference": "both"}, "must be one of 'central', 'forward', 'residual'; got 'both'."),
+        ({"difference": "both"}, "must be one of 'central', 'forward', 'residual', 'relative'; got 'both'."),
     ],
 )
 def test_bad_arguments(arguments: dict[str, Any], words: str) -> None:

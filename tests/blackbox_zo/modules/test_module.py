@@ -57,6 +57,42 @@ def test_the_top_is_the_norm_after_the_last_layer(case: str, names: list[str]) -
     assert list(Module(CASES[case].make(), "top").parameters) == names
 
 
+@pytest.mark.parametrize(
+    ("case", "before"),
+    [
+        ("llama", "model.layers."),
+        ("gpt2", "transformer.h."),
+        ("opt", "model.decoder.layers."),
+        ("neox", "gpt_neox.layers."),
+        ("bloom", "transformer.h."),
+    ],
+)
+def test_the_last_layers_are_searched_with_the_norm_after_them(case: str, before: str) -> None:
+    model = CASES[case].make()
+    layers = sorted({int(n.removeprefix(before).split(".")[0]) for n, _ in model.named_parameters() if before in n})
+    norm = set(Module(model, "top").parameters)
+    for count in range(1, len(layers) + 1):
+        last = tuple(f"{before}{number}." for number in layers[-count:])
+        expected = {n for n, _ in model.named_parameters() if n.startswith(last)} | norm
+        assert set(Module(model, f"top:{count}").parameters) == expected
+
+
+def test_the_last_layers_of_two_stacks_are_those_of_the_second() -> None:
+    model = made(lambda: nn.Transformer(8, 2, 2, 3, 16, batch_first=True))()
+    names = set(Module(model, "top:1").parameters)
+    assert {n for n in names if ".layers." in n} == {
+        n for n, _ in model.named_parameters() if n.startswith("decoder.layers.2.")
+    }
+
+
+@pytest.mark.parametrize("count", [0, 99])
+def test_layers_that_are_not_there_are_refused(count: int) -> None:
+    with pytest.raises(ValueError, match=rf"'top:{count}'\)` wants {count} layers, but the model has \d+"):
+        Module(CASES["llama"].make(), f"top:{count}")
+    with pytest.raises(ValueError, match="the model has 0"):
+        Module(nn.Linear(2, 2), "top:1")
+
+
 def test_a_model_without_a_top_says_what_else_there_is() -> None:
     with pytest.raises(ValueError, match=r"matches 'top' \(a norm after the last layer\); select 'all', or by name"):
         Module(nn.Linear(2, 2), "top")

@@ -181,6 +181,8 @@ def test_saved_and_exported_weights_are_those_of_the_run(here: Path, capsys: pyt
         (TASK, ("--mezo", "--lr-schedule", "linear"), {"loss", "accuracy"}),
         (TASK, ("--weight-decay", "0.1", "--no-decay", "norm", "--clip", "1"), {"loss", "accuracy"}),
         (TASK, ("--select", "layers", "--blocks", "1", "--rank", "2", "--difference", "forward"), {"loss", "accuracy"}),
+        (TASK, ("--select", "top:1", "--lr-schedule", "linear"), {"loss", "accuracy"}),
+        (TASK, ("--select", "all", "--batch-size", "4", "--difference", "relative"), {"loss", "accuracy"}),
         (TASK, ("--select", "^model\\.norm", "--keep-features", "--directions-per", "step"), {"loss", "accuracy"}),
         (TASK, ("--mask", "0.5", "--dtype", "bfloat16", "--sweep", "scratch", "--no-reuse"), {"loss", "accuracy"}),
         (TASK, ("--micro-batch", "50", "--distribution", "rademacher", "--directions", "2"), {"loss", "accuracy"}),
@@ -212,6 +214,11 @@ def test_each_task_and_method_runs_and_can_be_exported(
         clip, decay, move = header["rule"]["rules"]
         assert (clip["limit"], decay["decay"], move["learning_rate"]) == (1 / 16, 0.1, 1e-4)
         assert header["variable"]["no_decay"] == "norm"
+    if "top:1" in more:
+        assert header["rule"]["learning_rate"]["start"] == 3e-3 and header["settings"]["reuse"] == "keep"
+    if "relative" in more:  # eight directions an example
+        assert (header["estimator"]["n_directions"], header["estimator"]["group"]) == (32, 8)
+        assert header["problem"]["directions_per"] == "example"
     if "--mezo" in more:
         assert header["estimator"]["distribution"] == "gaussian" and header["estimator"]["n_directions"] == 1
         assert header["rule"]["learning_rate"]["start"] == 1e-6 and header["problem"]["directions_per"] == "step"
@@ -396,7 +403,7 @@ def test_a_journal_of_another_run_is_refused_by_name(here: Path, capsys: pytest.
     refused("its --dtype is 'float32', here it is 'bfloat16'", "--dtype", "bfloat16")
     refused("its --seed is 0, here it is 1", "--seed", "1")
     refused("--lr-schedule, --weight-decay, --clip) is SGD(learning_rate=0.0001), here", "--lr", "0.5")
-    refused("estimator (--directions, --distribution, --difference, --radius", "--radius", "0.5")
+    refused("estimator (--directions, --distribution, --difference, --group, --radius", "--radius", "0.5")
     refused("its --select is 'all', here it is 'norm'", "--select", "norm")
     refused("its --mask is None, here it is 0.5", "--mask", "0.5")
     apart = typed("--steps", "2", "--journal", "apart.jsonl", "--quiet", "--validation")
@@ -478,6 +485,9 @@ NO_TASK: tuple[str, ...] = ()
         (TASK, ("--max-new-tokens", "3"), "--max-new-tokens goes with --reward and --objective exact"),
         (TASK, ("--stop", "x"), "--stop goes with --reward and --objective exact"),
         (TASK, ("--mezo", "--optimizer", "adam"), "--mezo fixes --optimizer"),
+        (TASK, ("--group", "4"), "--group goes with --difference relative only"),
+        (TASK, ("--difference", "relative", "--group", "1"), "--difference relative compares at least two directions"),
+        (TASK, ("--difference", "relative", "--directions", "12"), "which divide --directions; --group is 8"),
         (TASK, ("--rank", "2", "--distribution", "gaussian"), "--rank goes with --distribution lowrank"),
         (TASK, ("--mask", "1.5"), "--mask must be a share between 0 and 1, got 1.5"),
         (TASK, ("--no-decay", "bias"), "--no-decay goes with --weight-decay only"),

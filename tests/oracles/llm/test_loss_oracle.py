@@ -109,6 +109,37 @@ def test_each_direction_sees_its_own_share(difference: Any, k: int, micro_batch:
     np.testing.assert_allclose(values[1:] - values[0], differences[1:], atol=3e-7)
 
 
+@sweeps
+@pytest.mark.parametrize(("k", "group", "micro_batch"), [(12, 4, None), (12, 4, 5), (24, 2, None), (3, None, None)])
+def test_directions_of_a_group_share_their_examples(k: int, group: int, micro_batch: int | None, sweep: Any) -> None:
+    model, batch = net(), regression(12)
+    proposal = ask(model, RV(0.1, k, "lowrank", "relative", group=group))
+    shares = k // (group or k)
+    oracle = LossOracle(model, [batch], squares, sweep, "example", micro_batch=micro_batch)
+    values, each = answered(oracle, proposal), by_hand(proposal, batch, squares)
+    rows = [range(12 * (j * shares // k) // shares, 12 * (j * shares // k + 1) // shares) for j in range(k)]
+    np.testing.assert_allclose(values, [each[j, rows[j]].mean() for j in range(k)], rtol=2e-6, atol=3e-7)
+
+
+def test_groups_must_divide_the_batch() -> None:
+    model = net()
+    oracle = LossOracle(model, [regression(12)], squares, directions_per="example")
+    words = (
+        "shares 12 examples among 40 directions in 5 groups of 8, but 5 does not divide 12. Use `n_directions=96`, 8 "
+    )
+    with pytest.raises(ValueError, match=re.escape(words)):
+        oracle.answer(ask(model, RV(0.1, 40, "lowrank", "relative", group=8)))
+
+
+@pytest.mark.parametrize("per", ["example", "step"])
+def test_relative_differences_lower_the_loss(per: Any) -> None:
+    model = net()
+    search = bz.Search(bz.Module(model), RV(1e-3, 32, "lowrank", "relative", group=8), bz.SGD(0.2), seed=1)
+    oracle = LossOracle(model, [regression(8)], squares, directions_per=per)
+    reports = list(search.run(oracle, steps=40))
+    assert reports[-1].value < 0.3 * reports[0].value and reports[-1].failed == 0
+
+
 @pytest.mark.parametrize("difference", ["central", "forward"])
 def test_a_direction_an_example_is_unbiased_with_less_variance(difference: Any) -> None:
     """Against one direction for the whole batch, which costs as many forward passes of an example."""

@@ -548,6 +548,7 @@ def test_a_journal_cannot_begin_at_a_checkpoint(tmp_path: Path) -> None:
         ({"n_directions": 0}, r"n_directions=\.\.\..*at least 1, got 0"),
         ({"distribution": "cauchy"}, "distribution=.*got 'cauchy'"),
         ({"difference": "backward"}, "difference=.*got 'backward'"),
+        ({"difference": "relative", "n_directions": 4, "group": 3}, r"group=3\)` must divide"),
         ({"rank": 0}, r"rank=\.\.\..*got 0"),
         ({"sweep": "fast"}, "sweep=.*got 'fast'"),
         ({"directions_per": "token"}, "directions_per=.*got 'token'"),
