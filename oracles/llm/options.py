@@ -125,8 +125,8 @@ OPTIONS: Table = {
         option(
             "--select", "parameters to tune: top (the norm after the last layer; the layers below run once per "
             "example), top:2 (that and the last two layers; any number), all, lora (an adapter, made for a plain "
-            "model), bias, prefix, or a regular expression; default top with --labels, else all, which for an adapter's folder "
-            "is the adapter",
+            "model), bias, prefix, or a regular expression; default top with --labels, else all, which for an "
+            "adapter's folder is the adapter",
             metavar="WHICH", decides=True,
         ),
         option(
