@@ -117,7 +117,12 @@ def test_drawn_again_it_is_the_same(name: str, theme: Any) -> None:
 
 def test_mezo_shows_every_seed_at_the_chosen_rate() -> None:
     found, have = results("llm_convergence"), lines("mezo")
-    for side, rate in (("MeZO", "0.0001"), ("all parameters", "0.0003"), ("final norm", "0.2")):
+    for side, rate in (
+        ("MeZO", "0.0001"),
+        ("all parameters", "0.0003"),
+        ("final norm", "0.2"),
+        ("top two layers", "0.006"),
+    ):
         assert found["summary"][side]["rate"] == float(rate)
         for seed in range(3):
             run = found["runs"][f"{side}, rate {rate}, seed {seed}, 100 steps"]

@@ -8,7 +8,7 @@ from draw._style import Theme, new_figure, result
 
 DATA = ("llm_convergence.json",)
 PER_STEP = 2  # forward passes of 16 examples
-SIDES = ("MeZO", "final norm", "all parameters")
+SIDES = ("MeZO", "final norm", "all parameters", "top two layers")
 TARGET, TOP = 3.2, 6.5
 
 
@@ -35,7 +35,8 @@ def figure(theme: Theme) -> Any:
     look = {
         "MeZO": (theme.orange, "s", "MeZO's loop", (61, 4.6)),
         "final norm": (theme.green, "^", "last norm only, Adam", (38, 2.62)),
-        "all parameters": (theme.blue, "o", "all weights", (-1, 2.56)),
+        "all parameters": (theme.blue, "o", "all weights", (12, 2.36)),
+        "top two layers": (theme.pink, "D", "last two layers", (11, 1.72)),
     }
     for side, runs in curves().items():
         colour, marker, name, at = look[side]
@@ -46,7 +47,7 @@ def figure(theme: Theme) -> Any:
     axes.text(64, 6.35, "one of three\nseeds diverges", color=theme.orange, va="top", fontsize=10)
     axes.set_xlim(-2, 96)
     axes.axhline(TARGET, color=theme.muted, linewidth=1.0, linestyle="--")
-    axes.set_ylim(2.45, TOP)
+    axes.set_ylim(1.3, TOP)
     axes.set_xlabel("forward passes of 16 examples")
     axes.set_ylabel("validation loss, nats")
     return made
