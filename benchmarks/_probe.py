@@ -43,6 +43,11 @@ class States:
     seconds: float
 
     @property
+    def inputs(self) -> Array:
+        """`top` and `attention` in one matrix."""
+        return np.hstack([self.top, self.attention.reshape(len(self.top), -1)])
+
+    @property
     def all(self) -> Array:
         """`attention` and `means` in one matrix."""
         return np.hstack([self.attention.reshape(len(self.top), -1), self.means.reshape(len(self.top), -1)])

@@ -25,7 +25,7 @@ from _common import machine
 from _foods import LABELS, TEMPLATE, model, reviews
 from _mezo import MeZO
 from _probe import Head, States, logistic, states, support_vectors
-from _tangents import agreement, gradients, moved
+from _tangents import Joint, agreement, gradients, moved
 from data import bbc
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
@@ -39,6 +39,8 @@ NEWS = ["business", "entertainment", "politics", "sport", "tech"]
 VALUES = ["business", "entertainment", "politics", "sports", "tech"]
 NEWS_TEMPLATE = "{text:100t}\n\nThe topic of this news article is"
 SOME = 400
+QUERIES = 48_000
+"""Passes of one example's last token, for the hybrid."""
 
 
 @dataclass(frozen=True)
@@ -194,16 +196,15 @@ def searched(
 
 
 def hybrid(task: Task, seed: int, minutes: float) -> dict[str, Any]:
-    """The exact head of the probe above the output projections; see `_tangents`. It stops by itself."""
+    """An exact head above the output projections, which are moved; see `_tangents`. It stops by itself."""
     net, _ = model()
     begun, seen = time.perf_counter(), task.seen("train")
-    head, _ = logistic(seen.top, task.train.label)
-    known = Head.of(head)
-    found, missed = gradients(net, task.train, known, task.first, 24_000, seed)
-    after, chosen = moved(net, seen, task.train.label, known, found, task.first)
+    joint = Joint.of(seen, task.train.label)
+    found, missed = gradients(net, task.train, joint.head, task.first, QUERIES, seed)
+    after = moved(net, task.train, joint, found, task.first)
     seconds = round(time.perf_counter() - begun + seen.seconds)
     left = round(float(np.mean(missed[-10:])), 3)
-    return {**tested(net, task, after), **chosen, "changes not predicted": left, "seconds": seconds}
+    return {**tested(net, task, after), **joint.chosen, "changes not predicted": left, "seconds": seconds}
 
 
 def mezo(task: Task, seed: int, minutes: float) -> dict[str, float]:
@@ -222,6 +223,7 @@ FIXED: dict[str, Callable[[Task], dict[str, Any]]] = {
     "tf-idf": tfidf,
     "probe": lambda task: frozen(task, logistic, lambda seen: seen.top),
     "probe of layers": lambda task: frozen(task, logistic, lambda seen: seen.all),
+    "probe of projections": lambda task: frozen(task, logistic, lambda seen: seen.inputs),
     "SVM of layers": lambda task: frozen(task, support_vectors, lambda seen: seen.all),
     "cosines": cosines,
     "AdamW": lambda task: adamw(task, 120),

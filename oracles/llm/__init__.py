@@ -11,6 +11,7 @@ if _TYPE_CHECKING:
     from oracles.llm._hybrid import HybridOracle as HybridOracle
     from oracles.llm._off_task import OffTask as OffTask
     from oracles.llm._oracle import LossOracle as LossOracle
+    from oracles.llm._probe import probe as probe
     from oracles.llm.data import Examples as Examples
     from oracles.llm.data import Template as Template
     from oracles.llm.data import chat as chat
@@ -41,6 +42,7 @@ else:
         "_hybrid": ("HybridOracle",),
         "_off_task": ("OffTask",),
         "_oracle": ("LossOracle",),
+        "_probe": ("probe",),
         "data": (
             *("Examples", "Template", "chat", "classification", "completion", "label_tokens"),
             *("prompt_completion", "prompts", "read_rows", "text", "tokenised"),

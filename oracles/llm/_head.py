@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from blackbox_zo.modules._devices import is_coarse
 from oracles.llm._passes import is_out_of_memory
 
-__all__ = ["scores_of"]
+__all__ = ["output_head", "scores_of"]
 
 _faithful: WeakKeyDictionary[torch.nn.Module, bool] = WeakKeyDictionary()
 """Whether the restricted head gives the same scores, by head."""
@@ -54,12 +54,18 @@ def _take(z: torch.Tensor, token_ids: Sequence[int]) -> torch.Tensor:
     return z.index_select(-1, torch.tensor(token_ids, device=z.device))
 
 
+def output_head(model: Any) -> torch.nn.Module | None:
+    """The layer that makes scores of the last hidden states; of the wrapped model, if it has a peft adapter."""
+    model = getattr(model, "_orig_mod", model)
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    return base.get_output_embeddings() if hasattr(base, "get_output_embeddings") else None
+
+
 def _head_of(model: Any) -> torch.nn.Linear | None:
     """The head, if it is a plain linear layer that can be restricted."""
     if hasattr(model, "_orig_mod"):  # compiled code would ignore the new forward
         return None
-    base = model.get_base_model() if hasattr(model, "get_base_model") else model
-    head = base.get_output_embeddings() if hasattr(base, "get_output_embeddings") else None
+    head = output_head(model)
     if type(head) is not torch.nn.Linear or "forward" in vars(head) or head._forward_hooks or head._forward_pre_hooks:
         return None
     return head

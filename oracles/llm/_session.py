@@ -19,6 +19,7 @@ from oracles.llm._causal import check_causal, check_generates
 from oracles.llm._finetune import Tuning
 from oracles.llm._folders import check_kept, save, try_saving
 from oracles.llm._off_task import OFF_TASK
+from oracles.llm._probe import PROBED, probe
 from oracles.llm._room import there
 from oracles.llm._settings import Settings
 from oracles.llm._tally import Pace, TuningTally, memory
@@ -103,9 +104,37 @@ class TuningSession(Session):
         rows = f"{len(self.task.train):,} rows to learn from, {len(self.task.validation):,} to validate on"
         yield f"{self.chosen.model_name}: {searched:,} of {every:,} parameters searched; {rows}{_place(self.model)}"
         yield from self.task.notes
+        yield from self._probed()
         if self.tuning.rescheduled and self.begun_at < self.given.steps:
             kind, end = self.given.lr_schedule, self.given.steps
             yield f"From step {self.begun_at} on, the learning rate is that of a {kind} schedule over {end} steps."
+
+    def _probed(self) -> Iterator[str]:
+        """How well a classifier on the frozen model does, if that costs less than a tenth of the run's forwards."""
+        given, words = self.given, self.task.words
+        train, validation = self.task.train, self.task.validation
+        rows = min(len(train), PROBED) + len(validation)
+        if words is None or given.no_probe or self.begun_at or 10 * rows > 2 * given.batch_size * given.steps:
+            return
+        yield f"Fitting a classifier to the frozen model, {rows:,} forwards; --no-probe leaves it out."
+        features, searched = self.tuning.oracle.features, self.search.variable
+        assert isinstance(searched, Module)
+        below = {id(p): name for name, p in searched.parameters.items()}
+        try:
+            found = probe(
+                self.model,
+                words,
+                train,
+                validation,
+                kept=lambda batch: features.of(below, batch) if features and features.keep else None,
+            )
+        except ValueError as error:
+            yield f"The frozen model has no classifier: {error}"
+            return
+        yield (
+            f"Frozen, with a logistic regression on its last hidden state: loss {found.loss:.4f}, accuracy "
+            f"{found.accuracy:.4f} on the rows to validate on. If that is enough, nothing needs to be searched."
+        )
 
     @override
     def run(self, observers: Sequence[Observer], stop: Stop) -> Run:

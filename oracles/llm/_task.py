@@ -58,6 +58,7 @@ class Task:
         score: The measure, higher is better, that is one minus the loss; empty if there is none.
         notes: What to say about the data before the run.
         off_task: Texts of the off-task check, if it was asked for.
+        words: The words of the classes, where there are any.
     """
 
     train: Examples
@@ -67,6 +68,7 @@ class Task:
     score: str
     notes: tuple[str, ...] = ()
     off_task: Examples | None = None
+    words: LabelWords | None = None
 
     def numbers(self, measured: Mapping[str, float]) -> dict[str, float]:
         """The measures to show."""
@@ -116,7 +118,7 @@ def task_of(settings: Settings, tokenizer: Any, context: int) -> Task:
         return Task(train, validation, Completion(), {"loss": Completion()}, "", (), off_task)
     over = LabelWords(words, "labels" if given.objective == "labels" else "vocabulary")
     loss = Accuracy(over) if given.objective == "accuracy" else over
-    return Task(train, validation, loss, over.measures, "", notes, off_task)
+    return Task(train, validation, loss, over.measures, "", notes, off_task, over)
 
 
 def _classes(settings: Settings, train: Examples, validation: Examples) -> Iterator[str]:

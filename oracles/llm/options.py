@@ -214,6 +214,8 @@ OPTIONS: Table = {
         ),
     ),
     "validation and output": (
+        option("--no-probe", "leave out the classifier on the frozen model that runs with --labels are compared with",
+               action="store_true"),
         option(
             "--eval-every", "steps between validations; 0 validates only before the first step and after the last; "
             "default: a fifth of --steps", count, metavar="N",
