@@ -14,6 +14,7 @@ import torch
 from blackbox_zo.directions import Block, Directions
 from blackbox_zo.modules._devices import sent
 from blackbox_zo.modules._signs import spread, words_on_device
+from blackbox_zo.modules._threads import in_threads
 from blackbox_zo.randomness import TILE
 
 if TYPE_CHECKING:
@@ -29,6 +30,9 @@ CHUNK = 1 << 20
 
 GPU_CHUNK = 1 << 23
 """The same on any other device than a CPU, where starting an operation takes as long as millions of elements do."""
+
+FEW = 4
+"""Tiles from which they are drawn in two threads."""
 
 MANY_TOKENS = 256
 """From here on runs are larger."""
@@ -98,12 +102,18 @@ def add_direction_(
     if words is not None:
         torch.add(base, spread(words, scratch, scale)[: out.numel()], out=out)
         return
-    step = TILE if out.device.type == "cpu" else max(1, out.numel())  # a tile stays in the cache
-    for a in range(0, out.numel(), step):
-        b = min(a + step, out.numel())
-        u = directions.part(block, j, start + a, start + b)
-        low = np.multiply(u, scale, out=np.empty(len(u), np.float32), casting="same_kind")
-        torch.add(base[a:b], sent(low, out.device), out=out[a:b])
+    size = out.numel()
+    step = TILE if out.device.type == "cpu" else max(1, size)  # a tile stays in the cache
+
+    def add(first: int, last: int) -> None:
+        with torch.no_grad():  # each thread has a mode of its own
+            for a in range(first * step, min(last * step, size), step):
+                b = min(a + step, size)
+                u = directions.part(block, j, start + a, start + b)
+                low = np.multiply(u, scale, out=np.empty(len(u), np.float32), casting="same_kind")
+                torch.add(base[a:b], sent(low, out.device), out=out[a:b])
+
+    in_threads(add, -(-size // step), FEW)
 
 
 def _words(
