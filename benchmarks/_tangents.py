@@ -4,8 +4,7 @@ The head's scores are a known function of the last hidden state. Noise e_l on th
 last token changes them by about sum_l d_l . e_l. In the upper layers the gradients d_l are nearly the same for all
 examples, so a regression of the changes on the noise gives them. A query costs one token, since keys and values of the
 earlier tokens are kept. With U_l the pseudo-inverse of d_l, moving W_l by U_l V_l adds V_l a_l to the scores, a_l being
-the input of W_l. One logistic regression on the last hidden state and all a_l gives the head and the V_l, so that the
-moved model's scores are, to first order, those of this regression: what the search can learn is what a probe on the a_l
+the input of W_l: V_l comes from a logistic regression on the a_l. What the search can learn is what a probe on the a_l
 can learn.
 """
 
@@ -13,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -22,7 +20,7 @@ from _probe import Head, States, logistic
 
 from oracles.llm import Examples
 
-__all__ = ["Joint", "agreement", "gradients", "moved"]
+__all__ = ["agreement", "gradients", "moved"]
 
 RADIUS = 0.02
 """Of the noise, ÷ the root mean square of the hidden states before the layer."""
@@ -92,53 +90,35 @@ def gradients(
     return found.view(len(layers), width, classes) / radii[:, None, None], missed
 
 
-@dataclass(frozen=True)
-class Joint:
-    """A logistic regression on the last hidden state and the projections' inputs.
-
-    Attributes:
-        head: Its part on the last hidden state, with the bias.
-        v: Its part on the inputs, (classes, layers, width).
-        chosen: What the cross-validation said.
-        scores: Of the examples that it was fitted to, (N, classes).
-    """
-
-    head: Head
-    v: torch.Tensor
-    chosen: dict[str, float]
-    scores: torch.Tensor
-
-    @classmethod
-    def of(cls, seen: States, label: Any) -> Joint:
-        """Fit it."""
-        _, layers, width = seen.attention.shape
-        x = seen.inputs
-        made, chosen = logistic(x, label)
-        whole = Head.of(made)
-        parts = whole.weight.split([seen.top.shape[1], layers * width], dim=1)
-        scores = torch.tensor(x, dtype=torch.float32) @ whole.weight.T + whole.bias
-        return cls(Head(parts[0].contiguous(), whole.bias), parts[1].unflatten(1, (layers, width)), chosen, scores)
-
-
 @torch.no_grad()
-def moved(net: Any, examples: Examples, joint: Joint, found: torch.Tensor, first: int, some: int = 200) -> Head:
-    """Move the projections of `net`; the head whose mean scores on some examples are those of the regression.
+def moved(
+    net: Any, examples: Examples, seen: States, head: Head, found: torch.Tensor, first: int, some: int = 200
+) -> tuple[Head, dict[str, float]]:
+    """Move the projections of `net`, and the head's bias so that its mean scores are what the regressions give.
 
     Args:
         net: The model; its weights are changed.
-        examples: Those that the regression was fitted to.
-        joint: The regression.
-        found: From `gradients`, for its head.
+        examples: Those to learn from.
+        seen: What the model computed for them before.
+        head: Of which `found` are the gradients.
+        found: From `gradients`.
         first: The lowest layer.
         some: Examples for the mean.
+
+    Returns:
+        The head for the moved model, and what the cross-validation of the regression said.
     """
+    made, chosen = logistic(seen.attention.reshape(len(seen.top), -1), examples.label)
+    fitted = Head.of(made)
+    v = fitted.weight.view(len(fitted.weight), len(found), -1)
     for i, layer in enumerate(list(net.model.layers)[first:]):
         u = torch.linalg.pinv(found[i]).T  # (width, classes)
-        layer.self_attn.o_proj.weight += u @ joint.v[:, i]
+        layer.self_attn.o_proj.weight += u @ v[:, i]
     rows = np.linspace(0, len(examples) - 1, some).astype(int).tolist()
-    now = torch.cat([joint.head.scores(net, examples.batch(rows[a : a + 25])) for a in range(0, some, 25)])
-    shift = (joint.scores[rows] - now).mean(0)
-    return Head(joint.head.weight, joint.head.bias + shift)
+    wanted = torch.tensor(seen.top[rows]) @ head.weight.T + head.bias
+    wanted += torch.tensor(seen.attention[rows]).flatten(1) @ fitted.weight.T + fitted.bias
+    now = torch.cat([head.scores(net, examples.batch(rows[a : a + 25])) for a in range(0, some, 25)])
+    return Head(head.weight, head.bias + (wanted - now).mean(0)), chosen
 
 
 def agreement(net: Any, batch: dict[str, Any], head: Head, first: int) -> list[float]:

@@ -13,7 +13,7 @@ from oracles.llm._rows import RowError, is_nothing
 from oracles.llm._tables import rows_of
 from oracles.llm._tokens import continuation, fitting, pad_token, tokens_of, with_start
 
-__all__ = ["asked", "chat", "ended", "prompt_completion"]
+__all__ = ["asked", "chat", "ended", "prompt_completion", "prompt_of"]
 
 _SHORTEN = "shorten its text, or leave the row out"
 
@@ -83,6 +83,28 @@ def asked(rows: Any, tokenizer: Any, field: str = "messages", max_length: int | 
             tokens.append(tokens_of(tokenizer, Rendered(tokenizer, row, i)(before, asking=True)))
         references.append((last if isinstance(last, str) else last.get("content") or "").strip())
     return Examples(fitting(tokens, tokenizer, max_length, _SHORTEN), pad_token(tokenizer), reference=references)
+
+
+def prompt_of(row: Mapping[str, Any], tokenizer: Any, index: int) -> tuple[str, list[int]]:
+    """The prompt of a row by trl's columns, and its tokens: `prompt`, a text or messages, or the messages of a chat.
+
+    Turns of the assistant at the end of a chat are left out; the model is to write them.
+    """
+    name = next((name for name in ("prompt", "messages", "conversations") if name in row), None)
+    if name is None:
+        raise RowError(
+            index, f": it has no field 'prompt' or 'messages' to be answered, only {', '.join(map(repr, row))}."
+        )
+    value = of_conversation(_field(row, name, index))
+    if name == "prompt" and isinstance(value, str | int | float):
+        return str(value), with_start(tokenizer, [str(value)])[0]
+    messages = messages_of(value, name, index)
+    while messages and messages[-1]["role"] == "assistant":
+        messages.pop()
+    if not messages:
+        raise RowError(index, ": nothing comes before the assistant's turn; leave the row out.")
+    text = Rendered(tokenizer, row, index)(messages, asking=True)
+    return text, tokens_of(tokenizer, text)
 
 
 def prompt_completion(rows: Any, tokenizer: Any, max_length: int | None = None, eos: bool = True) -> Examples:

@@ -55,7 +55,8 @@ def check_task(given: argparse.Namespace, learns: str) -> None:
         raise BadInput("--turns goes with rows of messages only.")
     if given.no_eos and learns in ("labels", "messages"):
         raise BadInput("--no-eos goes with --answer, --text, and rows of prompt and completion only.")
-    if given.chat_template is not None and learns not in _GIVEN:
+    conversations = learns in _GIVEN or (learns == "reward" and given.template is None)
+    if given.chat_template is not None and not conversations:
         raise BadInput(f"--chat-template goes with rows of messages only, not with --{learns}, which uses no template.")
     if given.objective not in GENERATING:
         for name in ("max_new_tokens", "stop"):

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from oracles.llm._chat import chat as chat
-from oracles.llm._chat import ended
+from oracles.llm._chat import ended, prompt_of
 from oracles.llm._chat import prompt_completion as prompt_completion
 from oracles.llm._examples import UNSCORED
 from oracles.llm._examples import Examples as Examples
@@ -145,7 +145,7 @@ def text(rows: Rows, tokenizer: Any, field: str = "text", max_length: int | None
 def prompts(
     rows: Rows,
     tokenizer: Any,
-    template: Template | str,
+    template: Template | str | None,
     reference_field: str | None = "answer",
     max_length: int | None = None,
 ) -> Examples:
@@ -154,7 +154,8 @@ def prompts(
     Args:
         rows: The rows.
         tokenizer: The model's tokenizer.
-        template: The prompt.
+        template: The prompt; None takes it from the row as trl has it: `prompt`, a text or messages, or else `messages`
+            before the assistant's last turn, written down by the tokenizer's chat template.
         reference_field: The field with the reference, of any type that the score accepts; None for no reference, which
             a `Reward` does not need.
         max_length: Maximum number of tokens of the prompt; None takes the tokenizer's own limit.
@@ -166,8 +167,13 @@ def prompts(
     references = None
     if reference_field is not None:
         references = [_required(row, reference_field, i) for i, row in enumerate(rows)]
-    filled = _texts(rows, tokenizer, template)
-    tokens = fitting(with_start(tokenizer, filled), tokenizer, max_length)
+    if template is None:
+        found = [prompt_of(row, tokenizer, i) for i, row in enumerate(rows)]
+        filled, tokens = [said for said, _ in found], [ids for _, ids in found]
+    else:
+        filled = _texts(rows, tokenizer, template)
+        tokens = with_start(tokenizer, filled)
+    tokens = fitting(tokens, tokenizer, max_length)
     return Examples(tokens, pad_token(tokenizer), reference=references, prompt=filled, row=list(rows))
 
 

@@ -80,8 +80,9 @@ OPTIONS: Table = {
             choices=OBJECTIVES, decides=True,
         ),
         option(
-            "--reward", "generate after --template and maximise what this function returns: FILE.py:FUNCTION or "
-            "MODULE:FUNCTION, called with (prompts, completions, rows), it returns a number for each completion",
+            "--reward", "generate after --template, or after a row's prompt or messages, and maximise what this "
+            "function returns: FILE.py:FUNCTION or MODULE:FUNCTION, called with (prompts, completions, rows), it "
+            "returns a number for each completion",
             metavar="FUNCTION", decides=True,
         ),
         option("--samples", "with --reward: completions of each prompt; default 1", whole, metavar="N", decides=True),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, TensorDataset
 
-from oracles.llm import Completion, Examples, chat, prompt_completion
+from oracles.llm import Completion, Examples, chat, prompt_completion, prompts
 from oracles.llm._chat import asked
 from oracles.llm._messages import _split
 from tests.oracles.llm.helpers import llama, tokenizer
@@ -218,6 +219,43 @@ def test_a_row_without_something_to_learn_is_named(row: dict[str, Any], message:
 def test_a_pair_that_is_none_is_named(row: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         prompt_completion([row], talking())
+
+
+ASKED = "<|im_start|>user\nWhat is it?<|im_end|>\n<|im_start|>assistant\n"
+
+
+@pytest.mark.parametrize(
+    ("row", "prompt"),
+    [
+        ({"prompt": "It was"}, "It was"),
+        ({"prompt": 3}, "3"),
+        ({"prompt": TURNS[1:2], "answer": "x"}, ASKED),
+        ({"messages": TURNS[1:2]}, ASKED),
+        ({"messages": TURNS[1:3]}, ASKED),  # the model is to write the answer itself
+        ({"conversations": [{"from": "human", "value": "What is it?"}]}, ASKED),
+        ({"messages": json.dumps(TURNS[1:3])}, ASKED),
+    ],
+)
+def test_a_prompt_to_be_rewarded_is_a_text_or_a_conversation(row: dict[str, Any], prompt: str) -> None:
+    tok = talking()
+    found = prompts([row], tok, None, None)
+    assert found.prompt == [prompt] and found.row == [row]
+    assert found.tokens == [tok(prompt, add_special_tokens=False)["input_ids"]]
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"text": "It was"}, "rows[0]: it has no field 'prompt' or 'messages' to be answered, only 'text'."),
+        ({"prompt": ""}, "rows[0]: field 'prompt' is empty"),
+        ({"prompt": {"a": 1}}, "rows[0]: field 'prompt' must be a list of messages"),
+        ({"messages": TURNS[2:3]}, "rows[0]: nothing comes before the assistant's turn"),
+        ({"messages": "It was"}, "rows[0]: field 'messages' must be a list of messages"),
+    ],
+)
+def test_a_row_without_a_prompt_is_named(row: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
+        prompts([row], talking(), None, None)
 
 
 def test_a_template_that_is_missing_or_refuses_is_named() -> None:

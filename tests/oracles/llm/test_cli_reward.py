@@ -67,6 +67,26 @@ def test_a_reward_is_learnt_and_shown_with_the_off_task_check(here: Path, capsys
     assert "off-task: kl" in page and "judge.py:score" in page
 
 
+def test_rows_of_messages_need_no_template(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The function sees the rendered prompt, and the row with its messages."""
+    rows = [{"messages": [{"role": "user", "content": q}], "want": "t"} for q in ("What is it?", "It was", "good")] * 3
+    (here / "chats.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (here / "chat.jinja").write_text("{% for m in messages %}[{{ m.role }}] {{ m.content }} {% endfor %}")
+    (here / "seen.py").write_text(
+        "def score(prompts, completions, rows):\n"
+        '    assert all(p == f\'[user] {r["messages"][0]["content"]} \' for p, r in zip(prompts, rows)), prompts\n'
+        "    return [float(len(c)) for c in completions]\n"
+    )
+    given = ["finetune", "--model", "tiny", "--data", "chats.jsonl", "--reward", "seen.py:score", "--steps", "2"]
+    given += ["--chat-template", "chat.jinja", "--max-new-tokens", "2", "--radius", "0.1", "--quiet"]
+    assert main([*given, "--journal", "run.jsonl"]) == 0, capsys.readouterr().err
+    header, _ = read(here / "run.jsonl")
+    assert header["problem"]["template"] is None
+    (here / "chats.jsonl").write_text('{"q": "It was"}\n' * 3)
+    assert main(given) == 2
+    assert "Row 1 of 'chats.jsonl': it has no field 'prompt' or 'messages' to be answered" in capsys.readouterr().err
+
+
 def test_samples_have_a_temperature_and_a_resumed_run_draws_the_same(here: Path) -> None:
     several = ("--samples", "2", "--group-relative", "--batch-size", "4", "--seed", "3")
     assert main(typed(*several, "--steps", "4", "--journal", "whole.jsonl")) == 0
