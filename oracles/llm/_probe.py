@@ -71,10 +71,6 @@ def probe(
 
     Raises:
         ValueError: The model has no head to take the states from, or the examples have fewer than two classes.
-
-    Example:
-        >>> from oracles.llm import LabelWords, label_tokens, probe  # doctest: +SKIP
-        >>> probe(model, LabelWords(label_tokens(tokenizer, words, template)), train, validation)  # doctest: +SKIP
     """
     train = train.take(most)
     y, wanted = np.array(train.label), np.array(validation.label)
