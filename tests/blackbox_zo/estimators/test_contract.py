@@ -53,6 +53,8 @@ ROWS = [
     Row(bz.RandomVector(0.05)),
     Row(bz.RandomVector(0.05, 1, difference="residual"), bz.Adam(0.01), budget=2000),
     Row(bz.RandomVector(0.05, 7, "orthogonal"), bz.Momentum(0.05, nesterov=True)),
+    Row(bz.RandomVector(0.05, 6, difference="relative"), bz.SGD(0.1), 1500),
+    Row(bz.RandomVector(0.05, 6, "lowrank", "relative", group=3), bz.SGD(0.1), 1500),
     Row(bz.RandomVector(0.05, 2, "lowrank", rank=2)),
     Row(bz.RandomVector(0.05, 3, n_blocks=1), bz.SGD(0.1), 1500),
     Row(bz.RandomVector(0.05, 2, "lowrank", n_blocks=2), bz.SGD(0.1), 1500),
