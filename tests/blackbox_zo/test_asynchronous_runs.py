@@ -319,15 +319,19 @@ def test_one_worker_in_this_process_says_what_it_does() -> None:
 
 
 def test_an_executor_of_unknown_size_is_refused_and_can_be_told() -> None:
+    def slow(x: Any) -> float:
+        time.sleep(0.02)  # so that a call is still open when the next is made
+        return float(sphere(x))
+
     executor = Sized(3)
     with pytest.raises(
         ValueError, match=r"does not say how many calls it runs at a time.*Give the number: `workers=8`"
     ):
         bz.minimize(sphere, np.ones(2), budget=20, executor=executor, asynchronous=True)
-    result = bz.minimize(sphere, np.ones(2), budget=40, executor=executor, workers=3, asynchronous=True)
+    result = bz.minimize(slow, np.ones(2), budget=40, executor=executor, workers=3, asynchronous=True)
     assert result.nfev == 40 and executor.peak == 3
     executor.peak = 0
-    result = bz.minimize(sphere, np.ones(2), METHOD.estimator, budget=40, executor=executor, workers=2)
+    result = bz.minimize(slow, np.ones(2), METHOD.estimator, budget=40, executor=executor, workers=2)
     assert result.nfev == 40 and executor.peak == 2  # step by step it holds too
 
 
