@@ -79,7 +79,7 @@ def ours(select: str, estimator: bz.RandomVector, rule: Callable[[float], bz.Rul
     return start
 
 
-TOP = r"^model\.(layers\.(28|29)\.|norm)"
+TOP = "top:2"
 RELATIVE = bz.RandomVector(1e-3, 2 * BATCH, "lowrank", "relative", group=4)
 SIDES = {
     "MeZO": Side((3e-5, 1e-4, 3e-4), 5, mezo),

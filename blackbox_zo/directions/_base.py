@@ -78,7 +78,10 @@ class Directions(ABC):
         return True
 
     def part(self, block: Block, j: int, start: int, stop: int) -> Floats:
-        """Elements `start` to `stop` of direction j in a block, flat; where possible, only those are drawn."""
+        """Elements `start` to `stop` of direction j in a block, flat; where possible, only those are drawn.
+
+        Several threads may call it at once.
+        """
         out, unit = np.zeros(block.size), np.zeros(self.k)
         unit[j] = 1.0
         self.add_(out, block, unit)

@@ -144,7 +144,7 @@ class LowRank(Directions):
         if found is None:
             return self.table.of(block.name, block.size)[j, start:stop].astype(np.float64)
         a, b = found
-        width = b.shape[2]
+        width = max(1, b.shape[2])
         first, last = start // width, -(-stop // width)
         rows = (a[j, :, first:last].T @ b[j]).reshape(-1)  # small whole numbers, which fp32 holds exactly
         out: Floats = rows[start - first * width : stop - first * width].astype(np.float64)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
@@ -33,6 +34,7 @@ def check_directions(
     - blocks in any order give the same bits; so does a second call;
     - `rows` is (k, d), read-only, and equal to what `add_` gives;
     - `combine` is `weights @ rows`, to the same bits before and after `rows` was read;
+    - `part` is a piece of a row, to the same bits when several threads ask at once;
     - `points` is `origin + scale * rows[index]`.
 
     Given a class, or a function of (blocks, k, key), also check that the key determines everything:
@@ -119,6 +121,7 @@ def _check_algebra(fresh: Callable[[], Directions], blocks: tuple[Block, ...], k
         require(
             close(row, rows[j], scale), f"Row {j} of `{name}.rows` differs from what `add_` gives with weight 1 on it."
         )
+    _check_parts(fresh(), rows, scale, name)
     require(close(before, w @ rows, scale * k), f"`{name}.combine(weights)` is not `weights @ rows`.")
     for weights in (w, 0.0 * w):
         require(
@@ -134,6 +137,27 @@ def _check_algebra(fresh: Callable[[], Directions], blocks: tuple[Block, ...], k
         close(points, origin + lengths[:, None] * rows[index], scale),
         f"`{name}.points(origin, index, scale)` is not `origin + scale * rows[index]`.",
     )
+
+
+def _check_parts(u: Directions, rows: Floats, scale: float, name: str) -> None:
+    places = [(block, j, a, b) for block in u.blocks for j in range(u.k) for a, b in _cuts(block.size)]
+    with ThreadPoolExecutor(4) as pool:
+        found = [pool.submit(u.part, *place) for place in places]
+    for place, one in zip(places, found, strict=True):
+        block, j, a, b = place
+        here = one.result()
+        require(
+            close(here, rows[j, u.place(block)][a:b], scale),
+            f"`{name}.part({block.name!r}, {j}, {a}, {b})` differs from that piece of `rows`.",
+        )
+        require(
+            same(np.array(here), np.array(u.part(*place))),
+            f"`{name}.part` gives other bits when several threads ask at once. Let it depend on its arguments alone.",
+        )
+
+
+def _cuts(size: int) -> list[tuple[int, int]]:
+    return sorted({(0, size), (0, size // 2), (size // 2, size), (size // 3, -(-2 * size // 3))})
 
 
 def _by_block(u: Directions, order: tuple[Block, ...], weights: Floats) -> dict[Block, Floats]:

@@ -13,11 +13,13 @@ from scipy.optimize import minimize
 from scipy.special import logsumexp
 
 from blackbox_zo._typing import Floats
+from blackbox_zo.modules._stacking import take_rows
 from blackbox_zo.randomness import Key
 from oracles.llm._eager import eagerly
 from oracles.llm._examples import Examples
 from oracles.llm._features import Features
 from oracles.llm._head import output_head
+from oracles.llm._passes import Passes, batch_size
 from oracles.llm.losses import LabelWords
 
 __all__ = ["PROBED", "Probed", "probe"]
@@ -55,6 +57,7 @@ def probe(
     validation: Examples,
     most: int = PROBED,
     *,
+    micro_batch: int | None = None,
     kept: Callable[[Any], Features | None] | None = None,
 ) -> Probed:
     """Fit a logistic regression to the last hidden state of the last token, one forward pass an example.
@@ -67,17 +70,19 @@ def probe(
         train: Examples with classes.
         validation: Examples that it is measured on.
         most: Examples of `train` to use.
+        micro_batch: Maximum examples in a pass; None lets the device decide. It is halved if memory runs out.
         kept: Gives what the lower layers make of a batch of `train`, if it is known.
 
     Raises:
-        ValueError: The model has no head to take the states from, or the examples have fewer than two classes.
+        ValueError: The model has no head to take the states from, these are not finite, or the examples have fewer than
+            two classes.
     """
     train = train.take(most)
     y, wanted = np.array(train.label), np.array(validation.label)
     classes = len(loss.token_ids)
     if len(set(y.tolist())) < 2:
         raise ValueError(f"All {len(y)} examples to learn from have one class; there is nothing to tell apart.")
-    x, held = _states(model, loss, train, kept), _states(model, loss, validation)
+    x, held = _states(model, loss, train, micro_batch, kept), _states(model, loss, validation, micro_batch)
     mean, spread = x.mean(0), x.std(0)
     scale = 1.0 / np.where(spread > 0.0, spread, 1.0)
     x, held = (x - mean) * scale, (held - mean) * scale
@@ -88,24 +93,40 @@ def probe(
 
 @torch.no_grad()
 def _states(
-    model: Any, loss: LabelWords, examples: Examples, kept: Callable[[Any], Features | None] | None = None
+    model: Any,
+    loss: LabelWords,
+    examples: Examples,
+    micro_batch: int | None = None,
+    kept: Callable[[Any], Features | None] | None = None,
 ) -> Floats:
     """The last hidden states of the last token, (N, width)."""
     head = output_head(model)
     if head is None or loss.last_tokens(model, examples.batch([0])) != 1:  # with virtual tokens, padding is elsewhere
         raise ValueError("The probe needs the model's last hidden states at the last column, as a head gets them.")
-    found: list[torch.Tensor] = []
+    passes, found = Passes(micro_batch), list[torch.Tensor]()
     training = model.training
     model.eval()
     try:
         with eagerly():
             for batch in examples.batches(PASS):
-                known = None if kept is None else kept(batch)
-                with nullcontext() if known is None else known.instead(torch.arange(len(batch["input_ids"]))):
-                    found.append(_at_the_head(head, partial(loss.scores, model, batch)))
+                size, known = batch_size(batch), None if kept is None else kept(batch)
+
+                def work(most: int, batch: Any = batch, size: int = size, known: Any = known) -> torch.Tensor:
+                    parts = []
+                    for a in range(0, size, most):
+                        rows = torch.arange(a, min(a + most, size))
+                        passes.used, part = len(rows), take_rows(batch, rows, size, lambda t: t)
+                        with nullcontext() if known is None else known.instead(rows):
+                            parts.append(_at_the_head(head, partial(loss.scores, model, part)))
+                    return torch.cat(parts)
+
+                found.append(passes.fit(batch, size, work))
     finally:
         model.train(training)
-    return np.asarray(torch.cat(found), dtype=np.float64)
+    x = np.asarray(torch.cat(found), dtype=np.float64)
+    if not np.isfinite(x).all():
+        raise ValueError("The model's last hidden states are NaN or infinite; use fp32.")
+    return x
 
 
 def _at_the_head(head: torch.nn.Module, run: Callable[[], object]) -> torch.Tensor:

@@ -110,11 +110,16 @@ class TuningSession(Session):
             yield f"From step {self.begun_at} on, the learning rate is that of a {kind} schedule over {end} steps."
 
     def _probed(self) -> Iterator[str]:
-        """How well a classifier on the frozen model does, if that costs less than a tenth of the run's forwards."""
+        """How well a classifier on the frozen model does, if that costs less than a tenth of the run's forwards.
+
+        Not where nobody reads it, nor where the time of the run is limited.
+        """
         given, words = self.given, self.task.words
         train, validation = self.task.train, self.task.validation
         rows = min(len(train), PROBED) + len(validation)
-        if words is None or given.no_probe or self.begun_at or 10 * rows > 2 * given.batch_size * given.steps:
+        if given.quiet or given.time_limit is not None or given.no_probe or self.begun_at:
+            return
+        if words is None or 10 * rows > 2 * given.batch_size * given.steps:
             return
         yield f"Fitting a classifier to the frozen model, {rows:,} forwards; --no-probe leaves it out."
         features, searched = self.tuning.oracle.features, self.search.variable
@@ -126,6 +131,7 @@ class TuningSession(Session):
                 words,
                 train,
                 validation,
+                micro_batch=given.micro_batch,
                 kept=lambda batch: features.of(below, batch) if features and features.keep else None,
             )
         except ValueError as error:

@@ -105,6 +105,26 @@ class ChangingWeights(bz.Gaussian):
         weights *= 2.0
 
 
+class OtherParts(bz.Gaussian):
+    def part(self, block: bz.Block, j: int, start: int, stop: int) -> Floats:
+        return super().part(block, j, start, stop)[::-1]
+
+
+class OneBuffer(bz.Gaussian):
+    """What one thread was given, the next call overwrites."""
+
+    def part(self, block: bz.Block, j: int, start: int, stop: int) -> Floats:
+        here: Floats = self.__dict__.setdefault("buffer", np.zeros(100))[: stop - start]
+        here[:] = super().part(block, j, start, stop)
+        return here
+
+
+class CountingParts(bz.Gaussian):
+    def part(self, block: bz.Block, j: int, start: int, stop: int) -> Floats:
+        self.calls = self.__dict__.get("calls", 0) + 1
+        return super().part(block, j, start, stop) * (1.0 + 1e-14 * self.calls)
+
+
 class WrongCount(bz.Gaussian):
     def __init__(self, blocks: Blocks, k: int, key: Key) -> None:
         super().__init__(blocks, k + 1, key)
@@ -124,6 +144,9 @@ class WrongCount(bz.Gaussian):
         (WritingPoints, "writes to `origin`"),
         (IgnoringTheStep, "the same directions for Key(seed=3, step=5) and Key(seed=3, step=6)"),
         (ChangingWeights, "changes the weights"),
+        (OtherParts, "`OtherParts.part('matrix', 0, 0, 3)` differs from that piece of `rows`"),
+        (OneBuffer, "differs from that piece of `rows`"),
+        (CountingParts, "`CountingParts.part` gives other bits when several threads ask at once"),
         (WrongCount, "`WrongCount.k` is 4, but 3 directions were asked for."),
         (bz.Orthogonal, "The first 3 of 5 directions of `Orthogonal` differ"),
         (bz.Sphere, "in block 'matrix' depend on which other blocks there are"),

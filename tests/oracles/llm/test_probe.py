@@ -49,10 +49,34 @@ def test_features_that_are_kept_are_not_made_again() -> None:
         cache.of(searched, batch)
     runs: list[Any] = []
     handle = model.model.layers[0].self_attn.register_forward_hook(lambda *run: runs.append(run))
-    found = _states(model, WORDS, texts, lambda batch: cache.of(searched, batch))
+    found = _states(model, WORDS, texts, kept=lambda batch: cache.of(searched, batch))
     handle.remove()
     np.testing.assert_allclose(found, _states(model, WORDS, texts), atol=2e-5)
     assert not runs
+
+
+def test_memory_that_runs_out_halves_the_passes() -> None:
+    model, texts, sizes = llama(), examples(20), list[int]()
+
+    def hook(_: Any, given: Any, more: Any) -> None:
+        sizes.append(len(more["input_ids"]))
+        if sizes[-1] > 4:
+            raise MemoryError
+
+    handle = model.model.register_forward_pre_hook(hook, with_kwargs=True)
+    with pytest.warns(UserWarning, match="Out of memory with 8 examples in a pass; continuing with 4"):
+        found = _states(model, WORDS, texts, 8)
+    handle.remove()
+    assert max(sizes[1:]) == 4
+    np.testing.assert_allclose(found, _states(model, WORDS, texts), atol=2e-5)
+
+
+def test_states_that_are_not_finite_are_refused() -> None:
+    model = llama()
+    with torch.no_grad():
+        model.model.norm.weight[3] = torch.inf
+    with pytest.raises(ValueError, match="NaN or infinite; use fp32"):
+        probe(model, WORDS, examples(20), examples(20))
 
 
 @pytest.mark.parametrize("classes", [2, 3])
@@ -108,5 +132,8 @@ def test_a_run_says_what_it_has_to_beat(here: Path, capsys: pytest.CaptureFixtur
     assert "frozen" not in capsys.readouterr().err  # the weights have moved
     assert main(typed(*FAST, "--steps", "40", "--no-probe")) == 0
     assert "frozen" not in capsys.readouterr().err
+    for quiet in (("--quiet",), ("--time-limit", "600")):
+        assert main(typed(*FAST, "--steps", "40", *quiet)) == 0
+        assert "frozen" not in capsys.readouterr().err
     assert main(typed(*FAST, "--steps", "30")) == 0  # it would cost more than a tenth of these
     assert "frozen" not in capsys.readouterr().err
