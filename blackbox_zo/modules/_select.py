@@ -118,6 +118,8 @@ def _nothing(everything: dict[str, torch.nn.Parameter], select: Select, what: st
         return "`Module(select='all')`: no parameter requires grad. Call `model.requires_grad_()`, or select by name."
     if select == "top":
         what += " (a norm after the last layer); select 'all', or by name"
+    elif isinstance(select, str) and select.startswith("top"):
+        what += " (the last two layers are 'top:2')"
     if select == "lora":
         what += " (make an adapter by `peft.get_peft_model`)"
     some = list(everything)

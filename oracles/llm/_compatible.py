@@ -95,9 +95,8 @@ def check_method(given: argparse.Namespace) -> None:
         raise BadInput("--group goes with --difference relative only.")
     group = given.group or GROUP
     if given.difference == "relative" and (group < 2 or (given.directions or group) % group):
-        raise BadInput(
-            f"--difference relative compares at least two directions, which divide --directions; --group is {group}."
-        )
+        of = "" if given.directions is None else f" and divide --directions, which is {given.directions}"
+        raise BadInput(f"--group, the directions that are compared, must be at least 2{of}; it is {group}.")
     if given.rank is not None and given.distribution not in (None, "lowrank"):
         raise BadInput(f"--rank goes with --distribution lowrank, not {given.distribution}.")
     if given.mask is not None and given.mask >= 1:

@@ -105,7 +105,7 @@ class ChangingWeights(bz.Gaussian):
         weights *= 2.0
 
 
-class OtherParts(bz.Gaussian):
+class OtherPieces(bz.Gaussian):
     def part(self, block: bz.Block, j: int, start: int, stop: int) -> Floats:
         return super().part(block, j, start, stop)[::-1]
 
@@ -122,7 +122,7 @@ class OneBuffer(bz.Gaussian):
 class CountingParts(bz.Gaussian):
     def part(self, block: bz.Block, j: int, start: int, stop: int) -> Floats:
         self.calls = self.__dict__.get("calls", 0) + 1
-        return super().part(block, j, start, stop) * (1.0 + 1e-14 * self.calls)
+        return np.asarray(super().part(block, j, start, stop) * (1.0 + 1e-14 * self.calls))
 
 
 class WrongCount(bz.Gaussian):
@@ -144,7 +144,7 @@ class WrongCount(bz.Gaussian):
         (WritingPoints, "writes to `origin`"),
         (IgnoringTheStep, "the same directions for Key(seed=3, step=5) and Key(seed=3, step=6)"),
         (ChangingWeights, "changes the weights"),
-        (OtherParts, "`OtherParts.part('matrix', 0, 0, 3)` differs from that piece of `rows`"),
+        (OtherPieces, "`OtherPieces.part('matrix', 0, 0, 3)` differs from that piece of `rows`"),
         (OneBuffer, "differs from that piece of `rows`"),
         (CountingParts, "`CountingParts.part` gives other bits when several threads ask at once"),
         (WrongCount, "`WrongCount.k` is 4, but 3 directions were asked for."),

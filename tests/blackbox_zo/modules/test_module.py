@@ -89,6 +89,8 @@ def test_the_last_layers_of_two_stacks_are_those_of_the_second() -> None:
 def test_layers_that_are_not_there_are_refused(count: int) -> None:
     with pytest.raises(ValueError, match=rf"'top:{count}'\)` wants {count} layers, but the model has \d+"):
         Module(CASES["llama"].make(), f"top:{count}")
+    with pytest.raises(ValueError, match=r"matches 'top2' \(the last two layers are 'top:2'\)"):
+        Module(CASES["llama"].make(), "top2")
     with pytest.raises(ValueError, match="the model has 0"):
         Module(nn.Linear(2, 2), "top:1")
 

@@ -486,8 +486,16 @@ NO_TASK: tuple[str, ...] = ()
         (TASK, ("--stop", "x"), "--stop goes with --reward and --objective exact"),
         (TASK, ("--mezo", "--optimizer", "adam"), "--mezo fixes --optimizer"),
         (TASK, ("--group", "4"), "--group goes with --difference relative only"),
-        (TASK, ("--difference", "relative", "--group", "1"), "--difference relative compares at least two directions"),
-        (TASK, ("--difference", "relative", "--directions", "12"), "which divide --directions; --group is 8"),
+        (
+            TASK,
+            ("--difference", "relative", "--group", "1"),
+            "--group, the directions that are compared, must be at least 2; it is 1",
+        ),
+        (
+            TASK,
+            ("--difference", "relative", "--directions", "12"),
+            "must be at least 2 and divide --directions, which is 12; it is 8",
+        ),
         (TASK, ("--rank", "2", "--distribution", "gaussian"), "--rank goes with --distribution lowrank"),
         (TASK, ("--mask", "1.5"), "--mask must be a share between 0 and 1, got 1.5"),
         (TASK, ("--no-decay", "bias"), "--no-decay goes with --weight-decay only"),
