@@ -22,7 +22,7 @@ class Values:
 
     Args:
         values: Shape (n,). Infinities are taken as failures too.
-        stderr: Standard error of each value, shape (n,); None if unknown.
+        stderr: Standard error of each value, shape (n,), NaN where unknown; None if none is known. So a journal has it.
         info: For each query None or a small JSON-able dict for the journal (why it failed, how long it took).
 
     Attributes:
@@ -56,6 +56,9 @@ class Values:
         for name, other in (("stderr", self.stderr), ("info", self.info)):
             if other is not None and len(other) != len(array):
                 raise TellError(f"`Values` has {len(array)} values but {len(other)} entries in `{name}`.")
+        if self.stderr is not None:
+            known = np.isfinite(self.stderr)
+            self.stderr = np.where(known, self.stderr, np.nan) if known.any() else None
 
     @classmethod
     def checked(cls, values: Floats, n_failed: int, stderr: Floats | None = None) -> Values:

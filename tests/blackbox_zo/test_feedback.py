@@ -335,3 +335,11 @@ def test_values_may_be_any_real_numbers_and_no_others() -> None:
     for bad in (np.array([1 + 1j, 2]), ["1.5", 2.0], np.array(["1.5"])):
         with pytest.raises(bz.TellError, match="needs one real number per query"):
             bz.Values(bad)
+
+
+def test_errors_that_are_not_known_are_none_as_in_a_journal() -> None:
+    """A live run and its replay must not differ: a file holds no error of a failed query."""
+    found = bz.Values([1.0, np.nan, 2.0], [0.1, np.nan, np.inf]).stderr
+    np.testing.assert_array_equal(found, [0.1, np.nan, np.nan])
+    assert bz.Values([np.nan, 1.0], [np.nan, np.inf]).stderr is None
+    assert bz.Values([1.0], [0.0]).stderr == [0.0]
