@@ -104,14 +104,19 @@ from blackbox_zo.wrappers import Repeat as Repeat
 
 if _TYPE_CHECKING:
     from blackbox_zo.modules import Module as Module
+    from blackbox_zo.streaming import StreamedModule as StreamedModule
 
 
 def __getattr__(name: str) -> _Any:
-    """`Module` needs torch, and each door another package, which is imported when it is first used."""
+    """`Module` and `StreamedModule` need torch, and each door another package, which is imported when it is first used."""
     if name == "Module":
         from blackbox_zo.modules import Module
 
         return Module
+    if name == "StreamedModule":
+        from blackbox_zo.streaming import StreamedModule
+
+        return StreamedModule
     if name in ("nevergrad", "optuna", "ray", "sklearn"):
         from importlib import import_module
 

@@ -11,14 +11,14 @@ import torch
 
 from blackbox_zo.modules._select import plain_name
 
-__all__ = ["of_buffers", "of_parameters"]
+__all__ = ["digest_of", "of_buffers", "of_parameters"]
 
 
 def of_parameters(model: torch.nn.Module) -> Iterator[bytes]:
     """The digest of each parameter, in order."""
     tensors = [(plain_name(name), p) for name, p in model.named_parameters() if not p.is_meta]
     with ThreadPoolExecutor(2) as pool:  # hashing lets other threads run
-        yield from pool.map(lambda item: _exact(*item), tensors)
+        yield from pool.map(lambda item: digest_of(*item), tensors)
 
 
 def of_buffers(model: torch.nn.Module) -> Iterator[bytes]:
@@ -30,7 +30,7 @@ def of_buffers(model: torch.nn.Module) -> Iterator[bytes]:
     """
     for name, buffer, saved in _buffers(model):
         computed = not saved and (buffer.is_floating_point() or buffer.is_complex())
-        yield _rounded(name, buffer) if computed else _exact(name, buffer)
+        yield _rounded(name, buffer) if computed else digest_of(name, buffer)
 
 
 def _buffers(model: torch.nn.Module) -> Iterator[tuple[str, torch.Tensor, bool]]:
@@ -43,7 +43,8 @@ def _buffers(model: torch.nn.Module) -> Iterator[tuple[str, torch.Tensor, bool]]
                 yield plain_name(f"{prefix}.{name}".lstrip(".")), buffer, name not in part._non_persistent_buffers_set
 
 
-def _exact(name: str, t: torch.Tensor) -> bytes:
+def digest_of(name: str, t: torch.Tensor) -> bytes:
+    """The digest of a tensor, bit by bit."""
     # CRC-32, as it tells other weights as surely (a changed number always), at several times the speed of a hash
     check = zlib.crc32(t.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
     return hashlib.blake2b(f"{name}|{tuple(t.shape)}|{t.dtype}|{check}".encode(), digest_size=16).digest()

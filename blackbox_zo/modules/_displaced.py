@@ -27,7 +27,7 @@ from blackbox_zo.modules._tensors import (
 from blackbox_zo.randomness import SignTable
 from blackbox_zo.steps import Queries
 
-__all__ = ["Displaced", "Displacements"]
+__all__ = ["Displaced", "Displacements", "Passing"]
 
 LARGE = 1 << 16
 """Elements from which a parameter is displaced chunk by chunk rather than once for all queries."""
@@ -53,8 +53,12 @@ class Displaced:
     def __init__(self, block: Block, p: torch.Tensor, shared: Shared, unit: float, mask: Mask | None) -> None:
         self.block, self.p, self.shared, self.unit, self.mask = block, p.detach(), shared, unit, mask
         self.directions, self.index = shared.queries.directions, shared.queries.index
-        self.first = int(self.p.storage_offset())
         self.small = block.size < LARGE and len(block.shape) < 2  # all queries' values are kept at once
+
+    @property
+    def first(self) -> int:
+        """Where the parameter begins in its memory, in elements."""
+        return int(self.p.storage_offset())
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -226,6 +230,23 @@ class Displaced:
         return found[where].view(*ids.shape, width)
 
 
+class Passing(Displaced):
+    """A parameter whose memory comes and goes: it is looked at where it is used."""
+
+    @property
+    def p(self) -> torch.Tensor:  # type: ignore[override]
+        """What the parameter is now."""
+        return self._parameter.detach()
+
+    @p.setter
+    def p(self, _: torch.Tensor) -> None:
+        pass
+
+    def __init__(self, block: Block, p: torch.Tensor, shared: Shared, unit: float, mask: Mask | None) -> None:
+        self._parameter = p
+        super().__init__(block, p, shared, unit, mask)
+
+
 class Displacements:
     """All parameters that a step's queries displace.
 
@@ -253,7 +274,8 @@ class Displacements:
         for block in module.blocks:
             if queries.directions.touches(block):
                 p, unit = module.parameters[block.name], module.units[block.name]
-                hit = self.of[id(p)] = Displaced(block, p, shared, unit, module.masks.get(block.name))
+                kind = Passing if block.name in module.passing else Displaced
+                hit = self.of[id(p)] = kind(block, p, shared, unit, module.masks.get(block.name))
                 if hit.small and unit == 1.0 and hit.mask is None:
                     shared.vectors[block.name] = hit.p
 

@@ -20,6 +20,7 @@ import torch
 from torch.overrides import _get_current_function_mode_stack
 
 from blackbox_zo.modules._displaced import Displaced, Displacements
+from blackbox_zo.modules._forwards import instead
 from blackbox_zo.modules._rules import Stacked
 from blackbox_zo.modules._stacking import Family, mark
 
@@ -38,13 +39,8 @@ def routed(mode: Stacked) -> Iterator[None]:
     if model not in _found:
         _found[model] = [part for part in model.modules() if _is_known(part)]
     mine = [part for part in _found[model] if _can_route(part, mode.displacements)]
-    for part in mine:
-        part.__dict__["forward"] = _Forward(part, mode)
-    try:
+    with instead({part: _Forward(part, mode) for part in mine}):
         yield
-    finally:
-        for part in mine:
-            part.__dict__.pop("forward", None)
 
 
 def _is_known(part: torch.nn.Module) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -22,7 +22,7 @@ from blackbox_zo.modules._select import Select, select_parameters
 from blackbox_zo.steps import Step
 from blackbox_zo.variables import Variable
 
-__all__ = ["Module"]
+__all__ = ["KINDS", "Module", "bits_of"]
 
 MaskSpec: TypeAlias = float | Mapping[str, torch.Tensor] | Callable[[str, torch.Tensor], torch.Tensor]
 
@@ -66,6 +66,9 @@ class Module(Variable):
         (Block(name='0.bias', shape=(4,)), Block(name='1.bias', shape=(1,)))
     """
 
+    passing: Collection[str] = frozenset()
+    """Names of the parameters whose memory comes and goes while the model runs."""
+
     def __init__(
         self,
         model: torch.nn.Module,
@@ -103,15 +106,24 @@ class Module(Variable):
     @override
     def add_(self, step: Step) -> None:
         # In fp32 whatever the type of the parameters
+        move(step, self._moved(step, self.blocks), self.version if self.rounding == "stochastic" else None)
+        self.version += 1
+
+    def _moved(self, step: Step, blocks: Iterable[Block]) -> list[Moved]:
+        """The parameters of some blocks that a step changes."""
         moves, items = bool(np.any(step.w)), []
-        for block in self.blocks:
+        for block in blocks:
             name, along = block.name, moves and step.directions.touches(block)
             keep = 1.0 if name in self.undecayed else 1.0 - step.shrink
             if along or keep != 1.0:
                 p = self.parameters[name].detach()
                 items.append(Moved(block, p, keep, along, self.units[name], self.masks.get(name)))
-        move(step, items, self.version if self.rounding == "stochastic" else None)
-        self.version += 1
+        return items
+
+    def run_together(self, tasks: Sequence[Callable[[], Any]]) -> None:
+        """Run passes through the model, in any order; where weights come and go, each is fetched once for all."""
+        for task in tasks:
+            task()
 
     @override
     def settle(self) -> None:
@@ -125,13 +137,21 @@ class Module(Variable):
         each load computes again to three digits. It takes less than a second per gigabyte.
         """
         h = hashlib.blake2b(digest_size=8)
-        h.update(repr([(b.name, b.shape, self.units[b.name]) for b in self.blocks]).encode())
-        h.update(repr((sorted(self.undecayed), self.rounding)).encode())
-        h.update(repr([(n, m.describe()) for n, m in self.masks.items()]).encode())
+        h.update(self._about())
         for digest in of_parameters(self.model):
             h.update(digest)
+        return h.hexdigest() + self._of_buffers()
+
+    def _about(self) -> bytes:
+        """What is selected, for `fingerprint`."""
+        about = repr([(b.name, b.shape, self.units[b.name]) for b in self.blocks])
+        about += repr((sorted(self.undecayed), self.rounding))
+        return (about + repr([(n, m.describe()) for n, m in self.masks.items()])).encode()
+
+    def _of_buffers(self) -> str:
+        """The buffers, for `fingerprint`."""
         buffers = b"".join(of_buffers(self.model))
-        return h.hexdigest() + (f"+{hashlib.blake2b(buffers, digest_size=8).hexdigest()}" if buffers else "")
+        return f"+{hashlib.blake2b(buffers, digest_size=8).hexdigest()}" if buffers else ""
 
     @override
     def describe(self) -> dict[str, Any]:
@@ -141,7 +161,7 @@ class Module(Variable):
     @override
     def state(self) -> dict[str, Any]:
         """The chosen parameters as arrays of their bits, by name."""
-        return {name: _bits(p).copy() for name, p in self.parameters.items()}
+        return {name: bits_of(p).copy() for name, p in self.parameters.items()}
 
     @torch.no_grad()
     @override
@@ -152,7 +172,7 @@ class Module(Variable):
             ValueError: A parameter is missing or has another shape or type.
         """
         for name, p in self.parameters.items():
-            mine = _bits(p)
+            mine = bits_of(p)
             theirs = state.get(name)
             if theirs is None or np.shape(theirs) != mine.shape or theirs.dtype != mine.dtype:
                 raise ValueError(f"The state has no parameter {name!r} of this model's shape and type.")
@@ -164,7 +184,7 @@ class Module(Variable):
     @override
     def arrays(self) -> dict[str, Array]:
         """The chosen parameters in their own types, by name; one of them at a time is copied from its device."""
-        kinds = {name: _KINDS.get(p.dtype) for name, p in self.parameters.items()}
+        kinds = {name: KINDS.get(p.dtype) for name, p in self.parameters.items()}
         if wrong := next((name for name, kind in kinds.items() if kind is None), None):
             raise TypeError(f"its parameter {wrong!r} is of type {self.parameters[wrong].dtype}")
         return {name: Array(str(kinds[name]), tuple(p.shape), partial(_bits, p)) for name, p in self.parameters.items()}
@@ -173,10 +193,10 @@ class Module(Variable):
     @override
     def read(self, stored: StoredArrays, version: int) -> None:
         for name, p in self.parameters.items():
-            if name not in stored or stored.kind(name) != (_KINDS.get(p.dtype), tuple(p.shape)):
+            if name not in stored or stored.kind(name) != (KINDS.get(p.dtype), tuple(p.shape)):
                 raise ValueError(f"it has no parameter {name!r} of this model's shape and type")
         here = {name: p for name, p in self.parameters.items() if p.device.type == "cpu"}
-        stored.into({name: _bits(p) for name, p in here.items()})
+        stored.into({name: bits_of(p) for name, p in here.items()})
         for name, p in self.parameters.items():
             if name in here:
                 p.view(-1)[:0].zero_()  # tells torch, and who remembers what p was, that it has changed
@@ -185,11 +205,11 @@ class Module(Variable):
         self.version = version
 
 
-_KINDS = {torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
+KINDS = {torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
 """How files call the types of parameters."""
 
 
-def _bits(p: torch.Tensor) -> np.ndarray[Any, Any]:
+def bits_of(p: torch.Tensor) -> np.ndarray[Any, Any]:
     """The parameter as an array; 16-bit types, which numpy lacks in part, as int16."""
     t = p.detach().cpu().contiguous()
     return (t.view(torch.int16) if t.element_size() == 2 else t).numpy()

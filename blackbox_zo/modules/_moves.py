@@ -17,7 +17,7 @@ from blackbox_zo.modules._signs import Small, factors_of, rows_of
 from blackbox_zo.modules._tensors import GRAIN, Buffers, add_direction_, grains, row_chunks
 from blackbox_zo.steps import Step
 
-__all__ = ["Moved", "move"]
+__all__ = ["Moved", "Mover", "move"]
 
 
 @dataclass(frozen=True)
@@ -61,10 +61,18 @@ def move(step: Step, items: Sequence[Moved], version: int | None) -> None:
             nearest.
     """
     with full_precision():
-        _Move(step, items, version).make(items)
+        Mover(step, items, version).make(items)
 
 
-class _Move:
+class Mover:
+    """Adds a step to parameters, to some of them at a time or to all at once.
+
+    Args:
+        step: The step.
+        items: All parameters that it moves.
+        version: As in `move`.
+    """
+
     def __init__(self, step: Step, items: Sequence[Moved], version: int | None) -> None:
         self.step, self.buffers = step, Buffers()
         self.small: dict[tuple[torch.device, bool], Small] = {}

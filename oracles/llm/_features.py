@@ -12,6 +12,7 @@ from torch.overrides import TorchFunctionMode
 
 from blackbox_zo._typing import override
 from blackbox_zo.modules._devices import is_coarse
+from blackbox_zo.modules._forwards import instead
 from blackbox_zo.modules._scratch import leaves_of
 from blackbox_zo.modules._stacking import Place, mark, take_rows
 from oracles.llm._passes import is_out_of_memory
@@ -150,13 +151,8 @@ class Features:
             return like(self.output, rows)
 
         layers = self.trunk.layers[: self.cut]
-        try:
-            for layer in layers:
-                layer.forward = last if layer is layers[-1] else skip
+        with instead({layer: last if layer is layers[-1] else skip for layer in layers}):
             yield
-        finally:
-            for layer in layers:
-                layer.__dict__.pop("forward", None)
 
 
 def _tensor_of(output: Any) -> torch.Tensor | None:

@@ -11,6 +11,7 @@ import torch
 from torch.nn import functional as F
 
 from blackbox_zo.modules._devices import is_coarse
+from blackbox_zo.modules._forwards import instead
 from oracles.llm._passes import is_out_of_memory
 
 __all__ = ["output_head", "scores_of"]
@@ -80,8 +81,5 @@ def _only(head: torch.nn.Linear, token_ids: Sequence[int]) -> Iterator[None]:
         bias = None if head.bias is None else F.embedding(ids, head.bias[:, None])[:, 0]
         return F.linear(hidden, F.embedding(ids, head.weight), bias)  # if displaced, embedding makes these rows only
 
-    head.forward = forward  # type: ignore[method-assign, assignment]
-    try:
+    with instead({head: forward}):
         yield
-    finally:
-        del head.forward

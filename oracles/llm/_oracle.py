@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Literal, NamedTuple, TypeAlias, cast
 
 import numpy as np
@@ -348,17 +349,26 @@ class LossOracle(Oracle):
         """The losses of the rows (n, m) that each query sees, same shape; passes shrink when memory runs out."""
         n, m = rows.shape
 
+        def one(out: Floats, which: slice, part: slice) -> None:
+            taken = rows[which, part]
+            out[which, part] = sweep(Part(batch, owned, taken, features), displacements, which)
+            self.forwards += taken.numel()
+
         def work(most: int) -> Floats:
             out = np.empty((n, m))
             if owned.mixes:
                 most = max(most, m) if self.passes.limit is None else most
                 if most < m:
                     self._refuse_parts(owned)
+            tasks = []
             for which, part in self.passes.plan(n, m, most, sweep.together):
-                taken = rows[which, part]
-                self.passes.used = taken.numel()
-                out[which, part] = sweep(Part(batch, owned, taken, features), displacements, which)
-                self.forwards += taken.numel()
+                self.passes.used = max(self.passes.used, rows[which, part].numel())
+                tasks.append(partial(one, out, which, part))
+            if displacements is None:
+                for task in tasks:
+                    task()
+            else:
+                displacements.module.run_together(tasks)
             return out
 
         read = shorter(batch) if features is None else features.inputs(batch)

@@ -1,0 +1,90 @@
+"""Which entries stay in memory, and how much the others need."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from blackbox_zo.streaming._units import Entry
+
+__all__ = ["Plan", "in_bytes", "planned"]
+
+_UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12,
+          "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}  # fmt: skip
+
+
+class Plan:
+    """What a budget allows.
+
+    Attributes:
+        kept: Numbers of the entries that stay.
+        ring: Bytes for those that come and go.
+        total: Bytes of everything.
+    """
+
+    def __init__(self, fixed: int, order: Sequence[Entry], kept: set[int]) -> None:
+        self.kept = kept
+        passing = [entry.nbytes for entry in order if entry.number not in kept]
+        self.ring = _ring(passing)
+        self.total = fixed + self.ring + sum(e.nbytes for e in set(order) if e.number in kept)
+
+
+def planned(fixed: int, order: Sequence[Entry], budget: int | None) -> Plan:
+    """Keep as many entries as a budget allows, at even distances, so that each fetch has passes to hide behind.
+
+    Args:
+        fixed: Bytes of what always stays.
+        order: The entries in the order in which they are needed; some may be needed twice.
+        budget: In bytes; none keeps none.
+
+    Raises:
+        ValueError: The budget is too small for any two entries that follow each other.
+    """
+    plan = Plan(fixed, order, set())
+    if budget is None:
+        return plan
+    if plan.total > budget:
+        raise ValueError(
+            f"`budget` of {_said(budget)} is too small: two blocks and what always stays take {_said(plan.total)}. "
+            f'Give at least budget="{-(-plan.total // 2**20)}MiB".'
+        )
+    for entry in _spread(sorted(set(order), key=lambda e: e.number), order):
+        more = Plan(fixed, order, plan.kept | {entry.number})
+        if more.total <= budget:
+            plan = more
+    return plan
+
+
+def _spread(entries: list[Entry], order: Sequence[Entry]) -> list[Entry]:
+    """Those needed twice first, then halves, quarters and so on of the others."""
+    twice = [e for e in entries if order.count(e) > 1]
+    once = [e for e in entries if e not in twice]
+    bits = max(1, len(once).bit_length())
+    turned = sorted(range(len(once)), key=lambda i: int(f"{i:0{bits}b}"[::-1], 2))
+    return [*twice, *(once[i] for i in turned)]
+
+
+def _ring(sizes: Sequence[int]) -> int:
+    if len(sizes) < 2:
+        return sum(sizes)
+    return max(a + b for a, b in zip(sizes, [*sizes[1:], sizes[0]], strict=True))
+
+
+def in_bytes(size: int | str | None) -> int | None:
+    """A size such as "2GiB", or a number of bytes.
+
+    Raises:
+        ValueError: It is no size.
+    """
+    if size is None or isinstance(size, int):
+        if size is not None and size <= 0:
+            raise ValueError(f"`budget` must be positive, got {size}.")
+        return size
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-zA-Z]*)\s*", size)
+    if not found or found[2].lower() not in _UNITS or not float(found[1]):
+        raise ValueError(f'`budget` must be a size such as "2GiB" or "500MB", got {size!r}.')
+    return int(float(found[1]) * _UNITS[found[2].lower()])
+
+
+def _said(size: int) -> str:
+    return f"{size / 2**30:.2f} GiB" if size >= 2**30 else f"{size / 2**20:.1f} MiB"

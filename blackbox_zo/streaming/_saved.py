@@ -1,0 +1,46 @@
+"""All weights of a streamed model in a folder, written one parameter at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from blackbox_zo._arrays import Array, write_arrays
+from blackbox_zo.modules._module import KINDS, bits_of
+
+if TYPE_CHECKING:
+    from blackbox_zo.streaming._module import StreamedModule
+
+__all__ = ["save_streamed"]
+
+
+def save_streamed(
+    x: StreamedModule, own: Callable[..., Any], folder: str | Path, state_dict: Any = None, **more: Any
+) -> None:
+    """`save_pretrained` of a streamed model: the configuration, and one safetensors file.
+
+    Args:
+        x: The variable.
+        own: The model's own `save_pretrained`, which is asked where other weights are given.
+        folder: Is made.
+        state_dict: Other weights.
+        more: For `own`.
+    """
+    if state_dict is not None:
+        own(folder, state_dict=state_dict, **more)
+        return
+    to, model = Path(folder), x.model
+    to.mkdir(parents=True, exist_ok=True)
+
+    def get(name: str) -> Any:
+        return bits_of(dict(x.whole({name: None}))[name])
+
+    arrays = {n: Array(KINDS[p.dtype], tuple(p.shape), lambda n=n: get(n)) for n, p in model.named_parameters()}
+    kept = model.state_dict()
+    arrays |= {n: Array(KINDS[b.dtype], tuple(b.shape), lambda b=b: bits_of(b))
+               for n, b in model.named_buffers() if n in kept and b.dtype in KINDS}  # fmt: skip
+    write_arrays(to / "model.safetensors", arrays, {})
+    model.config.save_pretrained(to)
+    if getattr(model, "generation_config", None) is not None:
+        model.generation_config.save_pretrained(to)
