@@ -108,7 +108,7 @@ if _TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> _Any:
-    """`Module` and `StreamedModule` need torch, and each door another package, which is imported when it is first used."""
+    """`Module` and `StreamedModule` need torch, each door another package; they are imported when first used."""
     if name == "Module":
         from blackbox_zo.modules import Module
 

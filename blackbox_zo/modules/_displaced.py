@@ -233,8 +233,8 @@ class Displaced:
 class Passing(Displaced):
     """A parameter whose memory comes and goes: it is looked at where it is used."""
 
-    @property
-    def p(self) -> torch.Tensor:  # type: ignore[override]
+    @property  # type: ignore[explicit-override]
+    def p(self) -> torch.Tensor:
         """What the parameter is now."""
         return self._parameter.detach()
 

@@ -187,7 +187,9 @@ class Module(Variable):
         kinds = {name: KINDS.get(p.dtype) for name, p in self.parameters.items()}
         if wrong := next((name for name, kind in kinds.items() if kind is None), None):
             raise TypeError(f"its parameter {wrong!r} is of type {self.parameters[wrong].dtype}")
-        return {name: Array(str(kinds[name]), tuple(p.shape), partial(_bits, p)) for name, p in self.parameters.items()}
+        return {
+            name: Array(str(kinds[name]), tuple(p.shape), partial(bits_of, p)) for name, p in self.parameters.items()
+        }
 
     @torch.no_grad()
     @override

@@ -121,7 +121,7 @@ def read_into(handle: int, out: torch.Tensor, at: int, path: Path) -> None:
     Raises:
         OSError: They cannot be read, or the file is too short.
     """
-    view, done = memoryview(out.view(torch.uint8).numpy()), 0
+    view, done = out.view(torch.uint8).numpy().data, 0
     while done < len(view):
         n = os.preadv(handle, [view[done : done + (1 << 30)]], at + done)
         if not n:

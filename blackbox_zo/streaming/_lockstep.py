@@ -24,9 +24,9 @@ class _Task(threading.Thread):
         self.lockstep, self.work = lockstep, work
         self.turn = threading.Semaphore(0)
         self.gate: Any = None
-        self.done, self.error = False, None
+        self.done = False
+        self.error: BaseException | None = None
         self.grad = torch.is_grad_enabled()
-        self.error: BaseException | None
 
     @override
     def run(self) -> None:

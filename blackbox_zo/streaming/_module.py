@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import mmap
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -15,7 +14,6 @@ import torch
 
 from blackbox_zo._arrays import Array, StoredArrays
 from blackbox_zo._typing import override
-from blackbox_zo.directions import Block
 from blackbox_zo.modules._digest import digest_of
 from blackbox_zo.modules._module import KINDS, Module, bits_of
 from blackbox_zo.modules._moves import Mover
@@ -65,10 +63,10 @@ class StreamedModule(Module):
     ) -> None:
         self.windows, self.store, self.plan, self.merge_every = windows, store, plan, merge_every
         self.entries = list(dict.fromkeys(window.entry for window in windows))
-        passing = {name: entry for entry in self.entries for name in entry.names}
+        self.entry_of = {name: entry for entry in self.entries for name in entry.names}
         super().__init__(model, **arguments)  # memory is there for what comes and goes, but none of it is touched
-        self.passing = passing
-        self.staying = tuple(b for b in self.blocks if b.name not in passing)
+        self.passing = frozenset(self.entry_of)
+        self.staying = tuple(b for b in self.blocks if b.name not in self.passing)
         self.searched = {e.number: tuple(b for b in self.blocks if b.name in e.names) for e in self.entries}
         self.pending = Pending(self.blocks)
         self.kept = {e.number: torch.empty(0) for e in self.entries if e.number in plan.kept}
@@ -87,8 +85,8 @@ class StreamedModule(Module):
             self.handles.append(window.module.register_forward_pre_hook(arrive, prepend=True, with_kwargs=True))
             if window.rows:
                 self.handles.append(window.module.register_forward_hook(partial(self._gone, window), always_call=True))
-        self._save = model.save_pretrained
-        model.save_pretrained = partial(save_streamed, self, self._save)  # type: ignore[assignment]
+        whole: Any = model
+        whole.save_pretrained = partial(save_streamed, self, whole.save_pretrained)
 
     @classmethod
     def from_pretrained(
@@ -142,7 +140,9 @@ class StreamedModule(Module):
         if isinstance(mask, float):
             raise ValueError("`StreamedModule(mask=...)` cannot be a share: its threshold needs all weights at once.")
         if weights is not None and store == "host":
-            raise ValueError("`StreamedModule(weights=...)` is a folder for store='disk'; the host's memory needs none.")
+            raise ValueError(
+                "`StreamedModule(weights=...)` is a folder for store='disk'; the host's memory needs none."
+            )
         size, path = in_bytes(budget), Path(folder).expanduser()
         model, base = hollow_model(path, dtype), Checkpoint(path)
         try:
@@ -339,7 +339,7 @@ class StreamedModule(Module):
             name = plain_name(name)
             if names is None or name in names:
                 if name in self.passing:
-                    self.open(self.passing[name])
+                    self.open(self.entry_of[name])
                 yield name, p.detach()
 
     @override
@@ -426,7 +426,9 @@ class StreamedModule(Module):
         kept = len(self.plan.kept)
         if kept == len(self.entries):
             return f"all {kept} blocks and tables fit into the budget and stay in memory: nothing is streamed"
-        return f"{kept} of {len(self.entries)} blocks and tables stay in memory, {self.plan.total / 2**20:,.0f} MiB in all"
+        return (
+            f"{kept} of {len(self.entries)} blocks and tables stay in memory, {self.plan.total / 2**20:,.0f} MiB in all"
+        )
 
 
 def _fill(p: torch.nn.Parameter, array: Any) -> None:

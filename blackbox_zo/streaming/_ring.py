@@ -44,9 +44,7 @@ class Ring:
         fetches: Entries read so far, by number.
     """
 
-    def __init__(
-        self, store: Store, size: int, order: Sequence[Entry], chains: Callable[[], Sequence[bytes]]
-    ) -> None:
+    def __init__(self, store: Store, size: int, order: Sequence[Entry], chains: Callable[[], Sequence[bytes]]) -> None:
         self.store, self.chains = store, chains
         self.memory = torch.empty(size, dtype=torch.uint8)
         self.ends = (_End(), _End())
@@ -121,14 +119,12 @@ class Ring:
         if other.entry is not None and other is not self.using and entry.nbytes + other.entry.nbytes > len(self.memory):
             other.entry = None
         first = 0 if end is self.ends[0] else len(self.memory) - entry.nbytes
-        before = [e.fetched for e in self.ends if e.fetched] + [e.written for e in self.ends if e.written]
-        if other is self.using:
-            before = [end.fetched, end.written]  # type: ignore[list-item]
+        before = [f for e in ((end,) if other is self.using else self.ends) for f in (e.fetched, e.written)]
         end.entry, end.memory = entry, self.memory[first : first + entry.nbytes]
         end.fetched, end.written = self.reader.submit(self._fetch, entry, end.memory, before), None
         return end
 
-    def _fetch(self, entry: Entry, memory: torch.Tensor, before: Sequence[Future[object] | None]) -> int:
+    def _fetch(self, entry: Entry, memory: torch.Tensor, before: Sequence[Future[int] | Future[None] | None]) -> int:
         for future in (*before, self.writes.get(entry.number)):
             if future is not None and not future.cancelled():
                 future.exception()  # who asked for it will see it

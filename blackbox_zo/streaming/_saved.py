@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,15 +31,16 @@ def save_streamed(
     if state_dict is not None:
         own(folder, state_dict=state_dict, **more)
         return
-    to, model = Path(folder), x.model
+    to = Path(folder)
+    model: Any = x.model
     to.mkdir(parents=True, exist_ok=True)
 
     def get(name: str) -> Any:
         return bits_of(dict(x.whole({name: None}))[name])
 
-    arrays = {n: Array(KINDS[p.dtype], tuple(p.shape), lambda n=n: get(n)) for n, p in model.named_parameters()}
+    arrays = {n: Array(KINDS[p.dtype], tuple(p.shape), partial(get, n)) for n, p in model.named_parameters()}
     kept = model.state_dict()
-    arrays |= {n: Array(KINDS[b.dtype], tuple(b.shape), lambda b=b: bits_of(b))
+    arrays |= {n: Array(KINDS[b.dtype], tuple(b.shape), partial(bits_of, b))
                for n, b in model.named_buffers() if n in kept and b.dtype in KINDS}  # fmt: skip
     write_arrays(to / "model.safetensors", arrays, {})
     model.config.save_pretrained(to)

@@ -152,7 +152,9 @@ class DiskStore(Store):
             fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             os.close(self.lock)
-            raise StoreError(f"The weights in '{self.folder}' are in use by another process, or opened twice.") from None
+            raise StoreError(
+                f"The weights in '{self.folder}' are in use by another process, or opened twice."
+            ) from None
         try:
             self._open()
         except BaseException:
@@ -218,7 +220,7 @@ class DiskStore(Store):
                     "the journal of that run, or another folder."
                 )
             read_into(self.handles[entry.number], out, self._at(entry, slot), self._path(entry))
-            if (entry.number, slot) in self.checked or zlib.crc32(memoryview(out.numpy())) == record.check:
+            if (entry.number, slot) in self.checked or zlib.crc32(out.numpy().data) == record.check:
                 self.checked.add((entry.number, slot))
                 return version
             damaged = f"the checksum of version {version} in '{self._path(entry)}' is wrong"
@@ -251,7 +253,7 @@ class DiskStore(Store):
             slot = min((0, 1), key=lambda s: -1 if records[s] is None else records[s].version)  # type: ignore[union-attr]
             records[slot] = None
             _write(handle, bytes(RECORD.size), slot * PLACE)
-            data = memoryview(memory.numpy())
+            data = memory.numpy().data
             _write(handle, data, self._at(entry, slot))
             head = RECORD.pack(MAGIC, version, chain, zlib.crc32(data), 0)[:-4]
             _write(handle, head + zlib.crc32(head).to_bytes(4, "little"), slot * PLACE)

@@ -119,9 +119,7 @@ def _stacks(model: torch.nn.Module, given: Sequence[str] | None) -> dict[str, An
     return found
 
 
-def _tables(
-    model: torch.nn.Module, names: dict[int, str], owners: dict[int, int]
-) -> tuple[list[Window], list[Window]]:
+def _tables(model: torch.nn.Module, names: dict[int, str], owners: dict[int, int]) -> tuple[list[Window], list[Window]]:
     """Windows of modules outside the blocks with large matrices of their own: embeddings, then others."""
     entries, before, after = dict[int, Entry](), list[Window](), list[Window]()
     for _, module in model.named_modules():

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import nullcontext
+from functools import partial
 from typing import Any
 
 import torch
@@ -42,6 +43,7 @@ class Evaluator:
         module: Module | None = None,
     ) -> None:
         batches = batches.batches(16) if isinstance(batches, Examples) else batches
+        self.module = module
         self.model, self.batches = model, list(batches)  # a `DataLoader` may shuffle, and features are kept by number
         self.runs = [measures] if callable(measures) else [_named(n, measure) for n, measure in measures.items()]
         self.searched = {} if module is None else {id(p): name for name, p in module.parameters.items()}
@@ -54,7 +56,8 @@ class Evaluator:
     @torch.no_grad()
     def __call__(self) -> dict[str, float]:
         """The mean of each measure over all examples, in fp64."""
-        sums: dict[str, float] = {}
+        found: list[Mapping[str, float]] = []
+        tasks: list[Callable[[], object]] = []
         training = self.model.training
         self.model.eval()
         try:
@@ -65,10 +68,20 @@ class Evaluator:
                 elif number not in self.kept:
                     self.kept[number] = self.caches[number].of(self.searched, batch)
                 for which in range(len(self.runs)):
-                    for name, total in self._sums(which, batch, self._usable(which, number, batch)).items():
-                        sums[name] = sums.get(name, 0.0) + total
+                    for some in self._sums(which, batch, self._usable(which, number, batch)):
+                        tasks.append(partial(_into, found, len(found), some))
+                        found.append({})
+            if self.module is None:
+                for task in tasks:
+                    task()
+            else:
+                self.module.run_together(tasks)
         finally:
             self.model.train(training)
+        sums: dict[str, float] = {}
+        for values in found:
+            for name, total in values.items():
+                sums[name] = sums.get(name, 0.0) + total
         count = sum(map(batch_size, self.batches))
         return {name: total / count for name, total in sums.items()}
 
@@ -79,18 +92,24 @@ class Evaluator:
             self.usable[which] = is_faithful(features, self.model, _first(self.runs[which]), batch)
         return features if self.usable.get(which) else None
 
-    def _sums(self, which: int, batch: Any, features: Features | None) -> dict[str, float]:
-        """The sum over a batch of each value of one measure function."""
-        size, sums = batch_size(batch), dict[str, float]()
-        passes = Passes(None)
-        for _, some in passes.plan(1, size, passes.examples(shorter(batch), size)):
+    def _sums(self, which: int, batch: Any, features: Features | None) -> Iterator[Callable[[], Mapping[str, float]]]:
+        """Passes over parts of a batch, each of which gives the sum of each value of one measure function."""
+        size = batch_size(batch)
+
+        def some_sums(some: slice) -> Mapping[str, float]:
             rows = torch.arange(some.start, some.stop)
             part = take_rows(batch, rows, size, lambda t: t)
             with nullcontext() if features is None else features.instead(rows):
                 found = self.runs[which](self.model, part)
-            for name, values in found.items():
-                sums[name] = sums.get(name, 0.0) + float(per_example(values, len(rows), mean_too=True).sum())
-        return sums
+            return {n: float(per_example(values, len(rows), mean_too=True).sum()) for n, values in found.items()}
+
+        passes = Passes(None)
+        for _, some in passes.plan(1, size, passes.examples(shorter(batch), size)):
+            yield partial(some_sums, some)
+
+
+def _into(found: list[Mapping[str, float]], place: int, make: Callable[[], Mapping[str, float]]) -> None:
+    found[place] = make()
 
 
 def _named(name: str, measure: Measure) -> Callable[[torch.nn.Module, Any], Mapping[str, torch.Tensor]]:

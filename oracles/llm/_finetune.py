@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -268,7 +269,7 @@ def finetune(
     return FineTune(model, reports, search, tuning.oracle, stopped)
 
 
-def replay(journal: str | Path | JournalReader, model: torch.nn.Module, steps: int | None = None) -> Module:
+def replay(journal: str | Path | JournalReader, model: torch.nn.Module | Module, steps: int | None = None) -> Module:
     """Give a base model the weights of a run after some step, from the journal and the snapshots beside it.
 
     The newest snapshot that is early enough is loaded, and only the moves after it are made again.
@@ -276,7 +277,7 @@ def replay(journal: str | Path | JournalReader, model: torch.nn.Module, steps: i
     Args:
         journal: The journal of the run, or a reader of it. It is only read.
         model: The model with the weights that the run began with. They are changed in place. If the run made an
-            adapter (`--select lora`), the adapter is made again.
+            adapter (`--select lora`), the adapter is made again. Or a `StreamedModule` with the run's selection.
         steps: Number of moves to replay; None replays all.
 
     Returns:
@@ -294,7 +295,12 @@ def replay(journal: str | Path | JournalReader, model: torch.nn.Module, steps: i
     arguments = {name: rebuild(value, _none) for name, value in described.items() if name != "name"}
     if isinstance(arguments["select"], tuple):
         arguments["select"] = list(arguments["select"])
-    module = Module(adapted_as(model, header), **arguments)
+    if isinstance(model, Module):
+        module = model
+        if json.loads(json.dumps(module.describe())) != described or module.version:
+            raise JournalError(f"'{journal}' searched {described}, not {module.describe()}; make the module as it was.")
+    else:
+        module = Module(adapted_as(model, header), **arguments)
     if not same_start(header["start"], module.fingerprint()):
         raise JournalError(f"Journal '{journal}' started from weights other than this model's. Give its base model.")
     estimator, rule = (rebuild(header[name], find_public) for name in ("estimator", "rule"))

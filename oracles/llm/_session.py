@@ -22,6 +22,7 @@ from oracles.llm._off_task import OFF_TASK
 from oracles.llm._probe import PROBED, probe
 from oracles.llm._room import there
 from oracles.llm._settings import Settings
+from oracles.llm._streaming import Streaming
 from oracles.llm._tally import Pace, TuningTally, memory
 from oracles.llm._task import Task, fingerprint, task_of
 from oracles.llm._validations import best_step, deciding, in_words, validations
@@ -53,7 +54,20 @@ class TuningSession(Session):
         if given.save is None:
             self.unkept = "Nothing was saved: --save DIR saves the weights, --journal FILE the run."
         _check_there(given)
-        self.model, self.tokenizer = load(given.model, given.dtype, given.device or "auto")
+        self.streamed: Streaming | None = None
+        if given.stream is None:
+            self.model, self.tokenizer = load(given.model, given.dtype, given.device or "auto")
+        else:
+            self.streamed = Streaming(given, chosen.select)
+            self.model, self.tokenizer = self.streamed.variable.model, self.streamed.tokenizer
+        try:
+            self._prepare(settings)
+        except BaseException:
+            self._end()
+            raise
+
+    def _prepare(self, settings: dict[str, Any]) -> None:
+        chosen, given = self.chosen, self.given
         self.task = task_of(chosen, self.tokenizer, _context(self.model, self.tokenizer))
         size = min(given.batch_size, len(self.task.train))
         self.tally = TuningTally(given.steps)
@@ -62,7 +76,11 @@ class TuningSession(Session):
         try:
             if chosen.select == "lora" and not has_adapter(self.model):
                 self.model, self.adapter = adapted(self.model, chosen.lora, given.seed)
-            module = Module(self.model, chosen.select, given.mask, no_decay=given.no_decay)
+            module = (
+                self.streamed.variable
+                if self.streamed is not None
+                else Module(self.model, chosen.select, given.mask, no_decay=given.no_decay)
+            )
         except ValueError as error:
             raise BadInput(f"--select {chosen.select!r}: {error}") from error
         except ModuleNotFoundError as error:  # peft
@@ -96,6 +114,16 @@ class TuningSession(Session):
         self.search = self.tuning.search
         self.begun_at = self.search.moves
 
+    def _end(self) -> None:
+        if self.streamed is not None:
+            self.streamed.variable.close()
+
+    @override
+    def close(self) -> None:
+        """Close the journal, and remove what streamed weights have left."""
+        super().close()
+        self._end()
+
     @override
     def introduction(self) -> Iterator[str]:
         """The searched parameters and the rows."""
@@ -103,6 +131,8 @@ class TuningSession(Session):
         every = sum(p.numel() for p in self.model.parameters())
         rows = f"{len(self.task.train):,} rows to learn from, {len(self.task.validation):,} to validate on"
         yield f"{self.chosen.model_name}: {searched:,} of {every:,} parameters searched; {rows}{_place(self.model)}"
+        if self.streamed is not None:
+            yield f"Streaming from the {self.given.stream}: {self.streamed.variable}."
         yield from self.task.notes
         yield from self._probed()
         if self.tuning.rescheduled and self.begun_at < self.given.steps:

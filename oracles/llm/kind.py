@@ -51,6 +51,12 @@ class FineTuneKind(Kind):
                 device,
                 metavar="DEVICE",
             ),
+            option(
+                "--stream",
+                "finetune runs: read the weights block by block, as in a run with --stream",
+                choices=("disk", "host"),
+            ),
+            option("--budget", "finetune runs: memory for weights with --stream", metavar="SIZE"),
         )
     }
     decided: ClassVar[Mapping[str, str]] = {
@@ -103,6 +109,9 @@ class FineTuneKind(Kind):
         from oracles.llm._finetune import replay
         from oracles.llm._session import load
 
+        if given.stream is not None:
+            yield from self._streamed(reader, given, base, dtype)
+            return
         there = (header.get("settings") or {}).get("device", "cpu")
         model, tokenizer = load(base, dtype, given.device or ("cpu" if there == "cpu" else "auto"))
         tokenizer.chat_template = (header.get("settings") or {}).get("chat_template") or tokenizer.chat_template
@@ -116,6 +125,18 @@ class FineTuneKind(Kind):
         check_kept(model, module.parameters, str(module.describe()["select"]))
         save(model, tokenizer, given.output)
         yield f"{given.output}: {base} after step {module.version} of {reader.path}"
+
+    def _streamed(self, reader: JournalReader, given: argparse.Namespace, base: str, dtype: str) -> Iterator[str]:
+        from oracles.llm._finetune import replay
+        from oracles.llm._streaming import Streaming
+
+        streaming = Streaming.of(reader.header, given, base, dtype)
+        with streaming.variable as module:
+            try_saving(module.model, streaming.tokenizer, given.output, "--output")
+            with told():
+                replay(reader, module, given.step)
+            save(module.model, streaming.tokenizer, given.output)
+            yield f"{given.output}: {base} after step {module.version} of {reader.path}"
 
 
 def _horizon(given: argparse.Namespace) -> int | None:

@@ -17,7 +17,7 @@ from oracles._files import appearing_folder
 from oracles.llm._adapters import base_name, is_adapter, load_adapter
 from oracles.llm._room import chosen_device, need_of
 
-__all__ = ["cache_folder", "converted", "gguf_in_package", "load_model", "once"]
+__all__ = ["cache_folder", "converted", "gguf_in_package", "load_model", "load_tokenizer", "local_folder", "once"]
 
 _DTYPES = ("float32", "bfloat16", "float16", "float64")
 _FORMAT = 1  # of converted folders; change it to convert again
@@ -82,6 +82,42 @@ def _found(name: str | os.PathLike[str], dtype: str, device: str) -> tuple[Any, 
             f"Model {text!r} is not a local path and could not be loaded from the model hub: {reason} "
             "Check the spelling, or give a folder or a .gguf file."
         ) from error
+
+
+def local_folder(name: str | os.PathLike[str]) -> Path:
+    """The folder with the files of a model: its own, that of a converted GGUF file, or one of the hub's cache.
+
+    Raises:
+        FileNotFoundError: The path does not exist, or the folder holds no model.
+        ValueError: It holds an adapter, or the hub has no such model.
+        ModuleNotFoundError: The package is not installed.
+    """
+    text = os.fspath(name)
+    if text.startswith("package:"):
+        return converted(gguf_in_package(text.removeprefix("package:")))
+    path = Path(text).expanduser()
+    if path.suffix == ".gguf":
+        return converted(path)
+    if path.is_dir():
+        if is_adapter(path):
+            raise ValueError(f"'{text}' holds an adapter; give the folder of a whole model.")
+        return path
+    if isinstance(name, os.PathLike) or _is_path(text):
+        raise FileNotFoundError(f"Model {text!r} does not exist; check the path.")
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(text, allow_patterns=["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]))
+    except Exception as error:  # whatever the hub and the network raise
+        reason = str(error).strip().partition("\n")[0]
+        raise ValueError(f"Model {text!r} is not a local path and could not be fetched: {reason}") from error
+
+
+def load_tokenizer(folder: Path) -> Any:
+    """The tokenizer in a model's folder."""
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(str(folder))
 
 
 def gguf_in_package(name: str) -> Path:

@@ -214,6 +214,25 @@ OPTIONS: Table = {
             decides=True,
         ),
     ),
+    "models that do not fit into memory": (
+        option(
+            "--stream", "read the weights block by block: from the model's files on the disk, or from the host's "
+            "memory; the numbers are the same", choices=("disk", "host"),
+        ),
+        option(
+            "--budget", "memory for weights with --stream, such as 2GiB; default: what two blocks need",
+            metavar="SIZE",
+        ),
+        option(
+            "--stream-to", "folder for the weights that --stream disk moves, up to twice the model's size; a resumed "
+            "run finds them there; default: a temporary one",
+            expanded, metavar="DIR",
+        ),
+        option(
+            "--log-structured", "with --stream: write each block back after 16 moves only, and make those again "
+            "whenever it is read", action="store_true",
+        ),
+    ),
     "validation and output": (
         option("--no-probe", "leave out the classifier on the frozen model that runs with --labels are compared with",
                action="store_true"),
