@@ -95,7 +95,8 @@ class Displaced:
             factors = self.shared.along(table, self.p.device, dtype)
             return factors[:, b if which else a].view(len(factors), rank, -1)
         factor = self.factor(which, dtype)
-        chosen = factor.expand(len(self.index), -1, -1) if len(factor) == 1 else factor[self.index]
+        index = torch.tensor(self.index, device=factor.device)  # numpy's is read-only, of which torch warns
+        chosen = factor.expand(len(index), -1, -1) if len(factor) == 1 else factor[index]
         return chosen * self.far_on(chosen)[:, None, None]
 
     @cached_property

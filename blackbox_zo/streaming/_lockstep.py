@@ -26,13 +26,14 @@ class _Task(threading.Thread):
         self.gate: Any = None
         self.done = False
         self.error: BaseException | None = None
-        self.grad = torch.is_grad_enabled()
+        self.grad, self.threads = torch.is_grad_enabled(), torch.get_num_threads()
 
     @override
     def run(self) -> None:
         self.turn.acquire()
         try:
             if not self.lockstep.ended:
+                torch.set_num_threads(self.threads)  # OpenMP keeps it by thread; another number rounds otherwise
                 with torch.set_grad_enabled(self.grad):
                     self.work()
         except BaseException as error:

@@ -16,7 +16,6 @@ from blackbox_zo._arrays import Array, StoredArrays
 from blackbox_zo._typing import override
 from blackbox_zo.modules._digest import digest_of
 from blackbox_zo.modules._module import KINDS, Module, bits_of
-from blackbox_zo.modules._moves import Mover
 from blackbox_zo.modules._select import Select, plain_name
 from blackbox_zo.steps import Step
 from blackbox_zo.streaming._budget import Plan, in_bytes, planned
@@ -27,7 +26,7 @@ from blackbox_zo.streaming._names import matched
 from blackbox_zo.streaming._pending import Pending
 from blackbox_zo.streaming._ring import Ring
 from blackbox_zo.streaming._saved import save_streamed
-from blackbox_zo.streaming._store import DiskStore, HostStore, Store
+from blackbox_zo.streaming._store import DiskStore, HostStore, Store, StoreError
 from blackbox_zo.streaming._units import Entry, Window, windows_of
 
 __all__ = ["StreamedModule"]
@@ -112,8 +111,8 @@ class StreamedModule(Module):
             folder: With config.json and safetensors files.
             device: Where the model runs; only "cpu" for now.
             store: Where weights are while no pass needs them: on "disk", or in the memory of the "host".
-            budget: Memory for weights, such as "2GiB" or a number of bytes. As many blocks as fit stay in it. None takes
-                what two blocks need.
+            budget: Memory for weights, such as "2GiB" or a number of bytes. As many blocks as fit stay in it. None
+                takes what two blocks need.
             dtype: Of the parameters; none takes the checkpoint's.
             log_structured: Whether blocks are written back only after every 16 moves, which until then are made again
                 each time a block comes in. Else they are written back after each. The numbers are the same.
@@ -219,19 +218,27 @@ class StreamedModule(Module):
         """Bring an entry into memory, with all moves; what came before it may go."""
         number, chains = entry.number, self.pending.chains
         if number in self.kept:
-            if not self.kept[number].numel():
+            if not self.kept[number].numel() or self.versions[number] < self.pending.first:
                 self.kept[number] = torch.empty(entry.nbytes, dtype=torch.uint8)
                 self.versions[number] = self.store.read(entry, self.kept[number], chains)
                 self._bind(entry, self.kept[number])
             self._move(entry)
             return
-        if entry is not self.current:
+        if entry is not self.current or self.versions[number] < self.pending.first:
             self._leave()
             memory, self.versions[number] = self.ring.take(entry)
+            if self.searched[number] and self.versions[number] < self.pending.first:  # read before a resume
+                self.ring.drop()
+                memory, self.versions[number] = self.ring.take(entry)
+            if self.searched[number] and self.versions[number] < self.pending.first:
+                raise StoreError(
+                    f"Only {self.versions[number]} moves are in the weights of {entry.name!r}, and the next ones are not "
+                    "known any more. Resume from the journal."
+                )
             self.current, self.memory = entry, memory
             self._bind(entry, memory)
         self._move(entry)
-        had = max(self.store.version(entry), self.written.get(number, 0))
+        had = max(self.store.version(entry), self.written.get(number, 0))  # a damaged version is written again
         if self.searched[number] and self.pending.version - had >= self.merge_every:
             self._write(entry, self.memory)
 
@@ -257,7 +264,7 @@ class StreamedModule(Module):
         if not self.searched[entry.number]:
             return False
         here = entry is self.current or entry.number in self.kept
-        version = self.versions.get(entry.number, 0) if here else self.store.version(entry)
+        version = self.versions.get(entry.number, 0) if here else self.store.version(entry)  # that is sure
         return version != self.pending.version
 
     def _move(self, entry: Entry) -> None:
@@ -265,7 +272,12 @@ class StreamedModule(Module):
         blocks = self.searched[entry.number]
         if blocks and self.versions[entry.number] < self.pending.version:
             self.ring.wait(entry)
-            self.pending.apply(self.versions[entry.number], lambda step: self._moved(step, blocks))
+            coming = [b for b in self.blocks if b.name in self.passing]
+            self.pending.apply(
+                self.versions[entry.number],
+                lambda step: self._moved(step, blocks),
+                lambda step: self._moved(step, coming),
+            )
         self.versions[entry.number] = self.pending.version
 
     def _gather(self, entry: Entry, ids: torch.Tensor) -> None:
@@ -307,11 +319,8 @@ class StreamedModule(Module):
     @override
     def add_(self, step: Step) -> None:
         # What stays in memory moves at once, the rest when it is next there
-        items = self._moved(step, self.blocks)
-        mover = Mover(step, items, self.version if self.rounding == "stochastic" else None)
-        self.pending.add(step, mover)
-        names = {b.name for b in self.staying}
-        self.pending.apply_last([item for item in items if item.block.name in names])
+        self.pending.add(step, self.version if self.rounding == "stochastic" else None)
+        self.pending.apply_last(self._moved(step, self.staying))
         self.version += 1
         self.pending.forget(min((self._has(e) for e in self.entries if self.searched[e.number]), default=self.version))
 
@@ -326,7 +335,7 @@ class StreamedModule(Module):
     def settle(self) -> None:
         """Make and keep all moves that wait: with a folder for them, a later run need not make them again."""
         for entry in self.entries:
-            if self.searched[entry.number] and self.store.version(entry) != self.pending.version:
+            if self.searched[entry.number] and self.store.version(entry, sure=False) != self.pending.version:
                 self.open(entry)
                 if self.written.get(entry.number, 0) != self.pending.version:
                     self._write(entry, self.kept.get(entry.number, self.memory))
@@ -393,7 +402,7 @@ class StreamedModule(Module):
         for block in self.staying:
             _fill(self.parameters[block.name], value(block.name))
         self._leave()
-        self.ring.leave()
+        self.ring.drop()  # what is on its way may be what was before
         self.pending, self.version, self.written = Pending(self.blocks, version), version, {}
 
     # ------------------------------------------------------------------------------------------------- end

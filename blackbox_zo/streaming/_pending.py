@@ -9,7 +9,7 @@ import numpy as np
 
 from blackbox_zo.directions import Block
 from blackbox_zo.modules._devices import full_precision
-from blackbox_zo.modules._moves import Moved, Mover
+from blackbox_zo.modules._moves import Moved, Mover, move
 from blackbox_zo.steps import Step
 
 __all__ = ["Pending"]
@@ -27,7 +27,7 @@ class Pending:
 
     def __init__(self, blocks: Sequence[Block], first: int = 0) -> None:
         self.blocks, self.first = blocks, first
-        self.movers: list[tuple[Step, Mover]] = []
+        self.movers: list[tuple[Step, int | None, list[Mover]]] = []
         self.chains = [b"\0" * 16] * (first + 1)
 
     @property
@@ -35,31 +35,34 @@ class Pending:
         """The number of moves made."""
         return self.first + len(self.movers)
 
-    def add(self, step: Step, mover: Mover) -> None:
-        """Append a move."""
-        self.movers.append((step, mover))
+    def add(self, step: Step, version: int | None) -> None:
+        """Append a move; its version is what rounding depends on, as in `move`."""
+        self.movers.append((step, version, []))
         probe = next((b for b in self.blocks if step.directions.touches(b)), None)
         part = b"" if probe is None or not step.w.size else step.directions.part(probe, 0, 0, 64).tobytes()
         told = np.ascontiguousarray(step.w, dtype=np.float64).tobytes() + repr(float(step.shrink)).encode() + part
         self.chains.append(hashlib.blake2b(told, digest_size=16).digest())
 
-    def apply(self, since: int, items: Callable[[Step], list[Moved]]) -> int:
-        """Make the moves from a version on; how many there were.
+    def apply(self, since: int, items: Callable[[Step], list[Moved]], every: Callable[[Step], list[Moved]]) -> None:
+        """Make the moves from a version on.
 
         Args:
-            since: The version of the weights.
-            items: From a step to the parameters that it moves.
+            since: The version of the weights, at least `first`.
+            items: From a step to the parameters that it moves here.
+            every: From a step to all that it will be asked to move; what they share is made once.
         """
+        assert since >= self.first
         with full_precision():
-            for step, mover in self.movers[since - self.first :]:
+            for step, version, made in self.movers[since - self.first :]:
                 if moved := items(step):
-                    mover.make(moved)
-        return self.version - since
+                    if not made:
+                        made.append(Mover(step, every(step), version))
+                    made[0].make(moved)
 
     def apply_last(self, items: list[Moved]) -> None:
         """Make the newest move of some parameters."""
-        with full_precision():
-            self.movers[-1][1].make(items)
+        step, version, _ = self.movers[-1]
+        move(step, items, version)
 
     def forget(self, before: int) -> None:
         """Drop moves that all weights have."""

@@ -84,6 +84,14 @@ class Ring:
             self.using.entry = None
             self.using = None
 
+    def drop(self) -> None:
+        """Give up everything that is here, or on its way."""
+        self.leave()
+        self.reader.submit(int).result()
+        for end in self.ends:
+            end.entry = None
+        self.last = None
+
     def write(self, entry: Entry, memory: torch.Tensor, version: int, chain: bytes) -> None:
         """Begin to keep a version; its memory must stay as it is until `wait`, or until the ring uses it again."""
         self.wait(entry)

@@ -14,6 +14,7 @@ import os
 import shutil
 import struct
 import tempfile
+import warnings
 import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -77,8 +78,13 @@ class Store(ABC):
         """Keep a version of an entry."""
 
     @abstractmethod
-    def version(self, entry: Entry) -> int:
-        """The newest version that is there; 0 is the checkpoint's."""
+    def version(self, entry: Entry, sure: bool = True) -> int:
+        """The newest version that is there; 0 is the checkpoint's.
+
+        Args:
+            entry: The entry.
+            sure: Whether its checksum must have been compared, or it was written by this process.
+        """
 
     def close(self) -> None:
         """Close and remove what nobody needs."""
@@ -112,7 +118,7 @@ class HostStore(Store):
         self.versions[entry.number] = version
 
     @override
-    def version(self, entry: Entry) -> int:
+    def version(self, entry: Entry, sure: bool = True) -> int:
         return self.versions[entry.number]
 
 
@@ -210,7 +216,6 @@ class DiskStore(Store):
             ((r.version, slot) for slot, r in enumerate(records) if r is not None and r.version < len(chains)),
             reverse=True,
         )
-        damaged = ""
         for version, slot in moved:
             record = records[slot]
             assert record is not None
@@ -223,11 +228,11 @@ class DiskStore(Store):
             if (entry.number, slot) in self.checked or zlib.crc32(out.numpy().data) == record.check:
                 self.checked.add((entry.number, slot))
                 return version
-            damaged = f"the checksum of version {version} in '{self._path(entry)}' is wrong"
-        if damaged:
-            raise StoreError(
-                f"The weights of {entry.name!r} are damaged: {damaged}. Remove '{self.folder}'; a resume from the "
-                "journal makes them again."
+            records[slot] = None  # it is written again
+            warnings.warn(
+                f"The weights of {entry.name!r} after {version} moves are damaged: their checksum in "
+                f"'{self._path(entry)}' is wrong. An older version is taken, and the moves after it are made again.",
+                stacklevel=2,
             )
         self.start(entry, out)
         return 0
@@ -268,8 +273,10 @@ class DiskStore(Store):
         self.checked.add((entry.number, slot))
 
     @override
-    def version(self, entry: Entry) -> int:
-        return max((r.version for r in self.records.get(entry.number, []) if r is not None), default=0)
+    def version(self, entry: Entry, sure: bool = True) -> int:
+        found = enumerate(self.records.get(entry.number, []))
+        known = (r.version for s, r in found if r is not None and (not sure or (entry.number, s) in self.checked))
+        return max(known, default=0)
 
     @override
     def close(self) -> None:

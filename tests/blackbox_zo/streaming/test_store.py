@@ -1,0 +1,163 @@
+"""What is on the disk survives a kill, a full disk and damage, or says what is wrong."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import blackbox_zo as bz
+from blackbox_zo.streaming import StoreError
+from tests.blackbox_zo.streaming.models import loaded, same_weights, saved, values_of
+from tests.disks import Ballast, small_disk
+
+ESTIMATOR = bz.RandomVector(1e-3, 2, "lowrank")
+NAME = "llama"
+
+RUN = """
+import sys
+import torch
+import blackbox_zo as bz
+from tests.blackbox_zo.streaming.models import search_of
+
+folder, weights, journal, steps = sys.argv[1:]
+with bz.StreamedModule.from_pretrained(folder, weights=weights, log_structured=False) as x:
+    search, oracle = search_of("llama", x, bz.RandomVector(1e-3, 2, "lowrank"), journal=journal)
+    with search:
+        print("ready", flush=True)
+        for report in search.run(oracle, steps=int(steps) - search.moves):
+            print(report.step, flush=True)
+"""
+
+
+def _damage(file: Path, at: int) -> None:
+    with file.open("r+b") as handle:
+        handle.seek(at)
+        byte = handle.read(1)
+        handle.seek(at)
+        handle.write(bytes([byte[0] ^ 1]))
+
+
+def _entry_file(x: bz.StreamedModule, number: int = 1) -> Path:
+    return Path(x.store.folder) / f"{number:04d}.weights"  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("waits", [0.0, 0.006], ids=str)
+def test_a_killed_run_goes_on_to_the_same_bits(waits: float, tmp_path: Path) -> None:
+    """SIGKILL at whatever it is writing, three times over; the journal has every move, the folder most of them."""
+    folder = saved(NAME, tmp_path / "model")
+    command = [sys.executable, "-c", RUN, *map(str, (folder, tmp_path / "moved", tmp_path / "run.jsonl", 24))]
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
+    for wanted in ("5", "11", "16"):
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=env) as process:
+            assert process.stdout is not None
+            for line in process.stdout:
+                if line.strip() == wanted:
+                    time.sleep(waits)
+                    process.send_signal(signal.SIGKILL)
+                    break
+            assert process.wait() == -signal.SIGKILL
+    subprocess.run(command, check=True, env=env, stdout=subprocess.DEVNULL)
+    model = loaded(NAME, folder)
+    values_of(NAME, bz.Module(model), ESTIMATOR, 24)
+    with bz.StreamedModule.from_pretrained(folder, weights=tmp_path / "moved") as x:
+        values_of(NAME, x, ESTIMATOR, 24, journal=tmp_path / "run.jsonl")
+        assert x.pending.first == 0
+        assert all(x.store.version(entry, sure=False) == 24 for entry in x.entries)
+        assert same_weights(x, model)
+
+
+def test_a_torn_write_leaves_the_version_before(tmp_path: Path) -> None:
+    """Of two versions the newer one is damaged: the older is read, and the moves after it are made again."""
+    folder, model = saved(NAME, tmp_path / "model"), loaded(NAME, saved(NAME, tmp_path / "model"))
+    values_of(NAME, bz.Module(model), ESTIMATOR, 4)
+    run: dict[str, Any] = {"journal": tmp_path / "run.jsonl"}
+    with bz.StreamedModule.from_pretrained(folder, weights=tmp_path / "moved") as x:
+        values_of(NAME, x, ESTIMATOR, 4, **run)
+        file, size = _entry_file(x), x.entries[1].nbytes
+    # the first, the other one, and then both at once
+    for i, damaged in enumerate(((0,), (1,), (0, 1))):
+        for slot in damaged:
+            _damage(file, 8192 + slot * (-(-size // 4096) * 4096) + size // 2 + i)
+        with (
+            bz.StreamedModule.from_pretrained(folder, weights=tmp_path / "moved") as x,
+            warnings.catch_warnings(record=True) as seen,
+        ):
+            warnings.simplefilter("always")
+            values_of(NAME, x, ESTIMATOR, 4, **run)
+            assert same_weights(x, model)
+            said = [str(w.message) for w in seen if "checksum" in str(w.message)]
+            assert said or len(damaged) == 1, "one of them is the older one, which nobody reads"
+            assert all("'model.layers.0'" in text for text in said)
+
+
+def test_a_version_that_is_gone_ends_the_run(tmp_path: Path) -> None:
+    """Where the moves after the older one are forgotten, only the journal has them."""
+    folder = saved(NAME, tmp_path / "model")
+    x = bz.StreamedModule.from_pretrained(folder, weights=tmp_path / "moved")
+    values_of(NAME, x, ESTIMATOR, 4)
+    x.settle()
+    x.pending.forget(4)
+    x.ring.drop()
+    x.store.records[1] = [None, None]  # type: ignore[attr-defined]
+    with pytest.raises(StoreError, match=r"Only 0 moves .* Resume from the journal"):
+        list(x.whole())
+    x.store.close()
+
+
+def test_the_weights_of_another_run_are_refused(tmp_path: Path) -> None:
+    """Their moves are others."""
+    folder = saved(NAME, tmp_path / "model")
+    with bz.StreamedModule.from_pretrained(folder, weights=tmp_path / "moved") as x:
+        values_of(NAME, x, ESTIMATOR, 2)
+    x = bz.StreamedModule.from_pretrained(folder, weights=tmp_path / "moved")
+    with pytest.raises(StoreError, match="weights of another run"):
+        values_of(NAME, x, bz.RandomVector(2e-3, 2, "lowrank"), 4)
+    with pytest.raises(StoreError):
+        x.close()
+
+
+def test_a_folder_is_for_one_process_and_one_model(tmp_path: Path) -> None:
+    """Opened twice, with another model, or where nothing can be written."""
+    folder, moved = saved(NAME, tmp_path / "model"), tmp_path / "moved"
+    with (
+        bz.StreamedModule.from_pretrained(folder, weights=moved),
+        pytest.raises(StoreError, match="in use by another process, or opened twice"),
+    ):
+        bz.StreamedModule.from_pretrained(folder, weights=moved)
+    other = saved("llama tied", tmp_path / "other")
+    with pytest.raises(StoreError, match="weights of another model"):
+        bz.StreamedModule.from_pretrained(other, weights=moved)
+    with pytest.raises(StoreError, match="another type of its numbers"):
+        bz.StreamedModule.from_pretrained(folder, weights=moved, dtype=torch.bfloat16)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match="file"):
+        bz.StreamedModule.from_pretrained(folder, weights=tmp_path / "file" / "moved")
+
+
+def test_a_full_disk_is_named_and_loses_nothing(tmp_path: Path) -> None:
+    """The run ends; with room again it goes on to the same bits."""
+    folder, model = saved(NAME, tmp_path / "model"), loaded(NAME, saved(NAME, tmp_path / "model"))
+    values_of(NAME, bz.Module(model), ESTIMATOR, 6)
+    with small_disk(tmp_path / "disk", "4m") as disk:
+        ballast, run = Ballast(disk), {"journal": tmp_path / "run.jsonl"}
+        ballast.fill()
+        with ballast.path.open("r+b") as file:
+            file.truncate(ballast.path.stat().st_size - 300_000)  # room for one block, not for four
+        x = bz.StreamedModule.from_pretrained(folder, weights=disk / "moved")
+        with pytest.raises(OSError, match=r"cannot be written to .*No space left.*Make room, then resume"):
+            values_of(NAME, x, ESTIMATOR, 6, **run)
+        with pytest.raises(OSError, match="No space left"):
+            x.close()
+        ballast.release()
+        with bz.StreamedModule.from_pretrained(folder, weights=disk / "moved") as x:
+            values_of(NAME, x, ESTIMATOR, 6, **run)
+            assert same_weights(x, model)
