@@ -48,7 +48,7 @@ QUESTION = (
     "Article: Ministers resigned.\nTopic: politics\n\nArticle: A new film opens.\nTopic: entertainment\n\n"
     "Article: A new phone is out.\nTopic: tech\n\nArticle: {text:30t}\nTopic:"
 )
-TRAIN, TEST, PAIRS = 160, 100, 64
+TRAIN, TEST, PAIRS = 400, 300, 64
 """Articles to learn from and to test on; examples in a step, each under a pair of queries."""
 
 
@@ -150,7 +150,7 @@ def _run(tuning: Tuning, steps: int) -> None:
     assert tuning.search.moves == steps, run.message
 
 
-OBJECTIVES: dict[str, tuple[Any, int]] = {"accuracy": (accuracy, 2000), "match": (match, 60), "labels": (labels, 60)}
+OBJECTIVES: dict[str, tuple[Any, int]] = {"accuracy": (accuracy, 2000), "match": (match, 120), "labels": (labels, 120)}
 
 
 def main() -> None:
