@@ -27,6 +27,11 @@ HERE = Path(__file__).resolve().parent
 RESULT = Path(__file__).with_suffix(".json")
 
 
+OPT = {"hidden_size": 2048, "ffn_dim": 8192, "num_hidden_layers": 24, "num_attention_heads": 32,
+       "word_embed_proj_dim": 2048, "dropout": 0.0}  # fmt: skip
+"""The shape of OPT-1.3B."""
+
+
 class Side:
     """A process of `_streaming.py`."""
 
@@ -109,14 +114,7 @@ def opt(folder: Path, repeats: int) -> dict[str, Any]:
     """OPT-1.3B's shape, bf16 on the disk, 2,048 tokens, a budget of 1/8 of the weights in fp32."""
     import transformers
 
-    config = transformers.OPTConfig(
-        hidden_size=2048,
-        ffn_dim=8192,
-        num_hidden_layers=24,
-        num_attention_heads=32,
-        word_embed_proj_dim=2048,
-        dropout=0.0,
-    )
+    config = transformers.OPTConfig(**OPT)
     model = made(folder, "opt-1.3b", config, torch.bfloat16)
     weights = 2 * (model / "model.safetensors").stat().st_size
     hows: dict[str, dict[str, Any]] = {
@@ -154,19 +152,12 @@ def with_accelerate(folder: Path, repeats: int) -> dict[str, Any]:
     """The same shape in fp32 on the disk, 64 and 512 tokens: a step against two forwards offloaded by accelerate."""
     import transformers
 
-    config = transformers.OPTConfig(
-        hidden_size=2048,
-        ffn_dim=8192,
-        num_hidden_layers=24,
-        num_attention_heads=32,
-        word_embed_proj_dim=2048,
-        dropout=0.0,
-    )
+    config = transformers.OPTConfig(**OPT)
     model, found = made(folder, "opt-1.3b-fp32", config, torch.float32), {}
     for rows, tokens in ((1, 64), (2, 256)):
         where = str(folder / "offloaded")
         sides = {
-            "streamed": Side("streamed", model, rows, tokens, budget="700MiB", log_structured=True),
+            "streamed": Side("streamed", model, rows, tokens, budget="600MiB", log_structured=True),
             "accelerate": Side("accelerate", model, rows, tokens, where=where),
         }
         sides["streamed"].ask("step")

@@ -24,8 +24,7 @@ class Plan:
 
     def __init__(self, fixed: int, order: Sequence[Entry], kept: set[int]) -> None:
         self.kept = kept
-        passing = [entry.nbytes for entry in order if entry.number not in kept]
-        self.ring = _ring(passing)
+        self.ring = _ring([entry for entry in order if entry.number not in kept])
         self.total = fixed + self.ring + sum(e.nbytes for e in set(order) if e.number in kept)
 
 
@@ -64,10 +63,9 @@ def _spread(entries: list[Entry], order: Sequence[Entry]) -> list[Entry]:
     return [*twice, *(once[i] for i in turned)]
 
 
-def _ring(sizes: Sequence[int]) -> int:
-    if len(sizes) < 2:
-        return sum(sizes)
-    return max(a + b for a, b in zip(sizes, [*sizes[1:], sizes[0]], strict=True))
+def _ring(order: Sequence[Entry]) -> int:
+    pairs = zip(order, [*order[1:], *order[:1]], strict=True)
+    return max((a.nbytes + b.nbytes if a is not b else a.nbytes for a, b in pairs), default=0)
 
 
 def in_bytes(size: int | str | None) -> int | None:

@@ -59,7 +59,7 @@ class Checkpoint:
         for path in self.paths:
             if not path.is_file():
                 raise FileNotFoundError(
-                    f"'{path}' does not exist; the model must be in safetensors files, as `save_pretrained` writes them."
+                    f"'{path}' does not exist; the model must be in safetensors files (`save_pretrained`)."
                 )
             self.handles.append(os.open(path, os.O_RDONLY))
             self._note(len(self.handles) - 1, path)

@@ -232,8 +232,8 @@ class StreamedModule(Module):
                 memory, self.versions[number] = self.ring.take(entry)
             if self.searched[number] and self.versions[number] < self.pending.first:
                 raise StoreError(
-                    f"Only {self.versions[number]} moves are in the weights of {entry.name!r}, and the next ones are not "
-                    "known any more. Resume from the journal."
+                    f"Only {self.versions[number]} moves are in the weights of {entry.name!r}, and the next ones "
+                    "are not known any more. Resume from the journal."
                 )
             self.current, self.memory = entry, memory
             self._bind(entry, memory)

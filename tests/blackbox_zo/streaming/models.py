@@ -21,13 +21,15 @@ SIZES = {"vocab_size": V, "hidden_size": 64, "num_hidden_layers": 4, "num_attent
 def _causal(model: Any, batch: Any) -> torch.Tensor:
     ids = batch["input_ids"]
     z = model(input_ids=ids).logits.float()[:, :-1]
-    return torch.nn.functional.cross_entropy(z.transpose(1, 2), ids[:, 1:], reduction="none").mean(1)
+    losses: torch.Tensor = torch.nn.functional.cross_entropy(z.transpose(1, 2), ids[:, 1:], reduction="none")
+    return losses.mean(1)
 
 
 def _to_sequence(model: Any, batch: Any) -> torch.Tensor:
     ids = batch["input_ids"]
     z = model(input_ids=ids, decoder_input_ids=ids).logits.float()
-    return torch.nn.functional.cross_entropy(z.transpose(1, 2), ids, reduction="none").mean(1)
+    losses: torch.Tensor = torch.nn.functional.cross_entropy(z.transpose(1, 2), ids, reduction="none")
+    return losses.mean(1)
 
 
 def _first_class(model: Any, batch: Any) -> torch.Tensor:

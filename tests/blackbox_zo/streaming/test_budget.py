@@ -52,6 +52,8 @@ def test_without_a_budget_two_blocks_are_there() -> None:
     assert not plan.kept
     assert plan.ring == 9 * 64
     assert plan.total == 100 + 9 * 64
+    tied = _entries([6, 1, 2])
+    assert planned(0, [*tied, tied[0]], None).ring == 8 * 64, "the last is the first of the next sweep"
 
 
 @pytest.mark.parametrize(

@@ -71,7 +71,7 @@ def test_a_step_reads_each_block_once(tmp_path: Path) -> None:
     folder = saved("llama", tmp_path / "model")
     with bz.StreamedModule.from_pretrained(folder, log_structured=True) as x:
         search, oracle = search_of("llama", x, LOWRANK)
-        run = search.run(oracle, steps=9)
+        run = iter(search.run(oracle, steps=9))
         next(run)  # it checks more than later ones
         next(run)
         before = dict(x.ring.fetches)
@@ -81,7 +81,6 @@ def test_a_step_reads_each_block_once(tmp_path: Path) -> None:
         for entry in x.entries[1:]:
             assert x.ring.fetches[entry.number] - before[entry.number] in (4, 5, 6), entry.name
             assert x.store.version(entry) == 0
-        run.close()
 
 
 def test_what_fits_stays(tmp_path: Path) -> None:
@@ -104,14 +103,15 @@ def test_moves_are_never_lost(tmp_path: Path) -> None:
     values_of("llama", bz.Module(model), LOWRANK, 3)
     ids = torch.arange(1, 9)[None]
     with bz.StreamedModule.from_pretrained(folder, log_structured=True) as x, torch.no_grad():
+        streamed: Any = x.model
         values_of("llama", x, LOWRANK, 3)
-        assert torch.equal(x.model(input_ids=ids).logits, model(input_ids=ids).logits)
-        made = [m.generate(ids, max_new_tokens=4, do_sample=False, pad_token_id=0) for m in (x.model, model)]
+        assert torch.equal(streamed(input_ids=ids).logits, model(input_ids=ids).logits)
+        made = [m.generate(ids, max_new_tokens=4, do_sample=False, pad_token_id=0) for m in (streamed, model)]
         assert torch.equal(*made)
-        x.model.save_pretrained(tmp_path / "saved")
+        streamed.save_pretrained(tmp_path / "saved")
         x.settle()
         assert all(x.store.version(entry) == 3 for entry in x.entries)
-        assert torch.equal(x.model(input_ids=ids).logits, model(input_ids=ids).logits)
+        assert torch.equal(streamed(input_ids=ids).logits, model(input_ids=ids).logits)
     again = loaded("llama", tmp_path / "saved")
     assert all(torch.equal(a, b) for a, b in zip(again.parameters(), model.parameters(), strict=True))
 
@@ -121,7 +121,8 @@ def test_saved_experts_and_renamed_weights_load_again(tmp_path: Path) -> None:
     for name in ("mixtral, stacked experts", "gpt-neox, renamed weights"):
         folder = saved(name, tmp_path / name)
         with bz.StreamedModule.from_pretrained(folder) as x:
-            x.model.save_pretrained(tmp_path / f"{name} again")
+            streamed: Any = x.model
+            streamed.save_pretrained(tmp_path / f"{name} again")
         again, model = loaded(name, tmp_path / f"{name} again"), loaded(name, folder)
         assert all(torch.equal(a, b) for a, b in zip(again.parameters(), model.parameters(), strict=True))
 
@@ -195,7 +196,7 @@ def test_a_sentence_for_what_cannot_be(tmp_path: Path) -> None:
         made(folder, blocks=["layers"])
     with pytest.raises(FileNotFoundError, match=r"no config\.json"):
         made(tmp_path)
-    with pytest.raises(ValueError, match="no parameter|no trainable"):
+    with pytest.raises(ValueError, match="no trainable parameter matches"):
         made(folder, select="nothing")
 
 
