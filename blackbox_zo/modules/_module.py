@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -18,7 +18,7 @@ from blackbox_zo.directions import Block
 from blackbox_zo.modules._digest import of_buffers, of_parameters
 from blackbox_zo.modules._masks import Mask, make_mask
 from blackbox_zo.modules._moves import Moved, move
-from blackbox_zo.modules._select import Select, select_parameters
+from blackbox_zo.modules._select import Select, plain_name, select_parameters
 from blackbox_zo.steps import Step
 from blackbox_zo.variables import Variable
 
@@ -97,6 +97,12 @@ class Module(Variable):
         """The number of moves made. Queries start from the weights after them, so answer before the next move."""
         return self.version
 
+    def whole(self, names: Collection[str] | None = None) -> Iterator[tuple[str, torch.Tensor]]:
+        """Every parameter of the model, or some, by name; where weights come and go, each until the next one."""
+        for name, p in self.model.named_parameters():
+            if names is None or plain_name(name) in names:
+                yield plain_name(name), p.detach()
+
     @property
     @override
     def x(self) -> torch.nn.Module:
@@ -120,8 +126,13 @@ class Module(Variable):
                 items.append(Moved(block, p, keep, along, self.units[name], self.masks.get(name)))
         return items
 
-    def run_together(self, tasks: Sequence[Callable[[], Any]]) -> None:
-        """Run passes through the model, in any order; where weights come and go, each is fetched once for all."""
+    def run_together(self, tasks: Sequence[Callable[[], Any]], most: int | None = None) -> None:
+        """Run passes through the model, in any order; where weights come and go, each is fetched once for all.
+
+        Args:
+            tasks: The passes.
+            most: How many may be under way at once, each with its activations; none is all.
+        """
         for task in tasks:
             task()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import mmap
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -84,7 +84,11 @@ class StreamedModule(Module):
             self.handles.append(window.module.register_forward_pre_hook(arrive, prepend=True, with_kwargs=True))
             if window.rows:
                 self.handles.append(window.module.register_forward_hook(partial(self._gone, window), always_call=True))
+        for entry in self.entries:
+            for p in entry.parameters:
+                p._zo_streamed = True  # type: ignore[attr-defined]
         whole: Any = model
+        whole._zo_streamed = self
         whole.save_pretrained = partial(save_streamed, self, whole.save_pretrained)
 
     @classmethod
@@ -296,10 +300,14 @@ class StreamedModule(Module):
         p.data = flat.view(p.shape)
 
     @override
-    def run_together(self, tasks: Sequence[Callable[[], Any]]) -> None:
+    def run_together(self, tasks: Sequence[Callable[[], Any]], most: int | None = None) -> None:
         # One pass after the other would fetch all weights for each
         if len(tasks) < 2 or len(self.kept) == len(self.entries):
             super().run_together(tasks)
+            return
+        if most is not None and len(tasks) > most:
+            for a in range(0, len(tasks), most):
+                self.run_together(tasks[a : a + most])
             return
         numbers = {window.entry.number: i for i, window in enumerate(self.windows)}
 
@@ -341,14 +349,14 @@ class StreamedModule(Module):
                     self._write(entry, self.kept.get(entry.number, self.memory))
         self.ring.wait()
 
-    @torch.no_grad()
-    def whole(self, names: Mapping[str, Any] | None = None) -> Iterator[tuple[str, torch.Tensor]]:
-        """Every parameter, or some, with all moves; each is valid until the next."""
+    @override
+    def whole(self, names: Collection[str] | None = None) -> Iterator[tuple[str, torch.Tensor]]:
         for name, p in self.model.named_parameters():
             name = plain_name(name)
             if names is None or name in names:
                 if name in self.passing:
-                    self.open(self.entry_of[name])
+                    with torch.no_grad():
+                        self.open(self.entry_of[name])
                 yield name, p.detach()
 
     @override
@@ -367,7 +375,7 @@ class StreamedModule(Module):
     @override
     def arrays(self) -> dict[str, Array]:
         def get(name: str) -> Any:
-            return bits_of(dict(self.whole({name: None}))[name])
+            return bits_of(dict(self.whole((name,)))[name])
 
         return {name: Array(KINDS[p.dtype], tuple(p.shape), partial(get, name)) for name, p in self.parameters.items()}
 
@@ -418,7 +426,8 @@ class StreamedModule(Module):
             for handle in self.handles:
                 handle.remove()
             self.handles = []
-            self.model.__dict__.pop("save_pretrained", None)
+            for name in ("save_pretrained", "_zo_streamed"):
+                self.model.__dict__.pop(name, None)
             for entry in self.entries:
                 self._unbind(entry)
             self.kept, self.current, self.tables = dict.fromkeys(self.kept, torch.empty(0)), None, {}

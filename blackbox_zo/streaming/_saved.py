@@ -7,6 +7,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from blackbox_zo._arrays import Array, write_arrays
 from blackbox_zo.modules._module import KINDS, bits_of
 
@@ -25,10 +27,10 @@ def save_streamed(
         x: The variable.
         own: The model's own `save_pretrained`, which is asked where other weights are given.
         folder: Is made.
-        state_dict: Other weights.
+        state_dict: Other weights. One that was taken from the model counts as none: it lacks what is not there.
         more: For `own`.
     """
-    if state_dict is not None:
+    if state_dict is not None and not any(_is_absent(t) for t in state_dict.values()):
         own(folder, state_dict=state_dict, **more)
         return
     to = Path(folder)
@@ -36,7 +38,7 @@ def save_streamed(
     to.mkdir(parents=True, exist_ok=True)
 
     def get(name: str) -> Any:
-        return bits_of(dict(x.whole({name: None}))[name])
+        return bits_of(dict(x.whole((name,)))[name])
 
     arrays = {n: Array(KINDS[p.dtype], tuple(p.shape), partial(get, n)) for n, p in model.named_parameters()}
     kept = model.state_dict()
@@ -46,3 +48,7 @@ def save_streamed(
     model.config.save_pretrained(to)
     if getattr(model, "generation_config", None) is not None:
         model.generation_config.save_pretrained(to)
+
+
+def _is_absent(t: Any) -> bool:
+    return isinstance(t, torch.Tensor) and t.numel() > 1 and t.untyped_storage().nbytes() == t.element_size()

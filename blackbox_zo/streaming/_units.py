@@ -11,7 +11,7 @@ import torch
 
 __all__ = ["Entry", "Window", "windows_of"]
 
-LARGE = 1 << 12
+LARGE = 1 << 10
 """Elements from which a matrix comes and goes; smaller ones, and vectors, stay."""
 
 

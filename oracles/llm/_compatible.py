@@ -9,7 +9,16 @@ from pathlib import Path
 from oracles.llm._adapters import is_adapter
 from oracles.options import BadInput
 
-__all__ = ["FITTING", "GENERATING", "GROUP", "OBJECTIVES", "check_adapter", "check_method", "check_task"]
+__all__ = [
+    "FITTING",
+    "GENERATING",
+    "GROUP",
+    "OBJECTIVES",
+    "check_adapter",
+    "check_method",
+    "check_streaming",
+    "check_task",
+]
 
 GROUP = 8
 """The default of --group."""
@@ -108,3 +117,26 @@ def check_method(given: argparse.Namespace) -> None:
             re.compile(getattr(given, name) or "")
         except re.error as error:
             raise BadInput(f"{option} {getattr(given, name)!r} is not a regular expression: {error}.") from None
+
+
+def check_streaming(given: argparse.Namespace, select: str) -> None:
+    """Refuse options that do not go with --stream, or only with it."""
+    if given.stream is None:
+        for name, option in (
+            ("budget", "--budget"),
+            ("stream_to", "--stream-to"),
+            ("log_structured", "--log-structured"),
+        ):
+            if getattr(given, name):
+                raise BadInput(f"{option} is for --stream.")
+        return
+    if (given.device or "auto") not in ("auto", "cpu"):
+        raise BadInput(f"--stream runs on the CPU for now, not on {given.device}; leave --device out.")
+    if select in ("lora", "prefix"):
+        raise BadInput(f"--stream cannot search an adapter yet (--select {select}); select weights of the model.")
+    if given.mask is not None:
+        raise BadInput("--mask needs all weights at once, and --stream has only some; leave one of them out.")
+    if given.stream_to is not None and given.stream != "disk":
+        raise BadInput("--stream-to is for --stream disk; the host's memory needs no folder.")
+    if given.stream_to is not None and not given.stream_to.absolute().parent.is_dir():
+        raise BadInput(f"--stream-to '{given.stream_to}' is in a folder that does not exist; create it first.")

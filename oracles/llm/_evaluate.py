@@ -20,6 +20,9 @@ from oracles.llm._reuse import FeatureCache
 
 __all__ = ["Evaluator", "Measures", "evaluate"]
 
+AT_ONCE = 16
+"""Passes that may be under way at once, each with the activations of up to a thousand tokens."""
+
 Measure = Callable[[torch.nn.Module, Any], torch.Tensor]
 Measures = Mapping[str, Measure] | Callable[[torch.nn.Module, Any], Mapping[str, torch.Tensor]]
 
@@ -75,7 +78,7 @@ class Evaluator:
                 for task in tasks:
                     task()
             else:
-                self.module.run_together(tasks)
+                self.module.run_together(tasks, AT_ONCE)
         finally:
             self.model.train(training)
         sums: dict[str, float] = {}

@@ -13,7 +13,7 @@ from blackbox_zo.estimators import RandomVector
 from blackbox_zo.rules import SGD, Adam, ClipScalar, Cosine, Linear, Momentum, Rule, Schedule, WeightDecay, chain
 from oracles._imported import imported
 from oracles.llm._adapters import default_select
-from oracles.llm._compatible import FITTING, GENERATING, GROUP, check_adapter, check_method, check_task
+from oracles.llm._compatible import FITTING, GENERATING, GROUP, check_adapter, check_method, check_streaming, check_task
 from oracles.llm._folders import check_target
 from oracles.llm._rows import field_to_learn, read_rows
 from oracles.options import BadInput, told
@@ -203,6 +203,7 @@ def settings_of(given: argparse.Namespace) -> Settings:
         or ("top" if learns == "labels" and not given.mezo and not given.blocks else "all")
     )
     check_adapter(given, select)
+    check_streaming(given, select)
     for name, value in DEFAULTS.get(_kind(select), DEFAULTS["few"]).items():
         if getattr(given, name) is None and not (name == "radius" and given.objective in _WITHOUT_GRADIENT):
             setattr(given, name, value)
@@ -217,7 +218,7 @@ def _kind(select: str) -> str:
 
 def _tenth(module: Module) -> float:
     """A tenth of the root mean square of the searched parameters, to one digit, so that a rounding changes nothing."""
-    squares = sum(float(p.detach().double().square().sum()) for p in module.parameters.values())
+    squares = sum(float(p.detach().double().square().sum()) for _, p in module.whole(module.parameters))
     return float(f"{0.1 * math.sqrt(squares / module.size):.0e}") or 1e-3
 
 

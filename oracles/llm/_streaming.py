@@ -35,16 +35,6 @@ class Streaming:
 
         if arguments is None:
             arguments = {"select": select, "mask": given.mask, "no_decay": given.no_decay}
-        if (given.device or "auto") not in ("auto", "cpu"):
-            raise BadInput(f"--stream runs on the CPU for now, not on {given.device}; leave --device out.")
-        if arguments["select"] in ("lora", "prefix"):
-            raise BadInput(f"--stream cannot search an adapter yet (--select {select}); select weights of the model.")
-        if arguments["mask"] is not None:
-            raise BadInput("--mask needs all weights at once, and --stream has only some; leave one of them out.")
-        if given.stream_to is not None and given.stream != "disk":
-            raise BadInput("--stream-to is for --stream disk; the host's memory needs no folder.")
-        if given.stream_to is not None and not given.stream_to.absolute().parent.is_dir():
-            raise BadInput(f"--stream-to '{given.stream_to}' is in a folder that does not exist; create it first.")
         try:
             folder = local_folder(given.model)
             self.tokenizer = load_tokenizer(folder)

@@ -33,7 +33,7 @@ def _to_sequence(model: Any, batch: Any) -> torch.Tensor:
 
 
 def _first_class(model: Any, batch: Any) -> torch.Tensor:
-    z = model(input_ids=batch["input_ids"]).logits.float()
+    z: torch.Tensor = model(input_ids=batch["input_ids"]).logits.float()
     return z.logsumexp(-1) - z[:, 0]
 
 
