@@ -45,7 +45,7 @@ def planned(fixed: int, order: Sequence[Entry], budget: int | None) -> Plan:
     if plan.total > budget:
         raise ValueError(
             f"`budget` of {_said(budget)} is too small: two blocks and what always stays take {_said(plan.total)}. "
-            f'Give at least budget="{-(-plan.total // 2**20)}MiB".'
+            f'Give at least budget="{_rounded_up(plan.total)}".'
         )
     for entry in _spread(sorted(set(order), key=lambda e: e.number), order):
         more = Plan(fixed, order, plan.kept | {entry.number})
@@ -85,4 +85,9 @@ def in_bytes(size: int | str | None) -> int | None:
 
 
 def _said(size: int) -> str:
-    return f"{size / 2**30:.2f} GiB" if size >= 2**30 else f"{size / 2**20:.1f} MiB"
+    unit, name = next((u, n) for u, n in ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB")) if size >= u or n == "KiB")
+    return f"{size / unit:.3g} {name}"
+
+
+def _rounded_up(size: int) -> str:
+    return f"{-(-size // 2**20)}MiB" if size >= 2**24 else f"{-(-size // 2**10)}KiB"

@@ -161,12 +161,13 @@ class ZOTrainer(Trainer):
     def _variable(self) -> Module:
         streamed: Module | None = vars(self.model).get("_zo_streamed")
         if streamed is not None:
-            mine, its = (self.args.select, self.args.no_decay), (streamed.describe() or {})
-            if mine != (its["select"], its["no_decay"]):
-                raise ValueError(
-                    f"The arguments say select={mine[0]!r} and no_decay={mine[1]!r}, but the model's `StreamedModule` "
-                    f"was made with {its['select']!r} and {its['no_decay']!r}. Say the same in both."
-                )
+            its = streamed.describe() or {}
+            for name in ("select", "no_decay") if self.args.weight_decay else ("select",):
+                if getattr(self.args, name) != its[name]:
+                    raise ValueError(
+                        f"The arguments say {name}={getattr(self.args, name)!r}, but the model's `StreamedModule` was "
+                        f"made with {its[name]!r}. Say the same in both."
+                    )
             return streamed
         variable = bz.Module(self.model, self.args.select, no_decay=self.args.no_decay)
         if self.args.save_strategy != "no" and (lost := unsaved(self.model, variable.parameters)):

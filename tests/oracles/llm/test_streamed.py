@@ -18,7 +18,7 @@ from oracles.llm import Completion, ZOTrainer, ZOTrainingArguments, finetune, re
 from tests.oracles.llm.helpers import llama, padded, tokenizer
 from tests.oracles.llm.test_cli import FAST, code_of, typed, validated, write
 
-STREAM = ("--stream", "disk", "--budget", "20kB")
+STREAM = ("--stream", "disk", "--budget", "80KiB")
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ def test_a_run_goes_on_in_memory_and_on_the_disk(here: Path) -> None:
 @pytest.mark.parametrize(
     ("more", "said"),
     [
-        (("--stream", "disk", "--budget", "1kB"), "`budget` of 0.0 MiB is too small"),
+        (("--stream", "disk", "--budget", "1kB"), "`budget` of 0.977 KiB is too small"),
         (("--stream", "disk", "--budget", "much"), "must be a size such as"),
         (("--stream", "disk", "--select", "lora"), "--stream cannot search an adapter yet"),
         (("--stream", "disk", "--mask", "0.5"), "--mask needs all weights at once"),
@@ -93,7 +93,7 @@ def test_finetune_and_replay_take_a_streamed_module(here: Path) -> None:
     batches = [{"input_ids": ids, "attention_mask": mask, "labels": ids}]
     settings: dict[str, Any] = {"rule": bz.SGD(1e-2), "estimator": bz.RandomVector(1e-2, 2, "lowrank")}
     finetune(model := llama(), batches, Completion(), steps=4, **settings)
-    with bz.StreamedModule.from_pretrained(here / "tiny", budget="20kB") as x:
+    with bz.StreamedModule.from_pretrained(here / "tiny", budget="80KiB") as x:
         finetune(x.model, batches, Completion(), steps=4, module=x, journal=here / "run.jsonl", **settings)
         assert all(torch.equal(p, model.get_parameter(name)) for name, p in x.whole())
     with bz.StreamedModule.from_pretrained(here / "tiny") as x:
@@ -111,14 +111,16 @@ def test_the_trainer_takes_a_streamed_model(here: Path) -> None:
     rows = [{"input_ids": [1, 5 + i, 6 + i, 7], "labels": [1, 5 + i, 6 + i, 7]} for i in range(4)]
     more: dict[str, Any] = {"max_steps": 3, "learning_rate": 1e-2, "radius": 1e-2, "use_cpu": True, "report_to": "none"}
 
-    def trained(model: Any, folder: str) -> None:
-        args = ZOTrainingArguments(str(here / folder), per_device_train_batch_size=2, save_steps=3, **more)
+    def trained_by(model: Any, folder: Path, more: dict[str, Any]) -> None:
+        args = ZOTrainingArguments(str(folder), per_device_train_batch_size=2, save_steps=3, **more)
         ZOTrainer(model, args, train_dataset=rows).train()
 
-    trained(llama(), "memory")
-    with bz.StreamedModule.from_pretrained(here / "tiny", budget="20kB") as x:
-        trained(x.model, "streamed")
+    trained_by(llama(), here / "memory", more)
+    with bz.StreamedModule.from_pretrained(here / "tiny", budget="80KiB") as x:
+        trained_by(x.model, here / "streamed", more)
         assert x.version == 3
+        with pytest.raises(ValueError, match=r"say select='bias'.*made with 'all'"):
+            trained_by(x.model, here / "no", {"select": "bias", **more})
     assert same_files(here / "memory" / "checkpoint-3", here / "streamed" / "checkpoint-3")
 
 
