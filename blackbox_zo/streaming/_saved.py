@@ -5,22 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
 from blackbox_zo._arrays import Array, write_arrays
-from blackbox_zo.modules._module import KINDS, bits_of
-
-if TYPE_CHECKING:
-    from blackbox_zo.streaming._module import StreamedModule
+from blackbox_zo.modules._module import KINDS, Module, bits_of
 
 __all__ = ["save_streamed"]
 
 
-def save_streamed(
-    x: StreamedModule, own: Callable[..., Any], folder: str | Path, state_dict: Any = None, **more: Any
-) -> None:
+def save_streamed(x: Module, own: Callable[..., Any], folder: str | Path, state_dict: Any = None, **more: Any) -> None:
     """`save_pretrained` of a streamed model: the configuration, and one safetensors file.
 
     Args:

@@ -123,7 +123,7 @@ def _tables(model: torch.nn.Module, names: dict[int, str], owners: dict[int, int
     """Windows of modules outside the blocks with large matrices of their own: embeddings, then others."""
     entries, before, after = dict[int, Entry](), list[Window](), list[Window]()
     for _, module in model.named_modules():
-        large = [p for p in module._parameters.values() if p is not None and _is_large(p) and id(p) not in owners]
+        large = [p for _, p in module.named_parameters(recurse=False) if _is_large(p) and id(p) not in owners]
         for p in large[:1] if len(large) == 1 else []:
             entry = entries.setdefault(id(p), Entry(re.sub(r"\.weight$", "", names[id(p)]), (names[id(p)],), (p,)))
             is_table = type(module) is torch.nn.Embedding and module.max_norm is None
