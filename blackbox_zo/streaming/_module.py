@@ -222,16 +222,16 @@ class StreamedModule(Module):
         """Bring an entry into memory, with all moves; what came before it may go."""
         number, chains = entry.number, self.pending.chains
         if number in self.kept:
-            if not self.kept[number].numel() or self.versions[number] < self.pending.first:
+            if not self.kept[number].numel() or self._is_old(entry):
                 self.kept[number] = torch.empty(entry.nbytes, dtype=torch.uint8)
                 self.versions[number] = self.store.read(entry, self.kept[number], chains)
                 self._bind(entry, self.kept[number])
             self._move(entry)
             return
-        if entry is not self.current or self.versions[number] < self.pending.first:
+        if entry is not self.current or self._is_old(entry):
             self._leave()
             memory, self.versions[number] = self.ring.take(entry)
-            if self.searched[number] and self.versions[number] < self.pending.first:  # read before a resume
+            if self._is_old(entry):
                 self.ring.drop()
                 memory, self.versions[number] = self.ring.take(entry)
             if self.searched[number] and self.versions[number] < self.pending.first:
@@ -245,6 +245,12 @@ class StreamedModule(Module):
         had = max(self.store.version(entry), self.written.get(number, 0))  # a damaged version is written again
         if self.searched[number] and self.pending.version - had >= self.merge_every:
             self._write(entry, self.memory)
+
+    def _is_old(self, entry: Entry) -> bool:
+        """Whether what is in memory was read before a resume made moves that the store has, or that are forgotten."""
+        mine, stored = self.versions[entry.number], self.store.version(entry, sure=False)
+        old = mine < self.pending.first or mine < stored <= self.pending.version
+        return bool(self.searched[entry.number]) and old
 
     def _write(self, entry: Entry, memory: torch.Tensor) -> None:
         self.written[entry.number] = self.pending.version
@@ -334,9 +340,9 @@ class StreamedModule(Module):
 
     def _has(self, entry: Entry) -> int:
         """How many moves need not be made again for an entry."""
-        if entry.number in self.kept and self.kept[entry.number].numel():
-            return self.versions[entry.number]
-        return self.store.version(entry)
+        stored = self.store.version(entry)
+        here = entry.number in self.kept and self.kept[entry.number].numel()
+        return max(stored, self.versions[entry.number]) if here else stored
 
     @torch.no_grad()
     @override

@@ -50,6 +50,24 @@ def _entry_file(x: bz.StreamedModule, number: int = 1) -> Path:
     return Path(x.store.folder) / f"{number:04d}.weights"  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize("budget", [None, "500kB"])
+def test_a_resume_makes_no_move_again_that_the_folder_has(budget: str | None, tmp_path: Path) -> None:
+    """Also of blocks that stay, and though the fingerprint has read all weights as they were at the start."""
+    folder, model = saved(NAME, tmp_path / "model"), loaded(NAME, saved(NAME, tmp_path / "model"))
+    values_of(NAME, bz.Module(model), ESTIMATOR, 5)
+    run: dict[str, Any] = {"journal": tmp_path / "run.jsonl"}
+    with bz.StreamedModule.from_pretrained(folder, weights=tmp_path / "moved", budget=budget) as x:
+        values_of(NAME, x, ESTIMATOR, 5, **run)
+    with bz.StreamedModule.from_pretrained(folder, weights=tmp_path / "moved", budget=budget) as x:
+        applied: list[int] = []
+        x.fingerprint()
+        values_of(NAME, x, ESTIMATOR, 5, **run)
+        own = x.pending.apply
+        x.pending.apply = lambda since, *more: (applied.append(since), own(since, *more))[1]  # type: ignore[method-assign, func-returns-value]
+        assert same_weights(x, model)
+        assert not applied
+
+
 @pytest.mark.parametrize("waits", [0.0, 0.006], ids=str)
 def test_a_killed_run_goes_on_to_the_same_bits(waits: float, tmp_path: Path) -> None:
     """SIGKILL at whatever it is writing, three times over; the journal has every move, the folder most of them."""

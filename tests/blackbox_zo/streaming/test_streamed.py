@@ -40,7 +40,18 @@ def test_every_kind_of_model_has_modules_numbers(name: str, estimator: bz.Estima
         assert x.fingerprint() == want.fingerprint()
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
+MORE: dict[str, Any] = {"unit": {"mlp": 0.5}, "no_decay": "norm"}
+RULE = bz.chain(bz.WeightDecay(0.1), bz.SGD(1e-3))
+
+
+@pytest.fixture(scope="module", params=[torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
+def fifty(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any, list[float]]:
+    """A folder, and what 52 steps in memory make of the model in it."""
+    folder = saved("llama tied", tmp_path_factory.mktemp("fifty") / "model", request.param)
+    model = loaded("llama tied", folder, request.param)
+    return folder, model, values_of("llama tied", bz.Module(model, **MORE), LOWRANK, 52, rule=RULE)
+
+
 @pytest.mark.parametrize(
     "how",
     [
@@ -53,16 +64,11 @@ def test_every_kind_of_model_has_modules_numbers(name: str, estimator: bz.Estima
     ],
     ids=str,
 )
-def test_fifty_steps_to_the_same_bits(how: dict[str, Any], dtype: torch.dtype, tmp_path: Path) -> None:
+def test_fifty_steps_to_the_same_bits(how: dict[str, Any], fifty: tuple[Path, Any, list[float]]) -> None:
     """With weight decay, units and parameters without decay."""
-    name, rule = "llama tied", bz.chain(bz.WeightDecay(0.1), bz.SGD(1e-3))
-    folder = saved(name, tmp_path / "model", dtype)
-    model = loaded(name, folder, dtype)
-    more: dict[str, Any] = {"unit": {"mlp": 0.5}, "no_decay": "norm"}
-    want = bz.Module(model, **more)
-    with bz.StreamedModule.from_pretrained(folder, **how, **more) as x:
-        values = values_of(name, x, LOWRANK, 52, rule=rule)
-        assert values == values_of(name, want, LOWRANK, 52, rule=rule)
+    folder, model, values = fifty
+    with bz.StreamedModule.from_pretrained(folder, **how, **MORE) as x:
+        assert values_of("llama tied", x, LOWRANK, 52, rule=RULE) == values
         assert same_weights(x, model)
 
 
@@ -151,6 +157,24 @@ def test_only_what_is_selected_moves_or_is_written(tmp_path: Path) -> None:
         assert values_of("llama", x, LOWRANK, 3) == values_of("llama", want, LOWRANK, 3)
         assert same_weights(x, model)
         assert sum(x.store.version(entry) > 0 for entry in x.entries) == 2
+
+
+@pytest.mark.parametrize("select", ["all", "top:2"])
+def test_what_stays_is_read_once(select: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether it moves or not."""
+    folder = saved("llama", tmp_path / "model")
+    with bz.StreamedModule.from_pretrained(folder, select=select, budget="500kB") as x:
+        reads: list[int] = []
+        own = x.store.read
+
+        def read(entry: Any, *more: Any) -> int:
+            reads.append(entry.number)
+            return own(entry, *more)
+
+        monkeypatch.setattr(x.store, "read", read)
+        values_of("llama", x, LOWRANK, 4)
+        assert x.plan.kept
+        assert all(reads.count(number) == 1 for number in x.plan.kept)
 
 
 def test_what_is_not_there_is_nan_and_afterwards_nothing_is_left(tmp_path: Path) -> None:
