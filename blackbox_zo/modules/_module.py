@@ -205,9 +205,7 @@ class Module(Variable):
     @torch.no_grad()
     @override
     def read(self, stored: StoredArrays, version: int) -> None:
-        for name, p in self.parameters.items():
-            if name not in stored or stored.kind(name) != (KINDS.get(p.dtype), tuple(p.shape)):
-                raise ValueError(f"it has no parameter {name!r} of this model's shape and type")
+        self._check_stored(stored)
         here = {name: p for name, p in self.parameters.items() if p.device.type == "cpu"}
         stored.into({name: bits_of(p) for name, p in here.items()})
         for name, p in self.parameters.items():
@@ -216,6 +214,12 @@ class Module(Variable):
             else:
                 p.copy_(torch.from_numpy(stored[name]).view(p.dtype).view(p.shape))
         self.version = version
+
+    def _check_stored(self, stored: StoredArrays) -> None:
+        """Refuse the arrays of another variable."""
+        for name, p in self.parameters.items():
+            if name not in stored or stored.kind(name) != (KINDS.get(p.dtype), tuple(p.shape)):
+                raise ValueError(f"it has no parameter {name!r} of this model's shape and type")
 
 
 KINDS = {torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}

@@ -390,16 +390,15 @@ class StreamedModule(Module):
     def load(self, state: Mapping[str, Any], version: int) -> None:
         for name, p in self.parameters.items():
             theirs = state.get(name)
-            if theirs is None or np.shape(theirs) != tuple(p.shape):
+            kind = bits_of(torch.empty(0, dtype=p.dtype)).dtype
+            if theirs is None or np.shape(theirs) != tuple(p.shape) or theirs.dtype != kind:
                 raise ValueError(f"The state has no parameter {name!r} of this model's shape and type.")
         self._set(state.__getitem__, version)
 
     @torch.no_grad()
     @override
     def read(self, stored: StoredArrays, version: int) -> None:
-        for name, p in self.parameters.items():
-            if name not in stored or stored.kind(name) != (KINDS.get(p.dtype), tuple(p.shape)):
-                raise ValueError(f"it has no parameter {name!r} of this model's shape and type")
+        self._check_stored(stored)
         self._set(stored.__getitem__, version)
 
     def _set(self, value: Callable[[str], Any], version: int) -> None:

@@ -146,6 +146,10 @@ def test_state_goes_in_and_out(tmp_path: Path) -> None:
         assert same_weights(x, model)
         with pytest.raises(ValueError, match="no parameter"):
             x.load({}, 1)
+        before = x.fingerprint()
+        with pytest.raises(ValueError, match="no parameter"):
+            x.load({name: array.astype("float64") for name, array in want.state().items()}, 1)
+        assert x.fingerprint() == before
 
 
 def test_only_what_is_selected_moves_or_is_written(tmp_path: Path) -> None:
