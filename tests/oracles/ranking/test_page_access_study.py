@@ -85,9 +85,10 @@ def test_the_researchers_page(tmp_path: Path, page: Any) -> None:
     idle = HumanRanking(picture, tmp_path / "idle.db", host=shared, name="drums", title="Which drum?")
     design = StudyDesign(check_every=5)
     try:
-        options: dict[str, Any] = {"host": shared, "name": "posters", "n_ranked": 1, "design": design, "raters": 2}
+        options: dict[str, Any] = {"host": shared, "name": "posters", "n_ranked": 1, "design": design, "raters": 3}
         with study(tmp_path / "s.db", 9, picture, **options) as (oracle, search, _):
-            people = [Guest(oracle.invite(name)) for name in ("Ann", "A long name that goes on and on, as some do")]
+            names = ("Ann", "A long name that goes on and on, as some do", "Bo")
+            people = [Guest(oracle.invite(name)) for name in names]
             page.goto(oracle.lead())
             page.get_by_role("button").click()
 
@@ -95,6 +96,9 @@ def test_the_researchers_page(tmp_path: Path, page: Any) -> None:
                 for i, person in enumerate(people):
                     state = person.request("GET", "/api/round").json()
                     if state["round"] is not None and all(state["candidates"]):
+                        if i == 2:  # nothing Bo says compares two candidates, which is always a doubt
+                            person.answer([], "undecided")
+                            continue
                         ids = sorted(candidate["id"] for candidate in state["candidates"])
                         which = np.random.default_rng([i, state["round"]]).integers(4)  # whoever is asked first
                         person.answer([[ids[which]]])
@@ -103,6 +107,7 @@ def test_the_researchers_page(tmp_path: Path, page: Any) -> None:
             wait_for(answer, 60)
             for name in ("best", "doubts", "agreed", "studies", "past"):
                 expect(page.locator(f"#{name}")).to_be_visible()
+            expect(page.locator("#warnings")).to_contain_text("Bo: no answer of")
             assert page.locator("#best-picture img").evaluate("e => e.complete && e.naturalWidth > 0")
             expect(page.locator("#best-text")).to_contain_text("more than that of round 1")
             expect(page.locator("#raters th")).to_contain_text(["rater", "page", "answers", "weight", "checks passed"])
