@@ -125,7 +125,7 @@ def opt(folder: Path, repeats: int) -> dict[str, Any]:
     sides = {name: Side("streamed", model, 8, 256, budget=weights // 8, **how) for name, how in hows.items()}
     sides["memory"] = Side("memory", model, 8, 256)
     for side in sides.values():
-        side.ask("step")  # it is checked against one pass for each query
+        side.ask("step")  # the first of a shape is checked against one pass for each query
     times: dict[str, list[float]] = {"two forwards": []}
     for _ in range(repeats):
         times["two forwards"].append(sides["memory"].ask("forwards")["seconds"])

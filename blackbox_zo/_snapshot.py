@@ -65,7 +65,7 @@ class Keeper:
             return False
         if self.every != "auto":
             return closing or moves >= self.every
-        if self.spent < (AT_END if closing else LEAST):
+        if self.engine.variable.durable or self.spent < (AT_END if closing else LEAST):
             return False
         size = sum(block.size for block in self.engine.variable.blocks)
         cost = 8 * size / SPEED if self._cost is None else self._cost

@@ -15,7 +15,8 @@ ROOT = Path(__file__).parent.parent
 SECONDS = 240
 """Far more than any takes, for a machine that is busy."""
 
-NEEDS = {"08_torch": ["torch"], "11_language_model": ["torch", "transformers"]}
+NEEDS = {"08_torch": ["torch"]}
+NEEDS |= {name: ["torch", "transformers"] for name in ("11_language_model", "23_larger_than_memory")}
 NEEDS |= {name: ["gymnasium", "cloudpickle"] for name in ("13_cartpole", "14_custom_simulator")}
 NEEDS["15_swimmer_and_cheetah"] = ["gymnasium", "cloudpickle", "mujoco"]
 NEEDS["19_inside_nevergrad_and_optuna"] = ["nevergrad", "optuna"]
@@ -46,6 +47,8 @@ SHOWS = {
     "21_noisy_simulator": r"cost \d+\.\d\d ± 0\.\d\d[\s\S]*1,500 days cost 8\."
     r"[\s\S]*start: True; within three standard errors: True",
     "22_640_dimensions": r"calls it is 1\.545\d+\n  QuasiNewton: [\s\S]*rest: True\n.*table.* [1-9]\d points .*: True",
+    "23_larger_than_memory": r"loss 0\.71\d before, (0\.[56]\d+) after\nstreamed, \d of .*: \1 after\n.*bit: True"
+    r"\nstreamed, .* held as int8, relative error 0\.00\d",
     "16_lunar_lander": r"36 par[\s\S]*after step 7\n.* 588 ep.*\n.* 882 ep.*\n-\d+ before, -?\d+ after; ",
 }
 
@@ -60,7 +63,7 @@ def test_tutorial(name: str, tmp_path: Path) -> None:
         if importlib.util.find_spec(needed) is None:
             pytest.skip(f"{needed} is not installed")
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "error"}
-    if name in ("11_language_model", "16_lunar_lander"):  # importing transformers, or Box2D, has warnings of its own
+    if name == "16_lunar_lander" or "transformers" in NEEDS.get(name, ()):  # importing it has warnings of its own
         del environment["PYTHONWARNINGS"]
     script = ROOT / "tutorials" / f"{name}.py"
     done = subprocess.run(

@@ -15,10 +15,6 @@ def refuse(model: torch.nn.Module, name: str, p: torch.nn.Parameter) -> None:
     Raises:
         ValueError: It is of another kind, not contiguous or not loaded.
     """
-    if getattr(p, "_zo_streamed", False):
-        raise ValueError(
-            f"Parameter {name!r} comes and goes as the model runs: it belongs to a `StreamedModule`. Search that one."
-        )
     if p.is_meta:
         hook = _offloaded(model, name)
         if hook:

@@ -81,6 +81,11 @@ class Module(Variable):
     ) -> None:
         if rounding not in ("stochastic", "nearest"):
             raise ValueError(f"`Module(rounding=...)` must be 'stochastic' or 'nearest', got {rounding!r}.")
+        if hasattr(model, "_zo_streamed") or any(hasattr(p, "_zo_streamed") for p in model.parameters()):
+            raise ValueError(
+                "The weights of this model come and go as it runs: search the `StreamedModule` that they belong to. "
+                "Give it adapters as `StreamedModule.from_pretrained(..., adapt=...)`."
+            )
         self.model = model
         self.parameters = select_parameters(model, select)
         self.blocks = tuple(Block(name, tuple(p.shape)) for name, p in self.parameters.items())

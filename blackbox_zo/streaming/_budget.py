@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from blackbox_zo.streaming._encoding import Encoding
 from blackbox_zo.streaming._units import Entry
 
 __all__ = ["Plan", "in_bytes", "planned"]
@@ -22,24 +23,26 @@ class Plan:
         total: Bytes of everything.
     """
 
-    def __init__(self, fixed: int, order: Sequence[Entry], kept: set[int]) -> None:
+    def __init__(self, fixed: int, order: Sequence[Entry], kept: set[int], encoding: Encoding | None = None) -> None:
         self.kept = kept
         self.ring = _ring([entry for entry in order if entry.number not in kept])
-        self.total = fixed + self.ring + sum(e.nbytes for e in set(order) if e.number in kept)
+        codes = 0 if encoding is None else 2 * max(map(encoding.nbytes, order), default=0)  # read, and to be written
+        self.total = fixed + self.ring + codes + sum(e.nbytes for e in set(order) if e.number in kept)
 
 
-def planned(fixed: int, order: Sequence[Entry], budget: int | None) -> Plan:
+def planned(fixed: int, order: Sequence[Entry], budget: int | None, encoding: Encoding | None = None) -> Plan:
     """Keep as many entries as a budget allows, at even distances, so that each fetch has passes to hide behind.
 
     Args:
         fixed: Bytes of what always stays.
         order: The entries in the order in which they are needed; some may be needed twice.
         budget: In bytes; none keeps none.
+        encoding: How they are held, which takes room while it is decoded.
 
     Raises:
         ValueError: The budget is too small for any two entries that follow each other.
     """
-    plan = Plan(fixed, order, set())
+    plan = Plan(fixed, order, set(), encoding)
     if budget is None:
         return plan
     if plan.total > budget:
@@ -48,7 +51,7 @@ def planned(fixed: int, order: Sequence[Entry], budget: int | None) -> Plan:
             f'Give at least budget="{_rounded_up(plan.total)}".'
         )
     for entry in _spread(sorted(set(order), key=lambda e: e.number), order):
-        more = Plan(fixed, order, plan.kept | {entry.number})
+        more = Plan(fixed, order, plan.kept | {entry.number}, encoding)
         if more.total <= budget:
             plan = more
     return plan

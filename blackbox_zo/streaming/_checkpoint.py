@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 
-from blackbox_zo.streaming._names import Piece
+from blackbox_zo._typing import override
+from blackbox_zo.streaming._names import Piece, Pieces, matched
 
-__all__ = ["Checkpoint", "read_into"]
+__all__ = ["Checkpoint", "Safetensors", "Stored", "read_into"]
 
 DTYPES = {
     "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
@@ -34,7 +36,44 @@ class Stored(NamedTuple):
     shape: tuple[int, ...]
 
 
-class Checkpoint:
+class Checkpoint(ABC):
+    """Files with the weights of a model, which are only read.
+
+    Attributes:
+        paths: The files.
+        stored: Where each tensor is.
+    """
+
+    paths: list[Path]
+    stored: dict[str, Stored]
+
+    @abstractmethod
+    def pieces(self, model: Any, wanted: Mapping[str, tuple[int, ...]], known: Collection[str]) -> Pieces:
+        """The pieces of each tensor of a model.
+
+        Args:
+            model: The model.
+            wanted: Shapes of its tensors by name.
+            known: Further names of tensors of the model, which may be stored and are not read.
+
+        Raises:
+            ValueError: One is missing or of another shape, or there are others.
+        """
+
+    @abstractmethod
+    def read(self, pieces: Sequence[Piece], out: torch.Tensor, first: int = 0) -> None:
+        """Elements of a tensor made of pieces, from one on, converted to the type of `out`, which is flat."""
+
+    def describe(self) -> list[Any]:
+        """What tells its files from others."""
+        return [[p.name, p.stat().st_size, p.stat().st_mtime_ns] for p in self.paths]
+
+    @abstractmethod
+    def close(self) -> None:
+        """Close the files."""
+
+
+class Safetensors(Checkpoint):
     """A folder written by `save_pretrained`. Its files are opened once, and only read.
 
     Args:
@@ -84,8 +123,12 @@ class Checkpoint:
                 raise ValueError(f"'{path}' is cut off or damaged: {name!r} should end at byte {8 + length + end:,}.")
             self.stored[name] = Stored(file, 8 + length + begin, dtype, shape)
 
+    @override
+    def pieces(self, model: Any, wanted: Mapping[str, tuple[int, ...]], known: Collection[str]) -> Pieces:
+        return matched(model, wanted, known, {name: found.shape for name, found in self.stored.items()})
+
+    @override
     def read(self, pieces: Sequence[Piece], out: torch.Tensor, first: int = 0) -> None:
-        """Elements of a tensor made of pieces, from one on, converted to the type of `out`, which is flat."""
         for piece in pieces:
             a, b = max(first, piece.first), min(first + out.numel(), piece.first + piece.size)
             if a < b:
@@ -104,12 +147,8 @@ class Checkpoint:
             read_into(self.handles[stored.file], part, at + a * stored.dtype.itemsize, path)
             out[a : a + part.numel()].copy_(part)
 
-    def describe(self) -> list[Any]:
-        """What tells its files from others."""
-        return [[p.name, p.stat().st_size, p.stat().st_mtime_ns] for p in self.paths]
-
+    @override
     def close(self) -> None:
-        """Close the files."""
         for handle in self.handles:
             os.close(handle)
         self.handles = []

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-__all__ = ["absent", "hollow_model", "replace_parameters"]
+__all__ = ["absent", "emptied", "hollow_model", "replace_parameters"]
 
 
 def hollow_model(folder: Path, dtype: torch.dtype | None) -> Any:
@@ -34,11 +34,17 @@ def hollow_model(folder: Path, dtype: torch.dtype | None) -> Any:
         raise ValueError(f"'{folder}': transformers has no {' or '.join(map(repr, names)) or 'such model'}.")
     if getattr(config, "quantization_config", None):
         raise ValueError(f"'{folder}' holds quantised weights, which cannot be streamed. Give an unquantised model.")
-    with _on_meta():
-        model = kind._from_config(config, dtype=dtype or getattr(config, "dtype", None) or torch.float32)
-    model.tie_weights()  # making parameters on meta has parted them
+    model = emptied(kind, config, dtype or getattr(config, "dtype", None) or torch.float32)
     if (folder / "generation_config.json").is_file():
         model.generation_config = transformers.GenerationConfig.from_pretrained(str(folder))
+    return model
+
+
+def emptied(kind: Any, config: Any, dtype: torch.dtype) -> Any:
+    """A model of a class and a configuration, in evaluation mode, with its parameters on meta."""
+    with _on_meta():
+        model = kind._from_config(config, dtype=dtype)
+    model.tie_weights()  # making parameters on meta has parted them
     return model.eval()
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import mmap
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -15,19 +14,21 @@ import torch
 from blackbox_zo._arrays import Array, StoredArrays
 from blackbox_zo._typing import override
 from blackbox_zo.modules._digest import digest_of
+from blackbox_zo.modules._masks import Mask, make_mask
 from blackbox_zo.modules._module import KINDS, Module, bits_of
 from blackbox_zo.modules._select import Select, plain_name
 from blackbox_zo.steps import Step
-from blackbox_zo.streaming._budget import Plan, in_bytes, planned
-from blackbox_zo.streaming._checkpoint import Checkpoint
-from blackbox_zo.streaming._hollow import absent, hollow_model, replace_parameters
-from blackbox_zo.streaming._lockstep import Lockstep
-from blackbox_zo.streaming._names import matched
+from blackbox_zo.streaming._assembly import assembled
+from blackbox_zo.streaming._budget import Plan, in_bytes
+from blackbox_zo.streaming._checkpoint import Checkpoint, Safetensors
+from blackbox_zo.streaming._encoding import ENCODINGS
+from blackbox_zo.streaming._gguf import GGUF, hollow_gguf
+from blackbox_zo.streaming._hollow import hollow_model
 from blackbox_zo.streaming._pending import Pending
-from blackbox_zo.streaming._ring import Ring
 from blackbox_zo.streaming._saved import save_streamed
-from blackbox_zo.streaming._store import DiskStore, HostStore, Store, StoreError
-from blackbox_zo.streaming._units import Entry, Window, windows_of
+from blackbox_zo.streaming._store import Store
+from blackbox_zo.streaming._streamer import Streamer
+from blackbox_zo.streaming._units import Window
 
 __all__ = ["StreamedModule"]
 
@@ -48,6 +49,7 @@ class StreamedModule(Module):
         model: The model of transformers; its `save_pretrained` writes all weights.
         plan: What stays in memory, and how much the others take.
         store: Where the weights are.
+        streamer: What brings them.
         merge_every: Moves after which a block is written back.
     """
 
@@ -60,36 +62,35 @@ class StreamedModule(Module):
         merge_every: int,
         **arguments: Any,
     ) -> None:
-        self.windows, self.store, self.plan, self.merge_every = windows, store, plan, merge_every
+        self.store, self.plan, self.merge_every = store, plan, merge_every
+        self.durable = store.lasting
         self.entries = list(dict.fromkeys(window.entry for window in windows))
         self.entry_of = {name: entry for entry in self.entries for name in entry.names}
+        mask = arguments.pop("mask", None)
         super().__init__(model, **arguments)  # memory is there for what comes and goes, but none of it is touched
         self.passing = frozenset(self.entry_of)
         self.staying = tuple(b for b in self.blocks if b.name not in self.passing)
-        self.searched = {e.number: tuple(b for b in self.blocks if b.name in e.names) for e in self.entries}
         self.pending = Pending(self.blocks)
-        self.kept = {e.number: torch.empty(0) for e in self.entries if e.number in plan.kept}
-        self.versions: dict[int, int] = {}
-        self.written: dict[int, int] = {}
-        self.memory = torch.empty(0)
-        order = [e for e in self.entries if e.number not in self.kept]
-        self.ring = Ring(store, plan.ring, order, lambda: self.pending.chains)
-        self.current: Entry | None = None
-        self.tables: dict[int, tuple[mmap.mmap, torch.Tensor]] = {}
-        self.handles: list[Any] = []
-        for entry in self.entries:
-            self._unbind(entry)
-        for window in windows:
-            arrive = partial(self._arrive, window)
-            self.handles.append(window.module.register_forward_pre_hook(arrive, prepend=True, with_kwargs=True))
-            if window.rows:
-                self.handles.append(window.module.register_forward_hook(partial(self._gone, window), always_call=True))
+        searched = {e.number: tuple(b for b in self.blocks if b.name in e.names) for e in self.entries}
+        noisy = self.rounding == "stochastic"
+        self.streamer = Streamer(windows, store, plan, merge_every, searched, self.pending, self._moved, noisy)
+        self._arguments["mask"] = mask
+        self.masks = self._masks(mask)
         for entry in self.entries:
             for p in entry.parameters:
                 p._zo_streamed = True  # type: ignore[attr-defined]
         whole: Any = model
         whole._zo_streamed = self
-        whole.save_pretrained = partial(save_streamed, self, whole.save_pretrained)
+        if not hasattr(whole, "peft_config"):  # which saves adapters alone
+            whole.save_pretrained = partial(save_streamed, self, whole.save_pretrained)
+
+    def _masks(self, mask: Any) -> dict[str, Mask]:
+        if not isinstance(mask, float):
+            return make_mask(self.parameters, mask)
+        found = make_mask({}, mask)
+        for name, p in self.whole(self.parameters):  # its threshold follows from the weights
+            found |= make_mask({name: torch.nn.Parameter(p, requires_grad=False)}, mask)
+        return found
 
     @classmethod
     def from_pretrained(
@@ -100,8 +101,10 @@ class StreamedModule(Module):
         budget: int | str | None = None,
         *,
         dtype: torch.dtype | None = None,
+        transfer_dtype: Literal["bf16", "fp8", "int8"] | None = None,
         log_structured: bool = False,
         weights: str | Path | None = None,
+        adapt: Callable[[Any], Any] | None = None,
         blocks: Sequence[str] | None = None,
         select: Select = "all",
         mask: Any = None,
@@ -112,19 +115,26 @@ class StreamedModule(Module):
         """Stream a model from a folder that `save_pretrained` wrote. The folder is only read.
 
         Args:
-            folder: With config.json and safetensors files.
+            folder: With config.json and safetensors files. Or a GGUF file, which stays quantised on the disk: the
+                numbers of a block are computed when it comes in.
             device: Where the model runs; only "cpu" for now.
             store: Where weights are while no pass needs them: on "disk", or in the memory of the "host".
             budget: Memory for weights, such as "2GiB" or a number of bytes. As many blocks as fit stay in it. None
                 takes what two blocks need.
             dtype: Of the parameters; none takes the checkpoint's.
+            transfer_dtype: How weights are held and read: as they are in memory; rounded to "bf16"; or to a byte each,
+                "fp8" or "int8", with a scale in fp32 for every 64. `error` says what that loses. Moves are exact until
+                a block is written back; then it is rounded, at random as 16-bit parameters are, so that small moves
+                are right on average. The run's numbers are then its own, not `Module`'s, and it has no snapshots.
             log_structured: Whether blocks are written back only after every 16 moves, which until then are made again
                 each time a block comes in. Else they are written back after each. The numbers are the same.
+            adapt: Puts adapters on the model, such as `lambda model: peft.get_peft_model(model, config)`. They stay in
+                memory; with `select="lora"` they are searched, and the base is only read.
             weights: A folder for moved weights. A later run of the same journal finds them there. None makes one that
                 is removed at the end.
             blocks: Names of the stacks of layers, where they are not found.
             select: As in `Module`, like the following arguments.
-            mask: A function or tensors by name; a share, whose threshold needs all weights at once, is refused.
+            mask: As in `Module`; a share reads all weights once.
             unit: The unit of movement.
             no_decay: A pattern of parameters without weight decay.
             rounding: How moves of 16-bit parameters are rounded.
@@ -140,192 +150,62 @@ class StreamedModule(Module):
             raise ValueError(f"`StreamedModule(store=...)` must be 'disk' or 'host', got {store!r}.")
         if torch.device(device).type != "cpu":
             raise ValueError(f"`StreamedModule(device=...)` must be 'cpu' for now, got {device!r}.")
-        if isinstance(mask, float):
-            raise ValueError("`StreamedModule(mask=...)` cannot be a share: its threshold needs all weights at once.")
+        if transfer_dtype is not None and transfer_dtype not in ENCODINGS:
+            known = ", ".join(map(repr, ENCODINGS))
+            raise ValueError(f"`StreamedModule(transfer_dtype=...)` must be one of {known}, got {transfer_dtype!r}.")
         if weights is not None and store == "host":
             raise ValueError(
                 "`StreamedModule(weights=...)` is a folder for store='disk'; the host's memory needs none."
             )
         size, path = in_bytes(budget), Path(folder).expanduser()
-        model, base = hollow_model(path, dtype), Checkpoint(path)
+        if path.suffix == ".gguf":
+            model = hollow_gguf(path, dtype)
+            base: Checkpoint = GGUF(path, model)
+        else:
+            model, base = hollow_model(path, dtype), Safetensors(path)
         try:
-            return cls._of(model, base, store, size, log_structured, weights, blocks, {
-                "select": select, "mask": mask, "unit": unit, "no_decay": no_decay, "rounding": rounding,
-            })  # fmt: skip
+            parts = assembled(
+                model,
+                base,
+                adapt=adapt,
+                blocks=blocks,
+                budget=size,
+                encoding=ENCODINGS.get(transfer_dtype or ""),
+                on_host=store == "host",
+                folder=None if weights is None else Path(weights).expanduser(),
+            )
         except BaseException:
             base.close()
             raise
-
-    @classmethod
-    def _of(
-        cls, model: Any, base: Checkpoint, kind: str, budget: int | None, log_structured: bool,
-        folder: str | Path | None, blocks: Sequence[str] | None, arguments: dict[str, Any],
-    ) -> StreamedModule:  # fmt: skip
-        wanted = {name: tuple(p.shape) for name, p in model.named_parameters()}
-        buffers = {n: b for n, b in model.named_buffers() if n in model.state_dict()}
-        every = {n for n, _ in model.named_parameters(remove_duplicate=False)}
-        shapes = wanted | {n: tuple(b.shape) for n, b in buffers.items()}
-        stored = {name: found.shape for name, found in base.stored.items()}
-        names = matched(model, shapes, (every - set(wanted)) | _ignored(model, base), stored)
-        passing = {name for window in windows_of(model, blocks) for name in window.entry.names}
-
-        def made(name: str, p: torch.nn.Parameter) -> torch.nn.Parameter:
-            if name in passing:  # addresses alone: no page of it is ever touched
-                value = torch.from_numpy(np.zeros(p.numel() * p.element_size(), np.uint8)).view(p.dtype).view(p.shape)
-            else:
-                value = torch.empty(p.shape, dtype=p.dtype)
-                base.read(names[name], value.view(-1))
-            return torch.nn.Parameter(value, requires_grad=p.requires_grad)
-
-        replace_parameters(model, made)
-        for name, buffer in buffers.items():
-            base.read(names[name], buffer.view(-1))
-        windows = windows_of(model, blocks)
-        entries = list(dict.fromkeys(window.entry for window in windows))
-        fixed = sum(p.numel() * p.element_size() for n, p in model.named_parameters() if n not in passing)
-        plan = planned(fixed, [window.entry for window in windows], budget)
-        store: Store = (
-            HostStore(base, names, entries)
-            if kind == "host"
-            else DiskStore(base, names, entries, None if folder is None else Path(folder).expanduser())
-        )
+        chosen = {"select": select, "mask": mask, "unit": unit, "no_decay": no_decay, "rounding": rounding}
         try:
-            return cls(model, windows, store, plan, MERGE_EVERY if log_structured else 1, **arguments)
+            return cls(*parts, MERGE_EVERY if log_structured else 1, **chosen)
         except BaseException:
-            store.close()
+            parts.store.close()
             raise
 
-    # ------------------------------------------------------------------------------------------------- passes
+    @property
+    def error(self) -> float:
+        """The relative error of the weights by `transfer_dtype` before any move: a root of mean squares."""
+        return self.store.error
 
-    def _arrive(self, window: Window, module: Any, args: Any, kwargs: Any) -> None:
-        """Before a module runs: see that what it needs is there."""
-        with torch._C.DisableTorchFunction(), torch.no_grad():
-            entry = window.entry
-            if entry.number in self.kept or (entry is self.current and not self._lacks(entry)):
-                self.open(entry)
-                return
-            ids = kwargs.get("input", args[0] if args else None)
-            if window.rows and not self._lacks(entry) and type(ids) is torch.Tensor:
-                self._gather(entry, ids)
-            elif not Lockstep.wait_at(entry):
-                self.open(entry)
-
-    def _gone(self, window: Window, *_: Any) -> None:
-        """After rows were looked up: give their memory back."""
-        table = self.tables.get(window.entry.number)
-        if table is not None and window.entry is not self.current:
-            with torch._C.DisableTorchFunction():
-                self._unbind(window.entry)
-            table[0].madvise(mmap.MADV_DONTNEED)
-
-    def open(self, entry: Entry) -> None:
-        """Bring an entry into memory, with all moves; what came before it may go."""
-        number, chains = entry.number, self.pending.chains
-        if number in self.kept:
-            if not self.kept[number].numel() or self._is_old(entry):
-                self.kept[number] = torch.empty(entry.nbytes, dtype=torch.uint8)
-                self.versions[number] = self.store.read(entry, self.kept[number], chains)
-                self._bind(entry, self.kept[number])
-            self._move(entry)
-            return
-        if entry is not self.current or self._is_old(entry):
-            self._leave()
-            memory, self.versions[number] = self.ring.take(entry)
-            if self._is_old(entry):
-                self.ring.drop()
-                memory, self.versions[number] = self.ring.take(entry)
-            if self.searched[number] and self.versions[number] < self.pending.first:
-                raise StoreError(
-                    f"Only {self.versions[number]} moves are in the weights of {entry.name!r}, and the next ones "
-                    "are not known any more. Resume from the journal."
-                )
-            self.current, self.memory = entry, memory
-            self._bind(entry, memory)
-        self._move(entry)
-        had = max(self.store.version(entry), self.written.get(number, 0))  # a damaged version is written again
-        if self.searched[number] and self.pending.version - had >= self.merge_every:
-            self._write(entry, self.memory)
-
-    def _is_old(self, entry: Entry) -> bool:
-        """Whether what is in memory was read before a resume made moves that the store has, or that are forgotten."""
-        mine, stored = self.versions[entry.number], self.store.version(entry, sure=False)
-        old = mine < self.pending.first or mine < stored <= self.pending.version
-        return bool(self.searched[entry.number]) and old
-
-    def _write(self, entry: Entry, memory: torch.Tensor) -> None:
-        self.written[entry.number] = self.pending.version
-        self.ring.write(entry, memory, self.pending.version, self.pending.chains[-1])
-
-    def _leave(self) -> None:
-        if self.current is not None:
-            self._unbind(self.current)
-            self.current = None
-
-    def _bind(self, entry: Entry, memory: torch.Tensor) -> None:
-        for p, tensor in zip(entry.parameters, entry.tensors(memory), strict=True):
-            p.data = tensor
-
-    def _unbind(self, entry: Entry) -> None:
-        for p in entry.parameters:
-            p.data = absent(p)
-
-    def _lacks(self, entry: Entry) -> bool:
-        """Whether moves wait for an entry, and it has not them in the store or in memory."""
-        if not self.searched[entry.number]:
-            return False
-        here = entry is self.current or entry.number in self.kept
-        version = self.versions.get(entry.number, 0) if here else self.store.version(entry)  # that is sure
-        return version != self.pending.version
-
-    def _move(self, entry: Entry) -> None:
-        """Make the moves that an entry in memory lacks."""
-        blocks = self.searched[entry.number]
-        if blocks and self.versions[entry.number] < self.pending.version:
-            self.ring.wait(entry)
-            coming = [b for b in self.blocks if b.name in self.passing]
-            self.pending.apply(
-                self.versions[entry.number],
-                lambda step: self._moved(step, blocks),
-                lambda step: self._moved(step, coming),
-            )
-        self.versions[entry.number] = self.pending.version
-
-    def _gather(self, entry: Entry, ids: torch.Tensor) -> None:
-        """Read the rows of a table that are looked up, to where they are in it; the others have no memory."""
-        (p,) = entry.parameters
-        if entry.number not in self.tables:
-            place = mmap.mmap(-1, max(1, p.numel() * p.element_size()))
-            self.tables[entry.number] = place, torch.frombuffer(place, dtype=p.dtype, count=p.numel())
-        flat, width = self.tables[entry.number][1], p.shape[1]
-        rows = np.unique(ids.numpy())
-        rows = rows[(rows >= 0) & (rows < p.shape[0])]
-        for run in np.split(rows, 1 + np.flatnonzero(np.diff(rows) > 1)):
-            if len(run):
-                a, b = int(run[0]) * width, (int(run[-1]) + 1) * width
-                self.store.rows(entry, flat[a:b], a, self.pending.chains if self.searched[entry.number] else [b""])
-        p.data = flat.view(p.shape)
+    @override
+    def describe(self) -> dict[str, Any]:
+        held = self.store.encoding
+        rounded = {} if held is None else {"transfer_dtype": held.name, "merge_every": self.merge_every}
+        return {**super().describe(), **rounded}
 
     @override
     def run_together(self, tasks: Sequence[Callable[[], Any]], most: int | None = None) -> None:
         # One pass after the other would fetch all weights for each
-        if len(tasks) < 2 or len(self.kept) == len(self.entries):
+        if len(tasks) < 2 or len(self.plan.kept) == len(self.entries):
             super().run_together(tasks)
             return
         if most is not None and len(tasks) > most:
             for a in range(0, len(tasks), most):
                 self.run_together(tasks[a : a + most])
             return
-        numbers = {window.entry.number: i for i, window in enumerate(self.windows)}
-
-        def choose(gates: Sequence[Entry]) -> Entry:
-            here = -1 if self.current is None else numbers[self.current.number]
-            return min(gates, key=lambda e: (numbers[e.number] - here - 1) % len(self.windows))
-
-        def opened(entry: Entry) -> None:
-            with torch.no_grad():
-                self.open(entry)
-
-        Lockstep(tasks, choose, opened).run()
+        self.streamer.run_together(tasks)
 
     # ------------------------------------------------------------------------------------------------- x
 
@@ -336,24 +216,14 @@ class StreamedModule(Module):
         self.pending.add(step, self.version if self.rounding == "stochastic" else None)
         self.pending.apply_last(self._moved(step, self.staying))
         self.version += 1
-        self.pending.forget(min((self._has(e) for e in self.entries if self.searched[e.number]), default=self.version))
-
-    def _has(self, entry: Entry) -> int:
-        """How many moves need not be made again for an entry."""
-        stored = self.store.version(entry)
-        here = entry.number in self.kept and self.kept[entry.number].numel()
-        return max(stored, self.versions[entry.number]) if here else stored
+        moving = (e for e in self.entries if self.streamer.searched[e.number])
+        self.pending.forget(min(map(self.streamer.has, moving), default=self.version))
 
     @torch.no_grad()
     @override
     def settle(self) -> None:
         """Make and keep all moves that wait: with a folder for them, a later run need not make them again."""
-        for entry in self.entries:
-            if self.searched[entry.number] and self.store.version(entry, sure=False) != self.pending.version:
-                self.open(entry)
-                if self.written.get(entry.number, 0) != self.pending.version:
-                    self._write(entry, self.kept.get(entry.number, self.memory))
-        self.ring.wait()
+        self.streamer.settle()
 
     @override
     def whole(self, names: Collection[str] | None = None) -> Iterator[tuple[str, torch.Tensor]]:
@@ -362,7 +232,7 @@ class StreamedModule(Module):
             if names is None or name in names:
                 if name in self.passing:
                     with torch.no_grad():
-                        self.open(self.entry_of[name])
+                        self.streamer.open(self.entry_of[name])
                 yield name, p.detach()
 
     @override
@@ -380,6 +250,9 @@ class StreamedModule(Module):
 
     @override
     def arrays(self) -> dict[str, Array]:
+        if self.store.encoding is not None:
+            raise TypeError(f"its weights are held as {self.store.encoding.name}, which a snapshot cannot give back")
+
         def get(name: str) -> Any:
             return bits_of(dict(self.whole((name,)))[name])
 
@@ -402,41 +275,36 @@ class StreamedModule(Module):
         self._set(stored.__getitem__, version)
 
     def _set(self, value: Callable[[str], Any], version: int) -> None:
+        if self.store.encoding is not None:
+            raise ValueError(f"Weights that are held as {self.store.encoding.name} cannot be set to others exactly.")
+        streamer = self.streamer
         for entry in self.entries:
-            if self.searched[entry.number]:
-                self.open(entry)
-                for block in self.searched[entry.number]:
+            if streamer.searched[entry.number]:
+                memory = streamer.open(entry)
+                for block in streamer.searched[entry.number]:
                     _fill(self.parameters[block.name], value(block.name))
-                memory = self.kept.get(entry.number)
-                self.ring.wait(entry)
-                self.ring.write(entry, self.memory if memory is None else memory, version, b"\0" * 16)
-                self.ring.wait(entry)
-                self.versions[entry.number] = version
+                streamer.ring.wait(entry)
+                streamer.ring.write(entry, memory, version, b"\0" * 16)
+                streamer.ring.wait(entry)
+                streamer.versions[entry.number] = version
         for block in self.staying:
             _fill(self.parameters[block.name], value(block.name))
-        self._leave()
-        self.ring.drop()  # what is on its way may be what was before
-        self.pending, self.version, self.written = Pending(self.blocks, version), version, {}
+        self.pending, self.version = Pending(self.blocks, version), version
+        streamer.reset(self.pending)
 
     # ------------------------------------------------------------------------------------------------- end
 
     def close(self) -> None:
         """Keep all moves, if there is a folder for them, and take hooks, memory and files away."""
-        if not self.handles:
+        if not self.streamer.handles:
             return
         try:
-            if isinstance(self.store, DiskStore) and not self.store.temporary:
+            if self.store.lasting:
                 self.settle()
         finally:
-            for handle in self.handles:
-                handle.remove()
-            self.handles = []
             for name in ("save_pretrained", "_zo_streamed"):
                 self.model.__dict__.pop(name, None)
-            for entry in self.entries:
-                self._unbind(entry)
-            self.kept, self.current, self.tables = dict.fromkeys(self.kept, torch.empty(0)), None, {}
-            self.ring.close()
+            self.streamer.close()
             self.store.close()
 
     def __enter__(self) -> StreamedModule:
@@ -446,21 +314,13 @@ class StreamedModule(Module):
         self.close()
 
     def __str__(self) -> str:
-        kept = len(self.plan.kept)
+        kept, held = len(self.plan.kept), self.store.encoding
+        lost = "" if held is None else f"; weights are held as {held.name}, relative error {self.error:.2g}"
         if kept == len(self.entries):
-            return f"all {kept} blocks and tables fit into the budget and stay in memory: nothing is streamed"
-        return (
-            f"{kept} of {len(self.entries)} blocks and tables stay in memory, {self.plan.total / 2**20:,.0f} MiB in all"
-        )
+            return f"all {kept} blocks and tables fit into the budget and stay in memory: nothing is streamed{lost}"
+        size = f"{self.plan.total / 2**20:,.0f} MiB in all"
+        return f"{kept} of {len(self.entries)} blocks and tables stay in memory, {size}{lost}"
 
 
 def _fill(p: torch.nn.Parameter, array: Any) -> None:
     p.copy_(torch.from_numpy(np.ascontiguousarray(array).copy()).view(p.dtype).view(p.shape))
-
-
-def _ignored(model: Any, base: Checkpoint) -> set[str]:
-    """Names that older checkpoints have and the model's class knows not to need."""
-    import re
-
-    patterns = getattr(model, "_keys_to_ignore_on_load_unexpected", None) or ()
-    return {name for name in base.stored if any(re.search(pattern, name) for pattern in patterns)}

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Collection, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, NamedTuple, TypeAlias
 
-__all__ = ["Piece", "matched"]
+__all__ = ["Piece", "Pieces", "matched"]
 
 
 class Piece(NamedTuple):
@@ -24,9 +24,13 @@ class Piece(NamedTuple):
     size: int
 
 
+Pieces: TypeAlias = Mapping[str, Sequence[Piece]]
+"""What each tensor of a model is made of, by its name."""
+
+
 def matched(
     model: Any, wanted: Mapping[str, tuple[int, ...]], known: Collection[str], stored: Mapping[str, tuple[int, ...]]
-) -> dict[str, list[Piece]]:
+) -> Pieces:
     """The pieces of each tensor of a model of transformers, in order.
 
     Args:

@@ -43,17 +43,20 @@ class Pending:
         told = np.ascontiguousarray(step.w, dtype=np.float64).tobytes() + repr(float(step.shrink)).encode() + part
         self.chains.append(hashlib.blake2b(told, digest_size=16).digest())
 
-    def apply(self, since: int, items: Callable[[Step], list[Moved]], every: Callable[[Step], list[Moved]]) -> None:
-        """Make the moves from a version on.
+    def apply(
+        self, since: int, until: int, items: Callable[[Step], list[Moved]], every: Callable[[Step], list[Moved]]
+    ) -> None:
+        """Make the moves from one version to another.
 
         Args:
             since: The version of the weights, at least `first`.
+            until: The version that they shall have.
             items: From a step to the parameters that it moves here.
             every: From a step to all that it will be asked to move; what they share is made once.
         """
         assert since >= self.first
         with full_precision():
-            for step, version, made in self.movers[since - self.first :]:
+            for step, version, made in self.movers[since - self.first : until - self.first]:
                 if moved := items(step):
                     if not made:
                         made.append(Mover(step, every(step), version))

@@ -49,10 +49,12 @@ class Ring:
         self.memory = torch.empty(size, dtype=torch.uint8)
         self.ends = (_End(), _End())
         self.reader, self.writer = ThreadPoolExecutor(1, "fetch"), ThreadPoolExecutor(1, "write")
-        self.after = dict(zip(order, [*order[1:], *order[:1]], strict=True))
+        self.order = dict(zip(order, [*order[1:], *order[:1]], strict=True))
+        self.after: dict[tuple[Entry | None, Entry], Entry] = {}
         self.writes: dict[int, Future[None]] = {}
         self.using: _End | None = None
         self.last: Entry | None = None
+        self.before: Entry | None = None
         self.fetches: dict[int, int] = {}
 
     def take(self, entry: Entry) -> tuple[torch.Tensor, int]:
@@ -63,8 +65,8 @@ class Ring:
                 future.result()  # a full disk is said at once
         self.leave()
         if self.last is not None:
-            self.after[self.last] = entry
-        self.last = entry
+            self.after[self.before, self.last] = entry  # by two, as backpropagation goes through layers the other way
+        self.before, self.last = self.last, entry
         end = next((end for end in self.ends if end.entry is entry), None)
         if end is None:
             end = self._begin(entry)
@@ -90,7 +92,7 @@ class Ring:
         self.reader.submit(int).result()
         for end in self.ends:
             end.entry = None
-        self.last = None
+        self.before = self.last = None
 
     def write(self, entry: Entry, memory: torch.Tensor, version: int, chain: bytes) -> None:
         """Begin to keep a version; its memory must stay as it is until `wait`, or until the ring uses it again."""
@@ -142,7 +144,7 @@ class Ring:
     def _go_ahead(self) -> None:
         """Begin to fetch what is expected next."""
         assert self.last is not None
-        following = self.after.get(self.last)
+        following = self.after.get((self.before, self.last), self.order.get(self.last))
         if following is None or any(end.entry is following for end in self.ends):
             return
         if following.nbytes + self.last.nbytes <= len(self.memory):

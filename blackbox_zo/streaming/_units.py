@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -66,7 +66,9 @@ class Window:
     rows: bool = False
 
 
-def windows_of(model: torch.nn.Module, blocks: Sequence[str] | None = None) -> list[Window]:
+def windows_of(
+    model: torch.nn.Module, blocks: Sequence[str] | None = None, among: Collection[int] | None = None
+) -> list[Window]:
     """The windows of a model, about in the order in which it uses them.
 
     Blocks are the members of its stacks of layers: of every outermost `ModuleList` of at least two that holds a
@@ -75,6 +77,7 @@ def windows_of(model: torch.nn.Module, blocks: Sequence[str] | None = None) -> l
     Args:
         model: The model, whose parameters may be on meta.
         blocks: Names of the stacks; none finds them.
+        among: The ids of the parameters that may come and go; none is all.
 
     Raises:
         ValueError: There is no stack, or none of a given name.
@@ -88,10 +91,10 @@ def windows_of(model: torch.nn.Module, blocks: Sequence[str] | None = None) -> l
             owners[key] = owners.get(key, 0) + 1
     inside: list[Window] = []
     for name, layer in layers:
-        mine = {id(p): p for p in layer.parameters() if _is_large(p) and owners[id(p)] == 1}
+        mine = {id(p): p for p in layer.parameters() if _may_go(p, among) and owners[id(p)] == 1}
         if mine:
             inside.append(Window(layer, Entry(name, tuple(names[key] for key in mine), tuple(mine.values()))))
-    before, after = _tables(model, names, owners)
+    before, after = _tables(model, names, owners, among)
     found = [*before, *inside, *after]
     for number, entry in enumerate(dict.fromkeys(window.entry for window in found)):
         entry.number = number
@@ -119,11 +122,13 @@ def _stacks(model: torch.nn.Module, given: Sequence[str] | None) -> dict[str, An
     return found
 
 
-def _tables(model: torch.nn.Module, names: dict[int, str], owners: dict[int, int]) -> tuple[list[Window], list[Window]]:
+def _tables(
+    model: torch.nn.Module, names: dict[int, str], owners: dict[int, int], among: Collection[int] | None
+) -> tuple[list[Window], list[Window]]:
     """Windows of modules outside the blocks with large matrices of their own: embeddings, then others."""
     entries, before, after = dict[int, Entry](), list[Window](), list[Window]()
     for _, module in model.named_modules():
-        large = [p for _, p in module.named_parameters(recurse=False) if _is_large(p) and id(p) not in owners]
+        large = [p for _, p in module.named_parameters(recurse=False) if _may_go(p, among) and id(p) not in owners]
         for p in large[:1] if len(large) == 1 else []:
             entry = entries.setdefault(id(p), Entry(re.sub(r"\.weight$", "", names[id(p)]), (names[id(p)],), (p,)))
             is_table = type(module) is torch.nn.Embedding and module.max_norm is None
@@ -131,8 +136,8 @@ def _tables(model: torch.nn.Module, names: dict[int, str], owners: dict[int, int
     return before, after
 
 
-def _is_large(p: torch.nn.Parameter) -> bool:
-    return p.dim() >= 2 and p.numel() >= LARGE and p.is_floating_point()
+def _may_go(p: torch.nn.Parameter, among: Collection[int] | None) -> bool:
+    return (among is None or id(p) in among) and p.dim() >= 2 and p.numel() >= LARGE and p.is_floating_point()
 
 
 def _listed(names: Any) -> str:

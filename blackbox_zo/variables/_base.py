@@ -26,6 +26,9 @@ class Variable(ABC):
     dense: ClassVar[bool] = False
     """Whether x and the points asked about are arrays that can be written out."""
 
+    durable: bool = False
+    """Whether its moves are kept elsewhere as they are made, so that a resume needs no snapshot of it."""
+
     @property
     def size(self) -> int:
         """The dimension d."""

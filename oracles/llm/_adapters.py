@@ -6,7 +6,7 @@ import json
 import math
 import re
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -186,13 +186,18 @@ def load_adapter(folder: Path, base: Any) -> Any:
 
 def sketch(model: Any) -> dict[str, list[float]]:
     """A few numbers of some tensors of a model, by which another one is told apart whatever their types."""
+    named = dict(model.named_parameters())
+    tensors = [n for n, p in named.items() if p.is_floating_point() and not p.is_meta and p.numel()]
+    return sketch_of(tensors, named.__getitem__)
+
+
+def sketch_of(names: Sequence[str], get: Callable[[str], Any]) -> dict[str, list[float]]:
+    """The same of tensors by name."""
     import torch
 
-    tensors = [(n, p) for n, p in model.named_parameters() if p.is_floating_point() and not p.is_meta and p.numel()]
-    some = tensors[:: max(1, len(tensors) // _SKETCHED)]
     out = dict[str, list[float]]()
-    for name, p in some:
-        flat = p.detach().reshape(-1)
+    for name in names[:: max(1, len(names) // _SKETCHED)]:
+        flat = get(name).detach().reshape(-1)
         places = torch.linspace(0, len(flat) - 1, _NUMBERS, dtype=torch.float64).long()
         out[name] = [float(f"{v:.4g}") for v in flat[places.to(flat.device)].float().cpu().tolist()]
     return out

@@ -126,16 +126,15 @@ def check_streaming(given: argparse.Namespace, select: str) -> None:
             ("budget", "--budget"),
             ("stream_to", "--stream-to"),
             ("log_structured", "--log-structured"),
+            ("transfer_dtype", "--transfer-dtype"),
         ):
             if getattr(given, name):
                 raise BadInput(f"{option} is for --stream.")
         return
     if (given.device or "auto") not in ("auto", "cpu"):
         raise BadInput(f"--stream runs on the CPU for now, not on {given.device}; leave --device out.")
-    if select in ("lora", "prefix"):
-        raise BadInput(f"--stream cannot search an adapter yet (--select {select}); select weights of the model.")
-    if given.mask is not None:
-        raise BadInput("--mask needs all weights at once, and --stream has only some; leave one of them out.")
+    if select == "prefix":
+        raise BadInput("--stream searches no virtual tokens (--select prefix); use --select lora, or the weights.")
     if given.stream_to is not None and given.stream != "disk":
         raise BadInput("--stream-to is for --stream disk; the host's memory needs no folder.")
     if given.stream_to is not None and not given.stream_to.absolute().parent.is_dir():

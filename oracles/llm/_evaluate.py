@@ -13,15 +13,12 @@ from blackbox_zo.modules import Module
 from blackbox_zo.modules._stacking import take_rows
 from oracles.llm._examples import Examples
 from oracles.llm._features import Features, is_faithful
-from oracles.llm._passes import Passes, batch_size, on_device_of
+from oracles.llm._passes import Passes, batch_size, on_device_of, run_together
 from oracles.llm._per_example import per_example
 from oracles.llm._prompts import SharedPrompts, shorter
 from oracles.llm._reuse import FeatureCache
 
 __all__ = ["Evaluator", "Measures", "evaluate"]
-
-AT_ONCE = 16
-"""Passes that may be under way at once, each with the activations of up to a thousand tokens."""
 
 Measure = Callable[[torch.nn.Module, Any], torch.Tensor]
 Measures = Mapping[str, Measure] | Callable[[torch.nn.Module, Any], Mapping[str, torch.Tensor]]
@@ -46,7 +43,6 @@ class Evaluator:
         module: Module | None = None,
     ) -> None:
         batches = batches.batches(16) if isinstance(batches, Examples) else batches
-        self.module = module
         self.model, self.batches = model, list(batches)  # a `DataLoader` may shuffle, and features are kept by number
         self.runs = [measures] if callable(measures) else [_named(n, measure) for n, measure in measures.items()]
         self.searched = {} if module is None else {id(p): name for name, p in module.parameters.items()}
@@ -74,11 +70,7 @@ class Evaluator:
                     for some in self._sums(which, batch, self._usable(which, number, batch)):
                         tasks.append(partial(_into, found, len(found), some))
                         found.append({})
-            if self.module is None:
-                for task in tasks:
-                    task()
-            else:
-                self.module.run_together(tasks, AT_ONCE)
+            run_together(self.model, tasks)
         finally:
             self.model.train(training)
         sums: dict[str, float] = {}

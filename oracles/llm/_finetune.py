@@ -299,6 +299,11 @@ def replay(journal: str | Path | JournalReader, model: torch.nn.Module | Module,
         module = model
         if json.loads(json.dumps(module.describe())) != described or module.version:
             raise JournalError(f"'{journal}' searched {described}, not {module.describe()}; make the module as it was.")
+    elif held := described.get("transfer_dtype"):
+        raise JournalError(
+            f"The weights of '{journal}' were held as {held}, so only a `StreamedModule` with transfer_dtype={held!r} "
+            "gives them again (on the command line: --stream)."
+        )
     else:
         module = Module(adapted_as(model, header), **arguments)
     if not same_start(header["start"], module.fingerprint()):

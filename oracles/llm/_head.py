@@ -47,7 +47,7 @@ def scores_of(model: Any, token_ids: Sequence[int], run: Callable[[], torch.Tens
         rtol, atol = (2e-2, 1e-2) if is_coarse(head.weight) else (1e-3, 1e-4)
         same = z.shape == whole.shape and torch.allclose(z, whole, rtol=rtol, atol=atol, equal_nan=True)
         _faithful[head] = same
-        return whole
+        return z if same else whole  # the first call has the bits of later ones
     return z
 
 
@@ -67,9 +67,10 @@ def _head_of(model: Any) -> torch.nn.Linear | None:
     if hasattr(model, "_orig_mod"):  # compiled code would ignore the new forward
         return None
     head = output_head(model)
-    if type(head) is not torch.nn.Linear or "forward" in vars(head) or head._forward_hooks or head._forward_pre_hooks:
+    if type(head) is not torch.nn.Linear or "forward" in vars(head):
         return None
-    return head
+    hooks = (*head._forward_hooks.values(), *head._forward_pre_hooks.values())
+    return head if all(hasattr(hook, "_zo_streams") for hook in hooks) else None
 
 
 @contextmanager

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import torch
 
-__all__ = ["Passes", "batch_size", "is_out_of_memory", "on_device_of", "tokens_in"]
+from blackbox_zo.modules import Module
+
+__all__ = ["Passes", "batch_size", "is_out_of_memory", "on_device_of", "run_together", "tokens_in"]
 
 T = TypeVar("T")
 
 CPU_TOKENS = 1024
 """Tokens in one pass on a CPU: larger activations leave the cache, smaller passes read the weights too often."""
+
+
+AT_ONCE = 16
+"""Passes that may be under way at once, each with the activations of up to a thousand tokens."""
 
 
 class Passes:
@@ -77,6 +83,16 @@ class Passes:
             warnings.warn(
                 f"Out of memory with {self.used} examples in a pass; continuing with {self.limit}.", stacklevel=2
             )
+
+
+def run_together(model: Any, tasks: Sequence[Callable[[], Any]]) -> None:
+    """Run passes through a model; where its weights come and go, each is fetched once for many of them."""
+    streamed: Module | None = vars(model).get("_zo_streamed")
+    if streamed is not None:
+        streamed.run_together(tasks, AT_ONCE)
+        return
+    for task in tasks:
+        task()
 
 
 def batch_size(batch: Any) -> int:

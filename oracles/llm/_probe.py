@@ -13,13 +13,14 @@ from scipy.optimize import minimize
 from scipy.special import logsumexp
 
 from blackbox_zo._typing import Floats
+from blackbox_zo.modules._forwards import instead
 from blackbox_zo.modules._stacking import take_rows
 from blackbox_zo.randomness import Key
 from oracles.llm._eager import eagerly
 from oracles.llm._examples import Examples
 from oracles.llm._features import Features
 from oracles.llm._head import output_head
-from oracles.llm._passes import Passes, batch_size
+from oracles.llm._passes import Passes, batch_size, run_together
 from oracles.llm.losses import LabelWords
 
 __all__ = ["PROBED", "Probed", "probe"]
@@ -103,27 +104,32 @@ def _states(
     head = output_head(model)
     if head is None or loss.last_tokens(model, examples.batch([0])) != 1:  # with virtual tokens, padding is elsewhere
         raise ValueError("The probe needs the model's last hidden states at the last column, as a head gets them.")
-    passes, found = Passes(micro_batch), list[torch.Tensor]()
+    batches = list(examples.batches(PASS))
+    found: list[torch.Tensor | None] = [None] * len(batches)
+
+    def states_of(number: int) -> None:
+        batch, passes = batches[number], Passes(micro_batch)
+        size, known = batch_size(batch), None if kept is None else kept(batch)
+
+        def work(most: int) -> torch.Tensor:
+            parts = []
+            for a in range(0, size, most):
+                rows = torch.arange(a, min(a + most, size))
+                passes.used, part = len(rows), take_rows(batch, rows, size, lambda t: t)
+                with nullcontext() if known is None else known.instead(rows):
+                    parts.append(_at_the_head(head, partial(loss.scores, model, part)))
+            return torch.cat(parts)
+
+        found[number] = passes.fit(batch, size, work)
+
     training = model.training
     model.eval()
     try:
         with eagerly():
-            for batch in examples.batches(PASS):
-                size, known = batch_size(batch), None if kept is None else kept(batch)
-
-                def work(most: int, batch: Any = batch, size: int = size, known: Any = known) -> torch.Tensor:
-                    parts = []
-                    for a in range(0, size, most):
-                        rows = torch.arange(a, min(a + most, size))
-                        passes.used, part = len(rows), take_rows(batch, rows, size, lambda t: t)
-                        with nullcontext() if known is None else known.instead(rows):
-                            parts.append(_at_the_head(head, partial(loss.scores, model, part)))
-                    return torch.cat(parts)
-
-                found.append(passes.fit(batch, size, work))
+            run_together(model, [partial(states_of, number) for number in range(len(batches))])
     finally:
         model.train(training)
-    x = np.asarray(torch.cat(found), dtype=np.float64)
+    x = np.asarray(torch.cat([states for states in found if states is not None]), dtype=np.float64)
     if not np.isfinite(x).all():
         raise ValueError("The model's last hidden states are NaN or infinite; use fp32.")
     return x
@@ -132,11 +138,14 @@ def _states(
 def _at_the_head(head: torch.nn.Module, run: Callable[[], object]) -> torch.Tensor:
     """What the head is given at the last column, (B, width)."""
     seen: list[torch.Tensor] = []
-    handle = head.register_forward_pre_hook(lambda _, args: seen.append(args[0][:, -1].float().cpu()))
-    try:
+    own = head.forward
+
+    def forward(states: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        seen.append(states[:, -1].float().cpu())
+        return own(states, *args, **kwargs)
+
+    with instead({head: forward}):  # of this pass alone: others may be under way
         run()
-    finally:
-        handle.remove()
     return seen[-1]
 
 

@@ -55,10 +55,12 @@ class TuningSession(Session):
             self.unkept = "Nothing was saved: --save DIR saves the weights, --journal FILE the run."
         _check_there(given)
         self.streamed: Streaming | None = None
+        self.adapter: dict[str, Any] = {}
         if given.stream is None:
             self.model, self.tokenizer = load(given.model, given.dtype, given.device or "auto")
         else:
-            self.streamed = Streaming(given, chosen.select)
+            lora = chosen.lora if chosen.select == "lora" else None
+            self.streamed, self.adapter = Streaming.begin(given, chosen.select, lora)
             self.model, self.tokenizer = self.streamed.variable.model, self.streamed.tokenizer
         try:
             self._prepare(settings)
@@ -72,7 +74,6 @@ class TuningSession(Session):
         size = min(given.batch_size, len(self.task.train))
         self.tally = TuningTally(given.steps)
         _check_fits(self.model, chosen)
-        self.adapter: dict[str, Any] = {}
         try:
             if chosen.select == "lora" and not has_adapter(self.model):
                 self.model, self.adapter = adapted(self.model, chosen.lora, given.seed)

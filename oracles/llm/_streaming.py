@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from blackbox_zo._describe import rebuild
 from blackbox_zo.streaming import StoreError, StreamedModule
-from oracles.llm.models import load_tokenizer, local_folder
+from oracles.llm._adapters import adapted, adapted_as, sketch_of
+from oracles.llm.models import load_tokenizer, local_file
 from oracles.options import BadInput
 
 __all__ = ["Streaming"]
@@ -19,8 +21,8 @@ class Streaming:
 
     Args:
         given: The options.
-        select: What is searched.
-        arguments: Of the variable in place of the options', where a journal says them.
+        adapt: Puts an adapter on the model; none has none.
+        arguments: Further ones of `StreamedModule.from_pretrained`.
 
     Attributes:
         variable: The variable.
@@ -30,25 +32,55 @@ class Streaming:
         BadInput: The model cannot be streamed, or an option does not go with it.
     """
 
-    def __init__(self, given: argparse.Namespace, select: str, arguments: dict[str, Any] | None = None) -> None:
+    def __init__(self, given: argparse.Namespace, adapt: Callable[[Any], Any] | None, **arguments: Any) -> None:
         import torch
 
-        if arguments is None:
-            arguments = {"select": select, "mask": given.mask, "no_decay": given.no_decay}
         try:
-            folder = local_folder(given.model)
-            self.tokenizer = load_tokenizer(folder)
+            path = local_file(given.model)
+            self.tokenizer = load_tokenizer(path)
             self.variable = StreamedModule.from_pretrained(
-                folder,
+                path,
                 store=given.stream,
                 budget=given.budget,
                 dtype=getattr(torch, given.dtype),
-                log_structured=given.log_structured,
-                weights=given.stream_to,
+                adapt=adapt,
                 **arguments,
             )
         except (OSError, ValueError, StoreError, ModuleNotFoundError) as error:
             raise BadInput(f"--stream {given.stream}: {error}") from error
+        if adapt is not None:
+            self._sketch()
+
+    @classmethod
+    def begin(
+        cls, given: argparse.Namespace, select: str, lora: Mapping[str, Any] | None
+    ) -> tuple[Streaming, dict[str, Any]]:
+        """The model of a run as its options say, and what its journal is to say of a new adapter.
+
+        Args:
+            given: The options.
+            select: What is searched.
+            lora: Arguments of the new adapter; none makes none.
+        """
+        said: dict[str, Any] = {}
+
+        def adapt(model: Any) -> Any:
+            made, entries = adapted(model, lora or {}, given.seed)
+            said.update(entries)
+            return made
+
+        arguments = {n: getattr(given, n) for n in ("mask", "no_decay", "transfer_dtype", "log_structured")}
+        arguments |= {"select": select, "weights": given.stream_to}
+        return cls(given, None if lora is None else adapt, **arguments), said
+
+    def _sketch(self) -> None:
+        """What tells the adapter's base from others; when it was made, the base was not there."""
+        x = self.variable
+        base: Any = x.model
+        named = {id(p): n for n, p in x.model.named_parameters()}
+        own = {n.replace(".base_layer", ""): named[id(p)] for n, p in base.get_base_model().named_parameters()
+               if "lora_" not in n and p.is_floating_point() and p.numel()}  # fmt: skip
+        base.base_sketch = sketch_of(list(own), lambda name: dict(x.whole((own[name],)))[own[name]])
 
     @classmethod
     def of(cls, header: Mapping[str, Any], given: argparse.Namespace, base: str, dtype: str) -> Streaming:
@@ -61,13 +93,14 @@ class Streaming:
             dtype: Of its weights.
         """
         described = header.get("variable") or {}
-        arguments = {
-            n: rebuild(value, _none) for n, value in described.items() if n not in ("name", "unit", "rounding")
-        }
-        if isinstance(arguments.get("select"), tuple):
-            arguments["select"] = list(arguments["select"])
-        more = {"model": base, "dtype": dtype, "device": None, "stream_to": None, "log_structured": False, "mask": None}
-        return cls(argparse.Namespace(**{**vars(given), **more}), "", arguments)
+        more = {n: rebuild(value, _none) for n, value in described.items() if n not in ("name", "merge_every")}
+        if isinstance(more.get("select"), tuple):
+            more["select"] = list(more["select"])
+        problem = header.get("problem")
+        adapts = isinstance(problem, Mapping) and "lora_rank" in problem
+        there = argparse.Namespace(**{**vars(given), "model": base, "dtype": dtype})
+        adapt = partial(adapted_as, header=header) if adapts else None
+        return cls(there, adapt, log_structured=described.get("merge_every", 1) > 1, **more)
 
 
 def _none(name: str) -> Any:

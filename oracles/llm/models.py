@@ -17,7 +17,16 @@ from oracles._files import appearing_folder
 from oracles.llm._adapters import base_name, is_adapter, load_adapter
 from oracles.llm._room import chosen_device, need_of
 
-__all__ = ["cache_folder", "converted", "gguf_in_package", "load_model", "load_tokenizer", "local_folder", "once"]
+__all__ = [
+    "cache_folder",
+    "converted",
+    "gguf_in_package",
+    "load_model",
+    "load_tokenizer",
+    "local_file",
+    "local_folder",
+    "once",
+]
 
 _DTYPES = ("float32", "bfloat16", "float16", "float64")
 _FORMAT = 1  # of converted folders; change it to convert again
@@ -113,11 +122,23 @@ def local_folder(name: str | os.PathLike[str]) -> Path:
         raise ValueError(f"Model {text!r} is not a local path and could not be fetched: {reason}") from error
 
 
-def load_tokenizer(folder: Path) -> Any:
-    """The tokenizer in a model's folder."""
+def local_file(name: str | os.PathLike[str]) -> Path:
+    """A GGUF file as it is, by its path or in a package; or the folder of another model, see `local_folder`."""
+    text = os.fspath(name)
+    if text.startswith("package:"):
+        return gguf_in_package(text.removeprefix("package:"))
+    path = Path(text).expanduser()
+    return path if path.suffix == ".gguf" else local_folder(name)
+
+
+def load_tokenizer(path: Path) -> Any:
+    """The tokenizer in a model's folder, or in a GGUF file."""
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(str(folder))
+    if path.suffix == ".gguf":
+        with _quiet():
+            return AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
+    return AutoTokenizer.from_pretrained(str(path))
 
 
 def gguf_in_package(name: str) -> Path:

@@ -229,6 +229,10 @@ OPTIONS: Table = {
             expanded, metavar="DIR",
         ),
         option(
+            "--transfer-dtype", "with --stream: hold and read the weights in fewer bits: bf16, or a byte each with a "
+            "scale for every 64 (fp8, int8); the run says what that loses", choices=("bf16", "fp8", "int8"),
+        ),
+        option(
             "--log-structured", "with --stream: write each block back after 16 moves only, and make those again "
             "whenever it is read", action="store_true",
         ),

@@ -80,12 +80,12 @@ def test_a_step_reads_each_block_once(tmp_path: Path) -> None:
         run = iter(search.run(oracle, steps=9))
         next(run)  # it checks more than later ones
         next(run)
-        before = dict(x.ring.fetches)
+        before = dict(x.streamer.ring.fetches)
         for _ in range(5):
             next(run)
-        x.ring.reader.submit(int).result()  # what is being fetched for the next step
+        x.streamer.ring.reader.submit(int).result()  # what is being fetched for the next step
         for entry in x.entries[1:]:
-            assert x.ring.fetches[entry.number] - before[entry.number] in (4, 5, 6), entry.name
+            assert x.streamer.ring.fetches[entry.number] - before[entry.number] in (4, 5, 6), entry.name
             assert x.store.version(entry) == 0
 
 
@@ -94,7 +94,7 @@ def test_what_fits_stays(tmp_path: Path) -> None:
     folder = saved("llama", tmp_path / "model")
     with bz.StreamedModule.from_pretrained(folder, budget="1GB") as x:
         values_of("llama", x, LOWRANK, 3)
-        assert not x.ring.fetches
+        assert not x.streamer.ring.fetches
         assert "nothing is streamed" in str(x)
     with bz.StreamedModule.from_pretrained(folder, budget="500kB") as x:
         values_of("llama", x, LOWRANK, 3)
@@ -163,6 +163,18 @@ def test_only_what_is_selected_moves_or_is_written(tmp_path: Path) -> None:
         assert sum(x.store.version(entry) > 0 for entry in x.entries) == 2
 
 
+@pytest.mark.parametrize("mask", [0.75, lambda name, p: p > 0], ids=["share", "function"])
+def test_masks_are_those_of_the_weights(mask: Any, tmp_path: Path) -> None:
+    """The threshold of a share follows from each matrix, which is read for it."""
+    folder = saved("llama", tmp_path / "model")
+    model = loaded("llama", folder)
+    want = bz.Module(model, mask=mask)
+    with bz.StreamedModule.from_pretrained(folder, mask=mask, budget="300kB") as x:
+        assert x.fingerprint() == want.fingerprint()
+        assert values_of("llama", x, GAUSSIAN, 3) == values_of("llama", want, GAUSSIAN, 3)
+        assert same_weights(x, model)
+
+
 @pytest.mark.parametrize("select", ["all", "top:2"])
 def test_what_stays_is_read_once(select: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whether it moves or not."""
@@ -221,8 +233,8 @@ def test_a_sentence_for_what_cannot_be(tmp_path: Path) -> None:
         made(folder, store="tape")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="'cpu' for now"):
         made(folder, device="cuda")
-    with pytest.raises(ValueError, match="cannot be a share"):
-        made(folder, mask=0.5)
+    with pytest.raises(ValueError, match="share must be between 0 and 1"):
+        made(folder, mask=1.5)
     with pytest.raises(ValueError, match=r"names 'layers'.*'model.layers'"):
         made(folder, blocks=["layers"])
     with pytest.raises(FileNotFoundError, match=r"no config\.json"):

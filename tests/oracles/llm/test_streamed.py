@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 import blackbox_zo as bz
 from blackbox_zo.errors import JournalError
 from oracles.cli.main import main
-from oracles.llm import Completion, ZOTrainer, ZOTrainingArguments, finetune, replay
+from oracles.llm import Completion, LabelWords, LossOracle, ZOTrainer, ZOTrainingArguments, finetune, replay
 from tests.oracles.llm.helpers import llama, padded, tokenizer
 from tests.oracles.llm.test_cli import FAST, code_of, typed, validated, write
 
@@ -52,6 +52,24 @@ def test_a_streamed_run_is_the_run_in_memory(here: Path, capsys: pytest.CaptureF
     assert same_files(here / "a", here / "c") and same_files(here / "a", here / "d")
 
 
+def test_scores_of_the_label_words_alone_are_modules(here: Path) -> None:
+    """The head computes no others, though it is streamed; the first step has the bits of later ones."""
+    from oracles.llm import _head
+
+    ids, mask = padded([[1, 5 + i, 6, 7 + i] for i in range(6)], "left")
+    batches = [{"input_ids": ids, "attention_mask": mask, "label": torch.tensor([0, 1] * 3)}]
+    loss, estimator = LabelWords((5, 6), over="labels"), bz.RandomVector(1e-2, 6, "lowrank")
+
+    def values(x: bz.Module) -> list[float]:
+        oracle = LossOracle(x.model, batches, loss, directions_per="example", micro_batch=4)
+        return [report.value for report in bz.Search(x, estimator, bz.SGD(1e-2), seed=1).run(oracle, steps=3)]
+
+    want = values(bz.Module(llama()))
+    with bz.StreamedModule.from_pretrained(here / "tiny", budget="80KiB") as x:
+        assert values(x) == want
+        assert _head._faithful[x.model.get_output_embeddings()], "only some rows"  # type: ignore[operator]
+
+
 def test_a_run_goes_on_in_memory_and_on_the_disk(here: Path) -> None:
     """The journal does not say where the weights were."""
     assert main(typed(*FAST, "--steps", "6", "--journal", "a.jsonl", "--save", "a")) == 0
@@ -66,8 +84,7 @@ def test_a_run_goes_on_in_memory_and_on_the_disk(here: Path) -> None:
     [
         (("--stream", "disk", "--budget", "1kB"), "`budget` of 0.977 KiB is too small"),
         (("--stream", "disk", "--budget", "much"), "must be a size such as"),
-        (("--stream", "disk", "--select", "lora"), "--stream cannot search an adapter yet"),
-        (("--stream", "disk", "--mask", "0.5"), "--mask needs all weights at once"),
+        (("--stream", "disk", "--select", "prefix"), "--stream searches no virtual tokens"),
         (("--stream", "disk", "--device", "cuda"), "--stream runs on the CPU for now, not on cuda"),
         (("--stream", "host", "--stream-to", "x"), "--stream-to is for --stream disk"),
         (("--stream", "disk", "--stream-to", "no/where"), "is in a folder that does not exist"),
@@ -128,7 +145,7 @@ def test_a_streamed_model_is_searched_by_its_own_variable(here: Path) -> None:
     """What is not there cannot be moved in place."""
     with (
         bz.StreamedModule.from_pretrained(here / "tiny") as x,
-        pytest.raises(ValueError, match=r"belongs to a `StreamedModule`"),
+        pytest.raises(ValueError, match=r"the `StreamedModule` that they belong to"),
     ):
         bz.Module(x.model)
 
