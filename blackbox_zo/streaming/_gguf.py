@@ -44,6 +44,11 @@ class GGUF(Checkpoint):
         path: The file.
         model: The model, its parameters on meta.
 
+    Attributes:
+        rows: How the rows of each matrix are stored.
+        small: The vectors.
+        plain: Where the vectors of fp32 begin that are parameters as they are.
+
     Raises:
         FileNotFoundError: The file does not exist.
         ValueError: It is no GGUF file, or a tensor is of a type that cannot be read, or stored in another form.
@@ -63,6 +68,7 @@ class GGUF(Checkpoint):
         self.paths, self.stored = [path], dict[str, Stored]()
         self.rows: dict[str, _Rows] = {}
         self.small: dict[str, torch.Tensor] = {}
+        self.plain: dict[str, int] = {}
         for tensor in reader.tensors:
             self._note(tensor, names.get(tensor.name, tensor.name), path)
         self.handle = os.open(path, os.O_RDONLY)
@@ -76,8 +82,11 @@ class GGUF(Checkpoint):
             raise ValueError(f"'{path}': {tensor.name!r} is of type {kind.name}, which cannot be read; {known} can.")
         self.stored[name] = Stored(0, int(tensor.data_offset), torch.float32, shape)
         if len(shape) == 1:
-            made = self.processor.process(weights=dequantize(tensor.data, kind), name=tensor.name)
-            self.small[name] = torch.from_numpy(np.array(made.weights, dtype=np.float32))
+            own = dequantize(tensor.data, kind)
+            made = np.array(self.processor.process(weights=own, name=tensor.name).weights, dtype=np.float32)
+            self.small[name] = torch.from_numpy(made)
+            if kind.name == "F32" and np.array_equal(made, own):
+                self.plain[name] = int(tensor.data_offset)
             return
         index = np.arange(shape[0], dtype=np.int64)[:, None]
         try:
@@ -165,6 +174,7 @@ def hollow_gguf(path: Path, dtype: torch.dtype | None) -> Any:
     config = type(raw)(**settings)
     kind: Any = transformers.MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
     config.architectures, config.dtype = [kind.__name__], dtype or torch.float32
+    config.name_or_path = str(path.resolve())
     return emptied(kind, config, dtype or torch.float32)
 
 
@@ -173,6 +183,8 @@ def _reader(path: Path) -> Any:
         import gguf
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(f"'{path}' is read by gguf: pip install gguf", name="gguf") from error
+    if not path.is_file():
+        raise FileNotFoundError(f"'{path}' does not exist; check the path.")
     with path.open("rb") as file:
         start = file.read(4)
     if start != b"GGUF":

@@ -217,9 +217,8 @@ def unsaved(model: Any, parameters: Mapping[str, torch.nn.Parameter]) -> str:
         return ""
     peft = _peft("This model has an adapter, which is saved by")
     active = model.active_adapters if not isinstance(model.active_adapter, str) else [model.active_adapter]
-    saved = {
-        t.data_ptr() for name in active for t in _tensors(peft.get_peft_model_state_dict(model, adapter_name=name))
-    }
+    states = (peft.get_peft_model_state_dict(model, adapter_name=name, **saving(model)) for name in active)
+    saved = {t.data_ptr() for state in states for t in _tensors(state)}
     prompts = getattr(model, "prompt_encoder", None)  # whose values are saved computed
     saved |= {p.data_ptr() for p in prompts.parameters()} if prompts is not None else set()
     return next((name for name, p in parameters.items() if p.data_ptr() not in saved), "")
@@ -227,6 +226,11 @@ def unsaved(model: Any, parameters: Mapping[str, torch.nn.Parameter]) -> str:
 
 def _tensors(state: Mapping[str, Any]) -> Iterable[torch.Tensor]:
     return (t for t in state.values() if hasattr(t, "data_ptr"))
+
+
+def saving(model: Any) -> dict[str, Any]:
+    """How peft is to save a model: of one that streams without the embedding below the adapter, which is not there."""
+    return {"save_embedding_layers": False} if "_zo_streamed" in vars(model) else {}
 
 
 def _keep_base(model: Any, base: dict[str, list[float]]) -> None:

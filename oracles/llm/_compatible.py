@@ -119,8 +119,23 @@ def check_method(given: argparse.Namespace) -> None:
             raise BadInput(f"{option} {getattr(given, name)!r} is not a regular expression: {error}.") from None
 
 
+def _check_quantised(given: argparse.Namespace, select: str) -> None:
+    """Refuse what does not go with --quantised."""
+    model = str(given.model)
+    if not model.endswith(".gguf") and not model.startswith("package:"):
+        raise BadInput(f"--quantised runs from a .gguf file, not from {model!r}.")
+    if given.stream is not None:
+        raise BadInput("--quantised maps its file, so it needs no --stream; leave one of them out.")
+    if (given.device or "auto") not in ("auto", "cpu"):
+        raise BadInput(f"--quantised runs on the CPU for now, not on {given.device}; leave --device out.")
+    if select in ("lora", "prefix"):
+        raise BadInput(f"--quantised searches scales and norms, not --select {select}; --stream disk can, on the file.")
+
+
 def check_streaming(given: argparse.Namespace, select: str) -> None:
     """Refuse options that do not go with --stream, or only with it."""
+    if given.quantised:
+        _check_quantised(given, select)
     if given.stream is None:
         for name, option in (
             ("budget", "--budget"),

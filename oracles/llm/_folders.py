@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from oracles._files import appearing_folder, trial_folder
-from oracles.llm._adapters import BASE_FILE, CONFIG_FILE, is_adapted, unsaved
+from oracles.llm._adapters import BASE_FILE, CONFIG_FILE, is_adapted, saving, unsaved
 from oracles.options import BadInput
 
-__all__ = ["check_kept", "check_target", "save", "try_saving"]
+__all__ = ["check_file", "check_kept", "check_target", "save", "try_saving"]
 
 
 def check_target(folder: Path, option: str, model: str) -> None:
@@ -33,6 +33,21 @@ def check_target(folder: Path, option: str, model: str) -> None:
         raise BadInput(f"{option} {str(folder)!r} is the model's own folder, which the journal needs; name another.")
     if folder.is_dir() and any(folder.iterdir()) and not _is_model(folder):
         raise BadInput(f"{option} {str(folder)!r} holds something other than a model; name a new folder.")
+
+
+def check_file(path: Path, option: str, model: str) -> None:
+    """Refuse a path for a GGUF file that is the base model's own, no such file, or in a folder that does not exist.
+
+    Raises:
+        BadInput: It is refused.
+    """
+    if path.suffix != ".gguf" or path.is_dir():
+        raise BadInput(f"{option} {str(path)!r} must end in .gguf: a quantised model is saved as it was.")
+    if not path.absolute().parent.is_dir():
+        raise BadInput(f"{option} {str(path)!r} is in a folder that does not exist; create it first.")
+    base = Path(model).expanduser()
+    if path.exists() and base.exists() and path.samefile(base):
+        raise BadInput(f"{option} {str(path)!r} is the model's own file, which the journal needs; name another.")
 
 
 def check_kept(model: Any, parameters: Mapping[str, Any], select: str) -> None:
@@ -57,6 +72,9 @@ def try_saving(model: Any, tokenizer: Any, folder: Path, option: str) -> None:
     Raises:
         BadInput: They cannot be saved there.
     """
+    if is_quantised(model):
+        _try_file(model, folder, option)
+        return
     other = CONFIG_FILE if not is_adapted(model) else "config.json"
     if (folder / other).is_file():
         here, there = ("an adapter", "a whole model") if is_adapted(model) else ("a whole model", "an adapter")
@@ -91,11 +109,40 @@ def _try_weights(model: Any, partial: Path, folder: Path) -> None:
             model.save_pretrained(partial / "whole")
 
 
-def save(model: Any, tokenizer: Any, folder: Path) -> None:
+def is_quantised(model: Any) -> bool:
+    """Whether a model runs from a GGUF file."""
+    return hasattr(model, "_zo_gguf")
+
+
+def _try_file(model: Any, path: Path, option: str) -> None:
+    """See that there is room for a copy of a model's file, and that it may be written."""
+    size, there = model._zo_gguf.path.stat().st_size, path.absolute().parent
+    if size > (free := shutil.disk_usage(there).free):
+        raise BadInput(
+            f"{option} {str(path)!r} cannot be written: {os.strerror(errno.ENOSPC)}: it takes {size / 1e9:.2g} GB, but "
+            f"{free / 1e9:.2g} GB are free in '{there}'."
+        )
+    beside = there / f"{path.name}.trial"
+    try:
+        beside.touch()
+        beside.unlink()
+    except OSError as error:
+        raise BadInput(f"{option} {str(path)!r} cannot be written: {error.strerror}.") from error
+
+
+def save(model: Any, tokenizer: Any, folder: Path) -> str:
     """Write a model and its tokenizer; an older model in the folder is replaced once everything is written.
 
-    Of a model with an adapter, the adapter alone is written.
+    Of a model with an adapter, the adapter alone is written; of one that runs from a GGUF file, another such file.
+
+    Returns:
+        What is to be said of it, or nothing.
     """
+    if is_quantised(model):
+        from blackbox_zo.quantised import save_gguf
+
+        error = save_gguf(model, folder)
+        return f" (rounding its scales to fp16 loses {error:.2g} of what was added to them)"
     from safetensors import SafetensorError
 
     last = CONFIG_FILE if is_adapted(model) else "config.json"  # it marks a complete model
@@ -105,11 +152,12 @@ def save(model: Any, tokenizer: Any, folder: Path) -> None:
             tokenizer.save_pretrained(partial)
     except SafetensorError as error:  # a full disk, for example
         raise OSError(f"{str(folder)!r} cannot be written: {error}") from error
+    return ""
 
 
 def _save_weights(model: Any, folder: Path) -> None:
     with _quiet():
-        model.save_pretrained(folder)
+        model.save_pretrained(folder, **(saving(model) if is_adapted(model) else {}))
     if (base := getattr(model, "base_sketch", None)) is not None and is_adapted(model):
         (folder / BASE_FILE).write_text(json.dumps(base))
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import math
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +27,10 @@ from oracles.llm._streaming import Streaming
 from oracles.llm._tally import Pace, TuningTally, memory
 from oracles.llm._task import Task, fingerprint, task_of
 from oracles.llm._validations import best_step, deciding, in_words, validations
-from oracles.llm.models import load_model
+from oracles.llm.models import load_model, load_quantised
 from oracles.options import BadInput
 
-__all__ = ["TuningSession", "load"]
+__all__ = ["TuningSession", "load", "quantised"]
 
 
 class TuningSession(Session):
@@ -56,7 +57,9 @@ class TuningSession(Session):
         _check_there(given)
         self.streamed: Streaming | None = None
         self.adapter: dict[str, Any] = {}
-        if given.stream is None:
+        if given.quantised:
+            self.model, self.tokenizer = quantised(given.model, given.dtype)
+        elif given.stream is None:
             self.model, self.tokenizer = load(given.model, given.dtype, given.device or "auto")
         else:
             lora = chosen.lora if chosen.select == "lora" else None
@@ -191,8 +194,8 @@ class TuningSession(Session):
         forwards = self.tuning.oracle.forwards
         yield f"{step} of {steps} steps{now}{failed}, {forwards:,} forwards, {run.seconds:.1f} s{used}"
         if self.given.save is not None:
-            save(self.model, self.tokenizer, self.given.save)
-            yield f"weights after step {step}: {self.given.save}"
+            said = save(self.model, self.tokenizer, self.given.save)
+            yield f"weights after step {step}: {self.given.save}{said}"
         if self.given.journal is not None:
             yield from self._exports(step)
 
@@ -253,8 +256,21 @@ def load(name: str, dtype: str, device: str = "cpu") -> tuple[Any, Any]:
     Raises:
         BadInput: The model cannot be loaded.
     """
+    return _loaded(name, partial(load_model, name, dtype, device))
+
+
+def quantised(name: str, dtype: str) -> tuple[Any, Any]:
+    """A model that runs from a GGUF file, and its tokenizer; see `load_quantised`.
+
+    Raises:
+        BadInput: The model cannot be loaded.
+    """
+    return _loaded(name, partial(load_quantised, name, dtype))
+
+
+def _loaded(name: str, get: Callable[[], tuple[Any, Any]]) -> tuple[Any, Any]:
     try:
-        return load_model(name, dtype, device)
+        return get()
     except FileNotFoundError as error:
         raise BadInput(str(error)) from error
     except ModuleNotFoundError as error:
@@ -284,6 +300,7 @@ def _problem(chosen: Settings, task: Task, size: int) -> dict[str, Any]:
         "values": list(chosen.values) or None,
         "max_new_tokens": chosen.max_new_tokens or None,
         **_generated(chosen),
+        **({"quantised": True} if given.quantised else {}),
         "batch_size": size,
         "directions_per": chosen.directions_per(size),
         "select": chosen.select,

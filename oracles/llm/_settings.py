@@ -14,7 +14,7 @@ from blackbox_zo.rules import SGD, Adam, ClipScalar, Cosine, Linear, Momentum, R
 from oracles._imported import imported
 from oracles.llm._adapters import default_select
 from oracles.llm._compatible import FITTING, GENERATING, GROUP, check_adapter, check_method, check_streaming, check_task
-from oracles.llm._folders import check_target
+from oracles.llm._folders import check_file, check_target
 from oracles.llm._rows import field_to_learn, read_rows
 from oracles.options import BadInput, told
 
@@ -145,7 +145,7 @@ class Settings:
             return RandomVector(
                 given.radius or (1e-3 if given.mezo else _tenth(module)),
                 self.directions(size),
-                "gaussian" if given.mezo else given.distribution or "lowrank",
+                given.distribution or ("gaussian" if given.mezo or given.quantised else "lowrank"),
                 given.difference or "central",
                 given.rank or 1,
                 given.blocks,
@@ -191,7 +191,7 @@ def settings_of(given: argparse.Namespace) -> Settings:
     check_task(given, learns)
     check_method(given)
     if given.save is not None:
-        check_target(given.save, "--save", given.model)
+        (check_file if given.quantised else check_target)(given.save, "--save", given.model)
     labels, values = _words(given.labels, "--labels"), _words(given.values, "--values")
     if given.labels is not None and len(labels) < 2:
         raise BadInput(f"--labels must be two or more words, such as great,terrible, got {given.labels!r}.")
@@ -200,6 +200,7 @@ def settings_of(given: argparse.Namespace) -> Settings:
     select = (
         given.select
         or default_select(given.model)
+        or ("scale_shift" if given.quantised else "")
         or ("top" if learns == "labels" and not given.mezo and not given.blocks else "all")
     )
     check_adapter(given, select)

@@ -13,7 +13,7 @@ from blackbox_zo.journal import JournalReader
 from blackbox_zo.tally import Tally
 from oracles.kind import Kind, Session
 from oracles.llm._adapters import adapted_as
-from oracles.llm._folders import check_kept, check_target, save, try_saving
+from oracles.llm._folders import check_file, check_kept, check_target, save, try_saving
 from oracles.llm._page import page_of
 from oracles.llm._settings import settings_of
 from oracles.llm._tally import TuningTally
@@ -66,6 +66,7 @@ class FineTuneKind(Kind):
         "rule": "rule (--optimizer, --lr, --lr-schedule, --weight-decay, --clip)",
         "dimension": "number of searched parameters (--model, --select)",
         "start": "digest of the initial weights (--model)",
+        "quantised": "quantised weights (--quantised)",
         "lora_rank": "adapter (--select lora, --lora-rank)",
         "lora_alpha": "adapter (--select lora, --lora-alpha)",
         "lora_targets": "adapter (--select lora, --lora-targets)",
@@ -105,15 +106,19 @@ class FineTuneKind(Kind):
         problem = header.get("problem")
         base = given.model or _base(header)
         dtype = given.dtype or (problem.get("dtype") if isinstance(problem, dict) else None) or "float32"
-        check_target(given.output, "--output", base)
+        as_it_is = isinstance(problem, dict) and bool(problem.get("quantised"))
+        (check_file if as_it_is else check_target)(given.output, "--output", base)
         from oracles.llm._finetune import replay
-        from oracles.llm._session import load
+        from oracles.llm._session import load, quantised
 
         if given.stream is not None:
             yield from self._streamed(reader, given, base, dtype)
             return
         there = (header.get("settings") or {}).get("device", "cpu")
-        model, tokenizer = load(base, dtype, given.device or ("cpu" if there == "cpu" else "auto"))
+        if as_it_is:
+            model, tokenizer = quantised(base, dtype)
+        else:
+            model, tokenizer = load(base, dtype, given.device or ("cpu" if there == "cpu" else "auto"))
         tokenizer.chat_template = (header.get("settings") or {}).get("chat_template") or tokenizer.chat_template
         try:
             model = adapted_as(model, header)
@@ -123,8 +128,8 @@ class FineTuneKind(Kind):
         with told():
             module = replay(reader, model, given.step)
         check_kept(model, module.parameters, str(module.describe()["select"]))
-        save(model, tokenizer, given.output)
-        yield f"{given.output}: {base} after step {module.version} of {reader.path}"
+        said = save(model, tokenizer, given.output)
+        yield f"{given.output}: {base} after step {module.version} of {reader.path}{said}"
 
     def _streamed(self, reader: JournalReader, given: argparse.Namespace, base: str, dtype: str) -> Iterator[str]:
         from oracles.llm._finetune import replay

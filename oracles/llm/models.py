@@ -22,6 +22,7 @@ __all__ = [
     "converted",
     "gguf_in_package",
     "load_model",
+    "load_quantised",
     "load_tokenizer",
     "local_file",
     "local_folder",
@@ -139,6 +140,31 @@ def load_tokenizer(path: Path) -> Any:
         with _quiet():
             return AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
     return AutoTokenizer.from_pretrained(str(path))
+
+
+def load_quantised(name: str | os.PathLike[str], dtype: str = "float32") -> tuple[Any, Any]:
+    """A causal language model that runs from a GGUF file as it is, and its tokenizer; see `load_gguf`.
+
+    Args:
+        name: A path that ends in .gguf, or "package:NAME".
+        dtype: What the model computes in.
+
+    Raises:
+        FileNotFoundError: The file does not exist.
+        ValueError: It is no GGUF file, or cannot be run from.
+        ModuleNotFoundError: The package is not installed.
+    """
+    import torch
+
+    from blackbox_zo.quantised import load_gguf
+
+    check_choice("load_quantised", _DTYPES, dtype=dtype)
+    text = os.fspath(name)
+    packed = text.startswith("package:")
+    path = gguf_in_package(text.removeprefix("package:")) if packed else Path(text).expanduser()
+    if path.suffix != ".gguf":
+        raise ValueError(f"Model {text!r} is no .gguf file.")
+    return load_gguf(path, getattr(torch, dtype)), load_tokenizer(path)
 
 
 def gguf_in_package(name: str) -> Path:

@@ -216,6 +216,10 @@ OPTIONS: Table = {
     ),
     "models that do not fit into memory": (
         option(
+            "--quantised", "run from the .gguf file as it is, and search the scales of its blocks (QZO), its integers "
+            "frozen; --save names a new .gguf file", action="store_true", decides=True,
+        ),
+        option(
             "--stream", "read the weights block by block: from the model's files on the disk, or from the host's "
             "memory; the numbers are the same", choices=("disk", "host"),
         ),

@@ -1,0 +1,15 @@
+"""Models that run from quantised weights, whose scales are searched."""
+
+from blackbox_zo.quantised._files import load_gguf, save_gguf
+from blackbox_zo.quantised._layers import QuantisedEmbedding, QuantisedLinear
+from blackbox_zo.quantised._tables import FrozenTable, ScaledTable, Table
+
+__all__ = [
+    "FrozenTable",
+    "QuantisedEmbedding",
+    "QuantisedLinear",
+    "ScaledTable",
+    "Table",
+    "load_gguf",
+    "save_gguf",
+]

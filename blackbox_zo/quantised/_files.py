@@ -1,0 +1,152 @@
+"""Models that run from a GGUF file, and files with moved scales."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from blackbox_zo.quantised._layers import QuantisedEmbedding, QuantisedLinear
+from blackbox_zo.quantised._tables import LAYOUTS, FrozenTable, ScaledTable, Table
+from blackbox_zo.streaming._gguf import GGUF, hollow_gguf
+
+__all__ = ["load_gguf", "save_gguf"]
+
+
+def load_gguf(path: str | Path, dtype: torch.dtype = torch.float32) -> Any:
+    """A causal language model that runs from a GGUF file; its weights never are in memory as a whole.
+
+    Linear layers and embeddings are replaced by layers that compute the rows they need from the file, which is mapped,
+    so that the system's page cache holds it. Scales of Q4_0, Q4_1 and Q8_0 blocks can be searched, as
+    `bz.Module(model, "scale_shift")`; matrices of other types are frozen. Norms and biases are parameters.
+
+    Args:
+        path: The file.
+        dtype: What the model computes in.
+
+    Returns:
+        The model of transformers, in evaluation mode.
+
+    Raises:
+        FileNotFoundError: The file does not exist.
+        ValueError: It is no GGUF file, or has what cannot be read.
+    """
+    path = Path(path).expanduser()
+    model = hollow_gguf(path, dtype)
+    file = GGUF(path, model)
+    try:
+        wanted = {name: tuple(p.shape) for name, p in model.named_parameters()}
+        pieces = file.pieces(model, wanted, ())
+        data = np.memmap(path, np.uint8, mode="c")  # which torch takes without a warning; nothing is ever written
+        names = {id(p): name for name, p in model.named_parameters()}
+        tables: dict[int, Table] = {}
+        for place, module in list(model.named_modules()):
+            if type(module) in (torch.nn.Linear, torch.nn.Embedding) and names[id(module.weight)] in file.rows:
+                key = id(module.weight)
+                table = tables.setdefault(key, _table(file, names[key], data))
+                parent, _, own = place.rpartition(".")
+                setattr(model.get_submodule(parent), own, _layer(module, table, dtype))
+        for name, p in list(model.named_parameters()):
+            if p.is_meta:
+                value = torch.empty(p.shape, dtype=p.dtype)
+                file.read(pieces[name], value.view(-1))
+                parent, _, own = name.rpartition(".")
+                setattr(model.get_submodule(parent), own, torch.nn.Parameter(value))
+    finally:
+        file.close()
+    others = {n: p.detach().clone() for n, p in model.named_parameters() if n in file.small and n not in file.plain}
+    model._zo_gguf = Source(path, file.plain, others)
+    model.save_pretrained = _refuse
+    return model.eval()
+
+
+class Source(NamedTuple):
+    """Where a model is from.
+
+    Attributes:
+        path: The file.
+        plain: Where its vectors of fp32 are that are parameters as they are, by name.
+        others: What other vectors are, which cannot be written back.
+    """
+
+    path: Path
+    plain: Mapping[str, int]
+    others: Mapping[str, torch.Tensor]
+
+
+def _refuse(*_: Any, **__: Any) -> None:
+    raise ValueError("A model that runs from a GGUF file is saved by `save_gguf`, to another GGUF file.")
+
+
+def _table(file: GGUF, name: str, data: np.ndarray[Any, Any]) -> Table:
+    rows, stored = file.rows[name], file.stored[name]
+    height, width = stored.shape
+    raw = torch.from_numpy(data[stored.at : stored.at + height * rows.nbytes]).view(height, rows.nbytes)
+    kind = ScaledTable if rows.kind.name in LAYOUTS else FrozenTable
+    return kind(raw, width, rows.order, rows.kind, stored.at)
+
+
+def _layer(module: Any, table: Table, dtype: torch.dtype) -> torch.nn.Module:
+    if isinstance(module, torch.nn.Embedding):
+        return QuantisedEmbedding(table, dtype)
+    return QuantisedLinear(table, module.bias)
+
+
+@torch.no_grad()
+def save_gguf(model: Any, path: str | Path) -> float:
+    """Write the file that a model runs from again, with its scales moved and rounded to fp16. Nothing else changes.
+
+    Args:
+        model: From `load_gguf`.
+        path: The new file.
+
+    Returns:
+        What rounding loses: the root of the mean square of the scales' errors, over that of what was added to them.
+
+    Raises:
+        ValueError: The model is not from a GGUF file, the new file is the same, or a parameter has moved that is
+            stored in another form than the model has it.
+    """
+    source: Source | None = getattr(model, "_zo_gguf", None)
+    if source is None:
+        raise ValueError("`save_gguf` takes a model of `load_gguf`.")
+    path = Path(path).expanduser()
+    if path.exists() and path.samefile(source.path):
+        raise ValueError(f"'{path}' is the file that the model runs from; name another.")
+    beside = path.with_name(f"{path.name}.partial")
+    try:
+        shutil.copyfile(source.path, beside)
+        error = _edit(model, source, beside)
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+    return error
+
+
+def _edit(model: Any, source: Source, path: Path) -> float:
+    """Change the scales, and the plain vectors, in a copy of the model's file."""
+    errors = moves = 0.0
+    data = np.memmap(path, np.uint8, mode="r+")
+    for table in model.modules():
+        if isinstance(table, ScaledTable):
+            height, nbytes = table.raw.shape
+            there = data[table.at : table.at + height * nbytes].reshape(height, -1, table.layout.nbytes)
+            exact = table.scales(table.scale_shift, slice(None))
+            half = exact.half()
+            errors += float((half.float() - exact).double().square().sum())
+            moves += float((table.size * table.scale_shift.double()).square().sum())
+            rows = slice(None) if table.order is None else table.order.numpy()
+            there[rows, :, :2] = half.numpy().view(np.uint8).reshape(height, -1, 2)
+    for name, p in model.named_parameters():
+        if name in source.others and not torch.equal(p, source.others[name]):
+            raise ValueError(f"{name!r} has moved, but it is stored in another form, so it cannot be written back.")
+        if name in source.plain:
+            mine = p.float().numpy().view(np.uint8)
+            data[source.plain[name] : source.plain[name] + len(mine)] = mine
+    data.flush()
+    return math.sqrt(errors / moves) if moves else 0.0

@@ -1,0 +1,113 @@
+"""GGUF files on the command line: run as they are, written back with other scales, or streamed below an adapter."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from oracles.cli.main import main
+from tests.blackbox_zo.streaming.gguf_files import by_transformers, gguf, written
+from tests.oracles.llm.test_cli import code_of, validated, write
+
+TASK = ("--template", "{text} is", "--labels", "a,b", "--batch-size", "4", "--no-probe", "--seed", "3")
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a file and rows, where the command is typed."""
+    written(tmp_path / "tiny.gguf", ("Q4_1", "Q8_0"))
+    write(tmp_path / "rows.jsonl", [{"text": text, "label": label} for text, label in (("it", "a"), ("no", "b")) * 12])
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def _typed(*more: str) -> list[str]:
+    return ["finetune", "--model", "tiny.gguf", "--data", "rows.jsonl", *TASK, *more]
+
+
+def test_a_run_from_a_file_is_written_back_and_exported(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The same file by --save and by export, which transformers reads; the base and all integers are as they were."""
+    before = (here / "tiny.gguf").read_bytes()
+    run = ("--quantised", "--steps", "4", "--eval-every", "2", "--lr", "1e-4", "--journal", "run.jsonl")
+    assert main(_typed(*run, "--save", "new.gguf")) == 0
+    assert "new.gguf (rounding its scales to fp16 loses" in capsys.readouterr().out
+    assert len(validated(here / "run.jsonl")) == 3
+    assert main(["export", "run.jsonl", "--output", "again.gguf"]) == 0
+    assert (here / "again.gguf").read_bytes() == (here / "new.gguf").read_bytes() != before
+    assert (here / "tiny.gguf").read_bytes() == before
+    old, new = gguf.GGUFReader(here / "tiny.gguf"), gguf.GGUFReader(here / "new.gguf")
+    for a, b in zip(old.tensors, new.tensors, strict=True):
+        if a.tensor_type.name == "Q4_1":
+            codes = [t.data.reshape(-1, 20)[:, 2:] for t in (a, b)]
+            assert np.array_equal(*codes), a.name
+    assert any(not np.array_equal(a.data, b.data) for a, b in zip(old.tensors, new.tensors, strict=True))
+    by_transformers(here / "new.gguf")
+
+
+def test_a_run_from_a_file_goes_on(here: Path) -> None:
+    """Resumed, it ends as one that was not interrupted."""
+    for name, steps in (("a", ("5",)), ("b", ("2", "5"))):
+        for n in steps:
+            run = ("--quantised", "--steps", n, "--lr-schedule", "constant", "--journal", f"{name}.jsonl")
+            assert main(_typed(*run, "--save", f"{name}.gguf")) == 0
+    assert (here / "a.gguf").read_bytes() == (here / "b.gguf").read_bytes()
+
+
+def test_an_adapter_on_a_file_that_streams(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """--select lora with --stream: the adapter of a run in memory, by --save and by export."""
+    run = ("--select", "lora", "--lora-rank", "2", "--steps", "4", "--lr", "1e-2")
+    assert main(_typed(*run, "--journal", "m.jsonl", "--save", "memory")) == 0
+    assert main(_typed(*run, "--stream", "disk", "--journal", "s.jsonl", "--save", "streamed")) == 0
+    assert main(["export", "s.jsonl", "--stream", "disk", "--output", "exported"]) == 0
+    kept = [load_file(here / name / "adapter_model.safetensors") for name in ("memory", "streamed", "exported")]
+    assert any(bool(t.any()) for n, t in kept[0].items() if "lora_B" in n)
+    for other in kept[1:]:
+        assert all(torch.equal(kept[0][name], other[name]) for name in kept[0] | other)
+    sketches = [(here / name / "base_sketch.json") for name in ("memory", "streamed")]
+    assert all(path.is_file() for path in sketches) or not any(path.is_file() for path in sketches)
+    assert "Streaming from the disk" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (("--quantised", "--stream", "disk"), "needs no --stream"),
+        (("--quantised", "--select", "lora"), "--quantised searches scales and norms"),
+        (("--quantised", "--device", "cuda"), "--quantised runs on the CPU for now, not on cuda"),
+        (("--quantised", "--save", "folder"), "must end in .gguf"),
+        (("--quantised", "--save", "tiny.gguf"), "is the model's own file"),
+        (("--quantised", "--save", "no/x.gguf"), "is in a folder that does not exist"),
+        (("--quantised", "--model", "other"), "--quantised runs from a .gguf file, not from 'other'"),
+        (("--quantised", "--model", "none.gguf"), "'none.gguf' does not exist; check the path"),
+        (("--transfer-dtype", "int8"), "--transfer-dtype is for --stream"),
+    ],
+    ids=str,
+)
+def test_what_does_not_go_together(
+    more: tuple[str, ...], said: str, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A sentence, before anything is written."""
+    before = sorted(here.iterdir())
+    assert code_of([*_typed("--steps", "2"), *more]) not in (0, None)
+    assert said in capsys.readouterr().err
+    assert sorted(here.iterdir()) == before
+
+
+def test_int8_from_the_command_line(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What it loses is said; the run resumes and is exported in the same way, and in no other."""
+    run = ("--stream", "disk", "--select", "all", "--log-structured", "--journal", "i.jsonl")
+    held = ("--transfer-dtype", "int8")
+    assert main(_typed(*run, *held, "--steps", "2")) == 0
+    assert "held as int8, relative error 0.00" in capsys.readouterr().err
+    assert main(_typed(*run, *held, "--steps", "4", "--save", "a")) == 0
+    assert main(["export", "i.jsonl", "--stream", "disk", "--output", "b"]) == 0
+    one, two = (load_file(here / name / "model.safetensors") for name in ("a", "b"))
+    assert all(torch.equal(one[name], two[name]) for name in one | two)
+    capsys.readouterr()
+    assert code_of(["export", "i.jsonl", "--output", "c"]) not in (0, None)
+    assert "only a `StreamedModule` with transfer_dtype='int8'" in capsys.readouterr().err
+    assert code_of(_typed(*run, "--steps", "6")) not in (0, None)
