@@ -37,8 +37,8 @@ def load_gguf(path: str | Path, dtype: torch.dtype = torch.float32) -> Any:
         ValueError: It is no GGUF file, or has what cannot be read.
     """
     path = Path(path).expanduser()
-    model = hollow_gguf(path, dtype)
-    file = GGUF(path, model)
+    model, reader = hollow_gguf(path, dtype)
+    file = GGUF(path, model, reader)
     try:
         wanted = {name: tuple(p.shape) for name, p in model.named_parameters()}
         pieces = file.pieces(model, wanted, ())

@@ -43,6 +43,7 @@ class GGUF(Checkpoint):
     Args:
         path: The file.
         model: The model, its parameters on meta.
+        reader: Of gguf, which takes seconds to make.
 
     Attributes:
         rows: How the rows of each matrix are stored.
@@ -54,14 +55,13 @@ class GGUF(Checkpoint):
         ValueError: It is no GGUF file, or a tensor is of a type that cannot be read, or stored in another form.
     """
 
-    def __init__(self, path: Path, model: Any) -> None:
+    def __init__(self, path: Path, model: Any, reader: Any) -> None:
         from transformers.modeling_gguf_pytorch_utils import (
             TENSOR_PROCESSORS,
             TensorProcessor,
             get_gguf_hf_weights_map,
         )
 
-        reader = _reader(path)
         kind: Any = TENSOR_PROCESSORS.get(model.config.model_type, TensorProcessor)
         self.processor: Any = kind(config=model.config.to_dict())
         names = get_gguf_hf_weights_map(model, self.processor)
@@ -153,8 +153,8 @@ _DERIVED = ("rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short
 """Tensors that the model computes from its configuration."""
 
 
-def hollow_gguf(path: Path, dtype: torch.dtype | None) -> Any:
-    """The causal language model that a GGUF file's metadata describe, in evaluation mode, its parameters on meta.
+def hollow_gguf(path: Path, dtype: torch.dtype | None) -> tuple[Any, Any]:
+    """The causal language model that a GGUF file's metadata describe, its parameters on meta, and a reader of the file.
 
     Raises:
         FileNotFoundError: The file does not exist.
@@ -164,7 +164,7 @@ def hollow_gguf(path: Path, dtype: torch.dtype | None) -> Any:
 
     from blackbox_zo.streaming._hollow import emptied
 
-    _reader(path)
+    reader = _reader(path)
     try:
         raw = transformers.AutoConfig.from_pretrained(str(path.parent), gguf_file=path.name)
     except Exception as error:  # whatever transformers raises for what it does not know
@@ -175,7 +175,7 @@ def hollow_gguf(path: Path, dtype: torch.dtype | None) -> Any:
     kind: Any = transformers.MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
     config.architectures, config.dtype = [kind.__name__], dtype or torch.float32
     config.name_or_path = str(path.resolve())
-    return emptied(kind, config, dtype or torch.float32)
+    return emptied(kind, config, dtype or torch.float32), reader
 
 
 def _reader(path: Path) -> Any:

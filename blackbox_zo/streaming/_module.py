@@ -159,8 +159,8 @@ class StreamedModule(Module):
             )
         size, path = in_bytes(budget), Path(folder).expanduser()
         if path.suffix == ".gguf":
-            model = hollow_gguf(path, dtype)
-            base: Checkpoint = GGUF(path, model)
+            model, reader = hollow_gguf(path, dtype)
+            base: Checkpoint = GGUF(path, model, reader)
         else:
             model, base = hollow_model(path, dtype), Safetensors(path)
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -128,6 +129,24 @@ def test_a_run_killed_in_a_write_goes_on_to_the_same_bits(moment: int, tmp_path:
         assert 0 < min(there) and max(there) < 24
         values_of(NAME, x, ESTIMATOR, 24, journal=tmp_path / "run.jsonl")
         assert same_weights(x, model)
+
+
+@pytest.mark.parametrize("kept", [True, False], ids=["with a folder", "without"])
+def test_snapshots_are_for_what_keeps_no_moves(kept: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a folder for moved weights "auto" takes none; a number of moves is obeyed."""
+    from blackbox_zo import _snapshot
+
+    monkeypatch.setattr(_snapshot, "LEAST", 0.0)
+    monkeypatch.setattr(_snapshot, "AT_END", 0.0)
+    monkeypatch.setattr(_snapshot, "SPEED", 1e15)
+    folder, weights = saved(NAME, tmp_path / "model"), tmp_path / "moved" if kept else None
+    for name, every in (("auto", "auto"), ("two", 2)):
+        journal: Any = bz.Journal(tmp_path / f"{name}.jsonl", snapshot_every=every)  # type: ignore[arg-type]
+        with bz.StreamedModule.from_pretrained(folder, weights=weights) as x:
+            values_of(NAME, x, ESTIMATOR, 4, journal=journal)
+        assert bool(list(tmp_path.glob(f"{name}.jsonl.snapshot-*"))) == (not kept or every == 2)
+        if kept:
+            shutil.rmtree(tmp_path / "moved")
 
 
 def test_a_torn_write_leaves_the_version_before(tmp_path: Path) -> None:
