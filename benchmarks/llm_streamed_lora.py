@@ -17,6 +17,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ import torch
 from _common import machine
 from _foods import reviews, words
 from data import smollm2
+from torch.utils.checkpoint import checkpoint
 
 import blackbox_zo as bz
 from oracles.llm import Examples, LabelWords, LossOracle
@@ -55,6 +57,17 @@ class Reads:
         self.bytes = before
 
 
+def again(x: bz.StreamedModule, entry: Any, layer: Callable[..., Any], *args: Any) -> Any:
+    """A layer that is computed once more on the way back, for which its weights come in again."""
+
+    def run(*inputs: Any) -> Any:
+        with torch.no_grad():
+            x.streamer.open(entry)
+        return layer(*inputs)
+
+    return checkpoint(run, *args, use_reentrant=False)
+
+
 Made = tuple[bz.StreamedModule, Callable[[int], object]]
 
 
@@ -70,7 +83,10 @@ def lora(rate: float) -> Callable[[Path, Examples, LabelWords], Made]:
 
         x = bz.StreamedModule.from_pretrained(folder, adapt=adapt, select="lora", dtype=torch.float32)
         model: Any = x.model
-        model.gradient_checkpointing_enable({"use_reentrant": False})
+        model.gradient_checkpointing_enable()
+        for window in x.streamer.windows:
+            if hasattr(window.module, "_gradient_checkpointing_func"):
+                window.module._gradient_checkpointing_func = partial(again, x, window.entry)
         model.train()  # checkpoints are for training; there is no dropout
         optimizer, batches = torch.optim.Adam(x.parameters.values(), rate), train.shuffled(BATCH, 0)
 

@@ -30,13 +30,12 @@ class QuantisedLinear(torch.nn.Module):
     @override
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         rows, step, flat = self.table.reader(), max(1, CHUNK // self.in_features), x.reshape(-1, x.shape[-1])
-        parts = []
+        out = x.new_empty(len(flat), self.out_features)
         for a in range(0, self.out_features, step):
             which = slice(a, min(a + step, self.out_features))
-            parts.append(F.linear(flat, rows(which).to(x.dtype)))
-        out = parts[0] if len(parts) == 1 else torch.cat(parts, -1)
+            out[:, which] = F.linear(flat, rows(which).to(x.dtype))
         if self.bias is not None:
-            out = out + self.bias
+            out += self.bias
         return out.view(*x.shape[:-1], self.out_features)
 
 
