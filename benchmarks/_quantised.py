@@ -1,6 +1,6 @@
 """One side of `llm_quantised.py` in a process of its own: the peak of its anonymous memory while it takes three steps.
 
-python benchmarks/_quantised.py qzo|adamw FILE.gguf
+It is given the side, qzo or adamw, the file, the numbers of rows and of tokens, and the rows in a pass.
 """
 
 from __future__ import annotations
@@ -18,8 +18,6 @@ from typing import Any
 import torch
 
 from oracles.llm import Examples, LabelWords, LossOracle
-
-ROWS, TOKENS = 16, 64
 
 
 class Peak(threading.Thread):
@@ -48,7 +46,7 @@ def qzo(path: Path, examples: Examples, loss: LabelWords) -> Any:
     from blackbox_zo.quantised import load_gguf
 
     model = load_gguf(path)
-    oracle = LossOracle(model, examples.shuffled(ROWS), loss)
+    oracle = LossOracle(model, examples.shuffled(len(examples)), loss, micro_batch=int(sys.argv[5]))
     search = bz.Search(bz.Module(model, "scale_shift"), bz.RandomVector(1e-2), bz.SGD(1e-4))
     return iter(search.run(oracle, steps=100))
 
@@ -58,7 +56,7 @@ def adamw(path: Path, examples: Examples, loss: LabelWords) -> Any:
     import transformers
 
     model = transformers.AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=torch.bfloat16)
-    optimizer, batches = torch.optim.AdamW(model.parameters(), 1e-5), examples.shuffled(ROWS)
+    optimizer, batches = torch.optim.AdamW(model.parameters(), 1e-5), examples.shuffled(len(examples))
     while True:
         loss(model, batches(0)).mean().backward()  # type: ignore[no-untyped-call]
         optimizer.step()
@@ -67,11 +65,11 @@ def adamw(path: Path, examples: Examples, loss: LabelWords) -> Any:
 
 
 def main() -> None:
-    side, path = sys.argv[1], Path(sys.argv[2])
+    side, path, n, tokens = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
     warnings.simplefilter("ignore")
     torch.set_num_threads(2)
-    rows = torch.randint(100, 40_000, (64, TOKENS), generator=torch.Generator().manual_seed(0)).tolist()
-    examples, loss = Examples(rows, pad=0, label=[0, 1] * 32), LabelWords((1219, 8888))
+    rows = torch.randint(100, 40_000, (n, tokens), generator=torch.Generator().manual_seed(0)).tolist()
+    examples, loss = Examples(rows, pad=0, label=[i % 2 for i in range(n)]), LabelWords((1219, 8888))
     from blackbox_zo.streaming._gguf import hollow_gguf
 
     hollow_gguf(path, torch.float32)  # what both import, and the model without weights

