@@ -219,7 +219,8 @@ class TuningSession(Session):
     def _exports(self, step: int) -> Iterator[str]:
         """Commands that export weights that were not saved."""
         found = validations(self.search.measured)
-        export = f"blackbox-zo export {shlex.quote(str(self.given.journal))} -o DIR"
+        to = "FILE.gguf" if self.given.quantised else "DIR"
+        export = f"blackbox-zo export {shlex.quote(str(self.given.journal))} -o {to}"
         if self.given.save is None:
             yield f"to get its weights: {export}"
         if 0 < (best := best_step(found, deciding(found))) < step:
