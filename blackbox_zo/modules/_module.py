@@ -81,7 +81,7 @@ class Module(Variable):
     ) -> None:
         if rounding not in ("stochastic", "nearest"):
             raise ValueError(f"`Module(rounding=...)` must be 'stochastic' or 'nearest', got {rounding!r}.")
-        if hasattr(model, "_zo_streamed") or any(hasattr(p, "_zo_streamed") for p in model.parameters()):
+        if isinstance(model, torch.nn.Module) and any(hasattr(p, "_zo_streamed") for p in model.parameters()):
             raise ValueError(
                 "The weights of this model come and go as it runs: search the `StreamedModule` that they belong to. "
                 "Give it adapters as `StreamedModule.from_pretrained(..., adapt=...)`."
