@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from blackbox_zo.journal._snapshots import flush_folder
 from blackbox_zo.quantised._layers import QuantisedEmbedding, QuantisedLinear
 from blackbox_zo.quantised._tables import LAYOUTS, FrozenTable, ScaledTable, Table
 from blackbox_zo.streaming._gguf import GGUF, hollow_gguf
@@ -122,7 +124,10 @@ def save_gguf(model: Any, path: str | Path) -> float:
     try:
         shutil.copyfile(source.path, beside)
         error = _edit(model, source, beside)
+        with beside.open("rb") as file:
+            os.fsync(file.fileno())
         beside.replace(path)
+        flush_folder(path.absolute().parent)
     finally:
         beside.unlink(missing_ok=True)
     return error

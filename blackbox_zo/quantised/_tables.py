@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from blackbox_zo._typing import override
+from blackbox_zo.streaming._gguf import decoded
 
 __all__ = ["FrozenTable", "ScaledTable", "Table"]
 
@@ -50,16 +51,7 @@ class FrozenTable(Table):
 
     @override
     def reader(self) -> Callable[[torch.Tensor | slice], torch.Tensor]:
-        from gguf.quants import dequantize
-
-        plain = {"F32": np.float32, "F16": np.float16}.get(self.kind.name)
-
-        def rows(which: torch.Tensor | slice) -> torch.Tensor:
-            data: Any = np.ascontiguousarray(self.bytes_of(which).numpy())
-            found = dequantize(data if plain is None else data.view(plain), self.kind)
-            return torch.from_numpy(np.array(found, dtype=np.float32)).view(-1, self.width)
-
-        return rows
+        return lambda which: torch.from_numpy(decoded(self.bytes_of(which).numpy(), self.kind)).view(-1, self.width)
 
 
 class _Layout(NamedTuple):

@@ -15,7 +15,7 @@ from blackbox_zo._typing import override
 from blackbox_zo.streaming._checkpoint import Checkpoint, Stored, read_into
 from blackbox_zo.streaming._names import Piece, Pieces
 
-__all__ = ["GGUF", "hollow_gguf"]
+__all__ = ["GGUF", "decoded", "hollow_gguf"]
 
 CHUNK = 4 << 20
 """Numbers that are decoded at once."""
@@ -128,8 +128,6 @@ class GGUF(Checkpoint):
 
     def _decoded(self, name: str, a: int, b: int) -> np.ndarray[Any, Any]:
         """Rows of a matrix in fp32."""
-        from gguf.quants import dequantize
-
         rows, at = self.rows[name], self.stored[name].at
         wanted = np.arange(a, b) if rows.order is None else rows.order[a:b]
         low, high = int(wanted.min()), int(wanted.max()) + 1
@@ -138,15 +136,22 @@ class GGUF(Checkpoint):
         raw = held.numpy().reshape(high - low, rows.nbytes)
         if rows.order is not None:
             raw = raw[wanted - low]
-        plain = {"F32": np.float32, "F16": np.float16}.get(rows.kind.name)
-        typed: Any = raw if plain is None else raw.view(plain)
-        return np.ascontiguousarray(dequantize(typed, rows.kind), dtype=np.float32)
+        return decoded(raw, rows.kind)
 
     @override
     def close(self) -> None:
         if self.handle >= 0:
             os.close(self.handle)
         self.handle = -1
+
+
+def decoded(raw: np.ndarray[Any, Any], kind: Any) -> np.ndarray[Any, Any]:
+    """The numbers in bytes of a type, (rows, bytes), in fp32; memory of its own."""
+    from gguf.quants import dequantize
+
+    plain = {"F32": np.float32, "F16": np.float16}.get(kind.name)
+    typed: Any = np.ascontiguousarray(raw)
+    return np.array(dequantize(typed if plain is None else typed.view(plain), kind), dtype=np.float32)
 
 
 _DERIVED = ("rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short.weight")

@@ -16,6 +16,7 @@ __all__ = [
     "OBJECTIVES",
     "check_adapter",
     "check_method",
+    "check_quantised",
     "check_streaming",
     "check_task",
 ]
@@ -119,8 +120,10 @@ def check_method(given: argparse.Namespace) -> None:
             raise BadInput(f"{option} {getattr(given, name)!r} is not a regular expression: {error}.") from None
 
 
-def _check_quantised(given: argparse.Namespace, select: str) -> None:
+def check_quantised(given: argparse.Namespace, select: str) -> None:
     """Refuse what does not go with --quantised."""
+    if not given.quantised:
+        return
     model = str(given.model)
     if not model.endswith(".gguf") and not model.startswith("package:"):
         raise BadInput(f"--quantised runs from a .gguf file, not from {model!r}.")
@@ -134,8 +137,6 @@ def _check_quantised(given: argparse.Namespace, select: str) -> None:
 
 def check_streaming(given: argparse.Namespace, select: str) -> None:
     """Refuse options that do not go with --stream, or only with it."""
-    if given.quantised:
-        _check_quantised(given, select)
     if given.stream is None:
         for name, option in (
             ("budget", "--budget"),

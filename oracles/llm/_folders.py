@@ -26,11 +26,7 @@ def check_target(folder: Path, option: str, model: str) -> None:
     """
     if folder.exists() and not folder.is_dir():
         raise BadInput(f"{option} {str(folder)!r} is a file; name a folder.")
-    if not folder.absolute().parent.is_dir():
-        raise BadInput(f"{option} {str(folder)!r} is in a folder that does not exist; create it first.")
-    base = Path(model).expanduser()
-    if folder.exists() and base.exists() and folder.samefile(base):
-        raise BadInput(f"{option} {str(folder)!r} is the model's own folder, which the journal needs; name another.")
+    _check_place(folder, option, model, "folder")
     if folder.is_dir() and any(folder.iterdir()) and not _is_model(folder):
         raise BadInput(f"{option} {str(folder)!r} holds something other than a model; name a new folder.")
 
@@ -43,11 +39,15 @@ def check_file(path: Path, option: str, model: str) -> None:
     """
     if path.suffix != ".gguf" or path.is_dir():
         raise BadInput(f"{option} {str(path)!r} must end in .gguf: a quantised model is saved as it was.")
+    _check_place(path, option, model, "file")
+
+
+def _check_place(path: Path, option: str, model: str, kind: str) -> None:
     if not path.absolute().parent.is_dir():
         raise BadInput(f"{option} {str(path)!r} is in a folder that does not exist; create it first.")
     base = Path(model).expanduser()
     if path.exists() and base.exists() and path.samefile(base):
-        raise BadInput(f"{option} {str(path)!r} is the model's own file, which the journal needs; name another.")
+        raise BadInput(f"{option} {str(path)!r} is the model's own {kind}, which the journal needs; name another.")
 
 
 def check_kept(model: Any, parameters: Mapping[str, Any], select: str) -> None:
@@ -72,17 +72,17 @@ def try_saving(model: Any, tokenizer: Any, folder: Path, option: str) -> None:
     Raises:
         BadInput: They cannot be saved there.
     """
-    if is_quantised(model):
-        _try_file(model, folder, option)
-        return
     other = CONFIG_FILE if not is_adapted(model) else "config.json"
     if (folder / other).is_file():
         here, there = ("an adapter", "a whole model") if is_adapted(model) else ("a whole model", "an adapter")
         raise BadInput(f"{option} {str(folder)!r} holds {there}, and {here} is to be saved; name another folder.")
     try:
         with trial_folder(folder) as partial:
-            _try_weights(model, partial, folder)
-            tokenizer.save_pretrained(partial)
+            if is_quantised(model):
+                _check_room(model._zo_gguf.path.stat().st_size, folder)
+            else:
+                _try_weights(model, partial, folder)
+                tokenizer.save_pretrained(partial)
     except Exception as error:  # whatever transformers, peft and safetensors raise
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
         if isinstance(error, OSError) or "os error" in reason:  # safetensors words it, with the system's number
@@ -95,12 +95,7 @@ def _try_weights(model: Any, partial: Path, folder: Path) -> None:
         _save_weights(model, partial)
         return
     size = sum(t.numel() * t.element_size() for t in model.state_dict().values() if hasattr(t, "element_size"))
-    free = shutil.disk_usage(partial).free
-    if size > free:
-        raise OSError(
-            f"{os.strerror(errno.ENOSPC)}: it takes {size / 1e9:.2g} GB, but {free / 1e9:.2g} GB are free in "
-            f"'{folder.absolute().parent}'"
-        )
+    _check_room(size, folder)
     hollow = {n: t[:0] if getattr(t, "dim", int)() else t for n, t in model.state_dict().items()}
     with _quiet():
         try:
@@ -114,20 +109,12 @@ def is_quantised(model: Any) -> bool:
     return hasattr(model, "_zo_gguf")
 
 
-def _try_file(model: Any, path: Path, option: str) -> None:
-    """See that there is room for a copy of a model's file, and that it may be written."""
-    size, there = model._zo_gguf.path.stat().st_size, path.absolute().parent
+def _check_room(size: int, path: Path) -> None:
+    there = path.absolute().parent
     if size > (free := shutil.disk_usage(there).free):
-        raise BadInput(
-            f"{option} {str(path)!r} cannot be written: {os.strerror(errno.ENOSPC)}: it takes {size / 1e9:.2g} GB, but "
-            f"{free / 1e9:.2g} GB are free in '{there}'."
+        raise OSError(
+            f"{os.strerror(errno.ENOSPC)}: it takes {size / 1e9:.2g} GB, but {free / 1e9:.2g} GB are free in '{there}'"
         )
-    beside = there / f"{path.name}.trial"
-    try:
-        beside.touch()
-        beside.unlink()
-    except OSError as error:
-        raise BadInput(f"{option} {str(path)!r} cannot be written: {error.strerror}.") from error
 
 
 def save(model: Any, tokenizer: Any, folder: Path) -> str:

@@ -13,7 +13,16 @@ from blackbox_zo.estimators import RandomVector
 from blackbox_zo.rules import SGD, Adam, ClipScalar, Cosine, Linear, Momentum, Rule, Schedule, WeightDecay, chain
 from oracles._imported import imported
 from oracles.llm._adapters import default_select
-from oracles.llm._compatible import FITTING, GENERATING, GROUP, check_adapter, check_method, check_streaming, check_task
+from oracles.llm._compatible import (
+    FITTING,
+    GENERATING,
+    GROUP,
+    check_adapter,
+    check_method,
+    check_quantised,
+    check_streaming,
+    check_task,
+)
 from oracles.llm._folders import check_file, check_target
 from oracles.llm._rows import field_to_learn, read_rows
 from oracles.options import BadInput, told
@@ -204,6 +213,7 @@ def settings_of(given: argparse.Namespace) -> Settings:
         or ("top" if learns == "labels" and not given.mezo and not given.blocks else "all")
     )
     check_adapter(given, select)
+    check_quantised(given, select)
     check_streaming(given, select)
     for name, value in DEFAULTS.get(_kind(select), DEFAULTS["few"]).items():
         if getattr(given, name) is None and not (name == "radius" and given.objective in _WITHOUT_GRADIENT):
