@@ -17,6 +17,7 @@ from blackbox_zo.directions import Gaussian as Gaussian
 from blackbox_zo.directions import LowRank as LowRank
 from blackbox_zo.directions import Orthogonal as Orthogonal
 from blackbox_zo.directions import Rademacher as Rademacher
+from blackbox_zo.directions import Sparse as Sparse
 from blackbox_zo.directions import Sphere as Sphere
 from blackbox_zo.errors import BudgetExhausted as BudgetExhausted
 from blackbox_zo.errors import FeedbackError as FeedbackError

@@ -12,3 +12,4 @@ from blackbox_zo.directions._gaussian import Orthogonal as Orthogonal
 from blackbox_zo.directions._gaussian import Sphere as Sphere
 from blackbox_zo.directions._signs import LowRank as LowRank
 from blackbox_zo.directions._signs import Rademacher as Rademacher
+from blackbox_zo.directions._sparse import Sparse as Sparse

@@ -10,7 +10,17 @@ import numpy as np
 
 from blackbox_zo._checks import check_at_least, check_choice, check_positive
 from blackbox_zo._typing import Floats, Ints, override
-from blackbox_zo.directions import Block, Directions, Gaussian, LowRank, OnBlocks, Orthogonal, Rademacher, Sphere
+from blackbox_zo.directions import (
+    Block,
+    Directions,
+    Gaussian,
+    LowRank,
+    OnBlocks,
+    Orthogonal,
+    Rademacher,
+    Sparse,
+    Sphere,
+)
 from blackbox_zo.estimators._base import Estimator
 from blackbox_zo.feedback import Feedback, Values
 from blackbox_zo.randomness import Key
@@ -44,14 +54,15 @@ class RandomVector(Estimator):
       are many and noise is small, it needs little more than half the queries of central differences.
 
     For "gaussian" the smoothed function is `E f(x + mu u)` (ibid., eq. (21)); for "sphere" and "orthogonal" u in it is
-    uniform in the unit ball (Flaxman et al. 2005, lemma 2.1). With "rademacher" and "lowrank" the mean is the
+    uniform in the unit ball (Flaxman et al. 2005, lemma 2.1). With "rademacher", "sparse" and "lowrank" the mean is the
     gradient of f itself, exactly on quadratics and up to O(mu²) elsewhere.
 
     Args:
         radius: mu, positive, in units of the variable.
         n_directions: k ≥ 1.
         distribution: "gaussian" N(0, I); "sphere", uniform unit vectors; "rademacher", random signs (SPSA);
-            "orthogonal", orthonormal unit vectors; "lowrank", signs of rank `rank` for each matrix.
+            "orthogonal", orthonormal unit vectors; "lowrank", signs of rank `rank` for each matrix; "sparse", 0 but in
+            one element of each run of `sparsity`, there plus or minus its root (see Achlioptas 2003).
         difference: "central", "forward", "residual" or "relative".
         group: For "relative": directions that are compared with each other, at least 2; it must divide k. None for all.
             An oracle that gives each direction its own examples gives those of a group the same.
@@ -72,21 +83,23 @@ class RandomVector(Estimator):
 
     radius: float
     n_directions: int = 1
-    distribution: Literal["gaussian", "sphere", "rademacher", "orthogonal", "lowrank"] = "gaussian"
+    distribution: Literal["gaussian", "sphere", "rademacher", "orthogonal", "lowrank", "sparse"] = "gaussian"
     difference: Literal["central", "forward", "residual", "relative"] = "central"
     rank: int = 1
     n_blocks: int | None = None
     group: int | None = field(default=None, metadata={"since": "0.2"})
+    sparsity: int = field(default=64, metadata={"since": "0.2"})
 
     def __post_init__(self) -> None:
         check_positive("RandomVector", radius=self.radius)
         check_at_least("RandomVector", 1, n_directions=self.n_directions, rank=self.rank)
         if self.n_blocks is not None:
             check_at_least("RandomVector", 1, n_blocks=self.n_blocks)
-        choices = ("gaussian", "sphere", "rademacher", "orthogonal", "lowrank")
+        choices = ("gaussian", "sphere", "rademacher", "orthogonal", "lowrank", "sparse")
         check_choice("RandomVector", choices, distribution=self.distribution)
         check_choice("RandomVector", ("central", "forward", "residual", "relative"), difference=self.difference)
         self._check_group()
+        check_at_least("RandomVector", 1, sparsity=self.sparsity)
 
     def _check_group(self) -> None:
         if self.difference == "relative":
@@ -125,6 +138,11 @@ class RandomVector(Estimator):
 
     @override
     def sample(self, state: RandomVectorState, variable: Variable, key: Key) -> Queries:
+        if self.distribution == "sparse" and variable.size < self.sparsity:
+            raise ValueError(
+                f"`RandomVector(distribution='sparse')` moves one of {self.sparsity} elements, but x has only "
+                f"{variable.size}: most steps would do nothing. Give a smaller `sparsity`."
+            )
         # The two points of a pair are neighbours, so the end of the budget splits at most one pair
         index, scale = plan(self.n_directions, self.radius, self.difference)
         group = self.n_directions // self.n_groups
@@ -147,6 +165,8 @@ class RandomVector(Estimator):
                 return Orthogonal(blocks, self.n_directions, key)
             case "lowrank":
                 return LowRank(blocks, self.n_directions, key, self.rank)
+            case "sparse":
+                return Sparse(blocks, self.n_directions, key, self.sparsity)
 
     @override
     def estimate(

@@ -23,6 +23,10 @@ def rank_two(blocks: tuple[bz.Block, ...], k: int, key: Key) -> bz.LowRank:
     return bz.LowRank(blocks, k, key, rank=2)
 
 
+def sparse(blocks: tuple[bz.Block, ...], k: int, key: Key) -> bz.Sparse:
+    return bz.Sparse(blocks, k, key, sparsity=4)
+
+
 def side_by_side(blocks: tuple[bz.Block, ...], k: int, key: Key) -> Joined:
     """Of different kinds and seeds."""
     return Joined([bz.Gaussian(blocks, 1, key), bz.LowRank(blocks, k - 1, Key(key.seed, key.step + 100))])
@@ -49,6 +53,7 @@ DRAWN: dict[str, tuple[Make, bool, bool, bool]] = {
     "rademacher": (bz.Rademacher, True, True, True),
     "lowrank": (bz.LowRank, True, True, True),
     "rank two": (rank_two, True, True, True),
+    "sparse": (sparse, True, True, True),
     "joined": (side_by_side, True, True, True),
     "mixed": (mixed, True, True, True),
     "on one block": (on_one, True, False, True),
@@ -131,6 +136,17 @@ def test_orthogonal_is_uniform_among_rotations_and_reflections() -> None:
     first = np.array([bz.Orthogonal((bz.Block("x", (3,)),), 3, Key(seed, 0)).rows for seed in range(400)])
     assert 140 < np.count_nonzero(np.linalg.det(first) > 0) < 260
     assert np.abs(np.mean(first > 0, axis=0) - 0.5).max() < 0.15
+
+
+@pytest.mark.parametrize("sparsity", [1, 3, 64, 256])
+def test_sparse_directions_have_one_element_in_each_run(sparsity: int) -> None:
+    """At any place of it, of either sign, equally often within five standard errors."""
+    n = 2000
+    u = bz.Sparse((bz.Block("w", (n * sparsity,)),), 1, Key(3, 1), sparsity).rows[0].reshape(n, sparsity)
+    assert (np.sort(np.abs(u), axis=1) == [0.0] * (sparsity - 1) + [np.sqrt(sparsity)]).all()
+    assert abs(np.count_nonzero(u > 0) - n / 2) < 5 * np.sqrt(n / 4)
+    counts = np.count_nonzero(u, axis=0)
+    assert np.abs(counts - n / sparsity).max() < 5 * np.sqrt(n / sparsity)
 
 
 def test_low_rank_has_its_rank() -> None:

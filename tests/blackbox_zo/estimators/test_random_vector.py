@@ -255,3 +255,18 @@ def test_bad_arguments(arguments: dict[str, Any], words: str) -> None:
     with pytest.raises(ValueError) as error:
         bz.RandomVector(**{"radius": 0.1, **arguments})
     assert words in str(error.value)
+
+
+def test_sparse_directions_of_a_small_x() -> None:
+    """Refused where most of them would be zero; else each query moves whole elements by 1, and the slope is right."""
+    with pytest.raises(ValueError, match="moves one of 64 elements, but x has only 9"):
+        bz.minimize(lambda x: float(x @ x), np.ones(9), bz.RandomVector(0.125, distribution="sparse"), budget=10)
+    asked: list[Any] = []
+
+    def f(x: Any) -> float:
+        asked.append(x.copy())
+        return float(x @ np.arange(256.0))
+
+    g = bz.gradient(f, np.zeros(256), bz.RandomVector(0.125, 4000, "sparse"))
+    assert set(np.unique(asked)) == {-1.0, 0.0, 1.0}
+    assert g @ np.arange(256.0) > 0.93 * np.linalg.norm(g) * np.linalg.norm(np.arange(256.0))

@@ -25,11 +25,16 @@ def low_rank_three(blocks: tuple[bz.Block, ...], k: int, key: bz.Key) -> bz.LowR
     return bz.LowRank(blocks, k, key, rank=3)
 
 
+def sparse(blocks: tuple[bz.Block, ...], k: int, key: bz.Key) -> bz.Sparse:
+    return bz.Sparse(blocks, k, key, sparsity=4)
+
+
 DIRECTIONS: dict[str, Make] = {
     "lowrank": bz.LowRank,
     "rank three": low_rank_three,
     "rademacher": bz.Rademacher,
     "gaussian": bz.Gaussian,
+    "sparse": sparse,
 }
 SWEEPS = ("scratch", "batched")
 
