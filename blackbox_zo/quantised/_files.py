@@ -7,29 +7,40 @@ import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
 
 from blackbox_zo.journal._snapshots import flush_folder
 from blackbox_zo.quantised._layers import QuantisedEmbedding, QuantisedLinear
-from blackbox_zo.quantised._tables import LAYOUTS, FrozenTable, ScaledTable, Table
+from blackbox_zo.quantised._sums import begin
+from blackbox_zo.quantised._tables import CHUNK, LAYOUTS, BlockTable, CodedTable, FrozenTable, ScaledTable, Table
 from blackbox_zo.streaming._gguf import GGUF, hollow_gguf
 
 __all__ = ["load_gguf", "save_gguf"]
 
 
-def load_gguf(path: str | Path, dtype: torch.dtype = torch.float32) -> Any:
+def load_gguf(
+    path: str | Path,
+    dtype: torch.dtype = torch.float32,
+    moves: Literal["scales", "codes"] = "scales",
+    folder: str | Path | None = None,
+) -> Any:
     """A causal language model that runs from a GGUF file; its weights never are in memory as a whole.
 
     Linear layers and embeddings are replaced by layers that compute the rows they need from the file, which is mapped,
-    so that the system's page cache holds it. Scales of Q4_0, Q4_1 and Q8_0 blocks can be searched, as
-    `bz.Module(model, "scale_shift")`; matrices of other types are frozen. Norms and biases are parameters.
+    so that the system's page cache holds it. Of blocks of Q4_0, Q4_1 and Q8_0 either the scales can be searched, as
+    `bz.Module(model, "scale_shift")`, see `ScaledTable`; or the integers of linear layers, as
+    `bz.Module(model, "code_shift")`, see `CodedTable`, by queries that change them by whole numbers, such as those of
+    `bz.RandomVector(1 / 8, distribution="sparse")`. All other matrices are frozen. Norms and biases are parameters.
 
     Args:
         path: The file.
         dtype: What the model computes in.
+        moves: What can be searched: "scales" or "codes".
+        folder: For "codes": where a file is mapped that holds two bytes for each code. It has no name, and is gone with
+            the model. None takes the system's folder for temporary files. In a file system in memory it takes memory.
 
     Returns:
         The model of transformers, in evaluation mode.
@@ -37,7 +48,10 @@ def load_gguf(path: str | Path, dtype: torch.dtype = torch.float32) -> Any:
     Raises:
         FileNotFoundError: The file does not exist.
         ValueError: It is no GGUF file, or has what cannot be read.
+        OSError: There is no room in the folder.
     """
+    if moves not in ("scales", "codes"):
+        raise ValueError(f"`load_gguf(moves=...)` must be 'scales' or 'codes', got {moves!r}.")
     path = Path(path).expanduser()
     model, reader = hollow_gguf(path, dtype)
     file = GGUF(path, model, reader)
@@ -46,11 +60,15 @@ def load_gguf(path: str | Path, dtype: torch.dtype = torch.float32) -> Any:
         pieces = file.pieces(model, wanted, ())
         data = np.memmap(path, np.uint8, mode="c")  # which torch takes without a warning; nothing is ever written
         names = {id(p): name for name, p in model.named_parameters()}
-        tables: dict[int, Table] = {}
-        for place, module in list(model.named_modules()):
+        made, tables = list(model.named_modules()), dict[int, Table]()
+        looked_up = {id(m.weight) for _, m in made if isinstance(m, torch.nn.Embedding)}
+        for place, module in made:
             if type(module) in (torch.nn.Linear, torch.nn.Embedding) and names[id(module.weight)] in file.rows:
                 key = id(module.weight)
-                table = tables.setdefault(key, _table(file, names[key], data))
+                if key not in tables:
+                    kind: Any = ScaledTable if moves == "scales" else FrozenTable if key in looked_up else CodedTable
+                    tables[key] = _table(file, names[key], data, kind)
+                table = tables[key]
                 parent, _, own = place.rpartition(".")
                 setattr(model.get_submodule(parent), own, _layer(module, table, dtype))
         for name, p in list(model.named_parameters()):
@@ -59,6 +77,7 @@ def load_gguf(path: str | Path, dtype: torch.dtype = torch.float32) -> Any:
                 file.read(pieces[name], value.view(-1))
                 parent, _, own = name.rpartition(".")
                 setattr(model.get_submodule(parent), own, torch.nn.Parameter(value))
+        begin([table for table in tables.values() if isinstance(table, CodedTable)], folder)
     finally:
         file.close()
     others = {n: p.detach().clone() for n, p in model.named_parameters() if n in file.small and n not in file.plain}
@@ -85,11 +104,11 @@ def _refuse(*_: Any, **__: Any) -> None:
     raise ValueError("A model that runs from a GGUF file is saved by `save_gguf`, to another GGUF file.")
 
 
-def _table(file: GGUF, name: str, data: np.ndarray[Any, Any]) -> Table:
+def _table(file: GGUF, name: str, data: np.ndarray[Any, Any], kind: type[BlockTable] | type[FrozenTable]) -> Table:
     rows, stored = file.rows[name], file.stored[name]
     height, width = stored.shape
     raw = torch.from_numpy(data[stored.at : stored.at + height * rows.nbytes]).view(height, rows.nbytes)
-    kind = ScaledTable if rows.kind.name in LAYOUTS else FrozenTable
+    kind = kind if rows.kind.name in LAYOUTS else FrozenTable
     return kind(raw, width, rows.order, rows.kind, stored.at)
 
 
@@ -101,7 +120,7 @@ def _layer(module: Any, table: Table, dtype: torch.dtype) -> torch.nn.Module:
 
 @torch.no_grad()
 def save_gguf(model: Any, path: str | Path) -> float:
-    """Write the file that a model runs from again, with its scales moved and rounded to fp16. Nothing else changes.
+    """Write the file that a model runs from again, with its codes, or its scales rounded to fp16. Nothing else changes.
 
     Args:
         model: From `load_gguf`.
@@ -109,6 +128,7 @@ def save_gguf(model: Any, path: str | Path) -> float:
 
     Returns:
         What rounding loses: the root of the mean square of the scales' errors, over that of what was added to them.
+        Codes are saved as the model runs on them, so they lose nothing.
 
     Raises:
         ValueError: The model is not from a GGUF file, the new file is the same, or a parameter has moved that is
@@ -138,15 +158,18 @@ def _edit(model: Any, source: Source, path: Path) -> float:
     errors = moves = 0.0
     data = np.memmap(path, np.uint8, mode="r+")
     for table in model.modules():
-        if isinstance(table, ScaledTable):
-            height, nbytes = table.raw.shape
-            there = data[table.at : table.at + height * nbytes].reshape(height, -1, table.layout.nbytes)
-            exact = table.scales(table.scale_shift, slice(None))
-            half = exact.half()
-            errors += float((half.float() - exact).double().square().sum())
-            moves += float((table.size * table.scale_shift.double()).square().sum())
-            rows = slice(None) if table.order is None else table.order.numpy()
-            there[rows, :, :2] = half.numpy().view(np.uint8).reshape(height, -1, 2)
+        if not isinstance(table, BlockTable):
+            continue
+        height, nbytes = table.raw.shape
+        there, step = data[table.at : table.at + height * nbytes].reshape(height, nbytes), max(1, CHUNK // table.width)
+        for a in range(0, height, step):
+            which = slice(a, min(a + step, height))
+            rows = which if table.order is None else table.order[which].numpy()
+            there[rows] = table.stored(which).numpy()
+            if isinstance(table, ScaledTable):
+                exact = table.scales(table.scale_shift, which)
+                errors += float((exact.half().float() - exact).double().square().sum())
+                moves += float((table.size * table.scale_shift[which].double()).square().sum())
     for name, p in model.named_parameters():
         if name in source.others and not torch.equal(p, source.others[name]):
             raise ValueError(f"{name!r} has moved, but it is stored in another form, so it cannot be written back.")

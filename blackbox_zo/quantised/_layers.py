@@ -6,12 +6,10 @@ import torch
 import torch.nn.functional as F
 
 from blackbox_zo._typing import override
+from blackbox_zo.quantised import _tables
 from blackbox_zo.quantised._tables import Table
 
 __all__ = ["QuantisedEmbedding", "QuantisedLinear"]
-
-CHUNK = 1 << 20
-"""Weights that are there at once."""
 
 
 class QuantisedLinear(torch.nn.Module):
@@ -29,7 +27,7 @@ class QuantisedLinear(torch.nn.Module):
 
     @override
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        rows, step, flat = self.table.reader(), max(1, CHUNK // self.in_features), x.reshape(-1, x.shape[-1])
+        rows, step, flat = self.table.reader(), max(1, _tables.CHUNK // self.in_features), x.reshape(-1, x.shape[-1])
         out = x.new_empty(len(flat), self.out_features)
         for a in range(0, self.out_features, step):
             which = slice(a, min(a + step, self.out_features))

@@ -12,7 +12,10 @@ import torch
 from blackbox_zo._typing import override
 from blackbox_zo.streaming._gguf import decoded
 
-__all__ = ["FrozenTable", "ScaledTable", "Table"]
+__all__ = ["CHUNK", "BlockTable", "CodedTable", "FrozenTable", "ScaledTable", "Table"]
+
+CHUNK = 1 << 20
+"""Weights that are there at once."""
 
 BLOCK = 32
 """Numbers that share a scale in the types whose scales move."""
@@ -80,7 +83,46 @@ LAYOUTS = {
 """Types whose scales move (ggml's block_q4_0, block_q4_1 and block_q8_0)."""
 
 
-class ScaledTable(Table):
+class BlockTable(Table):
+    """One of a type in `LAYOUTS`: its numbers are codes of 4 or 8 bits times their block's scale."""
+
+    def __init__(self, raw: torch.Tensor, width: int, order: np.ndarray[Any, Any] | None, kind: Any, at: int) -> None:
+        super().__init__(raw, width, order, kind, at)
+        self.layout = LAYOUTS[kind.name]
+
+    def blocks(self, raw: torch.Tensor) -> torch.Tensor:
+        """The bytes of rows block by block, (rows, width / 32, bytes of a block)."""
+        return raw.view(len(raw), -1, self.layout.nbytes)
+
+    def halves(self, raw: torch.Tensor, at: int) -> torch.Tensor:
+        """An fp16 of each block in fp32, (rows, width / 32)."""
+        return self.blocks(raw)[..., at : at + 2].contiguous().view(torch.float16)[..., 0].float()
+
+    def codes(self, raw: torch.Tensor) -> torch.Tensor:
+        """The codes in fp32, as they are stored, (rows, width / 32, 32)."""
+        stored = self.blocks(raw)[..., self.layout.codes :]
+        if self.layout.bits == 8:
+            return stored.view(torch.int8).float()
+        out = torch.empty(*stored.shape[:2], BLOCK)
+        out[..., : BLOCK // 2].copy_(stored & 15)
+        out[..., BLOCK // 2 :].copy_(stored >> 4)
+        return out
+
+    def stored(self, which: slice) -> torch.Tensor:
+        """The bytes of rows as they are to be saved."""
+        return self.bytes_of(which)
+
+    def numbers(self, raw: torch.Tensor, codes: torch.Tensor, scales: torch.Tensor) -> torch.Tensor:
+        """What codes, which are overwritten, stand for, (rows, width)."""
+        if self.layout.middle:
+            codes -= self.layout.middle
+        codes *= scales[..., None]
+        if self.layout.low is not None:
+            codes += self.halves(raw, self.layout.low)[..., None]
+        return codes.view(-1, self.width)
+
+
+class ScaledTable(BlockTable):
     """One whose integers are frozen and whose scales move (QZO, Zhang et al. 2025, arXiv:2505.13430).
 
     The scales of the file are fp16, which swallow small moves. So the file's are kept, and what was added to them is a
@@ -95,41 +137,87 @@ class ScaledTable(Table):
 
     def __init__(self, raw: torch.Tensor, width: int, order: np.ndarray[Any, Any] | None, kind: Any, at: int) -> None:
         super().__init__(raw, width, order, kind, at)
-        self.layout = LAYOUTS[kind.name]
-        self.size = float(self._half(raw, 0).double().square().mean().sqrt()) or 1.0
+        self.size = float(self.halves(raw, 0).double().square().mean().sqrt()) or 1.0
         self.scale_shift = torch.nn.Parameter(torch.zeros(self.height, width // BLOCK))
 
     def scales(self, shift: torch.Tensor, which: torch.Tensor | slice) -> torch.Tensor:
         """The scales of rows, (rows, width / 32), where so much has been added to all, in units of `size`."""
-        own = self._half(self.bytes_of(which), 0)
+        own = self.halves(self.bytes_of(which), 0)
         moved = torch.add(own, shift[which], alpha=self.size)
         return torch.where(moved * own < 0, 0.0, moved)
 
-    def _blocks(self, raw: torch.Tensor) -> torch.Tensor:
-        return raw.view(len(raw), -1, self.layout.nbytes)
-
-    def _half(self, raw: torch.Tensor, at: int) -> torch.Tensor:
-        return self._blocks(raw)[..., at : at + 2].contiguous().view(torch.float16)[..., 0].float()
+    @override
+    def stored(self, which: slice) -> torch.Tensor:
+        raw = self.bytes_of(which).clone()
+        self.blocks(raw)[..., :2] = self.scales(self.scale_shift, which).half()[..., None].view(torch.uint8)
+        return raw
 
     @override
     def reader(self) -> Callable[[torch.Tensor | slice], torch.Tensor]:
         shift = self.scale_shift.clone()  # one operation, in which a query displaces it
-        layout = self.layout
 
         def rows(which: torch.Tensor | slice) -> torch.Tensor:
             raw = self.bytes_of(which)
-            codes = self._blocks(raw)[..., layout.codes :]
-            out = torch.empty(*codes.shape[:2], BLOCK)
-            if layout.bits == 8:
-                out.copy_(codes.view(torch.int8))
-            else:
-                out[..., : BLOCK // 2].copy_(codes & 15)
-                out[..., BLOCK // 2 :].copy_(codes >> 4)
-            if layout.middle:
-                out -= layout.middle
-            out *= self.scales(shift, which)[..., None]
-            if layout.low is not None:
-                out += self._half(raw, layout.low)[..., None]
-            return out.view(-1, self.width)
+            return self.numbers(raw, self.codes(raw), self.scales(shift, which))
+
+        return rows
+
+
+class CodedTable(BlockTable):
+    """One whose scales are frozen and whose integers move (after QES, Xu et al. 2026, arXiv:2602.03120).
+
+    The model runs on whole codes. What a move leaves over, a part of a code, is kept, and counts with the next: the
+    error feedback of QES without decay (its eq. for the residual with gamma = 1). So a code is the rounded sum of the
+    file's and of all moves. The sums are 16-bit, and in a file that is mapped: they take memory only as the pages of a
+    file do, which the system can write out. A run's journal makes them again.
+
+    At first they are not 0 but uniform between -1/2 and 1/2, which changes no code, so that a move much smaller than a
+    code changes some codes at once, and as many as is right on average.
+
+    Attributes:
+        code_shift: What has been added to each code, (rows, width), fp16.
+    """
+
+    code_shift: torch.nn.Parameter
+
+    @property
+    def most(self) -> tuple[int, int]:
+        """The least code and the greatest."""
+        return (-128, 127) if self.layout.bits == 8 else (0, 15)
+
+    def begin(self, sums: torch.Tensor, seed: int) -> None:
+        """Take memory for the sums, flat and fp16, and draw their start."""
+        uniform = torch.rand(sums.numel(), generator=torch.Generator().manual_seed(seed))
+        sums.copy_(uniform.sub_(0.5).mul_(0.998))  # which fp16 does not round to 1/2
+        self.code_shift = torch.nn.Parameter(sums.view(self.height, self.width), requires_grad=False)
+
+    @override
+    def stored(self, which: slice) -> torch.Tensor:
+        raw = self.bytes_of(which).clone()
+        codes = self.moved(raw, self.code_shift[which]).to(torch.int8).view(torch.uint8)
+        if self.layout.bits == 4:
+            codes = codes[..., : BLOCK // 2] | codes[..., BLOCK // 2 :] << 4
+        self.blocks(raw)[..., self.layout.codes :] = codes
+        return raw
+
+    def moved(self, raw: torch.Tensor, shift: torch.Tensor) -> torch.Tensor:
+        """The codes of rows with so much added, rounded, (rows, width / 32, 32)."""
+        codes = self.codes(raw)
+        codes += shift.view(codes.shape)
+        return codes.round_().clamp_(*self.most)
+
+    @override
+    def reader(self) -> Callable[[torch.Tensor | slice], torch.Tensor]:
+        few = self.code_shift.numel() <= CHUNK
+        shift = self.code_shift.clone() if few else None  # one operation, in which a query displaces it
+
+        def rows(which: torch.Tensor | slice) -> torch.Tensor:
+            raw = self.bytes_of(which)
+            if shift is not None:
+                added = shift[which]
+            else:  # of a large matrix only these rows are displaced
+                places = torch.arange(which.start, which.stop) if isinstance(which, slice) else which
+                added = torch.nn.functional.embedding(places, self.code_shift)
+            return self.numbers(raw, self.moved(raw, added), self.halves(raw, 0))
 
         return rows

@@ -131,8 +131,19 @@ def check_quantised(given: argparse.Namespace, select: str) -> None:
         raise BadInput("--quantised maps its file, so it needs no --stream; leave one of them out.")
     if (given.device or "auto") not in ("auto", "cpu"):
         raise BadInput(f"--quantised runs on the CPU for now, not on {given.device}; leave --device out.")
+    if given.quantised == "codes" and given.mezo:
+        raise BadInput(
+            "--quantised codes moves whole integers, which --mezo's small steps do not change; leave it out."
+        )
+    if given.quantised == "codes" and given.distribution not in (None, "sparse"):
+        raise BadInput(
+            f"--quantised codes moves whole integers, so its directions are sparse, not {given.distribution}; leave "
+            "--distribution out."
+        )
     if select in ("lora", "prefix"):
-        raise BadInput(f"--quantised searches scales and norms, not --select {select}; --stream disk can, on the file.")
+        raise BadInput(
+            f"--quantised searches scales, codes and norms, not --select {select}; --stream disk can, on the file."
+        )
 
 
 def check_streaming(given: argparse.Namespace, select: str) -> None:

@@ -129,7 +129,7 @@ def save(model: Any, tokenizer: Any, folder: Path) -> str:
         from blackbox_zo.quantised import save_gguf
 
         error = save_gguf(model, folder)
-        return f" (rounding its scales to fp16 loses {error:.2g} of what was added to them)"
+        return f" (rounding its scales to fp16 loses {error:.2g} of what was added to them)" if error else ""
     from safetensors import SafetensorError
 
     last = CONFIG_FILE if is_adapted(model) else "config.json"  # it marks a complete model

@@ -58,7 +58,7 @@ class TuningSession(Session):
         self.streamed: Streaming | None = None
         self.adapter: dict[str, Any] = {}
         if given.quantised:
-            self.model, self.tokenizer = quantised(given.model, given.dtype)
+            self.model, self.tokenizer = quantised(given.model, given.dtype, given.quantised)
         elif given.stream is None:
             self.model, self.tokenizer = load(given.model, given.dtype, given.device or "auto")
         else:
@@ -260,13 +260,13 @@ def load(name: str, dtype: str, device: str = "cpu") -> tuple[Any, Any]:
     return _loaded(name, partial(load_model, name, dtype, device))
 
 
-def quantised(name: str, dtype: str) -> tuple[Any, Any]:
+def quantised(name: str, dtype: str, moves: Any) -> tuple[Any, Any]:
     """A model that runs from a GGUF file, and its tokenizer; see `load_quantised`.
 
     Raises:
         BadInput: The model cannot be loaded.
     """
-    return _loaded(name, partial(load_quantised, name, dtype))
+    return _loaded(name, partial(load_quantised, name, dtype, moves))
 
 
 def _loaded(name: str, get: Callable[[], tuple[Any, Any]]) -> tuple[Any, Any]:
@@ -301,7 +301,7 @@ def _problem(chosen: Settings, task: Task, size: int) -> dict[str, Any]:
         "values": list(chosen.values) or None,
         "max_new_tokens": chosen.max_new_tokens or None,
         **_generated(chosen),
-        **({"quantised": True} if given.quantised else {}),
+        **({"quantised": given.quantised} if given.quantised else {}),
         "batch_size": size,
         "directions_per": chosen.directions_per(size),
         "select": chosen.select,

@@ -33,10 +33,10 @@ if TYPE_CHECKING:
 __all__ = ["RATES", "Settings", "settings_of"]
 
 RATES = {
-    "sgd": {"all": 1e-4, "top": 1e-1, "top:N": 3e-3, "few": 1e-2},
+    "sgd": {"all": 1e-4, "top": 1e-1, "top:N": 3e-3, "few": 1e-2, "scale_shift": 1e-3, "code_shift": 4e-2},
     "momentum": {"all": 1e-5, "top": 1e-2, "top:N": 3e-4, "few": 1e-3},
     "adam": {"all": 1e-5, "top": 3e-2, "top:N": 1e-4, "few": 1e-3},
-    "mezo": {"all": 1e-6},
+    "mezo": {"all": 1e-6, "few": 1e-4, "scale_shift": 1e-3},
 }
 """The default learning rate, by optimizer and selection; "few" is any selection but the others."""
 
@@ -44,8 +44,25 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "top": {"optimizer": "adam", "lr_schedule": "cosine", "radius": 1e-2, "batch_size": 256, "reuse": "keep"},
     "top:N": {"optimizer": "sgd", "lr_schedule": "constant", "radius": 1e-3, "batch_size": 16, "reuse": "keep"},
     "few": {"optimizer": "sgd", "lr_schedule": "constant", "radius": 1e-3, "batch_size": 16, "reuse": True},
+    "scale_shift": {
+        "optimizer": "sgd",
+        "lr_schedule": "constant",
+        "radius": 1e-2,
+        "batch_size": 16,
+        "reuse": True,
+        "directions": 1,
+    },
+    "code_shift": {
+        "optimizer": "sgd",
+        "lr_schedule": "constant",
+        "radius": 0.125,
+        "batch_size": 16,
+        "reuse": True,
+        "directions": 1,
+    },
 }
-"""Defaults of options, with --select top, the last layers, and any other selection."""
+"""Defaults of options, with --select top, the last layers, any other selection, and what --quantised searches, where
+each pass computes all weights from the file, so that passes are few."""
 
 _WITHOUT_GRADIENT = ("accuracy", *GENERATING)
 """Objectives that are flat near x: their default radius is a tenth of the weights' own size."""
@@ -154,7 +171,7 @@ class Settings:
             return RandomVector(
                 given.radius or (1e-3 if given.mezo else _tenth(module)),
                 self.directions(size),
-                given.distribution or ("gaussian" if given.mezo or given.quantised else "lowrank"),
+                given.distribution or _distribution(given),
                 given.difference or "central",
                 given.rank or 1,
                 given.blocks,
@@ -209,7 +226,7 @@ def settings_of(given: argparse.Namespace) -> Settings:
     select = (
         given.select
         or default_select(given.model)
-        or ("scale_shift" if given.quantised else "")
+        or ({"scales": "scale_shift", "codes": "code_shift"}.get(given.quantised, ""))
         or ("top" if learns == "labels" and not given.mezo and not given.blocks else "all")
     )
     check_adapter(given, select)
@@ -220,6 +237,12 @@ def settings_of(given: argparse.Namespace) -> Settings:
             setattr(given, name, value)
     reward = None if given.reward is None else imported(given.reward, "--reward")
     return Settings(given, learns, field, labels, values, select, reward)
+
+
+def _distribution(given: argparse.Namespace) -> Literal["gaussian", "lowrank", "sparse"]:
+    if given.quantised == "codes":
+        return "sparse"
+    return "gaussian" if given.mezo or given.quantised else "lowrank"
 
 
 def _kind(select: str) -> str:

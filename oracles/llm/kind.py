@@ -106,7 +106,7 @@ class FineTuneKind(Kind):
         problem = header.get("problem")
         base = given.model or _base(header)
         dtype = given.dtype or (problem.get("dtype") if isinstance(problem, dict) else None) or "float32"
-        as_it_is = isinstance(problem, dict) and bool(problem.get("quantised"))
+        as_it_is = problem.get("quantised") if isinstance(problem, dict) else None
         (check_file if as_it_is else check_target)(given.output, "--output", base)
         from oracles.llm._finetune import replay
         from oracles.llm._session import load, quantised
@@ -116,7 +116,7 @@ class FineTuneKind(Kind):
             return
         there = (header.get("settings") or {}).get("device", "cpu")
         if as_it_is:
-            model, tokenizer = quantised(base, dtype)
+            model, tokenizer = quantised(base, dtype, as_it_is)
         else:
             model, tokenizer = load(base, dtype, given.device or ("cpu" if there == "cpu" else "auto"))
         tokenizer.chat_template = (header.get("settings") or {}).get("chat_template") or tokenizer.chat_template

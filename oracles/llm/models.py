@@ -10,7 +10,7 @@ import os
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from blackbox_zo._checks import check_choice
 from oracles._files import appearing_folder
@@ -142,12 +142,15 @@ def load_tokenizer(path: Path) -> Any:
     return AutoTokenizer.from_pretrained(str(path))
 
 
-def load_quantised(name: str | os.PathLike[str], dtype: str = "float32") -> tuple[Any, Any]:
+def load_quantised(
+    name: str | os.PathLike[str], dtype: str = "float32", moves: Literal["scales", "codes"] = "scales"
+) -> tuple[Any, Any]:
     """A causal language model that runs from a GGUF file as it is, and its tokenizer; see `load_gguf`.
 
     Args:
         name: A path that ends in .gguf, or "package:NAME".
         dtype: What the model computes in.
+        moves: What can be searched.
 
     Raises:
         FileNotFoundError: The file does not exist.
@@ -159,12 +162,13 @@ def load_quantised(name: str | os.PathLike[str], dtype: str = "float32") -> tupl
     from blackbox_zo.quantised import load_gguf
 
     check_choice("load_quantised", _DTYPES, dtype=dtype)
+    check_choice("load_quantised", ("scales", "codes"), moves=moves)
     text = os.fspath(name)
     packed = text.startswith("package:")
     path = gguf_in_package(text.removeprefix("package:")) if packed else Path(text).expanduser()
     if path.suffix != ".gguf":
         raise ValueError(f"Model {text!r} is no .gguf file.")
-    return load_gguf(path, getattr(torch, dtype)), load_tokenizer(path)
+    return load_gguf(path, getattr(torch, dtype), moves), load_tokenizer(path)
 
 
 def gguf_in_package(name: str) -> Path:

@@ -150,9 +150,9 @@ OPTIONS: Table = {
             choices=("constant", "linear", "cosine"),
         ),
         option(
-            "--radius", "perturbation radius; default 0.01 with --select top, else 0.001; with objectives that have no "
-            "gradient (accuracy, exact-match, f1, --reward) a tenth of the weights' root mean square", positive,
-            metavar="X",
+            "--radius", "perturbation radius; default 0.01 with --select top, else 0.001; with --quantised 0.01, and "
+            "for codes 0.125, which is one code; with objectives that have no gradient (accuracy, exact-match, f1, "
+            "--reward) a tenth of the weights' root mean square", positive, metavar="X",
         ),
         option(
             "--directions", "directions per step; default: one per example, with --difference relative --group each",
@@ -165,8 +165,9 @@ OPTIONS: Table = {
             choices=("example", "step"), decides=True,
         ),
         option(
-            "--distribution", "distribution of the directions; default lowrank",
-            choices=("lowrank", "rademacher", "gaussian"),
+            "--distribution", "distribution of the directions; default lowrank; with --quantised gaussian for scales, "
+            "and sparse for codes",
+            choices=("lowrank", "rademacher", "gaussian", "sparse"),
         ),
         option("--rank", "rank of low-rank directions; default 1", whole, metavar="N"),
         option(
@@ -216,8 +217,10 @@ OPTIONS: Table = {
     ),
     "models that do not fit into memory": (
         option(
-            "--quantised", "run from the .gguf file as it is, and search the scales of its blocks (QZO), its integers "
-            "frozen; --save names a new .gguf file", action="store_true", decides=True,
+            "--quantised", "run from the .gguf file as it is, and search the scales of its blocks (QZO), or its "
+            "integers (codes, as QES does), for which two bytes each are kept in a file in the folder for temporary "
+            "files; --save names a new .gguf file; alone it means scales", nargs="?", const="scales",
+            choices=("scales", "codes"), decides=True,
         ),
         option(
             "--stream", "read the weights block by block: from the model's files on the disk, or from the host's "

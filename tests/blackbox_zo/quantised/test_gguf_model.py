@@ -39,9 +39,9 @@ def test_a_model_from_a_file_computes_what_transformers_does(
     kinds: tuple[str, ...], tied: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also where a layer takes many chunks; no weight of a matrix is a parameter."""
-    from blackbox_zo.quantised import _layers
+    from blackbox_zo.quantised import _tables
 
-    monkeypatch.setattr(_layers, "CHUNK", 5000)
+    monkeypatch.setattr(_tables, "CHUNK", 5000)
     path = written(tmp_path / "tiny.gguf", kinds, tied=tied)
     model, want = load_gguf(path), by_transformers(path)
     with torch.no_grad():

@@ -29,12 +29,19 @@ def _typed(*more: str) -> list[str]:
     return ["finetune", "--model", "tiny.gguf", "--data", "rows.jsonl", *TASK, *more]
 
 
-def test_a_run_from_a_file_is_written_back_and_exported(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The same file by --save and by export, which transformers reads; the base and all integers are as they were."""
+@pytest.mark.parametrize(
+    ("moves", "rate", "still"),
+    [((), "1e-4", slice(2, None)), (("codes",), "1", slice(0, 4))],
+    ids=["scales", "codes"],
+)
+def test_a_run_from_a_file_is_written_back_and_exported(
+    moves: tuple[str, ...], rate: str, still: slice, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The same file by --save and by export, which transformers reads; the base, and what is frozen, are as before."""
     before = (here / "tiny.gguf").read_bytes()
-    run = ("--quantised", "--steps", "4", "--eval-every", "2", "--lr", "1e-4", "--journal", "run.jsonl")
+    run = ("--quantised", *moves, "--steps", "4", "--eval-every", "2", "--lr", rate, "--journal", "run.jsonl")
     assert main(_typed(*run, "--save", "new.gguf")) == 0
-    assert "new.gguf (rounding its scales to fp16 loses" in capsys.readouterr().out
+    assert ("new.gguf (rounding its scales to fp16 loses" in capsys.readouterr().out) is not bool(moves)
     assert len(validated(here / "run.jsonl")) == 3
     assert main(["export", "run.jsonl", "--output", "again.gguf"]) == 0
     assert (here / "again.gguf").read_bytes() == (here / "new.gguf").read_bytes() != before
@@ -42,19 +49,19 @@ def test_a_run_from_a_file_is_written_back_and_exported(here: Path, capsys: pyte
     old, new = gguf.GGUFReader(here / "tiny.gguf"), gguf.GGUFReader(here / "new.gguf")
     for a, b in zip(old.tensors, new.tensors, strict=True):
         if a.tensor_type.name == "Q4_1":
-            codes = [t.data.reshape(-1, 20)[:, 2:] for t in (a, b)]
-            assert np.array_equal(*codes), a.name
+            assert np.array_equal(*(t.data.reshape(-1, 20)[:, still] for t in (a, b))), a.name
     assert any(not np.array_equal(a.data, b.data) for a, b in zip(old.tensors, new.tensors, strict=True))
     by_transformers(here / "new.gguf")
 
 
-def test_a_run_from_a_file_goes_on(here: Path) -> None:
-    """Resumed, it ends as one that was not interrupted."""
+@pytest.mark.parametrize("moves", [(), ("codes",)], ids=["scales", "codes"])
+def test_a_run_from_a_file_goes_on(moves: tuple[str, ...], here: Path) -> None:
+    """Resumed, it ends as one that was not interrupted; its defaults move something."""
     for name, steps in (("a", ("5",)), ("b", ("2", "5"))):
         for n in steps:
-            run = ("--quantised", "--steps", n, "--lr-schedule", "constant", "--journal", f"{name}.jsonl")
+            run = ("--quantised", *moves, "--steps", n, "--lr-schedule", "constant", "--journal", f"{name}.jsonl")
             assert main(_typed(*run, "--save", f"{name}.gguf")) == 0
-    assert (here / "a.gguf").read_bytes() == (here / "b.gguf").read_bytes()
+    assert (here / "a.gguf").read_bytes() == (here / "b.gguf").read_bytes() != (here / "tiny.gguf").read_bytes()
 
 
 def test_an_adapter_on_a_file_that_streams(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -76,11 +83,14 @@ def test_an_adapter_on_a_file_that_streams(here: Path, capsys: pytest.CaptureFix
     ("more", "said"),
     [
         (("--quantised", "--stream", "disk"), "needs no --stream"),
-        (("--quantised", "--select", "lora"), "--quantised searches scales and norms"),
+        (("--quantised", "--select", "lora"), "--quantised searches scales, codes and norms"),
         (("--quantised", "--device", "cuda"), "--quantised runs on the CPU for now, not on cuda"),
         (("--quantised", "--save", "folder"), "must end in .gguf"),
         (("--quantised", "--save", "tiny.gguf"), "is the model's own file"),
         (("--quantised", "--save", "no/x.gguf"), "is in a folder that does not exist"),
+        (("--quantised", "integers"), "argument --quantised: invalid choice: 'integers'"),
+        (("--quantised", "codes", "--distribution", "gaussian"), "its directions are sparse, not gaussian"),
+        (("--quantised", "codes", "--mezo"), "which --mezo's small steps do not change"),
         (("--quantised", "--model", "other"), "--quantised runs from a .gguf file, not from 'other'"),
         (("--quantised", "--model", "none.gguf"), "'none.gguf' does not exist; check the path"),
         (("--transfer-dtype", "int8"), "--transfer-dtype is for --stream"),
