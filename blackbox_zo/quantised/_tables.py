@@ -12,7 +12,7 @@ import torch
 from blackbox_zo._typing import override
 from blackbox_zo.streaming._gguf import decoded
 
-__all__ = ["CHUNK", "BlockTable", "CodedTable", "FrozenTable", "ScaledTable", "Table"]
+__all__ = ["CHUNK", "LAYOUTS", "BlockTable", "CodedTable", "FrozenTable", "ScaledTable", "Table", "moved_scales", "rms"]
 
 CHUNK = 1 << 20
 """Weights that are there at once."""
@@ -22,7 +22,24 @@ BLOCK = 32
 
 
 class Table(torch.nn.Module, ABC):
-    """A matrix in a file of the GGUF format.
+    """A matrix whose rows are computed where they are needed.
+
+    Args:
+        height: Its rows.
+        width: Numbers of a row.
+    """
+
+    def __init__(self, height: int, width: int) -> None:
+        super().__init__()
+        self.height, self.width = height, width
+
+    @abstractmethod
+    def reader(self) -> Callable[[torch.Tensor | slice], torch.Tensor]:
+        """A function from rows to their numbers in fp32, (rows, width), at the parameters' present values."""
+
+
+class FileTable(Table):
+    """A matrix in a file of the GGUF format, or in memory as it would be there.
 
     Args:
         raw: The bytes of each row of the file, (rows, bytes); may be mapped from it.
@@ -35,21 +52,17 @@ class Table(torch.nn.Module, ABC):
     raw: torch.Tensor
 
     def __init__(self, raw: torch.Tensor, width: int, order: np.ndarray[Any, Any] | None, kind: Any, at: int) -> None:
-        super().__init__()
+        super().__init__(raw.shape[0], width)
         self.register_buffer("raw", raw)
-        self.height, self.width, self.kind, self.at = raw.shape[0], width, kind, at
+        self.kind, self.at = kind, at
         self.order = None if order is None else torch.from_numpy(np.ascontiguousarray(order))
 
     def bytes_of(self, which: torch.Tensor | slice) -> torch.Tensor:
         """The bytes of rows of the matrix."""
         return self.raw[which] if self.order is None else self.raw[self.order[which]]
 
-    @abstractmethod
-    def reader(self) -> Callable[[torch.Tensor | slice], torch.Tensor]:
-        """A function from rows to their numbers in fp32, (rows, width), at the parameters' present values."""
 
-
-class FrozenTable(Table):
+class FrozenTable(FileTable):
     """One of a type whose scales do not move."""
 
     @override
@@ -83,7 +96,7 @@ LAYOUTS = {
 """Types whose scales move (ggml's block_q4_0, block_q4_1 and block_q8_0)."""
 
 
-class BlockTable(Table):
+class BlockTable(FileTable):
     """One of a type in `LAYOUTS`: its numbers are codes of 4 or 8 bits times their block's scale."""
 
     def __init__(self, raw: torch.Tensor, width: int, order: np.ndarray[Any, Any] | None, kind: Any, at: int) -> None:
@@ -137,14 +150,12 @@ class ScaledTable(BlockTable):
 
     def __init__(self, raw: torch.Tensor, width: int, order: np.ndarray[Any, Any] | None, kind: Any, at: int) -> None:
         super().__init__(raw, width, order, kind, at)
-        self.size = float(self.halves(raw, 0).double().square().mean().sqrt()) or 1.0
+        self.size = rms(self.halves(raw, 0))
         self.scale_shift = torch.nn.Parameter(torch.zeros(self.height, width // BLOCK))
 
     def scales(self, shift: torch.Tensor, which: torch.Tensor | slice) -> torch.Tensor:
         """The scales of rows, (rows, width / 32), where so much has been added to all, in units of `size`."""
-        own = self.halves(self.bytes_of(which), 0)
-        moved = torch.add(own, shift[which], alpha=self.size)
-        return torch.where(moved * own < 0, 0.0, moved)
+        return moved_scales(self.halves(self.bytes_of(which), 0), shift[which], self.size)
 
     @override
     def stored(self, which: slice) -> torch.Tensor:
@@ -161,6 +172,17 @@ class ScaledTable(BlockTable):
             return self.numbers(raw, self.codes(raw), self.scales(shift, which))
 
         return rows
+
+
+def rms(scales: torch.Tensor) -> float:
+    """The root of the mean square of scales; 1 if all are 0."""
+    return float(scales.double().square().mean().sqrt()) or 1.0
+
+
+def moved_scales(own: torch.Tensor, shift: torch.Tensor, size: float) -> torch.Tensor:
+    """Scales plus `size` times a shift; 0 where that would change their sign."""
+    moved = torch.add(own, shift, alpha=size)
+    return torch.where(moved * own < 0, 0.0, moved)
 
 
 class CodedTable(BlockTable):

@@ -49,6 +49,7 @@ class GGUF(Checkpoint):
         rows: How the rows of each matrix are stored.
         small: The vectors.
         plain: Where the vectors of fp32 begin that are parameters as they are.
+        titles: The tensor in the file of each parameter.
 
     Raises:
         FileNotFoundError: The file does not exist.
@@ -69,6 +70,7 @@ class GGUF(Checkpoint):
         self.rows: dict[str, _Rows] = {}
         self.small: dict[str, torch.Tensor] = {}
         self.plain: dict[str, int] = {}
+        self.titles: dict[str, str] = {}
         for tensor in reader.tensors:
             self._note(tensor, names.get(tensor.name, tensor.name), path)
         self.handle = os.open(path, os.O_RDONLY)
@@ -80,6 +82,7 @@ class GGUF(Checkpoint):
         if kind.name not in ("F32", "F16") and kind not in _type_traits:
             known = ", ".join(sorted({"F32", "F16"} | {str(k.name) for k in _type_traits}))
             raise ValueError(f"'{path}': {tensor.name!r} is of type {kind.name}, which cannot be read; {known} can.")
+        self.titles[name] = tensor.name
         self.stored[name] = Stored(0, int(tensor.data_offset), torch.float32, shape)
         if len(shape) == 1:
             own = dequantize(tensor.data, kind)

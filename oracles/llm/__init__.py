@@ -9,6 +9,7 @@ if _TYPE_CHECKING:
     from oracles.llm._finetune import finetune as finetune
     from oracles.llm._finetune import replay as replay
     from oracles.llm._hybrid import HybridOracle as HybridOracle
+    from oracles.llm._lora_gguf import save_lora_gguf as save_lora_gguf
     from oracles.llm._off_task import OffTask as OffTask
     from oracles.llm._oracle import LossOracle as LossOracle
     from oracles.llm._probe import probe as probe
@@ -40,6 +41,7 @@ else:
         "_evaluate": ("evaluate",),
         "_finetune": ("FineTune", "Tuning", "finetune", "replay"),
         "_hybrid": ("HybridOracle",),
+        "_lora_gguf": ("save_lora_gguf",),
         "_off_task": ("OffTask",),
         "_oracle": ("LossOracle",),
         "_probe": ("probe",),

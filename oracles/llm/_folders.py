@@ -15,10 +15,40 @@ from oracles._files import appearing_folder, trial_folder
 from oracles.llm._adapters import BASE_FILE, CONFIG_FILE, is_adapted, saving, unsaved
 from oracles.options import BadInput
 
-__all__ = ["check_file", "check_kept", "check_target", "save", "try_saving"]
+__all__ = ["check_kept", "check_output", "save", "try_saving"]
 
 
-def check_target(folder: Path, option: str, model: str) -> None:
+def check_output(path: Path, option: str, model: str, *, quantised: bool, adapter: bool) -> None:
+    """Refuse a place for weights: a GGUF file for a quantised model, that or a folder for an adapter, else a folder.
+
+    Args:
+        path: The place.
+        option: What names it.
+        model: The base model.
+        quantised: Whether the model runs from a GGUF file.
+        adapter: Whether the weights are those of a LoRA adapter.
+
+    Raises:
+        BadInput: The place is refused.
+    """
+    if quantised:
+        _check_file(path, option, model)
+    elif path.suffix != ".gguf":
+        _check_target(path, option, model)
+    elif not adapter or not _is_file(model):
+        raise BadInput(
+            f"{option} {str(path)!r}: in a .gguf file a quantised model is saved (--quantised), or a LoRA adapter "
+            "(--select lora) of a .gguf model; name a folder."
+        )
+    else:
+        _check_place(path, option, model, "file")
+
+
+def _is_file(model: str) -> bool:
+    return model.endswith(".gguf") or model.startswith("package:")
+
+
+def _check_target(folder: Path, option: str, model: str) -> None:
     """Refuse a folder for weights that is the base model's own, or holds something other than a model.
 
     Raises:
@@ -31,7 +61,7 @@ def check_target(folder: Path, option: str, model: str) -> None:
         raise BadInput(f"{option} {str(folder)!r} holds something other than a model; name a new folder.")
 
 
-def check_file(path: Path, option: str, model: str) -> None:
+def _check_file(path: Path, option: str, model: str) -> None:
     """Refuse a path for a GGUF file that is the base model's own, no such file, or in a folder that does not exist.
 
     Raises:
@@ -64,7 +94,7 @@ def check_kept(model: Any, parameters: Mapping[str, Any], select: str) -> None:
         )
 
 
-def try_saving(model: Any, tokenizer: Any, folder: Path, option: str) -> None:
+def try_saving(model: Any, tokenizer: Any, folder: Path, option: str, base: str) -> None:
     """Try to save a model and its tokenizer beside a folder, which stays as it is.
 
     A whole model is tried without its numbers, but there must be room for them.
@@ -80,6 +110,8 @@ def try_saving(model: Any, tokenizer: Any, folder: Path, option: str) -> None:
         with trial_folder(folder) as partial:
             if is_quantised(model):
                 _check_room(model._zo_gguf.path.stat().st_size, folder)
+            elif folder.suffix == ".gguf":
+                _save_lora(model, base, partial / folder.name)
             else:
                 _try_weights(model, partial, folder)
                 tokenizer.save_pretrained(partial)
@@ -117,10 +149,11 @@ def _check_room(size: int, path: Path) -> None:
         )
 
 
-def save(model: Any, tokenizer: Any, folder: Path) -> str:
+def save(model: Any, tokenizer: Any, folder: Path, base: str) -> str:
     """Write a model and its tokenizer; an older model in the folder is replaced once everything is written.
 
-    Of a model with an adapter, the adapter alone is written; of one that runs from a GGUF file, another such file.
+    Of a model with an adapter, the adapter alone is written, to a GGUF file if such a one is named; of a model that
+    runs from a GGUF file, another such file.
 
     Returns:
         What is to be said of it, or nothing.
@@ -130,6 +163,9 @@ def save(model: Any, tokenizer: Any, folder: Path) -> str:
 
         error = save_gguf(model, folder)
         return f" (rounding its scales to fp16 loses {error:.2g} of what was added to them)" if error else ""
+    if folder.suffix == ".gguf":
+        _save_lora(model, base, folder)
+        return f" (llama.cpp takes it beside the model: --lora {folder.name})"
     from safetensors import SafetensorError
 
     last = CONFIG_FILE if is_adapted(model) else "config.json"  # it marks a complete model
@@ -140,6 +176,13 @@ def save(model: Any, tokenizer: Any, folder: Path) -> str:
     except SafetensorError as error:  # a full disk, for example
         raise OSError(f"{str(folder)!r} cannot be written: {error}") from error
     return ""
+
+
+def _save_lora(model: Any, base: str, path: Path) -> None:
+    from oracles.llm._lora_gguf import save_lora_gguf
+    from oracles.llm.models import local_file
+
+    save_lora_gguf(model, local_file(base), path)
 
 
 def _save_weights(model: Any, folder: Path) -> None:

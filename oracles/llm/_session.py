@@ -92,7 +92,7 @@ class TuningSession(Session):
         if given.save is not None or given.journal is not None:
             check_kept(self.model, module.parameters, chosen.select)
         if given.save is not None:
-            try_saving(self.model, self.tokenizer, given.save, "--save")
+            try_saving(self.model, self.tokenizer, given.save, "--save", given.model)
         self.tuning = Tuning(
             self.model,
             self.task.train,
@@ -194,7 +194,7 @@ class TuningSession(Session):
         forwards = self.tuning.oracle.forwards
         yield f"{step} of {steps} steps{now}{failed}, {forwards:,} forwards, {run.seconds:.1f} s{used}"
         if self.given.save is not None:
-            said = save(self.model, self.tokenizer, self.given.save)
+            said = save(self.model, self.tokenizer, self.given.save, self.given.model)
             yield f"weights after step {step}: {self.given.save}{said}"
         if self.given.journal is not None:
             yield from self._exports(step)

@@ -23,7 +23,7 @@ from oracles.llm._compatible import (
     check_streaming,
     check_task,
 )
-from oracles.llm._folders import check_file, check_target
+from oracles.llm._folders import check_output
 from oracles.llm._rows import field_to_learn, read_rows
 from oracles.options import BadInput, told
 
@@ -216,8 +216,6 @@ def settings_of(given: argparse.Namespace) -> Settings:
     given.objective = given.objective or FITTING[learns][0]
     check_task(given, learns)
     check_method(given)
-    if given.save is not None:
-        (check_file if given.quantised else check_target)(given.save, "--save", given.model)
     labels, values = _words(given.labels, "--labels"), _words(given.values, "--values")
     if given.labels is not None and len(labels) < 2:
         raise BadInput(f"--labels must be two or more words, such as great,terrible, got {given.labels!r}.")
@@ -229,6 +227,8 @@ def settings_of(given: argparse.Namespace) -> Settings:
         or ({"scales": "scale_shift", "codes": "code_shift"}.get(given.quantised, ""))
         or ("top" if learns == "labels" and not given.mezo and not given.blocks else "all")
     )
+    if given.save is not None:
+        check_output(given.save, "--save", given.model, quantised=bool(given.quantised), adapter=select == "lora")
     check_adapter(given, select)
     check_quantised(given, select)
     check_streaming(given, select)

@@ -13,7 +13,7 @@ from blackbox_zo.journal import JournalReader
 from blackbox_zo.tally import Tally
 from oracles.kind import Kind, Session
 from oracles.llm._adapters import adapted_as
-from oracles.llm._folders import check_file, check_kept, check_target, save, try_saving
+from oracles.llm._folders import check_kept, check_output, save, try_saving
 from oracles.llm._page import page_of
 from oracles.llm._settings import settings_of
 from oracles.llm._tally import TuningTally
@@ -107,7 +107,8 @@ class FineTuneKind(Kind):
         base = given.model or _base(header)
         dtype = given.dtype or (problem.get("dtype") if isinstance(problem, dict) else None) or "float32"
         as_it_is = problem.get("quantised") if isinstance(problem, dict) else None
-        (check_file if as_it_is else check_target)(given.output, "--output", base)
+        lora = isinstance(problem, dict) and "lora_rank" in problem
+        check_output(given.output, "--output", base, quantised=bool(as_it_is), adapter=lora)
         from oracles.llm._finetune import replay
         from oracles.llm._session import load, quantised
 
@@ -124,11 +125,11 @@ class FineTuneKind(Kind):
             model = adapted_as(model, header)
         except (ValueError, ModuleNotFoundError) as error:
             raise BadInput(f"The run's adapter cannot be made again: {error}") from error
-        try_saving(model, tokenizer, given.output, "--output")
+        try_saving(model, tokenizer, given.output, "--output", base)
         with told():
             module = replay(reader, model, given.step)
         check_kept(model, module.parameters, str(module.describe()["select"]))
-        said = save(model, tokenizer, given.output)
+        said = save(model, tokenizer, given.output, base)
         yield f"{given.output}: {base} after step {module.version} of {reader.path}{said}"
 
     def _streamed(self, reader: JournalReader, given: argparse.Namespace, base: str, dtype: str) -> Iterator[str]:
@@ -137,11 +138,11 @@ class FineTuneKind(Kind):
 
         streaming = Streaming.of(reader.header, given, base, dtype)
         with streaming.variable as module:
-            try_saving(module.model, streaming.tokenizer, given.output, "--output")
+            try_saving(module.model, streaming.tokenizer, given.output, "--output", base)
             with told():
                 replay(reader, module, given.step)
-            save(module.model, streaming.tokenizer, given.output)
-            yield f"{given.output}: {base} after step {module.version} of {reader.path}"
+            said = save(module.model, streaming.tokenizer, given.output, base)
+            yield f"{given.output}: {base} after step {module.version} of {reader.path}{said}"
 
 
 def _horizon(given: argparse.Namespace) -> int | None:
