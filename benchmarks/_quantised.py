@@ -1,6 +1,6 @@
 """One side of `llm_quantised.py` in a process of its own: the peak of its anonymous memory while it takes three steps.
 
-It is given the side, qzo or adamw, the file, the numbers of rows and of tokens, and the rows in a pass.
+It is given the side, qzo, qes or adamw, the file, the numbers of rows and of tokens, and the rows in a pass.
 """
 
 from __future__ import annotations
@@ -51,6 +51,17 @@ def qzo(path: Path, examples: Examples, loss: LabelWords) -> Any:
     return iter(search.run(oracle, steps=100))
 
 
+def qes(path: Path, examples: Examples, loss: LabelWords) -> Any:
+    """Steps of a search of the integers."""
+    import blackbox_zo as bz
+    from blackbox_zo.quantised import load_gguf
+
+    model = load_gguf(path, moves="codes")
+    oracle = LossOracle(model, examples.shuffled(len(examples)), loss, micro_batch=int(sys.argv[5]))
+    search = bz.Search(bz.Module(model, "code_shift"), bz.RandomVector(1 / 8, 1, "sparse"), bz.SGD(4e-2))
+    return iter(search.run(oracle, steps=100))
+
+
 def adamw(path: Path, examples: Examples, loss: LabelWords) -> Any:
     """Steps of AdamW over all weights in bf16, its states too."""
     import transformers
@@ -75,7 +86,7 @@ def main() -> None:
     hollow_gguf(path, torch.float32)  # what both import, and the model without weights
     gc.collect()
     ctypes.CDLL("libc.so.6").malloc_trim(0)
-    before, steps = Peak.now(), {"qzo": qzo, "adamw": adamw}[side](path, examples, loss)
+    before, steps = Peak.now(), {"qzo": qzo, "qes": qes, "adamw": adamw}[side](path, examples, loss)
     next(steps)
     gc.collect()
     ctypes.CDLL("libc.so.6").malloc_trim(0)

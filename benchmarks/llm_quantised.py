@@ -1,4 +1,4 @@
-"""Memory of a search over the scales of SmolLM2's Q4_1 file (QZO), against AdamW over all weights in bf16.
+"""Memory of a search over the scales (QZO) or integers (QES) of SmolLM2's Q4_1 file, against AdamW over all weights.
 
     python benchmarks/llm_quantised.py
 
@@ -20,6 +20,7 @@ from data import smollm2_file
 
 RESULT = Path(__file__).with_suffix(".json")
 PARAMETERS = 134_515_008
+CODES = 106_168_320
 
 
 def side(name: str, rows: int, tokens: int, each: int = 16) -> dict[str, float]:
@@ -33,7 +34,7 @@ def side(name: str, rows: int, tokens: int, each: int = 16) -> dict[str, float]:
 
 def main() -> None:
     qzo, bare, adamw = side("qzo", 16, 64), side("qzo", 1, 8), side("adamw", 1, 8)
-    some = side("qzo", 16, 64, 4)
+    some, qes = side("qzo", 16, 64, 4), side("qes", 16, 64)
     activations = qzo["MiB"] - bare["MiB"]
     wider = 2 * 2 * PARAMETERS / 2**20  # two states of four bytes in place of two
     result: dict[str, Any] = {
@@ -41,9 +42,12 @@ def main() -> None:
         "qzo, 16 x 64 tokens": qzo,
         "qzo, 8 tokens": bare,
         "qzo, 16 x 64 tokens, 4 rows at a time": some,
+        "qes, 16 x 64 tokens": qes,
+        "qes, file of what was added to the codes, MiB": round(2 * CODES / 2**20),
         "adamw, 8 tokens": adamw,
         "activations, MiB": activations,
         "adamw over qzo": round((adamw["MiB"] + activations) / qzo["MiB"], 1),
+        "adamw over qes": round((adamw["MiB"] + activations) / qes["MiB"], 1),
         "adamw with states in fp32 over qzo": round((adamw["MiB"] + wider + activations) / qzo["MiB"], 1),
     }
     RESULT.write_text(json.dumps(result, indent=1) + "\n")

@@ -17,6 +17,7 @@ SECONDS = 240
 
 NEEDS = {"08_torch": ["torch"]}
 NEEDS |= {name: ["torch", "transformers"] for name in ("11_language_model", "23_larger_than_memory")}
+NEEDS["24_tune_a_gguf_file"] = ["torch", "transformers", "gguf"]
 NEEDS |= {name: ["gymnasium", "cloudpickle"] for name in ("13_cartpole", "14_custom_simulator")}
 NEEDS["15_swimmer_and_cheetah"] = ["gymnasium", "cloudpickle", "mujoco"]
 NEEDS["19_inside_nevergrad_and_optuna"] = ["nevergrad", "optuna"]
@@ -49,6 +50,8 @@ SHOWS = {
     "22_640_dimensions": r"calls it is 1\.545\d+\n  QuasiNewton: [\s\S]*rest: True\n.*table.* [1-9]\d points .*: True",
     "23_larger_than_memory": r"loss 0\.71\d before, (0\.[56]\d+) after\nstreamed, \d of .*: \1 after\n.*bit: True"
     r"\nstreamed, .* held as int8, relative error 0\.00\d",
+    "24_tune_a_gguf_file": r"scales: loss 0\.758 before, 0\.6\d\d after\ncodes: loss 0\.758 before, 0\.7[0-4]\d after\n"
+    r"llama.cpp (gives the same logits to [0-3]%|is not here)",
     "16_lunar_lander": r"36 par[\s\S]*after step 7\n.* 588 ep.*\n.* 882 ep.*\n-\d+ before, -?\d+ after; ",
 }
 

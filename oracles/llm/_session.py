@@ -59,6 +59,7 @@ class TuningSession(Session):
         self.adapter: dict[str, Any] = {}
         if given.quantised:
             self.model, self.tokenizer = quantised(given.model, given.dtype, given.quantised)
+            _check_moves(self.model, chosen)
         elif given.stream is None:
             self.model, self.tokenizer = load(given.model, given.dtype, given.device or "auto")
         else:
@@ -239,6 +240,20 @@ def _check_fits(model: Any, chosen: Settings) -> None:
         (check_generates if chosen.generates else check_causal)(model)
     except ValueError as error:
         raise BadInput(f"--model {chosen.given.model!r}: {error}") from error
+
+
+def _check_moves(model: Any, chosen: Settings) -> None:
+    """Refuse a file without a matrix of a type whose scales or codes move, where these are to be searched."""
+    if chosen.select not in ("scale_shift", "code_shift") or any(
+        chosen.select in n for n, _ in model.named_parameters()
+    ):
+        return
+    kinds = sorted({module.kind.name for module in model.modules() if hasattr(module, "kind")})
+    raise BadInput(
+        f"--model {chosen.given.model!r} has no {chosen.given.quantised} that move: its matrices are of type "
+        f"{', '.join(kinds)}, and those of Q4_0, Q4_1 and Q8_0 can. Search its norms (--select norm), or stream it "
+        "(--stream disk)."
+    )
 
 
 def _place(model: Any) -> str:

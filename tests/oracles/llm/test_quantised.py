@@ -121,3 +121,12 @@ def test_int8_from_the_command_line(here: Path, capsys: pytest.CaptureFixture[st
     assert code_of(["export", "i.jsonl", "--output", "c"]) not in (0, None)
     assert "only a `StreamedModule` with transfer_dtype='int8'" in capsys.readouterr().err
     assert code_of(_typed(*run, "--steps", "6")) not in (0, None)
+
+
+@pytest.mark.parametrize("moves", ["scales", "codes"])
+def test_a_file_of_k_quants_has_nothing_that_moves(moves: str, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """That is said; its norms can be searched."""
+    written(here / "tiny.gguf", ("Q6_K",))
+    assert code_of(_typed("--steps", "2", "--quantised", moves)) not in (0, None)
+    assert f"has no {moves} that move" in capsys.readouterr().err
+    assert main(_typed("--steps", "2", "--quantised", moves, "--select", "norm")) == 0
