@@ -81,7 +81,7 @@ def main() -> None:
     torch.set_num_threads(2)
     rows = torch.randint(100, 40_000, (n, tokens), generator=torch.Generator().manual_seed(0)).tolist()
     examples, loss = Examples(rows, pad=0, label=[i % 2 for i in range(n)]), LabelWords((1219, 8888))
-    from blackbox_zo.streaming._gguf import hollow_gguf
+    from blackbox_zo.checkpoints import hollow_gguf
 
     hollow_gguf(path, torch.float32)  # what both import, and the model without weights
     gc.collect()

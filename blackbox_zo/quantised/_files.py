@@ -12,11 +12,11 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import torch
 
+from blackbox_zo.checkpoints import GGUF, hollow_gguf
 from blackbox_zo.journal._snapshots import flush_folder
 from blackbox_zo.quantised._layers import QuantisedEmbedding, QuantisedLinear
 from blackbox_zo.quantised._sums import begin
 from blackbox_zo.quantised._tables import CHUNK, LAYOUTS, BlockTable, CodedTable, FrozenTable, ScaledTable, Table
-from blackbox_zo.streaming._gguf import GGUF, hollow_gguf
 
 __all__ = ["load_gguf", "save_gguf"]
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from blackbox_zo._typing import override
-from blackbox_zo.streaming._gguf import decoded
+from blackbox_zo.checkpoints import decoded
 
 __all__ = ["CHUNK", "LAYOUTS", "BlockTable", "CodedTable", "FrozenTable", "ScaledTable", "Table", "moved_scales", "rms"]
 

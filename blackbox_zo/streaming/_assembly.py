@@ -10,12 +10,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from blackbox_zo.checkpoints import Checkpoint, Piece, Pieces, absent, replace_parameters
 from blackbox_zo.streaming._budget import Plan, planned
-from blackbox_zo.streaming._checkpoint import Checkpoint
 from blackbox_zo.streaming._disk import DiskStore
 from blackbox_zo.streaming._encoding import Encoding
-from blackbox_zo.streaming._hollow import absent, replace_parameters
-from blackbox_zo.streaming._names import Piece, Pieces
 from blackbox_zo.streaming._store import HostStore, Store
 from blackbox_zo.streaming._units import Window, windows_of
 

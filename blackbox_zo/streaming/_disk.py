@@ -25,9 +25,8 @@ from typing import Any, NamedTuple
 import torch
 
 from blackbox_zo._typing import override
-from blackbox_zo.streaming._checkpoint import Checkpoint, read_into
+from blackbox_zo.checkpoints import Checkpoint, Pieces, read_into
 from blackbox_zo.streaming._encoding import Encoding
-from blackbox_zo.streaming._names import Pieces
 from blackbox_zo.streaming._store import Store, StoreError
 from blackbox_zo.streaming._units import Entry
 

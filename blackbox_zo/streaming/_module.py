@@ -13,6 +13,7 @@ import torch
 
 from blackbox_zo._arrays import Array, StoredArrays
 from blackbox_zo._typing import override
+from blackbox_zo.checkpoints import GGUF, Checkpoint, Safetensors, hollow_gguf, hollow_model
 from blackbox_zo.modules._digest import digest_of
 from blackbox_zo.modules._masks import Mask, make_mask
 from blackbox_zo.modules._module import KINDS, Module, bits_of
@@ -20,10 +21,7 @@ from blackbox_zo.modules._select import Select, plain_name
 from blackbox_zo.steps import Step
 from blackbox_zo.streaming._assembly import assembled
 from blackbox_zo.streaming._budget import Plan, in_bytes
-from blackbox_zo.streaming._checkpoint import Checkpoint, Safetensors
 from blackbox_zo.streaming._encoding import ENCODINGS
-from blackbox_zo.streaming._gguf import GGUF, hollow_gguf
-from blackbox_zo.streaming._hollow import hollow_model
 from blackbox_zo.streaming._pending import Pending
 from blackbox_zo.streaming._saved import save_streamed
 from blackbox_zo.streaming._store import Store

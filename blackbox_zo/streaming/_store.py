@@ -11,9 +11,8 @@ from collections.abc import Callable, Sequence
 import torch
 
 from blackbox_zo._typing import override
-from blackbox_zo.streaming._checkpoint import Checkpoint
+from blackbox_zo.checkpoints import Checkpoint, Pieces
 from blackbox_zo.streaming._encoding import Encoding
-from blackbox_zo.streaming._names import Pieces
 from blackbox_zo.streaming._units import Entry
 
 __all__ = ["HostStore", "Store", "StoreError"]

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from blackbox_zo.checkpoints import absent
 from blackbox_zo.directions import Block
 from blackbox_zo.modules._moves import Moved
 from blackbox_zo.steps import Step
 from blackbox_zo.streaming._budget import Plan
-from blackbox_zo.streaming._hollow import absent
 from blackbox_zo.streaming._lockstep import Lockstep
 from blackbox_zo.streaming._pending import Pending
 from blackbox_zo.streaming._ring import Ring

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from blackbox_zo.streaming._gguf import GGUF, hollow_gguf
+from blackbox_zo.checkpoints import GGUF, hollow_gguf
 from oracles._files import appearing
 
 __all__ = ["save_lora_gguf"]

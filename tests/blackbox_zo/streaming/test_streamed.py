@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import blackbox_zo as bz
-from blackbox_zo.streaming._hollow import absent
+from blackbox_zo.checkpoints import absent
 from oracles.llm._evaluate import Evaluator
 from tests.blackbox_zo.streaming.models import (
     MODELS,

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 
 from blackbox_zo._typing import override
-from blackbox_zo.streaming._checkpoint import Checkpoint, Stored, read_into
-from blackbox_zo.streaming._names import Piece, Pieces
+from blackbox_zo.checkpoints._base import Checkpoint, Stored, read_into
+from blackbox_zo.checkpoints._names import Piece, Pieces
 
 __all__ = ["GGUF", "decoded", "hollow_gguf"]
 
@@ -170,7 +170,7 @@ def hollow_gguf(path: Path, dtype: torch.dtype | None) -> tuple[Any, Any]:
     """
     import transformers
 
-    from blackbox_zo.streaming._hollow import emptied
+    from blackbox_zo.checkpoints._hollow import emptied
 
     reader = _reader(path)
     try:

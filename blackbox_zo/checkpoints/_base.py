@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import torch
 
 from blackbox_zo._typing import override
-from blackbox_zo.streaming._names import Piece, Pieces, matched
+from blackbox_zo.checkpoints._names import Piece, Pieces, matched
 
 __all__ = ["Checkpoint", "Safetensors", "Stored", "read_into"]
 
