@@ -67,6 +67,9 @@ each pass computes all weights from the file, so that passes are few."""
 _WITHOUT_GRADIENT = ("accuracy", *GENERATING)
 """Objectives that are flat near x: their default radius is a tenth of the weights' own size."""
 
+_QUANTISED = {"scale_shift": 0.1, "code_shift": 0.125}
+"""The same for what --quantised searches: a tenth of a matrix's scales, which are its unit, and one code."""
+
 _MEMORY = 20
 """Number of estimates that --optimizer momentum keeps; the truncation omits 12 % of the velocity."""
 
@@ -169,7 +172,7 @@ class Settings:
         given = self.given
         with told():
             return RandomVector(
-                given.radius or (1e-3 if given.mezo else _tenth(module)),
+                given.radius or _QUANTISED.get(self.select) or (1e-3 if given.mezo else _tenth(module)),
                 self.directions(size),
                 given.distribution or _distribution(given),
                 given.difference or "central",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -130,3 +131,12 @@ def test_a_file_of_k_quants_has_nothing_that_moves(moves: str, here: Path, capsy
     assert code_of(_typed("--steps", "2", "--quantised", moves)) not in (0, None)
     assert f"has no {moves} that move" in capsys.readouterr().err
     assert main(_typed("--steps", "2", "--quantised", moves, "--select", "norm")) == 0
+
+
+@pytest.mark.parametrize(("moves", "radius"), [("scales", 0.1), ("codes", 0.125)])
+def test_an_objective_without_a_gradient(moves: str, radius: float, here: Path) -> None:
+    """Its default radius is a tenth of a scale, or a code: what is searched begins near 0, which has no tenth."""
+    run = ("--quantised", moves, "--steps", "2", "--objective", "accuracy", "--journal", "run.jsonl")
+    assert main(_typed(*run)) == 0
+    with (here / "run.jsonl").open() as lines:
+        assert json.loads(next(lines))["estimator"]["radius"] == radius
