@@ -133,6 +133,7 @@ def test_a_file_of_k_quants_has_nothing_that_moves(moves: str, here: Path, capsy
     assert main(_typed("--steps", "2", "--quantised", moves, "--select", "norm")) == 0
 
 
+@pytest.mark.filterwarnings("ignore:All 2 queries have the same loss")
 @pytest.mark.parametrize(("moves", "radius"), [("scales", 0.1), ("codes", 0.125)])
 def test_an_objective_without_a_gradient(moves: str, radius: float, here: Path) -> None:
     """Its default radius is a tenth of a scale, or a code: what is searched begins near 0, which has no tenth."""
