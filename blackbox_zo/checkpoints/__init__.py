@@ -13,3 +13,6 @@ from blackbox_zo.checkpoints._hollow import hollow_model as hollow_model
 from blackbox_zo.checkpoints._hollow import replace_parameters as replace_parameters
 from blackbox_zo.checkpoints._names import Piece as Piece
 from blackbox_zo.checkpoints._names import Pieces as Pieces
+from blackbox_zo.checkpoints._open import opened as opened
+from blackbox_zo.checkpoints._open import pieces_of as pieces_of
+from blackbox_zo.checkpoints._open import saved_buffers as saved_buffers

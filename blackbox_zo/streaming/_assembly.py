@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from blackbox_zo.checkpoints import Checkpoint, Piece, Pieces, absent, replace_parameters
+from blackbox_zo.checkpoints import Checkpoint, Piece, absent, pieces_of, replace_parameters, saved_buffers
 from blackbox_zo.streaming._budget import Plan, planned
 from blackbox_zo.streaming._disk import DiskStore
 from blackbox_zo.streaming._encoding import Encoding
@@ -52,10 +51,10 @@ def assembled(
         on_host: Whether the store is the host's memory.
         folder: For the store on the disk.
     """
-    pieces = _pieces(model, base)
+    pieces = pieces_of(model, base)
     passing = {name for window in windows_of(model, blocks) for name in window.entry.names}
     replace_parameters(model, lambda name, p: _made(p, None if name in passing else pieces[name], base))
-    for name, buffer in _buffers(model).items():
+    for name, buffer in saved_buffers(model).items():
         base.read(pieces[name], buffer.view(-1))
     entries = [window.entry for window in windows_of(model, blocks)]
     made = {id(p): pieces[name] for name, p in model.named_parameters()}
@@ -72,19 +71,6 @@ def assembled(
     return Parts(model, windows, DiskStore(base, names, encoding, entries, folder), plan)
 
 
-def _pieces(model: Any, base: Checkpoint) -> Pieces:
-    """What each parameter and saved buffer is made of in the checkpoint."""
-    wanted = {name: tuple(p.shape) for name, p in model.named_parameters()}
-    every = {n for n, _ in model.named_parameters(remove_duplicate=False)}
-    shapes = wanted | {n: tuple(b.shape) for n, b in _buffers(model).items()}
-    return base.pieces(model, shapes, (every - set(wanted)) | _ignored(model, base))
-
-
-def _buffers(model: Any) -> dict[str, torch.Tensor]:
-    saved = model.state_dict()
-    return {n: b for n, b in model.named_buffers() if n in saved}
-
-
 def _made(p: torch.nn.Parameter, pieces: Sequence[Piece] | None, base: Checkpoint) -> torch.nn.Parameter:
     """A parameter from the checkpoint; without pieces, addresses alone, no page of which is ever touched."""
     if pieces is None:
@@ -93,12 +79,6 @@ def _made(p: torch.nn.Parameter, pieces: Sequence[Piece] | None, base: Checkpoin
         value = torch.empty(p.shape, dtype=p.dtype)
         base.read(pieces, value.view(-1))
     return torch.nn.Parameter(value, requires_grad=p.requires_grad)
-
-
-def _ignored(model: Any, base: Checkpoint) -> set[str]:
-    """Names that older checkpoints have and the model's class knows not to need."""
-    patterns = getattr(model, "_keys_to_ignore_on_load_unexpected", None) or ()
-    return {name for name in base.stored if any(re.search(pattern, name) for pattern in patterns)}
 
 
 def _adapted(model: Any, adapt: Callable[[Any], Any], coming: Mapping[int, torch.nn.Parameter]) -> Any:

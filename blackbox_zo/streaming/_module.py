@@ -13,7 +13,7 @@ import torch
 
 from blackbox_zo._arrays import Array, StoredArrays
 from blackbox_zo._typing import override
-from blackbox_zo.checkpoints import GGUF, Checkpoint, Safetensors, hollow_gguf, hollow_model
+from blackbox_zo.checkpoints import opened
 from blackbox_zo.modules._digest import digest_of
 from blackbox_zo.modules._masks import Mask, make_mask
 from blackbox_zo.modules._module import KINDS, Module, bits_of
@@ -156,11 +156,7 @@ class StreamedModule(Module):
                 "`StreamedModule(weights=...)` is a folder for store='disk'; the host's memory needs none."
             )
         size, path = in_bytes(budget), Path(folder).expanduser()
-        if path.suffix == ".gguf":
-            model, reader = hollow_gguf(path, dtype)
-            base: Checkpoint = GGUF(path, model, reader)
-        else:
-            model, base = hollow_model(path, dtype), Safetensors(path)
+        model, base = opened(path, dtype)
         try:
             parts = assembled(
                 model,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,10 +11,10 @@ import torch
 from blackbox_zo.checkpoints import GGUF, hollow_gguf
 from oracles._files import appearing
 
-__all__ = ["save_lora_gguf"]
+__all__ = ["Factors", "save_lora_gguf", "write_lora_gguf"]
 
 
-class _Factors(NamedTuple):
+class Factors(NamedTuple):
     """The adapter of one layer.
 
     Attributes:
@@ -41,10 +41,13 @@ def save_lora_gguf(model: Any, base: str | Path, path: str | Path) -> None:
         ValueError: The adapter has what the format has not (DoRA, biases, embeddings, other trained layers), or it is
             of another base.
     """
+    write_lora_gguf(list(_factors(model)), Path(base).expanduser(), Path(path).expanduser())
+
+
+def write_lora_gguf(found: Sequence[Factors], base: Path, path: Path) -> None:
+    """Write adapters of layers as a GGUF file; see `save_lora_gguf`."""
     import gguf
 
-    base, path = Path(base).expanduser(), Path(path).expanduser()
-    found = list(_factors(model))
     hollow, reader = hollow_gguf(base, None)
     file = GGUF(base, hollow, reader)
     file.close()
@@ -70,7 +73,7 @@ def save_lora_gguf(model: Any, base: str | Path, path: str | Path) -> None:
         writer.close()
 
 
-def _factors(model: Any) -> Iterator[_Factors]:
+def _factors(model: Any) -> Iterator[Factors]:
     """The adapters of the layers.
 
     Raises:
@@ -94,7 +97,7 @@ def _factors(model: Any) -> Iterator[_Factors]:
             raise ValueError(f"The adapter of {place!r} has a bias, {told}.")
         seen |= {id(a.weight), id(b.weight)}
         weights = a.weight.detach().float(), b.weight.detach().float() * float(module.scaling[name])
-        yield _Factors(f"{place}.weight", *weights)
+        yield Factors(f"{place}.weight", *weights)
     other = next((n for n, p in inner.named_parameters() if p.requires_grad and id(p) not in seen), None)
     if other is not None:
         raise ValueError(f"The adapter trains {other!r} too, {told}.")

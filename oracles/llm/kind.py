@@ -18,7 +18,7 @@ from oracles.llm._page import page_of
 from oracles.llm._settings import settings_of
 from oracles.llm._tally import TuningTally
 from oracles.llm.options import EXAMPLE, OPTIONS, device
-from oracles.options import BadInput, Table, option, told
+from oracles.options import BadInput, Table, option, told, whole
 from oracles.page import Page
 
 __all__ = ["FineTuneKind"]
@@ -57,6 +57,14 @@ class FineTuneKind(Kind):
                 choices=("disk", "host"),
             ),
             option("--budget", "finetune runs: memory for weights with --stream", metavar="SIZE"),
+            option(
+                "--as-lora",
+                "finetune runs over linear layers: instead of whole weights, a LoRA adapter of this rank that is "
+                "nearest to what was added to them, as a folder for peft, or for a .gguf model as a FILE.gguf for "
+                "llama.cpp; the command says what that loses",
+                whole,
+                metavar="RANK",
+            ),
         )
     }
     decided: ClassVar[Mapping[str, str]] = {
@@ -108,7 +116,12 @@ class FineTuneKind(Kind):
         dtype = given.dtype or (problem.get("dtype") if isinstance(problem, dict) else None) or "float32"
         as_it_is = problem.get("quantised") if isinstance(problem, dict) else None
         lora = isinstance(problem, dict) and "lora_rank" in problem
-        check_output(given.output, "--output", base, quantised=bool(as_it_is), adapter=lora)
+        if given.as_lora is not None and (lora or as_it_is):
+            raise BadInput(
+                "--as-lora is for runs over whole weights; this one searched an adapter, or a quantised model."
+            )
+        adapter = lora or given.as_lora is not None
+        check_output(given.output, "--output", base, quantised=bool(as_it_is), adapter=adapter)
         from oracles.llm._finetune import replay
         from oracles.llm._session import load, quantised
 
@@ -125,11 +138,12 @@ class FineTuneKind(Kind):
             model = adapted_as(model, header)
         except (ValueError, ModuleNotFoundError) as error:
             raise BadInput(f"The run's adapter cannot be made again: {error}") from error
-        try_saving(model, tokenizer, given.output, "--output", base)
+        if given.as_lora is None:
+            try_saving(model, tokenizer, given.output, "--output", base)
         with told():
             module = replay(reader, model, given.step)
         check_kept(model, module.parameters, str(module.describe()["select"]))
-        said = save(model, tokenizer, given.output, base)
+        said = _extracted(module, given, base) or save(model, tokenizer, given.output, base)
         yield f"{given.output}: {base} after step {module.version} of {reader.path}{said}"
 
     def _streamed(self, reader: JournalReader, given: argparse.Namespace, base: str, dtype: str) -> Iterator[str]:
@@ -138,11 +152,24 @@ class FineTuneKind(Kind):
 
         streaming = Streaming.of(reader.header, given, base, dtype)
         with streaming.variable as module:
-            try_saving(module.model, streaming.tokenizer, given.output, "--output", base)
+            if given.as_lora is None:
+                try_saving(module.model, streaming.tokenizer, given.output, "--output", base)
             with told():
                 replay(reader, module, given.step)
-            said = save(module.model, streaming.tokenizer, given.output, base)
+            said = _extracted(module, given, base) or save(module.model, streaming.tokenizer, given.output, base)
             yield f"{given.output}: {base} after step {module.version} of {reader.path}{said}"
+
+
+def _extracted(module: Any, given: argparse.Namespace, base: str) -> str:
+    """Write the moves as an adapter, if that is asked for, and say what it lacks."""
+    if given.as_lora is None:
+        return ""
+    from oracles.llm._extract import extract_lora
+    from oracles.llm.models import local_file
+
+    with told():
+        error = extract_lora(module, local_file(base), given.output, given.as_lora)
+    return f", as an adapter of rank {given.as_lora}, which lacks {error:.1%} of what was added"
 
 
 def _horizon(given: argparse.Namespace) -> int | None:

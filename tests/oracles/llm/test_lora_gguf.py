@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -42,16 +43,16 @@ def by_llama_cpp(path: Path, lora: Path | None = None) -> Any:
     return found
 
 
-def _with(model: Any, config: Any) -> Any:
-    """The model with an adapter; peft warns of what transformers has renamed, and of what cannot be merged."""
+def with_warnings_off(make: Callable[[], Any]) -> Any:
+    """What a function makes; peft warns of what transformers has renamed, and of what cannot be merged."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return peft.get_peft_model(model, config)
+        return make()
 
 
 def _adapted(path: Path, **more: Any) -> Any:
     config = peft.LoraConfig(r=4, lora_alpha=12, target_modules=TARGETS, lora_dropout=0.0, **more)
-    model = _with(by_transformers(path), config)
+    model = with_warnings_off(lambda: peft.get_peft_model(by_transformers(path), config))
     generator = torch.Generator().manual_seed(0)
     for name, p in model.named_parameters():
         if "lora_" in name:
@@ -59,14 +60,15 @@ def _adapted(path: Path, **more: Any) -> Any:
     return model.eval()
 
 
-def _merged(base: Path, lora: Path) -> dict[str, np.ndarray[Any, Any]]:
-    """The base's fp32 matrices plus alpha / r B A, as the format says, in the file's order of rows."""
+def merged_with(base: Path, lora: Path) -> dict[str, np.ndarray[Any, Any]]:
+    """The base's matrices in fp32 plus alpha / r B A, as the format says, in the file's order of rows."""
     read, found = gguf.GGUFReader(lora), dict[str, Any]()
     alpha = float(read.fields["adapter.lora.alpha"].parts[-1][0])
     factors = {t.name: t.data for t in read.tensors}
     for tensor in gguf.GGUFReader(base).tensors:
         if (a := factors.get(f"{tensor.name}.lora_a")) is not None:
-            found[tensor.name] = tensor.data + alpha / len(a) * factors[f"{tensor.name}.lora_b"] @ a
+            numbers = gguf.quants.dequantize(tensor.data, tensor.tensor_type)
+            found[tensor.name] = numbers + alpha / len(a) * factors[f"{tensor.name}.lora_b"] @ a
     return found
 
 
@@ -78,7 +80,7 @@ def test_an_adapter_is_what_peft_adds(more: dict[str, Any], tmp_path: Path) -> N
     want, bare = logits_of(model), logits_of(by_transformers(path))
     assert np.abs(want - bare).max() > 0.1
     save_lora_gguf(model, path, tmp_path / "lora.gguf")
-    merged = _merged(path, tmp_path / "lora.gguf")
+    merged = merged_with(path, tmp_path / "lora.gguf")
     assert len(merged) == 3 * len(TARGETS)
     for tensor in gguf.GGUFReader(path, "r+").tensors:
         if tensor.name in merged:
@@ -142,7 +144,7 @@ def _other(path: Path) -> Any:
     model = transformers.LlamaForCausalLM(transformers.LlamaConfig(**{
         k: v for k, v in config.to_dict().items() if k not in ("quantization_config", "dtype", "architectures")
     }))  # fmt: skip
-    return _with(model, peft.LoraConfig(r=2, target_modules=["up_proj"]))
+    return with_warnings_off(lambda: peft.get_peft_model(model, peft.LoraConfig(r=2, target_modules=["up_proj"])))
 
 
 @pytest.mark.parametrize("stream", [(), ("--stream", "disk")], ids=["in memory", "streamed"])
