@@ -43,6 +43,7 @@ def test_quantised_in_memory(kind: Any, dtype: torch.dtype) -> None:
         want = torch.from_numpy(gguf.quants.dequantize(data, gguf.GGMLQuantizationType[kind]).copy())
         plain[i].weight.data.copy_(want)
     assert model[4].weight is model[0].weight
+    assert [vars(model[i])["original"].weight.numel() for i in (1, 3)] == [0, 0]
     assert sum(p.numel() for p in model.parameters()) < sum(p.numel() for p in plain.parameters()) / 2
     with torch.no_grad():
         before = model(IDS)
