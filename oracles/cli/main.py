@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from blackbox_zo import __version__
 from blackbox_zo.errors import JournalError, MeasureError, OracleError
-from oracles.cli import answers, bench, export, report, resume, watch
+from oracles.cli import answers, bench, export, plan, report, resume, watch
 from oracles.cli._perform import add_run
 from oracles.cli.kinds import KINDS
 from oracles.kind import Kind
@@ -40,6 +40,7 @@ def main(arguments: Sequence[str] | None = None, kinds: Sequence[Kind] = KINDS) 
         verb.add(commands, kinds)
     answers.add(commands)
     bench.add(commands)
+    plan.add(commands)
     for ranking in (kind for kind in kinds if kind.name == "rank"):
         studies.add(commands, ranking, parsers[ranking.name])
     typed = sys.argv[1:] if arguments is None else list(arguments)
