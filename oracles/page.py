@@ -10,7 +10,9 @@ import numpy as np
 
 from blackbox_zo._typing import Floats
 
-__all__ = ["Chart", "Commands", "Facts", "Failure", "Layer", "Media", "Page", "Part", "Section", "Table"]
+__all__ = [
+    "Bar", "Chart", "Commands", "Facts", "Failure", "Layer", "Media", "Page", "Part", "Section", "Table", "Timeline",
+]  # fmt: skip
 
 NONE: Floats = np.empty(0)
 
@@ -134,7 +136,45 @@ class Media:
     facts: Sequence[tuple[str, str]] = ()
 
 
-Part: TypeAlias = Chart | Table | Facts | Commands | Media | Failure
+@dataclass(frozen=True)
+class Bar:
+    """Work in a lane of a timeline, or a wait.
+
+    Attributes:
+        lane: Number of the lane, from the top.
+        begin: In seconds.
+        end: In seconds.
+        label: What is worked on, or what is waited for.
+        colour: "early" or "late", the two colours of the page; "wait" is hatched.
+    """
+
+    lane: int
+    begin: float
+    end: float
+    label: str
+    colour: Literal["early", "late", "wait"] = "late"
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """Who works on what, and who waits, over time.
+
+    Attributes:
+        lanes: Their names, from the top.
+        bars: The work and the waits.
+        begin: Where the picture begins, in seconds.
+        end: Where it ends on a wide screen; on a narrow one it shows half of that.
+        alt: What it shows, for readers who cannot see it.
+    """
+
+    lanes: Sequence[str]
+    bars: Sequence[Bar]
+    begin: float
+    end: float
+    alt: str
+
+
+Part: TypeAlias = Chart | Table | Facts | Commands | Media | Failure | Timeline
 
 
 @dataclass(frozen=True)

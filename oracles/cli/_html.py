@@ -9,7 +9,8 @@ from html import escape
 from matplotlib.figure import Figure
 
 from oracles.cli._chart import EARLY, INK, LATE, colour_of, draw, drawing, svg
-from oracles.page import Chart, Commands, Facts, Failure, Layer, Media, Page, Part, Section, Table
+from oracles.cli._timeline import draw_timeline
+from oracles.page import Chart, Commands, Facts, Failure, Layer, Media, Page, Part, Section, Table, Timeline
 
 __all__ = ["html"]
 
@@ -38,6 +39,7 @@ pre span { display: inline-block; max-width: 100%; }
 .media { display: grid; grid-template-columns: minmax(200px, 420px) minmax(0, 1fr); gap: 12px; }
 .media .card:first-child { padding: 0; overflow: hidden; line-height: 0; }
 .media img { width: 100%; height: auto; }
+.timeline { margin-bottom: 12px; }
 .panels { display: grid; grid-template-columns: repeat(auto-fill, minmax(270px, 1fr)); gap: 12px; }
 .panels .card { padding: 10px 8px 4px 12px; }
 svg { display: block; width: 100%; height: auto; } .narrow { display: none; }
@@ -51,7 +53,7 @@ table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nu
 th { text-align: right; color: var(--muted); font-weight: 500; }
 th, td { padding: 6px 0 6px 18px; white-space: nowrap; text-align: right; border-top: 1px solid var(--grid); }
 tr:first-child > * { border-top: 0; } th:first-child, td:first-child { text-align: left; padding-left: 0; }
-td.text { text-align: left; white-space: normal; overflow-wrap: anywhere; min-width: 9em; }
+th.text { text-align: left; } td.text { text-align: left; white-space: normal; overflow-wrap: anywhere; min-width: 9em; }
 details { border-top: 1px solid var(--grid); padding: 8px 0; } details:first-of-type { border-top: 0; }
 summary { cursor: pointer; overflow-wrap: anywhere; } summary b { color: var(--bad); font-weight: 600; }
 details pre { margin: 8px 0 4px; padding: 10px 12px; background: var(--bg); border-radius: 6px; }
@@ -107,13 +109,15 @@ def _tiles(pairs: Iterable[tuple[str, str]]) -> str:
 def _section(section: Section) -> str:
     charts = [part for part in section.parts if isinstance(part, Chart)]
     failures = [part for part in section.parts if isinstance(part, Failure)]
-    rest = [part for part in section.parts if not isinstance(part, Chart | Failure)]
+    timelines = [part for part in section.parts if isinstance(part, Timeline)]
+    rest = [part for part in section.parts if not isinstance(part, Chart | Failure | Timeline)]
     note = f"<p class='muted'>{escape(section.note)}</p>" if section.note else ""
     body = ""
     if charts:
         drawn = [_wide(charts[0])] if len(charts) == 1 and not charts[0].title else [_panel(c) for c in charts]
         layout = "panels" if len(drawn) > 1 or charts[0].title else "wide-chart"
         body += f'{_key(charts)}<div class="{layout}">{"".join(drawn)}</div>'
+    body += "".join(map(_timeline, timelines))
     cards = [_part(part) for part in rest]
     body += f'<div class="{"beside" if len(cards) == 2 else "below"}">{"".join(cards)}</div>' if cards else ""
     if failures:
@@ -139,6 +143,16 @@ def _part(part: Part) -> str:
             beside = f'<div class="card">{_pairs(part.facts)}</div>' if part.facts else ""
             return f'<div class="media"><div class="card">{picture}</div>{beside}</div>'
     raise TypeError(part)
+
+
+def _timeline(timeline: Timeline) -> str:
+    pictures = ""
+    for kind, size, share, above in (("wide", (9.6, 2.9), 1.0, False), ("narrow", (4.4, 3.5), 0.5, True)):
+        with drawing():
+            drawn = Figure(figsize=size, layout="constrained")
+            draw_timeline(drawn.subplots(), timeline, INK, share, above)
+            pictures += f'<div class="{kind}">{svg(drawn, escape(timeline.alt, quote=True))}</div>'
+    return f'<div class="card timeline">{pictures}</div>'
 
 
 def _table(table: Table) -> str:

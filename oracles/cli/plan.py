@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from blackbox_zo._paths import expanded
 from oracles import _files as files
-from oracles.options import BadInput, Table, add_options, check_file, named, option, whole
+from oracles.options import BadInput, Table, add_options, check_file, named, option, told, whole
 
 if TYPE_CHECKING:
     from oracles.plan._machines import Figure, Machine
@@ -52,9 +52,7 @@ _OPTIONS: Table = {
         ),
     ],
     "output": [
-        option("--output", "an .html page with a picture of the pipeline", expanded, metavar="FILE"),
         option("--json", "a .json file with all figures", expanded, metavar="FILE"),
-        option("--quiet", "print the plan's first figures only", action="store_true"),
     ],
 }  # fmt: skip
 
@@ -72,9 +70,9 @@ def add(commands: Any) -> None:
     )
     parser.set_defaults(command=_run)
     add_options(parser, _OPTIONS)
-    output = next(a for a in parser._actions if a.dest == "output")
-    parser._option_string_actions["-o"] = output
-    output.option_strings = ["-o", "--output"]
+    parser.add_argument(
+        "-o", "--output", type=expanded, metavar="FILE", help="an .html page with a picture of the pipeline"
+    )
 
 
 def _run(given: argparse.Namespace) -> int:
@@ -146,8 +144,11 @@ def _machine(given: argparse.Namespace) -> tuple[Any, Machine]:
     shape = shape_of(given.model, None if given.dtype is None else getattr(torch, given.dtype))
     if given.measure:
         from oracles.plan._measure import measured
+        from oracles.plan._plan import work_of
 
-        machine = measured(shape, given.tokens, given.length, given.queries, given.transfer_dtype)
+        with told():
+            work = work_of(shape, given.tokens, given.length, given.queries, given.micro_batch)
+        machine = measured(shape, work, given.transfer_dtype)
     else:
         machine = MACHINES[name]
         if given.machine is None:

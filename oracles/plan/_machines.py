@@ -39,6 +39,7 @@ class Machine:
         runtime: Bytes of it that the runtime takes before any weights.
         head_flops: As `flops`, of what lies outside the blocks, if that differs.
         cores: Cores that passes, reading and writing share where the device is the CPU; 0 shares nothing.
+        threads: Threads of a pass on the CPU.
         host_memory: Of the host; None has as much as is needed.
     """
 
@@ -55,6 +56,7 @@ class Machine:
     runtime: Figure
     head_flops: Figure | None = None
     cores: int = 0
+    threads: int = 1
     host_memory: Figure | None = None
 
     def but(self, **figures: Figure | None) -> Machine:

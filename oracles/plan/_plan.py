@@ -13,7 +13,7 @@ from oracles.plan._machines import Machine
 from oracles.plan._models import Shape, shape_of
 from oracles.plan._ways import Way, Work, way_of
 
-__all__ = ["Plan", "plan"]
+__all__ = ["Plan", "plan", "work_of"]
 
 
 @dataclass(frozen=True)
@@ -72,11 +72,12 @@ def plan(
     """
     chosen = getattr(torch, dtype) if dtype is not None else None
     shape = model if isinstance(model, Shape) else shape_of(model, chosen)
-    work = _work(shape, tokens, length, queries, micro_batch)
+    work = work_of(shape, tokens, length, queries, micro_batch)
     encoding = ENCODINGS[transfer_dtype] if transfer_dtype is not None else None
     rings = (2,) if machine.link is None else (2, 3)
     ways, error = [], None
-    for where, log, slots in product(_either(store, "host", "disk"), _either(log_structured, False, True), rings):
+    both = ("disk",) if machine.link is None and encoding is None else ("host", "disk")  # no memory is saved by a copy in it
+    for where, log, slots in product(_either(store, *both), _either(log_structured, False, True), rings):
         try:
             ways.append(way_of(shape, machine, work, str(where), bool(log), encoding, budget, slots))
         except ValueError as found:  # three blocks may not fit where two do
@@ -96,7 +97,12 @@ def _either(given: object, *all_: object) -> tuple[object, ...]:
     return all_ if given is None else (given,)
 
 
-def _work(shape: Shape, tokens: int, length: int | None, queries: int, micro_batch: int | None) -> Work:
+def work_of(shape: Shape, tokens: int, length: int | None, queries: int, micro_batch: int | None = None) -> Work:
+    """What a step computes.
+
+    Raises:
+        ValueError: Texts are longer than the model reads, or the tokens are no whole number of texts.
+    """
     each = length or min(tokens, shape.longest or tokens)
     if shape.longest is not None and each > shape.longest:
         raise ValueError(f"--length {each} is longer than the {shape.longest} tokens that {shape.name} reads.")

@@ -43,7 +43,8 @@ def said(nbytes: float) -> str:
 
 def speed_said(rate: float) -> str:
     """Bytes a second, in units of 1,000."""
-    return f"{rate / 1e9:.3g} GB/s" if rate >= 1e9 else f"{rate / 1e6:.3g} MB/s"
+    unit, name = next(((u, n) for u, n in ((1e12, "TB/s"), (1e9, "GB/s")) if rate >= u), (1e6, "MB/s"))
+    return f"{rate / unit:.3g} {name}"
 
 
 def tera(rate: float) -> str:

@@ -115,9 +115,9 @@ class _Tasks:
         self.current: Entry | None = None
         self.due = moves % sweep.merge_every == 0
 
-    def add(self, lane: str, seconds: float, what: str, after: tuple[int, ...], cores: float = 1.0) -> int:
-        on_cpu = self.machine.link is None
-        self.tasks.append(Task(lane, seconds, what, after, cores if on_cpu else 0.0))
+    def add(self, lane: str, seconds: float, what: str, after: tuple[int, ...]) -> int:
+        cores = self.machine.threads if lane == COMPUTE else 1
+        self.tasks.append(Task(lane, seconds, what, after, cores if self.machine.link is None else 0.0))
         return len(self.tasks) - 1
 
     def add_sweep(self) -> None:
@@ -182,7 +182,7 @@ class _Tasks:
         rate = machine.flops
         if entry.number not in self.sweep.inside and machine.head_flops is not None:
             rate = machine.head_flops
-        return self.add(COMPUTE, flops / rate.value, entry.name, ready, max(1.0, machine.cores))
+        return self.add(COMPUTE, flops / rate.value, entry.name, ready)
 
     def _write(self, entry: Entry, moved: int) -> int:
         held, machine = self.sweep.held(entry), self.machine

@@ -17,7 +17,7 @@ from oracles.plan._models import Shape
 from oracles.plan._quantities import said
 from oracles.plan._sweep import COMPUTE, SLOTS, Step, Sweep
 
-__all__ = ["Way", "Work", "in_memory", "way_of"]
+__all__ = ["Way", "Work", "activations", "in_memory", "inside", "way_of"]
 
 
 @dataclass(frozen=True)
@@ -122,10 +122,11 @@ def activations(shape: Shape, work: Work, on_cpu: bool) -> int:
 def in_memory(shape: Shape, machine: Machine, work: Work) -> float:
     """Seconds of a step with all weights on the device."""
     uses, every = _uses(shape, work, machine.link is None), {e.number for e in shape.entries}
-    return Sweep(machine, uses, _inside(shape), kept=every).step(1).seconds
+    return Sweep(machine, uses, inside(shape), kept=every).step(1).seconds
 
 
-def _inside(shape: Shape) -> set[int]:
+def inside(shape: Shape) -> set[int]:
+    """Numbers of the entries that are blocks, and not tables."""
     return {w.entry.number for w in shape.windows if len(w.entry.names) > 1 or w.entry.parameters[0].dim() > 2}
 
 
@@ -162,7 +163,7 @@ def way_of(
     on_cpu, merge_every = machine.link is None, MERGE_EVERY if log_structured else 1
     whole = len(kept.kept) == len(shape.entries)
     sweep = Sweep(
-        machine, _uses(shape, work, on_cpu), _inside(shape), kept.kept, frozenset(), store == "host", merge_every,
+        machine, _uses(shape, work, on_cpu), inside(shape), kept.kept, frozenset(), store == "host", merge_every,
         encoding, shape.file_share, rewritten, slots,
     )  # fmt: skip
     sweep = replace(sweep, cached=_cached(shape, sweep))

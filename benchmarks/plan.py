@@ -1,0 +1,189 @@
+"""Plans of real sweeps on this machine against the sweeps themselves, and against ZO2's published memory.
+
+    python benchmarks/plan.py --folder DIR [--parts sweeps zo2 presets] [--repeats 3]
+
+Shapes are real, weights random, fp32 on two threads. Sweeps run in processes of their own (`_streaming.py`). The machine
+is measured, and the sweeps take a step, in turn; medians of both are compared.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+from pathlib import Path
+from typing import Any
+
+import torch
+from _common import machine
+from llm_streaming import Side, made
+
+from blackbox_zo.streaming._encoding import ENCODINGS
+from oracles.plan import MACHINES, Figure, Machine
+from oracles.plan._measure import measured
+from oracles.plan._models import Shape, shape_of
+from oracles.plan._plan import plan, work_of
+from oracles.plan._ways import way_of
+
+RESULT = Path(__file__).with_suffix(".json")
+
+CASES: dict[str, tuple[str, torch.dtype, int, int, list[dict[str, Any]]]] = {
+    "OPT-125M, fp32 on the disk, 512 tokens": ("opt-125m", torch.float32, 2, 256, [
+        {"budget": "330MiB"}, {"budget": "330MiB", "log_structured": True},
+    ]),
+    "OPT-350M, bf16 on the disk, 64 tokens": ("opt-350m", torch.bfloat16, 1, 64, [
+        {"budget": "400MiB"}, {"budget": "400MiB", "log_structured": True},
+        {"budget": "800MiB", "log_structured": True},
+        {"budget": "400MiB", "store": "host", "log_structured": True},
+    ]),
+    "OPT-1.3B, bf16 on the disk, 64 tokens": ("opt-1.3b", torch.bfloat16, 1, 64, [
+        {"budget": "627MiB"}, {"budget": "627MiB", "log_structured": True},
+        {"budget": "2GiB", "log_structured": True},
+    ]),
+    "OPT-1.3B, fp32 on the disk, 128 tokens": ("opt-1.3b", torch.float32, 2, 64, [
+        {"budget": "627MiB"}, {"budget": "627MiB", "log_structured": True},
+    ]),
+}  # fmt: skip
+"""Preset, type on the disk, rows, tokens in a row, and the ways."""
+
+ZO2 = {"1.3b": 3.75, "2.7b": 4.14, "6.7b": 4.99, "13b": 6.18, "30b": 8.86, "66b": 12.07, "175b": 18.04}
+"""GB of GPU memory that ZO2's README publishes for OPT: fp16, one text of 2,048 tokens."""
+
+
+def medians(found: list[Machine]) -> Machine:
+    """The machine of the medians of several measurements."""
+    names = found[0].figures()
+    return found[0].but(
+        **{n: Figure(statistics.median(m.figures()[n].value for m in found), names[n].source) for n in names}
+    )
+
+
+def sweeps(folder: Path, repeats: int, only: str) -> dict[str, Any]:
+    """Predicted and measured seconds of a step."""
+    torch.set_num_threads(2)
+    result = {}
+    for name, (preset, dtype, rows, length, ways) in CASES.items():
+        if only not in name:
+            continue
+        config = shape_of(preset, None).model.config
+        where = made(folder, preset + ("" if dtype is torch.bfloat16 else "-fp32"), config, dtype)
+        shape = shape_of(str(where), torch.float32)
+        work = work_of(shape, rows * length, length, 2)
+        sides = [Side("streamed", where, rows, length, **way) for way in ways]
+        for side in sides:
+            side.ask("step")  # the first is checked against one pass for each query
+        times: list[list[float]] = [[] for _ in ways]
+        here = [measured(shape, work, folder=folder)]
+        for _ in range(repeats):
+            for side, seen in zip(sides, times, strict=True):
+                seen.append(side.ask("step")["seconds"])
+            here.append(measured(shape, work, folder=folder))
+        this = medians(here)
+        result[name] = {
+            "machine": {n: f.value for n, f in this.figures().items()},
+            "ways": [_compared(shape, this, work, way, seen) for way, seen in zip(ways, times, strict=True)],
+        }
+        peaks = [side.end() for side in sides]  # their runtime is theirs, not this process's
+        for told, side, end in zip(result[name]["ways"], sides, peaks, strict=True):
+            told["peak, MiB"] = {"predicted": round((told.pop("memory") - here[-1].runtime.value) / 2**20 + side.begun["before"]["peak"]), "measured": round(end["peak"]),
+                                 "before": round(side.begun["before"]["peak"])}  # fmt: skip
+        print(name, json.dumps(result[name], indent=1), flush=True)
+    return result
+
+
+def _compared(shape: Shape, this: Machine, work: Any, how: dict[str, Any], seen: list[float]) -> dict[str, Any]:
+    from blackbox_zo.streaming._budget import in_bytes
+
+    log = bool(how.get("log_structured"))
+    way = way_of(
+        shape, this, work, how.get("store", "disk"), log, ENCODINGS.get(how.get("transfer_dtype", "")),
+        in_bytes(how["budget"]), rewritten=not log, moves=range(1, len(seen) + 1) if log else [1],
+    )  # fmt: skip
+    took = statistics.median(seen)
+    return {
+        "way": how,
+        "predicted": round(way.seconds, 3),
+        "measured": round(took, 3),
+        "predicted over measured": round(way.seconds / took, 3),
+        "all": [round(t, 3) for t in seen],
+        "limited by": way.limit[0],
+        "kept": len(way.kept.kept),
+        "memory": sum(way.memory["memory"].values()),
+    }
+
+
+def zo2(folder: Path, repeats: int, only: str) -> dict[str, Any]:
+    """Device memory of OPT on ZO2's card, and the share of the throughput with all weights on it."""
+    found = {}
+    for size, published in ZO2.items():
+        card = MACHINES["a100"].but(device_memory=Figure(published * 1e9, "published"))
+        shape = shape_of(f"opt-{size}", None)
+        best = plan(shape, card, 2048, store="host").best
+        found[f"OPT-{size}"] = {
+            "ZO2, GB": published,
+            "plan within it, GB": round(sum(best.memory["device"].values()) / 1e9, 2),
+            "throughput over all weights on the card": round(best.ratio, 3),
+            "seconds": round(best.seconds, 3),
+            "ring": best.sweep.slots,
+            "kept": len(best.kept.kept),
+            "ZO2's layout, reckoned, GB": round(theirs(shape) / 1e9, 2),
+        }
+    card = MACHINES["a100"].but(device_memory=Figure(18e9, "given"))
+    best = plan("opt-175b", card, 2048, store="host").best
+    found["OPT-175B within 18 GB"] = {
+        "device, GB": round(sum(best.memory["device"].values()) / 1e9, 2),
+        "throughput over all weights on the card": round(best.ratio, 3),
+        "seconds": round(best.seconds, 2),
+    }
+    return found
+
+
+def theirs(shape: Shape) -> float:
+    """Bytes of ZO2's layout: three blocks, tables and head untied, a text's activations with scores kept, a context."""
+    block = max(e.nbytes for e in shape.entries if len(e.names) > 1)
+    tables = 2 * sum(e.nbytes for e in shape.entries if len(e.names) == 1)
+    one = shape.a_pass(1, 2048)
+    scores = 3 * shape.model.config.num_attention_heads * 2048**2 * 2
+    return 3 * block + tables + max(one.peak, scores + one.between) + 0.5 * 2**30
+
+
+def presets(folder: Path, repeats: int, only: str) -> dict[str, Any]:
+    """Steps of the large models on several machines, simulated."""
+    found: dict[str, Any] = {}
+    for model in ("opt-1.3b", "opt-13b", "opt-30b", "opt-66b", "opt-175b", "llama-3-70b", "qwen3-32b"):
+        shape = shape_of(model, None)
+        for card in ("h100", "a100", "4090"):
+            for store in ("host", "disk"):
+                best = plan(shape, MACHINES[card], 2048, store=store).best
+                found.setdefault(model, {})[f"{card}, {best.store if best.store == 'none' else store}"] = {
+                    "seconds": round(best.seconds, 2),
+                    "throughput": round(best.ratio, 3),
+                    "limited by": best.limit[0],
+                    "device, GB": round(sum(best.memory["device"].values()) / 1e9, 1),
+                    "host, GB": round(sum(best.memory["host"].values()) / 1e9, 1),
+                }
+    return found
+
+
+PARTS = {"sweeps": sweeps, "zo2": zo2, "presets": presets}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--folder", type=Path, required=True, help="for the models, 8 GB")
+    parser.add_argument("--parts", nargs="+", default=list(PARTS), choices=list(PARTS))
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--only", default="", help="a part of the name of the sweeps to run")
+    given = parser.parse_args()
+    os.environ["TRANSFORMERS_VERBOSITY"] = "error"
+    for name in given.parts:
+        found = PARTS[name](given.folder, given.repeats, given.only)
+        result: dict[str, Any] = json.loads(RESULT.read_text()) if RESULT.exists() else {"machine": machine()}
+        result[name] = {**result.get(name, {}), **found}
+        RESULT.write_text(json.dumps(result, indent=1) + "\n")
+        print(name, json.dumps(found, indent=1), flush=True)
+
+
+if __name__ == "__main__":
+    main()
