@@ -2,8 +2,8 @@
 
     python benchmarks/plan.py --folder DIR [--parts sweeps zo2 presets] [--repeats 3]
 
-Shapes are real, weights random, fp32 on two threads. Sweeps run in processes of their own (`_streaming.py`). The machine
-is measured, and the sweeps take a step, in turn; medians of both are compared.
+Shapes are real, weights random, fp32 on two threads. Sweeps run in processes of their own (`_streaming.py`). The
+machine is measured before and after each step of a sweep, which is compared with what these two measurements predict.
 """
 
 from __future__ import annotations
@@ -19,12 +19,13 @@ import torch
 from _common import machine
 from llm_streaming import Side, made
 
+from blackbox_zo.streaming._budget import in_bytes
 from blackbox_zo.streaming._encoding import ENCODINGS
 from oracles.plan import MACHINES, Figure, Machine
-from oracles.plan._measure import measured
+from oracles.plan._measure import Measuring
 from oracles.plan._models import Shape, shape_of
 from oracles.plan._plan import plan, work_of
-from oracles.plan._ways import way_of
+from oracles.plan._ways import Way, Work, way_of
 
 RESULT = Path(__file__).with_suffix(".json")
 
@@ -51,14 +52,6 @@ ZO2 = {"1.3b": 3.75, "2.7b": 4.14, "6.7b": 4.99, "13b": 6.18, "30b": 8.86, "66b"
 """GB of GPU memory that ZO2's README publishes for OPT: fp16, one text of 2,048 tokens."""
 
 
-def medians(found: list[Machine]) -> Machine:
-    """The machine of the medians of several measurements."""
-    names = found[0].figures()
-    return found[0].but(
-        **{n: Figure(statistics.median(m.figures()[n].value for m in found), names[n].source) for n in names}
-    )
-
-
 def sweeps(folder: Path, repeats: int, only: str) -> dict[str, Any]:
     """Predicted and measured seconds of a step."""
     torch.set_num_threads(2)
@@ -70,47 +63,55 @@ def sweeps(folder: Path, repeats: int, only: str) -> dict[str, Any]:
         where = made(folder, preset + ("" if dtype is torch.bfloat16 else "-fp32"), config, dtype)
         shape = shape_of(str(where), torch.float32)
         work = work_of(shape, rows * length, length, 2)
-        sides = [Side("streamed", where, rows, length, **way) for way in ways]
-        for side in sides:
-            side.ask("step")  # the first is checked against one pass for each query
-        times: list[list[float]] = [[] for _ in ways]
-        here = [measured(shape, work, folder=folder)]
-        for _ in range(repeats):
-            for side, seen in zip(sides, times, strict=True):
-                seen.append(side.ask("step")["seconds"])
-            here.append(measured(shape, work, folder=folder))
-        this = medians(here)
-        result[name] = {
-            "machine": {n: f.value for n, f in this.figures().items()},
-            "ways": [_compared(shape, this, work, way, seen) for way, seen in zip(ways, times, strict=True)],
-        }
-        peaks = [side.end() for side in sides]  # their runtime is theirs, not this process's
-        for told, side, end in zip(result[name]["ways"], sides, peaks, strict=True):
-            told["peak, MiB"] = {"predicted": round((told.pop("memory") - here[-1].runtime.value) / 2**20 + side.begun["before"]["peak"]), "measured": round(end["peak"]),
-                                 "before": round(side.begun["before"]["peak"])}  # fmt: skip
+        result[name] = _taking_turns(shape, work, where, folder, ways, repeats)
         print(name, json.dumps(result[name], indent=1), flush=True)
     return result
 
 
-def _compared(shape: Shape, this: Machine, work: Any, how: dict[str, Any], seen: list[float]) -> dict[str, Any]:
-    from blackbox_zo.streaming._budget import in_bytes
+def _taking_turns(
+    shape: Shape, work: Work, where: Path, folder: Path, ways: list[dict[str, Any]], repeats: int
+) -> list[dict[str, Any]]:
+    """Before and after each step of a sweep the machine is measured, so that both meet the same load."""
+    found = []
+    with Measuring(shape, work, folder=folder) as measuring:
+        for how in ways:
+            side = Side("streamed", where, work.rows, work.length, **how)
+            side.ask("step")  # the first is checked against one pass for each query
+            samples, times = [measuring.sample()], []
+            for _ in range(repeats):
+                times.append(side.ask("step")["seconds"])
+                samples.append(measuring.sample())
+            pairs = [measuring.machine(samples[i : i + 2]) for i in range(repeats)]
+            predicted = [_way(shape, m, work, how, i + 1) for i, m in enumerate(pairs)]
+            told = _compared([way.seconds for way in predicted], times)
+            told |= {"way": how, "limited by": predicted[0].limit[0], "kept": len(predicted[0].kept.kept)}
+            before, end = side.begun["before"]["peak"], side.end()
+            weights = sum(predicted[0].memory["memory"].values()) - measuring.runtime
+            told["peak, MiB"] = {"predicted": round(weights / 2**20 + before), "measured": round(end["peak"])}
+            told["machine"] = {n: f.value for n, f in measuring.machine(samples).figures().items()}
+            found.append(told)
+            print(json.dumps(told), flush=True)
+    return found
 
-    log = bool(how.get("log_structured"))
-    way = way_of(
-        shape, this, work, how.get("store", "disk"), log, ENCODINGS.get(how.get("transfer_dtype", "")),
-        in_bytes(how["budget"]), rewritten=not log, moves=range(1, len(seen) + 1) if log else [1],
-    )  # fmt: skip
-    took = statistics.median(seen)
+
+def _compared(predicted: list[float], times: list[float]) -> dict[str, Any]:
+    ratios = [p / t for p, t in zip(predicted, times, strict=True)]
     return {
-        "way": how,
-        "predicted": round(way.seconds, 3),
-        "measured": round(took, 3),
-        "predicted over measured": round(way.seconds / took, 3),
-        "all": [round(t, 3) for t in seen],
-        "limited by": way.limit[0],
-        "kept": len(way.kept.kept),
-        "memory": sum(way.memory["memory"].values()),
+        "predicted over measured": round(statistics.median(ratios), 3),
+        "of the shortest": round(min(predicted) / min(times), 3),
+        "ratios": [round(r, 2) for r in ratios],
+        "predicted": [round(p, 2) for p in predicted],
+        "measured": [round(t, 2) for t in times],
     }
+
+
+def _way(shape: Shape, this: Machine, work: Work, how: dict[str, Any], moves: int) -> Way:
+    """What is predicted of a step before which so many moves were made."""
+    log, budget = bool(how.get("log_structured")), in_bytes(how["budget"])
+    return way_of(
+        shape, this, work, how.get("store", "disk"), log, ENCODINGS.get(how.get("transfer_dtype", "")), budget,
+        rewritten=not log, moves=[moves if log else 1],
+    )  # fmt: skip
 
 
 def zo2(folder: Path, repeats: int, only: str) -> dict[str, Any]:
@@ -145,7 +146,7 @@ def theirs(shape: Shape) -> float:
     tables = 2 * sum(e.nbytes for e in shape.entries if len(e.names) == 1)
     one = shape.a_pass(1, 2048)
     scores = 3 * shape.model.config.num_attention_heads * 2048**2 * 2
-    return 3 * block + tables + max(one.peak, scores + one.between) + 0.5 * 2**30
+    return float(3 * block + tables + max(one.peak, scores + one.between) + 0.5 * 2**30)
 
 
 def presets(folder: Path, repeats: int, only: str) -> dict[str, Any]:
@@ -173,7 +174,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, required=True, help="for the models, 8 GB")
     parser.add_argument("--parts", nargs="+", default=list(PARTS), choices=list(PARTS))
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--repeats", type=int, default=9)
     parser.add_argument("--only", default="", help="a part of the name of the sweeps to run")
     given = parser.parse_args()
     os.environ["TRANSFORMERS_VERBOSITY"] = "error"

@@ -53,7 +53,8 @@ table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nu
 th { text-align: right; color: var(--muted); font-weight: 500; }
 th, td { padding: 6px 0 6px 18px; white-space: nowrap; text-align: right; border-top: 1px solid var(--grid); }
 tr:first-child > * { border-top: 0; } th:first-child, td:first-child { text-align: left; padding-left: 0; }
-th.text { text-align: left; } td.text { text-align: left; white-space: normal; overflow-wrap: anywhere; min-width: 9em; }
+th.text { text-align: left; }
+td.text { text-align: left; white-space: normal; overflow-wrap: anywhere; min-width: 9em; }
 details { border-top: 1px solid var(--grid); padding: 8px 0; } details:first-of-type { border-top: 0; }
 summary { cursor: pointer; overflow-wrap: anywhere; } summary b { color: var(--bad); font-weight: 600; }
 details pre { margin: 8px 0 4px; padding: 10px 12px; background: var(--bg); border-radius: 6px; }

@@ -42,8 +42,7 @@ def draw_timeline(ax: Axes, timeline: Timeline, theme: Theme, share: float, abov
     if above:
         for i, name in enumerate(timeline.lanes):
             ax.text(begin, i - 0.36, name, color=theme.muted, fontsize=10, va="bottom", ha="left")
-    size = ax.figure.get_size_inches()
-    per_second = (size[0] - (0.2 if above else 1.4)) / max(end - begin, 1e-12)
+    per_second = (4.2 if above else 8.2) / max(end - begin, 1e-12)  # inches, about
     for bar in timeline.bars:
         if bar.end > begin and bar.begin < end and bar.end > bar.begin:
             _draw(ax, bar, max(bar.begin, begin), min(bar.end, end), per_second, theme)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from blackbox_zo._paths import expanded
 from oracles import _files as files
-from oracles.options import BadInput, Table, add_options, check_file, named, option, told, whole
+from oracles.options import BadInput, Table, add_options, check_file, option, told, whole
 
 if TYPE_CHECKING:
     from oracles.plan._machines import Figure, Machine
@@ -19,7 +19,7 @@ _OPTIONS: Table = {
     "the model and a step": [
         option(
             "--model", "a preset such as opt-175b, llama-3-70b or qwen3-32b; a folder; a GGUF file; or a name on the "
-            "hub. No weights are read", named, required=True, metavar="MODEL",
+            "hub. No weights are read", required=True, metavar="MODEL",
         ),
         option("--tokens", "tokens that each query of a step sees", whole, default=2048, metavar="N"),
         option(
@@ -27,7 +27,7 @@ _OPTIONS: Table = {
         ),
         option("--queries", "queries in a step", whole, default=2, metavar="N"),
         option("--micro-batch", "maximum examples per forward pass", whole, metavar="N"),
-        option("--dtype", "float32, bfloat16 or float16; default: the model's", choices=["float32", "bfloat16", "float16"]),
+        option("--dtype", "of the weights in memory; default: the model's", choices=["float32", "bfloat16", "float16"]),
     ],
     "the machine": [
         option("--machine", "one of the machines that are listed for a wrong name; default a100", metavar="NAME"),
@@ -36,7 +36,7 @@ _OPTIONS: Table = {
         option("--host-memory", "memory of the host; default: as much as is needed", metavar="SIZE"),
         option("--disk", "what the disk reads, such as 3GB/s, or sata, nvme3, nvme4 or nvme5", metavar="SPEED"),
         option("--disk-write", "what the disk writes; default: as it reads", metavar="SPEED"),
-        option("--link", "between host and device, each way, such as 25GB/s, or pcie3, pcie4 or pcie5", metavar="SPEED"),
+        option("--link", "from host to device and back, such as 25GB/s, or pcie3, pcie4 or pcie5", metavar="SPEED"),
         option("--flops", "what products reach, such as 150TFLOPS", metavar="SPEED"),
     ],
     "how to stream": [
@@ -163,8 +163,8 @@ def _disk(given: argparse.Namespace) -> dict[str, Figure | None]:
     if given.disk in DISKS:
         found["disk"], found["disk_write"] = DISKS[given.disk]
     elif given.disk is not None:
-        found["disk"] = _speed(given.disk, "--disk", DISKS)
-        found["disk_write"] = Figure(found["disk"].value, "assumed to be as fast as reading")
+        read = _speed(given.disk, "--disk", DISKS)
+        found |= {"disk": read, "disk_write": Figure(read.value, "assumed to be as fast as reading")}
     if given.disk_write is not None:
         found["disk_write"] = _speed(given.disk_write, "--disk-write", ())
     return found
@@ -189,5 +189,3 @@ def _parsed(kind: Any, text: str, flag: str, also: str = "") -> Any:
         return kind(text)
     except argparse.ArgumentTypeError as error:
         raise BadInput(f"{flag} {error}{also}.") from None
-
-

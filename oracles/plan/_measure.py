@@ -7,7 +7,7 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -27,63 +27,156 @@ from oracles.plan._models import Shape
 from oracles.plan._quantities import said
 from oracles.plan._ways import Work, inside
 
-__all__ = ["measured"]
+__all__ = ["Measuring", "measured"]
 
 BLOCKS = 2
 """Blocks of the model that is measured."""
 
-READ = 1 << 30
+READ = 1 << 28
 """Bytes of the model's file that are read, to measure the disk."""
 
 _LAYERS = ("num_hidden_layers", "n_layer", "num_layers", "n_layers")
 
 
 def measured(
-    shape: Shape, work: Work, transfer_dtype: str | None = None, repeats: int = 3, folder: Path | None = None
+    shape: Shape, work: Work, transfer_dtype: str | None = None, repeats: int = 5, folder: Path | None = None
 ) -> Machine:
     """Measure this machine, with its CPU as the device, at the shapes of a model's step.
-
-    Two blocks with random weights are made, stored, read, moved, written and run.
 
     Args:
         shape: The model.
         work: What a step computes.
         transfer_dtype: How weights are to be held.
-        repeats: Of each measurement; the median counts.
-        folder: For the two blocks, on the disk that is meant; none takes the model's folder or the temporary one.
+        repeats: Samples; the median of each figure counts.
+        folder: As in `Measuring`.
 
     Raises:
         BadInput: The model's blocks cannot be made fewer, or two of them need more memory than is free.
     """
-    config = _smaller(shape)
-    every = sum(w.entry.nbytes for w in windows_of(emptied(type(shape.model), config, shape.model.dtype)))
-    free = psutil.virtual_memory().available
-    if 3 * every > free:
-        raise BadInput(
-            f"--measure needs {said(3 * every)} for two blocks and the tables of {shape.name}, and {said(free)} are "
-            "free. Name a --machine, and give --flops."
+    with Measuring(shape, work, transfer_dtype, folder) as measuring:
+        return measuring.machine([measuring.sample() for _ in range(repeats)])
+
+
+class Measuring:
+    """Two blocks of a model with random weights: to run, move, store, read and write them.
+
+    Args:
+        shape: The model.
+        work: What a step computes.
+        transfer_dtype: How weights are to be held.
+        folder: For the two blocks, on the disk that is meant; none takes the temporary one.
+
+    Raises:
+        BadInput: The model's blocks cannot be made fewer, or two of them need more memory than is free.
+    """
+
+    def __init__(self, shape: Shape, work: Work, transfer_dtype: Any = None, folder: Path | None = None) -> None:
+        self.shape, self.work = shape, work
+        config = _smaller(shape)
+        self.free = psutil.virtual_memory().available
+        self.runtime = psutil.Process().memory_info().rss
+        every = sum(w.entry.nbytes for w in windows_of(emptied(type(shape.model), config, shape.model.dtype)))
+        if 3 * every > self.free:
+            raise BadInput(
+                f"--measure needs {said(3 * every)} for two blocks and the tables of {shape.name}, and "
+                f"{said(self.free)} are free. Name a --machine, and give --flops."
+            )
+        self.file = next(iter(sorted(Path(shape.name).expanduser().glob("*.safetensors"))), None)
+        self.place = tempfile.TemporaryDirectory(prefix="blackbox_zo-plan-", dir=folder)
+        small = _written(Path(self.place.name), type(shape.model), config, config.dtype or torch.float32)
+        self.stored = bz.StreamedModule.from_pretrained(
+            small, dtype=shape.model.dtype, transfer_dtype=transfer_dtype, weights=small / "moved"
         )
-    runtime = psutil.Process().memory_info().rss
-    with tempfile.TemporaryDirectory(prefix="blackbox_zo-plan-", dir=folder) as name:
-        stored = config.dtype or torch.float32
-        small = _written(Path(name), type(shape.model), config, stored)
-        speeds = _computing(shape, small, work, repeats)
-        speeds |= _storing(shape, small, transfer_dtype, repeats)
-    file = next(iter(sorted(Path(shape.name).expanduser().glob("*.safetensors"))), None)
-    if file is not None:
-        speeds["disk"] = _reading(file), f"measured on {file.name}, read as it lay on the disk or in the page cache"
-    figures = {key: Figure(*value) for key, value in speeds.items()}
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return Machine(
-        f"this machine: {cores} cores, {torch.get_num_threads()} threads",
-        **figures,  # type: ignore[arg-type]
-        link=None,
-        link_back=None,
-        device_memory=Figure(float(free), "measured: what is free"),
-        runtime=Figure(float(runtime), "measured: of this process"),
-        cores=cores,
-        threads=torch.get_num_threads(),
-    )
+        self._prepare(small)
+
+    def _prepare(self, small: Path) -> None:
+        """The model in memory, and its first step, which is checked."""
+        with _no_bars():
+            model = type(self.shape.model).from_pretrained(str(small), dtype=self.shape.model.dtype).eval()
+        work, words = self.work, model.config.get_text_config().vocab_size
+        self.rows = min(work.rows, max(1, 2 * work.passes(True)[0] // work.queries))
+        ids = torch.randint(3, words, (self.rows, work.length), generator=torch.Generator().manual_seed(0))
+        batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": ids}
+        x = bz.Module(model)
+        self.size = sum(p.numel() * p.element_size() for p in x.parameters.values())
+        self.moving = _timed(x, "add_")
+        self.blocks = [w for w in windows_of(model) if len(w.entry.names) > 1]
+        oracle = LossOracle(model, [batch], Completion(), micro_batch=work.micro_batch)
+        search = bz.Search(x, bz.RandomVector(1e-3, max(1, work.queries // 2), "lowrank"), bz.SGD(1e-6))
+        self.steps = iter(search.run(oracle, steps=1_000_000))
+        next(self.steps)
+
+    def sample(self) -> dict[str, float]:
+        """Each figure once."""
+        return {**self._computing(), **self._storing()}
+
+    def _computing(self) -> dict[str, float]:
+        """Operations a second in blocks and outside of them, and bytes moved, in a real step in memory."""
+        with _clocked(self.blocks) as clock:
+            self.moving[0], begun = 0.0, time.perf_counter()
+            next(self.steps)
+            outside = time.perf_counter() - begun - self.moving[0] - clock[0]
+        block, head = _operations(self.shape, self.work, self.rows)
+        return {
+            "flops": BLOCKS * block / clock[0],
+            "head_flops": max(1.0, head) / max(1e-9, outside),
+            "move": self.size / max(1e-9, self.moving[0]),
+        }
+
+    def _storing(self) -> dict[str, float]:
+        """Bytes read, decoded, written and copied a second."""
+        store, shape = self.stored.store, self.shape
+        entry = max((e for e in self.stored.entries if len(e.names) > 1), key=lambda e: e.nbytes)
+        out, chains = torch.empty(entry.nbytes, dtype=torch.uint8), [b"\0" * 16] * 2
+        held, other = torch.zeros(store.size(entry), dtype=torch.uint8), torch.empty_like(out)
+        writing = _took(lambda: store.write(entry, held, 1, chains[1]))
+        reading = _took(lambda: store.read(entry, out, chains))
+        if store.encoding is None:
+            raw = len(held) / reading
+            decoding = _took(lambda: store.start(entry, out)) - shape.file_share * entry.nbytes / raw
+        else:
+            raw = _reading(Path(self.place.name, "model.safetensors"))
+            decoding = reading - len(held) / raw
+        return {
+            "disk": raw if self.file is None else _reading(self.file),
+            "disk_write": len(held) / writing,
+            "decode": min(1e12, entry.nbytes / max(1e-9, decoding)),
+            "copy": entry.nbytes / _took(lambda: other.copy_(out)),
+        }
+
+    def machine(self, samples: Sequence[dict[str, float]]) -> Machine:
+        """The machine of the medians."""
+        middle = {name: statistics.median(sample[name] for sample in samples) for name in samples[0]}
+        steps = f"measured in steps of {self.rows} x {self.work.length} tokens"
+        file = "two blocks, in the page cache" if self.file is None else f"{self.file.name}, as it was"
+        sources = {
+            "flops": steps, "head_flops": steps, "move": steps, "disk": f"measured on {file}",
+            "disk_write": "measured, to the page cache and with checksums", "decode": "measured, in one thread",
+            "copy": "measured",
+        }  # fmt: skip
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        threads = torch.get_num_threads()
+        return Machine(
+            f"this machine, {cores} cores, {threads} {'thread' if threads == 1 else 'threads'}",
+            **{name: Figure(value, sources[name]) for name, value in middle.items()},
+            link=None,
+            link_back=None,
+            device_memory=Figure(float(self.free), "measured: what was free"),
+            runtime=Figure(float(self.runtime), "measured: of this process"),
+            cores=cores,
+            threads=threads,
+        )
+
+    def close(self) -> None:
+        """Remove the two blocks."""
+        self.stored.close()
+        self.place.cleanup()
+
+    def __enter__(self) -> Measuring:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
 
 
 def _smaller(shape: Shape) -> Any:
@@ -115,41 +208,6 @@ def _written(folder: Path, kind: Any, config: Any, dtype: torch.dtype) -> Path:
     return folder
 
 
-def _computing(shape: Shape, small: Path, work: Work, repeats: int) -> dict[str, tuple[float, str]]:
-    """Operations a second in blocks and outside of them, and bytes moved, in real steps in memory."""
-    with _no_bars():
-        model = type(shape.model).from_pretrained(str(small), dtype=shape.model.dtype).eval()
-    rows = min(work.rows, max(1, 2 * work.passes(True)[0] // work.queries))
-    ids = torch.randint(
-        3, model.config.get_text_config().vocab_size, (rows, work.length), generator=torch.Generator().manual_seed(0)
-    )
-    batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": ids}
-    x = bz.Module(model)
-    oracle = LossOracle(model, [batch], Completion(), micro_batch=work.micro_batch)
-    search = bz.Search(x, bz.RandomVector(1e-3, max(1, work.queries // 2), "lowrank"), bz.SGD(1e-6))
-    moving = _timed(x, "add_")
-    blocks = [w for w in windows_of(model) if len(w.entry.names) > 1]
-    inner, whole, moves = [], [], []
-    with _clocked(blocks) as clock:
-        steps = iter(search.run(oracle, steps=repeats + 1))
-        for _ in range(repeats + 1):
-            clock[0], moving[0], begun = 0.0, 0.0, time.perf_counter()
-            next(steps)
-            inner.append(clock[0])
-            moves.append(moving[0])
-            whole.append(time.perf_counter() - begun - moving[0])
-    block, head = _operations(shape, work, rows)
-    in_blocks, move = statistics.median(inner[1:]), statistics.median(moves[1:])  # the first step is checked
-    outside = max(1e-9, statistics.median(whole[1:]) - in_blocks)
-    size = sum(p.numel() * p.element_size() for p in x.parameters.values())
-    said_of = f"measured in steps of {rows} x {work.length} tokens"
-    return {
-        "flops": (BLOCKS * block / in_blocks, said_of),
-        "head_flops": (max(1.0, head) / outside, said_of),
-        "move": (size / max(1e-9, move), said_of),
-    }
-
-
 def _operations(shape: Shape, work: Work, rows: int) -> tuple[float, float]:
     """Of a mean block, and of what lies outside the blocks, in a step on some rows."""
     found, blocks = shape.a_pass(1, work.length).uses, inside(shape)
@@ -158,58 +216,27 @@ def _operations(shape: Shape, work: Work, rows: int) -> tuple[float, float]:
     return each * sum(mine) / max(1, len(mine)), each * sum(f for e, f in found if e.number not in blocks)
 
 
-def _storing(shape: Shape, small: Path, transfer_dtype: Any, repeats: int) -> dict[str, tuple[float, str]]:
-    """Bytes read, decoded and written a second, by the store of a streamed model."""
-    with bz.StreamedModule.from_pretrained(
-        small, dtype=shape.model.dtype, transfer_dtype=transfer_dtype, weights=small / "moved"
-    ) as x:
-        entry = max((e for e in x.entries if len(e.names) > 1), key=lambda e: e.nbytes)
-        out, chains = torch.empty(entry.nbytes, dtype=torch.uint8), [b"\0" * 16] * 2
-        base = _median(lambda: x.store.start(entry, out), repeats)
-        held = torch.zeros(x.store.size(entry), dtype=torch.uint8)
-        writing = _median(lambda: x.store.write(entry, held, 1, chains[1]), repeats)
-        reading = _median(lambda: x.store.read(entry, out, chains), repeats)
-        raw = len(held) / reading
-        if x.store.encoding is not None:
-            raw = _reading(small / "model.safetensors")
-            base = reading
-        share = len(held) / entry.nbytes if x.store.encoding is not None else shape.file_share
-        decoding = max(1e-9, base - share * entry.nbytes / raw)
-    other = torch.empty_like(out)
-    copying = _median(lambda: other.copy_(out), repeats)
-    warm = "measured from the page cache"
-    return {
-        "disk": (raw, warm),
-        "disk_write": (len(held) / writing, "measured to the page cache, with checksums"),
-        "decode": (entry.nbytes / decoding, "measured, in one thread"),
-        "copy": (entry.nbytes / copying, "measured"),
-    }
-
-
 @contextmanager
 def _no_bars() -> Iterator[None]:
     from transformers.utils import logging
 
     drawn = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
         yield
     finally:
         if drawn:
-            logging.enable_progress_bar()
+            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
 
 
-def _median(work: Callable[[], Any], repeats: int) -> float:
-    times = []
-    for _ in range(repeats + 1):
-        begun = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - begun)
-    return statistics.median(times[1:])
+def _took(work: Callable[[], Any]) -> float:
+    begun = time.perf_counter()
+    work()
+    return max(1e-9, time.perf_counter() - begun)
 
 
 def _reading(file: Path) -> float:
-    """Bytes of a file read a second, from some GiB of it."""
+    """Bytes of a file read a second, its beginning."""
     memory, read, begun = memoryview(bytearray(16 << 20)), 0, time.perf_counter()
     with file.open("rb", buffering=0) as opened:
         while read < READ and (n := opened.readinto(memory)):

@@ -192,7 +192,7 @@ def _on_hub(name: str) -> Any:
 def _made(name: str, source: str, config: Any, dtype: torch.dtype | None) -> Shape:
     import transformers
 
-    kind = transformers.MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
+    kind: Any = transformers.MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
     if kind is None:
         raise ValueError(
             f"its configuration is of {config.model_type!r}, which is no causal language model of transformers."
@@ -214,7 +214,6 @@ def _shaped(name: str, source: str, model: Any, in_files: int) -> Shape:
     every = sum(p.numel() * p.element_size() for p in model.parameters())
     model.to("meta")
     text = model.config.get_text_config()
-    longest = next((int(n) for key in ("max_position_embeddings", "n_positions") if (n := getattr(text, key, None))), None)
+    told = (getattr(text, key, None) for key in ("max_position_embeddings", "n_positions"))
+    longest = next((int(n) for n in told if n), None)
     return Shape(name, source, model, windows, fixed, longest, in_files / every)
-
-

@@ -37,7 +37,9 @@ def page_of(plan: Plan) -> Page:
     )
     sections = [
         Section("Pipeline", list(_pipeline(best)), _told(plan)),
-        Section("Memory of each tier", [_tiers(best)], "Bytes follow from the model's shape, activations from its code."),
+        Section(
+            "Memory of each tier", [_tiers(best)], "Bytes follow from the model's shape, activations from its code."
+        ),
         Section("Other ways, simulated", [_others(plan)]) if plan.others else None,
         Section("Figures of the machine", [_figures(plan)], "Only what is marked as measured was measured."),
         Section("To run it", [Commands([("", told)])]) if (told := command(plan)) else None,
@@ -52,7 +54,8 @@ def _told(plan: Plan) -> str:
         return f"Simulated. {described(best).capitalize()}."
     return (
         f"Simulated. {described(best).capitalize()}; {len(best.kept.kept)} of {len(plan.shape.entries)} blocks and "
-        f"tables stay, and a ring of {best.sweep.slots} holds the others in turn. Hatched lanes wait. Limited by {limit_said(best)}."
+        f"tables stay, and a ring of {best.sweep.slots} holds the others in turn. Hatched lanes wait. "
+        f"Limited by {limit_said(best)}."
     )
 
 

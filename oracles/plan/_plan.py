@@ -76,7 +76,9 @@ def plan(
     encoding = ENCODINGS[transfer_dtype] if transfer_dtype is not None else None
     rings = (2,) if machine.link is None else (2, 3)
     ways, error = [], None
-    both = ("disk",) if machine.link is None and encoding is None else ("host", "disk")  # no memory is saved by a copy in it
+    both = (
+        ("disk",) if machine.link is None and encoding is None else ("host", "disk")
+    )  # no memory is saved by a copy in it
     for where, log, slots in product(_either(store, *both), _either(log_structured, False, True), rings):
         try:
             ways.append(way_of(shape, machine, work, str(where), bool(log), encoding, budget, slots))

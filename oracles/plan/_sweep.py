@@ -123,7 +123,8 @@ class _Tasks:
     def add_sweep(self) -> None:
         moved = set[int]()
         for entry, flops in self.sweep.uses:
-            streamed, ready = entry.number not in self.sweep.kept, ()
+            streamed = entry.number not in self.sweep.kept
+            ready: tuple[int, ...] = ()
             fetched = streamed and entry is not self.current
             if fetched:
                 ready = (self._fetch(entry),)

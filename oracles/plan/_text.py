@@ -12,7 +12,7 @@ from oracles.plan._quantities import said, speed_said, tera
 from oracles.plan._ways import Way
 from oracles.words import span
 
-__all__ = ["FIGURES", "as_json", "command", "described", "figure_said", "kind_of", "lines", "limit_said", "waits_said"]
+__all__ = ["FIGURES", "as_json", "command", "described", "figure_said", "kind_of", "limit_said", "lines", "waits_said"]
 
 FIGURES = {
     "flops": ("computing", tera),
@@ -174,5 +174,3 @@ def _way(way: Way) -> dict[str, Any]:
         "waits": [{"who": who, "for": whom, "seconds": s} for (who, whom), s in way.step.waits.items()],
         "computing takes longer from tokens": way.hidden_from, "memory": way.memory, "lacking": way.lacking,
     }  # fmt: skip
-
-

@@ -39,11 +39,11 @@ class Pass:
     between: int = 0
 
 
-class _Held(TorchDispatchMode):
+class _Held(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts the bytes of tensors while they live, but for those that attention makes and kernels never hold."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.now = self.peak = self.between = 0
         self.paused = False
         self.seen = weakref.WeakSet[Any]()

@@ -183,7 +183,8 @@ def _laid_out(
 ) -> tuple[Work, int, Kept]:
     """The passes, the bytes for weights, and what stays."""
     on_cpu = machine.link is None
-    fixed = shape.fixed + (slots - SLOTS) * max(entry.nbytes for entry in shape.entries)
+    blocks = [e.nbytes for e in shape.entries if e.number in inside(shape)]
+    fixed = shape.fixed + (slots - SLOTS) * max(blocks, default=0)
     while True:
         beside = activations(shape, work, on_cpu) + int(machine.runtime.value)
         room = int(machine.device_memory.value) - beside
