@@ -112,6 +112,7 @@ class Measuring:
 
     def _computing(self) -> dict[str, float]:
         """Operations a second in blocks and outside of them, and bytes moved, in a real step in memory."""
+        next(self.steps)  # after a pause, memory and caches are cold
         with _clocked(self.blocks) as clock:
             self.moving[0], begun = 0.0, time.perf_counter()
             next(self.steps)

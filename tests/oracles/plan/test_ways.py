@@ -62,7 +62,7 @@ def test_it_keeps_and_reads_what_the_real_one_does(folder: Path, name: str, log:
             fetched.append(entry.name)
             return read(entry, *rest)
 
-        x.store.read = noted  # type: ignore[method-assign]
+        x.store.read = noted  # type: ignore[method-assign, assignment]
         search = bz.Search(x, bz.RandomVector(1e-3, 1, "lowrank"), bz.SGD(1e-3))
         steps = iter(search.run(LossOracle(x.model, [batch], Completion()), steps=4))
         next(steps)
