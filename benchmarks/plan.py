@@ -1,6 +1,6 @@
 """Plans of real sweeps on this machine against the sweeps themselves, and against ZO2's published memory.
 
-    python benchmarks/plan.py --folder DIR [--parts sweeps zo2 presets] [--repeats 3]
+    python benchmarks/plan.py --folder DIR [--parts sweeps zo2 presets picture] [--repeats 3]
 
 Shapes are real, weights random, fp32 on two threads. Sweeps run in processes of their own (`_streaming.py`). The
 machine is measured before and after each step of a sweep, which is compared with what these two measurements predict.
@@ -30,9 +30,6 @@ from oracles.plan._ways import Way, Work, way_of
 RESULT = Path(__file__).with_suffix(".json")
 
 CASES: dict[str, tuple[str, torch.dtype, int, int, list[dict[str, Any]]]] = {
-    "OPT-125M, fp32 on the disk, 512 tokens": ("opt-125m", torch.float32, 2, 256, [
-        {"budget": "330MiB"}, {"budget": "330MiB", "log_structured": True},
-    ]),
     "OPT-1.3B, bf16 on the disk, 64 tokens": ("opt-1.3b", torch.bfloat16, 1, 64, [
         {"budget": "627MiB"}, {"budget": "627MiB", "log_structured": True},
         {"budget": "627MiB", "log_structured": True, "cold": True},
@@ -40,6 +37,9 @@ CASES: dict[str, tuple[str, torch.dtype, int, int, list[dict[str, Any]]]] = {
     "OPT-350M, bf16 on the disk, 256 tokens": ("opt-350m", torch.bfloat16, 1, 256, [
         {"budget": "400MiB"}, {"budget": "400MiB", "log_structured": True},
         {"budget": "400MiB", "store": "host", "log_structured": True},
+    ]),
+    "OPT-125M, fp32 on the disk, 512 tokens": ("opt-125m", torch.float32, 2, 256, [
+        {"budget": "330MiB"}, {"budget": "330MiB", "log_structured": True},
     ]),
 }  # fmt: skip
 """Preset, type on the disk, rows, tokens in a row, and the ways; "cold" drops the files from the page cache."""
@@ -60,7 +60,7 @@ def sweeps(folder: Path, repeats: int, only: str) -> dict[str, Any]:
         shape = shape_of(str(where), torch.float32)
         work = work_of(shape, rows * length, length, 2)
         result[name] = _taking_turns(shape, work, where, folder, ways, repeats)
-        print(name, json.dumps(result[name], indent=1), flush=True)
+        _save("sweeps", result)
     return result
 
 
@@ -154,12 +154,12 @@ def zo2(folder: Path, repeats: int, only: str) -> dict[str, Any]:
 
 
 def theirs(shape: Shape) -> float:
-    """Bytes of ZO2's layout: three blocks, tables and head untied, a text's activations with scores kept, a context."""
+    """Bytes of ZO2's layout: three blocks, tables and head untied, a text's activations and scores, the runtime."""
     block = max(e.nbytes for e in shape.entries if len(e.names) > 1)
     tables = 2 * sum(e.nbytes for e in shape.entries if len(e.names) == 1)
     one = shape.a_pass(1, 2048)
     scores = 3 * shape.model.config.num_attention_heads * 2048**2 * 2
-    return float(3 * block + tables + max(one.peak, scores + one.between) + 0.5 * 2**30)
+    return float(3 * block + tables + max(one.peak, scores + one.between) + MACHINES["a100"].runtime.value)
 
 
 def presets(folder: Path, repeats: int, only: str) -> dict[str, Any]:
@@ -180,7 +180,27 @@ def presets(folder: Path, repeats: int, only: str) -> dict[str, Any]:
     return found
 
 
-PARTS = {"sweeps": sweeps, "zo2": zo2, "presets": presets}
+def picture(folder: Path, repeats: int, only: str) -> dict[str, Any]:
+    """The pipeline of Llama-3-70B on a 4090 with its weights on the disk, for the guide."""
+    from oracles.plan._page import timeline
+
+    found = timeline(plan("llama-3-70b", MACHINES["4090"], 2048, store="disk", log_structured=False).best)
+    bars = [bar for bar in found.bars if bar.end > found.begin and bar.begin < found.end]
+    return {
+        "lanes": list(found.lanes),
+        "begin": found.begin,
+        "end": found.end,
+        "bars": [[b.lane, round(b.begin, 4), round(b.end, 4), b.label, b.colour] for b in bars],
+    }
+
+
+PARTS = {"sweeps": sweeps, "zo2": zo2, "presets": presets, "picture": picture}
+
+
+def _save(part: str, found: dict[str, Any]) -> None:
+    result: dict[str, Any] = json.loads(RESULT.read_text()) if RESULT.exists() else {"machine": machine()}
+    result[part] = {**result.get(part, {}), **found}
+    RESULT.write_text(json.dumps(result, indent=1) + "\n")
 
 
 def main() -> None:
@@ -193,9 +213,7 @@ def main() -> None:
     os.environ["TRANSFORMERS_VERBOSITY"] = "error"
     for name in given.parts:
         found = PARTS[name](given.folder, given.repeats, given.only)
-        result: dict[str, Any] = json.loads(RESULT.read_text()) if RESULT.exists() else {"machine": machine()}
-        result[name] = {**result.get(name, {}), **found}
-        RESULT.write_text(json.dumps(result, indent=1) + "\n")
+        _save(name, found)
         print(name, json.dumps(found, indent=1), flush=True)
 
 

@@ -28,6 +28,7 @@ PACKAGES = (
     "oracles.kind",
     "oracles.llm",
     "oracles.page",
+    "oracles.plan",
     "oracles.ranking",
     "oracles.rl",
 )

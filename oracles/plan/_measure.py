@@ -17,7 +17,9 @@ import torch
 
 import blackbox_zo as bz
 from blackbox_zo._arrays import Array, write_arrays
+from blackbox_zo.modules._devices import full_precision
 from blackbox_zo.modules._module import KINDS, bits_of
+from blackbox_zo.modules._moves import Moved, Mover
 from blackbox_zo.streaming._hollow import emptied
 from blackbox_zo.streaming._units import Window, windows_of
 from oracles.llm import Completion, LossOracle
@@ -97,9 +99,9 @@ class Measuring:
         self.rows = min(work.rows, max(1, 2 * work.passes(True)[0] // work.queries))
         ids = torch.randint(3, words, (self.rows, work.length), generator=torch.Generator().manual_seed(0))
         batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": ids}
-        x = bz.Module(model)
+        self.x = x = bz.Module(model)
         self.size = sum(p.numel() * p.element_size() for p in x.parameters.values())
-        self.moving = _timed(x, "add_")
+        self.moving, self.moved = _timed(x, "add_")
         self.blocks = [w for w in windows_of(model) if len(w.entry.names) > 1]
         oracle = LossOracle(model, [batch], Completion(), micro_batch=work.micro_batch)
         search = bz.Search(x, bz.RandomVector(1e-3, max(1, work.queries // 2), "lowrank"), bz.SGD(1e-6))
@@ -122,7 +124,17 @@ class Measuring:
             "flops": BLOCKS * block / clock[0],
             "head_flops": max(1.0, head) / max(1e-9, outside),
             "move": self.size / max(1e-9, self.moving[0]),
+            "again": self.size / self._again(),
         }
+
+    def _again(self) -> float:
+        """Seconds of a move that has been made before, as a store makes it on weights that lack it."""
+        x = self.x
+        items = [Moved(b, x.parameters[b.name], 1.0, True, 1.0, None) for b in x.blocks]
+        mover = Mover(self.moved[-1], items, x.version if x.rounding == "stochastic" else None)
+        with torch.no_grad(), full_precision():
+            mover.make(items)
+            return _took(lambda: mover.make(items))
 
     def _storing(self) -> dict[str, float]:
         """Bytes read, decoded, written and copied a second."""
@@ -151,7 +163,7 @@ class Measuring:
         steps = f"measured in steps of {self.rows} x {self.work.length} tokens"
         file = "two blocks, in the page cache" if self.file is None else f"{self.file.name}, as it was"
         sources = {
-            "flops": steps, "head_flops": steps, "move": steps, "disk": f"measured on {file}",
+            "flops": steps, "head_flops": steps, "move": steps, "again": steps, "disk": f"measured on {file}",
             "disk_write": "measured, to the page cache and with checksums", "decode": "measured, in one thread",
             "copy": "measured",
         }  # fmt: skip
@@ -245,19 +257,20 @@ def _reading(file: Path) -> float:
     return read / max(1e-9, time.perf_counter() - begun)
 
 
-def _timed(thing: Any, name: str) -> list[float]:
-    """Add the seconds of each call of a method up, in the first element of what is returned."""
-    found, method = [0.0], getattr(thing, name)
+def _timed(thing: Any, name: str) -> tuple[list[float], list[Any]]:
+    """Add the seconds of each call of a method up, in the first list, and keep its latest argument in the second."""
+    found, latest, method = [0.0], list[Any](), getattr(thing, name)
 
     def timed(*arguments: Any) -> Any:
         begun = time.perf_counter()
         try:
+            latest[:] = arguments[:1]
             return method(*arguments)
         finally:
             found[0] += time.perf_counter() - begun
 
     setattr(thing, name, timed)
-    return found
+    return found, latest
 
 
 @contextmanager

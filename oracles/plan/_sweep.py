@@ -173,7 +173,8 @@ class _Tasks:
 
     def _move(self, entry: Entry, ready: tuple[int, ...]) -> int:
         times = 1 if entry.number in self.sweep.kept else self.moves
-        seconds = times * entry.nbytes / self.machine.move.value
+        again = self.machine.again or self.machine.move
+        seconds = entry.nbytes / self.machine.move.value + (times - 1) * entry.nbytes / again.value
         if self.sweep.encoding is not None and self.due:
             seconds += entry.nbytes / self.machine.move.value  # it is encoded, with random bits
         return self.add(COMPUTE, seconds, f"{entry.name}, move", ready)

@@ -18,6 +18,7 @@ FIGURES = {
     "flops": ("computing", tera),
     "head_flops": ("computing, outside the blocks", tera),
     "move": ("moving weights", speed_said),
+    "again": ("moving them again", speed_said),
     "decode": ("decoding weights", speed_said),
     "disk": ("reading the disk", speed_said),
     "disk_write": ("writing to it", speed_said),

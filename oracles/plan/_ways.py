@@ -154,7 +154,7 @@ def way_of(
         budget: For weights; none takes what the device has.
         slots: Entries in the ring, two or three.
         rewritten: As in `Sweep`.
-        moves: Moves that wait, one simulation each; none takes those of the steady state.
+        moves: Moves that wait, one simulation each; none takes those of the steady state, from 1 to all that are due.
 
     Raises:
         ValueError: Not even two blocks fit; the message names the least.
@@ -167,15 +167,23 @@ def way_of(
         encoding, shape.file_share, rewritten, slots,
     )  # fmt: skip
     sweep = replace(sweep, cached=_cached(shape, sweep))
-    waiting = [1] if whole else list(moves or range(1, merge_every + 1))
+    waiting = {1: 1} if whole else dict.fromkeys(moves, 1) if moves else _waiting(merge_every)
     steps = [sweep.step(n) for n in waiting]
     times = [step.seconds for step in steps]
+    mean = statistics.fmean(times, weights=waiting.values())
     memory = _memory(shape, sweep, kept, activations(shape, work, on_cpu), whole)
     return Way(
         "none" if whole else store, log_structured and not whole, work, sweep, given, kept, memory,
-        statistics.mean(times), min(times), max(times), in_memory(shape, machine, work), steps[len(steps) // 2],
+        mean, min(times), max(times), in_memory(shape, machine, work), steps[len(steps) // 2],
         _lacking(machine, memory),
     )  # fmt: skip
+
+
+def _waiting(merge_every: int) -> dict[int, int]:
+    """Numbers of moves that wait, and for how many steps each stands; those between two writes cost as the middle."""
+    if merge_every == 1:
+        return {1: 1}
+    return {1: 1, merge_every // 2: merge_every - 3, merge_every - 1: 1, merge_every: 1}
 
 
 def _laid_out(
