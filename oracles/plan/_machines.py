@@ -113,9 +113,7 @@ DISKS = {
 """Disks by name: what they read and write."""
 
 
-_RUNTIME = Figure(
-    1.5 * 2**30, "assumed, for CUDA and its libraries: what published figures of ZO2 have beyond its layout"
-)
+_RUNTIME = Figure(1.5 * 2**30, "assumed, for CUDA and its libraries: what ZO2 publishes beyond its layout")
 """Of the seven sizes of OPT that ZO2's README has, this explains each within 7 % (benchmarks/plan.py)."""
 
 

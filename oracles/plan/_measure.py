@@ -77,6 +77,8 @@ class Measuring:
         config = _smaller(shape)
         self.free = psutil.virtual_memory().available
         self.runtime = psutil.Process().memory_info().rss
+        if not inside(shape):
+            raise BadInput(f"--measure: {shape.name} is too small; no block of it would come and go.")
         every = sum(w.entry.nbytes for w in windows_of(emptied(type(shape.model), config, shape.model.dtype)))
         if 3 * every > self.free:
             raise BadInput(
@@ -92,19 +94,17 @@ class Measuring:
         self._prepare(small)
 
     def _prepare(self, small: Path) -> None:
-        """The model in memory, and its first step, which is checked."""
-        with _no_bars():
-            model = type(self.shape.model).from_pretrained(str(small), dtype=self.shape.model.dtype).eval()
-        work, words = self.work, model.config.get_text_config().vocab_size
+        """The model with all weights in memory, laid out as in a sweep, and its first step, which is checked."""
+        self.x = x = bz.StreamedModule.from_pretrained(small, dtype=self.shape.model.dtype, budget=1 << 60)
+        work, words = self.work, self.shape.model.config.get_text_config().vocab_size
         self.rows = min(work.rows, max(1, 2 * work.passes(True)[0] // work.queries))
         ids = torch.randint(3, words, (self.rows, work.length), generator=torch.Generator().manual_seed(0))
         batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": ids}
-        self.x = x = bz.Module(model)
         self.size = sum(p.numel() * p.element_size() for p in x.parameters.values())
-        self.moving, self.moved = _timed(x, "add_")
-        self.blocks = [w for w in windows_of(model) if len(w.entry.names) > 1]
-        oracle = LossOracle(model, [batch], Completion(), micro_batch=work.micro_batch)
+        self.blocks = [w for w in windows_of(x.model) if len(w.entry.names) > 1]
+        oracle = LossOracle(x.model, [batch], Completion(), micro_batch=work.micro_batch)
         search = bz.Search(x, bz.RandomVector(1e-3, max(1, work.queries // 2), "lowrank"), bz.SGD(1e-6))
+        self.latest = _latest(x, "add_")
         self.steps = iter(search.run(oracle, steps=1_000_000))
         next(self.steps)
 
@@ -116,25 +116,25 @@ class Measuring:
         """Operations a second in blocks and outside of them, and bytes moved, in a real step in memory."""
         next(self.steps)  # after a pause, memory and caches are cold
         with _clocked(self.blocks) as clock:
-            self.moving[0], begun = 0.0, time.perf_counter()
+            begun = time.perf_counter()
             next(self.steps)
-            outside = time.perf_counter() - begun - self.moving[0] - clock[0]
+            whole = time.perf_counter() - begun
+        move, again = self._moves()
         block, head = _operations(self.shape, self.work, self.rows)
         return {
-            "flops": BLOCKS * block / clock[0],
-            "head_flops": max(1.0, head) / max(1e-9, outside),
-            "move": self.size / max(1e-9, self.moving[0]),
-            "again": self.size / self._again(),
+            "flops": BLOCKS * block / max(1e-9, clock[0]),
+            "head_flops": max(1.0, head) / max(1e-9, whole - clock[0] - move),
+            "move": self.size / move,
+            "again": self.size / again,
         }
 
-    def _again(self) -> float:
-        """Seconds of a move that has been made before, as a store makes it on weights that lack it."""
+    def _moves(self) -> tuple[float, float]:
+        """Seconds of a move, and of one that was made before, on other weights."""
         x = self.x
         items = [Moved(b, x.parameters[b.name], 1.0, True, 1.0, None) for b in x.blocks]
-        mover = Mover(self.moved[-1], items, x.version if x.rounding == "stochastic" else None)
+        mover = Mover(self.latest[0], items, x.version if x.rounding == "stochastic" else None)
         with torch.no_grad(), full_precision():
-            mover.make(items)
-            return _took(lambda: mover.make(items))
+            return _took(lambda: mover.make(items)), _took(lambda: mover.make(items))
 
     def _storing(self) -> dict[str, float]:
         """Bytes read, decoded, written and copied a second."""
@@ -182,6 +182,7 @@ class Measuring:
 
     def close(self) -> None:
         """Remove the two blocks."""
+        self.x.close()
         self.stored.close()
         self.place.cleanup()
 
@@ -229,19 +230,6 @@ def _operations(shape: Shape, work: Work, rows: int) -> tuple[float, float]:
     return each * sum(mine) / max(1, len(mine)), each * sum(f for e, f in found if e.number not in blocks)
 
 
-@contextmanager
-def _no_bars() -> Iterator[None]:
-    from transformers.utils import logging
-
-    drawn = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    try:
-        yield
-    finally:
-        if drawn:
-            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
-
-
 def _took(work: Callable[[], Any]) -> float:
     begun = time.perf_counter()
     work()
@@ -257,20 +245,16 @@ def _reading(file: Path) -> float:
     return read / max(1e-9, time.perf_counter() - begun)
 
 
-def _timed(thing: Any, name: str) -> tuple[list[float], list[Any]]:
-    """Add the seconds of each call of a method up, in the first list, and keep its latest argument in the second."""
-    found, latest, method = [0.0], list[Any](), getattr(thing, name)
+def _latest(thing: Any, name: str) -> list[Any]:
+    """What a method was last called with."""
+    found, method = list[Any](), getattr(thing, name)
 
-    def timed(*arguments: Any) -> Any:
-        begun = time.perf_counter()
-        try:
-            latest[:] = arguments[:1]
-            return method(*arguments)
-        finally:
-            found[0] += time.perf_counter() - begun
+    def noted(*arguments: Any) -> Any:
+        found[:] = arguments
+        return method(*arguments)
 
-    setattr(thing, name, timed)
-    return found, latest
+    setattr(thing, name, noted)
+    return found
 
 
 @contextmanager

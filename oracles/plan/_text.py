@@ -129,11 +129,15 @@ def command(plan: Plan) -> str | None:
         return None
     parts = ["blackbox-zo finetune --model", plan.shape.name, "--select all --dtype", plan.dtype]
     if best.store != "none":
-        parts += ["--stream", best.store, "--budget", f"{best.kept.total // 2**20 + 1}MiB"]
+        parts += ["--stream", best.store, "--budget", _sized(best.kept.total)]
         parts += ["--log-structured"] * best.log_structured
         parts += ["--transfer-dtype", plan.transfer_dtype] if plan.transfer_dtype else []
     parts += ["--micro-batch", str(best.work.micro_batch)] if best.work.micro_batch else []
     return " ".join(parts) + " --data FILE ..."
+
+
+def _sized(nbytes: int) -> str:
+    return f"{-(-nbytes // 2**20)}MiB" if nbytes >= 2**24 else f"{-(-nbytes // 2**10)}KiB"
 
 
 def _on_cpu(plan: Plan) -> bool:

@@ -167,6 +167,12 @@ def test_log_structured_writes_after_sixteen_moves_only() -> None:
     assert moved[1] > 4 * moved[0]
 
 
+def test_a_move_that_was_made_before_has_a_speed_of_its_own() -> None:
+    quick = CPU.but(again=INFINITE)
+    one, many = (way(95 << 20, quick, store="disk", log_structured=True, moves=[n]) for n in (1, 15))
+    assert many.seconds == pytest.approx(one.seconds)
+
+
 def test_a_third_block_in_the_ring_takes_its_room() -> None:
     two, three = way(95 << 20), way(110 << 20, slots=3)
     assert three.seconds <= two.seconds * (1 + 1e-9)
