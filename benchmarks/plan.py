@@ -144,12 +144,15 @@ def zo2(folder: Path, repeats: int, only: str) -> dict[str, Any]:
             "ZO2's layout, reckoned, GB": round(theirs(shape) / 1e9, 2),
         }
     card = MACHINES["a100"].but(device_memory=Figure(18e9, "given"))
-    best = plan("opt-175b", card, 2048, store="host").best
-    found["OPT-175B within 18 GB"] = {
-        "device, GB": round(sum(best.memory["device"].values()) / 1e9, 2),
-        "throughput over all weights on the card": round(best.ratio, 3),
-        "seconds": round(best.seconds, 2),
-    }
+    quick = card.but(move=Figure(10 * card.move.value, "assumed"))
+    for name, machine, queries in (("", card, 2), (", quick moves", quick, 2), (", quick moves, 4 queries", quick, 4)):
+        best = plan("opt-175b", machine, 2048, queries=queries, store="host").best
+        found[f"OPT-175B within 18 GB{name}"] = {
+            "device, GB": round(sum(best.memory["device"].values()) / 1e9, 2),
+            "throughput over all weights on the card": round(best.ratio, 3),
+            "seconds": round(best.seconds, 2),
+            "computing takes longer from tokens": best.hidden_from,
+        }
     return found
 
 
