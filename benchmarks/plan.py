@@ -21,11 +21,11 @@ from llm_streaming import Side, made
 
 from blackbox_zo.streaming._budget import in_bytes
 from blackbox_zo.streaming._encoding import ENCODINGS
-from oracles.plan import MACHINES, Figure, Machine
-from oracles.plan._measure import Measuring
-from oracles.plan._models import Shape, shape_of
-from oracles.plan._plan import plan, work_of
-from oracles.plan._ways import Way, Work, way_of
+from oracles.llm.plan import MACHINES, Figure, Machine
+from oracles.llm.plan._measure import Measuring
+from oracles.llm.plan._models import Shape, shape_of
+from oracles.llm.plan._plan import plan, work_of
+from oracles.llm.plan._ways import Way, Work, way_of
 
 RESULT = Path(__file__).with_suffix(".json")
 
@@ -145,8 +145,8 @@ def zo2(folder: Path, repeats: int, only: str) -> dict[str, Any]:
         }
     card = MACHINES["a100"].but(device_memory=Figure(18e9, "given"))
     quick = card.but(move=Figure(10 * card.move.value, "assumed"))
-    for name, machine, queries in (("", card, 2), (", quick moves", quick, 2), (", quick moves, 4 queries", quick, 4)):
-        best = plan("opt-175b", machine, 2048, queries=queries, store="host").best
+    for name, on, queries in (("", card, 2), (", quick moves", quick, 2), (", quick moves, 4 queries", quick, 4)):
+        best = plan("opt-175b", on, 2048, queries=queries, store="host").best
         found[f"OPT-175B within 18 GB{name}"] = {
             "device, GB": round(sum(best.memory["device"].values()) / 1e9, 2),
             "throughput over all weights on the card": round(best.ratio, 3),
@@ -185,7 +185,7 @@ def presets(folder: Path, repeats: int, only: str) -> dict[str, Any]:
 
 def picture(folder: Path, repeats: int, only: str) -> dict[str, Any]:
     """The pipeline of Llama-3-70B on a 4090 with its weights on the disk, for the guide."""
-    from oracles.plan._page import timeline
+    from oracles.llm.plan._page import timeline
 
     found = timeline(plan("llama-3-70b", MACHINES["4090"], 2048, store="disk", log_structured=False).best)
     bars = [bar for bar in found.bars if bar.end > found.begin and bar.begin < found.end]

@@ -28,7 +28,7 @@ PACKAGES = (
     "oracles.kind",
     "oracles.llm",
     "oracles.page",
-    "oracles.plan",
+    "oracles.llm.plan",
     "oracles.ranking",
     "oracles.rl",
 )

@@ -11,7 +11,7 @@ from oracles import _files as files
 from oracles.options import BadInput, Table, add_options, check_file, option, told, whole
 
 if TYPE_CHECKING:
-    from oracles.plan._machines import Figure, Machine
+    from oracles.llm.plan._machines import Figure, Machine
 
 __all__ = ["add"]
 
@@ -76,8 +76,8 @@ def add(commands: Any) -> None:
 
 
 def _run(given: argparse.Namespace) -> int:
-    from oracles.plan._plan import plan
-    from oracles.plan._text import as_json, lines
+    from oracles.llm.plan._plan import plan
+    from oracles.llm.plan._text import as_json, lines
 
     _check(given)
     shape, machine = _machine(given)
@@ -102,7 +102,7 @@ def _run(given: argparse.Namespace) -> int:
         files.write(given.json, json.dumps(as_json(found), indent=1) + "\n")
     if given.output is not None:
         from oracles.cli._html import html
-        from oracles.plan._page import page_of
+        from oracles.llm.plan._page import page_of
 
         files.write(given.output, html(page_of(found)))
         print(f"{given.output}: {given.output.stat().st_size / 1000:,.0f} kB")
@@ -125,9 +125,9 @@ def _machine(given: argparse.Namespace) -> tuple[Any, Machine]:
     """The shape of the model and the machine that the options name."""
     import torch
 
-    from oracles.plan._machines import LINKS, MACHINES, Figure
-    from oracles.plan._models import shape_of
-    from oracles.plan._quantities import operations
+    from oracles.llm.plan._machines import LINKS, MACHINES, Figure
+    from oracles.llm.plan._models import shape_of
+    from oracles.llm.plan._quantities import operations
 
     name = given.machine or "a100"
     if name not in MACHINES:
@@ -143,8 +143,8 @@ def _machine(given: argparse.Namespace) -> tuple[Any, Machine]:
     figures |= _disk(given)
     shape = shape_of(given.model, None if given.dtype is None else getattr(torch, given.dtype))
     if given.measure:
-        from oracles.plan._measure import measured
-        from oracles.plan._plan import work_of
+        from oracles.llm.plan._measure import measured
+        from oracles.llm.plan._plan import work_of
 
         with told():
             work = work_of(shape, given.tokens, given.length, given.queries, given.micro_batch)
@@ -157,7 +157,7 @@ def _machine(given: argparse.Namespace) -> tuple[Any, Machine]:
 
 
 def _disk(given: argparse.Namespace) -> dict[str, Figure | None]:
-    from oracles.plan._machines import DISKS, Figure
+    from oracles.llm.plan._machines import DISKS, Figure
 
     found: dict[str, Figure | None] = {}
     if given.disk in DISKS:
@@ -171,15 +171,15 @@ def _disk(given: argparse.Namespace) -> dict[str, Figure | None]:
 
 
 def _speed(text: str, flag: str, names: Any) -> Figure:
-    from oracles.plan._machines import Figure
-    from oracles.plan._quantities import speed
+    from oracles.llm.plan._machines import Figure
+    from oracles.llm.plan._quantities import speed
 
     also = f", or {', '.join(names)}" if names else ""
     return Figure(_parsed(speed, text, flag, also), "given")
 
 
 def _size(text: str | None, flag: str) -> int | None:
-    from oracles.plan._quantities import size
+    from oracles.llm.plan._quantities import size
 
     return None if text is None else _parsed(size, text, flag)
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from oracles.llm.plan._pipeline import Span
+from oracles.llm.plan._plan import Plan
+from oracles.llm.plan._quantities import said
+from oracles.llm.plan._sweep import COMPUTE, DISK, DOWN, UP, WRITE
+from oracles.llm.plan._text import FIGURES, command, described, figure_said, limit_said, notes, used, waits_said
+from oracles.llm.plan._ways import Way
 from oracles.page import Bar, Commands, Facts, Page, Part, Section, Table, Timeline
-from oracles.plan._pipeline import Span
-from oracles.plan._plan import Plan
-from oracles.plan._quantities import said
-from oracles.plan._sweep import COMPUTE, DISK, DOWN, UP, WRITE
-from oracles.plan._text import FIGURES, command, described, figure_said, limit_said, notes, used, waits_said
-from oracles.plan._ways import Way
 from oracles.words import span
 
 __all__ = ["page_of", "timeline"]

@@ -9,9 +9,9 @@ from itertools import product
 import torch
 
 from blackbox_zo.streaming._encoding import ENCODINGS
-from oracles.plan._machines import Machine
-from oracles.plan._models import Shape, shape_of
-from oracles.plan._ways import Way, Work, way_of
+from oracles.llm.plan._machines import Machine
+from oracles.llm.plan._models import Shape, shape_of
+from oracles.llm.plan._ways import Way, Work, way_of
 
 __all__ = ["Plan", "plan", "work_of"]
 

@@ -14,20 +14,20 @@ from typing import Any
 
 import psutil
 import torch
+from blackbox_zo.streaming._hollow import emptied
 
 import blackbox_zo as bz
 from blackbox_zo._arrays import Array, write_arrays
 from blackbox_zo.modules._devices import full_precision
 from blackbox_zo.modules._module import KINDS, bits_of
 from blackbox_zo.modules._moves import Moved, Mover
-from blackbox_zo.streaming._hollow import emptied
 from blackbox_zo.streaming._units import Window, windows_of
 from oracles.llm import Completion, LossOracle
+from oracles.llm.plan._machines import Figure, Machine
+from oracles.llm.plan._models import Shape
+from oracles.llm.plan._quantities import said
+from oracles.llm.plan._ways import Work, inside
 from oracles.options import BadInput
-from oracles.plan._machines import Figure, Machine
-from oracles.plan._models import Shape
-from oracles.plan._quantities import said
-from oracles.plan._ways import Work, inside
 
 __all__ = ["Measuring", "measured"]
 

@@ -12,10 +12,10 @@ from blackbox_zo.streaming._encoding import Encoding
 from blackbox_zo.streaming._module import MERGE_EVERY
 from blackbox_zo.streaming._units import Entry
 from oracles.llm._passes import AT_ONCE, CPU_TOKENS, Passes
-from oracles.plan._machines import Machine
-from oracles.plan._models import Shape
-from oracles.plan._quantities import said
-from oracles.plan._sweep import COMPUTE, SLOTS, Step, Sweep
+from oracles.llm.plan._machines import Machine
+from oracles.llm.plan._models import Shape
+from oracles.llm.plan._quantities import said
+from oracles.llm.plan._sweep import COMPUTE, SLOTS, Step, Sweep
 
 __all__ = ["Way", "Work", "activations", "in_memory", "inside", "way_of"]
 

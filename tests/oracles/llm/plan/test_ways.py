@@ -12,11 +12,11 @@ import torch
 
 import blackbox_zo as bz
 from oracles.llm import Completion, LossOracle
-from oracles.plan import MACHINES, Figure, Machine, Way, plan
-from oracles.plan._models import Shape, shape_of
-from oracles.plan._plan import work_of
-from oracles.plan._sweep import COMPUTE, DISK, UP, WRITE
-from oracles.plan._ways import Work, in_memory, way_of
+from oracles.llm.plan import MACHINES, Figure, Machine, Way, plan
+from oracles.llm.plan._models import Shape, shape_of
+from oracles.llm.plan._plan import work_of
+from oracles.llm.plan._sweep import COMPUTE, DISK, UP, WRITE
+from oracles.llm.plan._ways import Work, in_memory, way_of
 from tests.oracles.llm.helpers import gpt2, llama
 
 INFINITE = Figure(1e30, "given")

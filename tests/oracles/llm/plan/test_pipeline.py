@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oracles.plan._pipeline import Span, Task, simulated
+from oracles.llm.plan._pipeline import Span, Task, simulated
 
 LANES = ("disk", "link", "compute")
 

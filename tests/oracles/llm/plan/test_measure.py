@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from oracles.cli.main import main
+from oracles.llm.plan._measure import Measuring, measured
+from oracles.llm.plan._models import shape_of
+from oracles.llm.plan._plan import work_of
+from oracles.llm.plan._ways import way_of
 from oracles.options import BadInput
-from oracles.plan._measure import Measuring, measured
-from oracles.plan._models import shape_of
-from oracles.plan._plan import work_of
-from oracles.plan._ways import way_of
 from tests.oracles.llm.helpers import llama
 
 TYPED = ("plan", "--model", "tiny", "--dtype", "float32", "--tokens", "64", "--length", "32", "--budget", "85KiB")

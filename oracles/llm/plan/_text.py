@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from blackbox_zo.streaming._module import MERGE_EVERY
-from oracles.plan._machines import Figure
-from oracles.plan._plan import Plan
-from oracles.plan._quantities import said, speed_said, tera
-from oracles.plan._ways import Way
+from oracles.llm.plan._machines import Figure
+from oracles.llm.plan._plan import Plan
+from oracles.llm.plan._quantities import said, speed_said, tera
+from oracles.llm.plan._ways import Way
 from oracles.words import span
 
 __all__ = ["FIGURES", "as_json", "command", "described", "figure_said", "kind_of", "limit_said", "lines", "waits_said"]

@@ -11,7 +11,7 @@ import pytest
 from transformers import ViTConfig
 
 from oracles.cli.main import main
-from oracles.plan import MACHINES
+from oracles.llm.plan import MACHINES
 from tests.oracles.llm.helpers import llama
 
 SMALL = ("plan", "--model", "opt-350m", "--tokens", "256", "--device-memory", "1GiB", "--queries", "2")

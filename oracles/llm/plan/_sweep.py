@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 
 from blackbox_zo.streaming._encoding import Encoding
 from blackbox_zo.streaming._units import Entry
-from oracles.plan._machines import Figure, Machine
-from oracles.plan._pipeline import Span, Task, simulated
+from oracles.llm.plan._machines import Figure, Machine
+from oracles.llm.plan._pipeline import Span, Task, simulated
 
 __all__ = ["COMPUTE", "Step", "Sweep"]
 

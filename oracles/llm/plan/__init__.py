@@ -3,12 +3,12 @@
 from typing import TYPE_CHECKING as _TYPE_CHECKING
 
 if _TYPE_CHECKING:
-    from oracles.plan._machines import MACHINES as MACHINES
-    from oracles.plan._machines import Figure as Figure
-    from oracles.plan._machines import Machine as Machine
-    from oracles.plan._plan import Plan as Plan
-    from oracles.plan._plan import plan as plan
-    from oracles.plan._ways import Way as Way
+    from oracles.llm.plan._machines import MACHINES as MACHINES
+    from oracles.llm.plan._machines import Figure as Figure
+    from oracles.llm.plan._machines import Machine as Machine
+    from oracles.llm.plan._plan import Plan as Plan
+    from oracles.llm.plan._plan import plan as plan
+    from oracles.llm.plan._ways import Way as Way
 else:
     from oracles._lazy import lazy as _lazy
 
