@@ -129,7 +129,7 @@ def _way(shape: Shape, this: Machine, work: Work, how: dict[str, Any], moves: in
 
 def zo2(folder: Path, repeats: int, only: str) -> dict[str, Any]:
     """Device memory of OPT on ZO2's card, and the share of the throughput with all weights on it."""
-    found = {}
+    found: dict[str, Any] = {}
     for size, published in ZO2.items():
         card = MACHINES["a100"].but(device_memory=Figure(published * 1e9, "published"))
         shape = shape_of(f"opt-{size}", None)
