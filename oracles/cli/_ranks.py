@@ -1,0 +1,83 @@
+"""The command line under `torchrun`: which commands run there, and what each process does."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from oracles.kind import Kind
+from oracles.options import BadInput
+
+__all__ = ["others_silent", "perform_across", "prepare", "rank_of", "said"]
+
+
+def rank_of() -> int | None:
+    """The number of this process among several that `torchrun` has started; None if it is the only one."""
+    size, rank = os.environ.get("WORLD_SIZE", ""), os.environ.get("RANK", "")
+    return int(rank) if size.isdecimal() and int(size) > 1 and rank.isdecimal() else None
+
+
+@contextlib.contextmanager
+def others_silent() -> Iterator[None]:
+    """Inside this block only rank 0 prints."""
+    if rank_of() in (None, 0):
+        yield
+        return
+    with (
+        Path(os.devnull).open("w") as nowhere,
+        contextlib.redirect_stdout(nowhere),
+        contextlib.redirect_stderr(nowhere),
+    ):
+        yield
+
+
+def perform_across(given: argparse.Namespace, verb: str, kinds: Sequence[Kind]) -> int:
+    """Run a command in this process and the others of `torchrun`, if there are any.
+
+    Args:
+        given: The parsed command.
+        verb: Its name.
+        kinds: The known kinds of runs.
+
+    Raises:
+        BadInput: It is not a command for several processes.
+        RankError: Another rank differs, has stopped or has died.
+    """
+    if rank_of() is None:
+        return int(given.command(given))
+    shared = [kind.name for kind in kinds if kind.shared]
+    if verb not in (*shared, "resume"):
+        raise BadInput(
+            f"`{verb}` is for one process, but torchrun has started {os.environ['WORLD_SIZE']}, each of which would do "
+            f"the same. Type it without torchrun (only {', '.join(shared)} and resume share their work among "
+            "processes)."
+        )
+    from blackbox_zo.ranks import Ranks
+
+    with others_silent(), Ranks() as ranks:
+        given.ranks = ranks
+        code = int(given.command(given))
+        ranks.leave(code)
+    return code
+
+
+def prepare(given: argparse.Namespace) -> None:
+    """What this process is to do of a run: rank 0 alone shows, keeps and saves; the others continue from a copy."""
+    ranks = given.ranks
+    if ranks is None:
+        return
+    if given.header is None:  # else `resume` has asked for it
+        given.journal = ranks.journal(given.journal)
+    if not ranks.first:
+        given.quiet, given.report, given.save, given.snapshot_every = True, None, None, 0
+
+
+def said(error: BaseException) -> str:
+    """An error as this process prints it; empty if rank 0 says it."""
+    rank = rank_of()
+    if rank is None or rank == 0:
+        return f"blackbox-zo: {error}"
+    return "" if getattr(error, "elsewhere", False) else f"blackbox-zo: rank {rank}: {error}"
