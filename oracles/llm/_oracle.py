@@ -211,7 +211,8 @@ class LossOracle(Oracle):
     def _answers(self, displacements: Displacements, batch: Any) -> Answers:
         with eagerly():
             owned = self._owned(batch)
-            found = self._on_rows(displacements, batch, owned, self._rows(displacements, owned))
+            rows, compared = self._rows(displacements, owned), self._compares(displacements)
+            found = self._on_rows(displacements, batch, owned, rows, compared)
             if np.isfinite(found.values).all():
                 self.reached.check(displacements)
             self._check_flat(displacements, found.values, batch, owned)
@@ -229,12 +230,12 @@ class LossOracle(Oracle):
             rows_first = self._why_scratch(every, owned) is None
             parts = divide(units_of(rows, shares), m, ranks.size, rows_first=rows_first, whole=bool(owned.mixes))
             mine = parts[ranks.rank]
-            compared = shares and bool((every.queries.scale == 0.0).any())
+            compared = self._compares(every)
             sent = np.zeros(max(len(part.queries) for part in parts) + compared)
             notes: dict[str, Any] = {}
             if len(mine.queries):
                 seen = rows[mine.queries][:, mine.columns]
-                own = self._portion(proposal, mine.queries, batch, owned, seen)
+                own = self._portion(proposal, mine.queries, batch, owned, seen, compared)
                 sent[: len(mine.queries)] = own.sums
                 if compared:
                     sent[-1] = own.at_x
@@ -252,14 +253,16 @@ class LossOracle(Oracle):
             self._check_flat(every, values, batch, owned)
         return Answers(values, lambda i: why.get(str(i), NOT_FINITE))
 
-    def _portion(self, proposal: Proposal, which: Ints, batch: Any, owned: Owned, rows: torch.Tensor) -> Answers:
+    def _portion(
+        self, proposal: Proposal, which: Ints, batch: Any, owned: Owned, rows: torch.Tensor, compared: bool
+    ) -> Answers:
         """What some queries lose on some rows, shape (queries, rows); nothing else of the batch is looked at."""
         displacements = self._displacements(proposal, which)
         some = torch.unique(rows)
         if len(some) < owned.size:
             batch = take_rows(batch, some, owned.size, lambda t: t, owned.shared)
             owned, rows = owned._replace(size=len(some)), torch.searchsorted(some, rows.contiguous())
-        found = self._on_rows(displacements, batch, owned, rows)
+        found = self._on_rows(displacements, batch, owned, rows, compared)
         if np.isfinite(found.values).all():
             self.reached.check(displacements)
         return found
@@ -280,15 +283,21 @@ class LossOracle(Oracle):
         known = hasattr(self.loss, "prepare")  # of a `Reward`, which has given each row its own
         return Owned(len(batch["input_ids"])) if known else self.ownership.of(batch)
 
-    def _on_rows(self, displacements: Displacements, batch: Any, owned: Owned, rows: torch.Tensor) -> Answers:
-        """The mean loss of the rows (n, m) that each query sees."""
+    def _on_rows(
+        self, displacements: Displacements, batch: Any, owned: Owned, rows: torch.Tensor, compared: bool
+    ) -> Answers:
+        """The mean loss of the rows (n, m) that each query sees, `compared` with the loss at x or not."""
         searched = {key: hit.block.name for key, hit in displacements.of.items()}
         features, moving = None, self._moving(displacements.module)
         if self.features is not None and not owned.mixes:
             features = self.features.of(searched, batch, moving, self.passes, owned)
         if self.prompts is not None:
             batch = self.prompts.add(searched, moving, batch, self.passes)
-        return self._means(displacements, batch, owned, features, rows)
+        return self._means(displacements, batch, owned, features, rows, compared)
+
+    def _compares(self, displacements: Displacements) -> bool:
+        """Whether queries on different shares are compared with one at x, which sees all of them."""
+        return self.directions_per == "example" and bool((displacements.queries.scale == 0.0).any())
 
     def _check_flat(self, displacements: Displacements, means: Floats, batch: Any, owned: Owned) -> None:
         """Say if the loss is flat, and end the run if it is so everywhere."""
@@ -369,7 +378,13 @@ class LossOracle(Oracle):
         return rows
 
     def _means(
-        self, displacements: Displacements, batch: Any, owned: Owned, features: Features | None, rows: torch.Tensor
+        self,
+        displacements: Displacements,
+        batch: Any,
+        owned: Owned,
+        features: Features | None,
+        rows: torch.Tensor,
+        compared: bool,
     ) -> Answers:
         """The mean loss at each query, by the sweep in use; "auto" falls back on scratch at any trouble."""
         m = rows.shape[1]
@@ -379,11 +394,10 @@ class LossOracle(Oracle):
             over_queries = getattr(self.loss, "over_queries", None)  # of a `Reward`
             means: Floats = losses.mean(axis=1) if over_queries is None else over_queries(losses, rows, batch)
             sums, at = losses.sum(axis=1) if over_queries is None else means * m, 0.0
-            at_x = displacements.queries.scale == 0.0
-            if self.directions_per == "example" and at_x.any():  # one-sided differences, each on its own share
+            if compared:  # one-sided differences, each on its own share
                 every = rows.new_tensor(range(owned.size))[None]
                 each = self._losses(self._scratch, None, batch, every, features, owned)[0]
-                beyond = np.where(at_x, 0.0, means - each[rows.numpy()].mean(axis=1))
+                beyond = np.where(displacements.queries.scale == 0.0, 0.0, means - each[rows.numpy()].mean(axis=1))
                 means, sums, at = beyond + each.mean(), beyond * m, float(each.sum())
 
             def why(i: int) -> str:
