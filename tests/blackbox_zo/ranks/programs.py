@@ -17,7 +17,9 @@ import blackbox_zo as bz
 
 def bowl(x: Any) -> float:
     """Which fails on one side."""
-    return float(x @ x) if x[0] < 1.0 else float("nan")
+    if x[0] >= 1.0:
+        raise ValueError(f"{x[0]} is too far")
+    return float(x @ x)
 
 
 def search(ranks: bz.Ranks, path: Path | None, pairs: int = 1, seed: int = 0, rate: float = 0.05) -> bz.Search:
@@ -27,7 +29,7 @@ def search(ranks: bz.Ranks, path: Path | None, pairs: int = 1, seed: int = 0, ra
 def same(folder: str, size: str, steps: str) -> None:
     """Two runs: of plain values of which some fail, and of means with standard errors."""
     with bz.Ranks(check_every=5) as ranks:
-        for name, oracle in (("plain", bz.FunctionOracle(bowl)), ("means", bz.Repeat(bz.FunctionOracle(noisy()), 2))):
+        for name, oracle in (("plain", bz.FunctionOracle(bowl, on_error="skip")), ("means", bz.Repeat(bz.FunctionOracle(noisy()), 2))):
             at = Path(folder, f"{name}-{size}.jsonl")
             with search(ranks, at, pairs=3) as s:
                 for _ in s.run(bz.AcrossRanks(oracle, ranks), steps=int(steps)):
@@ -78,7 +80,7 @@ def differ(what: str) -> None:
         more |= {"rate": 0.06} if what == "rate" and odd else {}
         s = search(ranks, None, **more)
         steps = 3 if what == "steps" and odd else 10
-        for report in s.run(bz.AcrossRanks(bz.FunctionOracle(bowl), ranks), steps=steps):
+        for report in s.run(bz.AcrossRanks(bz.FunctionOracle(lambda x: float(x @ x)), ranks), steps=steps):
             if what == "x" and odd and report.step == 5:
                 s.variable.load({"z": s.variable.state()["z"] * (1 + 1e-12)}, s.variable.version)
             if what == "last" and odd and report.step == 9:
