@@ -50,11 +50,13 @@ def perform_across(given: argparse.Namespace, verb: str, kinds: Sequence[Kind]) 
         return int(given.command(given))
     shared = [kind.name for kind in kinds if kind.shared]
     if verb not in (*shared, "resume"):
-        raise BadInput(
+        refused = BadInput(
             f"`{verb}` is for one process, but torchrun has started {os.environ['WORLD_SIZE']}, each of which would do "
             f"the same. Type it without torchrun (only {', '.join(shared)} and resume share their work among "
             "processes)."
         )
+        refused.elsewhere = rank_of() != 0  # type: ignore[attr-defined]
+        raise refused
     from blackbox_zo.ranks import Ranks
 
     with others_silent(), Ranks() as ranks:
