@@ -66,8 +66,11 @@ def main() -> None:
             queries = 2 * (1 if name == "two ranks" else len(processes))
             rates[name].append(queries / max(answer["seconds"] for answer in found))
             said[name] = found[0]
+    for process in every:  # ranks leave together
+        assert process.stdin is not None
+        process.stdin.close()
     for process in every:
-        process.communicate(timeout=60)
+        process.wait(timeout=120)
     medians = {name: statistics.median(values) for name, values in rates.items()}
     gains = {
         name: statistics.median(b / a for a, b in zip(rates["one"], rates[name], strict=True))
