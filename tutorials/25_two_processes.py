@@ -40,7 +40,9 @@ def tune(journal):
         search.close()
         if ranks.first:  # rank 0 alone keeps the journal, and speaks
             sent = (ranks.traffic.sent - before.sent) / (STEPS - 1)
-            print(f"{ranks.size} ranks: loss {reports[0].value:.3f} before, {reports[-1].value:.3f} after {STEPS} steps")
+            print(
+                f"{ranks.size} ranks: loss {reports[0].value:.3f} before, {reports[-1].value:.3f} after {STEPS} steps"
+            )
             print(f"  each sent {sent:.0f} bytes a step, for {sum(p.numel() for p in model.parameters())} weights")
 
 

@@ -16,12 +16,12 @@ from blackbox_zo.errors import OracleError
 from blackbox_zo.feedback import Feedback, Values
 from blackbox_zo.modules import Module
 from blackbox_zo.modules._displaced import Displacements
-from blackbox_zo.modules._stacking import Unstackable, take_rows
+from blackbox_zo.modules._stacking import Unstackable
 from blackbox_zo.oracle import Oracle
 from blackbox_zo.proposal import Proposal
 from blackbox_zo.ranks import Ranks
 from oracles.llm._batches import NOTHING_SCORED, scores_something
-from oracles.llm._divided import added, digest, divide, units_of
+from oracles.llm._divided import NOT_FINITE, Answers, Together
 from oracles.llm._eager import eagerly, uncompiled
 from oracles.llm._features import Features
 from oracles.llm._loader import as_batches
@@ -38,8 +38,6 @@ __all__ = ["Batches", "Loss", "LossOracle", "nine_digits"]
 Loss: TypeAlias = Callable[[torch.nn.Module, Any], torch.Tensor]
 Batches: TypeAlias = Sequence[Any] | Callable[[int], Any] | DataLoader[Any]
 
-NOT_FINITE = "the loss is NaN or infinite; use a smaller learning rate or radius, or fp32"
-
 
 class Chosen(NamedTuple):
     """What a `LossOracle` learns: the sweep in use, the parameters it was tried with, and why it fell back."""
@@ -47,22 +45,6 @@ class Chosen(NamedTuple):
     sweep: Any
     tried: tuple[str, ...]
     reason: str = ""
-
-
-class Answers(NamedTuple):
-    """What the queries gave.
-
-    Attributes:
-        values: The value of each query, shape (n,).
-        why: Why a query has failed.
-        sums: The sum of what each has lost on its rows; where shares are compared with x, beyond what x loses there.
-        at_x: The sum of what x loses on all rows, where shares are compared with it; else 0.
-    """
-
-    values: Floats
-    why: Callable[[int], str]
-    sums: Floats = np.empty(0)
-    at_x: float = 0.0
 
 
 class LossOracle(Oracle):
@@ -185,7 +167,7 @@ class LossOracle(Oracle):
         if self.ranks is None:
             values, why, *_ = self._answers(displacements, batch)
         else:
-            values, why, *_ = self._together(self.ranks, proposal, displacements, batch)
+            values, why, *_ = Together(self, self.ranks)(proposal, displacements, batch)
         if self._tried != tried or self.sweep != sweep:
             found = {"tried": sorted(self._tried - tried), "sweep": self.sweep, "reason": self.reason}
             proposal.learn(self, int(proposal.ids[0]), found)
@@ -217,67 +199,6 @@ class LossOracle(Oracle):
                 self.reached.check(displacements)
             self._check_flat(displacements, found.values, batch, owned)
         return found
-
-    def _together(self, ranks: Ranks, proposal: Proposal, every: Displacements, batch: Any) -> Answers:
-        """The same as `_answers`, from portions that the ranks have evaluated."""
-        with eagerly():
-            owned, before = self._owned(batch), (set(self._tried), self.sweep)
-            rows = self._rows(every, owned)
-            n, m = rows.shape
-            if owned.mixes and n < ranks.size:
-                raise ValueError(f"{owned.mixes} So {ranks.size} ranks cannot share {n} queries; use at most {n}.")
-            shares = self.directions_per == "example"
-            rows_first = self._why_scratch(every, owned) is None
-            parts = divide(units_of(rows, shares), m, ranks.size, rows_first=rows_first, whole=bool(owned.mixes))
-            mine = parts[ranks.rank]
-            compared = self._compares(every)
-            sent = np.zeros(max(len(part.queries) for part in parts) + compared)
-            notes: dict[str, Any] = {}
-            if len(mine.queries):
-                seen = rows[mine.queries][:, mine.columns]
-                own = self._portion(proposal, mine.queries, batch, owned, seen, compared)
-                sent[: len(mine.queries)] = own.sums
-                if compared:
-                    sent[-1] = own.at_x
-                bad = np.flatnonzero(~np.isfinite(own.sums)).tolist()
-                if bad:
-                    notes["why"] = {int(mine.queries[i]): own.why(i) for i in bad}
-                self.forwards += rows.numel() - seen.numel()  # those of the other ranks
-            if (self._tried, self.sweep) != before:
-                notes["chosen"] = [sorted(self._tried), self.sweep, self.reason]
-            found, said = ranks.gather(proposal, sent, notes or None, lambda: {"batch of the step": digest(batch)})
-            why = self._learn_of_others(said or [])
-            values = added(found, parts, n) / m
-            if compared:
-                values += found[:, -1].sum() / owned.size
-            self._check_flat(every, values, batch, owned)
-        return Answers(values, lambda i: why.get(str(i), NOT_FINITE))
-
-    def _portion(
-        self, proposal: Proposal, which: Ints, batch: Any, owned: Owned, rows: torch.Tensor, compared: bool
-    ) -> Answers:
-        """What some queries lose on some rows, shape (queries, rows); nothing else of the batch is looked at."""
-        displacements = self._displacements(proposal, which)
-        some = torch.unique(rows)
-        if len(some) < owned.size:
-            batch = take_rows(batch, some, owned.size, lambda t: t, owned.shared)
-            owned, rows = owned._replace(size=len(some)), torch.searchsorted(some, rows.contiguous())
-        found = self._on_rows(displacements, batch, owned, rows, compared)
-        if np.isfinite(found.values).all():
-            self.reached.check(displacements)
-        return found
-
-    def _learn_of_others(self, said: list[Any]) -> dict[str, str]:
-        """Take over what other ranks have found out of the sweeps; why queries have failed, by their positions."""
-        why: dict[str, str] = {}
-        for notes in said:
-            why |= (notes or {}).get("why", {})
-            if "chosen" in (notes or {}):
-                tried, sweep, reason = notes["chosen"]
-                self._tried |= set(tried)
-                if self.sweep != sweep == "scratch":
-                    self.sweep, self.reason = sweep, reason
-        return why
 
     def _owned(self, batch: Any) -> Owned:
         known = hasattr(self.loss, "prepare")  # of a `Reward`, which has given each row its own

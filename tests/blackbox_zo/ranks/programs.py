@@ -29,14 +29,17 @@ def search(ranks: bz.Ranks, path: Path | None, pairs: int = 1, seed: int = 0, ra
 def same(folder: str, size: str, steps: str) -> None:
     """Two runs: of plain values of which some fail, and of means with standard errors."""
     with bz.Ranks(check_every=5) as ranks:
-        for name, oracle in (("plain", bz.FunctionOracle(bowl, on_error="skip")), ("means", bz.Repeat(bz.FunctionOracle(noisy()), 2))):
+        for name, oracle in (
+            ("plain", bz.FunctionOracle(bowl, on_error="skip")),
+            ("means", bz.Repeat(bz.FunctionOracle(noisy()), 2)),
+        ):
             at = Path(folder, f"{name}-{size}.jsonl")
             with search(ranks, at, pairs=3) as s:
                 for _ in s.run(bz.AcrossRanks(oracle, ranks), steps=int(steps)):
                     pass
 
 
-class noisy:  # noqa: N801 - called as a function is
+class noisy:
     """Another value for a point each time, the same whoever asks."""
 
     def __init__(self) -> None:
@@ -49,8 +52,9 @@ class noisy:  # noqa: N801 - called as a function is
 
 def wire() -> None:
     """What a step hands to collectives, and gets from them: counted where they are called."""
-    import torch.distributed as dist
+    import torch.distributed
 
+    dist: Any = torch.distributed
     with bz.Ranks() as ranks:
         counted, own = {"sent": 0, "received": 0}, dist.all_gather
 

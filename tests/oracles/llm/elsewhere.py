@@ -8,9 +8,9 @@ import sys
 if __name__ == "__main__":
     where, *words = sys.argv[1:]
     if where == "version":
-        import blackbox_zo.ranks._ranks
+        from blackbox_zo.ranks import _ranks
 
-        blackbox_zo.ranks._ranks.__version__ = "99.0"
+        vars(_ranks)["__version__"] = "99.0"
     else:
         os.chdir(where)
     from oracles.cli.main import main
