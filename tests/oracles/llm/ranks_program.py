@@ -51,7 +51,7 @@ CASES = {
     "pair, rows": Case(RV(1e-2, 1, "lowrank"), True, {"micro_batch": 6}),
     "pair, rows, any pass": Case(RV(1e-2, 1, "lowrank"), False, {}),
     "several": Case(RV(1e-2, 3, "lowrank", "forward"), False, {}),
-    "a direction an example": Case(RV(1e-2, 12, "lowrank"), True, {"directions_per": "example", "micro_batch": 4}),
+    "a direction an example": Case(RV(1e-2, 12, "lowrank"), True, {"directions_per": "example", "micro_batch": 6}),
     "forward, an example": Case(RV(1e-2, 6, "lowrank", "forward"), False, {"directions_per": "example"}),
     "groups": Case(RV(1e-2, 8, "lowrank", "relative", group=2), False, {"directions_per": "example"}),
     "mixes": Case(RV(1e-2, 2), True, {"sweep": "scratch"}, mixed),

@@ -87,7 +87,7 @@ def test_ranks_answer_as_one_process_does(size: int, alone: dict[str, dict[str, 
 def test_a_loss_that_mixes_rows_has_no_more_ranks_than_queries(tmp_path: Path) -> None:
     """Said on all ranks, by name."""
     for said in run(*([["tests.oracles.llm.ranks_program", "too many"]] * 4), cwd=tmp_path):
-        assert said.code == 1 and "So 4 ranks cannot share 2 queries; use at most 2 ranks." in said.err
+        assert said.code == 1 and "So 4 ranks cannot share 2 queries; use at most 2." in said.err
 
 
 def test_what_compares_all_queries_is_refused() -> None:
