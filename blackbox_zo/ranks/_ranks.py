@@ -229,8 +229,8 @@ class Ranks:
         who, (code, text, _) = next((r, said) for r, said in enumerate(found) if said[0] is not None)
         if text:
             raise self._known(
-                f"Rank {who} has stopped: {text} A journal has every answer so far; continue from it with any number "
-                "of ranks."
+                f"Rank {who} has stopped: {text} If the run has a journal, this has every answer so far; continue "
+                "from it with any number of ranks."
             )
         if code >= _INTERRUPTED:
             raise KeyboardInterrupt

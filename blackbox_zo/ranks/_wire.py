@@ -161,8 +161,8 @@ class Wire:
             where = ", ".join(sorted({self.host(r) for r in away}))
             who = f"The connection to {_ranks(away)} on {where} is lost" if away else "Another rank has left"
         lost = RankError(
-            f"{who}, so the run ends here (rank {self.rank} of {self.size}, {type(error).__name__}). A journal has "
-            "every answer so far; continue from it with any number of ranks."
+            f"{who}, so the run of all {self.size} ends here. If it has a journal, this has every answer so far; "
+            "continue from it with any number of ranks."
         )
         lost.elsewhere = self.rank > 0 and bool(dead) and 0 not in dead
         raise lost from error

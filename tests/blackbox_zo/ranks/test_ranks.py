@@ -88,7 +88,7 @@ def test_a_killed_rank_ends_the_others_and_the_run_goes_on_with_fewer(tmp_path: 
         assert time.monotonic() - begun < 20
     assert [said.code for said in found] == [1, 1, -signal.SIGKILL, 1]
     for said in (found[0], found[1], found[3]):
-        assert "RankError: Rank 2 has died, so the run ends here" in said.err
+        assert "RankError: Rank 2 has died, so the run of all 4 ends here" in said.err
         assert "continue from it with any number of ranks" in said.err
     asked = (tmp_path / "run.jsonl").read_bytes().count(b"\n") - 1
     fine(ranks(2, "slow", tmp_path / "run.jsonl", 10, cwd=tmp_path))

@@ -115,7 +115,7 @@ def test_a_killed_rank_ends_the_run_which_goes_on_with_fewer(size: int, which: i
     found = killed(here, size, which, signal.SIGKILL)
     assert [said.code for said in found] == [2 if rank != which else -signal.SIGKILL for rank in range(size)]
     said = "".join(said.err for said in found if "has died" in said.err)
-    assert f"Rank {which} has died, so the run ends here" in said
+    assert f"Rank {which} has died, so the run of all {size} ends here" in said
     assert said.count("has died") == 1 or which == 0
     steps = str(lines(here / "run.jsonl")[-1]["step"] + 5)
     if size == 4:
