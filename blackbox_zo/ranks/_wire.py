@@ -17,7 +17,7 @@ import torch.distributed as dist
 
 from blackbox_zo.errors import RankError
 
-__all__ = ["Traffic", "Wire", "under_torchrun"]
+__all__ = ["Traffic", "Wire"]
 
 Numbers = np.ndarray[Any, Any]
 
@@ -46,12 +46,6 @@ class Traffic(NamedTuple):
     calls: int = 0
     sent: int = 0
     received: int = 0
-
-
-def under_torchrun() -> bool:
-    """Whether this process is one of several that `torchrun` (or anything that sets its variables) has started."""
-    size = os.environ.get("WORLD_SIZE", "1")
-    return "RANK" in os.environ and size.isdecimal() and int(size) > 1
 
 
 class Wire:
@@ -83,11 +77,6 @@ class Wire:
     def host(self, rank: int) -> str:
         """The machine of a rank."""
         return self._peers[rank][0].partition(" ")[0]
-
-    @property
-    def alone_on_host(self) -> bool:
-        """Whether no rank with a lower number is on this machine."""
-        return all(place != self._peers[self.rank][0] for place, _ in self._peers[: self.rank])
 
     def numbers(self, mine: Numbers) -> Numbers:
         """The numbers of all ranks, shape (ranks, m): the same bits on each.

@@ -11,7 +11,7 @@ from pathlib import Path
 from oracles.kind import Kind
 from oracles.options import BadInput
 
-__all__ = ["others_silent", "perform_across", "prepare", "rank_of", "said"]
+__all__ = ["perform_across", "prepare", "said", "silent_unless", "speaks_here"]
 
 
 def rank_of() -> int | None:
@@ -20,10 +20,15 @@ def rank_of() -> int | None:
     return int(rank) if size.isdecimal() and int(size) > 1 and rank.isdecimal() else None
 
 
+def speaks_here() -> bool:
+    """Whether this process says what all of its machine would: its first one."""
+    return rank_of() is None or os.environ.get("LOCAL_RANK", "0") == "0"
+
+
 @contextlib.contextmanager
-def others_silent() -> Iterator[None]:
-    """Inside this block only rank 0 prints."""
-    if rank_of() in (None, 0):
+def silent_unless(speaks: bool) -> Iterator[None]:
+    """Inside this block nothing is printed, unless this process `speaks`."""
+    if speaks:
         yield
         return
     with (
@@ -55,11 +60,11 @@ def perform_across(given: argparse.Namespace, verb: str, kinds: Sequence[Kind]) 
             f"the same. Type it without torchrun (only {', '.join(shared)} and resume share their work among "
             "processes)."
         )
-        refused.elsewhere = rank_of() != 0  # type: ignore[attr-defined]
+        refused.elsewhere = not speaks_here()  # type: ignore[attr-defined]
         raise refused
     from blackbox_zo.ranks import Ranks
 
-    with others_silent(), Ranks() as ranks:
+    with silent_unless(rank_of() == 0), Ranks() as ranks:
         given.ranks = ranks
         code = int(given.command(given))
         ranks.leave(code)

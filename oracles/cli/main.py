@@ -12,7 +12,7 @@ from blackbox_zo import __version__
 from blackbox_zo.errors import JournalError, MeasureError, OracleError
 from oracles.cli import answers, bench, export, report, resume, watch
 from oracles.cli._perform import add_run
-from oracles.cli._ranks import others_silent, perform_across, said
+from oracles.cli._ranks import perform_across, said, silent_unless, speaks_here
 from oracles.cli.kinds import KINDS
 from oracles.kind import Kind
 from oracles.options import BadInput
@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None, kinds: Sequence[Kind] = KINDS) 
     for ranking in (kind for kind in kinds if kind.name == "rank"):
         studies.add(commands, ranking, parsers[ranking.name])
     typed = sys.argv[1:] if arguments is None else list(arguments)
-    with others_silent():
+    with silent_unless(speaks_here()):
         given = parser.parse_args(typed, argparse.Namespace(typed=typed[1:]))
     format_before, warnings.formatwarning = warnings.formatwarning, _plain
     try:

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import time
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +119,18 @@ def leaves_inside() -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         ranks.exchange("once", 1)
         ranks.exchange("twice", 1)
+
+
+def waits_for(patience: str) -> None:
+    """Rank 0 is busy for two seconds, as with a validation of its own."""
+    from blackbox_zo.ranks import _wire
+
+    if patience != "own":
+        vars(_wire)["PATIENCE"] = timedelta(seconds=float(patience))
+    with bz.Ranks() as ranks:
+        if ranks.first:
+            time.sleep(2)
+        ranks.exchange("once", 1)
 
 
 def limited() -> None:

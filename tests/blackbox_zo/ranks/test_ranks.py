@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import time
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import blackbox_zo as bz
+from blackbox_zo.ranks._wire import PATIENCE
 from tests.ranks import Said, done, launched, run
 
 PROGRAM = "tests.blackbox_zo.ranks.programs"
@@ -66,8 +69,6 @@ def test_sixteen_bytes_a_step(size: int, tmp_path: Path) -> None:
 )
 def test_a_rank_that_differs_or_leaves_ends_the_run_by_name(what: str, said: str, tmp_path: Path) -> None:
     """On all ranks, at that step or the next comparison."""
-    import re
-
     first, second = ranks(2, "differ", what, cwd=tmp_path)
     if what in ("steps", "stops"):  # the run of the others ends as if a callback had asked for it
         assert (first.code, second.code) == (0, 0)
@@ -102,6 +103,13 @@ def test_who_waits_hears_of_a_death_at_once(tmp_path: Path) -> None:
     first, second = ranks(2, "leaves_inside", cwd=tmp_path)
     assert second.code == -signal.SIGKILL and "Rank 1 has died" in first.err
     assert time.monotonic() - begun < 60
+
+
+def test_who_waits_is_patient(tmp_path: Path) -> None:
+    """A rank may be busy alone for as long as it likes: what limits the wait of the others is days."""
+    fine(ranks(2, "waits_for", "own", cwd=tmp_path))
+    assert [said.code for said in ranks(2, "waits_for", 0.5, cwd=tmp_path)] == [1, 1]
+    assert PATIENCE > timedelta(days=30)
 
 
 def test_the_time_limit_is_that_of_rank_0(tmp_path: Path) -> None:
