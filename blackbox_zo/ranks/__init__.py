@@ -2,5 +2,5 @@
 
 from blackbox_zo.ranks._across import AcrossRanks as AcrossRanks
 from blackbox_zo.ranks._ranks import Ranks as Ranks
-from blackbox_zo.ranks._ranks import versions as versions
 from blackbox_zo.ranks._wire import Traffic as Traffic
+from blackbox_zo.ranks._words import versions as versions

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
@@ -16,13 +15,13 @@ import numpy as np
 
 from blackbox_zo._checks import check_at_least
 from blackbox_zo._typing import Floats, Ints
-from blackbox_zo._version import __version__
 from blackbox_zo.errors import RankError, StopRun
 from blackbox_zo.proposal import Proposal
 from blackbox_zo.ranks._wire import Traffic, Wire
+from blackbox_zo.ranks._words import asked_in, digests_of, flags_of, message, spelt, versions
 from blackbox_zo.variables import Variable
 
-__all__ = ["Ranks", "versions"]
+__all__ = ["Ranks"]
 
 _LEFT, _NOTES, _LATE = 1, 2, 4
 """Bits of a control word: this rank leaves; it adds notes; its time is up."""
@@ -117,7 +116,7 @@ class Ranks:
         if self._met == 0:
             self.agree({**versions(), "x": variable.fingerprint()})
         self._met += 1
-        asked = _asked(proposal, len(values))
+        asked = asked_in(proposal, len(values))
         if check:
             asked |= {"x": variable.digest(), **({} if about is None else about())}
         words = self._meet(_NOTES * (notes is not None), asked, *values[:1])
@@ -125,7 +124,7 @@ class Ranks:
         if len(values) > 1:
             found = np.concatenate([found, self._wire.numbers(np.asarray(values[1:], dtype=np.float64))], axis=1)
         self._trail.update(np.ascontiguousarray(found).tobytes())
-        said = _flags(words)
+        said = flags_of(words)
         return found, self._wire.things(notes) if any(flags & _NOTES for flags in said) else None
 
     def exchange(self, what: str, thing: Any) -> list[Any]:
@@ -160,7 +159,7 @@ class Ranks:
             differs = [n for n in {**found[0], **theirs} if found[0].get(n) != theirs.get(n)]
             if differs:
                 said = "; ".join(
-                    f"{names.get(n, n)}: {_spelt(theirs.get(n))} instead of {_spelt(found[0].get(n))}" for n in differs
+                    f"{names.get(n, n)}: {spelt(theirs.get(n))} instead of {spelt(found[0].get(n))}" for n in differs
                 )
                 assert self._wire is not None
                 where = f" ({self._wire.host(rank)})" if self._wire.host(rank) != self._wire.host(0) else ""
@@ -175,11 +174,11 @@ class Ranks:
         items = {**items, "answers so far": self._trail.hexdigest()}
         if self.first and time.monotonic() >= self._deadline:
             flags |= _LATE
-        words: Ints = self._wire.numbers(_message(flags, items, value))
-        said = _flags(words)
+        words: Ints = self._wire.numbers(message(flags, items, value))
+        said = flags_of(words)
         if any(flags & _LEFT for flags in said):
             self._end(None)
-        if len(set(_digests(words))) > 1:
+        if len(set(digests_of(words))) > 1:
             last = {} if self._variable is None else {"x": self._variable.digest()}
             self._compare(self._wire.things({**items, **last}), {})
             raise RankError("The ranks differ, and no longer do when they are compared.")
@@ -204,7 +203,7 @@ class Ranks:
         if wire.inside:  # interrupted where nothing can be said any more
             wire.close()
             return
-        wire.numbers(_message(_LEFT, {}))
+        wire.numbers(message(_LEFT, {}))
         self._end((code, text))
 
     def _end(self, mine: tuple[int, str] | None) -> None:
@@ -307,52 +306,8 @@ class Ranks:
         return folder / names[0]
 
 
-def versions() -> dict[str, str]:
-    """The versions of this package and of those loaded that decide numbers."""
-    found = {"blackbox_zo": __version__, "numpy": np.__version__}
-    for name in ("torch", "transformers", "peft"):
-        if name in sys.modules:
-            found[name] = str(sys.modules[name].__version__)
-    return {f"version of {name}": version for name, version in found.items()}
-
-
 def _newest(journal: Path) -> list[Path]:
     """The newest snapshot beside a journal, if there is one."""
     found = [p for p in journal.parent.iterdir() if p.name.startswith(f"{journal.name}.snapshot-")]
     moves = {int(n): p for p in found if (n := p.name.rpartition("-")[2].partition(".")[0]).isdecimal()}
     return [moves[max(moves)]] if moves else []
-
-
-def _asked(proposal: Proposal, m: int) -> dict[str, Any]:
-    """What must be the same in a step."""
-    queries, key = proposal.queries, getattr(proposal.queries.directions, "key", None)
-    h = hashlib.blake2b(digest_size=8)
-    for array in (proposal.ids, queries.index):
-        h.update(np.ascontiguousarray(array, dtype=np.int64).tobytes())
-    h.update(np.ascontiguousarray(queries.scale, dtype=np.float64).tobytes())
-    h.update(f"{type(queries.directions).__name__}{queries.directions.k}{key}".encode())
-    return {
-        "place in the run": f"step {proposal.step}",
-        "number of moves": proposal.variable.version,
-        "queries of the step": h.hexdigest(),
-        "numbers to tell": m,
-    }
-
-
-def _message(flags: int, items: Mapping[str, Any], value: float = 0.0) -> Ints:
-    """A control word of 8 bits of flags and a digest in 56, and the bits of a value."""
-    digest = hashlib.blake2b(json.dumps(items).encode(), digest_size=7).digest() if items else bytes(7)
-    return np.frombuffer(bytes([flags]) + digest + np.float64(value).tobytes(), dtype=np.int64).copy()
-
-
-def _flags(words: Ints) -> list[int]:
-    return [row.tobytes()[0] for row in words]
-
-
-def _digests(words: Ints) -> list[bytes]:
-    return [row.tobytes()[1:8] for row in words]
-
-
-def _spelt(value: Any) -> str:
-    text = value if isinstance(value, str) else json.dumps(value)
-    return text if len(text) <= 120 else f"{text[:117]}..."

@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from blackbox_zo.errors import StopRun
 from oracles.kind import Kind
 from oracles.options import BadInput
 
@@ -66,7 +67,10 @@ def perform_across(given: argparse.Namespace, verb: str, kinds: Sequence[Kind]) 
 
     with silent_unless(rank_of() == 0), Ranks() as ranks:
         given.ranks = ranks
-        code = int(given.command(given))
+        try:
+            code = int(given.command(given))
+        except StopRun:  # another rank has ended the run before it began
+            code = 2
         ranks.leave(code)
     return code
 

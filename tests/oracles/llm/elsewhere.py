@@ -8,9 +8,9 @@ import sys
 if __name__ == "__main__":
     where, *words = sys.argv[1:]
     if where == "version":
-        from blackbox_zo.ranks import _ranks
+        from blackbox_zo.ranks import _words
 
-        vars(_ranks)["__version__"] = "99.0"
+        vars(_words)["__version__"] = "99.0"
     else:
         os.chdir(where)
     from oracles.cli.main import main

@@ -61,19 +61,21 @@ CASES = {
 
 
 def outcome(case: Case, ranks: bz.Ranks | None) -> dict[str, Any]:
-    """The values of all steps, why the first query failed, the weights, and the forwards."""
+    """The values of all steps, why the first query failed, the weights, the forwards, and the bytes of a step."""
     model, values = net(), []
     search = bz.Search(bz.Module(model), case.estimator, bz.SGD(1e-2))
     oracle = LossOracle(model, [regression()], case.loss, ranks=ranks, **case.more)
-    info = None
+    info, sent = None, 0
     for _ in range(4):
+        before = 0 if ranks is None else ranks.traffic.sent
         proposal = search.ask()
         answer = oracle.answer(proposal)
         assert isinstance(answer, bz.Values)
         info = answer.info[0] if answer.info else None
         values += answer.values.tolist()
         search.tell(proposal, answer)
-    return {"values": values, "info": info, "x": search.variable.digest(), "forwards": oracle.forwards}
+        sent = 0 if ranks is None else ranks.traffic.sent - before
+    return {"values": values, "info": info, "x": search.variable.digest(), "forwards": oracle.forwards, "sent": sent}
 
 
 if __name__ == "__main__":
