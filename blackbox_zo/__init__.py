@@ -25,6 +25,7 @@ from blackbox_zo.errors import JournalError as JournalError
 from blackbox_zo.errors import JournalLocked as JournalLocked
 from blackbox_zo.errors import MeasureError as MeasureError
 from blackbox_zo.errors import OracleError as OracleError
+from blackbox_zo.errors import RankError as RankError
 from blackbox_zo.errors import Rewind as Rewind
 from blackbox_zo.errors import StopRun as StopRun
 from blackbox_zo.errors import TellError as TellError
@@ -105,11 +106,13 @@ from blackbox_zo.wrappers import Repeat as Repeat
 
 if _TYPE_CHECKING:
     from blackbox_zo.modules import Module as Module
+    from blackbox_zo.ranks import AcrossRanks as AcrossRanks
+    from blackbox_zo.ranks import Ranks as Ranks
     from blackbox_zo.streaming import StreamedModule as StreamedModule
 
 
 def __getattr__(name: str) -> _Any:
-    """`Module` and `StreamedModule` need torch, each door another package; they are imported when first used."""
+    """`Module`, `StreamedModule` and `Ranks` need torch, each door another package; imported when first used."""
     if name == "Module":
         from blackbox_zo.modules import Module
 
@@ -118,6 +121,10 @@ def __getattr__(name: str) -> _Any:
         from blackbox_zo.streaming import StreamedModule
 
         return StreamedModule
+    if name in ("AcrossRanks", "Ranks"):
+        from blackbox_zo import ranks
+
+        return getattr(ranks, name)
     if name in ("nevergrad", "optuna", "ray", "sklearn"):
         from importlib import import_module
 

@@ -9,6 +9,7 @@ __all__ = [
     "JournalLocked",
     "MeasureError",
     "OracleError",
+    "RankError",
     "Rewind",
     "StopRun",
     "TellError",
@@ -30,6 +31,16 @@ class BudgetExhausted(RuntimeError):
 
 class OracleError(RuntimeError):
     """A run cannot continue, for example because every query of many steps failed."""
+
+
+class RankError(OracleError):
+    """One of several processes that run a search together differs from the others, has stopped or has died.
+
+    Attributes:
+        elsewhere: Whether rank 0 says the same.
+    """
+
+    elsewhere: bool = False
 
 
 class MeasureError(RuntimeError):

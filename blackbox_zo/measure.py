@@ -11,7 +11,7 @@ import numpy as np
 
 from blackbox_zo._checks import check_at_least
 from blackbox_zo._number import number
-from blackbox_zo.errors import MeasureError
+from blackbox_zo.errors import MeasureError, RankError
 from blackbox_zo.journal import Measured
 
 __all__ = ["Measure"]
@@ -74,6 +74,8 @@ class Measure:
         """
         try:
             found = self.function(search)
+        except RankError:  # the run is over, not the measure wrong
+            raise
         except Exception as error:
             what = f"{type(error).__name__}: {error}"
             if not forgiving:

@@ -83,7 +83,8 @@ class Run:
         search: The search to run.
         oracle: Anything with `answer(proposal) -> Feedback`.
         steps: Maximum number of steps, not counting those of an earlier run; None for no limit.
-        time_limit: Time limit in seconds. An oracle that can be interrupted abandons the current step.
+        time_limit: Time limit in seconds; an oracle that can be interrupted then abandons the current step. Or a
+            function that says after each step whether the time is up.
         target: The run ends once a value this low or lower is found.
         patience: The run ends after this many consecutive steps without a usable answer; None for never.
         until: Called without arguments after each step; the run ends when it returns true.
@@ -128,7 +129,7 @@ class Run:
         oracle: Answering,
         *,
         steps: int | None = None,
-        time_limit: float | None = None,
+        time_limit: float | Callable[[], bool] | None = None,
         target: float | None = None,
         patience: int | None = None,
         until: Callable[[], bool] | None = None,
@@ -146,7 +147,7 @@ class Run:
             check_at_least("run", 0, steps=steps)
         if patience is not None:
             check_at_least("run", 1, patience=patience)
-        if time_limit is not None:
+        if time_limit is not None and not callable(time_limit):
             check_positive("run", time_limit=time_limit)
         if target is not None:
             check_number("run", target=target)
@@ -322,7 +323,8 @@ class Run:
             return Ended.STEPS, "All steps are done."
         if self.patience is not None and search.barren - self._patient_from >= self.patience:
             return Ended.BARREN, (f"All queries of the last {search.barren} steps failed, so x has not moved.")
-        if self.time_limit is not None and self.seconds >= self.time_limit:
+        limit = self.time_limit
+        if limit is not None and (limit() if callable(limit) else self.seconds >= limit):
             return Ended.TIME, "The time limit is reached."
         return None
 
@@ -366,8 +368,9 @@ class Run:
     def _take(self, answers: Iterator[Answered]) -> tuple[tuple[Proposal, float] | None, bool]:
         """Tell answers until one completes its step; see `_answer`."""
         search = self.search
-        deadline = math.inf if self.time_limit is None else self._begun + self.time_limit
-        scope = None if self.time_limit is None else CancelScope(deadline)
+        limit = None if callable(self.time_limit) else self.time_limit
+        deadline = math.inf if limit is None else self._begun + limit
+        scope = None if limit is None else CancelScope(deadline)
         while True:
             try:
                 if scope is None:

@@ -93,6 +93,7 @@ class Kind(ABC):
         help: What the command does, in one line.
         example: Working commands, shown at the end of `--help`.
         extra: Extra to install for it: `pip install 'blackbox-zo[EXTRA]'`.
+        shared: Whether several processes, started by `torchrun`, share the work of a run.
         journaled: Whether a journal records its runs; if not, they have a store of their own.
         record: The option that names the record of a run.
         options: The command's own options; `--journal`, `--snapshot-every`, `--report`, `--time-limit` and `--quiet`
@@ -106,6 +107,7 @@ class Kind(ABC):
     help: ClassVar[str]
     example: ClassVar[str] = ""
     extra: ClassVar[str] = "cli"
+    shared: ClassVar[bool] = False
     journaled: ClassVar[bool] = True
     record: ClassVar[str] = "--journal"
     options: ClassVar[Table] = {}

@@ -18,6 +18,7 @@ SECONDS = 240
 NEEDS = {"08_torch": ["torch"]}
 NEEDS |= {name: ["torch", "transformers"] for name in ("11_language_model", "23_larger_than_memory")}
 NEEDS["24_tune_a_gguf_file"] = ["torch", "transformers", "gguf"]
+NEEDS["25_two_processes"] = ["torch", "transformers"]
 NEEDS |= {name: ["gymnasium", "cloudpickle"] for name in ("13_cartpole", "14_custom_simulator")}
 NEEDS["15_swimmer_and_cheetah"] = ["gymnasium", "cloudpickle", "mujoco"]
 NEEDS["19_inside_nevergrad_and_optuna"] = ["nevergrad", "optuna"]
@@ -52,6 +53,8 @@ SHOWS = {
     r"\nstreamed, .* held as int8, relative error 0\.00\d",
     "24_tune_a_gguf_file": r"scales: loss 0\.758 before, 0\.6\d\d after\ncodes: loss 0\.758 before, 0\.7[0-4]\d after\n"
     r"llama.cpp (gives the same logits to [0-3]%|is not here)",
+    "25_two_processes": r"1 ranks: loss (0\.\d+) before, (0\.\d+) after 200[\s\S]*2 ranks: loss \1 before, \2 after"
+    r"[\s\S]*sent 16 bytes[\s\S]*byte: True",
     "16_lunar_lander": r"36 par[\s\S]*after step 7\n.* 588 ep.*\n.* 882 ep.*\n-\d+ before, -?\d+ after; ",
 }
 

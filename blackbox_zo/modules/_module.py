@@ -15,7 +15,7 @@ from blackbox_zo._arrays import Array, StoredArrays
 from blackbox_zo._describe import describe
 from blackbox_zo._typing import override
 from blackbox_zo.directions import Block
-from blackbox_zo.modules._digest import of_buffers, of_parameters
+from blackbox_zo.modules._digest import digest_of, of_buffers, of_parameters
 from blackbox_zo.modules._masks import Mask, make_mask
 from blackbox_zo.modules._moves import Moved, move
 from blackbox_zo.modules._select import Select, plain_name, select_parameters
@@ -157,6 +157,18 @@ class Module(Variable):
         for digest in of_parameters(self.model):
             h.update(digest)
         return h.hexdigest() + self._of_buffers()
+
+    @override
+    def digest(self) -> str:
+        # Of the chosen parameters alone
+        h = hashlib.blake2b(digest_size=8)
+        for name, p in self._chosen():
+            h.update(digest_of(name, p))
+        return h.hexdigest()
+
+    def _chosen(self) -> Iterable[tuple[str, torch.Tensor]]:
+        """The chosen parameters; where weights come and go, each until the next one."""
+        return self.parameters.items()
 
     def _about(self) -> bytes:
         """What is selected, for `fingerprint`."""

@@ -238,6 +238,10 @@ class StreamedModule(Module):
         return h.hexdigest() + self._of_buffers()
 
     @override
+    def _chosen(self) -> Iterator[tuple[str, torch.Tensor]]:
+        return self.whole(self.parameters)
+
+    @override
     def state(self) -> dict[str, Any]:
         """The chosen parameters as arrays of their bits, by name, all of them in memory."""
         return {name: bits_of(p).copy() for name, p in self.whole(self.parameters)}

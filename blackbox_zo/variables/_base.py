@@ -56,6 +56,10 @@ class Variable(ABC):
     def fingerprint(self) -> str:
         """A short digest of the start and its structure, by which a journal tells two problems apart."""
 
+    def digest(self) -> str:
+        """A short digest of what moves, as it is now, by which copies of x are compared: by default `fingerprint`."""
+        return self.fingerprint()
+
     def describe(self) -> dict[str, Any] | None:
         """A short description as JSON, for the header of a journal; None if it would be long."""
         return None

@@ -18,6 +18,7 @@ from blackbox_zo.errors import JournalError
 from blackbox_zo.journal import Answers
 from blackbox_zo.observers import Counted, display
 from blackbox_zo.tally import Tally
+from oracles.cli._ranks import prepare
 from oracles.cli.report import check_output, write
 from oracles.kind import Kind, Session
 from oracles.options import BadInput, Table, add_options, auto_or_count, check_file, option, seconds
@@ -63,7 +64,7 @@ def add_run(commands: Any, kind: Kind, kinds: Sequence[Kind]) -> argparse.Argume
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.set_defaults(command=run, header=None)
+    parser.set_defaults(command=run, header=None, ranks=None)
     add_options(parser, kind.options)
     if kind.journaled:
         add_options(parser, _RUN)
@@ -100,6 +101,7 @@ def perform(kind: Kind, given: argparse.Namespace, kinds: Sequence[Kind]) -> int
         given: The options; `typed` has the words after the command's name.
         kinds: All kinds, for the report.
     """
+    prepare(given)
     if kind.journaled:
         check_file(given.journal, "--journal")
     if kind.journaled and given.journal is None and given.snapshot_every not in ("auto", 0):
@@ -141,6 +143,10 @@ def _go(kind: Kind, session: Session, given: argparse.Namespace, stop: Stop, kin
         run.to_the_end()
     except OSError as error:  # e.g. a full disk: the answers so far are kept
         trouble = str(error)
+    if given.ranks is not None:  # none need wait until this one has saved
+        given.ranks.leave(
+            2 if trouble else 128 + (stop.number or 2) if run.ended is bz.Ended.INTERRUPTED else 0, trouble
+        )
     failed = run.ended in (bz.Ended.FAILED, bz.Ended.BARREN)
     interrupted = run.ended is bz.Ended.INTERRUPTED
     if trouble or failed:

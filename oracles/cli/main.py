@@ -12,6 +12,7 @@ from blackbox_zo import __version__
 from blackbox_zo.errors import JournalError, MeasureError, OracleError
 from oracles.cli import answers, bench, export, plan, report, resume, watch
 from oracles.cli._perform import add_run
+from oracles.cli._ranks import perform_across, said, silent_unless, speaks_here
 from oracles.cli.kinds import KINDS
 from oracles.kind import Kind
 from oracles.options import BadInput
@@ -44,10 +45,11 @@ def main(arguments: Sequence[str] | None = None, kinds: Sequence[Kind] = KINDS) 
     for ranking in (kind for kind in kinds if kind.name == "rank"):
         studies.add(commands, ranking, parsers[ranking.name])
     typed = sys.argv[1:] if arguments is None else list(arguments)
-    given = parser.parse_args(typed, argparse.Namespace(typed=typed[1:]))
+    with silent_unless(speaks_here()):
+        given = parser.parse_args(typed, argparse.Namespace(typed=typed[1:]))
     format_before, warnings.formatwarning = warnings.formatwarning, _plain
     try:
-        code = int(given.command(given))
+        code = perform_across(given, typed[0], kinds)
         sys.stdout.flush()
         return code
     except BrokenPipeError:  # the reader of our output has gone
@@ -59,7 +61,8 @@ def main(arguments: Sequence[str] | None = None, kinds: Sequence[Kind] = KINDS) 
         print(f"blackbox-zo: this needs {error.name}, which is not installed{extra}", file=sys.stderr)
         return 2
     except (BadInput, JournalError, MeasureError, OracleError, OSError) as error:
-        print(f"blackbox-zo: {error}", file=sys.stderr)
+        if text := said(error):
+            print(text, file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("blackbox-zo: interrupted.", file=sys.stderr)

@@ -41,7 +41,12 @@ def add(commands: Any, kinds: Sequence[Kind], parsers: Mapping[str, argparse.Arg
 
 
 def _run(given: argparse.Namespace, kinds: Sequence[Kind], parsers: Mapping[str, argparse.ArgumentParser]) -> int:
+    ranks = getattr(given, "ranks", None)
+    if ranks is not None:
+        given.journal = str(ranks.journal(given.journal) or given.journal)
     kind, reader = opened(given.journal, kinds)
+    if ranks is not None and not kind.shared:
+        raise BadInput(f"'{given.journal}' holds a run of `{kind.name}`, which is for one process: leave out torchrun.")
     header = reader.header
     if header["format"] != FORMAT:
         raise JournalError(
@@ -61,5 +66,5 @@ def _run(given: argparse.Namespace, kinds: Sequence[Kind], parsers: Mapping[str,
     if folder:
         os.chdir(folder)
     again = parsers[kind.name].parse_args(typed, argparse.Namespace(typed=[*words, *given.options]))
-    again.header = header
+    again.header, again.ranks = header, ranks
     return int(again.command(again))

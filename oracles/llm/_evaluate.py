@@ -11,6 +11,7 @@ import torch
 
 from blackbox_zo.modules import Module
 from blackbox_zo.modules._stacking import take_rows
+from blackbox_zo.ranks import Ranks
 from oracles.llm._examples import Examples
 from oracles.llm._features import Features, is_faithful
 from oracles.llm._passes import Passes, batch_size, on_device_of, run_together
@@ -33,6 +34,7 @@ class Evaluator:
         measures: Functions of (model, batch) by name, each returning one value per example; or one function that
             returns several such values by name from one forward pass, such as `LabelWords.measures`.
         module: The searched parameters; None disables reuse.
+        ranks: The processes that share the batches; each then has all means.
     """
 
     def __init__(
@@ -41,7 +43,9 @@ class Evaluator:
         batches: Iterable[Any] | Examples,
         measures: Measures,
         module: Module | None = None,
+        ranks: Ranks | None = None,
     ) -> None:
+        self.ranks = ranks
         batches = batches.batches(16) if isinstance(batches, Examples) else batches
         self.model, self.batches = model, list(batches)  # a `DataLoader` may shuffle, and features are kept by number
         self.runs = [measures] if callable(measures) else [_named(n, measure) for n, measure in measures.items()]
@@ -54,14 +58,45 @@ class Evaluator:
 
     @torch.no_grad()
     def __call__(self) -> dict[str, float]:
-        """The mean of each measure over all examples, in fp64."""
+        """The mean of each measure over all examples, in fp64: the same numbers with any number of ranks.
+
+        Raises:
+            RuntimeError: The measure raised an exception on another rank.
+        """
+        sums: dict[str, float] = {}
+        for values in self._all_found():
+            for name, total in values.items():
+                sums[name] = sums.get(name, 0.0) + total
+        count = sum(map(batch_size, self.batches))
+        return {name: total / count for name, total in sums.items()}
+
+    def _all_found(self) -> list[Mapping[str, float]]:
+        """The sums of each measure over each pass, in order, whichever rank made it."""
+        ranks = self.ranks
+        if ranks is None or ranks.size == 1:
+            return self._found(range(len(self.batches)))
+        mine: dict[str, Any] = {}
+        error: Exception | None = None
+        try:
+            for number in range(ranks.rank, len(self.batches), ranks.size):
+                mine[str(number)] = self._found([number])
+        except Exception as raised:  # the others must hear of it, or they would wait for this rank
+            error, mine = raised, {"error": f"{type(raised).__name__}: {raised}"}
+        every = ranks.exchange("a validation", mine)
+        for rank, theirs in enumerate(every):
+            if "error" in theirs:
+                raise RuntimeError(f"rank {rank}: {theirs['error']}") from error
+        return [values for number in range(len(self.batches)) for values in every[number % ranks.size][str(number)]]
+
+    def _found(self, numbers: Iterable[int]) -> list[Mapping[str, float]]:
+        """The sums of each measure over each pass on some of the batches."""
         found: list[Mapping[str, float]] = []
         tasks: list[Callable[[], object]] = []
         training = self.model.training
         self.model.eval()
         try:
-            for number, given in enumerate(self.batches):
-                batch = on_device_of(self.model, given)
+            for number in numbers:
+                batch = on_device_of(self.model, self.batches[number])
                 if self.prompts is not None:
                     batch = self.prompts.add(self.searched, self.searched, batch, Passes(None))
                 elif number not in self.kept:
@@ -73,12 +108,7 @@ class Evaluator:
             run_together(self.model, tasks)
         finally:
             self.model.train(training)
-        sums: dict[str, float] = {}
-        for values in found:
-            for name, total in values.items():
-                sums[name] = sums.get(name, 0.0) + total
-        count = sum(map(batch_size, self.batches))
-        return {name: total / count for name, total in sums.items()}
+        return found
 
     def _usable(self, which: int, number: int, batch: Any) -> Features | None:
         """The features, if the measure is the same with them; not so if it generates, running the layers repeatedly."""

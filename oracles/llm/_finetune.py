@@ -22,6 +22,7 @@ from blackbox_zo.journal._header import same_start
 from blackbox_zo.measure import Measure
 from blackbox_zo.modules import Module
 from blackbox_zo.observers import Callback, display
+from blackbox_zo.ranks import Ranks, versions
 from blackbox_zo.rules import Rule
 from blackbox_zo.run import Ended, Observer, Report, Run
 from blackbox_zo.search import Search
@@ -61,6 +62,8 @@ class Tuning:
         reuse: See `LossOracle`.
         numbers: Maps the results of `evaluate` to the ones to record; None records all.
         off_task: Texts on which the drift from the start model is measured, as often as `validation`; see `OffTask`.
+        ranks: The processes that share each step and validation. Rank 0 alone keeps the journal, and the others
+            continue from a copy of it; give the same arguments on all.
 
     Attributes:
         search: The search. Close it at the end.
@@ -94,6 +97,7 @@ class Tuning:
         reuse: bool | Literal["keep"] = True,
         numbers: Callable[[Mapping[str, float]], Mapping[str, float]] | None = None,
         off_task: Examples | None = None,
+        ranks: Ranks | None = None,
     ) -> None:
         if isinstance(train, Examples) and train.label and len(train) > 1 and len(set(train.label)) == 1:
             warnings.warn(
@@ -110,7 +114,10 @@ class Tuning:
         self.model = model
         self._stop: Stop | None = None
         asked = _Stoppable(self, loss) if callable(loss) else loss
-        self.oracle = LossOracle(model, batches, asked, sweep, directions_per, micro_batch=micro_batch, reuse=reuse)
+        self.ranks = ranks
+        self.oracle = LossOracle(
+            model, batches, asked, sweep, directions_per, micro_batch=micro_batch, reuse=reuse, ranks=ranks
+        )
         self.measures: list[Measure] = []
         if validation is not None:
             wanted = measures or {"loss": loss}
@@ -119,7 +126,7 @@ class Tuning:
                 if callable(wanted)
                 else {name: _Stoppable(self, measure) for name, measure in wanted.items()}
             )
-            evaluator = Evaluator(model, validation, found, variable)
+            evaluator = Evaluator(model, validation, found, variable, ranks)
             self.measures = [
                 Measure(VALIDATION, lambda _: evaluator() if numbers is None else numbers(evaluator()), evaluate_every)
             ]
@@ -127,6 +134,16 @@ class Tuning:
             self.measures.append(Measure(OFF_TASK, _Stoppable(self, OffTask(model, off_task)), evaluate_every))
         if isinstance(journal, Journal) and snapshot_every != "auto":
             raise ValueError("`snapshot_every` is said by the `Journal` that was given: `Journal(snapshot_every=...)`.")
+        if ranks is not None:
+            options = {"sweep": sweep, "directions_per": directions_per, "micro_batch": micro_batch, "reuse": reuse}
+            ranks.agree({
+                **versions(), **options, "estimator": describe(estimator), "rule": describe(rule), "seed": seed,
+                "evaluate_every": evaluate_every, "weights": variable.fingerprint(), "moves": variable.version,
+            })  # fmt: skip
+            if not ranks.exchange("the start", isinstance(journal, Journal))[0]:
+                journal = ranks.journal(None if isinstance(journal, Journal) else journal)
+            if not ranks.first:
+                snapshot_every = "auto" if isinstance(journal, Journal) else 0
         if isinstance(journal, str | Path):
             journal = Journal(journal, snapshot_every=snapshot_every)
         self._rule = rule
@@ -158,10 +175,14 @@ class Tuning:
         """
         self._stop = stop
         left = max(0, steps - self.search.moves)
+        limit: float | Callable[[], bool] | None = time_limit
+        if self.ranks is not None and self.ranks.size > 1:
+            self.ranks.agree({"steps": steps, "moves": self.search.moves, "patience": patience})
+            limit = self.ranks.time_limit(time_limit)
         if left and self.rescheduled:
             self.search.reschedule(self._rule)
         return Run(
-            self.search, self.oracle, steps=left, patience=patience, time_limit=time_limit, measures=self.measures,
+            self.search, self.oracle, steps=left, patience=patience, time_limit=limit, measures=self.measures,
             observers=observers, stop=stop,
         )  # fmt: skip
 
@@ -248,6 +269,7 @@ def finetune(
             - `snapshot_every="auto"`: moves between two snapshots beside the journal, from which a resume and `replay`
               start; see `Journal`;
             - `sweep`, `micro_batch`, `reuse`: see `LossOracle`;
+            - `ranks`: the processes of `torchrun` that share the work; see `Tuning`;
             - `directions_per`: see `LossOracle`; by default "example" if there is one direction, or one group, per
               example, else "step".
 
@@ -261,7 +283,11 @@ def finetune(
     tuning = Tuning(model, train, loss, rule=rule, **arguments)
     reports: list[Report] = []
     with tuning.search as search:
-        watched = [Callback(reports.append), *display(progress, StepTally(steps))]
+        others = tuning.ranks is not None and not tuning.ranks.first
+        watched = [
+            Callback(reports.append),
+            *display(False if others and progress is True else progress, StepTally(steps)),
+        ]
         run = tuning.run(steps, observers=watched)
         for _ in run:
             pass

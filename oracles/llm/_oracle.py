@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from blackbox_zo._typing import Floats, override
+from blackbox_zo._typing import Floats, Ints, override
 from blackbox_zo.errors import OracleError
 from blackbox_zo.feedback import Feedback, Values
 from blackbox_zo.modules import Module
@@ -19,7 +19,9 @@ from blackbox_zo.modules._displaced import Displacements
 from blackbox_zo.modules._stacking import Unstackable
 from blackbox_zo.oracle import Oracle
 from blackbox_zo.proposal import Proposal
+from blackbox_zo.ranks import Ranks
 from oracles.llm._batches import NOTHING_SCORED, scores_something
+from oracles.llm._divided import NOT_FINITE, Answers, Together
 from oracles.llm._eager import eagerly, uncompiled
 from oracles.llm._features import Features
 from oracles.llm._loader import as_batches
@@ -36,8 +38,6 @@ __all__ = ["Batches", "Loss", "LossOracle", "nine_digits"]
 Loss: TypeAlias = Callable[[torch.nn.Module, Any], torch.Tensor]
 Batches: TypeAlias = Sequence[Any] | Callable[[int], Any] | DataLoader[Any]
 
-NOT_FINITE = "the loss is NaN or infinite; use a smaller learning rate or radius, or fp32"
-
 
 class Chosen(NamedTuple):
     """What a `LossOracle` learns: the sweep in use, the parameters it was tried with, and why it fell back."""
@@ -45,13 +45,6 @@ class Chosen(NamedTuple):
     sweep: Any
     tried: tuple[str, ...]
     reason: str = ""
-
-
-class Answers(NamedTuple):
-    """The value of each query, shape (n,), and why a query has failed."""
-
-    values: Floats
-    why: Callable[[int], str]
 
 
 class LossOracle(Oracle):
@@ -81,6 +74,9 @@ class LossOracle(Oracle):
             "example_id" of shape (B,).
         examples: Names of the batch's tensors and lists that hold a row for each example; all others are shared by all
             rows. None finds out in the first step, by evaluating the batch in another order.
+        ranks: The processes that share each step. Each answers some queries on some rows of the batch and sends their
+            sums, so that none has more to do than another; `docs/language-models.md` says how much that rounds. The
+            batches and the loss must be the same on all.
 
     Attributes:
         sweep: The sweep in use; `reason` says why "auto" fell back on "scratch".
@@ -116,6 +112,7 @@ class LossOracle(Oracle):
         micro_batch: int | None = None,
         reuse: bool | Literal["keep"] = True,
         examples: Sequence[str] | None = None,
+        ranks: Ranks | None = None,
     ) -> None:
         if sweep not in ("auto", "batched", "scratch"):
             raise ValueError(f"`LossOracle(sweep=...)` must be 'auto', 'batched' or 'scratch', got {sweep!r}.")
@@ -130,7 +127,13 @@ class LossOracle(Oracle):
             raise ValueError("`LossOracle(batches=...)` is empty; give at least one batch.")
         if not callable(loss):
             raise TypeError(f"`LossOracle(loss=...)` must be a function of (model, batch), got {loss!r:.60}.")
+        if ranks is not None and ranks.size > 1 and getattr(loss, "group_relative", False):
+            raise ValueError(
+                "Several ranks cannot share a loss with `group_relative=True`, which compares the answers to all "
+                "queries with each other. Leave it out, or use one process."
+            )
         self.model, self.loss = model, loss
+        self.ranks = None if ranks is None or ranks.size == 1 else ranks
         self.batches: Sequence[Any] | Callable[[int], Any] = batches
         self.sweep, self.directions_per = sweep, directions_per
         self.passes = Passes(micro_batch)
@@ -161,7 +164,10 @@ class LossOracle(Oracle):
         displacements, batch = self._displacements(proposal), self.batch(proposal.step)
         if not scores_something(batch):
             return Values(np.full(proposal.n, np.nan), info=[{"error": NOTHING_SCORED}] * proposal.n)
-        values, why = self._answers(displacements, batch)
+        if self.ranks is None:
+            values, why, *_ = self._answers(displacements, batch)
+        else:
+            values, why, *_ = Together(self, self.ranks)(proposal, displacements, batch)
         if self._tried != tried or self.sweep != sweep:
             found = {"tried": sorted(self._tried - tried), "sweep": self.sweep, "reason": self.reason}
             proposal.learn(self, int(proposal.ids[0]), found)
@@ -186,41 +192,57 @@ class LossOracle(Oracle):
 
     def _answers(self, displacements: Displacements, batch: Any) -> Answers:
         with eagerly():
-            known = hasattr(self.loss, "prepare")  # of a `Reward`, which has given each row its own
-            owned = Owned(len(batch["input_ids"])) if known else self.ownership.of(batch)
-            searched = {key: hit.block.name for key, hit in displacements.of.items()}
-            features, moving = None, self._moving(displacements.module)
-            if self.features is not None and not owned.mixes:
-                features = self.features.of(searched, batch, moving, self.passes, owned)
-            if self.prompts is not None:
-                batch = self.prompts.add(searched, moving, batch, self.passes)
-            found = self._means(displacements, batch, owned, features)
-            self._check_reach(displacements, found.values, Part(batch, owned, torch.arange(owned.size)[None]))
+            owned = self._owned(batch)
+            rows, compared = self._rows(displacements, owned), self._compares(displacements)
+            found = self._on_rows(displacements, batch, owned, rows, compared)
+            if np.isfinite(found.values).all():
+                self.reached.check(displacements)
+            self._check_flat(displacements, found.values, batch, owned)
         return found
 
-    def _check_reach(self, displacements: Displacements, means: Floats, part: Part) -> None:
-        """End the run if queries do not reach the model, and say if the loss is flat."""
+    def _owned(self, batch: Any) -> Owned:
+        known = hasattr(self.loss, "prepare")  # of a `Reward`, which has given each row its own
+        return Owned(len(batch["input_ids"])) if known else self.ownership.of(batch)
+
+    def _on_rows(
+        self, displacements: Displacements, batch: Any, owned: Owned, rows: torch.Tensor, compared: bool
+    ) -> Answers:
+        """The mean loss of the rows (n, m) that each query sees, `compared` with the loss at x or not."""
+        searched = {key: hit.block.name for key, hit in displacements.of.items()}
+        features, moving = None, self._moving(displacements.module)
+        if self.features is not None and not owned.mixes:
+            features = self.features.of(searched, batch, moving, self.passes, owned)
+        if self.prompts is not None:
+            batch = self.prompts.add(searched, moving, batch, self.passes)
+        return self._means(displacements, batch, owned, features, rows, compared)
+
+    def _compares(self, displacements: Displacements) -> bool:
+        """Whether queries on different shares are compared with one at x, which sees all of them."""
+        return self.directions_per == "example" and bool((displacements.queries.scale == 0.0).any())
+
+    def _check_flat(self, displacements: Displacements, means: Floats, batch: Any, owned: Owned) -> None:
+        """Say if the loss is flat, and end the run if it is so everywhere."""
         if not np.isfinite(means).all():
             return
-        self.reached.check(displacements)
         along = displacements.queries.index // displacements.queries.group
         groups = [means] if self.directions_per == "step" else [means[along == j] for j in set(along.tolist())]
         if not self.reached.changes(groups):
+            part = Part(batch, owned, torch.arange(owned.size)[None])
             self.reached.look_farther(displacements, self._scratch, part)
 
     def _moving(self, module: Module) -> dict[int, str]:
         """Names of all searched parameters, by the id of the tensor."""
         return {id(p): name for name, p in module.parameters.items()}
 
-    def _displacements(self, proposal: Proposal) -> Displacements:
-        variable = proposal.variable
+    def _displacements(self, proposal: Proposal, which: Ints | None = None) -> Displacements:
+        variable, queries = proposal.variable, proposal.queries
         if not isinstance(variable, Module) or uncompiled(variable.model) is not uncompiled(self.model):
             raise TypeError(
                 "`LossOracle` evaluates its own model: search a `bz.Module` of that model, "
                 f"not {'another model' if isinstance(variable, Module) else 'a ' + type(variable).__name__}."
             )
         try:
-            return Displacements(variable, proposal.queries)
+            return Displacements(variable, queries if which is None else queries.take(which))
         except RuntimeError as error:
             raise OracleError(str(error)) from None
 
@@ -262,34 +284,48 @@ class LossOracle(Oracle):
 
     # ------------------------------------------------------------------------------------------------- sweeps
 
-    def _means(self, displacements: Displacements, batch: Any, owned: Owned, features: Features | None) -> Answers:
-        """The mean loss at each query, by the sweep in use; "auto" falls back on scratch at any trouble."""
+    def _rows(self, displacements: Displacements, owned: Owned) -> torch.Tensor:
+        """The rows that each query sees, shape (n, m)."""
         size, n = owned.size, displacements.n
-        rows = torch.arange(size, device="cpu").expand(n, size)  # also under `torch.set_default_device`
-        if self.directions_per == "example":
-            rows = self._shares(displacements, size)
-            if getattr(self.loss, "group_relative", False) and (displacements.queries.scale == 0.0).any():
-                raise ValueError(
-                    "`Reward(group_relative=True)` with `directions_per='example'` needs central differences: the "
-                    "query at x sees all prompts, the others their own. Use difference='central', or one direction for "
-                    "the whole batch, directions_per='step'."
-                )
+        if self.directions_per == "step":
+            return torch.arange(size, device="cpu").expand(n, size)  # also under `torch.set_default_device`
+        rows = self._shares(displacements, size)
+        if getattr(self.loss, "group_relative", False) and (displacements.queries.scale == 0.0).any():
+            raise ValueError(
+                "`Reward(group_relative=True)` with `directions_per='example'` needs central differences: the "
+                "query at x sees all prompts, the others their own. Use difference='central', or one direction for "
+                "the whole batch, directions_per='step'."
+            )
+        return rows
+
+    def _means(
+        self,
+        displacements: Displacements,
+        batch: Any,
+        owned: Owned,
+        features: Features | None,
+        rows: torch.Tensor,
+        compared: bool,
+    ) -> Answers:
+        """The mean loss at each query, by the sweep in use; "auto" falls back on scratch at any trouble."""
+        m = rows.shape[1]
 
         def by(sweep: Sweep) -> Answers:
             losses = self._losses(sweep, displacements, batch, rows, features, owned)
             over_queries = getattr(self.loss, "over_queries", None)  # of a `Reward`
             means: Floats = losses.mean(axis=1) if over_queries is None else over_queries(losses, rows, batch)
-            at_x = displacements.queries.scale == 0.0
-            if self.directions_per == "example" and at_x.any():  # one-sided differences, each on its own share
-                every = rows.new_tensor(range(size))[None]
+            sums, at = losses.sum(axis=1) if over_queries is None else means * m, 0.0
+            if compared:  # one-sided differences, each on its own share
+                every = rows.new_tensor(range(owned.size))[None]
                 each = self._losses(self._scratch, None, batch, every, features, owned)[0]
-                means = np.where(at_x, 0.0, means - each[rows.numpy()].mean(axis=1)) + each.mean()
+                beyond = np.where(displacements.queries.scale == 0.0, 0.0, means - each[rows.numpy()].mean(axis=1))
+                means, sums, at = beyond + each.mean(), beyond * m, float(each.sum())
 
             def why(i: int) -> str:
                 bad, says = np.flatnonzero(~np.isfinite(losses[i])), getattr(self.loss, "trouble", None)
                 return NOT_FINITE if says is None or not len(bad) else str(says(batch, int(rows[i, bad[0]])))
 
-            return Answers(means, why)
+            return Answers(means, why, sums, at)
 
         if owned.mixes:
             self._refuse_parts(owned)

@@ -21,6 +21,7 @@ from oracles.llm._finetune import Tuning
 from oracles.llm._folders import check_kept, save, try_saving
 from oracles.llm._off_task import OFF_TASK
 from oracles.llm._probe import PROBED, probe
+from oracles.llm._ranks import check_alike, device_of
 from oracles.llm._room import there
 from oracles.llm._settings import Settings
 from oracles.llm._streaming import Streaming
@@ -61,7 +62,7 @@ class TuningSession(Session):
             self.model, self.tokenizer = quantised(given.model, given.dtype, given.quantised)
             _check_moves(self.model, chosen)
         elif given.stream is None:
-            self.model, self.tokenizer = load(given.model, given.dtype, given.device or "auto")
+            self.model, self.tokenizer = load(given.model, given.dtype, device_of(given))
         else:
             lora = chosen.lora if chosen.select == "lora" else None
             self.streamed, self.adapter = Streaming.begin(given, chosen.select, lora)
@@ -92,6 +93,10 @@ class TuningSession(Session):
             raise BadInput(str(error)) from error
         if given.save is not None or given.journal is not None:
             check_kept(self.model, module.parameters, chosen.select)
+        problem = _problem(chosen, self.task, size) | self.adapter
+        kept = _settings(chosen, self.model)
+        if given.ranks is not None:
+            check_alike(given.ranks, self.kind.names, problem, kept)
         if given.save is not None:
             try_saving(self.model, self.tokenizer, given.save, "--save", given.model)
         self.tuning = Tuning(
@@ -106,15 +111,14 @@ class TuningSession(Session):
             measures=self.task.measures,
             evaluate_every=chosen.eval_every,
             seed=given.seed,
-            journal=self.journal(
-                _problem(chosen, self.task, size) | self.adapter, settings | _settings(chosen, self.model)
-            ),
+            journal=self.journal(problem, settings | kept),
             sweep=given.sweep,
             directions_per=chosen.directions_per(size),
             micro_batch=given.micro_batch,
             reuse=given.reuse,
             numbers=self.task.numbers,
             off_task=self.task.off_task,
+            ranks=given.ranks,
         )
         self.search = self.tuning.search
         self.begun_at = self.search.moves
@@ -136,6 +140,8 @@ class TuningSession(Session):
         every = sum(p.numel() for p in self.model.parameters())
         rows = f"{len(self.task.train):,} rows to learn from, {len(self.task.validation):,} to validate on"
         yield f"{self.chosen.model_name}: {searched:,} of {every:,} parameters searched; {rows}{_place(self.model)}"
+        if given_ranks := self.given.ranks:
+            yield f"{given_ranks.size} processes share each step and each validation."
         if self.streamed is not None:
             yield f"Streaming from the {self.given.stream}: {self.streamed.variable}."
         yield from self.task.notes

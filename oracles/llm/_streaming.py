@@ -10,6 +10,7 @@ from typing import Any
 from blackbox_zo._describe import rebuild
 from blackbox_zo.streaming import StoreError, StreamedModule
 from oracles.llm._adapters import adapted, adapted_as, sketch_of
+from oracles.llm._ranks import folder_of
 from oracles.llm.models import load_tokenizer, local_file
 from oracles.options import BadInput
 
@@ -70,7 +71,7 @@ class Streaming:
             return made
 
         arguments = {n: getattr(given, n) for n in ("mask", "no_decay", "transfer_dtype", "log_structured")}
-        arguments |= {"select": select, "weights": given.stream_to}
+        arguments |= {"select": select, "weights": folder_of(given)}
         return cls(given, None if lora is None else adapt, **arguments), said
 
     def _sketch(self) -> None:

@@ -35,6 +35,7 @@ class FineTuneKind(Kind):
     help = "fine-tune a language model by forward passes alone"
     example = EXAMPLE
     extra = "llm"
+    shared = True
     options = OPTIONS
     export_options: ClassVar[Table] = {
         "": (
