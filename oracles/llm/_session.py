@@ -1,13 +1,10 @@
-"""A fine-tuning run of the command line: loading, running, and reporting the result."""
+"""A fine-tuning run of the command line: its parts, its steps, and the report of its result."""
 
 from __future__ import annotations
 
-import argparse
 import math
 import shlex
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from blackbox_zo._stop import Stop
@@ -16,22 +13,21 @@ from blackbox_zo.modules import Module
 from blackbox_zo.run import Observer, Run
 from oracles.kind import Kind, Session
 from oracles.llm._adapters import adapted, has_adapter
-from oracles.llm._causal import check_causal, check_generates
 from oracles.llm._finetune import Tuning
 from oracles.llm._folders import check_kept, save, try_saving
 from oracles.llm._off_task import OFF_TASK
+from oracles.llm._opening import check_fits, check_moves, check_there, context_of, load, place_of, quantised
 from oracles.llm._probe import PROBED, probe
 from oracles.llm._ranks import check_alike, device_of
-from oracles.llm._room import there
+from oracles.llm._recorded import problem_of, recorded_settings
 from oracles.llm._settings import Settings
 from oracles.llm._streaming import Streaming
 from oracles.llm._tally import Pace, TuningTally, memory
-from oracles.llm._task import Task, fingerprint, task_of
+from oracles.llm._task import task_of
 from oracles.llm._validations import best_step, deciding, in_words, validations
-from oracles.llm.models import load_model, load_quantised
 from oracles.options import BadInput
 
-__all__ = ["TuningSession", "load", "quantised"]
+__all__ = ["TuningSession"]
 
 
 class TuningSession(Session):
@@ -55,12 +51,12 @@ class TuningSession(Session):
         self.chosen = chosen
         if given.save is None:
             self.unkept = "Nothing was saved: --save DIR saves the weights, --journal FILE the run."
-        _check_there(given)
+        check_there(given)
         self.streamed: Streaming | None = None
         self.adapter: dict[str, Any] = {}
         if given.quantised:
             self.model, self.tokenizer = quantised(given.model, given.dtype, given.quantised)
-            _check_moves(self.model, chosen)
+            check_moves(self.model, chosen)
         elif given.stream is None:
             self.model, self.tokenizer = load(given.model, given.dtype, device_of(given))
         else:
@@ -75,10 +71,10 @@ class TuningSession(Session):
 
     def _prepare(self, settings: dict[str, Any]) -> None:
         chosen, given = self.chosen, self.given
-        self.task = task_of(chosen, self.tokenizer, _context(self.model, self.tokenizer))
+        self.task = task_of(chosen, self.tokenizer, context_of(self.model, self.tokenizer))
         size = min(given.batch_size, len(self.task.train))
         self.tally = TuningTally(given.steps)
-        _check_fits(self.model, chosen)
+        check_fits(self.model, chosen)
         try:
             if chosen.select == "lora" and not has_adapter(self.model):
                 self.model, self.adapter = adapted(self.model, chosen.lora, given.seed)
@@ -93,8 +89,8 @@ class TuningSession(Session):
             raise BadInput(str(error)) from error
         if given.save is not None or given.journal is not None:
             check_kept(self.model, module.parameters, chosen.select)
-        problem = _problem(chosen, self.task, size) | self.adapter
-        kept = _settings(chosen, self.model)
+        problem = problem_of(chosen, self.task, size) | self.adapter
+        kept = recorded_settings(chosen, self.model)
         if given.ranks is not None:
             check_alike(given.ranks, self.kind.names, problem, kept)
         if given.save is not None:
@@ -139,7 +135,7 @@ class TuningSession(Session):
         searched = self.search.variable.size
         every = sum(p.numel() for p in self.model.parameters())
         rows = f"{len(self.task.train):,} rows to learn from, {len(self.task.validation):,} to validate on"
-        yield f"{self.chosen.model_name}: {searched:,} of {every:,} parameters searched; {rows}{_place(self.model)}"
+        yield f"{self.chosen.model_name}: {searched:,} of {every:,} parameters searched; {rows}{place_of(self.model)}"
         if given_ranks := self.given.ranks:
             yield f"{given_ranks.size} processes share each step and each validation."
         if self.streamed is not None:
@@ -232,121 +228,3 @@ class TuningSession(Session):
             yield f"to get its weights: {export}"
         if 0 < (best := best_step(found, deciding(found))) < step:
             yield f"to get its best weights: {export} --step {best}"
-
-
-def _check_there(given: argparse.Namespace) -> None:
-    """Refuse to resume a run if the folder of its model is gone, rather than ask the hub for it."""
-    before = (given.header or {}).get("settings") or {}
-    if before.get("model") == given.model and before.get("local") and not Path(given.model).expanduser().exists():
-        raise BadInput(f"The model {given.model!r} is no longer in folder '{Path.cwd()}'; restore it.")
-
-
-def _check_fits(model: Any, chosen: Settings) -> None:
-    try:
-        (check_generates if chosen.generates else check_causal)(model)
-    except ValueError as error:
-        raise BadInput(f"--model {chosen.given.model!r}: {error}") from error
-
-
-def _check_moves(model: Any, chosen: Settings) -> None:
-    """Refuse a file without a matrix of a type whose scales or codes move, where these are to be searched."""
-    if chosen.select not in ("scale_shift", "code_shift") or any(
-        chosen.select in n for n, _ in model.named_parameters()
-    ):
-        return
-    kinds = sorted({module.kind.name for module in model.modules() if hasattr(module, "kind")})
-    raise BadInput(
-        f"--model {chosen.given.model!r} has no {chosen.given.quantised} that move: its matrices are of type "
-        f"{', '.join(kinds)}, and those of Q4_0, Q4_1 and Q8_0 can. Search its norms (--select norm), or stream it "
-        "(--stream disk)."
-    )
-
-
-def _place(model: Any) -> str:
-    """Where the model runs, if there is a choice."""
-    import torch
-
-    if model.device.type == "cpu":
-        return "; on the CPU" if len(there()) > 1 else ""
-    card = f", {torch.cuda.get_device_name(model.device)}" if model.device.type == "cuda" else ""
-    return f"; on {model.device}{card}"
-
-
-def load(name: str, dtype: str, device: str = "cpu") -> tuple[Any, Any]:
-    """A model and its tokenizer; see `load_model`.
-
-    Raises:
-        BadInput: The model cannot be loaded.
-    """
-    return _loaded(name, partial(load_model, name, dtype, device))
-
-
-def quantised(name: str, dtype: str, moves: Any) -> tuple[Any, Any]:
-    """A model that runs from a GGUF file, and its tokenizer; see `load_quantised`.
-
-    Raises:
-        BadInput: The model cannot be loaded.
-    """
-    return _loaded(name, partial(load_quantised, name, dtype, moves))
-
-
-def _loaded(name: str, get: Callable[[], tuple[Any, Any]]) -> tuple[Any, Any]:
-    try:
-        return get()
-    except FileNotFoundError as error:
-        raise BadInput(str(error)) from error
-    except ModuleNotFoundError as error:
-        if error.name is not None:  # torch, for example; a missing model package is named in the message
-            raise
-        raise BadInput(str(error)) from error
-    except Exception as error:  # whatever a file reader raises for a damaged file
-        reason = str(error).strip().partition("\n")[0]
-        raise BadInput(f"--model {name!r} cannot be loaded: {reason}") from error
-
-
-def _context(model: Any, tokenizer: Any) -> int:
-    """Maximum number of tokens that a model can read."""
-    most = getattr(model.config, "max_position_embeddings", None) or tokenizer.model_max_length
-    return min(int(most), int(tokenizer.model_max_length))
-
-
-def _problem(chosen: Settings, task: Task, size: int) -> dict[str, Any]:
-    """The problem, which is equal for two runs if one may continue the other's journal."""
-    given: argparse.Namespace = chosen.given
-    typed = ("dtype", "template", "answer", "text", "turns", "no_eos", "objective", "mask", "no_decay")
-    rows = {"train": task.train, "validation": task.validation}
-    return {
-        "model": chosen.model_name,
-        **{name: getattr(given, name) for name in typed},
-        "labels": list(chosen.labels) or None,
-        "values": list(chosen.values) or None,
-        "max_new_tokens": chosen.max_new_tokens or None,
-        **_generated(chosen),
-        **({"quantised": given.quantised} if given.quantised else {}),
-        "batch_size": size,
-        "directions_per": chosen.directions_per(size),
-        "select": chosen.select,
-        **{name: {"rows": len(found), "digest": fingerprint(found)} for name, found in rows.items()},
-    }
-
-
-def _generated(chosen: Settings) -> dict[str, Any]:
-    """What decides generated text and its reward, besides its length; empty if no text is generated."""
-    given = chosen.given
-    found: dict[str, Any] = {"stop": given.stop} if chosen.generates else {}
-    if chosen.learns == "reward":
-        found |= {"reward": given.reward, "samples": chosen.samples, "temperature": chosen.temperature}
-        found["group_relative"] = bool(given.group_relative)
-    return found
-
-
-def _settings(chosen: Settings, model: Any) -> dict[str, Any]:
-    """Settings worth recording that may change when the run continues."""
-    given: argparse.Namespace = chosen.given
-    kept: dict[str, Any] = {name: getattr(given, name) for name in ("model", "steps", "sweep", "reuse", "micro_batch")}
-    kept |= {"data": str(given.data), "eval_every": chosen.eval_every, "lr_schedule": given.lr_schedule}
-    kept["device"] = model.device.type
-    if given.chat_template is not None:
-        kept["chat_template"] = given.chat_template.read_text(encoding="utf-8")
-    kept |= {} if given.off_task is None else {"off_task": str(given.off_task)}
-    return {**kept, "local": Path(given.model).expanduser().exists()}

@@ -124,7 +124,7 @@ class FineTuneKind(Kind):
         adapter = lora or given.as_lora is not None
         check_output(given.output, "--output", base, quantised=bool(as_it_is), adapter=adapter)
         from oracles.llm._finetune import replay
-        from oracles.llm._session import load, quantised
+        from oracles.llm._opening import load, quantised
 
         if given.stream is not None:
             yield from self._streamed(reader, given, base, dtype)
