@@ -239,8 +239,12 @@ def halves_of(digests: Sequence[bytes]) -> Words:
 
 def words_of(halves: Words, count: int, first: int = 0) -> Words:
     """Words `first` to `first + count` of each pair of halves of a digest, shape (len(halves), count)."""
-    counter = np.arange(first, first + count, dtype=np.uint64)
-    counter *= _GOLDEN
+    return words_at(halves, np.arange(first, first + count, dtype=np.uint64))
+
+
+def words_at(halves: Words, numbers: Words) -> Words:
+    """Words of these numbers, of each pair of halves of a digest, shape (len(halves), len(numbers))."""
+    counter = numbers * _GOLDEN
     z: Words = counter[None] if len(halves) == 1 else counter[None].repeat(len(halves), axis=0)
     z += halves[:, :1]
     _mix(z)

@@ -87,6 +87,13 @@ class Directions(ABC):
         self.add_(out, block, unit)
         return out[start:stop]
 
+    def nonzeros(self, block: Block, j: int, start: int, stop: int) -> tuple[Ints, Floats] | None:
+        """Where elements `start` to `stop` of direction j are not zero, counted from `start`, and what they are there.
+
+        None for directions that are zero hardly anywhere.
+        """
+        return None
+
     @property
     def table(self) -> randomness.SignTable | None:
         """For directions of signs: the signs of the small blocks, drawn together; else None."""

@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from blackbox_zo import randomness
-from blackbox_zo._typing import Floats, override
+from blackbox_zo._typing import Floats, Ints, override
 from blackbox_zo.directions._base import Block, Directions, draw_blocks
 
 __all__ = ["Sparse"]
@@ -36,15 +36,22 @@ class Sparse(Directions):
 
     @override
     def part(self, block: Block, j: int, start: int, stop: int) -> Floats:
+        out = np.zeros(stop - start)
+        places, values = self.nonzeros(block, j, start, stop)
+        out[places] = values
+        return out
+
+    @override
+    def nonzeros(self, block: Block, j: int, start: int, stop: int) -> tuple[Ints, Floats]:
         s = self.sparsity
         first, last = start // s, -(-stop // s)
         halves = randomness.halves_of([self.key.digest(block.name, size=16)])
         words = randomness.words_of(halves, last - first, j * -(-block.size // s) + first)[0]
-        place = (words >> np.uint64(1)) % np.uint64(s)
-        place += np.arange(last - first, dtype=np.uint64) * np.uint64(s)
-        out = np.zeros(s * (last - first))
-        out[place] = np.where(words & np.uint64(1), -math.sqrt(s), math.sqrt(s))
-        return out[start - s * first : stop - s * first]
+        places = ((words >> np.uint64(1)) % np.uint64(s)).astype(np.intp)
+        places += np.arange(first * s - start, last * s - start, s)
+        here = (places >= 0) & (places < stop - start)
+        values = np.where(words & np.uint64(1), -math.sqrt(s), math.sqrt(s))
+        return places[here], values[here]
 
     def block_rows(self, block: Block) -> Floats:
         """The directions' parts in one block, shape (k, block.size)."""

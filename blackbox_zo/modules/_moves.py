@@ -12,7 +12,7 @@ import torch
 from blackbox_zo.directions import Block
 from blackbox_zo.modules._devices import full_precision, weights_of
 from blackbox_zo.modules._masks import Mask
-from blackbox_zo.modules._rounding import Noise, round_into_, together
+from blackbox_zo.modules._rounding import Noise, random_bits_at, round_into_, rounded, together
 from blackbox_zo.modules._signs import Small, factors_of, rows_of
 from blackbox_zo.modules._tensors import GRAIN, Buffers, add_direction_, grains, row_chunks
 from blackbox_zo.steps import Step
@@ -128,6 +128,8 @@ class Mover:
         """Add to a parameter that has a mask or is to be rounded; `sums` is what to add, if that is known."""
         block, p, w = item.block, item.p, self.step.w * item.unit
         product = self._product(item) if sums is None else None
+        if sums is None and product is None and self._add_sparsely(item):
+            return
         width = max(1, block.size // max(1, block.shape[0] if block.shape else 1))
         flat, done = p.view(-1), 0
         for chunks in together(item.chunks, p):
@@ -151,6 +153,32 @@ class Mover:
                 bits = self.noise.of(block.name, done, done + len(chunks), p.device)
             done += len(chunks)
             round_into_(part, delta, bits, (chunks[0][1] - a) * width)
+
+    def _add_sparsely(self, item: Moved) -> bool:
+        """Add where directions are not zero, and look at nothing else; whether they are of that kind.
+
+        To the same bits as elsewhere: an element to which nothing is added is not rounded.
+        """
+        block, p, w, directions = item.block, item.p, self.step.w * item.unit, self.step.directions
+        rounds = p.element_size() == 2 and p.device.type == "cpu" and item.mask is None and item.keep == 1.0
+        if not rounds or not item.along or directions.nonzeros(block, 0, 0, 0) is None:
+            return False
+        flat, width = p.view(-1), block.size // max(1, block.shape[0] if block.shape else 1)
+        used = np.flatnonzero(w).tolist()
+        for i, (a, b) in enumerate(item.chunks):
+            found = [(j, directions.nonzeros(block, j, a * width, b * width)) for j in used]
+            added = [(pair[0], (w[j] * pair[1]).astype(np.float32)) for j, pair in found if pair is not None]
+            places, inverse = np.unique(np.concatenate([where for where, _ in added]), return_inverse=True)
+            sums = np.zeros(len(places), np.float32)
+            np.add.at(sums, inverse, np.concatenate([values for _, values in added]))  # in order, as elsewhere
+            where, part = torch.from_numpy(places), flat[a * width : b * width]
+            exact = torch.from_numpy(sums) + part[where]
+            if self.noise is None:
+                part[where] = exact.to(p.dtype)
+                continue
+            bits = random_bits_at(np.asarray(self.noise.of(block.name, i, i + 1, p.device)), places)
+            part[where] = rounded(exact, p.dtype, torch.from_numpy(bits))
+        return True
 
     def _add_together(self, group: list[Moved]) -> None:
         """Add to small 16-bit parameters, each from a multiple of `GRAIN` in memory that they share."""

@@ -11,12 +11,13 @@ import numpy as np
 import torch
 
 from blackbox_zo import randomness
+from blackbox_zo._typing import Ints
 from blackbox_zo.modules._devices import sent
 from blackbox_zo.modules._signs import words_on_device
 from blackbox_zo.modules._tensors import CHUNK, GPU_CHUNK, GRAIN
-from blackbox_zo.randomness import GOLDEN, Key, words_of
+from blackbox_zo.randomness import GOLDEN, Key, words_at, words_of
 
-__all__ = ["Noise", "halves_of", "random_bits", "round_into_", "together"]
+__all__ = ["Noise", "halves_of", "random_bits", "random_bits_at", "round_into_", "rounded", "together"]
 
 Address: TypeAlias = tuple[int, str, int]
 """Move, block name and first row of a chunk: its random bits are a function of these."""
@@ -89,6 +90,12 @@ def random_bits(halves: Halves | torch.Tensor, each: int, like: torch.Tensor) ->
     return _bits_in_torch(_on(halves, like.device), count)
 
 
+def random_bits_at(halves: Halves, places: Ints) -> Any:
+    """The same for some elements of one chunk, an array of int16."""
+    (words,) = words_at(halves, (places >> 2).astype(np.uint64))
+    return (words >> (16 * (places & 3)).astype(np.uint64)).astype(np.uint16).view(np.int16)
+
+
 def _bits_in_torch(halves: torch.Tensor, count: int) -> torch.Tensor:
     """Made on a device: those of a large model are slow to make and to send."""
     return words_on_device(halves, count).view(torch.int16).reshape(-1)
@@ -117,23 +124,26 @@ def round_into_(
         return
     if exact.is_cuda and _fused(out, exact, halves, each or exact.numel()):
         return
-    bits16 = random_bits(halves, each or exact.numel(), exact)[: exact.numel()]
-    if out.dtype is torch.bfloat16:  # the upper half of an fp32: add 16 random bits below, cut them off
+    out.copy_(rounded(exact, out.dtype, random_bits(halves, each or exact.numel(), exact)[: exact.numel()]))
+
+
+def rounded(exact: torch.Tensor, dtype: torch.dtype, bits16: torch.Tensor) -> torch.Tensor:
+    """fp32 as bf16 or fp16, up or down by 16 random bits each, as `round_into_` does."""
+    if dtype is torch.bfloat16:  # the upper half of an fp32: add 16 random bits below, cut them off
         noise = bits16.to(torch.int32) & 0xFFFF
         total = exact.view(torch.int32) + noise
-        rounded = (total >> 16).to(torch.int16).view(torch.bfloat16)
-        out.copy_(torch.where(exact.isfinite(), rounded, exact.to(torch.bfloat16)))
-        return
-    nearest = exact.to(out.dtype)
+        cut = (total >> 16).to(torch.int16).view(torch.bfloat16)
+        return torch.where(exact.isfinite(), cut, exact.to(torch.bfloat16))
+    nearest = exact.to(dtype)
     error = exact - nearest.float()
     away = (error > 0) == (nearest.float() >= 0)  # the other neighbour has the larger magnitude
-    other = (nearest.view(torch.int16) + torch.where(away, 1, -1).to(torch.int16)).view(out.dtype)
-    other = torch.where(nearest == 0, torch.copysign(torch.full_like(nearest, 2.0**-24), error.to(out.dtype)), other)
+    other = (nearest.view(torch.int16) + torch.where(away, 1, -1).to(torch.int16)).view(dtype)
+    other = torch.where(nearest == 0, torch.copysign(torch.full_like(nearest, 2.0**-24), error.to(dtype)), other)
     gap = (other.float() - nearest.float()).abs()
     chance = error.abs() / gap
     u = ((bits16.to(torch.int32) & 0xFFFF).float() + 0.5) / 65536.0
     usable = (error != 0) & other.isfinite() & nearest.isfinite()
-    out.copy_(torch.where(usable & (u < chance), other, nearest))
+    return torch.where(usable & (u < chance), other, nearest)
 
 
 @cache

@@ -102,6 +102,14 @@ def add_direction_(
     if words is not None:
         torch.add(base, spread(words, scratch, scale)[: out.numel()], out=out)
         return
+    found = directions.nonzeros(block, j, start, stop)
+    if found is not None:
+        places = sent(found[0], out.device)
+        low = np.multiply(found[1], scale, out=np.empty(len(found[1]), np.float32), casting="same_kind")
+        if base is not out:
+            out.copy_(base)
+        out[places] += sent(low, out.device)
+        return
     size = out.numel()
     step = TILE if out.device.type == "cpu" else max(1, size)  # a tile stays in the cache
 

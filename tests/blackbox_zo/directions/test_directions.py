@@ -149,6 +149,19 @@ def test_sparse_directions_have_one_element_in_each_run(sparsity: int) -> None:
     assert np.abs(counts - n / sparsity).max() < 5 * np.sqrt(n / sparsity)
 
 
+@pytest.mark.parametrize("size", [1, 63, 64, 1000])
+def test_where_sparse_directions_are_not_zero(size: int) -> None:
+    """Exactly where the elements are not, counted from the start of any part."""
+    block = bz.Block("w", (size,))
+    directions = bz.Sparse((block,), 2, Key(3, 1), 8)
+    for start, stop in ((0, size), (size // 3, size // 2), (size // 2, size), (size, size)):
+        places, values = directions.nonzeros(block, 1, start, stop)
+        part = directions.part(block, 1, start, stop)
+        assert np.array_equal(np.flatnonzero(part), np.sort(places))
+        assert np.array_equal(part[places], values)
+        assert bits(part) == bits(directions.rows[1, start:stop])
+
+
 def test_low_rank_has_its_rank() -> None:
     block = bz.Block("w", (40, 30))
     for rank in (1, 2, 3):

@@ -118,6 +118,31 @@ def test_moves_in_16_bits_end_beside_the_exact_value(make: Make, dtype: torch.dt
     assert_same(values(module), expected, torch.finfo(dtype).eps * 1.01)
 
 
+class _Hidden(bz.Sparse):
+    """Sparse directions that do not tell where they are zero."""
+
+    def nonzeros(self, block: bz.Block, j: int, start: int, stop: int) -> Any:
+        return None
+
+    def part(self, block: bz.Block, j: int, start: int, stop: int) -> Any:
+        return bz.Sparse(self.blocks, self.k, self.key, self.sparsity).part(block, j, start, stop)
+
+
+@pytest.mark.parametrize("rounding", ["stochastic", "nearest"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
+def test_sparse_moves_look_at_what_moves_alone(
+    dtype: torch.dtype, rounding: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To the bits of moves that look at everything, also where directions meet, and chunk by chunk."""
+    monkeypatch.setattr("blackbox_zo.modules._tensors.CHUNK", 1 << 10)
+    one, two = (Module(odd().to(dtype), rounding=rounding) for _ in range(2))
+    for t in range(3):
+        w = np.array([0.3, 0.0, -0.07]) * (t + 1)
+        for x, kind in ((one, bz.Sparse), (two, _Hidden)):
+            x.add_(bz.Step(kind(x.blocks, 3, bz.Key(5, t), 4), w))
+    assert all(torch.equal(one.parameters[name], two.parameters[name]) for name in one.parameters)
+
+
 def test_masked_moves_in_16_bits() -> None:
     module = Module(odd().to(torch.bfloat16), mask=0.25)
     before = {name: p.detach().clone() for name, p in module.parameters.items()}
