@@ -34,7 +34,6 @@ DIRECTIONS: dict[str, Make] = {
     "rank three": low_rank_three,
     "rademacher": bz.Rademacher,
     "gaussian": bz.Gaussian,
-    "sparse": sparse,
 }
 SWEEPS = ("scratch", "batched")
 

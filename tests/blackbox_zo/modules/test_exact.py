@@ -30,12 +30,14 @@ from .helpers import (
     logits,
     queries_of,
     reference,
+    sparse,
     swept,
     text,
     written,
 )
 
-directions = pytest.mark.parametrize("make", DIRECTIONS.values(), ids=DIRECTIONS)
+TRIED = {**DIRECTIONS, "sparse": sparse}
+directions = pytest.mark.parametrize("make", TRIED.values(), ids=TRIED)
 sweeps = pytest.mark.parametrize("sweep", SWEEPS)
 
 

@@ -19,7 +19,7 @@ from blackbox_zo.modules import Module
 from blackbox_zo.modules._rounding import halves_of, round_into_
 from blackbox_zo.testing import check_variable
 
-from .helpers import CASES, DIRECTIONS, Make, low_rank_three, made
+from .helpers import CASES, DIRECTIONS, Make, low_rank_three, made, sparse
 
 
 def joined(blocks: tuple[bz.Block, ...], *makes: Any) -> Joined:
@@ -38,6 +38,7 @@ def waves(blocks: tuple[bz.Block, ...], k: int, key: bz.Key) -> bz.Dense:
 
 MOVES: dict[str, Make] = {
     **DIRECTIONS,
+    "sparse": sparse,
     "sphere": bz.Sphere,
     "orthogonal": bz.Orthogonal,
     "joined": lambda blocks, k, key: joined(blocks, bz.LowRank, bz.LowRank, bz.LowRank),
