@@ -24,7 +24,7 @@ from oracles.llm import Accuracy, LossOracle, evaluate
 from oracles.llm.models import load_tokenizer
 
 RESULT = Path(__file__).with_suffix(".json")
-BATCH, HELD_OUT, EVERY = 16, 256, 40
+BATCH, HELD_OUT, EVERY = 16, 128, 40
 SIDES: dict[str, tuple[str, bz.RandomVector, float]] = {
     "QZO": ("scale_shift", bz.RandomVector(1e-2), 1e-3),
     "QES": ("code_shift", bz.RandomVector(1 / 8, 1, "sparse"), 4e-2),
