@@ -12,6 +12,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import torch
 
+from blackbox_zo._checks import check_choice
 from blackbox_zo.checkpoints import GGUF, hollow_gguf
 from blackbox_zo.journal._snapshots import flush_folder
 from blackbox_zo.quantised._layers import QuantisedEmbedding, QuantisedLinear
@@ -50,8 +51,7 @@ def load_gguf(
         ValueError: It is no GGUF file, or has what cannot be read.
         OSError: There is no room in the folder.
     """
-    if moves not in ("scales", "codes"):
-        raise ValueError(f"`load_gguf(moves=...)` must be 'scales' or 'codes', got {moves!r}.")
+    check_choice("load_gguf", ("scales", "codes"), moves=moves)
     path = Path(path).expanduser()
     model, reader = hollow_gguf(path, dtype)
     file = GGUF(path, model, reader)
@@ -68,9 +68,7 @@ def load_gguf(
                 if key not in tables:
                     kind: Any = ScaledTable if moves == "scales" else FrozenTable if key in looked_up else CodedTable
                     tables[key] = _table(file, names[key], data, kind)
-                table = tables[key]
-                parent, _, own = place.rpartition(".")
-                setattr(model.get_submodule(parent), own, _layer(module, table, dtype))
+                model.set_submodule(place, _layer(module, tables[key], dtype))
         for name, p in list(model.named_parameters()):
             if p.is_meta:
                 value = torch.empty(p.shape, dtype=p.dtype)

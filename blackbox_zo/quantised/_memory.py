@@ -8,10 +8,11 @@ from typing import Any, Literal
 
 import torch
 
+from blackbox_zo._checks import check_choice
 from blackbox_zo._typing import override
 from blackbox_zo.quantised._layers import QuantisedLinear
 from blackbox_zo.quantised._sums import begin
-from blackbox_zo.quantised._tables import BLOCK, CodedTable, ScaledTable, Table, moved_scales, rms
+from blackbox_zo.quantised._tables import BLOCK, LAYOUTS, CodedTable, ScaledTable, Table, moved_scales, rms
 
 __all__ = ["GroupedTable", "adopt", "quantise", "restore"]
 
@@ -98,10 +99,8 @@ def quantise(
     """
     import gguf
 
-    if kind not in ("Q4_0", "Q4_1", "Q8_0"):
-        raise ValueError(f"`quantise(kind=...)` must be 'Q4_0', 'Q4_1' or 'Q8_0', got {kind!r}.")
-    if moves not in ("scales", "codes"):
-        raise ValueError(f"`quantise(moves=...)` must be 'scales' or 'codes', got {moves!r}.")
+    check_choice("quantise", tuple(LAYOUTS), kind=kind)
+    check_choice("quantise", ("scales", "codes"), moves=moves)
     which: Any = gguf.GGMLQuantizationType[kind]
     looked_up = {id(m.weight) for m in model.modules() if isinstance(m, torch.nn.Embedding)}
     coded = list[CodedTable]()

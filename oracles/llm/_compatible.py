@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 from oracles.llm._adapters import is_adapter
+from oracles.llm._folders import is_file
 from oracles.options import BadInput
 
 __all__ = [
@@ -125,7 +126,7 @@ def check_quantised(given: argparse.Namespace, select: str) -> None:
     if not given.quantised:
         return
     model = str(given.model)
-    if not model.endswith(".gguf") and not model.startswith("package:"):
+    if not is_file(model):
         raise BadInput(f"--quantised runs from a .gguf file, not from {model!r}.")
     if given.stream is not None:
         raise BadInput("--quantised maps its file, so it needs no --stream; leave one of them out.")

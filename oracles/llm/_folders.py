@@ -15,7 +15,7 @@ from oracles._files import appearing_folder, trial_folder
 from oracles.llm._adapters import BASE_FILE, CONFIG_FILE, is_adapted, saving, unsaved
 from oracles.options import BadInput
 
-__all__ = ["check_kept", "check_output", "save", "try_saving"]
+__all__ = ["check_kept", "check_output", "is_file", "save", "try_saving"]
 
 
 def check_output(path: Path, option: str, model: str, *, quantised: bool, adapter: bool) -> None:
@@ -35,7 +35,7 @@ def check_output(path: Path, option: str, model: str, *, quantised: bool, adapte
         _check_file(path, option, model)
     elif path.suffix != ".gguf":
         _check_target(path, option, model)
-    elif not adapter or not _is_file(model):
+    elif not adapter or not is_file(model):
         raise BadInput(
             f"{option} {str(path)!r}: in a .gguf file a quantised model is saved (--quantised), or a LoRA adapter "
             "(--select lora) of a .gguf model; name a folder."
@@ -44,7 +44,8 @@ def check_output(path: Path, option: str, model: str, *, quantised: bool, adapte
         _check_place(path, option, model, "file")
 
 
-def _is_file(model: str) -> bool:
+def is_file(model: str) -> bool:
+    """Whether a model is named as a GGUF file, by its path or its package."""
     return model.endswith(".gguf") or model.startswith("package:")
 
 

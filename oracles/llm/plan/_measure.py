@@ -17,7 +17,7 @@ import torch
 
 import blackbox_zo as bz
 from blackbox_zo._arrays import Array, write_arrays
-from blackbox_zo.checkpoints._hollow import emptied
+from blackbox_zo.checkpoints import emptied
 from blackbox_zo.modules._devices import full_precision
 from blackbox_zo.modules._module import KINDS, bits_of
 from blackbox_zo.modules._moves import Moved, Mover

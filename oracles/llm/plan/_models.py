@@ -9,8 +9,7 @@ from typing import Any
 
 import torch
 
-from blackbox_zo.checkpoints._gguf import hollow_gguf
-from blackbox_zo.checkpoints._hollow import emptied
+from blackbox_zo.checkpoints import emptied, hollow_gguf
 from blackbox_zo.streaming._units import Entry, Window, windows_of
 from oracles.llm.plan._trace import Pass, Untraceable, passed
 from oracles.options import BadInput

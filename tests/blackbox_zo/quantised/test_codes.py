@@ -158,7 +158,7 @@ def test_a_search_of_codes_resumes_and_lowers_the_loss(tmp_path: Path) -> None:
 def test_what_is_refused(tmp_path: Path) -> None:
     """Another word, a folder that is not there, and one without room."""
     path = written(tmp_path / "tiny.gguf")
-    with pytest.raises(ValueError, match="must be 'scales' or 'codes', got 'integers'"):
+    with pytest.raises(ValueError, match="must be one of 'scales', 'codes'; got 'integers'"):
         load_gguf(path, moves="integers")  # type: ignore[arg-type]
     with pytest.raises(FileNotFoundError):
         load_gguf(path, moves="codes", folder=tmp_path / "none")

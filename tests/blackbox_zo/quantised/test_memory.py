@@ -142,9 +142,9 @@ def test_what_cannot_be(tmp_path: Path) -> None:
         quantise(narrow)
     with pytest.raises(ValueError, match="is quantised by torchao"):
         adopt(narrow)
-    with pytest.raises(ValueError, match="must be 'Q4_0', 'Q4_1' or 'Q8_0', got 'Q4_K'"):
+    with pytest.raises(ValueError, match="must be one of 'Q4_0', 'Q4_1', 'Q8_0'; got 'Q4_K'"):
         quantise(narrow, "Q4_K")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="must be 'scales' or 'codes', got 'bits'"):
+    with pytest.raises(ValueError, match="must be one of 'scales', 'codes'; got 'bits'"):
         quantise(narrow, moves="bits")  # type: ignore[arg-type]
     assert type(narrow[0]) is torch.nn.Linear
     assert restore(narrow) == []

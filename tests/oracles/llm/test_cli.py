@@ -66,6 +66,15 @@ def here(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+def folder_with_model(folder: Path) -> Path:
+    """A folder with a tiny model and forty rows of two classes."""
+    llama().save_pretrained(folder / "tiny")
+    tokenizer().save_pretrained(folder / "tiny")
+    said = [("good", "pos"), ("bad", "neg")]
+    write(folder / "rows.jsonl", [{"text": f"It was {a}.", "label": b} for a, b in said * 20])
+    return folder
+
+
 def write(path: Path, rows: list[dict[str, Any]]) -> None:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
 

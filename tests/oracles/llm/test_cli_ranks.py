@@ -19,8 +19,8 @@ from safetensors.torch import load_file
 
 from oracles.cli.main import main
 from tests.oracles.helpers import ROOT
-from tests.oracles.llm.helpers import llama, tokenizer
-from tests.oracles.llm.test_cli import FAST, typed, write
+from tests.oracles.llm.helpers import llama
+from tests.oracles.llm.test_cli import FAST, folder_with_model, typed
 from tests.ranks import Said, done, launched, run
 
 CLI = "oracles.cli.main"
@@ -31,12 +31,8 @@ PAIR = ("--select", "all", "--directions", "1", "--sweep", "scratch", "--batch-s
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with a model and rows, where the command is typed."""
-    llama().save_pretrained(tmp_path / "tiny")
-    tokenizer().save_pretrained(tmp_path / "tiny")
-    said = [("good", "pos"), ("bad", "neg")]
-    write(tmp_path / "rows.jsonl", [{"text": f"It was {a}.", "label": b} for a, b in said * 20])
     monkeypatch.chdir(tmp_path)
-    return tmp_path
+    return folder_with_model(tmp_path)
 
 
 def alone(*more: str) -> None:

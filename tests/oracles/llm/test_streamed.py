@@ -15,8 +15,8 @@ import blackbox_zo as bz
 from blackbox_zo.errors import JournalError
 from oracles.cli.main import main
 from oracles.llm import Completion, LabelWords, LossOracle, ZOTrainer, ZOTrainingArguments, finetune, replay
-from tests.oracles.llm.helpers import llama, padded, tokenizer
-from tests.oracles.llm.test_cli import FAST, code_of, typed, validated, write
+from tests.oracles.llm.helpers import llama, padded
+from tests.oracles.llm.test_cli import FAST, code_of, folder_with_model, typed, validated
 
 STREAM = ("--stream", "disk", "--budget", "80KiB")
 
@@ -24,12 +24,8 @@ STREAM = ("--stream", "disk", "--budget", "80KiB")
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with a model and rows, where the command is typed."""
-    llama().save_pretrained(tmp_path / "tiny")
-    tokenizer().save_pretrained(tmp_path / "tiny")
-    said = [("good", "pos"), ("bad", "neg")]
-    write(tmp_path / "rows.jsonl", [{"text": f"It was {a}.", "label": b} for a, b in said * 20])
     monkeypatch.chdir(tmp_path)
-    return tmp_path
+    return folder_with_model(tmp_path)
 
 
 def same_files(a: Path, b: Path) -> bool:
