@@ -74,6 +74,11 @@ def replace_parameters(model: torch.nn.Module, made: Any) -> None:
                 module._parameters[name] = new[id(p)]
 
 
-def absent(p: torch.Tensor) -> torch.Tensor:
-    """What a parameter is while its weights are elsewhere: of its shape and type, NaN throughout, without memory."""
-    return torch.full((1,), torch.nan, dtype=p.dtype, device=p.device).expand(p.shape)
+def absent(p: torch.Tensor, device: torch.device | None = None) -> torch.Tensor:
+    """What a parameter is while its weights are elsewhere: of its shape and type, NaN throughout, without memory.
+
+    Args:
+        p: The parameter.
+        device: Where it seems to be; none is where it is.
+    """
+    return torch.full((1,), torch.nan, dtype=p.dtype, device=device or p.device).expand(p.shape)

@@ -6,13 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 
 from blackbox_zo.checkpoints import Checkpoint, Piece, absent, pieces_of, replace_parameters, saved_buffers
-from blackbox_zo.streaming._budget import Plan, planned
+from blackbox_zo.streaming._budget import Plan, check_room, planned
 from blackbox_zo.streaming._disk import DiskStore
 from blackbox_zo.streaming._encoding import Encoding
+from blackbox_zo.streaming._link import free_memory
 from blackbox_zo.streaming._store import HostStore, Store
 from blackbox_zo.streaming._units import Window, windows_of
 
@@ -31,6 +31,7 @@ class Parts(NamedTuple):
 def assembled(
     model: Any,
     base: Checkpoint,
+    device: torch.device,
     *,
     adapt: Callable[[Any], Any] | None,
     blocks: Sequence[str] | None,
@@ -44,6 +45,7 @@ def assembled(
     Args:
         model: The model, its parameters on meta.
         base: Its checkpoint.
+        device: Where the model runs.
         adapt: Puts adapters on the model.
         blocks: Names of its stacks of layers; none finds them.
         budget: Bytes for weights; none takes what two blocks need.
@@ -53,32 +55,53 @@ def assembled(
     """
     pieces = pieces_of(model, base)
     passing = {name for window in windows_of(model, blocks) for name in window.entry.names}
-    replace_parameters(model, lambda name, p: _made(p, None if name in passing else pieces[name], base))
+    largest = max((p.numel() * p.element_size() for n, p in model.named_parameters() if n in passing), default=0)
+    place = torch.empty(largest, dtype=torch.uint8, device=device)
+
+    def made(name: str, p: torch.nn.Parameter) -> torch.nn.Parameter:
+        value = _in_place(p, place) if name in passing else _read(p, pieces[name], base).to(device)
+        return torch.nn.Parameter(value, requires_grad=p.requires_grad)
+
+    replace_parameters(model, made)
     for name, buffer in saved_buffers(model).items():
         base.read(pieces[name], buffer.view(-1))
     entries = [window.entry for window in windows_of(model, blocks)]
-    made = {id(p): pieces[name] for name, p in model.named_parameters()}
+    found = {id(p): pieces[name] for name, p in model.named_parameters()}
     coming = {id(p): p for entry in entries for p in entry.parameters}
     if adapt is not None:
         model = _adapted(model, adapt, coming)
     windows = windows_of(model, blocks if adapt is None else _renamed(model, blocks), coming)
     entries = list(dict.fromkeys(window.entry for window in windows))
-    names = {n: made[id(p)] for e in entries for n, p in zip(e.names, e.parameters, strict=True)}
+    names = {n: found[id(p)] for e in entries for n, p in zip(e.names, e.parameters, strict=True)}
     fixed = sum(p.numel() * p.element_size() for p in model.parameters() if id(p) not in coming)
     plan = planned(fixed, [window.entry for window in windows], budget, encoding)
+    check_room(plan, free_memory(device), device)
+    _send(model, coming, device)
     if on_host:
-        return Parts(model, windows, HostStore(base, names, encoding, entries), plan)
+        return Parts(model, windows, HostStore(base, names, encoding, entries, device), plan)
     return Parts(model, windows, DiskStore(base, names, encoding, entries, folder), plan)
 
 
-def _made(p: torch.nn.Parameter, pieces: Sequence[Piece] | None, base: Checkpoint) -> torch.nn.Parameter:
-    """A parameter from the checkpoint; without pieces, addresses alone, no page of which is ever touched."""
-    if pieces is None:
-        value = torch.from_numpy(np.zeros(p.numel() * p.element_size(), np.uint8)).view(p.dtype).view(p.shape)
-    else:
-        value = torch.empty(p.shape, dtype=p.dtype)
-        base.read(pieces, value.view(-1))
-    return torch.nn.Parameter(value, requires_grad=p.requires_grad)
+def _in_place(p: torch.nn.Parameter, place: torch.Tensor) -> torch.Tensor:
+    """What stands for a parameter that comes and goes until it does: all in one place, which nobody reads."""
+    return place[: p.numel() * p.element_size()].view(p.dtype).view(p.shape)
+
+
+def _read(p: torch.nn.Parameter, pieces: Sequence[Piece], base: Checkpoint) -> torch.Tensor:
+    value = torch.empty(p.shape, dtype=p.dtype)
+    base.read(pieces, value.view(-1))
+    return value
+
+
+def _send(model: torch.nn.Module, coming: Mapping[int, torch.nn.Parameter], device: torch.device) -> None:
+    """Send what stays of a model to a device."""
+    for p in model.parameters():
+        if id(p) not in coming and p.device != device:  # an adapter's
+            p.data = p.data.to(device)
+    for module in model.modules():
+        for name, buffer in module._buffers.items():
+            if buffer is not None:
+                module._buffers[name] = buffer.to(device)
 
 
 def _adapted(model: Any, adapt: Callable[[Any], Any], coming: Mapping[int, torch.nn.Parameter]) -> Any:

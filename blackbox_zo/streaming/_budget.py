@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from blackbox_zo.streaming._encoding import Encoding
 from blackbox_zo.streaming._units import Entry
 
-__all__ = ["Plan", "in_bytes", "planned"]
+__all__ = ["Plan", "check_room", "in_bytes", "planned"]
 
 _UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12,
           "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}  # fmt: skip
@@ -55,6 +55,19 @@ def planned(fixed: int, order: Sequence[Entry], budget: int | None, encoding: En
         if more.total <= budget:
             plan = more
     return plan
+
+
+def check_room(plan: Plan, free: int | None, device: object) -> None:
+    """Refuse a plan that a device has no memory for.
+
+    Raises:
+        ValueError: It takes more than is free.
+    """
+    if free is not None and plan.total > free:
+        raise ValueError(
+            f"{device} has {_said(free)} free, and the weights that are to be there at a time take "
+            f"{_said(plan.total)}. Give a smaller budget, or another device."
+        )
 
 
 def _spread(entries: list[Entry], order: Sequence[Entry]) -> list[Entry]:

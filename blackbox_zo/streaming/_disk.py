@@ -14,7 +14,6 @@ import os
 import shutil
 import struct
 import tempfile
-import threading
 import warnings
 import zlib
 from collections.abc import Sequence
@@ -27,7 +26,7 @@ import torch
 from blackbox_zo._typing import override
 from blackbox_zo.checkpoints import Checkpoint, Pieces, read_into
 from blackbox_zo.streaming._encoding import Encoding
-from blackbox_zo.streaming._store import Store, StoreError
+from blackbox_zo.streaming._store import Found, Store, StoreError
 from blackbox_zo.streaming._units import Entry
 
 __all__ = ["DiskStore"]
@@ -75,7 +74,6 @@ class DiskStore(Store):
     ) -> None:
         super().__init__(base, names, encoding)
         self.entries, self.lasting = entries, folder is not None
-        self.scratch, self.in_use = torch.empty(0, dtype=torch.uint8), threading.Lock()
         self.folder = Path(tempfile.mkdtemp(prefix="blackbox_zo-")) if folder is None else folder
         self.handles: dict[int, int] = {}
         self.records: dict[int, list[_Record | None]] = {}
@@ -127,7 +125,7 @@ class DiskStore(Store):
             if self.is_direct(entry):
                 continue
             if str(entry.number) not in known or not any(self.records.get(entry.number, [])):
-                held, *sums = self.start(entry, torch.empty(entry.nbytes, dtype=torch.uint8))
+                held, *sums = self.start(entry, torch.empty(self.size(entry), dtype=torch.uint8))
                 if not any(self.records.get(entry.number, [])):
                     self.write(entry, held, 0, UNMOVED)
                 known[str(entry.number)] = sums
@@ -156,7 +154,7 @@ class DiskStore(Store):
         return 2 * PLACE + slot * (-(-self.size(entry) // PLACE) * PLACE)
 
     @override
-    def read(self, entry: Entry, out: torch.Tensor, chains: Sequence[bytes]) -> int:
+    def find(self, entry: Entry, scratch: torch.Tensor, chains: Sequence[bytes]) -> Found:
         records = self.records.get(entry.number, [])
         moved = sorted(
             ((r.version, slot) for slot, r in enumerate(records) if r is not None and r.version < len(chains)),
@@ -170,31 +168,21 @@ class DiskStore(Store):
                     f"'{self.folder}' holds the weights of another run: after {version} moves they are others. Give "
                     "the journal of that run, or another folder."
                 )
-            if self._taken(entry, out, slot, record):
+            if self._taken(entry, scratch, slot, record):
                 self.checked.add((entry.number, slot))
-                return version
+                return Found(version, scratch)
             records[slot] = None  # it is written again
             warnings.warn(
                 f"The weights of {entry.name!r} after {version} moves are damaged: their checksum in "
                 f"'{self._path(entry)}' is wrong. An older version is taken, and the moves after it are made again.",
                 stacklevel=2,
             )
-        self.start(entry, out)
-        return 0
+        return Found(0, self.start(entry, scratch)[0])
 
     def _taken(self, entry: Entry, out: torch.Tensor, slot: int, record: _Record) -> bool:
         """Read what is in a slot; whether it is what was written."""
-        with self.in_use:
-            size = self.size(entry)
-            if self.encoding is not None and len(self.scratch) < size:
-                self.scratch = torch.empty(size, dtype=torch.uint8)
-            held = out if self.encoding is None else self.scratch[:size]
-            read_into(self.handles[entry.number], held, self._at(entry, slot), self._path(entry))
-            if (entry.number, slot) not in self.checked and zlib.crc32(held.numpy().data) != record.check:
-                return False
-            if self.encoding is not None:
-                self.encoding.restore(entry, held, out)
-            return True
+        read_into(self.handles[entry.number], out, self._at(entry, slot), self._path(entry))
+        return (entry.number, slot) in self.checked or zlib.crc32(out.numpy().data) == record.check
 
     @override
     def rows(self, entry: Entry, out: torch.Tensor, first: int, chains: Sequence[bytes]) -> None:

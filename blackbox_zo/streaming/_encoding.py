@@ -17,7 +17,7 @@ GROUP = 64
 """Numbers that share a scale."""
 
 CHUNK = 1 << 18
-"""Numbers that are encoded at once, a multiple of `GROUP`; each chunk has random bits of its own."""
+"""Numbers with random bits of their own, a multiple of `GROUP`."""
 
 
 class Encoding(ABC):
@@ -40,7 +40,8 @@ class Encoding(ABC):
         Args:
             exact: fp32, flat.
             codes: uint8, flat, for whole groups.
-            halves: What random bits follow from, which make the result right on average; none rounds to nearest.
+            halves: What random bits of each chunk follow from, which make the result right on average; none rounds to
+                nearest.
         """
 
     @abstractmethod
@@ -62,37 +63,49 @@ class Encoding(ABC):
 
     def restore(self, entry: Entry, codes: torch.Tensor, memory: torch.Tensor) -> None:
         """Decode an entry."""
+        step = _step(memory)
         for tensor, part in zip(entry.tensors(memory), self.parts(entry, codes), strict=True):
             flat = tensor.view(-1)
-            for a in range(0, flat.numel(), CHUNK):
-                out = flat[a : a + CHUNK]
+            for a in range(0, flat.numel(), step):
+                out = flat[a : a + step]
                 self.decode(part[self.bytes_for(a) : self.bytes_for(a + out.numel())], out)
 
-    def round_(self, entry: Entry, memory: torch.Tensor, version: int | None) -> tuple[torch.Tensor, float, float]:
+    def encode_(
+        self, entry: Entry, memory: torch.Tensor, version: int | None, lost: list[float] | None = None
+    ) -> torch.Tensor:
         """Encode an entry, and decode it where it is.
 
         Args:
             entry: The entry.
             memory: Its weights; afterwards, what is left of them.
             version: The number of moves in them, which random bits follow from; none rounds to nearest.
+            lost: If given, the sum of the squares of the errors is added to the first, and that of the weights to the
+                second.
 
         Returns:
-            The codes, the sum of the squares of the errors, and that of the weights.
+            The codes.
         """
-        codes, errors, squares = torch.empty(self.nbytes(entry), dtype=torch.uint8), 0.0, 0.0
+        codes, step = torch.empty(self.nbytes(entry), dtype=torch.uint8, device=memory.device), _step(memory)
         tensors, parts = entry.tensors(memory), self.parts(entry, codes)
         for name, tensor, part in zip(entry.names, tensors, parts, strict=True):
             flat = tensor.view(-1)
-            for a in range(0, flat.numel(), CHUNK):
-                out = flat[a : a + CHUNK]
+            for a in range(0, flat.numel(), step):
+                out = flat[a : a + step]
                 exact = out.float().clone()
-                halves = None if version is None else halves_of([(version, f"{name}|transfer", a)])
+                chunks = range(a, a + len(exact), CHUNK)
+                halves = None if version is None else halves_of([(version, f"{name}|transfer", c) for c in chunks])
                 there = part[self.bytes_for(a) : self.bytes_for(a + len(exact))]
                 self.encode(exact, there, halves)
                 self.decode(there, out)
-                errors += float((out.float() - exact).square().sum())
-                squares += float(exact.square().sum())
-        return codes, errors, squares
+                if lost is not None:
+                    lost[0] += float((out.float() - exact).square().sum())
+                    lost[1] += float(exact.square().sum())
+        return codes
+
+
+def _step(memory: torch.Tensor) -> int:
+    """Numbers that are decoded, or encoded, at once."""
+    return CHUNK if memory.device.type == "cpu" else 16 * CHUNK
 
 
 class _BFloat16(Encoding):
@@ -100,7 +113,7 @@ class _BFloat16(Encoding):
 
     @override
     def encode(self, exact: torch.Tensor, codes: torch.Tensor, halves: Halves | None) -> None:
-        round_into_(codes.view(torch.bfloat16), exact, halves)
+        round_into_(codes.view(torch.bfloat16), exact, halves, min(len(exact), CHUNK))
 
     @override
     def decode(self, codes: torch.Tensor, out: torch.Tensor) -> None:
@@ -120,7 +133,7 @@ class _Scaled(Encoding):
         y = torch.where(scale > 0, groups / scale, 0.0).clamp_(-self.top, self.top)
         u = None
         if halves is not None:
-            bits = random_bits(halves, len(exact), exact)[: len(exact)].to(torch.int32) & 0xFFFF
+            bits = random_bits(halves, min(len(exact), CHUNK), exact)[: len(exact)].to(torch.int32) & 0xFFFF
             u = self._grouped((bits.float() + 0.5) / 65536.0)
         table = codes.view(-1, self.size)
         table[:, :4] = scale.view(torch.uint8)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -26,15 +27,15 @@ class _Task(threading.Thread):
         self.gate: Any = None
         self.done = False
         self.error: BaseException | None = None
-        self.grad, self.threads = torch.is_grad_enabled(), torch.get_num_threads()
+        self.within = _surroundings()
 
     @override
     def run(self) -> None:
         self.turn.acquire()
         try:
             if not self.lockstep.ended:
-                torch.set_num_threads(self.threads)  # OpenMP keeps it by thread; another number rounds otherwise
-                with torch.set_grad_enabled(self.grad):
+                self.lockstep.begin()
+                with self.within():
                     self.work()
         except BaseException as error:
             self.error = error
@@ -52,6 +53,25 @@ class _Task(threading.Thread):
         _forwards.put_back(lifted)
 
 
+def _surroundings() -> Callable[[], AbstractContextManager[None]]:
+    """What torch keeps by thread and the results depend on, as it is in this thread, for another."""
+    grad, threads, kept = torch.is_grad_enabled(), torch.get_num_threads(), torch.is_autocast_cache_enabled()
+    here = torch.accelerator.current_accelerator() if hasattr(torch, "accelerator") else None
+    kinds = ["cpu", *([here.type] if here is not None else [])]
+    casts = {kind: torch.get_autocast_dtype(kind) for kind in kinds if torch.is_autocast_enabled(kind)}
+
+    @contextmanager
+    def entered() -> Iterator[None]:
+        torch.set_num_threads(threads)  # OpenMP keeps it by thread; another number rounds otherwise
+        with ExitStack() as stack:
+            stack.enter_context(torch.set_grad_enabled(grad))
+            for kind, dtype in casts.items():
+                stack.enter_context(torch.autocast(kind, dtype=dtype, cache_enabled=kept))
+            yield
+
+    return entered
+
+
 class Lockstep:
     """Runs tasks one at a time. A task that comes to a gate waits, until all others are at a gate or done.
 
@@ -62,13 +82,18 @@ class Lockstep:
         tasks: Functions, each of which is run in a thread of its own.
         choose: Which of the gates where tasks wait is opened next.
         open_: Opens it. It is called in the thread of `run`.
+        begin: Called first in the thread of each task.
     """
 
     def __init__(
-        self, tasks: Iterable[Callable[[], Any]], choose: Callable[[Sequence[Any]], Any], open_: Callable[[Any], None]
+        self,
+        tasks: Iterable[Callable[[], Any]],
+        choose: Callable[[Sequence[Any]], Any],
+        open_: Callable[[Any], None],
+        begin: Callable[[], None] = lambda: None,
     ) -> None:
         self.back, self.ended = threading.Semaphore(0), False
-        self.choose, self.open = choose, open_
+        self.choose, self.open, self.begin = choose, open_, begin
         self.tasks = [_Task(self, work) for work in tasks]
 
     def run(self) -> None:

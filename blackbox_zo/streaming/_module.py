@@ -22,9 +22,9 @@ from blackbox_zo.steps import Step
 from blackbox_zo.streaming._assembly import assembled
 from blackbox_zo.streaming._budget import Plan, in_bytes
 from blackbox_zo.streaming._encoding import ENCODINGS
+from blackbox_zo.streaming._link import Link, device_of, link_of
 from blackbox_zo.streaming._pending import Pending
 from blackbox_zo.streaming._saved import save_streamed
-from blackbox_zo.streaming._store import Store
 from blackbox_zo.streaming._streamer import Streamer
 from blackbox_zo.streaming._units import Window
 
@@ -55,13 +55,13 @@ class StreamedModule(Module):
         self,
         model: torch.nn.Module,
         windows: Sequence[Window],
-        store: Store,
+        link: Link,
         plan: Plan,
         merge_every: int,
         **arguments: Any,
     ) -> None:
-        self.store, self.plan, self.merge_every = store, plan, merge_every
-        self.durable = store.lasting
+        self.store, self.plan, self.merge_every = link.store, plan, merge_every
+        self.durable = link.store.lasting
         self.entries = list(dict.fromkeys(window.entry for window in windows))
         self.entry_of = {name: entry for entry in self.entries for name in entry.names}
         mask = arguments.pop("mask", None)
@@ -71,7 +71,7 @@ class StreamedModule(Module):
         self.pending = Pending(self.blocks)
         searched = {e.number: tuple(b for b in self.blocks if b.name in e.names) for e in self.entries}
         noisy = self.rounding == "stochastic"
-        self.streamer = Streamer(windows, store, plan, merge_every, searched, self.pending, self._moved, noisy)
+        self.streamer = Streamer(windows, link, plan, merge_every, searched, self.pending, self._moved, noisy)
         self._arguments["mask"] = mask
         self.masks = self._masks(mask)
         for entry in self.entries:
@@ -115,7 +115,8 @@ class StreamedModule(Module):
         Args:
             folder: With config.json and safetensors files. Or a GGUF file, which stays quantised on the disk: the
                 numbers of a block are computed when it comes in.
-            device: Where the model runs; only "cpu" for now.
+            device: Where the model runs: "cpu", or a device with memory of its own, such as "cuda" or "cuda:1". There,
+                weights come to it while it computes, by page-locked memory of the host. `budget` is then of its memory.
             store: Where weights are while no pass needs them: on "disk", or in the memory of the "host".
             budget: Memory for weights, such as "2GiB" or a number of bytes. As many blocks as fit stay in it. None
                 takes what two blocks need.
@@ -139,15 +140,15 @@ class StreamedModule(Module):
 
         Raises:
             FileNotFoundError: The folder is none, or has no safetensors files.
-            ValueError: The budget is too small, the checkpoint does not match its configuration, blocks are not found,
+            ValueError: The budget is too small, the device is not here or has no room, the checkpoint does not match
+                its configuration, blocks are not found,
                 or an argument is out of range.
             OSError: The folder for moved weights cannot be written.
             StoreError: It is in use, or of another model.
         """
         if store not in ("disk", "host"):
             raise ValueError(f"`StreamedModule(store=...)` must be 'disk' or 'host', got {store!r}.")
-        if torch.device(device).type != "cpu":
-            raise ValueError(f"`StreamedModule(device=...)` must be 'cpu' for now, got {device!r}.")
+        place = device_of(device)
         if transfer_dtype is not None and transfer_dtype not in ENCODINGS:
             known = ", ".join(map(repr, ENCODINGS))
             raise ValueError(f"`StreamedModule(transfer_dtype=...)` must be one of {known}, got {transfer_dtype!r}.")
@@ -161,6 +162,7 @@ class StreamedModule(Module):
             parts = assembled(
                 model,
                 base,
+                place,
                 adapt=adapt,
                 blocks=blocks,
                 budget=size,
@@ -173,7 +175,9 @@ class StreamedModule(Module):
             raise
         chosen = {"select": select, "mask": mask, "unit": unit, "no_decay": no_decay, "rounding": rounding}
         try:
-            return cls(*parts, MERGE_EVERY if log_structured else 1, **chosen)
+            entries = list(dict.fromkeys(window.entry for window in parts.windows))
+            link = link_of(parts.store, entries, place)
+            return cls(parts.model, parts.windows, link, parts.plan, MERGE_EVERY if log_structured else 1, **chosen)
         except BaseException:
             parts.store.close()
             raise

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
-from blackbox_zo.streaming._store import Store
+from blackbox_zo.streaming._link import Link
 from blackbox_zo.streaming._units import Entry
 
 __all__ = ["Ring"]
@@ -21,33 +22,35 @@ class _End:
     Attributes:
         entry: What is there, or will be; none if nothing is wanted of it.
         memory: Its memory.
-        fetched: Gives the version that was read.
-        written: Is done when what is there has been written.
+        fetched: Gives the version that was read, and a mark: the memory may be used after it.
+        written: Is done when what is there has been written, or a copy of it taken.
+        left: A mark of its last use.
     """
 
     entry: Entry | None = None
     memory: torch.Tensor | None = None
-    fetched: Future[int] | None = None
-    written: Future[None] | None = None
+    fetched: Future[tuple[int, Any]] | None = None
+    written: Future[Any] | None = None
+    left: Any = None
 
 
 class Ring:
     """Holds the entry in use at one end of its memory and the next at the other.
 
     Args:
-        store: Where entries come from.
+        link: Brings entries.
         size: Bytes; enough for any two entries that follow each other.
         order: The entries that come and go, in the order in which they are expected until another one is seen.
-        chains: The digests of all moves so far, as `Store.read` takes them.
+        chains: The digests of all moves so far, as `Store.find` takes them.
 
     Attributes:
         fetches: Entries read so far, by number.
     """
 
-    def __init__(self, store: Store, size: int, order: Sequence[Entry], chains: Callable[[], Sequence[bytes]]) -> None:
-        self.store, self.chains = store, chains
-        self.memory = torch.empty(size, dtype=torch.uint8)
-        self.ends = (_End(), _End())
+    def __init__(self, link: Link, size: int, order: Sequence[Entry], chains: Callable[[], Sequence[bytes]]) -> None:
+        self.link, self.chains = link, chains
+        self.memory = link.empty(size)
+        self.ends = (_End(left=link.mark()), _End())
         self.reader, self.writer = ThreadPoolExecutor(1, "fetch"), ThreadPoolExecutor(1, "write")
         self.order = dict(zip(order, [*order[1:], *order[:1]], strict=True))
         self.after: dict[tuple[Entry | None, Entry], Entry] = {}
@@ -73,18 +76,26 @@ class Ring:
         assert end.fetched is not None and end.memory is not None
         self.using = end
         try:
-            version = end.fetched.result()
+            version, arrived = end.fetched.result()
         except BaseException:
             end.entry = self.using = None
             raise
+        self.link.wait(arrived)
         self._go_ahead()
         return end.memory, version
 
     def leave(self) -> None:
         """Give up the entry in use."""
         if self.using is not None:
-            self.using.entry = None
+            self.using.entry, self.using.left = None, self.link.mark()
             self.using = None
+
+    def load(self, entry: Entry, memory: torch.Tensor) -> int:
+        """Read an entry into other memory; gives its version."""
+        fetched = self.reader.submit(self.link.bring, entry, memory, self.chains(), [self.link.mark()])
+        version, arrived = fetched.result()
+        self.link.wait(arrived)
+        return version
 
     def drop(self) -> None:
         """Give up everything that is here, or on its way."""
@@ -94,14 +105,18 @@ class Ring:
             end.entry = None
         self.before = self.last = None
 
-    def write(self, entry: Entry, memory: torch.Tensor, version: int, chain: bytes) -> None:
+    def write(self, entry: Entry, held: torch.Tensor, version: int, chain: bytes) -> None:
         """Begin to keep a version; its memory must stay as it is until `wait`, or until the ring uses it again."""
         self.wait(entry)
-        future = self.writer.submit(self.store.write, entry, memory, version, chain)
+        sent = self.writer.submit(self.link.send, entry, held, self.link.mark())
+        future = self.writer.submit(self._keep, entry, sent, version, chain)
         self.writes[entry.number] = future
         for end in self.ends:
             if end.entry is entry:
-                end.written = future
+                end.written = sent if self.link.copies else future
+
+    def _keep(self, entry: Entry, sent: Future[torch.Tensor], version: int, chain: bytes) -> None:
+        self.link.store.write(entry, sent.result(), version, chain)
 
     def wait(self, entry: Entry | None = None) -> None:
         """Wait until an entry has been written, or all have.
@@ -118,6 +133,7 @@ class Ring:
         self.reader.shutdown(cancel_futures=True)
         self.writer.shutdown()
         self.leave()
+        self.link.close()
         self.ends, self.memory = (_End(), _End()), torch.empty(0, dtype=torch.uint8)
 
     def _begin(self, entry: Entry) -> _End:
@@ -129,17 +145,21 @@ class Ring:
         if other.entry is not None and other is not self.using and entry.nbytes + other.entry.nbytes > len(self.memory):
             other.entry = None
         first = 0 if end is self.ends[0] else len(self.memory) - entry.nbytes
-        before = [f for e in ((end,) if other is self.using else self.ends) for f in (e.fetched, e.written)]
+        here = (end,) if other is self.using else self.ends
+        before = [f for e in here for f in (e.fetched, e.written)]
+        after = [e.left for e in here if e.left is not None]
         end.entry, end.memory = entry, self.memory[first : first + entry.nbytes]
-        end.fetched, end.written = self.reader.submit(self._fetch, entry, end.memory, before), None
+        end.fetched, end.written = self.reader.submit(self._fetch, entry, end.memory, before, after), None
         return end
 
-    def _fetch(self, entry: Entry, memory: torch.Tensor, before: Sequence[Future[int] | Future[None] | None]) -> int:
+    def _fetch(
+        self, entry: Entry, memory: torch.Tensor, before: Sequence[Future[Any] | None], after: Sequence[Any]
+    ) -> tuple[int, Any]:
         for future in (*before, self.writes.get(entry.number)):
             if future is not None and not future.cancelled():
                 future.exception()  # who asked for it will see it
         self.fetches[entry.number] = self.fetches.get(entry.number, 0) + 1
-        return self.store.read(entry, memory, self.chains())
+        return self.link.bring(entry, memory, self.chains(), after)
 
     def _go_ahead(self) -> None:
         """Begin to fetch what is expected next."""

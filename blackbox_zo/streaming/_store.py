@@ -7,19 +7,28 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import torch
 
 from blackbox_zo._typing import override
 from blackbox_zo.checkpoints import Checkpoint, Pieces
 from blackbox_zo.streaming._encoding import Encoding
+from blackbox_zo.streaming._pinned import HostMemory
 from blackbox_zo.streaming._units import Entry
 
-__all__ = ["HostStore", "Store", "StoreError"]
+__all__ = ["Found", "HostStore", "Store", "StoreError"]
 
 
 class StoreError(RuntimeError):
     """The folder of moved weights is damaged, of another run or model, or in use."""
+
+
+class Found(NamedTuple):
+    """A version of an entry, and its bytes as the store holds it."""
+
+    version: int
+    held: torch.Tensor
 
 
 class Store(ABC):
@@ -32,10 +41,12 @@ class Store(ABC):
 
     Attributes:
         lasting: Whether what is written is there after the run.
+        on_host: Whether it is memory, from which `find` copies nothing.
         error: Relative error of all weights by encoding them, by the squares.
     """
 
     lasting = False
+    on_host = False
 
     def __init__(self, base: Checkpoint, names: Pieces, encoding: Encoding | None) -> None:
         self.base, self.names, self.encoding = base, names, encoding
@@ -53,18 +64,30 @@ class Store(ABC):
         return all(self.base.stored[piece.name].dtype is torch.bfloat16 for piece in pieces)
 
     def start(self, entry: Entry, out: torch.Tensor) -> tuple[torch.Tensor, float, float]:
-        """Read an entry as the checkpoint has it, but for what encoding it loses.
+        """Read an entry as the checkpoint has it.
+
+        Args:
+            entry: The entry.
+            out: Memory of its size in the store, or of more.
 
         Returns:
-            It as it is held if it was encoded, the sum of the squares of the errors, and that of the weights.
+            It as the store holds it, the sum of the squares of what encoding it lost, and that of the weights.
         """
-        for name, tensor in zip(entry.names, entry.tensors(out), strict=True):
+        encoding = self.encoding
+        if encoding is None:
+            for name, tensor in zip(entry.names, entry.tensors(out), strict=True):
+                self.base.read(self.names[name], tensor.view(-1))
+            return out, 0.0, 0.0
+        if self.is_direct(entry):
+            for name, codes in zip(entry.names, encoding.parts(entry, out), strict=True):
+                self.base.read(self.names[name], codes.view(torch.bfloat16))
+            return out, 0.0, 0.0
+        exact = torch.empty(entry.nbytes, dtype=torch.uint8)
+        for name, tensor in zip(entry.names, entry.tensors(exact), strict=True):
             self.base.read(self.names[name], tensor.view(-1))
-        return (
-            (out, 0.0, 0.0)
-            if self.is_direct(entry) or self.encoding is None
-            else self.encoding.round_(entry, out, None)
-        )
+        lost = [0.0, 0.0]
+        codes = encoding.encode_(entry, exact, None, lost)
+        return codes, lost[0], lost[1]
 
     def _start_rows(self, entry: Entry, out: torch.Tensor, first: int) -> None:
         """Elements of an entry of one parameter, as `start` would have them."""
@@ -94,17 +117,18 @@ class Store(ABC):
         out.copy_(found[first - a * encoding.group :][: out.numel()])
 
     @abstractmethod
-    def read(self, entry: Entry, out: torch.Tensor, chains: Sequence[bytes]) -> int:
-        """Read the newest version of an entry that has at most `len(chains) - 1` moves.
+    def find(self, entry: Entry, scratch: torch.Tensor, chains: Sequence[bytes]) -> Found:
+        """The newest version of an entry that has at most `len(chains) - 1` moves.
 
         Args:
             entry: The entry.
-            out: Memory of its size.
+            scratch: Memory of its size in the store, which a store that is not memory itself reads into.
             chains: A digest of the last move before each version, from 0.
-
-        Returns:
-            Its version.
         """
+
+    def place(self, entry: Entry) -> torch.Tensor | None:
+        """The memory in which an entry is held, so that it can be written there; none if it is not in memory."""
+        return None
 
     @abstractmethod
     def rows(self, entry: Entry, out: torch.Tensor, first: int, chains: Sequence[bytes]) -> None:
@@ -112,7 +136,7 @@ class Store(ABC):
 
     @abstractmethod
     def write(self, entry: Entry, held: torch.Tensor, version: int, chain: bytes) -> None:
-        """Keep a version of an entry, which is encoded already."""
+        """Keep a version of an entry, which is encoded already; it may be in `place` already."""
 
     @abstractmethod
     def version(self, entry: Entry, sure: bool = True) -> int:
@@ -129,7 +153,20 @@ class Store(ABC):
 
 
 class HostStore(Store):
-    """Keeps everything in the memory of the host."""
+    """Keeps everything in the memory of the host, from which a device takes it.
+
+    Args:
+        base: The checkpoint.
+        names: What each parameter is made of in it.
+        encoding: How weights are held; none holds them as they are in memory.
+        entries: All entries.
+        device: The device.
+
+    Raises:
+        OSError: The device cannot be given the memory.
+    """
+
+    on_host = True
 
     def __init__(
         self,
@@ -137,28 +174,30 @@ class HostStore(Store):
         names: Pieces,
         encoding: Encoding | None,
         entries: Sequence[Entry],
+        device: torch.device,
     ) -> None:
         super().__init__(base, names, encoding)
+        self.memory = HostMemory(sum(map(self.size, entries)), device)
         self.held: dict[int, torch.Tensor] = {}
         self.versions = {entry.number: 0 for entry in entries}
         errors = squares = 0.0
+        end = 0
         for entry in entries:
-            memory = torch.empty(entry.nbytes, dtype=torch.uint8)
-            held, error, square = self.start(entry, memory)
-            if encoding is not None and held is memory:
-                held = encoding.round_(entry, memory, None)[0]
-            self.held[entry.number] = held
+            begin, end = end, end + self.size(entry)
+            mine = self.held[entry.number] = self.memory.memory[begin:end]
+            held, error, square = self.start(entry, mine)
+            if held is not mine:
+                mine.copy_(held)
             errors, squares = errors + error, squares + square
         self.error = (errors / squares) ** 0.5 if squares else 0.0
 
     @override
-    def read(self, entry: Entry, out: torch.Tensor, chains: Sequence[bytes]) -> int:
-        held = self.held[entry.number]
-        if self.encoding is None:
-            out.copy_(held)
-        else:
-            self.encoding.restore(entry, held, out)
-        return self.versions[entry.number]
+    def find(self, entry: Entry, scratch: torch.Tensor, chains: Sequence[bytes]) -> Found:
+        return Found(self.versions[entry.number], self.held[entry.number])
+
+    @override
+    def place(self, entry: Entry) -> torch.Tensor:
+        return self.held[entry.number]
 
     @override
     def rows(self, entry: Entry, out: torch.Tensor, first: int, chains: Sequence[bytes]) -> None:
@@ -171,9 +210,16 @@ class HostStore(Store):
 
     @override
     def write(self, entry: Entry, held: torch.Tensor, version: int, chain: bytes) -> None:
-        self.held[entry.number].copy_(held)
+        if held is not self.held[entry.number]:
+            self.held[entry.number].copy_(held)
         self.versions[entry.number] = version
 
     @override
     def version(self, entry: Entry, sure: bool = True) -> int:
         return self.versions[entry.number]
+
+    @override
+    def close(self) -> None:
+        super().close()
+        self.held = {}
+        self.memory.close()

@@ -15,10 +15,11 @@ from blackbox_zo.directions import Block
 from blackbox_zo.modules._moves import Moved
 from blackbox_zo.steps import Step
 from blackbox_zo.streaming._budget import Plan
+from blackbox_zo.streaming._link import Link
 from blackbox_zo.streaming._lockstep import Lockstep
 from blackbox_zo.streaming._pending import Pending
 from blackbox_zo.streaming._ring import Ring
-from blackbox_zo.streaming._store import Store, StoreError
+from blackbox_zo.streaming._store import StoreError
 from blackbox_zo.streaming._units import Entry, Window
 
 __all__ = ["Streamer"]
@@ -29,7 +30,7 @@ class Streamer:
 
     Args:
         windows: The modules that need entries.
-        store: Where the weights are.
+        link: To where the weights are.
         plan: What stays in memory.
         merge_every: Moves after which an entry is written back. With an encoding it is also rounded then, and only
             then, wherever it is; so the weights after a number of moves do not depend on who has read them when.
@@ -46,7 +47,7 @@ class Streamer:
     def __init__(
         self,
         windows: Sequence[Window],
-        store: Store,
+        link: Link,
         plan: Plan,
         merge_every: int,
         searched: Mapping[int, tuple[Block, ...]],
@@ -54,7 +55,8 @@ class Streamer:
         moved: Callable[[Step, Sequence[Block]], list[Moved]],
         noisy: bool,
     ) -> None:
-        self.windows, self.store, self.merge_every, self.searched = windows, store, merge_every, searched
+        self.windows, self.merge_every, self.searched = windows, merge_every, searched
+        self.link, self.store = link, link.store
         self.entries = list(dict.fromkeys(window.entry for window in windows))
         self.pending, self.moved, self.noisy = pending, moved, noisy
         self.coming = [block for blocks in searched.values() for block in blocks]
@@ -63,7 +65,7 @@ class Streamer:
         self.written: dict[int, int] = {}
         self.memory = torch.empty(0)
         order = [e for e in self.entries if e.number not in self.kept]
-        self.ring = Ring(store, plan.ring, order, lambda: self.pending.chains)
+        self.ring = Ring(link, plan.ring, order, lambda: self.pending.chains)
         self.current: Entry | None = None
         self.tables: dict[int, tuple[mmap.mmap, torch.Tensor]] = {}
         self.handles: list[Any] = []
@@ -86,7 +88,8 @@ class Streamer:
                 self.open(entry)
                 return
             ids = kwargs.get("input", args[0] if args else None)
-            if window.rows and not self._lacks(entry) and type(ids) is torch.Tensor:
+            by_rows = window.rows and not self.link.copies  # a device's memory cannot be had by pages
+            if by_rows and not self._lacks(entry) and type(ids) is torch.Tensor:
                 self._gather(entry, ids)
             elif not Lockstep.wait_at(entry):
                 self.open(entry)
@@ -111,7 +114,7 @@ class Streamer:
             with torch.no_grad():
                 self.open(entry)
 
-        Lockstep(tasks, choose, opened).run()
+        Lockstep(tasks, choose, opened, self.link.same_order()).run()
 
     def _gather(self, entry: Entry, ids: torch.Tensor) -> None:
         """Read the rows of a table that are looked up, to where they are in it; the others have no memory."""
@@ -132,11 +135,11 @@ class Streamer:
 
     def open(self, entry: Entry) -> torch.Tensor:
         """Bring an entry into memory, with all moves; what came before it may go. Gives its memory."""
-        number, chains = entry.number, self.pending.chains
+        number = entry.number
         if number in self.kept:
             if not self.kept[number].numel() or self._is_old(entry):
-                self.kept[number] = torch.empty(entry.nbytes, dtype=torch.uint8)
-                self.versions[number] = self.store.read(entry, self.kept[number], chains)
+                self.kept[number] = self.link.empty(entry.nbytes)
+                self.versions[number] = self.ring.load(entry, self.kept[number])
                 self._bind(entry, self.kept[number])
             self._move(entry, self.kept[number])
             return self.kept[number]
@@ -220,7 +223,7 @@ class Streamer:
 
     def _unbind(self, entry: Entry) -> None:
         for p in entry.parameters:
-            p.data = absent(p)
+            p.data = absent(p, self.link.device)
 
     def _lacks(self, entry: Entry) -> bool:
         """Whether moves wait for an entry, and it has not them in the store or in memory."""
@@ -257,7 +260,7 @@ class Streamer:
         encoding = self.store.encoding
         assert encoding is not None
         self._move_to(entry, version)
-        held, _, _ = encoding.round_(entry, memory, version if self.noisy else None)
+        held = encoding.encode_(entry, memory, version if self.noisy else None)
         had = max(self.store.version(entry), self.written.get(entry.number, 0))
         if version == self.settled and had != version and (entry.number not in self.kept or self.store.lasting):
             self.ring.wait()  # for the memory of what was encoded before

@@ -21,6 +21,7 @@ from blackbox_zo.checkpoints import emptied
 from blackbox_zo.modules._devices import full_precision
 from blackbox_zo.modules._module import KINDS, bits_of
 from blackbox_zo.modules._moves import Moved, Mover
+from blackbox_zo.streaming._link import Link
 from blackbox_zo.streaming._units import Window, windows_of
 from oracles.llm import Completion, LossOracle
 from oracles.llm.plan._machines import Figure, Machine
@@ -143,7 +144,8 @@ class Measuring:
         out, chains = torch.empty(entry.nbytes, dtype=torch.uint8), [b"\0" * 16] * 2
         held, other = torch.zeros(store.size(entry), dtype=torch.uint8), torch.empty_like(out)
         writing = _took(lambda: store.write(entry, held, 1, chains[1]))
-        reading = _took(lambda: store.read(entry, out, chains))
+        link = Link(store, self.stored.entries)
+        reading = _took(lambda: link.bring(entry, out, chains, []))
         if store.encoding is None:
             raw = len(held) / reading
             decoding = _took(lambda: store.start(entry, out)) - shape.file_share * entry.nbytes / raw

@@ -72,7 +72,7 @@ def _reference(folder: Path, estimator: bz.Estimator, kind: str, every: int, ste
             mine = [model.get_parameter(name) for name in entry.names]
             for tensor, p in zip(entry.tensors(memory), mine, strict=True):
                 tensor.copy_(p.detach())
-            encoding.round_(entry, memory, version)
+            encoding.encode_(entry, memory, version)
             for tensor, p in zip(entry.tensors(memory), mine, strict=True):
                 p.data.copy_(tensor)
 

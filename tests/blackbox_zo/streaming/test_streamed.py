@@ -207,13 +207,13 @@ def test_what_stays_is_read_once(select: str, tmp_path: Path, monkeypatch: pytes
     folder = saved("llama", tmp_path / "model")
     with bz.StreamedModule.from_pretrained(folder, select=select, budget="500kB") as x:
         reads: list[int] = []
-        own = x.store.read
+        own = x.store.find
 
-        def read(entry: Any, *more: Any) -> int:
+        def find(entry: Any, *more: Any) -> Any:
             reads.append(entry.number)
             return own(entry, *more)
 
-        monkeypatch.setattr(x.store, "read", read)
+        monkeypatch.setattr(x.store, "find", find)
         values_of("llama", x, LOWRANK, 4)
         assert x.plan.kept
         assert all(reads.count(number) == 1 for number in x.plan.kept)
@@ -257,8 +257,10 @@ def test_a_sentence_for_what_cannot_be(tmp_path: Path) -> None:
         made(folder, budget="lots")
     with pytest.raises(ValueError, match="'disk' or 'host'"):
         made(folder, store="tape")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="'cpu' for now"):
-        made(folder, device="cuda")
+    with pytest.raises(ValueError, match=r"'cuda:7' is not here; torch finds .*cpu"):
+        made(folder, device="cuda:7")
+    with pytest.raises(ValueError, match="knows no device 'graphics'"):
+        made(folder, device="graphics")
     with pytest.raises(ValueError, match="share must be between 0 and 1"):
         made(folder, mask=1.5)
     with pytest.raises(ValueError, match=r"names 'layers'.*'model.layers'"):

@@ -56,13 +56,13 @@ def test_it_keeps_and_reads_what_the_real_one_does(folder: Path, name: str, log:
     batch = {key: torch.ones(4, 16, dtype=torch.long) for key in ("input_ids", "attention_mask", "labels")}
     with bz.StreamedModule.from_pretrained(folder / name, budget=budget, log_structured=log) as x:
         fetched: list[str] = []
-        read = x.store.read
+        find = x.store.find
 
-        def noted(entry: Any, *rest: Any) -> int:
+        def noted(entry: Any, *rest: Any) -> Any:
             fetched.append(entry.name)
-            return read(entry, *rest)
+            return find(entry, *rest)
 
-        x.store.read = noted  # type: ignore[method-assign, assignment]
+        x.store.find = noted  # type: ignore[method-assign, assignment]
         search = bz.Search(x, bz.RandomVector(1e-3, 1, "lowrank"), bz.SGD(1e-3))
         steps = iter(search.run(LossOracle(x.model, [batch], Completion()), steps=4))
         next(steps)
