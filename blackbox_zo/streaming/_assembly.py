@@ -38,6 +38,7 @@ def assembled(
     budget: int | None,
     encoding: Encoding | None,
     on_host: bool,
+    moves: bool,
     folder: Path | None,
 ) -> Parts:
     """Fill what stays in memory of a model on meta, and open the store of the rest.
@@ -51,6 +52,7 @@ def assembled(
         budget: Bytes for weights; none takes what two blocks need.
         encoding: How the weights are held; none holds them as they are in memory.
         on_host: Whether the store is the host's memory.
+        moves: Whether what comes and goes is moved.
         folder: For the store on the disk.
     """
     pieces = pieces_of(model, base)
@@ -74,7 +76,11 @@ def assembled(
     entries = list(dict.fromkeys(window.entry for window in windows))
     names = {n: found[id(p)] for e in entries for n, p in zip(e.names, e.parameters, strict=True)}
     fixed = sum(p.numel() * p.element_size() for p in model.parameters() if id(p) not in coming)
-    plan = planned(fixed, [window.entry for window in windows], budget, encoding)
+    order = [window.entry for window in windows]
+    try:  # on a device, room for a block that goes back while the next comes
+        plan = planned(fixed, order, budget, encoding, spare=moves and device.type != "cpu")
+    except ValueError:
+        plan = planned(fixed, order, budget, encoding)
     check_room(plan, free_memory(device), device)
     _send(model, coming, device)
     if on_host:

@@ -19,18 +19,25 @@ class Plan:
 
     Attributes:
         kept: Numbers of the entries that stay.
-        ring: Bytes for those that come and go.
+        ring: Bytes for those that come and go, two at a time.
+        spare: Bytes for a third, which goes back while the next comes.
         total: Bytes of everything.
     """
 
-    def __init__(self, fixed: int, order: Sequence[Entry], kept: set[int], encoding: Encoding | None = None) -> None:
+    def __init__(
+        self, fixed: int, order: Sequence[Entry], kept: set[int], encoding: Encoding | None = None, spare: bool = False
+    ) -> None:
         self.kept = kept
-        self.ring = _ring([entry for entry in order if entry.number not in kept])
+        coming = [entry for entry in order if entry.number not in kept]
+        self.ring = _ring(coming)
+        self.spare = max((entry.nbytes for entry in coming if spare and not entry.table), default=0)
         codes = 0 if encoding is None else 2 * max(map(encoding.nbytes, order), default=0)  # read, and to be written
-        self.total = fixed + self.ring + codes + sum(e.nbytes for e in set(order) if e.number in kept)
+        self.total = fixed + self.ring + self.spare + codes + sum(e.nbytes for e in set(order) if e.number in kept)
 
 
-def planned(fixed: int, order: Sequence[Entry], budget: int | None, encoding: Encoding | None = None) -> Plan:
+def planned(
+    fixed: int, order: Sequence[Entry], budget: int | None, encoding: Encoding | None = None, spare: bool = False
+) -> Plan:
     """Keep as many entries as a budget allows, at even distances, so that each fetch has passes to hide behind.
 
     Args:
@@ -38,11 +45,12 @@ def planned(fixed: int, order: Sequence[Entry], budget: int | None, encoding: En
         order: The entries in the order in which they are needed; some may be needed twice.
         budget: In bytes; none keeps none.
         encoding: How they are held, which takes room while it is decoded.
+        spare: Whether there is to be room for a third block beside two.
 
     Raises:
         ValueError: The budget is too small for any two entries that follow each other.
     """
-    plan = Plan(fixed, order, set(), encoding)
+    plan = Plan(fixed, order, set(), encoding, spare)
     if budget is None:
         return plan
     if plan.total > budget:
@@ -51,7 +59,7 @@ def planned(fixed: int, order: Sequence[Entry], budget: int | None, encoding: En
             f'Give at least budget="{_rounded_up(plan.total)}".'
         )
     for entry in _spread(sorted(set(order), key=lambda e: e.number), order):
-        more = Plan(fixed, order, plan.kept | {entry.number}, encoding)
+        more = Plan(fixed, order, plan.kept | {entry.number}, encoding, spare)
         if more.total <= budget:
             plan = more
     return plan

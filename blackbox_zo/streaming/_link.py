@@ -192,8 +192,10 @@ def device_of(asked: str) -> torch.device:
         return torch.device("cpu")
     here = torch.accelerator.current_accelerator()
     found = [] if here is None else [f"{here.type}:{i}" for i in range(torch.accelerator.device_count())]
-    index = torch.accelerator.current_device_index() if device.index is None and found else device.index
-    name = f"{device.type}:{index}"
+    known: int | None = device.index
+    if known is None and found:
+        known = torch.accelerator.current_device_index()
+    name = f"{device.type}:{known}"
     if name not in found:
         raise ValueError(
             f"`StreamedModule(device=...)`: {asked!r} is not here; torch finds {', '.join([*found, 'cpu'])}."

@@ -118,8 +118,8 @@ class StreamedModule(Module):
             device: Where the model runs: "cpu", or a device with memory of its own, such as "cuda" or "cuda:1". There,
                 weights come to it while it computes, by page-locked memory of the host. `budget` is then of its memory.
             store: Where weights are while no pass needs them: on "disk", or in the memory of the "host".
-            budget: Memory for weights, such as "2GiB" or a number of bytes. As many blocks as fit stay in it. None
-                takes what two blocks need.
+            budget: Memory for weights where the model runs, such as "2GiB" or a number of bytes. As many blocks as fit
+                stay in it. None takes what two blocks need.
             dtype: Of the parameters; none takes the checkpoint's.
             transfer_dtype: How weights are held and read: as they are in memory; rounded to "bf16"; or to a byte each,
                 "fp8" or "int8", with a scale in fp32 for every 64. `error` says what that loses. Moves are exact until
@@ -168,6 +168,7 @@ class StreamedModule(Module):
                 budget=size,
                 encoding=ENCODINGS.get(transfer_dtype or ""),
                 on_host=store == "host",
+                moves=select != "lora",
                 folder=None if weights is None else Path(weights).expanduser(),
             )
         except BaseException:

@@ -15,31 +15,47 @@ from blackbox_zo.streaming._units import Entry
 __all__ = ["Ring"]
 
 
-@dataclass
-class _End:
-    """One of the two ends of the memory.
+@dataclass(eq=False)
+class _Slot:
+    """A part of the memory.
 
     Attributes:
+        first: Its first byte.
+        end: The byte after its last.
+        backwards: Whether what is in it ends where it ends, and does not begin where it begins.
         entry: What is there, or will be; none if nothing is wanted of it.
-        memory: Its memory.
+        span: The bytes of what is, or was, there.
         fetched: Gives the version that was read, and a mark: the memory may be used after it.
         written: Is done when what is there has been written, or a copy of it taken.
         left: A mark of its last use.
+        turn: When it was last taken.
     """
 
+    first: int
+    end: int
+    backwards: bool = False
     entry: Entry | None = None
-    memory: torch.Tensor | None = None
+    span: tuple[int, int] = (0, 0)
     fetched: Future[tuple[int, Any]] | None = None
     written: Future[Any] | None = None
     left: Any = None
+    turn: int = 0
+
+    def room(self, entry: Entry) -> tuple[int, int] | None:
+        """Where an entry would be; none if there is no room."""
+        if entry.nbytes > self.end - self.first:
+            return None
+        first = self.end - entry.nbytes if self.backwards else self.first
+        return first, first + entry.nbytes
 
 
 class Ring:
-    """Holds the entry in use at one end of its memory and the next at the other.
+    """Holds the entry in use at one end of its memory and the next at the other; a third goes back beside them.
 
     Args:
         link: Brings entries.
         size: Bytes; enough for any two entries that follow each other.
+        spare: Further bytes, for an entry on its way back while the next comes; 0 lets the next wait.
         order: The entries that come and go, in the order in which they are expected until another one is seen.
         chains: The digests of all moves so far, as `Store.find` takes them.
 
@@ -47,18 +63,25 @@ class Ring:
         fetches: Entries read so far, by number.
     """
 
-    def __init__(self, link: Link, size: int, order: Sequence[Entry], chains: Callable[[], Sequence[bytes]]) -> None:
+    def __init__(
+        self, link: Link, size: int, spare: int, order: Sequence[Entry], chains: Callable[[], Sequence[bytes]]
+    ) -> None:
         self.link, self.chains = link, chains
-        self.memory = link.empty(size)
-        self.ends = (_End(left=link.mark()), _End())
+        self.memory = link.empty(size + spare)
+        self.slots = [_Slot(0, size), _Slot(0, size, backwards=True)]
+        if spare:
+            self.slots.append(_Slot(size, size + spare))
+        for slot in self.slots:
+            slot.left, slot.span = link.mark(), (slot.first, slot.end)
         self.reader, self.writer = ThreadPoolExecutor(1, "fetch"), ThreadPoolExecutor(1, "write")
         self.order = dict(zip(order, [*order[1:], *order[:1]], strict=True))
         self.after: dict[tuple[Entry | None, Entry], Entry] = {}
         self.writes: dict[int, Future[None]] = {}
-        self.using: _End | None = None
+        self.using: _Slot | None = None
         self.last: Entry | None = None
         self.before: Entry | None = None
         self.fetches: dict[int, int] = {}
+        self.turn = 0
 
     def take(self, entry: Entry) -> tuple[torch.Tensor, int]:
         """The memory of an entry and the version in it, once it is there; the one before is given up."""
@@ -70,19 +93,17 @@ class Ring:
         if self.last is not None:
             self.after[self.before, self.last] = entry  # by two, as backpropagation goes through layers the other way
         self.before, self.last = self.last, entry
-        end = next((end for end in self.ends if end.entry is entry), None)
-        if end is None:
-            end = self._begin(entry)
-        assert end.fetched is not None and end.memory is not None
-        self.using = end
+        slot = next((slot for slot in self.slots if slot.entry is entry), None) or self._begin(entry)
+        assert slot is not None and slot.fetched is not None
+        self.using = slot
         try:
-            version, arrived = end.fetched.result()
+            version, arrived = slot.fetched.result()
         except BaseException:
-            end.entry = self.using = None
+            slot.entry = self.using = None
             raise
         self.link.wait(arrived)
         self._go_ahead()
-        return end.memory, version
+        return self.memory[slice(*slot.span)], version
 
     def leave(self) -> None:
         """Give up the entry in use."""
@@ -101,8 +122,8 @@ class Ring:
         """Give up everything that is here, or on its way."""
         self.leave()
         self.reader.submit(int).result()
-        for end in self.ends:
-            end.entry = None
+        for slot in self.slots:
+            slot.entry = None
         self.before = self.last = None
 
     def write(self, entry: Entry, held: torch.Tensor, version: int, chain: bytes) -> None:
@@ -111,9 +132,9 @@ class Ring:
         sent = self.writer.submit(self.link.send, entry, held, self.link.mark())
         future = self.writer.submit(self._keep, entry, sent, version, chain)
         self.writes[entry.number] = future
-        for end in self.ends:
-            if end.entry is entry:
-                end.written = sent if self.link.copies else future
+        for slot in self.slots:
+            if slot.entry is entry:
+                slot.written = sent if self.link.copies else future
 
     def _keep(self, entry: Entry, sent: Future[torch.Tensor], version: int, chain: bytes) -> None:
         self.link.store.write(entry, sent.result(), version, chain)
@@ -134,29 +155,36 @@ class Ring:
         self.writer.shutdown()
         self.leave()
         self.link.close()
-        self.ends, self.memory = (_End(), _End()), torch.empty(0, dtype=torch.uint8)
+        self.slots, self.memory = [], torch.empty(0, dtype=torch.uint8)
 
-    def _begin(self, entry: Entry) -> _End:
-        """Begin to fetch an entry into an end that is not in use."""
-        end = next((e for e in self.ends if e.entry is None), None)
-        if end is None:  # what was expected does not come
-            end = next(e for e in self.ends if e is not self.using)
-        other = self.ends[1 - self.ends.index(end)]
-        if other.entry is not None and other is not self.using and entry.nbytes + other.entry.nbytes > len(self.memory):
-            other.entry = None
-        first = 0 if end is self.ends[0] else len(self.memory) - entry.nbytes
-        here = (end,) if other is self.using else self.ends
-        before = [f for e in here for f in (e.fetched, e.written)]
-        after = [e.left for e in here if e.left is not None]
-        end.entry, end.memory = entry, self.memory[first : first + entry.nbytes]
-        end.fetched, end.written = self.reader.submit(self._fetch, entry, end.memory, before, after), None
-        return end
+    def _begin(self, entry: Entry) -> _Slot | None:
+        """Begin to fetch an entry to where nothing is in use, and what is longest gone; none if there is no room."""
+        able = [(slot, span) for slot in self.slots if (span := self._room(slot, entry)) is not None]
+        if not able:
+            return None
+        slot, span = min(able, key=lambda found: (found[0].entry is not None, found[0].turn))
+        before, after = list[Future[Any]](), list[Any]()
+        for other in self.slots:
+            if other is slot or _meet(other.span, span):
+                other.entry = None  # what was expected does not come
+                before += [f for f in (other.fetched, other.written) if f is not None]
+                after += [other.left] if other.left is not None else []
+        self.turn += 1
+        slot.entry, slot.span, slot.written, slot.turn = entry, span, None, self.turn
+        slot.fetched = self.reader.submit(self._fetch, entry, self.memory[slice(*span)], before, after)
+        return slot
+
+    def _room(self, slot: _Slot, entry: Entry) -> tuple[int, int] | None:
+        """Where in a slot an entry can be; none if it would meet what is in use."""
+        span = None if slot is self.using else slot.room(entry)
+        return None if span is None or (self.using is not None and _meet(self.using.span, span)) else span
 
     def _fetch(
-        self, entry: Entry, memory: torch.Tensor, before: Sequence[Future[Any] | None], after: Sequence[Any]
+        self, entry: Entry, memory: torch.Tensor, before: Sequence[Future[Any]], after: Sequence[Any]
     ) -> tuple[int, Any]:
-        for future in (*before, self.writes.get(entry.number)):
-            if future is not None and not future.cancelled():
+        mine = self.writes.get(entry.number)
+        for future in (*before, *([mine] if mine is not None else [])):
+            if not future.cancelled():
                 future.exception()  # who asked for it will see it
         self.fetches[entry.number] = self.fetches.get(entry.number, 0) + 1
         return self.link.bring(entry, memory, self.chains(), after)
@@ -165,7 +193,10 @@ class Ring:
         """Begin to fetch what is expected next."""
         assert self.last is not None
         following = self.after.get((self.before, self.last), self.order.get(self.last))
-        if following is None or any(end.entry is following for end in self.ends):
-            return
-        if following.nbytes + self.last.nbytes <= len(self.memory):
+        if following is not None and all(slot.entry is not following for slot in self.slots):
             self._begin(following)
+
+
+def _meet(a: tuple[int, int], b: tuple[int, int]) -> bool:
+    """Whether two spans have bytes in common."""
+    return a[0] < b[1] and b[0] < a[1]

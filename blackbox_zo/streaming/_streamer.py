@@ -65,7 +65,7 @@ class Streamer:
         self.written: dict[int, int] = {}
         self.memory = torch.empty(0)
         order = [e for e in self.entries if e.number not in self.kept]
-        self.ring = Ring(link, plan.ring, order, lambda: self.pending.chains)
+        self.ring = Ring(link, plan.ring, plan.spare, order, lambda: self.pending.chains)
         self.current: Entry | None = None
         self.tables: dict[int, tuple[mmap.mmap, torch.Tensor]] = {}
         self.handles: list[Any] = []

@@ -23,12 +23,15 @@ class Entry:
         name: Of the block, or of the table.
         names: Of its parameters in the model, in the order in which they are stored.
         parameters: The parameters themselves.
+        number: Its place in the model.
+        table: Whether it is a large matrix outside of the blocks.
     """
 
     name: str
     names: tuple[str, ...]
     parameters: tuple[torch.nn.Parameter, ...]
     number: int = 0
+    table: bool = False
     starts: tuple[int, ...] = field(init=False)
     nbytes: int = field(init=False)
 
@@ -130,7 +133,8 @@ def _tables(
     for _, module in model.named_modules():
         large = [p for _, p in module.named_parameters(recurse=False) if _may_go(p, among) and id(p) not in owners]
         for p in large[:1] if len(large) == 1 else []:
-            entry = entries.setdefault(id(p), Entry(re.sub(r"\.weight$", "", names[id(p)]), (names[id(p)],), (p,)))
+            name = re.sub(r"\.weight$", "", names[id(p)])
+            entry = entries.setdefault(id(p), Entry(name, (names[id(p)],), (p,), table=True))
             is_table = type(module) is torch.nn.Embedding and module.max_norm is None
             (before if isinstance(module, torch.nn.Embedding) else after).append(Window(module, entry, is_table))
     return before, after

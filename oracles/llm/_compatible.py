@@ -159,8 +159,6 @@ def check_streaming(given: argparse.Namespace, select: str) -> None:
             if getattr(given, name):
                 raise BadInput(f"{option} is for --stream.")
         return
-    if (given.device or "auto") not in ("auto", "cpu"):
-        raise BadInput(f"--stream runs on the CPU for now, not on {given.device}; leave --device out.")
     if select == "prefix":
         raise BadInput("--stream searches no virtual tokens (--select prefix); use --select lora, or the weights.")
     if given.stream_to is not None and given.stream != "disk":

@@ -30,12 +30,12 @@ def check_alike(
 
 def device_of(given: argparse.Namespace) -> str:
     """The device of this rank: each of a machine has an accelerator of its own, where there are enough."""
-    asked = given.device or "auto"
-    if given.ranks is not None and asked in ("auto", "cuda"):
+    asked, ranks = given.device or "auto", getattr(given, "ranks", None)
+    if ranks is not None and asked in ("auto", "cuda"):
         import torch
 
-        if torch.cuda.device_count() > given.ranks.local_rank:
-            return f"cuda:{given.ranks.local_rank}"
+        if torch.cuda.device_count() > ranks.local_rank:
+            return f"cuda:{ranks.local_rank}"
     return str(asked)
 
 

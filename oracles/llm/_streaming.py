@@ -10,7 +10,8 @@ from typing import Any
 from blackbox_zo._describe import rebuild
 from blackbox_zo.streaming import StoreError, StreamedModule
 from oracles.llm._adapters import adapted, adapted_as, sketch_of
-from oracles.llm._ranks import folder_of
+from oracles.llm._ranks import device_of, folder_of
+from oracles.llm._room import chosen_device
 from oracles.llm.models import load_tokenizer, local_file
 from oracles.options import BadInput
 
@@ -41,7 +42,8 @@ class Streaming:
             self.tokenizer = load_tokenizer(path)
             self.variable = StreamedModule.from_pretrained(
                 path,
-                store=given.stream,
+                _device(given),
+                given.stream,
                 budget=given.budget,
                 dtype=getattr(torch, given.dtype),
                 adapt=adapt,
@@ -89,7 +91,7 @@ class Streaming:
 
         Args:
             header: Of the run's journal.
-            given: With the fields `stream` and `budget`.
+            given: With the fields `stream`, `budget` and `device`.
             base: Its base model.
             dtype: Of its weights.
         """
@@ -102,6 +104,13 @@ class Streaming:
         there = argparse.Namespace(**{**vars(given), "model": base, "dtype": dtype})
         adapt = partial(adapted_as, header=header) if adapts else None
         return cls(there, adapt, log_structured=described.get("merge_every", 1) > 1, **more)
+
+
+def _device(given: argparse.Namespace) -> str:
+    """Where the model runs: the best accelerator unless the options name a device."""
+    asked = device_of(given)
+    found = chosen_device(asked, None)
+    return "cpu" if asked == "auto" and found == "mps" else found  # whose memory is the CPU's
 
 
 def _none(name: str) -> Any:

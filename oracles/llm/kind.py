@@ -126,14 +126,15 @@ class FineTuneKind(Kind):
         from oracles.llm._finetune import replay
         from oracles.llm._opening import load, quantised
 
+        there = (header.get("settings") or {}).get("device", "cpu")
+        given.device = given.device or ("cpu" if there == "cpu" else "auto")
         if given.stream is not None:
             yield from self._streamed(reader, given, base, dtype)
             return
-        there = (header.get("settings") or {}).get("device", "cpu")
         if as_it_is:
             model, tokenizer = quantised(base, dtype, as_it_is)
         else:
-            model, tokenizer = load(base, dtype, given.device or ("cpu" if there == "cpu" else "auto"))
+            model, tokenizer = load(base, dtype, given.device)
         tokenizer.chat_template = (header.get("settings") or {}).get("chat_template") or tokenizer.chat_template
         try:
             model = adapted_as(model, header)

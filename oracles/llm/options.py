@@ -227,7 +227,8 @@ OPTIONS: Table = {
             "memory; the numbers are the same", choices=("disk", "host"),
         ),
         option(
-            "--budget", "memory for weights with --stream, such as 2GiB; default: what two blocks need",
+            "--budget", "memory for weights with --stream, where the model runs, such as 2GiB; default: what two "
+            "blocks need",
             metavar="SIZE",
         ),
         option(

@@ -191,19 +191,18 @@ def _laid_out(
 ) -> tuple[Work, int, Kept]:
     """The passes, the bytes for weights, and what stays."""
     on_cpu = machine.link is None
-    blocks = [e.nbytes for e in shape.entries if e.number in inside(shape)]
-    fixed = shape.fixed + (slots - SLOTS) * max(blocks, default=0)
+    spare = slots > SLOTS
     while True:
         beside = activations(shape, work, on_cpu) + int(machine.runtime.value)
         room = int(machine.device_memory.value) - beside
-        least = planned(fixed, shape.order, None, encoding).total
+        least = planned(shape.fixed, shape.order, None, encoding, spare).total
         every = shape.nbytes
         if budget is not None and budget + beside <= machine.device_memory.value and budget >= least:
-            return work, budget, planned(fixed, shape.order, budget, encoding)
+            return work, budget, planned(shape.fixed, shape.order, budget, encoding, spare)
         if budget is None and every <= room:
             return work, room, planned(shape.fixed, shape.order, room + every, None)
         if budget is None and least <= room:
-            return work, room, planned(fixed, shape.order, room, encoding)
+            return work, room, planned(shape.fixed, shape.order, room, encoding, spare)
         examples = max(work.passes(on_cpu))
         if examples == 1 or (budget is not None and budget < least):
             raise ValueError(_too_small(machine, budget, least, beside))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 import torch
 
 import blackbox_zo as bz
+from blackbox_zo._typing import override
 from blackbox_zo.checkpoints import Piece, Safetensors
 from blackbox_zo.streaming import _module
 from blackbox_zo.streaming._disk import DiskStore
@@ -41,14 +43,15 @@ def _store(folder: Path, kind: str, sizes: list[int], encoding: str | None = Non
 
 
 @pytest.mark.parametrize("kind", ["disk", "host"])
-@pytest.mark.parametrize("seed", range(30))
-def test_every_use_finds_its_weights(kind: str, seed: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize("spare", [0, 4 * 640])
+@pytest.mark.parametrize("seed", range(20))
+def test_every_use_finds_its_weights(kind: str, spare: int, seed: int, tmp_path: Path) -> None:
     """Uses, moves in place and writes of entries of several sizes in any order; what was written is what was moved."""
     rng, queues = np.random.default_rng(seed), Queues(seed)
     store, entries = _store(tmp_path, kind, [64, 640, 256, 256, 1024])
     chains = [b"\0" * 16]
     link = DeviceLink(store, entries, queues)
-    ring = Ring(link, 4 * (1024 + 640), entries, lambda: chains)
+    ring = Ring(link, 4 * (1024 + 640), spare, entries, lambda: chains)
     want = {e.number: store.find(e, torch.empty(e.nbytes, dtype=torch.uint8), chains).held.clone() for e in entries}
     wrong: list[str] = []
 
@@ -76,6 +79,35 @@ def test_every_use_finds_its_weights(kind: str, seed: int, tmp_path: Path) -> No
     ring.close()
     store.close()
     assert wrong == []
+
+
+@pytest.mark.parametrize("spare", [0, 1024])
+def test_one_comes_while_another_goes_back(spare: int, tmp_path: Path) -> None:
+    """With room for a third; else it comes when the other has gone."""
+    store, entries = _store(tmp_path, "disk", [256, 256, 256])
+    may_go = threading.Event()
+
+    class Slow(DeviceLink):
+        @override
+        def send(self, entry: Entry, held: torch.Tensor, after: Any) -> torch.Tensor:
+            may_go.wait()
+            return super().send(entry, held, after)
+
+    ring = Ring(Slow(store, entries, EagerModel(0)), 2048, spare, entries, lambda: [b"\0" * 16, b"\1" * 16])
+    memory, _ = ring.take(entries[0])
+    ring.write(entries[0], memory, 1, b"\1" * 16)
+    ring.take(entries[1])  # and the third is on its way
+    (third,) = [slot for slot in ring.slots if slot.entry is entries[2]]
+    assert third.fetched is not None
+    if spare:
+        third.fetched.result(timeout=30)
+    else:
+        with pytest.raises(TimeoutError):
+            third.fetched.result(timeout=0.3)
+    may_go.set()
+    ring.wait()
+    ring.close()
+    store.close()
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)

@@ -97,7 +97,7 @@ def test_the_next_block_is_on_its_way(tmp_path: Path) -> None:
         ring, (_, a, b, c, *_) = x.streamer.ring, x.entries
         for entry, following in ((a, b), (b, c), (c, None), (b, None), (a, None), (b, c), (a, None)):
             ring.take(entry)
-            there = [end.entry for end in ring.ends if end.entry is not entry]
+            there = [slot.entry for slot in ring.slots if slot.entry not in (None, entry)]
             assert following is None or there == [following]
 
 

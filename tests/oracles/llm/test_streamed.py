@@ -93,7 +93,7 @@ def test_a_run_goes_on_in_memory_and_on_the_disk(here: Path) -> None:
         (("--stream", "disk", "--budget", "1kB"), "`budget` of 0.977 KiB is too small"),
         (("--stream", "disk", "--budget", "much"), "must be a size such as"),
         (("--stream", "disk", "--select", "prefix"), "--stream searches no virtual tokens"),
-        (("--stream", "disk", "--device", "cuda"), "--stream runs on the CPU for now, not on cuda"),
+        (("--stream", "disk", "--device", "cuda:9"), "--stream disk: Device 'cuda:9' is not here: torch finds"),
         (("--stream", "host", "--stream-to", "x"), "--stream-to is for --stream disk"),
         (("--stream", "disk", "--stream-to", "no/where"), "is in a folder that does not exist"),
         (("--stream", "disk", "--model", "nowhere/at/all"), "does not exist"),
