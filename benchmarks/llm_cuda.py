@@ -27,6 +27,7 @@ from _common import MACHINE
 
 HERE = Path(__file__).resolve().parent
 BEGUN = time.perf_counter()
+PARTS = ("checks", "speed", "base", "streaming")
 
 
 @contextmanager
@@ -156,6 +157,22 @@ def speed(book: Book, now: Worker, args: argparse.Namespace) -> None:
     book.note("thin products, ms", now.ask(30, what="thin"))
 
 
+def streaming(book: Book, now: Worker, args: argparse.Namespace) -> None:
+    """Weights that stream against weights that stay."""
+    from _cuda_streaming import measured
+
+    now.close()  # for its memory
+    for size in ("tiny",) if args.small else ("1.3B", "7B"):
+        found: dict[str, Any] = {}
+        try:
+            with limit(200):
+                for name, value in measured(args.device, size, 1.0 if args.small else 5.0):
+                    found[name] = value
+        except Exception as error:
+            found["error"] = f"{type(error).__name__}: {error}"[:800]
+        book.note(f"streamed {size} bfloat16, 2,048 tokens", found)
+
+
 def before_and_after(book: Book, now: Worker, args: argparse.Namespace) -> None:
     """The same step by the code of another checkout, taking turns."""
     if args.base is None:
@@ -194,7 +211,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".json"))
     parser.add_argument("--steps", type=int, default=12)
     parser.add_argument("--deadline", type=float, default=270.0, help="seconds after which no size is begun")
-    parser.add_argument("--only", nargs="*", default=("checks", "speed", "base"), choices=("checks", "speed", "base"))
+    parser.add_argument("--only", nargs="*", default=PARTS, choices=PARTS)
     parser.add_argument("--check", nargs="*", help="names of the checks to make, all unless given")
     args = parser.parse_args()
     args.batch, args.tokens = (4, 16) if args.small else (16, 256)
@@ -211,7 +228,7 @@ def main() -> None:
             torch.cuda.empty_cache()
     now = Worker(HERE.parent, args.device, args.batch, args.tokens)
     try:
-        for name, part in (("speed", speed), ("base", before_and_after)):
+        for name, part in (("speed", speed), ("base", before_and_after), ("streaming", streaming)):
             if name in args.only:
                 try:
                     part(book, now, args)

@@ -110,3 +110,24 @@ def test_each_task_has_its_own_forwards_and_modes() -> None:
     Lockstep([task(i) for i in range(4)], lambda gates: gates[0], lambda _: None).run()
     assert found == [(i, bool(i % 2)) for i in range(4)]
     assert "forward" not in vars(module)
+
+
+def test_tasks_run_as_their_caller_would() -> None:
+    """With its gradients, autocast and number of threads, which torch keeps by thread."""
+    seen: list[tuple[bool, bool, torch.dtype, int]] = []
+
+    def work() -> None:
+        seen.append((
+            torch.is_grad_enabled(), torch.is_autocast_enabled("cpu"), torch.get_autocast_dtype("cpu"),
+            torch.get_num_threads(),
+        ))  # fmt: skip
+
+    def run() -> None:
+        work()
+        Lockstep([work], min, lambda gate: None).run()
+
+    run()
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.float16):
+        run()
+    assert seen[1] == seen[0] and seen[3] == seen[2]
+    assert seen[2][:3] == (False, True, torch.float16)

@@ -41,6 +41,17 @@ def test_every_kind_of_model_has_modules_numbers(name: str, estimator: bz.Estima
         assert x.fingerprint() == want.fingerprint()
 
 
+def test_under_autocast(tmp_path: Path) -> None:
+    """A caller's autocast holds for all passes."""
+    folder = saved("llama", tmp_path / "model")
+    model = loaded("llama", folder)
+    with torch.autocast("cpu", dtype=torch.bfloat16), bz.StreamedModule.from_pretrained(folder) as x:
+        values = values_of("llama", x, LOWRANK, 3)
+        assert values == values_of("llama", bz.Module(model), LOWRANK, 3)
+        assert same_weights(x, model)
+    assert values != values_of("llama", bz.Module(loaded("llama", folder)), LOWRANK, 3)
+
+
 MORE: dict[str, Any] = {"unit": {"mlp": 0.5}, "no_decay": "norm"}
 RULE = bz.chain(bz.WeightDecay(0.1), bz.SGD(1e-3))
 
