@@ -36,7 +36,7 @@ CASES: dict[str, tuple[str, torch.dtype, int, int, list[dict[str, Any]]]] = {
     ]),
     "OPT-350M, bf16 on the disk, 256 tokens": ("opt-350m", torch.bfloat16, 1, 256, [
         {"budget": "400MiB"}, {"budget": "400MiB", "log_structured": True},
-        {"budget": "400MiB", "store": "host", "log_structured": True},
+        {"budget": "400MiB", "store": "host", "log_structured": True, "transfer_dtype": "bf16"},
     ]),
     "OPT-125M, fp32 on the disk, 512 tokens": ("opt-125m", torch.float32, 2, 256, [
         {"budget": "330MiB"}, {"budget": "330MiB", "log_structured": True},

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 
 from blackbox_zo.checkpoints import Checkpoint, Piece, absent, pieces_of, replace_parameters, saved_buffers
-from blackbox_zo.streaming._budget import Plan, check_room, planned
+from blackbox_zo.streaming._budget import Plan, check_room, in_store, planned
 from blackbox_zo.streaming._disk import DiskStore
 from blackbox_zo.streaming._encoding import Encoding
 from blackbox_zo.streaming._link import free_memory
@@ -77,10 +78,11 @@ def assembled(
     names = {n: found[id(p)] for e in entries for n, p in zip(e.names, e.parameters, strict=True)}
     fixed = sum(p.numel() * p.element_size() for p in model.parameters() if id(p) not in coming)
     order = [window.entry for window in windows]
-    try:  # on a device, room for a block that goes back while the next comes
-        plan = planned(fixed, order, budget, encoding, spare=moves and device.type != "cpu")
-    except ValueError:
-        plan = planned(fixed, order, budget, encoding)
+    plan = in_store(fixed, order, budget) if on_host and encoding is None and device.type == "cpu" else None
+    if plan is None and device.type != "cpu" and moves:
+        with suppress(ValueError):  # there may be no room for a block that goes back while the next comes
+            plan = planned(fixed, order, budget, encoding, spare=True)
+    plan = plan or planned(fixed, order, budget, encoding)
     check_room(plan, free_memory(device), device)
     _send(model, coming, device)
     if on_host:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from blackbox_zo.streaming._encoding import Encoding
 from blackbox_zo.streaming._units import Entry
 
-__all__ = ["Plan", "check_room", "in_bytes", "planned"]
+__all__ = ["Plan", "check_room", "in_bytes", "in_store", "planned"]
 
 _UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12,
           "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}  # fmt: skip
@@ -21,8 +21,11 @@ class Plan:
         kept: Numbers of the entries that stay.
         ring: Bytes for those that come and go, two at a time.
         spare: Bytes for a third, which goes back while the next comes.
-        total: Bytes of everything.
+        in_store: Whether the store's own memory is what the model reads.
+        total: Bytes of everything beside the store.
     """
+
+    in_store = False
 
     def __init__(
         self, fixed: int, order: Sequence[Entry], kept: set[int], encoding: Encoding | None = None, spare: bool = False
@@ -51,17 +54,25 @@ def planned(
         ValueError: The budget is too small for any two entries that follow each other.
     """
     plan = Plan(fixed, order, set(), encoding, spare)
+    _check(plan, budget, "two blocks and what always stays take")
     if budget is None:
         return plan
-    if plan.total > budget:
-        raise ValueError(
-            f"`budget` of {_said(budget)} is too small: two blocks and what always stays take {_said(plan.total)}. "
-            f'Give at least budget="{_rounded_up(plan.total)}".'
-        )
     for entry in _spread(sorted(set(order), key=lambda e: e.number), order):
         more = Plan(fixed, order, plan.kept | {entry.number}, encoding, spare)
         if more.total <= budget:
             plan = more
+    return plan
+
+
+def in_store(fixed: int, order: Sequence[Entry], budget: int | None) -> Plan:
+    """The plan where the store is memory that the model can read as it is: nothing is copied.
+
+    Raises:
+        ValueError: The budget is too small for what always stays.
+    """
+    plan = Plan(fixed, order, {entry.number for entry in order})
+    plan.in_store, plan.total = True, fixed
+    _check(plan, budget, "what always stays takes")
     return plan
 
 
@@ -75,6 +86,14 @@ def check_room(plan: Plan, free: int | None, device: object) -> None:
         raise ValueError(
             f"{device} has {_said(free)} free, and the weights that are to be there at a time take "
             f"{_said(plan.total)}. Give a smaller budget, or another device."
+        )
+
+
+def _check(plan: Plan, budget: int | None, what: str) -> None:
+    if budget is not None and plan.total > budget:
+        raise ValueError(
+            f"`budget` of {_said(budget)} is too small: {what} {_said(plan.total)}. "
+            f'Give at least budget="{_rounded_up(plan.total)}".'
         )
 
 

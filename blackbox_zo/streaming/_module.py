@@ -117,7 +117,8 @@ class StreamedModule(Module):
                 numbers of a block are computed when it comes in.
             device: Where the model runs: "cpu", or a device with memory of its own, such as "cuda" or "cuda:1". There,
                 weights come to it while it computes, by page-locked memory of the host. `budget` is then of its memory.
-            store: Where weights are while no pass needs them: on "disk", or in the memory of the "host".
+            store: Where weights are while no pass needs them: on "disk", or in the memory of the "host"; from there, a
+                CPU uses them as they are, unless they have a `transfer_dtype`.
             budget: Memory for weights where the model runs, such as "2GiB" or a number of bytes. As many blocks as fit
                 stay in it. None takes what two blocks need.
             dtype: Of the parameters; none takes the checkpoint's.
@@ -319,6 +320,8 @@ class StreamedModule(Module):
     def __str__(self) -> str:
         kept, held = len(self.plan.kept), self.store.encoding
         lost = "" if held is None else f"; weights are held as {held.name}, relative error {self.error:.2g}"
+        if self.plan.in_store:
+            return f"all {kept} blocks and tables are in memory, where the model runs: nothing is streamed"
         if kept == len(self.entries):
             return f"all {kept} blocks and tables fit into the budget and stay in memory: nothing is streamed{lost}"
         size = f"{self.plan.total / 2**20:,.0f} MiB in all"

@@ -61,6 +61,7 @@ class Streamer:
         self.pending, self.moved, self.noisy = pending, moved, noisy
         self.coming = [block for blocks in searched.values() for block in blocks]
         self.kept = {e.number: torch.empty(0) for e in self.entries if e.number in plan.kept}
+        self.in_store = plan.in_store
         self.versions: dict[int, int] = {}
         self.written: dict[int, int] = {}
         self.memory = torch.empty(0)
@@ -138,8 +139,11 @@ class Streamer:
         number = entry.number
         if number in self.kept:
             if not self.kept[number].numel() or self._is_old(entry):
-                self.kept[number] = self.link.empty(entry.nbytes)
-                self.versions[number] = self.ring.load(entry, self.kept[number])
+                there = self.store.place(entry) if self.in_store else None
+                self.kept[number] = self.link.empty(entry.nbytes) if there is None else there
+                self.versions[number] = (
+                    self.ring.load(entry, self.kept[number]) if there is None else self.store.version(entry)
+                )
                 self._bind(entry, self.kept[number])
             self._move(entry, self.kept[number])
             return self.kept[number]

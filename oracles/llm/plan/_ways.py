@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from blackbox_zo.streaming._budget import Plan as Kept
-from blackbox_zo.streaming._budget import planned
+from blackbox_zo.streaming._budget import in_store, planned
 from blackbox_zo.streaming._encoding import Encoding
 from blackbox_zo.streaming._module import MERGE_EVERY
 from blackbox_zo.streaming._units import Entry
@@ -159,7 +159,7 @@ def way_of(
     Raises:
         ValueError: Not even two blocks fit; the message names the least.
     """
-    work, given, kept = _laid_out(shape, machine, work, encoding, budget, slots)
+    work, given, kept = _laid_out(shape, machine, work, encoding, budget, slots, store == "host")
     on_cpu, merge_every = machine.link is None, MERGE_EVERY if log_structured else 1
     whole = len(kept.kept) == len(shape.entries)
     sweep = Sweep(
@@ -187,10 +187,12 @@ def _waiting(merge_every: int) -> dict[int, int]:
 
 
 def _laid_out(
-    shape: Shape, machine: Machine, work: Work, encoding: Encoding | None, budget: int | None, slots: int
+    shape: Shape, machine: Machine, work: Work, encoding: Encoding | None, budget: int | None, slots: int, host: bool
 ) -> tuple[Work, int, Kept]:
     """The passes, the bytes for weights, and what stays."""
     on_cpu = machine.link is None
+    if on_cpu and host and encoding is None:
+        return work, shape.nbytes, in_store(shape.fixed, shape.order, budget)
     spare = slots > SLOTS
     while True:
         beside = activations(shape, work, on_cpu) + int(machine.runtime.value)

@@ -139,6 +139,21 @@ def test_what_fits_stays(tmp_path: Path) -> None:
         assert x.plan.total <= 500_000
 
 
+def test_on_a_cpu_weights_in_memory_are_used_as_they_are(tmp_path: Path) -> None:
+    """The store's memory is what the model reads, within any budget."""
+    folder = saved("llama", tmp_path / "model")
+    model = loaded("llama", folder)
+    values = values_of("llama", bz.Module(model), LOWRANK, 4)
+    with bz.StreamedModule.from_pretrained(folder, store="host", budget="3kB", log_structured=True) as x:
+        assert "in memory, where the model runs: nothing is streamed" in str(x)
+        assert values_of("llama", x, LOWRANK, 4) == values
+        assert same_weights(x, model)
+        for entry in x.entries:
+            place = x.store.place(entry)
+            assert place is not None and entry.parameters[0].data_ptr() == place.data_ptr()
+        assert not x.streamer.ring.fetches and x.plan.total <= 3000
+
+
 def test_moves_are_never_lost(tmp_path: Path) -> None:
     """By evaluation, generation, saving and the end of a run, whether they were written back or not."""
     folder = saved("llama", tmp_path / "model")
