@@ -52,7 +52,7 @@ def test_every_use_finds_its_weights(kind: str, spare: int, seed: int, tmp_path:
     store, entries = _store(tmp_path, kind, [64, 640, 256, 256, 1024])
     chains = [b"\0" * 16]
     link = DeviceLink(store, entries, queues)
-    ring = Ring(link, 4 * (1024 + 640), spare, entries, lambda: chains)
+    ring = Ring(link, 4 * (1024 + 256), spare, entries, lambda: chains)
     want = {e.number: store.find(e, torch.empty(e.nbytes, dtype=torch.uint8), chains).held.clone() for e in entries}
     wrong: list[str] = []
 
