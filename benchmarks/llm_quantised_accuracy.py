@@ -26,7 +26,7 @@ from oracles.llm.models import load_tokenizer
 RESULT = Path(__file__).with_suffix(".json")
 BATCH, HELD_OUT, EVERY = 16, 128, 40
 SIDES: dict[str, tuple[str, bz.RandomVector, float]] = {
-    "QZO": ("scale_shift", bz.RandomVector(1e-2), 1e-3),
+    "QZO": ("scale_shift", bz.RandomVector(1e-2, BATCH, "lowrank"), 1e-3),
     "QES": ("code_shift", bz.RandomVector(1 / 8, 1, "sparse"), 4e-2),
     "fp32": ("all", bz.RandomVector(1e-3, BATCH, "lowrank"), 1e-4),
 }

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 
 from blackbox_zo._typing import override
-from blackbox_zo.quantised import _tables
-from blackbox_zo.quantised._tables import Table
+from blackbox_zo.quantised._operations import product, scaled_embedding, scaled_linear
+from blackbox_zo.quantised._tables import ScaledTable, Table
 
 __all__ = ["QuantisedEmbedding", "QuantisedLinear"]
 
@@ -27,14 +26,11 @@ class QuantisedLinear(torch.nn.Module):
 
     @override
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        rows, step, flat = self.table.reader(), max(1, _tables.CHUNK // self.in_features), x.reshape(-1, x.shape[-1])
-        out = x.new_empty(len(flat), self.out_features)
-        for a in range(0, self.out_features, step):
-            which = slice(a, min(a + step, self.out_features))
-            out[:, which] = F.linear(flat, rows(which).to(x.dtype))
+        table = self.table
+        out = scaled_linear(x, table.scale_shift, table) if isinstance(table, ScaledTable) else product(x, table)
         if self.bias is not None:
             out += self.bias
-        return out.view(*x.shape[:-1], self.out_features)
+        return out
 
 
 class QuantisedEmbedding(torch.nn.Module):
@@ -52,4 +48,7 @@ class QuantisedEmbedding(torch.nn.Module):
 
     @override
     def forward(self, ids: torch.Tensor) -> torch.Tensor:
-        return self.table.reader()(ids.reshape(-1)).to(self.dtype).view(*ids.shape, -1)
+        table = self.table
+        if isinstance(table, ScaledTable):
+            return scaled_embedding(ids, table.scale_shift, table).to(self.dtype)
+        return table.reader()(ids.reshape(-1)).to(self.dtype).view(*ids.shape, -1)

@@ -163,15 +163,21 @@ class ScaledTable(BlockTable):
         self.blocks(raw)[..., :2] = self.scales(self.scale_shift, which).half()[..., None].view(torch.uint8)
         return raw
 
+    def rows(self, which: torch.Tensor | slice, shift: torch.Tensor) -> torch.Tensor:
+        """Rows in fp32, (rows, width), where so much has been added to all scales, in units of `size`."""
+        raw = self.bytes_of(which)
+        return self.numbers(raw, self.codes(raw), self.scales(shift, which))
+
+    def rows_and_steps(self, which: torch.Tensor | slice, shift: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The same, and what a shift by 1 adds to each number, (rows, width / 32, 32)."""
+        raw = self.bytes_of(which)
+        codes = self.codes(raw)
+        steps = torch.sub(codes, self.layout.middle).mul_(self.size)
+        return self.numbers(raw, codes, self.scales(shift, which)), steps
+
     @override
     def reader(self) -> Callable[[torch.Tensor | slice], torch.Tensor]:
-        shift = self.scale_shift.clone()  # one operation, in which a query displaces it
-
-        def rows(which: torch.Tensor | slice) -> torch.Tensor:
-            raw = self.bytes_of(which)
-            return self.numbers(raw, self.codes(raw), self.scales(shift, which))
-
-        return rows
+        return lambda which: self.rows(which, self.scale_shift)
 
 
 def rms(scales: torch.Tensor) -> float:

@@ -107,9 +107,8 @@ def _send(model: torch.nn.Module, coming: Mapping[int, torch.nn.Parameter], devi
         if id(p) not in coming and p.device != device:  # an adapter's
             p.data = p.data.to(device)
     for module in model.modules():
-        for name, buffer in module._buffers.items():
-            if buffer is not None:
-                module._buffers[name] = buffer.to(device)
+        for name, buffer in list(module.named_buffers(recurse=False, remove_duplicate=False)):
+            setattr(module, name, buffer.to(device))
 
 
 def _adapted(model: Any, adapt: Callable[[Any], Any], coming: Mapping[int, torch.nn.Parameter]) -> Any:

@@ -50,7 +50,6 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "radius": 1e-2,
         "batch_size": 16,
         "reuse": True,
-        "directions": 1,
     },
     "code_shift": {
         "optimizer": "sgd",
@@ -61,8 +60,8 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "directions": 1,
     },
 }
-"""Defaults of options, with --select top, the last layers, any other selection, and what --quantised searches, where
-each pass computes all weights from the file, so that passes are few."""
+"""Defaults of options, with --select top, the last layers, any other selection, and what --quantised searches. Codes
+have one direction: each has weights of its own, which each pass computes from the file."""
 
 _WITHOUT_GRADIENT = ("accuracy", *GENERATING)
 """Objectives that are flat near x: their default radius is a tenth of the weights' own size."""
@@ -245,7 +244,7 @@ def settings_of(given: argparse.Namespace) -> Settings:
 def _distribution(given: argparse.Namespace) -> Literal["gaussian", "lowrank", "sparse"]:
     if given.quantised == "codes":
         return "sparse"
-    return "gaussian" if given.mezo or given.quantised else "lowrank"
+    return "gaussian" if given.mezo else "lowrank"
 
 
 def _kind(select: str) -> str:
