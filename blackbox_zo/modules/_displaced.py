@@ -53,6 +53,8 @@ class Displaced:
     def __init__(self, block: Block, p: torch.Tensor, shared: Shared, unit: float, mask: Mask | None) -> None:
         self.block, self.p, self.shared, self.unit, self.mask = block, p.detach(), shared, unit, mask
         self.directions, self.index = shared.queries.directions, shared.queries.index
+        self.few = mask is None and hasattr(p, "_zo_few") and self.directions.nonzeros(block, 0, 0, 0) is not None
+        """Whether each direction is zero almost everywhere, in a parameter whose operation makes use of that."""
         self.small = block.size < LARGE and len(block.shape) < 2  # all queries' values are kept at once
 
     @property

@@ -34,6 +34,7 @@ _OF_THE_FIRST = frozenset(
     conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d max_pool1d max_pool2d avg_pool1d avg_pool2d
     adaptive_avg_pool1d adaptive_avg_pool2d adaptive_max_pool1d interpolate pad one_hot cross_entropy nll_loss
     new_zeros new_ones new_empty new_full scaled_linear scaled_embedding
+    coded_linear table_linear table_embedding
     """.split()
 )
 """Functions of the first argument's rows, one by one."""

@@ -17,12 +17,15 @@ from blackbox_zo.modules._operations import reads_only_metadata, replaced
 from blackbox_zo.modules._parts import Part, View
 from blackbox_zo.modules._tensors import Buffers
 
-__all__ = ["Scratch", "leaves", "leaves_of", "linear", "reads_only_metadata", "refuse_noise", "replaced"]
+__all__ = ["WITHIN", "Scratch", "leaves", "leaves_of", "linear", "reads_only_metadata", "refuse_noise", "replaced"]
 
 _NOISY = frozenset({
     "scaled_dot_product_attention", "multi_head_attention_forward", "rrelu", "lstm", "gru", "rnn_tanh", "rnn_relu",
     "batch_norm", "instance_norm",
 })  # fmt: skip
+WITHIN: dict[Any, Any] = {}
+"""What to run in place of an operation whose second argument is displaced: operations that are displaced themselves."""
+
 _NESTED = (tuple, list, dict)  # a union would be made anew at each of the thousands of checks of a pass
 _LOOKED_INTO = frozenset(_NESTED)
 
@@ -74,6 +77,9 @@ class Scratch(TorchFunctionMode):
             if func is F.linear and len(found.block.shape) == 2:
                 bias = args[2] if len(args) > 2 else kwargs.get("bias")
                 return self.linear(found, args[0], bias)
+            if (inner := WITHIN.get(func)) is not None:
+                with self:
+                    return inner(*args, **kwargs)
             if func is F.embedding and _plain_embedding(args, kwargs):
                 y = func(*args, **kwargs)
                 y += found.looked_up(self.i, args[0]).to(y.dtype)

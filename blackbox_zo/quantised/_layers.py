@@ -5,8 +5,14 @@ from __future__ import annotations
 import torch
 
 from blackbox_zo._typing import override
-from blackbox_zo.quantised._operations import product, scaled_embedding, scaled_linear
-from blackbox_zo.quantised._tables import ScaledTable, Table
+from blackbox_zo.quantised._operations import (
+    coded_linear,
+    scaled_embedding,
+    scaled_linear,
+    table_embedding,
+    table_linear,
+)
+from blackbox_zo.quantised._tables import CodedTable, ScaledTable, Table
 
 __all__ = ["QuantisedEmbedding", "QuantisedLinear"]
 
@@ -27,7 +33,12 @@ class QuantisedLinear(torch.nn.Module):
     @override
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         table = self.table
-        out = scaled_linear(x, table.scale_shift, table) if isinstance(table, ScaledTable) else product(x, table)
+        if isinstance(table, ScaledTable):
+            out = scaled_linear(x, table.scale_shift, table)
+        elif isinstance(table, CodedTable):
+            out = coded_linear(x, table.code_shift, table)
+        else:
+            out = table_linear(x, table)
         if self.bias is not None:
             out += self.bias
         return out
@@ -51,4 +62,4 @@ class QuantisedEmbedding(torch.nn.Module):
         table = self.table
         if isinstance(table, ScaledTable):
             return scaled_embedding(ids, table.scale_shift, table).to(self.dtype)
-        return table.reader()(ids.reshape(-1)).to(self.dtype).view(*ids.shape, -1)
+        return table_embedding(ids, table).to(self.dtype)

@@ -1,29 +1,46 @@
-"""Products with a table whose scales move, as single operations: `Batched` runs them for all queries of a step at once.
+"""Products with a table that moves, as single operations: `Batched` runs them for all queries of a step at once.
 
 Along a low-rank direction, query i adds c a' to the shifts S (rows, blocks) of the scales, and so to the weights
 `size c_r a_k Q_rkj`, of which Q (rows, blocks, 32) are the integers. So its outputs are `x W' + c (size Q (a x))`: both
-W and Q are decoded once for all queries.
+W and Q are decoded once for all queries. Along a sparse direction, a query changes few integers by one, and its outputs
+are `x W'` and the products with these.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch.overrides import handle_torch_function, has_torch_function
 
 from blackbox_zo.modules._rules import RULES, Stacked
+from blackbox_zo.modules._scratch import WITHIN
 from blackbox_zo.modules._stacking import Family, mark
 from blackbox_zo.quantised import _tables
-from blackbox_zo.quantised._tables import BLOCK, ScaledTable, Table
+from blackbox_zo.quantised._tables import BLOCK, CodedTable, ScaledTable, Table
 
-__all__ = ["product", "scaled_embedding", "scaled_linear"]
+__all__ = ["coded_linear", "scaled_embedding", "scaled_linear", "table_embedding", "table_linear"]
 
 
-def product(x: torch.Tensor, table: Table) -> torch.Tensor:
+def table_linear(x: torch.Tensor, table: Table) -> torch.Tensor:
     """`x W'`, some rows of W at a time."""
-    rows, flat = table.reader(), x.reshape(-1, table.width)
+    if has_torch_function((x,)):
+        return handle_torch_function(table_linear, (x,), x, table)
+    return _by_rows(x, table, table.reader())
+
+
+def table_embedding(ids: torch.Tensor, table: Table) -> torch.Tensor:
+    """Rows of W in fp32."""
+    if has_torch_function((ids,)):
+        return handle_torch_function(table_embedding, (ids,), ids, table)
+    return table.reader()(ids.reshape(-1)).view(*ids.shape, table.width)
+
+
+def _by_rows(x: torch.Tensor, table: Table, rows: Callable[[slice], torch.Tensor]) -> torch.Tensor:
+    flat = x.reshape(-1, table.width)
     out = x.new_empty(len(flat), table.height)
     for which in _spans(table):
         out[:, which] = F.linear(flat, rows(which).to(x.dtype))
@@ -34,11 +51,14 @@ def scaled_linear(x: torch.Tensor, shift: torch.Tensor, table: ScaledTable) -> t
     """`x W'`, where so much has been added to the scales of W."""
     if has_torch_function((x, shift)):
         return handle_torch_function(scaled_linear, (x, shift), x, shift, table)
-    flat = x.reshape(-1, table.width)
-    out = x.new_empty(len(flat), table.height)
-    for which in _spans(table):
-        out[:, which] = F.linear(flat, table.rows(which, shift).to(x.dtype))
-    return out.view(*x.shape[:-1], table.height)
+    return _by_rows(x, table, lambda which: table.rows(which, shift))
+
+
+def coded_linear(x: torch.Tensor, shift: torch.Tensor, table: CodedTable) -> torch.Tensor:
+    """`x W'`, where so much has been added to the integers of W."""
+    if has_torch_function((x, shift)):
+        return handle_torch_function(coded_linear, (x, shift), x, shift, table)
+    return _by_rows(x, table, lambda which: table.rows(which, shift[which]))
 
 
 def scaled_embedding(ids: torch.Tensor, shift: torch.Tensor, table: ScaledTable) -> torch.Tensor:
@@ -95,5 +115,38 @@ def _factors(mode: Stacked, x: Any, shift: Any) -> tuple[torch.Tensor, torch.Ten
     return (along.expand(mode.n, -1, -1) if len(along) == 1 else along[index]), far
 
 
+def _coded(mode: Stacked, x: Any, shift: Any, table: CodedTable) -> Any:
+    w = mode.displacements.of.get(id(shift))
+    if w is None or not w.few or type(x) is Family or not mode.is_stacked(x):
+        return NotImplemented
+    if torch.is_autocast_enabled(x.device.type):
+        return NotImplemented
+    flat = x.reshape(-1, table.width)
+    columns = flat.view(mode.n, -1, table.width).transpose(1, 2).float().contiguous()
+    out = x.new_empty(len(flat), table.height)
+    for which in _spans(table, 2):
+        raw, added = table.bytes_of(which), shift.detach()[which]
+        codes, moved = table.codes(raw).view(-1), table.moved(raw, added)
+        scales, now = table.halves(raw, 0).view(-1), moved.view(-1).clone()
+        part = F.linear(flat, table.numbers(raw, moved, table.halves(raw, 0)).to(x.dtype))
+        view, first = part.view(mode.n, -1, part.shape[1]), which.start * table.width
+        for j in set(w.index.tolist()):
+            found = w.directions.nonzeros(w.block, j, first, which.stop * table.width)
+            assert found is not None
+            bags = torch.from_numpy(np.searchsorted(found[0], np.arange(part.shape[1]) * table.width))
+            places, values = torch.from_numpy(found[0]), torch.from_numpy(found[1]).float()
+            at, size = places % table.width, scales[places // BLOCK]
+            before, sums, was = codes[places], added.reshape(-1)[places].float(), now[places]
+            for i in np.flatnonzero(w.index == j).tolist():
+                new = (before + (sums + float(w.far[i]) * values).half()).round_().clamp_(*table.most)
+                change = new.sub_(was).mul_(size)
+                bagged = F.embedding_bag(at, columns[i], bags, mode="sum", per_sample_weights=change)
+                view[i] += bagged.t().to(x.dtype)
+        out[:, which] = part
+    return mark(out.view(*x.shape[:-1], table.height))
+
+
 RULES[scaled_linear] = _linear
+RULES[coded_linear] = _coded
+WITHIN[coded_linear] = lambda x, shift, table: _by_rows(x, table, table.reader())
 RULES[scaled_embedding] = _embedding

@@ -218,6 +218,7 @@ class CodedTable(BlockTable):
         uniform = torch.rand(sums.numel(), generator=torch.Generator().manual_seed(seed))
         sums.copy_(uniform.sub_(0.5).mul_(0.998))  # which fp16 does not round to 1/2
         self.code_shift = torch.nn.Parameter(sums.view(self.height, self.width), requires_grad=False)
+        self.code_shift._zo_few = True  # type: ignore[attr-defined]  # `coded_linear` knows sparse directions
 
     @override
     def stored(self, which: slice) -> torch.Tensor:
@@ -234,18 +235,21 @@ class CodedTable(BlockTable):
         codes += shift.view(codes.shape)
         return codes.round_().clamp_(*self.most)
 
+    def rows(self, which: torch.Tensor | slice, added: torch.Tensor) -> torch.Tensor:
+        """Rows in fp32, (rows, width), where so much has been added to their codes."""
+        raw = self.bytes_of(which)
+        return self.numbers(raw, self.moved(raw, added), self.halves(raw, 0))
+
     @override
     def reader(self) -> Callable[[torch.Tensor | slice], torch.Tensor]:
         few = self.code_shift.numel() <= CHUNK
         shift = self.code_shift.clone() if few else None  # one operation, in which a query displaces it
 
         def rows(which: torch.Tensor | slice) -> torch.Tensor:
-            raw = self.bytes_of(which)
             if shift is not None:
-                added = shift[which]
-            else:  # of a large matrix only these rows are displaced
-                places = torch.arange(which.start, which.stop) if isinstance(which, slice) else which
-                added = torch.nn.functional.embedding(places, self.code_shift)
-            return self.numbers(raw, self.moved(raw, added), self.halves(raw, 0))
+                return self.rows(which, shift[which])
+            # of a large matrix only these rows are displaced
+            places = torch.arange(which.start, which.stop) if isinstance(which, slice) else which
+            return self.rows(which, torch.nn.functional.embedding(places, self.code_shift))
 
         return rows

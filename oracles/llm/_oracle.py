@@ -359,7 +359,7 @@ class LossOracle(Oracle):
             return None
         if owned.mixes:
             return owned.mixes
-        if not all(hit.factored or hit.small for hit in displacements.of.values()):
+        if not all(hit.factored or hit.small or hit.few for hit in displacements.of.values()):
             return "The directions do not have low rank, so each query needs its own weights."
         return None
 
