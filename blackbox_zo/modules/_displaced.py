@@ -35,6 +35,9 @@ LARGE = 1 << 16
 NEAR = 1 << 10
 """Elements between two rows of a table from which they are drawn apart."""
 
+FEW = 1 << 14
+"""Elements by which is told how sparse a direction is."""
+
 MOST = 4 * CHUNK
 """Elements that are displaced at once."""
 
@@ -48,14 +51,22 @@ class Displaced:
         shared: What all parameters have in common; it does not know them, so that a step's memory is freed at once.
         unit: Of the block.
         mask: Which elements are searched; None means all.
+
+    Attributes:
+        sparse: Whether each direction is zero almost everywhere, in a parameter whose operation makes use of that.
     """
 
     def __init__(self, block: Block, p: torch.Tensor, shared: Shared, unit: float, mask: Mask | None) -> None:
         self.block, self.p, self.shared, self.unit, self.mask = block, p.detach(), shared, unit, mask
         self.directions, self.index = shared.queries.directions, shared.queries.index
-        self.few = mask is None and hasattr(p, "_zo_few") and self.directions.nonzeros(block, 0, 0, 0) is not None
-        """Whether each direction is zero almost everywhere, in a parameter whose operation makes use of that."""
+        self.sparse = mask is None and hasattr(p, "_zo_sparse") and self.directions.nonzeros(block, 0, 0, 0) is not None
         self.small = block.size < LARGE and len(block.shape) < 2  # all queries' values are kept at once
+
+    @cached_property
+    def few(self) -> bool:
+        """Whether the products with what a query changes cost less than other weights for each query."""
+        some = self.directions.nonzeros(self.block, 0, 0, min(FEW, self.block.size)) if self.sparse else None
+        return some is not None and len(some[0]) <= max(1, min(FEW, self.block.size) // 256)
 
     @property
     def first(self) -> int:

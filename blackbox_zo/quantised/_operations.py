@@ -117,7 +117,7 @@ def _factors(mode: Stacked, x: Any, shift: Any) -> tuple[torch.Tensor, torch.Ten
 
 def _coded(mode: Stacked, x: Any, shift: Any, table: CodedTable) -> Any:
     w = mode.displacements.of.get(id(shift))
-    if w is None or not w.few or type(x) is Family or not mode.is_stacked(x):
+    if w is None or not w.sparse or type(x) is Family or not mode.is_stacked(x):
         return NotImplemented
     if torch.is_autocast_enabled(x.device.type):
         return NotImplemented

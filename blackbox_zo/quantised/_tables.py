@@ -218,7 +218,7 @@ class CodedTable(BlockTable):
         uniform = torch.rand(sums.numel(), generator=torch.Generator().manual_seed(seed))
         sums.copy_(uniform.sub_(0.5).mul_(0.998))  # which fp16 does not round to 1/2
         self.code_shift = torch.nn.Parameter(sums.view(self.height, self.width), requires_grad=False)
-        self.code_shift._zo_few = True  # type: ignore[attr-defined]  # `coded_linear` knows sparse directions
+        self.code_shift._zo_sparse = True  # type: ignore[attr-defined]  # `coded_linear` knows sparse directions
 
     @override
     def stored(self, which: slice) -> torch.Tensor:

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import blackbox_zo as bz
+from blackbox_zo.modules._displaced import Displacements
 from blackbox_zo.quantised import CodedTable, ScaledTable, load_gguf
 from oracles.llm import LossOracle
 from tests.blackbox_zo.streaming.gguf_files import VOCABULARY, written
@@ -66,5 +67,9 @@ def test_integers_by_what_they_change(
         answer: Any = oracle.answer(bz.Search(bz.Module(model, "code_shift"), estimator, bz.SGD(1.0)).ask())
         found.append(answer.values)
         assert not oracle.reason
+        x = bz.Module(model, "code_shift")
+        proposal = bz.Search(x, estimator, bz.SGD(1.0)).ask()
+        hits = Displacements(x, proposal.queries).of.values()
+        assert {hit.few for hit in hits} == {sparsity > 256} and all(hit.sparse for hit in hits)
     assert found[0] == pytest.approx(found[1], rel=3e-6)
     assert len(set(found[0])) == len(found[0]) > 4
