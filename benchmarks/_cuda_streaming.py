@@ -11,10 +11,9 @@ from typing import Any
 
 import torch
 import transformers as hf
+from llm_streaming import made
 
 import blackbox_zo as bz
-from blackbox_zo._arrays import Array, write_arrays
-from blackbox_zo.modules._module import KINDS, bits_of
 from oracles.llm import Completion, LossOracle
 
 SHAPES: dict[str, Any] = {
@@ -34,23 +33,6 @@ HOWS: dict[str, dict[str, Any]] = {
     "disk, write-back": {"store": "disk"},
     "disk, log-structured": {"store": "disk", "log_structured": True},
 }
-
-
-def _made(folder: Path, size: str, device: str) -> None:
-    """Random weights of a shape in bf16, made on the device one tensor at a time."""
-    config = SHAPES[size]()
-    config.architectures = [hf.MODEL_FOR_CAUSAL_LM_MAPPING[type(config)].__name__]
-    config.dtype = torch.bfloat16
-    with torch.device("meta"):
-        model = hf.AutoModelForCausalLM.from_config(config)
-
-    def one(p: torch.Tensor) -> Any:
-        values = torch.ones(p.shape) if p.dim() < 2 else torch.randn(p.shape, device=device) * 0.02
-        return bits_of(values.to(torch.bfloat16))
-
-    arrays = {n: Array(KINDS[torch.bfloat16], tuple(p.shape), lambda p=p: one(p)) for n, p in model.named_parameters()}
-    write_arrays(folder / "model.safetensors", arrays, {})
-    config.save_pretrained(folder)
 
 
 def _steps(x: bz.Module, device: str, rows: int, tokens: int, seconds: float) -> dict[str, Any]:
@@ -81,8 +63,8 @@ def measured(device: str, size: str, seconds: float) -> Iterator[tuple[str, dict
     """Each way to hold the weights of a shape: its step over that with all weights on the card, and memory."""
     rows, tokens = (8, 256) if size != "tiny" else (2, 16)
     with tempfile.TemporaryDirectory(prefix="blackbox_zo-") as place:
-        folder, begun = Path(place), time.perf_counter()
-        _made(folder, size, device)
+        begun = time.perf_counter()
+        folder = made(Path(place), size, SHAPES[size](), torch.bfloat16, device)
         yield "setup", {"seconds": round(time.perf_counter() - begun, 1)}
         model = hf.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16).to(device).eval()
         resident = _steps(bz.Module(model), device, rows, tokens, seconds)

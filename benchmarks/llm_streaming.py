@@ -66,7 +66,7 @@ class Side:
         return found
 
 
-def made(folder: Path, name: str, config: Any, dtype: torch.dtype) -> Path:
+def made(folder: Path, name: str, config: Any, dtype: torch.dtype, device: str = "cpu") -> Path:
     """A folder with random weights of a shape, made one tensor at a time."""
     import transformers
 
@@ -83,7 +83,7 @@ def made(folder: Path, name: str, config: Any, dtype: torch.dtype) -> Path:
         model = transformers.AutoModelForCausalLM.from_config(config)
 
     def one(p: torch.Tensor) -> Any:
-        return bits_of((torch.ones(p.shape) if p.dim() < 2 else torch.randn(p.shape) * 0.02).to(dtype))
+        return bits_of((torch.ones(p.shape) if p.dim() < 2 else torch.randn(p.shape, device=device) * 0.02).to(dtype))
 
     arrays = {n: Array(KINDS[dtype], tuple(p.shape), lambda p=p: one(p)) for n, p in model.named_parameters()}
     write_arrays(to / "model.safetensors", arrays, {})

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 import torch
 
-__all__ = ["keeps_batch_first", "picks_by_contents", "row_numbers_of"]
+__all__ = ["by_rows", "keeps_batch_first", "picks_by_contents", "row_numbers_of"]
 
 _ELEMENTWISE = frozenset(
     """
@@ -33,8 +33,7 @@ _OF_THE_FIRST = frozenset(
     linear embedding layer_norm rms_norm group_norm batch_norm instance_norm scaled_dot_product_attention conv1d
     conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d max_pool1d max_pool2d avg_pool1d avg_pool2d
     adaptive_avg_pool1d adaptive_avg_pool2d adaptive_max_pool1d interpolate pad one_hot cross_entropy nll_loss
-    new_zeros new_ones new_empty new_full scaled_linear scaled_embedding
-    coded_linear table_linear table_embedding
+    new_zeros new_ones new_empty new_full
     """.split()
 )
 """Functions of the first argument's rows, one by one."""
@@ -84,6 +83,12 @@ def keeps_batch_first(func: Any, args: Any, kwargs: Any, stacked: list[torch.Ten
 _Rule: TypeAlias = Callable[[Any, Any, list[torch.Tensor], torch.Tensor, int], bool]
 _of: dict[Any, _Rule] = {}
 """The rule of each operation that has been met."""
+
+
+def by_rows(func: Any) -> Any:
+    """Note of an operation of ours that it treats its first argument's rows one by one."""
+    _of[func] = _of_the_first
+    return func
 
 
 def _rule_of(func: Any) -> _Rule:

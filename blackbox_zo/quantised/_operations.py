@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch.overrides import handle_torch_function, has_torch_function
 
+from blackbox_zo.modules._layout import by_rows
 from blackbox_zo.modules._rules import RULES, Stacked
 from blackbox_zo.modules._scratch import WITHIN
 from blackbox_zo.modules._stacking import Family, mark
@@ -127,15 +128,15 @@ def _coded(mode: Stacked, x: Any, shift: Any, table: CodedTable) -> Any:
     for which in _spans(table, 2):
         raw, added = table.bytes_of(which), shift.detach()[which]
         codes, moved = table.codes(raw).view(-1), table.moved(raw, added)
-        scales, now = table.halves(raw, 0).view(-1), moved.view(-1).clone()
-        part = F.linear(flat, table.numbers(raw, moved, table.halves(raw, 0)).to(x.dtype))
+        scales, now = table.halves(raw, 0), moved.view(-1).clone()
+        part = F.linear(flat, table.numbers(raw, moved, scales).to(x.dtype))
         view, first = part.view(mode.n, -1, part.shape[1]), which.start * table.width
         for j in set(w.index.tolist()):
             found = w.directions.nonzeros(w.block, j, first, which.stop * table.width)
             assert found is not None
             bags = torch.from_numpy(np.searchsorted(found[0], np.arange(part.shape[1]) * table.width))
             places, values = torch.from_numpy(found[0]), torch.from_numpy(found[1]).float()
-            at, size = places % table.width, scales[places // BLOCK]
+            at, size = places % table.width, scales.view(-1)[places // BLOCK]
             before, sums, was = codes[places], added.reshape(-1)[places].float(), now[places]
             for i in np.flatnonzero(w.index == j).tolist():
                 new = (before + (sums + float(w.far[i]) * values).half()).round_().clamp_(*table.most)
@@ -150,3 +151,5 @@ RULES[scaled_linear] = _linear
 RULES[coded_linear] = _coded
 WITHIN[coded_linear] = lambda x, shift, table: _by_rows(x, table, table.reader())
 RULES[scaled_embedding] = _embedding
+for operation in (table_linear, table_embedding, scaled_linear, scaled_embedding, coded_linear):
+    by_rows(operation)

@@ -14,7 +14,7 @@ from blackbox_zo.streaming._store import Store
 from blackbox_zo.streaming._streams import Streams
 from blackbox_zo.streaming._units import Entry
 
-__all__ = ["Link", "device_of", "free_memory", "link_of"]
+__all__ = ["Link", "checked_device", "free_memory", "link_of"]
 
 
 class Link:
@@ -178,7 +178,7 @@ def link_of(store: Store, entries: Sequence[Entry], device: torch.device) -> Lin
     return Link(store, entries) if device.type == "cpu" else DeviceLink(store, entries, Streams(device))
 
 
-def device_of(asked: str) -> torch.device:
+def checked_device(asked: str) -> torch.device:
     """The device of a name, with its index.
 
     Raises:
@@ -211,7 +211,7 @@ def free_memory(device: torch.device) -> int | None:
         return None
     try:
         if device.type == "cuda":
-            return int(torch.cuda.mem_get_info(device)[0])
+            return int(torch.cuda.mem_get_info(device.index)[0])
         return int(torch.accelerator.get_memory_info(device)[0])
     except (RuntimeError, AttributeError, ValueError):
         return None

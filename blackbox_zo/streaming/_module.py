@@ -22,7 +22,7 @@ from blackbox_zo.steps import Step
 from blackbox_zo.streaming._assembly import assembled
 from blackbox_zo.streaming._budget import Plan, in_bytes
 from blackbox_zo.streaming._encoding import ENCODINGS
-from blackbox_zo.streaming._link import Link, device_of, link_of
+from blackbox_zo.streaming._link import Link, checked_device, link_of
 from blackbox_zo.streaming._pending import Pending
 from blackbox_zo.streaming._saved import save_streamed
 from blackbox_zo.streaming._streamer import Streamer
@@ -149,7 +149,7 @@ class StreamedModule(Module):
         """
         if store not in ("disk", "host"):
             raise ValueError(f"`StreamedModule(store=...)` must be 'disk' or 'host', got {store!r}.")
-        place = device_of(device)
+        place = checked_device(device)
         if transfer_dtype is not None and transfer_dtype not in ENCODINGS:
             known = ", ".join(map(repr, ENCODINGS))
             raise ValueError(f"`StreamedModule(transfer_dtype=...)` must be one of {known}, got {transfer_dtype!r}.")

@@ -131,15 +131,15 @@ def _room(name: str) -> int | None:
     """The memory of a device that is free, or of the CPU all that there is; None if that cannot be told."""
     import torch
 
+    from blackbox_zo.streaming._link import free_memory
+
     kind, _, index = name.partition(":")
     try:
         if kind == "cpu":
             return _memory()
-        if kind == "cuda":
-            return int(torch.cuda.mem_get_info(int(index))[0])
         if kind == "mps":
             return int(torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory())
-        return int(torch.accelerator.get_memory_info(int(index or 0))[0])
+        return free_memory(torch.device(kind, int(index or 0)))
     except (RuntimeError, AttributeError, ValueError, OSError):
         return None
 
